@@ -1,0 +1,41 @@
+"""What the binaries share: plain errors instead of tracebacks, and their flags as data."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+
+from absl import app, flags, logging
+
+INTERRUPTED = 130
+
+
+def run(main):
+    """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
+
+    Errors that are the user's to mend (ValueError, OSError, and ImportError, by which an optional
+    extra names itself) are printed without a traceback; Ctrl-C exits with 130.
+    """
+
+    def guarded(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Expected flags only. Received: {argv[1:]}")
+        logging.set_verbosity(logging.INFO)
+        try:
+            return main(argv)
+        except KeyboardInterrupt:
+            print("\nStopped. The same command goes on from the last epoch.", file=sys.stderr)
+            return INTERRUPTED
+        except (ValueError, OSError, ImportError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    logging.use_absl_handler()
+    logging.get_absl_handler().setFormatter(None)
+    app.run(guarded)
+
+
+def resolved_flags():
+    """The running binary's own flags and their values, given or default."""
+    defined = flags.FLAGS.flags_by_module_dict()
+    return {flag.name: flag.value for flag in defined.get(sys.argv[0], ())}

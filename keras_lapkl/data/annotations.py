@@ -1,0 +1,58 @@
+"""What every labeled source returns: image files with their landmarks in photo pixels."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_lapkl.schemes import Scheme
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """N labeled photos of one scheme.
+
+    Attributes:
+        name: what was read, for messages and tables, e.g. `"300-W train"`.
+        scheme: which K points these are.
+        paths: N image files.
+        landmarks: (N, K, 2) float32, photo pixels, x first, 0-based; NaN where not annotated.
+        visible: (N, K) bool.
+        boxes: (N, 4) float32 face boxes (x0, y0, x1, y1) in photo pixels, or None.
+        summary: one line that says what was found and what is missing.
+    """
+
+    name: str
+    scheme: Scheme
+    paths: tuple[Path, ...]
+    landmarks: np.ndarray
+    visible: np.ndarray
+    boxes: np.ndarray | None = None
+    summary: str = ""
+
+    def __post_init__(self):
+        n, k = len(self.paths), self.scheme.num_landmarks
+        expected = {"landmarks": (n, k, 2), "visible": (n, k)}
+        if self.boxes is not None:
+            expected["boxes"] = (n, 4)
+        for field, shape in expected.items():
+            received = getattr(self, field).shape
+            if received != shape:
+                raise ValueError(
+                    f"{self.name}: `{field}` must have shape {shape} for {n} images and scheme "
+                    f"{self.scheme.name!r}. Received: {received}"
+                )
+
+    def __len__(self):
+        return len(self.paths)
+
+    def take(self, indices):
+        """The same annotations, only those at `indices` (a sequence of ints or a bool mask)."""
+        indices = np.arange(len(self))[np.asarray(indices)]
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[i] for i in indices),
+            landmarks=self.landmarks[indices],
+            visible=self.visible[indices],
+            boxes=None if self.boxes is None else self.boxes[indices],
+        )

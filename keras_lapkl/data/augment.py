@@ -1,0 +1,157 @@
+"""Augmentation of images and landmarks together, as TensorFlow operations on whole batches.
+
+Every number drawn follows from `seed`, so a batch is the same whenever it is made again. The
+paper trains without augmentation.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How strongly each augmentation acts; 0 turns one off.
+
+    Attributes:
+        rotation: largest angle in degrees, uniform in ±rotation.
+        scale: largest relative change of size, log-uniform in [1/(1+scale), 1+scale].
+        shift: largest shift along each axis, as a fraction of the image's side.
+        mirror: probability of a mirrored face.
+        colour: largest change of brightness, contrast and each channel's gain, as a fraction.
+        grey: probability of a grey image.
+        blur: probability of a blurred image.
+        occlusion: probability of a rectangle of one colour, of 10 to 40 % of the side.
+    """
+
+    rotation: float = 20.0
+    scale: float = 0.15
+    shift: float = 0.05
+    mirror: float = 0.5
+    colour: float = 0.2
+    grey: float = 0.1
+    blur: float = 0.1
+    occlusion: float = 0.2
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            top = 180 if field.name == "rotation" else 1
+            if not 0 <= value <= top:
+                raise ValueError(f"`{field.name}` must be in [0, {top}]. Received: {value}")
+
+
+OFF = Augmentation(rotation=0, scale=0, shift=0, mirror=0, colour=0, grey=0, blur=0, occlusion=0)
+
+
+def augment(images, landmarks, seed, augmentation, flip, image_size):
+    """A batch of images and landmarks, moved and recoloured at random.
+
+    Args:
+        images: (B, S+2m, S+2m, 3), uint8 or float in [0, 1], with m spare pixels on each side that
+            fill the corners of turned faces.
+        landmarks: (B, K, 3): x, y in pixels of the central S×S, and visibility.
+        seed: (2,) integers; equal seeds give equal batches.
+        augmentation: an `Augmentation`.
+        flip: K indices, the scheme's mirror map.
+        image_size: S.
+
+    Returns:
+        Images (B, S, S, 3) float32 in [0, 1], and landmarks (B, K, 3). A landmark that has left
+        the image is hidden.
+    """
+    if images.dtype == tf.uint8:
+        images = tf.cast(images, tf.float32) / 255
+    seeds = tf.random.split(tf.cast(seed, tf.int32), num=4)
+    matrix, shift, mirrored = _draw_affine(tf.shape(images)[0], seeds[0], augmentation, image_size)
+    images = _warp(images, matrix, shift, image_size)
+    landmarks = _move(landmarks, matrix, shift, mirrored, flip, image_size)
+    images = blur(images, seeds[1], augmentation.blur)
+    images = recolour(images, seeds[2], augmentation.colour, augmentation.grey)
+    return occlude(images, seeds[3], augmentation.occlusion), landmarks
+
+
+def blur(images, seed, probability):
+    """Blurs some images by a 5×5 binomial filter, each mixed in by a random share."""
+    line = tf.constant([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    kernel = tf.tile((line[:, None] * line[None, :])[:, :, None, None], [1, 1, 3, 1])
+    padded = tf.pad(images, [[0, 0], [2, 2], [2, 2], [0, 0]], mode="SYMMETRIC")
+    blurred = tf.nn.depthwise_conv2d(padded, kernel, [1, 1, 1, 1], "VALID")
+    draws = _uniform(tf.shape(images)[0], 2, seed)
+    share = draws[:, 0] * tf.cast(draws[:, 1] < probability, tf.float32)
+    return images + share[:, None, None, None] * (blurred - images)
+
+
+def recolour(images, seed, colour, grey):
+    """Changes brightness, contrast and channel gains by at most `colour`; greys some images."""
+    draws = _uniform(tf.shape(images)[0], 6, seed)
+    change = (2 * draws[:, :5] - 1) * colour
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    contrast = 1 + change[:, 0, None, None, None]
+    brightness = change[:, 1, None, None, None] / 2
+    images = (images - mean) * contrast + mean + brightness
+    images *= 1 + change[:, None, None, 2:5] / 2
+    luma = tf.reduce_sum(images * tf.constant([0.299, 0.587, 0.114]), axis=-1, keepdims=True)
+    greyed = draws[:, 5, None, None, None] < grey
+    return tf.clip_by_value(tf.where(greyed, luma, images), 0.0, 1.0)
+
+
+def occlude(images, seed, probability):
+    """Covers some images by a rectangle of one colour, 10 to 40 % of the side long and wide."""
+    draws = _uniform(tf.shape(images)[0], 8, seed)
+    inside = draws[:, 7, None] < probability
+    masks = []
+    for axis, (centre, length) in enumerate(((0, 1), (2, 3))):
+        size = tf.cast(tf.shape(images)[1 + axis], tf.float32)
+        half = (0.1 + 0.3 * draws[:, length, None]) * size / 2
+        masks.append(tf.abs(tf.range(size)[None, :] - draws[:, centre, None] * size) < half)
+    mask = masks[0][:, :, None] & masks[1][:, None, :] & inside[:, :, None]
+    return tf.where(mask[..., None], draws[:, None, None, 4:7], images)
+
+
+def _uniform(batch, count, seed):
+    return tf.random.stateless_uniform([batch, count], seed)
+
+
+def _draw_affine(batch, seed, augmentation, image_size):
+    """Matrices (B, 2, 2) and shifts (B, 2) about the image's centre, and who is mirrored (B,)."""
+    draws = _uniform(batch, 5, seed)
+    signed = 2 * draws - 1
+    angle = signed[:, 0] * (augmentation.rotation * 3.141592653589793 / 180)
+    size = tf.exp(signed[:, 1] * tf.math.log(1.0 + augmentation.scale))
+    shift = signed[:, 2:4] * augmentation.shift * image_size
+    mirrored = draws[:, 4] < augmentation.mirror
+    side = tf.where(mirrored, -1.0, 1.0)
+    cos, sin = size * tf.cos(angle), size * tf.sin(angle)
+    matrix = tf.stack([tf.stack([cos * side, -sin], -1), tf.stack([sin * side, cos], -1)], -2)
+    return matrix, shift, mirrored
+
+
+def _warp(images, matrix, shift, image_size):
+    """Samples the S×S output from the larger input; corners beyond it repeat the border."""
+    centre = (image_size - 1) / 2
+    margin = (images.shape[1] - image_size) / 2
+    inverse = tf.linalg.inv(matrix)
+    offset = centre + margin - tf.linalg.matvec(inverse, shift + centre)
+    rows = tf.concat([inverse, offset[..., None]], axis=-1)
+    flat = tf.reshape(rows, [-1, 6])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.pad(flat, [[0, 0], [0, 2]]),
+        output_shape=[image_size, image_size],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )
+
+
+def _move(landmarks, matrix, shift, mirrored, flip, image_size):
+    landmarks = tf.where(
+        mirrored[:, None, None], tf.gather(landmarks, list(flip), axis=1), landmarks
+    )
+    centre = (image_size - 1) / 2
+    moved = tf.einsum("bij,bkj->bki", matrix, landmarks[..., :2] - centre)
+    moved += shift[:, None, :] + centre
+    inside = tf.reduce_all((moved >= -0.5) & (moved <= image_size - 0.5), axis=-1)
+    visible = landmarks[..., 2] * tf.cast(inside, landmarks.dtype)
+    return tf.concat([moved, visible[..., None]], axis=-1)

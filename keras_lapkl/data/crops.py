@@ -1,0 +1,445 @@
+"""The square crop around a face, with its inverse, and whole data sets as crops in memory.
+
+A crop box (cx, cy, side) is a square in the photo. Pixel centres are at whole numbers in photo and
+crop, so the S by S pixels of the crop tile the box if crop pixel x' and photo pixel x are related by
+
+    x' = (x - cx + side/2)·S/side - 1/2
+
+One affine does this for points and pixels alike.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import struct
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from absl import logging
+
+from keras_lapkl.data.images import ImageError, read_image
+from keras_lapkl.runs import replacing
+from keras_lapkl.schemes import Scheme
+
+# The five points' box from less, for faces that do not show all five: medians over the 7,149 faces
+# of AFLW with all 19 points visible, of longer edge by longer edge, and of the centres' offset in y
+# by the longer edge. (x: 0.00. On the 68 points of 300-W: 0.50 and -0.07.)
+FIVE_BY_FACE_BOX = 0.42
+FIVE_BELOW_FACE_BOX = -0.01
+FIVE_BY_VISIBLE_BOX = 0.56
+FIVE_BELOW_VISIBLE_BOX = -0.08
+
+_CACHE_VERSION = 1  # raise it when the same photo and box give other pixels
+_MAX_SUPERSAMPLED_SIDE = 4096
+
+
+def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
+    """The square to cut out around each face.
+
+    The box of the scheme's five points is made square about its own centre, with side
+    `crop_scale` times its longer edge. A face that does not show all landmarks of the five points gets
+    that box from its face box, or without one from the box of its visible landmarks, by AFLW's
+    median proportions (`FIVE_BY_FACE_BOX`, `FIVE_BY_VISIBLE_BOX`, …). Where the scheme has no five
+    points, the box of all visible landmarks is taken as it is.
+
+    Args:
+        landmarks: (N, K, 2) photo pixels, NaN where not annotated.
+        scheme: `Scheme` of the landmarks.
+        crop_scale: side of the crop in longer edges. On 300-W the paper's 2 cuts off 9-10 % of the
+            landmarks, 3 cuts off 0.04 %.
+        visible: (N, K) bool, or None where all are. NaN landmarks are never visible.
+        boxes: (N, 4) face boxes (x0, y0, x1, y1), or None. NaN rows are no boxes.
+
+    Returns:
+        (N, 3) float64: centre x, centre y, side.
+
+    Raises:
+        ValueError: faces without two distinct visible landmarks and without a box.
+
+    Example:
+
+    >>> pair = Scheme("pair", ("a", "b"), flip=(1, 0))
+    >>> crop_box(np.array([[[10.0, 40.0], [30.0, 40.0]]]), pair, crop_scale=2)
+    array([[20., 40., 40.]])
+    """
+    if not crop_scale > 0 or not math.isfinite(crop_scale):
+        raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
+    landmarks = np.asarray(landmarks, np.float64)
+    usable = np.isfinite(landmarks).all(-1)
+    if visible is not None:
+        usable &= visible
+    landmarks = np.where(usable[..., None], landmarks, np.nan)
+    if scheme.five_points:
+        # NaN in one landmark is NaN in its point, hence in the box: those faces fall back.
+        squares = _square(scheme.anchor_points(landmarks), np.min, np.max)
+        seen = _shifted(_square_of_visible(landmarks), FIVE_BY_VISIBLE_BOX, FIVE_BELOW_VISIBLE_BOX)
+        if boxes is not None:
+            corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+            face = _shifted(_square(corners, np.min, np.max), FIVE_BY_FACE_BOX, FIVE_BELOW_FACE_BOX)
+            squares = _first_valid(squares, face)
+        squares = _first_valid(squares, seen)
+    else:
+        squares = _square_of_visible(landmarks)
+    bad = np.flatnonzero(~_is_valid(squares))
+    if bad.size:
+        raise ValueError(
+            "Expected at least two distinct visible landmarks, or a face box, for every face. "
+            f"Received {bad.size} without, at index {', '.join(map(str, bad[:5]))}"
+            f"{', …' if bad.size > 5 else ''}"
+        )
+    return squares * (1, 1, crop_scale)
+
+
+def _square(points, low, high):
+    """(cx, cy, longer edge) of the box of points (N, P, 2)."""
+    first, last = low(points, axis=1), high(points, axis=1)
+    return np.column_stack([(first + last) / 2, (last - first).max(-1)])
+
+
+def _square_of_visible(landmarks):
+    """`_square` of the landmarks that are not NaN; NaN where there is none."""
+    return _square(
+        landmarks,
+        lambda points, axis: np.fmin.reduce(points, axis),
+        lambda points, axis: np.fmax.reduce(points, axis),
+    )
+
+
+def _shifted(squares, ratio, below):
+    """Squares `ratio` as large, with the centre moved down by `below` of the old side."""
+    x, y, side = squares.T
+    return np.column_stack([x, y + below * side, ratio * side])
+
+
+def _is_valid(squares):
+    return np.isfinite(squares).all(-1) & (squares[:, 2] > 0)
+
+
+def _first_valid(squares, fallback):
+    return np.where(_is_valid(squares)[:, None], squares, fallback)
+
+
+def crop_transform(box, image_size=80, margin=0):
+    """The affine from photo pixels to pixels of the crop of a box.
+
+    Args:
+        box: (…, 3) centre x, centre y, side, as `crop_box` gives them.
+        image_size: S, pixels along a side of the box.
+        margin: m further pixels on each side, in the same resolution; adds m to x' and y'.
+
+    Returns:
+        (…, 2, 3) float64.
+
+    Example:
+
+    >>> crop_transform((20, 40, 40), image_size=80)
+    array([[ 2. ,  0. ,  -0.5],
+           [ 0. ,  2. , -40.5]])
+    """
+    x, y, side = np.moveaxis(np.asarray(box, np.float64), -1, 0)
+    scale = image_size / side
+    transform = np.zeros((*scale.shape, 2, 3))
+    transform[..., 0, 0] = transform[..., 1, 1] = scale
+    transform[..., 0, 2] = (side / 2 - x) * scale - 0.5 + margin
+    transform[..., 1, 2] = (side / 2 - y) * scale - 0.5 + margin
+    return transform
+
+
+def invert_transform(transform):
+    """The affine that undoes another, (…, 2, 3)."""
+    transform = np.asarray(transform, np.float64)
+    linear = np.linalg.inv(transform[..., :2])
+    return np.concatenate([linear, -linear @ transform[..., 2:]], axis=-1)
+
+
+def apply_transform(transform, points):
+    """Points (…, K, 2) under affines (…, 2, 3); float64.
+
+    Example:
+
+    >>> apply_transform([[2, 0, -0.5], [0, 2, -40.5]], [[20.0, 40.0]])
+    array([[39.5, 39.5]])
+    """
+    transform = np.asarray(transform, np.float64)
+    turned = np.asarray(points, np.float64) @ np.swapaxes(transform[..., :2], -1, -2)
+    return turned + transform[..., None, :, 2]
+
+
+def warp_crop(image, transform, size):
+    """The size by size picture that an affine makes of a photo, antialiased where it shrinks.
+
+    Bilinear at one sample or more for each photo pixel, then the mean over each crop pixel's
+    square. Outside the photo its border pixels are repeated.
+
+    Args:
+        image: (H, W, 3) uint8.
+        transform: (2, 3) affine from photo to crop pixels.
+        size: side of the crop, margin included.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    transform = np.asarray(transform, np.float64)
+    shrink = 1 / math.sqrt(abs(np.linalg.det(transform[:, :2])))
+    samples = max(1, min(math.ceil(shrink), _MAX_SUPERSAMPLED_SIDE // size))
+    # A crop pixel becomes samples by samples finer ones that tile it.
+    finer = samples * transform + [[0, 0, (samples - 1) / 2]]
+    crop = cv2.warpAffine(
+        image,
+        finer,
+        (samples * size, samples * size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """N faces in memory, cut to one size.
+
+    Attributes:
+        images: (N, S+2m, S+2m, 3) uint8, with a margin of m pixels for augmentation.
+        landmarks: (N, K, 2) float32, pixels of the S by S crop without margin: a landmark lies at
+            image index landmark + m. NaN where not annotated.
+        visible: (N, K) bool.
+        transforms: (N, 2, 3) float64, affines from the photo to the S by S crop.
+        names: N image paths, or other names.
+        scheme: which K points these are.
+        image_size: S.
+        margin: m.
+        crop_scale: side of the crop in longer edges of the box of the five points.
+        name: what these are, for messages and tables.
+        summary: one line that says what was found and what is missing.
+        boxes: (N, 4) face boxes (x0, y0, x1, y1) in photo pixels, or None.
+        skipped: (path, reason) of each image that was left out.
+    """
+
+    images: np.ndarray
+    landmarks: np.ndarray
+    visible: np.ndarray
+    transforms: np.ndarray
+    names: tuple[str, ...]
+    scheme: Scheme
+    image_size: int
+    margin: int
+    crop_scale: float
+    name: str
+    summary: str
+    boxes: np.ndarray | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        n, k, side = len(self.names), self.scheme.num_landmarks, self.image_size + 2 * self.margin
+        expected = {
+            "images": (n, side, side, 3),
+            "landmarks": (n, k, 2),
+            "visible": (n, k),
+            "transforms": (n, 2, 3),
+        }
+        if self.boxes is not None:
+            expected["boxes"] = (n, 4)
+        for field, shape in expected.items():
+            received = getattr(self, field).shape
+            if received != shape:
+                raise ValueError(
+                    f"{self.name}: `{field}` must have shape {shape} for {n} crops of "
+                    f"{self.image_size} + 2*{self.margin} pixels and scheme "
+                    f"{self.scheme.name!r}. Received: {received}"
+                )
+
+    def __len__(self):
+        return len(self.names)
+
+    def take(self, indices):
+        """The same crops, only those at `indices` (a sequence of ints or a bool mask)."""
+        indices = np.arange(len(self))[np.asarray(indices)]
+        return dataclasses.replace(
+            self,
+            images=self.images[indices],
+            landmarks=self.landmarks[indices],
+            visible=self.visible[indices],
+            transforms=self.transforms[indices],
+            names=tuple(self.names[i] for i in indices),
+            boxes=None if self.boxes is None else self.boxes[indices],
+        )
+
+    def central(self):
+        """The images without their margin, (N, S, S, 3); a view."""
+        inner = slice(self.margin, self.margin + self.image_size)
+        return self.images[:, inner, inner]
+
+    def box_sizes(self):
+        """√(w·h) of the face boxes in crop pixels, (N,).
+
+        Raises:
+            ValueError: there are no boxes.
+        """
+        if self.boxes is None:
+            raise ValueError(f"{self.name} has no face boxes, which `box_sizes` needs.")
+        edges = apply_transform(self.transforms, self.boxes.reshape(-1, 2, 2))
+        return np.sqrt(np.abs(edges[:, 1] - edges[:, 0]).prod(-1))
+
+
+def load_crops(
+    annotations,
+    image_size=80,
+    crop_scale=3.0,
+    margin=0,
+    skip_bad=False,
+    cache=None,
+    progress=True,
+):
+    """Reads and crops the photos of annotations.
+
+    Args:
+        annotations: `Annotations`.
+        image_size: S, side of the crops in pixels.
+        crop_scale: side of the crop in longer edges of the box of the five points (`crop_box`).
+        margin: further pixels on each side, for augmentation.
+        skip_bad: leave out images that can't be read, and list them in `skipped`, instead of
+            stopping at the first.
+        cache: an .npz file to keep the pixels in. Used again while images, labels and arguments
+            are the same, otherwise written anew.
+        progress: write a line to stderr if it takes longer than two seconds.
+
+    Returns:
+        `Crops`, in the order of the annotations.
+
+    Raises:
+        ImageError: an image can't be used; with `skip_bad`, only if none can.
+        OSError: an image can't be opened; likewise.
+        ValueError: there are no annotations, or a face without box (`crop_box`).
+    """
+    if not len(annotations):
+        raise ValueError(f"{annotations.name}: expected annotations to crop. Received: none")
+    boxes = crop_box(
+        annotations.landmarks,
+        annotations.scheme,
+        crop_scale,
+        annotations.visible,
+        annotations.boxes,
+    )
+    fingerprint = _fingerprint(annotations, boxes, image_size, margin, skip_bad)
+    cached = None if cache is None else _read_cache(Path(cache), fingerprint)
+    if cached is None:
+        transforms = crop_transform(boxes, image_size, margin)
+        images, errors = _cut(
+            annotations.paths, transforms, image_size + 2 * margin, skip_bad, progress
+        )
+        kept = np.array([i for i in range(len(annotations)) if i not in errors], np.int64)
+        reasons = {str(annotations.paths[i]): str(error) for i, error in errors.items()}
+        images = images[kept] if errors else images
+        if cache is not None:
+            _write_cache(Path(cache), fingerprint, images, kept, reasons)
+    else:
+        images, kept, reasons = cached
+
+    found = annotations.take(kept)
+    transforms = crop_transform(boxes[kept], image_size)
+    note = f"; {len(reasons):,} unreadable images left out" if reasons else ""
+    return Crops(
+        images=images,
+        landmarks=apply_transform(transforms, found.landmarks).astype(np.float32),
+        visible=found.visible & np.isfinite(found.landmarks).all(-1),
+        transforms=transforms,
+        names=tuple(str(path) for path in found.paths),
+        scheme=found.scheme,
+        image_size=image_size,
+        margin=margin,
+        crop_scale=crop_scale,
+        name=found.name,
+        summary=found.summary + note,
+        boxes=found.boxes,
+        skipped=tuple(reasons.items()),
+    )
+
+
+def _cut(paths, transforms, size, skip_bad, progress):
+    """Crops of all photos, and the errors by index: only with `skip_bad`, and never all."""
+    images = np.zeros((len(paths), size, size, 3), np.uint8)
+
+    def cut(index):
+        try:
+            images[index] = warp_crop(read_image(paths[index]), transforms[index], size)
+        except (ImageError, OSError) as error:
+            return error
+        return None
+
+    errors = {}
+    # OpenCV lets other threads run while it decodes and warps.
+    pool = concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        for index, error in enumerate(_reported(pool.map(cut, range(len(paths))), paths, progress)):
+            if error is None:
+                continue
+            errors[index] = error
+            if not skip_bad or len(errors) == len(paths):
+                raise error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return images, errors
+
+
+def _reported(results, paths, progress):
+    """Hands results through, and after two seconds tells stderr every two how far it is."""
+    told = start = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        now = time.monotonic()
+        if progress and (now - told > 2 or (done == len(paths) and told > start)):
+            told = now
+            print(f"\rcropped {done:,} of {len(paths):,} images", end="", file=sys.stderr)
+        yield result
+    if told > start:
+        print(file=sys.stderr)
+
+
+def _fingerprint(annotations, boxes, image_size, margin, skip_bad):
+    """A hash of all that decides what the pixels are."""
+    settings = (_CACHE_VERSION, image_size, margin, skip_bad)
+    files = [(str(path), *_state(path)) for path in annotations.paths]
+    digest = hashlib.sha256(json.dumps([settings, files]).encode())
+    digest.update(np.ascontiguousarray(boxes).tobytes())
+    return digest.hexdigest()
+
+
+def _state(path):
+    """Size and time of a file, nothing if it is not there."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ()
+    return state.st_size, state.st_mtime_ns
+
+
+def _write_cache(file, fingerprint, images, kept, reasons):
+    with replacing(file) as temporary:
+        np.savez(
+            temporary,
+            fingerprint=fingerprint,
+            images=images,
+            kept=kept,
+            reasons=json.dumps(reasons),
+        )
+
+
+def _read_cache(file, fingerprint):
+    """Images, kept indices and reasons; None if they are of something else or can't be read."""
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            if str(stored["fingerprint"]) != fingerprint:
+                return None
+            return stored["images"], stored["kept"], json.loads(str(stored["reasons"]))
+    except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile, zlib.error):
+        logging.warning("Crops in %s can't be read; making them anew.", file)
+        return None

@@ -1,0 +1,176 @@
+"""Image files in: upright 8-bit RGB, or an `ImageError` that says what is wrong with the file."""
+
+import os
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MIN_SIDE = 16
+"""Smaller pictures hold no face; most are 1x1 placeholders of broken downloads."""
+MAX_SIDE = 32_766
+"""OpenCV's warps index the source with 16 bits."""
+MAX_PIXELS = 100_000_000
+"""300 MB decoded. A small file can claim far more; this is read from its header."""
+
+
+class ImageError(ValueError):
+    """An image file that can't be used."""
+
+
+def read_image(path):
+    """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB.
+
+    The EXIF orientation is applied: label coordinates are in the upright picture, as viewers show
+    it. Grey and palette pictures become RGB, CMYK is converted, 16 bits are scaled to 8, and of an
+    animation the first frame is taken. An alpha channel is dropped, not composited: landmarks are
+    clicked on the stored colours, and a background colour would be invented.
+
+    Args:
+        path: image file. Its content decides the format, not its name.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ImageError: the file is empty, truncated, of another format, or its size is outside
+            `MIN_SIDE`, `MAX_SIDE` and `MAX_PIXELS`. A JPEG without its end marker counts as
+            truncated; decoders would fill the rest with grey.
+        OSError: the file can't be opened.
+    """
+    data = Path(path).read_bytes()
+    _check(path, data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageError(f"{path}: expected an intact image. Received: {error.err}") from error
+    if image is None:
+        raise ImageError(
+            f"{path}: expected an intact image. Received: content that the decoder refuses"
+        )
+    return image
+
+
+def find_images(folder):
+    """The image files in a folder and all folders below it, sorted.
+
+    Links to folders are followed, each real folder is visited once. Hidden files and folders are
+    left out.
+
+    Args:
+        folder: where to look for files that end in one of `IMAGE_SUFFIXES`, in any case.
+
+    Returns:
+        Tuple of paths, at least one.
+
+    Raises:
+        NotADirectoryError: there is no such folder.
+        ImageError: it holds no images.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"Expected a folder of images. There is none at {folder}")
+    found, visited = [], set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(root, name) for name in files if _is_image_name(name)]
+    if not found:
+        raise ImageError(
+            f"{folder}: expected image files ({', '.join(IMAGE_SUFFIXES)}) in it or below it. "
+            "Received: none"
+        )
+    return tuple(sorted(found))
+
+
+def _is_image_name(name):
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _check(path, data):
+    """Refuses by the header what must not or can't be decoded."""
+    if not data:
+        raise ImageError(f"{path}: expected an image. Received: an empty file")
+    inspect = next((f for magic, f in _FORMATS.items() if data.startswith(magic)), None)
+    if inspect is None:
+        raise ImageError(
+            f"{path}: expected a JPEG, PNG, BMP or WebP file. Received: {len(data)} bytes that "
+            f"begin with {data[:8]!r}"
+        )
+    try:
+        width, height, complete = inspect(data)
+    except struct.error:
+        complete = False
+    if not complete:
+        raise ImageError(
+            f"{path}: expected a complete image. Received: a truncated file of {len(data)} bytes"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"{path}: expected at least {MIN_SIDE} pixels a side. Received: {width}x{height}"
+        )
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{path}: expected at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} pixels a "
+            f"side. Received: {width}x{height}. Scale it down"
+        )
+
+
+# Each gives width, height and whether the file reaches its end; struct.error: it stops before.
+
+
+def _inspect_jpeg(data):
+    size = (0, 0)
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0:
+        (marker,) = struct.unpack_from("B", data, at + 1)
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in (0x00, 0x01, *range(0xD0, 0xD9)):  # no segment
+            at += 2
+        elif marker == 0xDA:  # start of scan; a thumbnail's end marker would lie before
+            return *size, b"\xff\xd9" in data[at:]
+        else:
+            (length,) = struct.unpack_from(">H", data, at + 2)
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # frame header
+                size = struct.unpack_from(">HH", data, at + 5)[::-1]
+            at += 2 + length
+    return *size, False
+
+
+def _inspect_png(data):
+    return *struct.unpack_from(">II", data, 16), b"IEND" in data
+
+
+def _inspect_bmp(data):
+    (header,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
+    return width, abs(height), True  # its decoder notices a missing end; negative is top-down
+
+
+def _inspect_webp(data):
+    (length,) = struct.unpack_from("<I", data, 4)
+    kind = data[12:16]
+    if kind == b"VP8X":
+        low, high = struct.unpack_from("<IH", data, 24)
+        width, height = (low & 0xFFFFFF) + 1, (low >> 24 | high << 8) + 1
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    return width, height, len(data) >= 8 + length
+
+
+_FORMATS = {
+    b"\xff\xd8\xff": _inspect_jpeg,
+    b"\x89PNG\r\n\x1a\n": _inspect_png,
+    b"BM": _inspect_bmp,
+    b"RIFF": _inspect_webp,
+}

@@ -1,0 +1,126 @@
+"""The data sets by the names that the tools' `--dataset` takes, as crops ready for training."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from keras_lapkl import schemes
+from keras_lapkl.data.crops import Crops, load_crops
+
+DATASETS = ("synthetic", "300w", "aflw")
+SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2}
+"""Seed of each synthetic split: no face is in two of them."""
+SYNTHETIC_CROP_SCALE = 3.0
+HOLD_OUT = 10
+
+
+def load(
+    dataset,
+    data_dir=None,
+    split="train",
+    *,
+    image_size=80,
+    crop_scale=3.0,
+    margin=0,
+    num_synthetic=None,
+    skip_bad=False,
+    cache_dir=None,
+):
+    """The crops of one split of a data set.
+
+    Where a data set has no validation split of its own, each tenth training face is one.
+
+    Args:
+        dataset: a name in `DATASETS`.
+        data_dir: folder of the data; not for `"synthetic"`.
+        split: `"train"`, `"validation"`, `"test"` (AFLW, synthetic), `"common"`, `"challenge"`,
+            `"full"` (300-W), or a file with one stem a line (300-W).
+        image_size: side of the crops in pixels.
+        crop_scale: side of the crop in longer edges of the box of the five points.
+        margin: spare pixels on each side, for augmentation; synthetic faces have none.
+        num_synthetic: how many synthetic faces.
+        skip_bad: leave out images that can't be read, and say which, instead of stopping.
+        cache_dir: folder to keep crops in between runs.
+
+    Raises:
+        ValueError: arguments that do not fit together, or data that can't be read.
+        FileNotFoundError: data that is not there.
+    """
+    if dataset == "synthetic":
+        if data_dir:
+            raise ValueError("Synthetic faces are made, not read: drop `data_dir`.")
+        return _synthetic(split, num_synthetic, image_size, crop_scale)
+    if not data_dir:
+        raise ValueError(f"`data_dir` must name the folder of {dataset}.")
+    if num_synthetic is not None:
+        raise ValueError(f"`num_synthetic` does not go with dataset {dataset!r}.")
+    readers = {"300w": _annotations_300w, "aflw": _annotations_aflw}
+    if dataset not in readers:
+        raise ValueError(f"`dataset` must be one of {DATASETS}. Received: {dataset!r}")
+    annotations = readers[dataset](pathlib.Path(data_dir), split)
+    cache = None
+    if cache_dir is not None:
+        name = pathlib.Path(split).stem
+        cache = pathlib.Path(cache_dir) / f"{dataset}-{name}-{image_size}+{margin}.npz"
+    return load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
+
+
+def _synthetic(split, count, image_size, crop_scale):
+    from keras_lapkl.data.synthetic import synthetic_faces
+
+    if split not in SYNTHETIC_SPLITS:
+        raise ValueError(
+            f"Synthetic faces have the splits {sorted(SYNTHETIC_SPLITS)}. Received: {split!r}"
+        )
+    if crop_scale != SYNTHETIC_CROP_SCALE:
+        raise ValueError(
+            f"Synthetic faces are framed at crop scale {SYNTHETIC_CROP_SCALE:g}. Received: "
+            f"{crop_scale:g}"
+        )
+    if count is None:
+        count = 6000 if split == "train" else 500
+    images, landmarks = synthetic_faces(count, SYNTHETIC_SPLITS[split], image_size)
+    return Crops(
+        images=images,
+        landmarks=landmarks,
+        visible=np.ones(landmarks.shape[:2], bool),
+        transforms=np.tile(np.eye(2, 3), (count, 1, 1)),
+        names=tuple(f"{split}/{i}" for i in range(count)),
+        scheme=schemes.IBUG68,
+        image_size=image_size,
+        margin=0,
+        crop_scale=crop_scale,
+        name=f"synthetic {split}",
+        summary=f"{count:,} synthetic faces",
+    )
+
+
+def _annotations_300w(folder, split):
+    from keras_lapkl.data.w300 import read_300w
+
+    has_list = (folder / "splits" / "validation.txt").is_file()
+    if split not in ("train", "validation") or has_list:
+        return read_300w(folder, split)
+    return _hold_out(read_300w(folder, "train"), split)
+
+
+def _annotations_aflw(folder, split):
+    from keras_lapkl.data.aflw import read_aflw
+
+    file = folder / "AFLWinfo_release.mat"
+    if split == "test":
+        return read_aflw(file, "test", folder)
+    if split not in ("train", "validation"):
+        raise ValueError(f"AFLW has train, validation and test. Received: {split!r}")
+    return _hold_out(read_aflw(file, "train", folder), split)
+
+
+def _hold_out(annotations, split):
+    """Each tenth face for validation, the others for training."""
+    held = np.arange(len(annotations)) % HOLD_OUT == 0
+    kept = annotations.take(held if split == "validation" else ~held)
+    note = f"{len(kept):,} of them for {split}, each tenth held out for validation"
+    return dataclasses.replace(
+        kept, name=f"{annotations.name} ({split})", summary=f"{annotations.summary}; {note}"
+    )

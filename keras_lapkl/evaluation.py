@@ -1,0 +1,111 @@
+"""How good predicted landmarks are: the numbers of the papers' tables, from a model or arrays."""
+
+import numpy as np
+from keras import ops
+
+from keras_lapkl import metrics
+from keras_lapkl.data.pipeline import labels
+from keras_lapkl.losses import split_visible
+
+THRESHOLDS = (8, 10)
+"""NME in percent at which the failure rate and the area under the CED are taken."""
+
+
+def evaluate_model(model, crops, normalizer=None):
+    """Scores a `LandmarkLocalizer` or a `TFLiteLocalizer` on crops; see `score`.
+
+    Returns:
+        The dict of `score` with `trained_on`, and the predictions.
+    """
+    predicted = model.predict(crops.central(), verbose=0)
+    result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
+    return {**result, "trained_on": model.trained_on}, predicted
+
+
+def score(landmarks, scale, crops, normalizer=None):
+    """NME, failure rates, areas under the CED and mean spread of predictions on crops.
+
+    Args:
+        landmarks: (N, K, 2) predicted, in crop pixels.
+        scale: (N, K, 2) predicted, in crop pixels.
+        crops: `Crops` with the truth.
+        normalizer: `"interocular"`, `"hull"` or `"box"`; None takes the first that the scheme
+            allows.
+
+    Returns:
+        dict: `nme` (percent, mean over faces), `nme_std` (over faces), `spread` (pixels),
+        `failure_rate_8`, `failure_rate_10` (percent of faces), `auc_8`, `auc_10` (0 to 1); and,
+        to be read beside them, `data`, `faces`, `crop_scale`, `image_size` and `normalizer`.
+
+    Raises:
+        ValueError: no face can be scored.
+    """
+    normalizer = normalizer or default_normalizer(crops.scheme)
+    errors = face_errors(landmarks, crops, normalizer)
+    scored = errors[np.isfinite(errors)]
+    if not scored.size:
+        raise ValueError(
+            f"No face of {crops.name} can be scored with the {normalizer} normaliser: none has "
+            "the landmarks that it needs."
+        )
+    result = {
+        "data": crops.name,
+        "faces": int(scored.size),
+        "crop_scale": crops.crop_scale,
+        "image_size": crops.image_size,
+        "normalizer": normalizer,
+        "nme": float(scored.mean()),
+        "nme_std": float(scored.std()),
+        "spread": float(metrics.HeatmapSpread()(labels(crops), scale)),
+    }
+    for threshold in THRESHOLDS:
+        result[f"failure_rate_{threshold}"] = float(100 * (scored > threshold).mean())
+        result[f"auc_{threshold}"] = float(np.maximum(0, 1 - scored / threshold).mean())
+    return result
+
+
+def default_normalizer(scheme):
+    """`"interocular"` where the scheme has eye corners, else `"hull"`."""
+    return "hull" if scheme.eye_corners is None else "interocular"
+
+
+def face_errors(landmarks, crops, normalizer):
+    """NME of each face in percent, (N,); NaN where the normaliser's points are hidden."""
+    truth, visible = split_visible(labels(crops))
+    if normalizer == "interocular":
+        distance = metrics.interocular_distance(truth, visible, crops.scheme.eye_corners)
+    elif normalizer == "hull":
+        distance = metrics.hull_size(truth, visible)
+    else:
+        distance = crops.box_sizes()
+    nme, usable = metrics.face_errors(truth, visible, landmarks, distance)
+    return np.where(ops.convert_to_numpy(usable), ops.convert_to_numpy(nme), np.nan)
+
+
+def table(results):
+    """Lines of text, one for each dict of `score`, aligned under their headings."""
+    columns = ("data", "faces", "nme", "nme_std", "spread", "failure_rate_8", "auc_8")
+    headings = ("data", "faces", "NME %", "± faces", "spread px", "FR@8 %", "AUC@8")
+    rows = [headings] + [
+        tuple(f"{r[c]:.3f}" if isinstance(r[c], float) else str(r[c]) for c in columns)
+        for r in results
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(headings))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    )
+
+
+def conditions(result):
+    """One line with what an error means nothing without: training faces, crop and normaliser."""
+    return (
+        f"Trained on {result['trained_on'] or 'faces unknown'}. Crop scale {result['crop_scale']:g}, {result['image_size']}x"
+        f"{result['image_size']} pixels; error in percent of the {_MEANING[result['normalizer']]}."
+    )
+
+
+_MEANING = {
+    "interocular": "distance of the outer eye corners",
+    "hull": "size √(w·h) of the visible landmarks' box",
+    "box": "size √(w·h) of the face box",
+}

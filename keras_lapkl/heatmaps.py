@@ -1,0 +1,186 @@
+"""Pure functions on heatmaps (B, H, W, K): from logits to locations and scales, and back.
+
+A heatmap is a distribution over the H×W pixels, one for each of K landmarks. Everything that the
+losses and the decoder need follows from its two marginals, the sums over rows and over columns, so
+no (B, H, W, K, 2) tensor is ever built. Pixel centres are whole numbers, x comes first, and all is
+computed in float32 whatever the type of the input.
+
+Source: Robinson et al., ICCV 2019, Section 3.1.
+"""
+
+from keras import ops
+
+MIN_SCALE = 1e-3
+"""Smallest scale in pixels: a one-hot map has scale 0, whose logarithm a loss could not take."""
+
+DISTRIBUTIONS = ("laplace", "gaussian")
+SCALES = ("axis", "joint")
+
+
+def probabilities(logits, beta=1.0):
+    """Heatmaps that sum to 1 over H×W: `softmax(beta * logits)` over the pixels.
+
+    Args:
+        logits: (B, H, W, K), any float type.
+        beta: inverse temperature, > 0. Larger is sharper.
+
+    Returns:
+        (B, H, W, K) float32.
+    """
+    weights = _weights(logits, beta)
+    return weights / ops.sum(weights, axis=(1, 2), keepdims=True)
+
+
+def location(heatmaps):
+    """Softargmax: the mean pixel of each heatmap, `Σ p·(x, y)` (Eq. 1).
+
+    Args:
+        heatmaps: (B, H, W, K), each summing to 1 over H×W.
+
+    Returns:
+        (B, K, 2) float32 pixels, x first.
+
+    Example:
+
+    >>> corner = np.zeros((1, 4, 6, 1)); corner[0, 3, 5, 0] = 1.0
+    >>> location(corner)
+    [[[5.0, 3.0]]]
+    """
+    return ops.stack([_mean(axis) for axis in _marginals(heatmaps)], axis=-1)
+
+
+def scale(heatmaps, distribution="laplace", reduce="axis"):
+    """How far each heatmap spreads about its own mean, in pixels.
+
+    Laplace, per axis: `b = Σ p·|x − x̄|`. Gaussian, per axis: `σ = √(Σ p·(x − x̄)²)`. The joint
+    scale is one number for both axes, given on both: the mean of the two b (half of the paper's
+    τ = Σ p·‖x − x̄‖₁, so that it estimates the same b), or the root of the mean of the two σ².
+
+    Args:
+        heatmaps: (B, H, W, K), each summing to 1 over H×W.
+        distribution: `"laplace"` or `"gaussian"`.
+        reduce: `"axis"` or `"joint"`. The paper does not say which it uses.
+
+    Returns:
+        (B, K, 2) float32, at least `MIN_SCALE`.
+
+    Example:
+
+    >>> two = np.zeros((1, 1, 3, 1)); two[0, 0, [0, 2], 0] = 0.5
+    >>> scale(two)
+    [[[1.0, 0.001]]]
+    """
+    marginals = _marginals(heatmaps)
+    return _scale(marginals, [_mean(axis) for axis in marginals], distribution, reduce)
+
+
+def decode(logits, beta=1.0, distribution="laplace", reduce="axis"):
+    """Location and scale of every landmark from logits, in one pass over the two marginals.
+
+    Equal to `location` and `scale` of `probabilities(logits, beta)`, but cheaper: only the
+    marginals are normalised, never the map.
+
+    Args:
+        logits: (B, H, W, K), any float type.
+        beta: inverse temperature of the softmax, > 0.
+        distribution, reduce: as in `scale`.
+
+    Returns:
+        Location and scale, each (B, K, 2) float32 pixels, x first.
+
+    Example:
+
+    >>> decode(np.zeros((1, 5, 5, 1)))   # a constant map: its centre, and mean |x − 2| = 6/5
+    ([[[2.0, 2.0]]], [[[1.2, 1.2]]])
+    """
+    marginals = [m / ops.sum(m, axis=1, keepdims=True) for m in _sums(_weights(logits, beta))]
+    means = [_mean(axis) for axis in marginals]
+    return ops.stack(means, axis=-1), _scale(marginals, means, distribution, reduce)
+
+
+def render(landmarks, height, width, scale=1.0, visible=None, distribution="laplace"):
+    """ω(s): the heatmaps of known landmarks, a distribution sampled at the pixel centres.
+
+    Laplace: `p(x, y) ∝ exp(−(|x − s_x| + |y − s_y|) / scale)`, normalised to sum 1; Gaussian:
+    `p ∝ exp(−‖(x, y) − s‖² / (2·scale²))`. Sampling keeps the mean to 0.015 px away from the
+    border, and moves it inwards near the border (a landmark at 0 gets mean 0.58). The paper does
+    not give ω: this choice is inferred.
+
+    Args:
+        landmarks: (B, K, 2) pixels, x first.
+        height, width: H and W.
+        scale: pixels, > 0: a number or (B, K, 2).
+        visible: (B, K), or None for all. A landmark that is not visible gets the uniform map.
+        distribution: `"laplace"` or `"gaussian"`.
+
+    Returns:
+        (B, H, W, K) float32.
+    """
+    _check("distribution", distribution, DISTRIBUTIONS)
+    landmarks = ops.cast(landmarks, "float32")
+    if visible is not None:
+        visible = ops.cast(visible, "bool")[..., None]
+        landmarks = ops.where(visible, landmarks, 0.0)
+    scale = ops.broadcast_to(ops.cast(scale, "float32"), ops.shape(landmarks))
+    axes = []
+    for i, size in enumerate((width, height)):
+        distance = ops.abs(_pixels(size)[:, None] - landmarks[:, None, :, i]) / scale[:, None, :, i]
+        energy = distance if distribution == "laplace" else ops.square(distance) / 2
+        axis = ops.softmax(-energy, axis=1)
+        if visible is not None:
+            axis = ops.where(visible[:, None, :, 0], axis, 1.0 / size)
+        axes.append(axis)
+    columns, rows = axes
+    return rows[:, :, None, :] * columns[:, None, :, :]
+
+
+def _check(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {allowed}. Received: {value!r}")
+
+
+def _weights(logits, beta):
+    """exp(β·(logits − max)): the softmax before its normalisation, safe from overflow."""
+    logits = ops.cast(logits, "float32")
+    if len(logits.shape) != 4:
+        raise ValueError(f"Expected heatmaps of shape (B, H, W, K). Received: {logits.shape}")
+    peak = ops.stop_gradient(ops.max(logits, axis=(1, 2), keepdims=True))
+    return ops.exp(beta * (logits - peak))
+
+
+def _sums(heatmaps):
+    """The map summed onto the x axis (B, W, K) and onto the y axis (B, H, K)."""
+    return ops.sum(heatmaps, axis=1), ops.sum(heatmaps, axis=2)
+
+
+def _marginals(heatmaps):
+    heatmaps = ops.cast(heatmaps, "float32")
+    if len(heatmaps.shape) != 4:
+        raise ValueError(f"Expected heatmaps of shape (B, H, W, K). Received: {heatmaps.shape}")
+    return _sums(heatmaps)
+
+
+def _pixels(size):
+    return ops.arange(size, dtype="float32")
+
+
+def _mean(marginal):
+    """(B, N, K) → (B, K)."""
+    return ops.sum(marginal * _pixels(marginal.shape[1])[:, None], axis=1)
+
+
+def _scale(marginals, means, distribution, reduce):
+    _check("distribution", distribution, DISTRIBUTIONS)
+    _check("reduce", reduce, SCALES)
+    spreads = []
+    for marginal, mean in zip(marginals, means, strict=True):
+        offset = _pixels(marginal.shape[1])[:, None] - mean[:, None, :]
+        deviation = ops.abs(offset) if distribution == "laplace" else ops.square(offset)
+        spreads.append(ops.sum(marginal * deviation, axis=1))
+    if reduce == "joint":
+        spreads = [(spreads[0] + spreads[1]) / 2] * 2
+    spread = ops.stack(spreads, axis=-1)
+    if distribution == "laplace":
+        return ops.maximum(spread, MIN_SCALE)
+    # Clamped before the root, whose gradient at 0 is infinite.
+    return ops.sqrt(ops.maximum(spread, MIN_SCALE**2))

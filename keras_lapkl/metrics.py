@@ -1,0 +1,287 @@
+"""Metrics of landmark localization. All take labels as the losses do, and average over faces.
+
+`y_true` is (B, K, 2), or (B, K, 3) with visibility last, in pixels; `y_pred` is either the logits
+(B, H, W, K), so that the metrics stand beside the losses in `compile`, or predicted landmarks
+(B, K, 2) in pixels. Hidden landmarks weigh nothing; a face with none visible does not count.
+"""
+
+import keras
+from keras import ops
+
+from keras_lapkl import heatmaps, schemes
+from keras_lapkl.losses import split_visible
+
+NORMALIZERS = ("interocular", "hull", "box")
+
+
+def interocular_distance(landmarks, visible, eye_corners):
+    """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,)."""
+    left, right = eye_corners
+    gap = landmarks[:, left] - landmarks[:, right]
+    return visible[:, left] * visible[:, right] * ops.sqrt(ops.sum(ops.square(gap), axis=-1))
+
+
+def hull_size(landmarks, visible):
+    """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is."""
+    shown = visible[..., None] > 0
+    low = ops.min(ops.where(shown, landmarks, float("inf")), axis=1)
+    high = ops.max(ops.where(shown, landmarks, float("-inf")), axis=1)
+    return ops.sqrt(ops.prod(ops.maximum(high - low, 0.0), axis=-1))
+
+
+def face_errors(landmarks, visible, location, distance):
+    """Each face's NME in percent, `100 · mean over visible points of ‖s̃ − s‖₂ / d`.
+
+    Args:
+        landmarks, visible: (B, K, 2) pixels and (B, K), as `losses.split_visible` gives them.
+        location: (B, K, 2) predicted, pixels.
+        distance: (B,) the normalising d, pixels.
+
+    Returns:
+        NME (B,), 0 where it is not defined, and a bool (B,) of where it is: at least one visible
+        landmark and d > 0.
+    """
+    distance = ops.cast(distance, "float32")
+    error = ops.sqrt(ops.sum(ops.square(location - landmarks), axis=-1))
+    count = ops.sum(visible, axis=1)
+    usable = ops.logical_and(count > 0, distance > 0)
+    nme = 100 * ops.sum(error * visible, axis=1) / ops.maximum(count, 1.0)
+    return ops.where(usable, nme / ops.where(usable, distance, 1.0), 0.0), usable
+
+
+class _FaceError(keras.metrics.Mean):
+    """Mean over faces of a function of each face's NME; what the three error metrics share."""
+
+    def __init__(self, normalizer="interocular", scheme="ibug68", beta=1.0, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self._direction = "down"  # what `ModelCheckpoint` reads under mode="auto"
+        if isinstance(normalizer, str) and normalizer not in NORMALIZERS:
+            raise ValueError(
+                f"`normalizer` must be one of {NORMALIZERS}, a function of (landmarks, visible), or "
+                f"a number of pixels. Received: {normalizer!r}"
+            )
+        self.normalizer = normalizer
+        self.scheme = schemes.get(scheme)
+        if normalizer == "interocular" and self.scheme.eye_corners is None:
+            raise ValueError(
+                f"Scheme {self.scheme.name!r} has no `eye_corners`, which the inter-ocular "
+                "normaliser needs; use `normalizer='hull'`."
+            )
+        self.beta = beta
+
+    def update_state(self, y_true, y_pred, sample_weight=None, distance=None):
+        """Adds a batch.
+
+        Args:
+            y_true: (B, K, 2|3) landmarks in pixels.
+            y_pred: (B, H, W, K) logits or (B, K, 2) landmarks in pixels.
+            sample_weight: (B,), ≥ 0.
+            distance: (B,) normalising distances in pixels, in place of the normaliser's;
+                `normalizer="box"` needs it, since a face box can't be read off the landmarks.
+        """
+        landmarks, visible = split_visible(y_true)
+        if distance is None:
+            distance = self._distance(landmarks, visible)
+        location = _location(y_pred, self.beta)
+        nme, usable = face_errors(landmarks, visible, location, distance)
+        super().update_state(self._value(nme), _face_weight(usable, sample_weight))
+
+    def _distance(self, landmarks, visible):
+        if self.normalizer == "interocular":
+            return interocular_distance(landmarks, visible, self.scheme.eye_corners)
+        if self.normalizer == "hull":
+            return hull_size(landmarks, visible)
+        if self.normalizer == "box":
+            raise ValueError(
+                "`normalizer='box'` needs the boxes' sizes: call `update_state(y_true, y_pred, "
+                "distance=√(w·h))` with (B,) pixels."
+            )
+        if callable(self.normalizer):
+            return self.normalizer(landmarks, visible)
+        return ops.full((ops.shape(landmarks)[0],), float(self.normalizer))
+
+    def _value(self, nme):
+        return nme
+
+    def get_config(self):
+        normalizer = self.normalizer
+        if callable(normalizer):
+            normalizer = keras.saving.serialize_keras_object(normalizer)
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "normalizer": normalizer,
+            "scheme": self.scheme.to_config(),
+            "beta": self.beta,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        if isinstance(config["normalizer"], dict):
+            normalizer = keras.saving.deserialize_keras_object(config["normalizer"])
+            config = {**config, "normalizer": normalizer}
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_lapkl")
+class NormalizedMeanError(_FaceError):
+    """NME in percent: `100 · mean over faces of (mean over visible points of ‖s̃ − s‖₂ / d)`.
+
+    Args:
+        normalizer: d of each face: `"interocular"` (distance of the scheme's outer eye corners),
+            `"hull"` (√(w·h) of the box of the visible points, the paper's on AFLW), `"box"` (a
+            face box's √(w·h), given to `update_state`), a function of (landmarks (B, K, 2),
+            visible (B, K)) that gives (B,) pixels, or one number of pixels.
+        scheme: name, mapping or `Scheme`; only `"interocular"` reads it.
+        beta: inverse temperature of the softmax when `y_pred` is logits.
+
+    Raises:
+        ValueError: an unknown normalizer, or `"interocular"` with a scheme without eyes.
+
+    Example:
+
+    >>> metric = NormalizedMeanError(normalizer=50)
+    >>> metric(np.array([[[0.0, 0.0], [9.0, 9.0]]]), np.array([[[3.0, 4.0], [9.0, 9.0]]]))
+    5.0
+    """
+
+    def __init__(
+        self, normalizer="interocular", scheme="ibug68", beta=1.0, name="nme", dtype=None
+    ):
+        super().__init__(normalizer, scheme, beta, name, dtype)
+
+
+class _ThresholdError(_FaceError):
+    def __init__(self, threshold, normalizer, scheme, beta, name, dtype):
+        super().__init__(normalizer, scheme, beta, name, dtype)
+        if not threshold > 0:
+            raise ValueError(f"`threshold` must be > 0 percent. Received: {threshold}")
+        self.threshold = threshold
+
+    def get_config(self):
+        return {**super().get_config(), "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable("keras_lapkl")
+class FailureRate(_ThresholdError):
+    """Percent of faces whose NME is above a threshold.
+
+    Args:
+        threshold: NME in percent above which a face has failed.
+        normalizer, scheme, beta: as in `NormalizedMeanError`.
+
+    Example:
+
+    >>> metric = FailureRate(threshold=8, normalizer=100)
+    >>> metric(np.zeros((2, 1, 2)), np.array([[[9.0, 0.0]], [[7.0, 0.0]]]))
+    50.0
+    """
+
+    def __init__(
+        self,
+        threshold=8.0,
+        normalizer="interocular",
+        scheme="ibug68",
+        beta=1.0,
+        name="failure_rate",
+        dtype=None,
+    ):
+        super().__init__(threshold, normalizer, scheme, beta, name, dtype)
+
+    def _value(self, nme):
+        return 100 * ops.cast(nme > self.threshold, "float32")
+
+
+@keras.saving.register_keras_serializable("keras_lapkl")
+class AreaUnderCED(_ThresholdError):
+    """Area under the cumulative error distribution up to a threshold, in [0, 1].
+
+    The mean over faces of `max(0, 1 − NME / threshold)`: the exact integral of the step curve of
+    the share of faces with at most a given NME, so no bins are needed.
+
+    Args:
+        threshold: NME in percent at which the curve is cut.
+        normalizer, scheme, beta: as in `NormalizedMeanError`.
+
+    Example:
+
+    >>> metric = AreaUnderCED(threshold=10, normalizer=100)
+    >>> metric(np.zeros((2, 1, 2)), np.array([[[12.0, 0.0]], [[4.0, 0.0]]]))
+    0.3
+    """
+
+    def __init__(
+        self,
+        threshold=8.0,
+        normalizer="interocular",
+        scheme="ibug68",
+        beta=1.0,
+        name="auc",
+        dtype=None,
+    ):
+        super().__init__(threshold, normalizer, scheme, beta, name, dtype)
+        self._direction = "up"
+
+    def _value(self, nme):
+        return ops.maximum(0.0, 1 - nme / self.threshold)
+
+
+@keras.saving.register_keras_serializable("keras_lapkl")
+class HeatmapSpread(keras.metrics.Mean):
+    """Mean scale of the heatmaps in pixels, over the visible landmarks and both axes.
+
+    Args:
+        distribution: `"laplace"` (mean absolute deviation b) or `"gaussian"` (σ).
+        beta: inverse temperature of the softmax when `y_pred` is logits.
+
+    Example:
+
+    >>> HeatmapSpread()(np.zeros((1, 1, 2)), np.zeros((1, 5, 5, 1)))   # a constant map: 6/5
+    1.2
+    """
+
+    def __init__(self, distribution="laplace", beta=1.0, name="spread", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self._direction = "down"
+        if distribution not in heatmaps.DISTRIBUTIONS:
+            raise ValueError(
+                f"`distribution` must be one of {heatmaps.DISTRIBUTIONS}. Received: "
+                f"{distribution!r}"
+            )
+        self.distribution = distribution
+        self.beta = beta
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch: `y_pred` is logits (B, H, W, K) or scales (B, K, 2) in pixels."""
+        _, visible = split_visible(y_true)
+        scale = ops.convert_to_tensor(y_pred)
+        if len(scale.shape) == 4:
+            _, scale = heatmaps.decode(scale, self.beta, self.distribution)
+        count = ops.sum(visible, axis=1)
+        spread = ops.sum(ops.mean(scale, axis=-1) * visible, axis=1) / ops.maximum(count, 1.0)
+        super().update_state(spread, _face_weight(count > 0, sample_weight))
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "distribution": self.distribution,
+            "beta": self.beta,
+        }
+
+
+def _location(y_pred, beta):
+    y_pred = ops.convert_to_tensor(y_pred)
+    if len(y_pred.shape) == 4:
+        return heatmaps.decode(y_pred, beta)[0]
+    if len(y_pred.shape) == 3 and y_pred.shape[-1] == 2:
+        return ops.cast(y_pred, "float32")
+    raise ValueError(
+        "Expected logits of shape (B, H, W, K) or landmarks of shape (B, K, 2). Received: "
+        f"{tuple(y_pred.shape)}"
+    )
+
+
+def _face_weight(usable, sample_weight):
+    weight = ops.cast(usable, "float32")
+    return weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")

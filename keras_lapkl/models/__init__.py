@@ -1,0 +1,1 @@
+"""Keras Models: generators of heatmaps, and what trains them."""

@@ -1,0 +1,196 @@
+"""LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
+
+import pathlib
+import zipfile
+
+import keras
+from keras import ops
+
+# Losses, metrics and RCN are here only to be known to Keras when `load_model` meets them.
+from keras_lapkl import heatmaps, losses, metrics, schemes  # noqa: F401
+from keras_lapkl.models import rcn  # noqa: F401
+
+
+@keras.saving.register_keras_serializable("keras_lapkl")
+class LandmarkLocalizer(keras.Model):
+    """Trains a heatmap generator with `fit`, and predicts landmarks with their scales.
+
+    Called, it gives the generator's logits (B, H, W, K): losses and metrics of this package take
+    them as they are. `predict` gives `{"landmarks": (N, K, 2), "scale": (N, K, 2)}` in pixels of
+    the input, `predict_heatmaps` the maps.
+
+    Args:
+        generator: a Keras model from images (B, H, W, 3) in [0, 1] to logits (B, H, W, K), such as
+            `RCN`.
+        scheme: which K landmarks: a name, a mapping or a `Scheme`; None if unknown.
+        crop_scale: the crop rule that the model is right on: side of the crop in longer edges of
+            the box of the five points; None if unknown.
+        beta: inverse temperature of the softmax; the loss must have the same.
+        trained_on: one line on the training faces, kept in the file and told beside every error.
+
+    Raises:
+        ValueError: a scheme with another K than the generator's, or a loss with another beta.
+
+    Example:
+
+    >>> model = LandmarkLocalizer(RCN(num_landmarks=68, width=1 / 8), scheme="ibug68")
+    >>> model.compile("adam", loss=LaplaceKL(), metrics=[NormalizedMeanError()])
+    >>> model.fit(images, landmarks)                  # (N, 80, 80, 3), (N, 68, 2)
+    >>> model.predict(images)["scale"].shape
+    (N, 68, 2)
+    """
+
+    def __init__(
+        self, generator, scheme=None, crop_scale=None, beta=1.0, trained_on=None, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.generator = generator
+        self.scheme = None if scheme is None else schemes.get(scheme)
+        self.crop_scale = crop_scale
+        self.beta = beta
+        self.trained_on = trained_on
+        if self.scheme is not None and self.scheme.num_landmarks != self.num_landmarks:
+            raise ValueError(
+                f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
+                f"a generator of {self.num_landmarks}."
+            )
+        self.build(generator.input_shape)
+
+    @property
+    def num_landmarks(self):
+        return self.generator.output_shape[-1]
+
+    @property
+    def image_size(self):
+        return self.generator.input_shape[1]
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, images, training=False):
+        """Images (B, H, W, 3), uint8 or float in [0, 1] → logits (B, H, W, K)."""
+        return self.generator(to_unit_range(images), training=training)
+
+    def compile(self, optimizer="adam", loss=None, jit_compile=None, **kwargs):
+        """As `keras.Model.compile`; checks that the loss reads heatmaps as this model does.
+
+        `jit_compile` is on where a GPU is seen and off elsewhere: on a CPU, TensorFlow's XLA makes
+        a step of this network 11 times slower.
+        """
+        beta = getattr(loss, "beta", self.beta)
+        if beta != self.beta:
+            raise ValueError(
+                f"The loss has beta {beta} and the model {self.beta}: trained landmarks would be "
+                "decoded otherwise than in training. Give both the same."
+            )
+        if jit_compile is None:
+            on_cpu = keras.backend.backend() == "tensorflow" and not _sees_gpu()
+            jit_compile = False if on_cpu else "auto"
+        super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
+        if hasattr(self.optimizer, "build") and not self.optimizer.built:
+            # Built here, so that a reloaded model finds the optimizer's state to restore.
+            self.optimizer.build(self.trainable_variables)
+
+    def get_compile_config(self):
+        return super().get_compile_config()
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def train_step(self, *args):
+        """One step on (images, landmarks[, sample_weight]); see `keras.Model.train_step`."""
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        images, landmarks, weight = keras.utils.unpack_x_y_sample_weight(args[0])
+        with tf.GradientTape() as tape:
+            logits = self(images, training=True)
+            loss = self.compute_loss(images, landmarks, logits, weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self._loss_tracker.update_state(loss, sample_weight=ops.shape(images)[0])
+        return self.compute_metrics(images, landmarks, logits, weight)
+
+    def predict_step(self, data):
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        location, scale = heatmaps.decode(self(images, training=False), self.beta)
+        return {"landmarks": location, "scale": scale}
+
+    def predict_heatmaps(self, images, batch_size=32):
+        """Heatmaps of images (N, H, W, 3): float32 (N, H, W, K), each summing to 1."""
+        batches = [
+            ops.convert_to_numpy(
+                heatmaps.probabilities(self(images[i : i + batch_size]), self.beta)
+            )
+            for i in range(0, len(images), batch_size)
+        ]
+        return ops.convert_to_numpy(ops.concatenate(batches))
+
+    def save_own_variables(self, store):
+        """Keeps dropout's random states too, which Keras does not: a resumed run needs them."""
+        super().save_own_variables(store)
+        for i, state in enumerate(self._seed_states()):
+            store[f"seed_state_{i}"] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        states = self._seed_states()
+        own = {key: store[key] for key in store if not key.startswith("seed_state_")}
+        super().load_own_variables(own)
+        for i, state in enumerate(states):
+            state.assign(store[f"seed_state_{i}"])
+
+    def _seed_states(self):
+        layers = self._flatten_layers(include_self=False)
+        return [layer.seed_generator.state for layer in layers if hasattr(layer, "seed_generator")]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "scheme": None if self.scheme is None else self.scheme.to_config(),
+            "crop_scale": self.crop_scale,
+            "beta": self.beta,
+            "trained_on": self.trained_on,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        generator = keras.saving.deserialize_keras_object(config["generator"], custom_objects)
+        return cls(**{**config, "generator": generator})
+
+
+def _sees_gpu():
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def to_unit_range(images):
+    """uint8 images → float32 in [0, 1]; float images as they are."""
+    images = ops.convert_to_tensor(images)
+    if keras.backend.standardize_dtype(images.dtype) == "uint8":
+        return ops.cast(images, "float32") / 255
+    return images
+
+
+def load_model(path):
+    """The model in a file: a Keras model from `.keras`, a `TFLiteLocalizer` from `.tflite`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is of another kind, or holds no model.
+    """
+    path = pathlib.Path(path)
+    if path.suffix not in (".keras", ".tflite"):
+        raise ValueError(f"Expected a .keras or .tflite file. Received: {path}")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model at {path}.")
+    if path.suffix == ".tflite":
+        from keras_lapkl.tflite.runner import TFLiteLocalizer
+
+        return TFLiteLocalizer(path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no Keras model: expected what `model.save` writes.")
+    return keras.models.load_model(path)

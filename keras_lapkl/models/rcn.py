@@ -1,0 +1,97 @@
+"""RCN, the generator: a small encoder-decoder from a face to one heatmap for each landmark."""
+
+import keras
+from keras import layers
+
+POOLINGS = 4
+LEAK = 0.2
+
+
+@keras.saving.register_keras_serializable("keras_lapkl")
+class RCN(keras.Model):
+    """Recombinator network: images (B, H, W, 3) in [0, 1] → heatmap logits (B, H, W, K).
+
+    Four 3×3 convolutions with 2×2 max-pooling, two more at the smallest size, then four times:
+    1×1 convolution, bilinear ×2, concatenation with the encoder's values of that size, 5×5
+    convolution; three 1×1 convolutions make the K maps. Leaky ReLU 0.2 after all but the last.
+    At K = 68 it has 452c² + 181c + 9452 parameters with c = 64·width channels:
+
+    | width      | 1         | 1/2     | 1/4     | 1/8    | 1/16   |
+    | parameters | 1,872,428 | 478,092 | 128,060 | 39,828 | 17,408 |
+
+    Args:
+        num_landmarks: K ≥ 1.
+        width: fraction of 64 channels, > 0; 64·width is rounded, at least to 1.
+        image_size: side of the square input in pixels, divisible by 16.
+        dropout: rate in [0, 1) after every activation but the first and the last.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Example:
+
+    >>> RCN(num_landmarks=68, width=1 / 8).count_params()
+    39828
+
+    Source: Robinson et al., ICCV 2019, Tables 1 and 3. The place of the two convolutions at the
+    smallest size is inferred; the parameter counts of Table 3 fit at all five widths.
+    """
+
+    def __init__(self, num_landmarks=68, width=1.0, image_size=80, dropout=0.2, **kwargs):
+        if num_landmarks < 1:
+            raise ValueError(f"`num_landmarks` must be at least 1. Received: {num_landmarks}")
+        if not width > 0:
+            raise ValueError(f"`width` must be > 0, such as 1/8. Received: {width}")
+        if image_size < 2**POOLINGS or image_size % 2**POOLINGS:
+            raise ValueError(
+                f"`image_size` must be a multiple of {2**POOLINGS}. Received: {image_size}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
+
+        # === Functional Model ===
+        channels = max(1, round(64 * width))
+        inputs = keras.Input((image_size, image_size, 3), name="image")
+        x, skips = inputs, []
+        for level in range(1, POOLINGS + 1):
+            x = _convolution(x, channels, 3, f"encoder{level}", dropout if level > 1 else 0)
+            skips.append(x)
+            x = layers.MaxPooling2D(2, name=f"encoder{level}_pool")(x)
+        for i in (1, 2):
+            x = _convolution(x, channels, 3, f"bottleneck{i}", dropout)
+        for level in range(POOLINGS, 0, -1):
+            x = _convolution(x, channels, 1, f"decoder{level}_reduce", dropout)
+            x = layers.UpSampling2D(2, interpolation="bilinear", name=f"decoder{level}_up")(x)
+            x = layers.Concatenate(name=f"decoder{level}_concat")([x, skips[level - 1]])
+            x = _convolution(x, 2 * channels, 5, f"decoder{level}", dropout)
+        x = _convolution(x, num_landmarks, 1, "head1", dropout)
+        x = _convolution(x, num_landmarks, 1, "head2", 0)
+        # The logits stay float32 under mixed precision: a softmax over 6,400 pixels needs it.
+        logits = layers.Conv2D(num_landmarks, 1, dtype="float32", name="logits")(x)
+        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+
+        # === Config ===
+        self.num_landmarks = num_landmarks
+        self.width = width
+        self.image_size = image_size
+        self.dropout = dropout
+
+    def get_config(self):
+        return {
+            "num_landmarks": self.num_landmarks,
+            "width": self.width,
+            "image_size": self.image_size,
+            "dropout": self.dropout,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def _convolution(x, filters, kernel_size, name, dropout):
+    x = layers.Conv2D(filters, kernel_size, padding="same", name=name)(x)
+    x = layers.LeakyReLU(LEAK, name=f"{name}_activation")(x)
+    return layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x

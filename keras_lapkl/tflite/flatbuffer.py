@@ -1,0 +1,101 @@
+"""A .tflite file as the objects of its schema, and this package's JSON in its metadata table."""
+
+import json
+import pathlib
+import struct
+
+METADATA_NAME = "keras_lapkl"
+_IDENTIFIER = b"TFL3"
+_ALIGNMENT = 16
+
+
+def schema():
+    """The module generated from TFLite's schema: LiteRT's, or else TensorFlow's."""
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError:
+        from tensorflow.lite.python import schema_py_generated
+    return schema_py_generated
+
+
+def read(path):
+    """The `ModelT` in a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TFLite file, or a damaged one.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model at {path}.")
+    content = path.read_bytes()
+    if content[4:8] != _IDENTIFIER:
+        raise ValueError(f"{path} is no TFLite file: bytes 4 to 7 are not {_IDENTIFIER.decode()}.")
+    try:
+        return parse(content)
+    except (struct.error, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is a damaged TFLite file: {error}") from error
+
+
+def parse(content):
+    """The `ModelT` in the bytes of a file."""
+    return schema().ModelT.InitFromPackedBuf(content, 0)
+
+
+def pack(model):
+    """The bytes of a `ModelT`, its constants aligned to 16 bytes as kernels expect them."""
+    import flatbuffers
+
+    # The generated code writes constants wherever they fall; the schema wants them aligned.
+    model.buffers = [_AlignedBuffer(buffer) for buffer in model.buffers]
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def read_metadata(model):
+    """This package's metadata in a `ModelT`, a dict; None if it has none."""
+    for entry in model.metadata or ():
+        if _text(entry.name) == METADATA_NAME:
+            data = model.buffers[entry.buffer].data
+            return json.loads(bytes(bytearray(data)).decode())
+    return None
+
+
+def add_metadata(model, data):
+    """Puts a dict of plain data into a `ModelT`, in place."""
+    buffer = schema().BufferT()
+    buffer.data = json.dumps(data).encode()
+    entry = schema().MetadataT()
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or ()), entry]
+
+
+def names(enumeration):
+    """{number: name} of an enumeration class of the schema, such as `schema().TensorType`."""
+    return {value: name for name, value in vars(enumeration).items() if name.isupper()}
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else value
+
+
+class _AlignedBuffer:
+    """A `BufferT` that packs its data aligned."""
+
+    def __init__(self, buffer):
+        self.data = buffer.data
+
+    def Pack(self, builder):  # noqa: N802  (the name that `ModelT.Pack` calls)
+        data = None
+        if self.data is not None and len(self.data):
+            content = bytes(bytearray(self.data))
+            builder.StartVector(1, len(content), _ALIGNMENT)
+            builder.head -= len(content)
+            builder.Bytes[builder.head : builder.head + len(content)] = content
+            data = builder.EndVector()
+        schema().BufferStart(builder)
+        if data is not None:
+            schema().BufferAddData(builder, data)
+        return schema().BufferEnd(builder)

@@ -1,0 +1,107 @@
+"""What is in a .tflite file: its signature, operators with their types, and metadata."""
+
+import collections
+import dataclasses
+import pathlib
+
+from keras_lapkl.tflite import flatbuffer
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """One operator of the graph.
+
+    Attributes:
+        name: TFLite's name, such as `"CONV_2D"`; a custom operator's own name.
+        inputs, outputs: types of its tensors, such as `("int8", "int8", "int32")`.
+        custom: whether TFLite lacks it and a runtime must add it.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    custom: bool = False
+
+
+def describe(path):
+    """What a .tflite file holds, read from its bytes and without an interpreter.
+
+    Args:
+        path: a .tflite file of any origin.
+
+    Returns:
+        dict: `bytes` of the file; `inputs` and `outputs`, lists of `name` (in the signature if
+        there is one), `shape` and `dtype`; `signature`, its name or None; `operators`, for each
+        name and output type their number; `metadata`, written by `convert`, or None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TFLite file, or a damaged one.
+
+    Example:
+
+    >>> describe("model.tflite")["operators"]["CONV_2D"]
+    {'int8': 17}
+    """
+    model = flatbuffer.read(path)
+    signature = model.signatureDefs[0] if model.signatureDefs else None
+    graph = model.subgraphs[0]
+    return {
+        "bytes": pathlib.Path(path).stat().st_size,
+        "signature": signature and signature.signatureKey.decode(),
+        "inputs": _tensors(graph, graph.inputs, signature and signature.inputs),
+        "outputs": _tensors(graph, graph.outputs, signature and signature.outputs),
+        "operators": count(operators(model)),
+        "metadata": flatbuffer.read_metadata(model),
+    }
+
+
+def operators(model):
+    """The `Operator`s of a `ModelT`, in the order in which they run."""
+    builtin = flatbuffer.names(flatbuffer.schema().BuiltinOperator)
+    graph = model.subgraphs[0]
+    found = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        custom = code.customCode is not None
+        # Old files have their code in the deprecated field only.
+        name = builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        found.append(
+            Operator(
+                code.customCode.decode() if custom else name,
+                _dtypes(graph, operator.inputs),
+                _dtypes(graph, operator.outputs),
+                custom,
+            )
+        )
+    return found
+
+
+def count(found):
+    """{name: {output type: number}} of `Operator`s, sorted by name."""
+    counts = collections.defaultdict(collections.Counter)
+    for operator in found:
+        counts[operator.name][operator.outputs[0]] += 1
+    return {name: dict(counts[name]) for name in sorted(counts)}
+
+
+def _tensors(graph, indices, named):
+    """Name, shape and dtype of tensors; in the signature's order if there is one."""
+    if named:
+        pairs = [(entry.name.decode(), entry.tensorIndex) for entry in named]
+    else:
+        pairs = [(graph.tensors[i].name.decode(), i) for i in indices]
+    return [
+        {
+            "name": name,
+            "shape": [int(size) for size in graph.tensors[i].shape],
+            "dtype": _dtypes(graph, [i])[0],
+        }
+        for name, i in pairs
+    ]
+
+
+def _dtypes(graph, indices):
+    dtype = flatbuffer.names(flatbuffer.schema().TensorType)
+    # Minus one marks an optional input that is not given.
+    return tuple(dtype[graph.tensors[i].type].lower() for i in indices if i >= 0)

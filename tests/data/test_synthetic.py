@@ -1,0 +1,208 @@
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_lapkl.data import synthetic
+from keras_lapkl.data.synthetic import synthetic_faces
+from keras_lapkl.schemes import IBUG68
+
+SIZE = 80
+RED, GREEN, BLUE = np.eye(3) * 200.0
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return synthetic_faces(500, seed=1)
+
+
+def sample(index, size=SIZE):
+    rng = np.random.default_rng([1, index])
+    return synthetic._sample_head(rng, size), synthetic._sample_look(rng)
+
+
+def paint_flat(index, factor, **colors):
+    """The face's features alone, on black, with the colours of `_Look` replaced by name."""
+    head, look = sample(index)
+    pixels = np.zeros((SIZE * factor, SIZE * factor, 3), np.uint8)
+    synthetic._paint_face(
+        synthetic._Canvas(pixels, factor), head, dataclasses.replace(look, **colors)
+    )
+    return pixels.astype(int), head.marks
+
+
+def distance_to_edge(mask, points, factor):
+    """Picture pixels from each point to the nearest border of the mask."""
+    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    x, y = np.rint((points.T + 0.5) * factor - 0.5).astype(int)
+    return np.maximum(inside, outside)[y, x] / factor
+
+
+def upright(landmarks):
+    """Landmarks turned so that the outer eye corners are level."""
+    x, y = (landmarks[:, 45] - landmarks[:, 36]).T / np.linalg.norm(
+        landmarks[:, 45] - landmarks[:, 36], axis=1
+    )
+    turn = np.stack([np.stack([x, y], -1), np.stack([-y, x], -1)], 1)
+    return np.einsum("nij,nkj->nki", turn, landmarks - landmarks.mean(1, keepdims=True))
+
+
+def test_shapes_and_types(faces):
+    images, landmarks = faces
+    assert images.shape == (500, SIZE, SIZE, 3)
+    assert images.dtype == np.uint8
+    assert landmarks.shape == (500, 68, 2)
+    assert landmarks.dtype == np.float32
+    assert np.isfinite(landmarks).all()
+
+
+def test_zero_faces():
+    images, landmarks = synthetic_faces(0, image_size=32)
+    assert images.shape == (0, 32, 32, 3)
+    assert landmarks.shape == (0, 68, 2)
+
+
+def test_a_face_depends_on_seed_and_index_only(faces):
+    images, landmarks = synthetic_faces(4, seed=1, start=17)
+    np.testing.assert_array_equal(images, faces[0][17:21])
+    np.testing.assert_array_equal(landmarks, faces[1][17:21])
+
+
+def test_no_two_faces_are_alike(faces):
+    assert len({image.tobytes() for image in faces[0]}) == 500
+    assert len({points.tobytes() for points in faces[1]}) == 500
+
+
+def test_seeds_differ(faces):
+    images, landmarks = synthetic_faces(4, seed=2)
+    assert (np.abs(landmarks - faces[1][:4]).max((1, 2)) > 1).all()
+    assert (images != faces[0][:4]).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("size", [16, 33, 160])
+def test_image_size_scales_the_landmarks(faces, size):
+    images, landmarks = synthetic_faces(3, seed=1, image_size=size)
+    assert images.shape == (3, size, size, 3)
+    expected = (faces[1][:3] + 0.5) * size / SIZE - 0.5
+    np.testing.assert_allclose(landmarks, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("count", -1), ("count", 2.5), ("count", "3"), ("seed", -1), ("image_size", 15)]
+    + [("image_size", 80.0), ("start", -1), ("start", None)],
+)
+def test_bad_arguments(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer ≥ .*{value!r}"):
+        synthetic_faces(**{"count": 1, name: value})
+
+
+def test_framing(faces):
+    landmarks = faces[1]
+    assert ((landmarks >= 0) & (landmarks <= SIZE - 1)).all((1, 2)).mean() > 0.99
+    # The package's crop: three times the longer side of the five points' box, centred on it.
+    five = IBUG68.anchor_points(landmarks)
+    low, high = five.min(1), five.max(1)
+    zoom = SIZE / (3 * (high - low).max(-1))
+    assert 0.9 < np.median(zoom) < 1.1 or 0.9 < np.median(1 / zoom) < 1.1
+    assert np.abs((low + high) / 2 - (SIZE - 1) / 2).max() < 0.041 * SIZE
+
+
+def test_the_mean_shape_is_a_bad_answer(faces):
+    landmarks = faces[1]
+    error = np.linalg.norm(landmarks - landmarks.mean(0), axis=2).mean(1)
+    between_eyes = np.linalg.norm(landmarks[:, 36] - landmarks[:, 45], axis=1)
+    assert 100 * (error / between_eyes).mean() >= 10
+
+
+def test_landmarks_are_in_ibug_order(faces):
+    x, y = np.moveaxis(upright(faces[1]), -1, 0)
+    for left, right in ((0, 16), (3, 13), (7, 9), (17, 21), (22, 26), (31, 35), (36, 39)):
+        assert (x[:, left] < x[:, right]).all()
+    for left, right in ((39, 42), (42, 45), (48, 54), (60, 64), (49, 53), (59, 55)):
+        assert (x[:, left] < x[:, right]).all()
+    brows, eyes = y[:, 17:27].mean(1), y[:, 36:48].mean(1)
+    nose, mouth, chin = y[:, 33], y[:, 48:68].mean(1), y[:, 8]
+    assert ((brows < eyes) & (eyes < nose) & (nose < mouth) & (mouth < chin)).all()
+    assert (np.diff(y[:, 27:31], axis=1) > 0).all()
+
+
+@pytest.mark.parametrize(("first", "last"), [(36, 41), (42, 47), (48, 59), (60, 67)])
+def test_closed_outlines_run_clockwise(faces, first, last):
+    x, y = np.moveaxis(faces[1][:, first : last + 1], -1, 0)
+    area = (x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1) / 2
+    assert (area > 0).mean() > 0.99
+
+
+def test_left_and_right_mirror_each_other(faces):
+    flip = list(IBUG68.flip)
+    np.testing.assert_array_equal(synthetic._NEUTRAL[flip], synthetic._NEUTRAL * (-1, 1, 1))
+    mean = faces[1].mean(0)
+    mirrored = mean[flip] * (-1, 1) + (SIZE - 1, 0)
+    np.testing.assert_allclose(mirrored, mean, atol=1.5)
+
+
+def test_jaw_follows_the_visible_outline():
+    head, _ = sample(0)
+    for yaw in np.radians((-40, -15, 0, 15, 40)):
+        c, s = np.cos(yaw), np.sin(yaw)
+        turn = np.array(((c, 0, s), (0, 1, 0), (-s, 0, c)))
+        turned = dataclasses.replace(head, rotation=turn, yaw=yaw, distance=1e9)
+        y = head.rows[:, :1]
+        across = turned.project(turned.skin(y, np.linspace(-1, 1, 2001), visible=False))[..., 0]
+        ends = turned.project(turned.skin(y, np.array((-1.0, 1.0))))[..., 0]
+        np.testing.assert_allclose(ends[:, 0], across.min(1), atol=1e-3)
+        np.testing.assert_allclose(ends[:, 1], across.max(1), atol=1e-3)
+
+
+def test_a_curve_passes_through_its_points():
+    points = np.random.default_rng(0).random((7, 2))
+    for closed in (False, True):
+        curve = synthetic._curve(points, closed)
+        np.testing.assert_allclose(curve[::4][:7], points, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_canvas_keeps_positions_at_every_factor(factor):
+    pixels = np.zeros((SIZE * factor, SIZE * factor, 3), np.uint8)
+    disc = np.array((30.3, 51.7)) + 6 * synthetic._CIRCLE
+    synthetic._Canvas(pixels, factor).fill(disc, RED)
+    image = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_AREA)[..., 0].astype(float)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    centre = (x * image).sum() / image.sum(), (y * image).sum() / image.sum()
+    np.testing.assert_allclose(centre, (30.3, 51.7), atol=0.06)
+
+
+# Each feature in one colour and all else in another, and then the edge between the two.
+FEATURES = {
+    "jaw": (range(17), {}, lambda r, g, b: r + g + b > 100),
+    "eyes": (
+        range(36, 48),
+        {"skin": BLUE, "brow": BLUE, "sclera": RED, "iris": RED},
+        lambda r, g, b: r > b,
+    ),
+    "outer lip": (
+        range(48, 60),
+        {"skin": BLUE, "lips": GREEN, "mouth": GREEN, "teeth": GREEN},
+        lambda r, g, b: g > b,
+    ),
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_features_end_at_their_landmarks(feature):
+    factor, (indices, colors, belongs) = 4, FEATURES[feature]
+    base = {"skin": BLUE, "lips": BLUE, "mouth": BLUE, "teeth": BLUE}
+    base |= {"brow": BLUE, "sclera": BLUE, "iris": BLUE}
+    right, wrong = [], []
+    for index in range(60):
+        pixels, marks = paint_flat(index, factor, **base | colors)
+        mask, points = belongs(*np.moveaxis(pixels, -1, 0)), marks[list(indices)]
+        right.append(distance_to_edge(mask, points, factor))
+        wrong.append(distance_to_edge(mask, points + (0.7, 0.7), factor))
+    right = np.concatenate(right)
+    assert right.mean() < 0.3
+    assert np.quantile(right, 0.98) < 0.6
+    assert np.mean(wrong) > right.mean() + 0.2

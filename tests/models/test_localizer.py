@@ -1,0 +1,210 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_lapkl import heatmaps, losses, metrics, schemes
+from keras_lapkl.models.localizer import LandmarkLocalizer, load_model
+from keras_lapkl.models.rcn import RCN
+
+SIZE, K = 16, 3
+
+
+def small(dropout=0.0, loss=None, optimizer=None, **kwargs):
+    keras.utils.set_random_seed(0)
+    model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE, dropout), **kwargs)
+    model.compile(
+        optimizer or keras.optimizers.Adam(3e-3),
+        loss or losses.LaplaceKL(),
+        metrics=[metrics.NormalizedMeanError(normalizer=SIZE)],
+    )
+    return model
+
+
+@pytest.fixture
+def data():
+    """Dots of three colours: where each is, is the landmark."""
+    rng = np.random.default_rng(0)
+    landmarks = rng.integers(2, SIZE - 2, (32, K, 2))
+    images = np.zeros((32, SIZE, SIZE, 3), np.uint8)
+    for i, points in enumerate(landmarks):
+        for k, (x, y) in enumerate(points):
+            images[i, y - 1 : y + 2, x - 1 : x + 2, k] = 255
+    return images, landmarks.astype(np.float32)
+
+
+@pytest.mark.parametrize("loss", list(losses.LOSSES))
+def test_learns_with_each_loss(data, loss):
+    model = small(loss=losses.LOSSES[loss](), optimizer=keras.optimizers.Adam(1e-2))
+    before = model.evaluate(*data, verbose=0, return_dict=True)
+    model.fit(*data, epochs=40, batch_size=8, verbose=0)
+    after = model.evaluate(*data, verbose=0, return_dict=True)
+    assert after["loss"] < 0.6 * before["loss"]
+    assert after["nme"] < 0.6 * before["nme"]
+
+
+def test_predict_gives_pixels_and_scale(data):
+    model = small()
+    predicted = model.predict(data[0], batch_size=10, verbose=0)
+    assert predicted["landmarks"].shape == predicted["scale"].shape == (32, K, 2)
+    location, scale = heatmaps.decode(model(data[0]))
+    np.testing.assert_allclose(predicted["landmarks"], location, atol=1e-4)
+    np.testing.assert_allclose(predicted["scale"], scale, atol=1e-4)
+
+
+def test_predict_heatmaps(data):
+    model = small()
+    maps = model.predict_heatmaps(data[0], batch_size=5)
+    assert maps.shape == (32, SIZE, SIZE, K) and maps.dtype == np.float32
+    np.testing.assert_allclose(maps.sum((1, 2)), 1, rtol=1e-5)
+    predicted = model.predict(data[0], verbose=0)
+    np.testing.assert_allclose(heatmaps.location(maps), predicted["landmarks"], atol=1e-3)
+
+
+def test_uint8_equals_float(data):
+    model = small()
+    np.testing.assert_allclose(
+        model(data[0]), model(data[0].astype(np.float32) / 255), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_train_step_equals_keras_own(data):
+    """The step's gradients and reports are those of the default `keras.Model.train_step`."""
+
+    class Plain(LandmarkLocalizer):
+        train_step = keras.Model.train_step
+
+    models = [small(), None]
+    keras.utils.set_random_seed(0)
+    models[1] = Plain(RCN(K, 1 / 16, SIZE, 0))
+    models[1].compile(keras.optimizers.Adam(3e-3), losses.LaplaceKL(), metrics=models[0].metrics[1:])
+    models[1].compile(
+        keras.optimizers.Adam(3e-3),
+        losses.LaplaceKL(),
+        metrics=[metrics.NormalizedMeanError(normalizer=SIZE)],
+    )
+    logs = [
+        m.fit(*data, epochs=2, batch_size=8, shuffle=False, verbose=0).history for m in models
+    ]
+    assert logs[0].keys() == logs[1].keys()
+    for key in logs[0]:
+        np.testing.assert_allclose(logs[0][key], logs[1][key], rtol=1e-5)
+    for a, b in zip(*(m.get_weights() for m in models), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_sample_weight_zero_is_absence(data):
+    images, landmarks = data
+    weighted, fewer = small(), small()
+    weight = np.repeat([2.0, 0.0], 16)
+    weighted.fit(images, landmarks, sample_weight=weight, batch_size=32, verbose=0)
+    # Keras divides by the faces in the batch, whatever their weights.
+    fewer.fit(images[:16], landmarks[:16], batch_size=16, verbose=0)
+    for a, b in zip(weighted.get_weights(), fewer.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_keras_round_trip_with_optimizer(tmp_path, data):
+    images, landmarks = data
+    model = small(
+        dropout=0.2,
+        scheme={"name": "dots", "names": ["r", "g", "b"]},
+        crop_scale=2.5,
+        trained_on="32 pictures of dots",
+    )
+    model.fit(images, landmarks, batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = load_model(tmp_path / "model.keras")
+    assert again.scheme == model.scheme and again.crop_scale == 2.5
+    assert again.trained_on == "32 pictures of dots"
+    np.testing.assert_array_equal(again(images), model(images))
+    assert int(again.optimizer.iterations) == 4
+    for m in (model, again):
+        m.fit(images, landmarks, batch_size=8, shuffle=False, verbose=0)
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class TestKerasCallbacks:
+    def fit(self, data, *callbacks, epochs=2, model=None, **kwargs):
+        model = model or small(**kwargs)
+        history = model.fit(
+            *data, validation_data=data, epochs=epochs, batch_size=8, shuffle=False, verbose=0,
+            callbacks=list(callbacks),
+        )
+        return model, history.history
+
+    def test_model_checkpoint(self, data, tmp_path):
+        path = tmp_path / "best.keras"
+        model, _ = self.fit(
+            data, keras.callbacks.ModelCheckpoint(path, monitor="val_nme", save_best_only=True)
+        )
+        assert type(load_model(path)) is LandmarkLocalizer
+
+    def test_backup_and_restore_equals_unbroken(self, data, tmp_path):
+        class Stop(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 2:
+                    raise KeyboardInterrupt
+
+        unbroken, _ = self.fit(data, epochs=4, dropout=0.2)
+        backup = tmp_path / "backup"
+        with pytest.raises(KeyboardInterrupt):
+            self.fit(data, keras.callbacks.BackupAndRestore(backup), Stop(), epochs=4, dropout=0.2)
+        resumed, history = self.fit(
+            data, keras.callbacks.BackupAndRestore(backup), epochs=4, dropout=0.2
+        )
+        assert len(history["loss"]) == 2
+        assert int(resumed.optimizer.iterations) == int(unbroken.optimizer.iterations) == 16
+        for a, b in zip(unbroken.get_weights(), resumed.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
+
+    def test_tensorboard(self, data, tmp_path):
+        self.fit(data, keras.callbacks.TensorBoard(tmp_path))
+        assert list(tmp_path.rglob("events.out*"))
+
+    def test_csv_logger(self, data, tmp_path):
+        self.fit(data, keras.callbacks.CSVLogger(tmp_path / "log.csv"))
+        header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+        assert header.split(",") == ["epoch", "loss", "nme", "val_loss", "val_nme"]
+        assert len(rows) == 2
+
+    def test_swap_ema_weights(self, data):
+        ema = keras.optimizers.Adam(3e-3, use_ema=True, ema_momentum=0.9)
+        model, _ = self.fit(data, keras.callbacks.SwapEMAWeights(swap_on_epoch=True), optimizer=ema)
+        plain, _ = self.fit(data)
+        assert not np.allclose(model.get_weights()[0], plain.get_weights()[0])
+
+    def test_terminate_on_nan(self, data):
+        images = data[0].astype(np.float32)
+        images[:] = np.nan
+        _, history = self.fit((images, data[1]), keras.callbacks.TerminateOnNaN(), epochs=5)
+        assert len(history["loss"]) == 1
+
+
+class TestRefused:
+    def test_other_k(self):
+        with pytest.raises(ValueError, match="68 landmarks"):
+            LandmarkLocalizer(RCN(K, 1 / 16, SIZE), scheme="ibug68")
+
+    def test_other_beta(self):
+        with pytest.raises(ValueError, match="beta"):
+            LandmarkLocalizer(RCN(K, 1 / 16, SIZE)).compile(loss=losses.LaplaceKL(beta=2))
+
+    def test_labels_of_other_k(self, data):
+        with pytest.raises(ValueError, match="Received"):
+            small().fit(data[0], data[1][:, :2], verbose=0)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [("a.keras", None, "no model"), ("a.h5", b"", "keras or .tflite"), ("b.keras", b"x", "no Keras")],
+    )
+    def test_files(self, tmp_path, name, content, message):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            load_model(tmp_path / name)
+
+
+def test_scheme_by_name():
+    model = LandmarkLocalizer(RCN(68, 1 / 64, SIZE, 0), scheme="ibug68", crop_scale=3.0)
+    assert model.scheme is schemes.IBUG68 and model.num_landmarks == 68 and model.image_size == SIZE

@@ -1,0 +1,82 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_lapkl.models.localizer import load_model
+from keras_lapkl.models.rcn import RCN
+
+
+@pytest.mark.parametrize(
+    ("width", "count"),
+    [(1, 1_872_428), (1 / 2, 478_092), (1 / 4, 128_060), (1 / 8, 39_828), (1 / 16, 17_408)],
+)
+def test_parameter_counts_of_the_paper(width, count):
+    assert RCN(num_landmarks=68, width=width).count_params() == count
+
+
+@pytest.mark.parametrize(
+    ("k", "width", "size"), [(1, 1 / 64, 16), (19, 3 / 32, 48), (5, 0.1, 32)]
+)
+def test_any_k_width_and_size(k, width, size):
+    assert RCN(k, width, size, 0)(np.zeros((2, size, size, 3))).shape == (2, size, size, k)
+
+
+def test_activations_and_dropouts():
+    names = [layer.name for layer in RCN(dropout=0.2).layers]
+    activations = [n for n in names if n.endswith("_activation")]
+    dropouts = [n for n in names if n.endswith("_dropout")]
+    assert len(activations) == 16
+    assert len(dropouts) == 14
+    assert not {"encoder1_dropout", "head2_dropout"} & set(names)
+    assert not [n for n in (x.name for x in RCN(dropout=0).layers) if n.endswith("_dropout")]
+
+
+def test_dropout_acts_in_training_only(rng):
+    images = rng.random((2, 32, 32, 3), np.float32)
+    model = RCN(3, 1 / 16, 32, dropout=0.5)
+    np.testing.assert_array_equal(model(images), model(images))
+    assert not np.allclose(model(images, training=True), model(images, training=True))
+
+
+def test_keras_and_weights_round_trip(tmp_path, rng):
+    images = rng.random((2, 32, 32, 3), np.float32)
+    model = RCN(7, 3 / 32, 32, 0.1)
+    model.save(tmp_path / "model.keras")
+    again = load_model(tmp_path / "model.keras")
+    assert type(again) is RCN and again.get_config() == model.get_config()
+    np.testing.assert_array_equal(again(images), model(images))
+
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = RCN(7, 3 / 32, 32, 0.1)
+    assert not np.allclose(other(images), model(images))
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other(images), model(images))
+
+
+def test_clone_from_config():
+    model = RCN(4, 1 / 16, 16, 0)
+    assert RCN.from_config(model.get_config()).count_params() == model.count_params()
+
+
+def test_mixed_precision_keeps_float32_logits(rng):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        logits = RCN(3, 1 / 16, 16)(rng.random((1, 16, 16, 3), np.float32))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"num_landmarks": 0}, "num_landmarks"),
+        ({"width": 0}, "width"),
+        ({"image_size": 60}, "image_size"),
+        ({"image_size": 0}, "image_size"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_bad_arguments(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        RCN(**arguments)

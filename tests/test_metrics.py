@@ -1,0 +1,173 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_lapkl import heatmaps, metrics, schemes
+from keras_lapkl.models.localizer import LandmarkLocalizer
+from keras_lapkl.models.rcn import RCN
+
+ERROR_METRICS = [metrics.NormalizedMeanError, metrics.FailureRate, metrics.AreaUnderCED]
+
+
+def face(error, k=68, eyes=50.0):
+    """A face whose outer eye corners are `eyes` apart, and a prediction off by `error` pixels."""
+    truth = np.random.default_rng(0).uniform(0, 80, (1, k, 2))
+    truth[0, 36], truth[0, 45] = (10, 20), (10 + eyes, 20)
+    return truth, truth + (error, 0)
+
+
+@pytest.fixture
+def faces():
+    pairs = [face(error) for error in (1.0, 2.0, 4.0, 6.0, 0.0)]
+    return tuple(np.concatenate(side) for side in zip(*pairs, strict=True))
+
+
+def brute_nme(truth, predicted):
+    eyes = np.linalg.norm(truth[:, 36] - truth[:, 45], axis=-1)
+    return 100 * np.linalg.norm(predicted - truth, axis=-1).mean(1) / eyes
+
+
+def test_nme_by_hand(faces):
+    assert float(metrics.NormalizedMeanError()(*faces)) == pytest.approx(100 * 2.6 / 50)
+
+
+def test_failure_rate_by_hand(faces):
+    assert float(metrics.FailureRate(threshold=5)(*faces)) == pytest.approx(40)
+
+
+def test_auc_equals_the_integral_of_the_ced(faces):
+    nme = brute_nme(*faces)
+    levels = np.linspace(0, 10, 100_001)
+    ced = (nme[None, :] <= levels[:, None]).mean(1)
+    expected = np.trapezoid(ced, levels) / 10
+    assert float(metrics.AreaUnderCED(threshold=10)(*faces)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("cls", ERROR_METRICS)
+def test_uneven_batches_equal_one_batch(cls, faces):
+    whole, parts = cls(), cls()
+    whole.update_state(*faces)
+    for chosen in (slice(0, 3), slice(3, 4), slice(4, 5)):
+        parts.update_state(faces[0][chosen], faces[1][chosen])
+    assert float(parts.result()) == pytest.approx(float(whole.result()), rel=1e-6)
+
+
+@pytest.mark.parametrize("cls", ERROR_METRICS)
+def test_sample_weight_is_repetition(cls, faces):
+    weighted, repeated = cls(), cls()
+    weighted.update_state(*faces, sample_weight=np.array([1, 0, 2, 0, 1]))
+    chosen = [0, 2, 2, 4]
+    repeated.update_state(faces[0][chosen], faces[1][chosen])
+    assert float(weighted.result()) == pytest.approx(float(repeated.result()), rel=1e-6)
+
+
+class TestNormalizers:
+    truth = np.array([[[0.0, 0.0], [16.0, 9.0], [4.0, 4.0]]])
+    predicted = np.array([[[0.0, 0.0], [16.0, 9.0], [4.0, 10.0]]])
+
+    @pytest.mark.parametrize(
+        ("normalizer", "expected"),
+        [("hull", 100 * 2 / 12), (50, 4.0), (lambda landmarks, visible: visible[:, 0] * 20, 10.0)],
+    )
+    def test_value(self, normalizer, expected):
+        metric = metrics.NormalizedMeanError(normalizer=normalizer)
+        assert float(metric(self.truth, self.predicted)) == pytest.approx(expected)
+
+    def test_hull_ignores_hidden(self):
+        truth = np.concatenate([self.truth, np.ones((1, 3, 1))], -1)
+        truth[0, 1, 2] = 0
+        metric = metrics.NormalizedMeanError(normalizer="hull")
+        assert float(metric(truth, self.predicted)) == pytest.approx(100 * 3 / 4)
+
+    def test_box_is_given_to_update_state(self):
+        metric = metrics.NormalizedMeanError(normalizer="box")
+        metric.update_state(self.truth, self.predicted, distance=np.array([25.0]))
+        assert float(metric.result()) == pytest.approx(8)
+        with pytest.raises(ValueError, match="distance"):
+            metric.update_state(self.truth, self.predicted)
+
+    def test_interocular_needs_eyes(self):
+        hand = schemes.Scheme("hand", ("a", "b"), (0, 1))
+        with pytest.raises(ValueError, match="hull"):
+            metrics.NormalizedMeanError(scheme=hand)
+
+    def test_aflw_eye_corners(self):
+        truth = np.zeros((1, 19, 2))
+        truth[0, 11] = (40, 0)
+        metric = metrics.NormalizedMeanError(scheme="aflw19")
+        assert float(metric(truth, truth + (4, 0))) == pytest.approx(10)
+
+    def test_unknown(self):
+        with pytest.raises(ValueError, match="interocular"):
+            metrics.NormalizedMeanError(normalizer="pupils")
+
+
+@pytest.mark.parametrize("cls", ERROR_METRICS)
+def test_faces_without_the_normaliser_do_not_count(cls, faces):
+    truth, predicted = faces
+    alone = cls()
+    alone.update_state(truth[1:], predicted[1:])
+    hidden = truth.copy()
+    hidden[0, 45] = np.nan
+    metric = cls()
+    metric.update_state(hidden, predicted)
+    assert float(metric.result()) == pytest.approx(float(alone.result()))
+
+
+def test_nothing_visible_is_zero_not_nan():
+    metric = metrics.NormalizedMeanError(normalizer="hull")
+    assert float(metric(np.full((2, 3, 2), np.nan), np.zeros((2, 3, 2)))) == 0
+
+
+def test_logits_and_landmarks_give_the_same(faces, rng):
+    logits = rng.normal(size=(5, 20, 20, 68)).astype(np.float32) * 3
+    location, scale = heatmaps.decode(logits)
+    for cls in ERROR_METRICS:
+        assert float(cls()(faces[0], logits)) == pytest.approx(float(cls()(faces[0], location)))
+    spread = metrics.HeatmapSpread()(faces[0], logits)
+    assert float(spread) == pytest.approx(float(np.mean(scale)), rel=1e-5)
+    assert float(metrics.HeatmapSpread()(faces[0], scale)) == pytest.approx(float(spread), rel=1e-6)
+
+
+def test_spread_ignores_hidden():
+    truth = np.ones((1, 2, 3))
+    truth[0, 1, 2] = 0
+    scale = np.array([[[1.0, 2.0], [9.0, 9.0]]])
+    assert float(metrics.HeatmapSpread()(truth, scale)) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.NormalizedMeanError(normalizer="hull", beta=0.5, name="x"),
+        metrics.FailureRate(threshold=7, scheme="aflw19"),
+        metrics.AreaUnderCED(threshold=5, normalizer=40),
+        metrics.HeatmapSpread(distribution="gaussian", beta=2),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_config_round_trip(metric):
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert type(again) is type(metric) and again.get_config() == metric.get_config()
+
+
+def test_beside_a_loss_in_fit(rng):
+    from keras_lapkl.losses import LaplaceKL
+
+    model = LandmarkLocalizer(RCN(3, 1 / 16, 16, 0))
+    model.compile(
+        "sgd",
+        LaplaceKL(),
+        metrics=[metrics.NormalizedMeanError(normalizer=16), metrics.HeatmapSpread()],
+    )
+    x, y = rng.random((5, 16, 16, 3), np.float32), rng.uniform(0, 16, (5, 3, 2))
+    logs = model.evaluate(x, y, batch_size=2, verbose=0, return_dict=True)
+    expected = 100 * np.linalg.norm(model.predict(x, verbose=0)["landmarks"] - y, axis=-1).mean() / 16
+    assert logs["nme"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_bad_shapes():
+    with pytest.raises(ValueError, match="Received"):
+        metrics.NormalizedMeanError(normalizer=1)(np.zeros((2, 3, 2)), np.zeros((2, 3, 3)))
+    with pytest.raises(ValueError, match="threshold"):
+        metrics.FailureRate(threshold=0)

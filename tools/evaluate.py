@@ -1,0 +1,63 @@
+"""Measures a model on labeled faces; prints a table and writes results.json and a picture.
+
+    python tools/evaluate.py --model=runs/w300/model.keras --dataset=300w --data_dir=300w \\
+        --split=common --output_dir=runs/w300/common
+
+The model is a .keras or a .tflite file. Faces are cropped by the rule that stands in the file.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from keras_lapkl import cli
+
+_MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file.", required=True)
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", ["synthetic", "300w", "aflw"], "Labeled data.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
+_SPLIT = flags.DEFINE_string("split", "validation", "Split, or for 300w a file of stems.")
+_NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to measure on.")
+_NORMALIZER = flags.DEFINE_enum(
+    "normalizer", None, ["interocular", "hull", "box"], "Default: interocular where there are eyes."
+)
+_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+
+
+def main(_):
+    from keras_lapkl import evaluation, load_model, plots, runs
+    from keras_lapkl.data import sources
+
+    model = load_model(_MODEL.value)
+    crops = sources.load(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _SPLIT.value,
+        image_size=model.image_size,
+        crop_scale=model.crop_scale,
+        num_synthetic=_NUM_SYNTHETIC.value,
+        skip_bad=_SKIP_BAD.value,
+    )
+    print(f"Evaluate {_MODEL.value} on {crops.summary}.")
+    result, predicted = evaluation.evaluate_model(model, crops, _NORMALIZER.value)
+    print(evaluation.table([result]))
+    print(evaluation.conditions(result))
+
+    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    provenance = runs.provenance(cli.resolved_flags())
+    runs.write_json(
+        output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
+    )
+    plots.predictions(
+        crops.central()[:16],
+        predicted["landmarks"],
+        predicted["scale"],
+        output_dir / "predictions.png",
+        edges=crops.scheme.edges,
+    )
+    print(f"Results and picture: {output_dir}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
