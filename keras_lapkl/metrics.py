@@ -257,6 +257,7 @@ class HeatmapSpread(keras.metrics.Mean):
         scale = ops.convert_to_tensor(y_pred)
         if len(scale.shape) == 4:
             _, scale = heatmaps.decode(scale, self.beta, self.distribution)
+        scale = ops.cast(scale, "float32")
         count = ops.sum(visible, axis=1)
         spread = ops.sum(ops.mean(scale, axis=-1) * visible, axis=1) / ops.maximum(count, 1.0)
         super().update_state(spread, _face_weight(count > 0, sample_weight))

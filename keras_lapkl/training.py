@@ -41,7 +41,7 @@ class Recipe:
     loss: str = "laplace_kl"
     width: float = 1 / 8
     epochs: int = 200
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 1e-3
     schedule: str = "constant"
     dropout: float = 0.2

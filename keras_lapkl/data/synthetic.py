@@ -22,7 +22,7 @@ from keras_lapkl.schemes import IBUG68
 _ROWS = np.array([
     (-112, 33, -48, 40), (-95, 57, -28, 58), (-72, 70, -13, 70), (-48, 75, -4, 77),
     (-25, 78, 1, 80), (-4, 77, -4, 78), (16, 76, -1, 74), (36, 74, 3, 68), (55, 70, 7, 59),
-    (73, 62, 8, 48), (90, 49, 6, 36), (103, 35, 6, 25), (112, 18, 5, 12), (115, 0, 3, 4),
+    (73, 62, 8, 48), (90, 49, 6, 36), (103, 35, 6, 25), (112, 18, 5, 12), (115, 0, 3, 0),
 ], float)
 # Landmarks 17 to 67 on the picture's left and on the mid-line; the others mirror them.
 _HALF = {
@@ -45,10 +45,9 @@ _UPPER_LIDS, _LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
 _LOWER_LIP = {55: 0.75, 56: 1, 57: 1, 58: 1, 59: 0.75, 65: 1, 66: 1, 67: 1}
 _CORNERS = {48: 1, 54: 1, 60: 1, 64: 1, 49: 0.5, 53: 0.5, 55: 0.5, 59: 0.5}
 # The shaded surface is a grid of facets: heights by fractions of the half width.
-_GRID_Y = np.array(
-    [-112, -95, -72, -48, -28, -14, 0, 12, 24, 35, 43, 51, 62, 73, 90, 103, 112, 115]
-)
-_GRID_U = np.array([-1, -0.9, -0.7, -0.45, -0.24, -0.11, 0, 0.11, 0.24, 0.45, 0.7, 0.9, 1])
+_GRID_Y = np.array([-112, -95, -72, -48, -28, -14, 0, 14, 25, 35, 43, 51, 62, 74, 90, 103, 115])
+_GRID_U = np.array([0.11, 0.22, 0.36, 0.52, 0.7, 0.87, 1])
+_GRID_U = np.concatenate([-_GRID_U[::-1], [0], _GRID_U])
 
 _SKINS = [(84, 54, 41), (112, 74, 53), (152, 106, 78), (193, 143, 110), (224, 178, 148)]
 _SKINS = np.array([*_SKINS, (243, 209, 187)])
@@ -117,8 +116,8 @@ class _Head:
         rows: (14, 4) as `_ROWS`, of this identity and expression.
         points: (68, 3) landmarks.
         relief: how far the nose stands out; 1 is average.
-        rotation: (3, 3), roll · pitch · yaw.
-        yaw, pitch, roll: radians. Positive: to the picture's right, down, clockwise.
+        yaw, pitch, roll: radians, applied in this order. Positive turns the nose to the picture's
+            right, the nose down, the head clockwise.
         distance: from the camera to the origin, mm.
         zoom: picture pixels per mm at the origin.
         offset: (2,) picture position of the origin.
@@ -127,13 +126,21 @@ class _Head:
     rows: np.ndarray
     points: np.ndarray
     relief: float
-    rotation: np.ndarray
     yaw: float
     pitch: float
     roll: float
     distance: float
     zoom: float = 1.0
     offset: np.ndarray | float = 0.0
+
+    @functools.cached_property
+    def rotation(self):
+        angles = self.yaw, self.pitch, self.roll
+        (cy, cp, cr), (sy, sp, sr) = np.cos(angles), np.sin(angles)
+        yaw = np.array(((cy, 0, sy), (0, 1, 0), (-sy, 0, cy)))
+        pitch = np.array(((1, 0, 0), (0, cp, sp), (0, -sp, cp)))
+        roll = np.array(((cr, -sr, 0), (sr, cr, 0), (0, 0, 1)))
+        return roll @ pitch @ yaw
 
     @functools.cached_property
     def marks(self):
@@ -211,8 +218,9 @@ class _Canvas:
         return len(self.pixels) / self.factor
 
     def _fixed(self, points):
-        # cv2 takes sixteenths of pixels; pixel centres are whole numbers at every factor.
-        return np.rint(points * (16 * self.factor) + 8 * (self.factor - 1)).astype(np.int32)
+        # cv2 takes sixteenths of pixels. Pixel centres are whole numbers at every factor; the last
+        # 0.5 makes the cast to integers round.
+        return (points * (16 * self.factor) + (8 * (self.factor - 1) + 0.5)).astype(np.int32)
 
     def fill(self, points, color):
         cv2.fillPoly(self.pixels, [self._fixed(points)], color.tolist(), cv2.LINE_AA, 4)
@@ -284,8 +292,9 @@ def _express(rows, points, rng):
     points[20:24, 1] -= 2 * n[3]
     points[20:24, 0] *= 1 + 0.08 * n[4]
     lids = np.full(4, 1 + 0.18 * n[5] + 0.1 * n[1] - 0.15 * max(smile, 0))
-    if rng.random() < 0.08:
-        lids[[slice(4), slice(4), slice(2), slice(2, 4)][rng.integers(4)]] = 0
+    wink = rng.random()
+    lids[:2] *= not wink < 0.06
+    lids[2:] *= not 0.02 < wink < 0.08
     gap = points[_UPPER_LIDS] - points[_LOWER_LIDS]
     points[_UPPER_LIDS] = points[_LOWER_LIDS] + gap * np.maximum(lids, 0.08)[:, None]
 
@@ -296,15 +305,8 @@ def _sample_head(rng, size):
     _express(rows, points, rng)
     spread = np.radians((24 if rng.random() < 0.3 else 10, 8, 8))
     limit = np.radians((45, 20, 25))
-    pose = yaw, pitch, roll = np.clip(rng.standard_normal(3) * spread, -limit, limit)
-    (cy, cp, cr), (sy, sp, sr) = np.cos(pose), np.sin(pose)
-    rotation = (
-        np.array(((cr, -sr, 0), (sr, cr, 0), (0, 0, 1)))
-        @ np.array(((1, 0, 0), (0, cp, sp), (0, -sp, cp)))
-        @ np.array(((cy, 0, sy), (0, 1, 0), (-sy, 0, cy)))
-    )
-    distance = 600 * np.exp(1.2 * rng.random())
-    head = _Head(rows, points, relief, rotation, yaw, pitch, roll, distance)
+    pose = np.clip(rng.standard_normal(3) * spread, -limit, limit)
+    head = _Head(rows, points, relief, *pose, distance=600 * np.exp(1.2 * rng.random()))
     jaw = rows[_JAW_ROWS, 0]
     points[:9] = head.skin(jaw, np.full(9, -1.0))
     points[9:17] = head.skin(jaw[-2::-1], np.ones(8))
@@ -336,7 +338,7 @@ def _sample_look(rng):
     return _Look(
         skin=skin,
         hair=hair,
-        brow=0.75 * np.minimum(hair, 150) + 0.15 * skin,
+        brow=0.75 * hair * min(1, 150 / hair.max()) + 0.15 * skin,
         lips=(1 - rouge) * skin * (0.92, 0.68, 0.68) + rouge * lipstick,
         mouth=np.array((50, 16, 18)),
         teeth=np.array((225, 218, 205)) * rng.uniform(0.8, 1.08),
@@ -368,7 +370,7 @@ def _face_outline(head):
 def _paint_nose(canvas, head, look):
     for wing, base, side in ((31, 32, -1), (35, 34, 1)):
         nostril = _CIRCLE * (3.2, max(1.6 - 4 * head.pitch, 0.8))
-        hole = head.points[base] + (1.5 * side, -2.2, 0)
+        hole = head.points[base] + np.array((1.5 * side, -2.2, 0))
         canvas.fill(head.facing(hole, nostril), look.skin * 0.45)
         crease = head.points[wing] + np.array(((side, -10, -6), (3.5 * side, -5, -3), (0, 0, 0)))
         canvas.stroke(_curve(head.project(crease)), look.skin * 0.68, 0.5)
@@ -383,13 +385,13 @@ def _paint_mouth(canvas, head, look):
     canvas.fill(np.concatenate([top, bottom[::-1]]), look.lips)
     canvas.fill(np.concatenate([top, inner_top[::-1]]), look.lips * 0.85)
     canvas.fill(np.concatenate([inner_top, inner_bottom[::-1]]), look.mouth)
-    if np.abs(gap).max() > 2 * head.zoom:
+    if np.abs(gap).max() < 2 * head.zoom:
+        canvas.stroke(inner_top, look.mouth, 0.4)
+    else:
         teeth = np.concatenate([inner_top[2:-2], (inner_top + 0.55 * gap)[-3:1:-1]])
+        tongue = np.concatenate([inner_bottom - 0.25 * gap, inner_bottom[::-1]])
         canvas.fill(teeth, look.teeth)
-        canvas.fill(
-            np.concatenate([inner_bottom - 0.25 * gap, inner_bottom[::-1]]), look.lips * 0.7
-        )
-    canvas.stroke(inner_top, look.mouth, 0.4)
+        canvas.fill(tongue, look.lips * 0.7)
 
 
 def _paint_eyes(canvas, head, look):
@@ -466,17 +468,16 @@ def _shade_details(shade, head, rng):
         soft.stroke(marks[_EYES[eye]][:4] - 3 * down, dark, 4 * mm)
         soft.stroke(np.stack([marks[inner], marks[27] + 6 * right]), dark, 4 * mm)
         soft.fill(marks[wing] + 28 * right - 2 * down + _CIRCLE * 14 * mm, blush)
-    cv2.GaussianBlur(
-        cv2.multiply(shade.pixels, soft.pixels, None, 1 / 128), (0, 0), 3 * mm, shade.pixels
-    )
+    cv2.multiply(shade.pixels, soft.pixels, shade.pixels, 1 / 128)
+    cv2.GaussianBlur(shade.pixels, (0, 0), 3.5 * mm, shade.pixels)
 
 
 # ---- Painting what is around, on and in front of the face
 
 
 def _paint_background(canvas, rng):
-    cells = rng.integers(1, 7)
-    tones = _sample_color(rng) + rng.standard_normal((cells, cells, 3)) * rng.uniform(5, 60)
+    cells = rng.integers(1, 9, 2)
+    tones = _sample_color(rng) + rng.standard_normal((*cells, 3)) * rng.uniform(5, 60)
     tones = np.clip(tones, 0, 255).astype(np.uint8)
     filtering = cv2.INTER_CUBIC if rng.random() < 0.8 else cv2.INTER_NEAREST
     cv2.resize(tones, canvas.pixels.shape[:2], canvas.pixels, interpolation=filtering)
@@ -507,6 +508,12 @@ def _skull(head, margin=0.0):
     width, height = head.rows[:, 1].max() + 3, -28 - head.rows[0, 0]
     width = np.hypot(width * np.cos(head.yaw), 94 * np.sin(head.yaw))
     return head.facing((0, -34, -80), _CIRCLE * (width + margin, height + margin))
+
+
+def _crown(head, margin):
+    """The skull's upper half, 13 points from left to right."""
+    skull = _skull(head, margin)
+    return np.concatenate([skull[12:], skull[:1]])
 
 
 def _paint_behind(canvas, shade, head, look, style, rng):
@@ -540,14 +547,14 @@ def _paint_hair(canvas, head, look, style, rng):
     else:
         y[2:-2] += rng.uniform(-14, 10) * np.array((1, 1, 0.3, 0.3, 1, 1)) + rng.normal(0, 3, 6)
     line = _curve(head.project(head.skin(head.height(np.minimum(y, -8)), u)))
-    crown = np.roll(_skull(head, 2 if style == "buzz" else 10), 12, axis=0)[:14]
+    crown = _crown(head, 2 if style == "buzz" else 10)
     canvas.fill(np.concatenate([line, crown[::-1]]), look.hair)
     if style in ("veil", "buzz"):
         return
-    ends = rng.choice(line, 12)
-    root = head.facing((0, -34, -80), (rng.uniform(-40, 40), -84))
-    bends = (root + ends) / 2 + rng.normal(0, 6 * head.zoom, (12, 2))
-    strands = _curve(np.stack([np.broadcast_to(root, ends.shape), bends, ends], 1))
+    k = rng.integers(len(crown), size=12)
+    ends = np.stack([crown[k], line[3 * k]])
+    bends = ends.mean(0) + rng.normal(0, 5 * head.zoom, ends[0].shape)
+    strands = _curve(np.stack([ends[0], bends, ends[1]], 1))
     for some, tone in ((strands[:6], rng.uniform(0.5, 0.9)), (strands[6:], rng.uniform(1.1, 1.5))):
         canvas.stroke(some, look.hair * tone, rng.uniform(0.4, 1))
     if style == "long":
@@ -577,7 +584,7 @@ def _paint_hat(canvas, head, rng):
     y = np.array((-40, -52, -56, -52, -40)) + rng.uniform(-12, 4)
     brim = head.skin(head.height(y), np.array((-1, -0.7, 0, 0.7, 1)))
     brim = _curve(head.project(brim + np.array((0, 0, 6))))
-    crown = np.roll(_skull(head, rng.uniform(8, 18)), 12, axis=0)[:13]
+    crown = _crown(head, rng.uniform(8, 18))
     canvas.fill(np.concatenate([brim, crown[::-1]]), color)
     canvas.stroke(brim, color * rng.uniform(0.4, 1.2), rng.uniform(2, 6) * head.zoom)
 
@@ -609,9 +616,9 @@ def _paint_occluder(canvas, head, look, rng):
         along *= size / np.linalg.norm(along)
         across = 0.085 * along[::-1] * (-1, 1)
         nails = tip + across * np.arange(-1, rng.integers(1, 4))[:, None]
-        fingers = np.stack([nails, nails + 0.25 * along, tip[None] + 0.6 * along + 0 * nails], 1)
+        wrist = np.broadcast_to(tip + 0.6 * along, nails.shape)
         skin = look.skin * rng.uniform(0.75, 1.05)
-        for finger in fingers:
+        for finger in np.stack([nails, nails + 0.25 * along, wrist], 1):
             canvas.stroke(finger, skin * 0.7, 0.1 * size)
             canvas.stroke(finger, skin, 0.08 * size)
     elif kind == 1:

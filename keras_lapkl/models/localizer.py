@@ -135,10 +135,9 @@ class LandmarkLocalizer(keras.Model):
             store[f"seed_state_{i}"] = ops.convert_to_numpy(state)
 
     def load_own_variables(self, store):
-        states = self._seed_states()
-        own = {key: store[key] for key in store if not key.startswith("seed_state_")}
+        own = {key: store[key] for key in store.keys() if not key.startswith("seed_state_")}
         super().load_own_variables(own)
-        for i, state in enumerate(states):
+        for i, state in enumerate(self._seed_states()):
             state.assign(store[f"seed_state_{i}"])
 
     def _seed_states(self):

@@ -23,12 +23,12 @@ def sample(index, size=SIZE):
 
 
 def paint_flat(index, factor, **colors):
-    """The face's features alone, on black, with the colours of `_Look` replaced by name."""
+    """The features alone, on black: those in `colors` in that colour, all others in blue."""
     head, look = sample(index)
+    painted = ("skin", "lips", "mouth", "teeth", "brow", "sclera", "iris")
+    look = dataclasses.replace(look, **dict.fromkeys(painted, BLUE) | colors)
     pixels = np.zeros((SIZE * factor, SIZE * factor, 3), np.uint8)
-    synthetic._paint_face(
-        synthetic._Canvas(pixels, factor), head, dataclasses.replace(look, **colors)
-    )
+    synthetic._paint_face(synthetic._Canvas(pixels, factor), head, look)
     return pixels.astype(int), head.marks
 
 
@@ -37,16 +37,14 @@ def distance_to_edge(mask, points, factor):
     inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     x, y = np.rint((points.T + 0.5) * factor - 0.5).astype(int)
-    return np.maximum(inside, outside)[y, x] / factor
+    return (np.maximum(inside, outside)[y, x] - 0.5) / factor
 
 
 def upright(landmarks):
-    """Landmarks turned so that the outer eye corners are level."""
-    x, y = (landmarks[:, 45] - landmarks[:, 36]).T / np.linalg.norm(
-        landmarks[:, 45] - landmarks[:, 36], axis=1
-    )
-    turn = np.stack([np.stack([x, y], -1), np.stack([-y, x], -1)], 1)
-    return np.einsum("nij,nkj->nki", turn, landmarks - landmarks.mean(1, keepdims=True))
+    """Landmarks turned and scaled so that the outer eye corners are level, at x = 0 and 1."""
+    planes = landmarks[..., 0] + 1j * landmarks[..., 1]
+    planes = (planes - planes[:, 36:37]) / (planes[:, 45:46] - planes[:, 36:37])
+    return planes.real, planes.imag
 
 
 def test_shapes_and_types(faces):
@@ -91,8 +89,16 @@ def test_image_size_scales_the_landmarks(faces, size):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("count", -1), ("count", 2.5), ("count", "3"), ("seed", -1), ("image_size", 15)]
-    + [("image_size", 80.0), ("start", -1), ("start", None)],
+    [
+        ("count", -1),
+        ("count", 2.5),
+        ("count", "3"),
+        ("seed", -1),
+        ("image_size", 15),
+        ("image_size", 80.0),
+        ("start", -1),
+        ("start", None),
+    ],
 )
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be an integer ≥ .*{value!r}"):
@@ -105,8 +111,9 @@ def test_framing(faces):
     # The package's crop: three times the longer side of the five points' box, centred on it.
     five = IBUG68.anchor_points(landmarks)
     low, high = five.min(1), five.max(1)
-    zoom = SIZE / (3 * (high - low).max(-1))
-    assert 0.9 < np.median(zoom) < 1.1 or 0.9 < np.median(1 / zoom) < 1.1
+    side = SIZE / (3 * (high - low).max(-1))
+    assert side.min() > 0.899
+    assert 0.95 < np.median(side) < 1.1
     assert np.abs((low + high) / 2 - (SIZE - 1) / 2).max() < 0.041 * SIZE
 
 
@@ -118,7 +125,7 @@ def test_the_mean_shape_is_a_bad_answer(faces):
 
 
 def test_landmarks_are_in_ibug_order(faces):
-    x, y = np.moveaxis(upright(faces[1]), -1, 0)
+    x, y = upright(faces[1])
     for left, right in ((0, 16), (3, 13), (7, 9), (17, 21), (22, 26), (31, 35), (36, 39)):
         assert (x[:, left] < x[:, right]).all()
     for left, right in ((39, 42), (42, 45), (48, 54), (60, 64), (49, 53), (59, 55)):
@@ -147,11 +154,11 @@ def test_left_and_right_mirror_each_other(faces):
 def test_jaw_follows_the_visible_outline():
     head, _ = sample(0)
     for yaw in np.radians((-40, -15, 0, 15, 40)):
-        c, s = np.cos(yaw), np.sin(yaw)
-        turn = np.array(((c, 0, s), (0, 1, 0), (-s, 0, c)))
-        turned = dataclasses.replace(head, rotation=turn, yaw=yaw, distance=1e9)
+        # Pitch does not move the outline along a row; roll would, so it is off.
+        turned = dataclasses.replace(head, yaw=yaw, pitch=0.2, roll=0.0, distance=1e9)
         y = head.rows[:, :1]
-        across = turned.project(turned.skin(y, np.linspace(-1, 1, 2001), visible=False))[..., 0]
+        u = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 2001))
+        across = turned.project(turned.skin(y, u, visible=False))[..., 0]
         ends = turned.project(turned.skin(y, np.array((-1.0, 1.0))))[..., 0]
         np.testing.assert_allclose(ends[:, 0], across.min(1), atol=1e-3)
         np.testing.assert_allclose(ends[:, 1], across.max(1), atol=1e-3)
@@ -164,7 +171,7 @@ def test_a_curve_passes_through_its_points():
         np.testing.assert_allclose(curve[::4][:7], points, atol=1e-12)
 
 
-@pytest.mark.parametrize("factor", [1, 2, 4])
+@pytest.mark.parametrize("factor", [2, 4])
 def test_canvas_keeps_positions_at_every_factor(factor):
     pixels = np.zeros((SIZE * factor, SIZE * factor, 3), np.uint8)
     disc = np.array((30.3, 51.7)) + 6 * synthetic._CIRCLE
@@ -175,34 +182,64 @@ def test_canvas_keeps_positions_at_every_factor(factor):
     np.testing.assert_allclose(centre, (30.3, 51.7), atol=0.06)
 
 
-# Each feature in one colour and all else in another, and then the edge between the two.
+# Per feature: its landmarks, the colours to paint with (all else is blue), and where it is.
 FEATURES = {
-    "jaw": (range(17), {}, lambda r, g, b: r + g + b > 100),
-    "eyes": (
-        range(36, 48),
-        {"skin": BLUE, "brow": BLUE, "sclera": RED, "iris": RED},
-        lambda r, g, b: r > b,
-    ),
+    "jaw": (range(17), {}, lambda r, g, b: b > 40),
+    "eyes": (range(36, 48), {"sclera": RED, "iris": RED}, lambda r, g, b: r > b),
     "outer lip": (
         range(48, 60),
-        {"skin": BLUE, "lips": GREEN, "mouth": GREEN, "teeth": GREEN},
+        {"lips": GREEN, "mouth": GREEN, "teeth": GREEN},
         lambda r, g, b: g > b,
+    ),
+    "inner lip": (
+        range(61, 64),
+        {"lips": GREEN, "mouth": RED, "teeth": RED},
+        lambda r, g, b: r > g,
     ),
 }
 
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_features_end_at_their_landmarks(feature):
-    factor, (indices, colors, belongs) = 4, FEATURES[feature]
-    base = {"skin": BLUE, "lips": BLUE, "mouth": BLUE, "teeth": BLUE}
-    base |= {"brow": BLUE, "sclera": BLUE, "iris": BLUE}
+    factor, (indices, colors, belongs) = 8, FEATURES[feature]
     right, wrong = [], []
-    for index in range(60):
-        pixels, marks = paint_flat(index, factor, **base | colors)
+    for index in range(40):
+        pixels, marks = paint_flat(index, factor, **colors)
         mask, points = belongs(*np.moveaxis(pixels, -1, 0)), marks[list(indices)]
         right.append(distance_to_edge(mask, points, factor))
-        wrong.append(distance_to_edge(mask, points + (0.7, 0.7), factor))
-    right = np.concatenate(right)
-    assert right.mean() < 0.3
-    assert np.quantile(right, 0.98) < 0.6
-    assert np.mean(wrong) > right.mean() + 0.2
+        wrong.append(distance_to_edge(mask, points * 0.99, factor))
+    assert np.mean(right) < 0.25
+    assert np.quantile(right, 0.98) < 0.5
+    # The measure sees a drawing that is off by 1 %, which is half a pixel or less.
+    assert np.mean(wrong) > np.mean(right) + 0.1
+
+
+def test_brows_and_nose_base_cover_their_landmarks():
+    factor, brow, nose = 4, [], []
+    for index in range(60):
+        pixels, marks = paint_flat(index, factor, brow=RED)
+        x, y = np.rint((marks.T + 0.5) * factor - 0.5).astype(int)
+        brow.append(pixels[y[17:27], x[17:27], 0] > 60)
+        nose.append(pixels[y[31:36], x[31:36], 2] < 160)
+    assert np.mean(brow) > 0.98
+    assert np.mean(nose) > 0.98
+
+
+def test_the_finished_picture_shows_the_features_where_they_were_painted():
+    def edges(image):
+        gray = cv2.GaussianBlur(image.astype(np.float32).mean(-1), (0, 0), 0.7)
+        edges = np.hypot(cv2.Sobel(gray, -1, 1, 0), cv2.Sobel(gray, -1, 0, 1))
+        return edges[8:-8, 8:-8] / edges.max()
+
+    shifts = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+    scores = np.zeros(len(shifts))
+    images, landmarks = synthetic_faces(60, seed=1)
+    for index, image in enumerate(images):
+        head, look = sample(index)
+        np.testing.assert_allclose(landmarks[index], head.marks, atol=1e-4)
+        canvas = synthetic._Canvas(np.zeros((2 * SIZE, 2 * SIZE, 3), np.uint8), 2)
+        synthetic._paint_face(canvas, head, look)
+        plain = cv2.resize(canvas.pixels, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        finished = edges(image)
+        scores += [(finished * edges(np.roll(plain, s, (1, 0)))).sum() for s in shifts]
+    assert shifts[np.argmax(scores)] == (0, 0)

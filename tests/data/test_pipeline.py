@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from keras_lapkl import schemes
+from keras_lapkl.data import pipeline
+from keras_lapkl.data.augment import Augmentation
+from keras_lapkl.data.crops import Crops
+
+
+def numbered(count, margin=4, size=16):
+    """Crops whose every pixel and landmark says which face it is."""
+    number = np.arange(count)
+    side = size + 2 * margin
+    return Crops(
+        images=np.broadcast_to(
+            number[:, None, None, None].astype(np.uint8), (count, side, side, 3)
+        ).copy(),
+        landmarks=np.broadcast_to(number[:, None, None], (count, 2, 2)).astype(np.float32).copy(),
+        visible=np.ones((count, 2), bool),
+        transforms=np.tile(np.eye(2, 3), (count, 1, 1)),
+        names=tuple(map(str, number)),
+        scheme=schemes.Scheme("pair", ("a", "b"), flip=(1, 0)),
+        image_size=size,
+        margin=margin,
+        crop_scale=3.0,
+        name="numbered",
+        summary=f"{count} numbers",
+    )
+
+
+def order(crops, batch_size, steps, **kwargs):
+    stream = pipeline.training_batches(crops, batch_size, **kwargs).take(steps)
+    return np.array([y.numpy()[:, 0, 0] for _, y in stream])
+
+
+def test_an_epoch_has_each_face_once():
+    seen = order(numbered(20), 5, 8).reshape(2, 20)
+    for epoch in seen:
+        assert sorted(epoch) == list(range(20))
+    assert (seen[0] != seen[1]).any() and (seen[0] != np.arange(20)).any()
+
+
+def test_pixels_go_with_their_landmarks():
+    for x, y in pipeline.training_batches(numbered(20), 5).take(4):
+        assert x.shape == (5, 16, 16, 3) and x.dtype == "uint8" and y.shape == (5, 2, 3)
+        np.testing.assert_array_equal(x[:, 3, 3, 0], y[:, 0, 0])
+
+
+def test_seed_decides_the_order():
+    crops = numbered(20)
+    np.testing.assert_array_equal(order(crops, 5, 8, seed=3), order(crops, 5, 8, seed=3))
+    assert (order(crops, 5, 8, seed=3) != order(crops, 5, 8, seed=4)).any()
+
+
+def test_begins_at_any_step():
+    crops = numbered(23)
+    np.testing.assert_array_equal(order(crops, 5, 9)[6:], order(crops, 5, 3, first_step=6))
+
+
+def test_augmented_stream_begins_at_any_step():
+    crops = numbered(10)
+    whole = list(pipeline.training_batches(crops, 5, augmentation=Augmentation()).take(4))
+    late = next(
+        iter(pipeline.training_batches(crops, 5, augmentation=Augmentation(), first_step=3))
+    )
+    assert whole[0][0].shape == (5, 16, 16, 3) and whole[0][0].dtype == "float32"
+    for a, b in zip(whole[3], late, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_left_over_faces_change_from_epoch_to_epoch():
+    assert pipeline.steps_per_epoch(numbered(23), 5) == 4
+    seen = order(numbered(23), 5, 12).reshape(3, 20)
+    left_over = [set(range(23)) - set(epoch) for epoch in seen]
+    assert left_over[0] != left_over[1] or left_over[1] != left_over[2]
+
+
+def test_labels_hide_nan_and_invisible():
+    crops = numbered(3)
+    crops.landmarks[0, 0] = np.nan
+    crops.visible[1, 1] = False
+    labels = pipeline.labels(crops)
+    assert labels[..., 2].tolist() == [[0, 1], [1, 0], [1, 1]]
+    assert np.isfinite(labels).all()
+
+
+def test_evaluation_has_all_in_order():
+    batches = list(pipeline.evaluation_batches(numbered(7), 3))
+    assert [len(x) for x, _ in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate([y[:, 0, 0] for _, y in batches]), range(7))
+
+
+@pytest.mark.parametrize("batch_size", [0, 8])
+def test_batch_larger_than_the_data(batch_size):
+    with pytest.raises(ValueError, match=r"1\.\.7"):
+        pipeline.training_batches(numbered(7), batch_size)
