@@ -86,11 +86,16 @@ def table(results):
     """Lines of text, one for each dict of `score`, aligned under their headings."""
     columns = ("data", "faces", "nme", "nme_std", "spread", "failure_rate_8", "auc_8")
     headings = ("data", "faces", "NME %", "± faces", "spread px", "FR@8 %", "AUC@8")
-    rows = [headings] + [
+    rows = [
         tuple(f"{r[c]:.3f}" if isinstance(r[c], float) else str(r[c]) for c in columns)
         for r in results
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(headings))]
+    return align([headings, *rows])
+
+
+def align(rows):
+    """Rows of cells as lines of text, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
     )

@@ -19,6 +19,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of weights and order.")
 
 
 def main(_):
+    cli.quiet_tensorflow()
     from keras_lapkl import demo, runs
 
     demo.run(

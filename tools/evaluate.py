@@ -26,6 +26,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", 
 
 
 def main(_):
+    cli.quiet_tensorflow()
     from keras_lapkl import evaluation, load_model, plots, runs
     from keras_lapkl.data import sources
 

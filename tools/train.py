@@ -36,6 +36,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of weights, dropout, order and augmenta
 
 
 def main(_):
+    cli.quiet_tensorflow()
     from keras_lapkl import evaluation, runs, training
     from keras_lapkl.data import sources
 

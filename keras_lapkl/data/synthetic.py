@@ -21,7 +21,7 @@ from keras_lapkl.schemes import IBUG68
 # fmt: off
 _ROWS = np.array([
     (-112, 33, -48, 40), (-95, 57, -28, 58), (-72, 70, -13, 70), (-48, 75, -4, 77),
-    (-25, 78, 1, 80), (-4, 77, -4, 78), (16, 76, -1, 74), (36, 74, 3, 68), (55, 70, 7, 59),
+    (-25, 78, 1, 80), (0, 77, -4, 78), (20, 76, -1, 74), (38, 74, 3, 68), (55, 70, 7, 59),
     (73, 62, 8, 48), (90, 49, 6, 36), (103, 35, 6, 25), (112, 18, 5, 12), (115, 0, 3, 0),
 ], float)
 # Landmarks 17 to 67 on the picture's left and on the mid-line; the others mirror them.
@@ -37,7 +37,6 @@ _HALF = {
     60: (-24, 67, -1), 61: (-8, 66.7, 10), 62: (0, 67.3, 12), 66: (0, 67.7, 12), 67: (-8, 67.3, 10),
 }
 # fmt: on
-_JAW_ROWS = slice(5, 14)
 _BROWS, _NOSE, _MOUTH = slice(17, 27), slice(27, 36), slice(48, 68)
 _EYES = (slice(36, 42), slice(42, 48))
 _UPPER_LIDS, _LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
@@ -45,8 +44,8 @@ _UPPER_LIDS, _LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
 _LOWER_LIP = {55: 0.75, 56: 1, 57: 1, 58: 1, 59: 0.75, 65: 1, 66: 1, 67: 1}
 _CORNERS = {48: 1, 54: 1, 60: 1, 64: 1, 49: 0.5, 53: 0.5, 55: 0.5, 59: 0.5}
 # The shaded surface is a grid of facets: heights by fractions of the half width.
-_GRID_Y = np.array([-112, -95, -72, -48, -28, -14, 0, 14, 25, 35, 43, 51, 62, 74, 90, 103, 115])
-_GRID_U = np.array([0.11, 0.22, 0.36, 0.52, 0.7, 0.87, 1])
+_GRID_Y = np.array([-112, -80, -48, -28, -14, 0, 14, 25, 35, 43, 51, 63, 78, 97, 115])
+_GRID_U = np.array([0.12, 0.25, 0.42, 0.62, 0.84, 1])
 _GRID_U = np.concatenate([-_GRID_U[::-1], [0], _GRID_U])
 
 _SKINS = [(84, 54, 41), (112, 74, 53), (152, 106, 78), (193, 143, 110), (224, 178, 148)]
@@ -61,6 +60,7 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], -1)
 
 
 def _neutral_landmarks():
+    """(68, 3): the average face's landmarks; the jaw's, which depend on the pose, are zeros."""
     points = np.zeros((68, 3))
     for k, point in _HALF.items():
         points[IBUG68.flip[k]] = point * np.array((-1, 1, 1))
@@ -188,6 +188,11 @@ class _Head:
         points[..., 2] = middle - depth * (1 - np.sqrt(1 - u**2))
         return points
 
+    def rim(self):
+        """The visible ends of all rows (27, 3), down the left, up the right; 5 to 21: the jaw."""
+        y = self.rows[:, 0]
+        return self.skin(np.concatenate([y, y[-2::-1]]), np.repeat((-1.0, 1.0), (14, 13)))
+
 
 @dataclasses.dataclass(frozen=True)
 class _Look:
@@ -307,9 +312,7 @@ def _sample_head(rng, size):
     limit = np.radians((45, 20, 25))
     pose = np.clip(rng.standard_normal(3) * spread, -limit, limit)
     head = _Head(rows, points, relief, *pose, distance=600 * np.exp(1.2 * rng.random()))
-    jaw = rows[_JAW_ROWS, 0]
-    points[:9] = head.skin(jaw, np.full(9, -1.0))
-    points[9:17] = head.skin(jaw[-2::-1], np.ones(8))
+    points[:17] = head.rim()[5:22]
 
     marks = head.project(points)
     five = IBUG68.anchor_points(marks)
@@ -328,6 +331,7 @@ def _sample_color(rng):
 
 
 def _sample_look(rng):
+    """A person's colours; dark skin mostly comes with dark hair and eyes."""
     tone = rng.uniform(0, len(_SKINS) - 1)
     skin = np.array([np.interp(tone, range(len(_SKINS)), c) for c in _SKINS.T])
     skin = skin * rng.uniform(0.94, 1.06, 3)
@@ -353,18 +357,11 @@ def _sample_look(rng):
 
 
 def _paint_face(canvas, head, look):
-    canvas.fill(_face_outline(head), look.skin)
+    canvas.fill(_curve(head.project(head.rim()), closed=True), look.skin)
     _paint_nose(canvas, head, look)
     _paint_mouth(canvas, head, look)
     _paint_eyes(canvas, head, look)
     _paint_brows(canvas, head, look)
-
-
-def _face_outline(head):
-    """A closed curve through the jaw landmarks and round the forehead."""
-    y = head.rows[:, 0]
-    left, right = head.skin(y, np.full(len(y), -1.0)), head.skin(y, np.ones(len(y)))
-    return _curve(head.project(np.concatenate([left, right[-2::-1]])), closed=True)
 
 
 def _paint_nose(canvas, head, look):
@@ -500,7 +497,9 @@ def _paint_body(canvas, shade, head, look, style, rng):
     shade.fill(neck, np.full(3, rng.uniform(55, 110)))
     right = np.array(((0, 0), (half, -16), (half + 14, -10), (140, 40), (220, 90), (230, 250)))
     body = np.concatenate([right, right[::-1] * (-1, 1)]) + np.array((0, head.chin + top))
-    canvas.fill(head.facing((0, 0, -70), body), _sample_color(rng))
+    body = head.facing((0, 0, -70), body)
+    canvas.fill(body, _sample_color(rng))
+    shade.fill(body, np.full(3, 128.0))
 
 
 def _skull(head, margin=0.0):
@@ -528,12 +527,13 @@ def _paint_behind(canvas, shade, head, look, style, rng):
         canvas.fill(head.facing((0, 0, -85), sides), look.hair * 0.85)
     if style == "veil" or (style == "long" and rng.random() < 0.7):
         return
-    for side in (-1, 1):
-        ear = head.skin(10.0, float(side), visible=False) + np.array((3 * side, 0, 4))
-        wide = 8 + 18 * abs(np.sin(head.yaw))
+    ears = head.skin(10, np.array((-1.0, 1.0)), visible=False)
+    wide = 8 + 18 * abs(np.sin(head.yaw))
+    for ear, side in zip(ears, (-1, 1), strict=True):
+        centre = ear + np.array((3 * side, 0, 4))
         lean = np.array(((1, -0.16 * side), (0.16 * side, 1)))
-        canvas.fill(head.facing(ear, _CIRCLE * (wide, 26) @ lean), look.skin * 0.9)
-        canvas.fill(head.facing(ear, _CIRCLE * (0.4 * wide, 15) @ lean), look.skin * 0.65)
+        canvas.fill(head.facing(centre, _CIRCLE * (wide, 26) @ lean), look.skin * 0.9)
+        canvas.fill(head.facing(centre, _CIRCLE * (0.4 * wide, 15) @ lean), look.skin * 0.65)
 
 
 def _paint_hair(canvas, head, look, style, rng):
@@ -551,11 +551,11 @@ def _paint_hair(canvas, head, look, style, rng):
     canvas.fill(np.concatenate([line, crown[::-1]]), look.hair)
     if style in ("veil", "buzz"):
         return
-    k = rng.integers(len(crown), size=12)
+    k = rng.integers(len(crown), size=10)
     ends = np.stack([crown[k], line[3 * k]])
     bends = ends.mean(0) + rng.normal(0, 5 * head.zoom, ends[0].shape)
     strands = _curve(np.stack([ends[0], bends, ends[1]], 1))
-    for some, tone in ((strands[:6], rng.uniform(0.5, 0.9)), (strands[6:], rng.uniform(1.1, 1.5))):
+    for some, tone in ((strands[:5], rng.uniform(0.5, 0.9)), (strands[5:], rng.uniform(1.1, 1.5))):
         canvas.stroke(some, look.hair * tone, rng.uniform(0.4, 1))
     if style == "long":
         inner, volume = rng.uniform((0.86, 4), (1.04, 24))
@@ -658,6 +658,7 @@ def _develop(image, rng):
         image = cv2.add(image, noise, dtype=cv2.CV_8U)
     if rng.random() < 0.15:
         quality = cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))
+        # cv2 reads and writes BGR, and so gives back the channels in the order that it got.
         image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
     return image
 

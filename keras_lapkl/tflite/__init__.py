@@ -7,7 +7,7 @@ that they can run on a device.
 import importlib
 
 _NAMES = {
-    "ConversionError": "keras_lapkl.tflite.conversion",
+    "ConversionError": "keras_lapkl.tflite.verify",
     "TFLiteLocalizer": "keras_lapkl.tflite.runner",
     "convert": "keras_lapkl.tflite.conversion",
     "describe": "keras_lapkl.tflite.inspect",

@@ -1,7 +1,5 @@
 """Runs a converted localizer, with LiteRT and NumPy alone."""
 
-import pathlib
-
 import numpy as np
 
 from keras_lapkl import schemes
@@ -118,11 +116,12 @@ def load_interpreter(path, num_threads=1):
     """
     if num_threads < 1:
         raise ValueError(f"`num_threads` must be at least 1. Received: {num_threads}")
-    interpreter = _interpreter_class()(str(path), num_threads=num_threads)
+    interpreter_class = _interpreter_class()
     try:
+        interpreter = interpreter_class(str(path), num_threads=num_threads)
         interpreter.allocate_tensors()
-    except RuntimeError as error:
-        raise ValueError(f"The interpreter can't run {pathlib.Path(path)}: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"The interpreter can't run {path}: {error}") from error
     return interpreter
 
 

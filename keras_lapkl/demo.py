@@ -1,0 +1,94 @@
+"""The whole line on synthetic faces: train, evaluate, convert, check latency, one table."""
+
+import pathlib
+import time
+
+from absl import logging
+
+from keras_lapkl import evaluation, plots, runs, tflite, training
+from keras_lapkl.data import sources
+from keras_lapkl.models.localizer import load_model
+
+MODES = ("float32", "int8")
+THREADS = (1, 2)
+
+
+def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenance=None):
+    """Trains on synthetic faces and takes the model to a measured .tflite file.
+
+    Training stops and resumes as `training.train` does; what follows takes seconds.
+
+    Args:
+        output_dir: folder of everything written.
+        width: the RCN's width.
+        epochs: passes over the training faces.
+        num_synthetic: training faces; a sixth as many unseen ones measure the error.
+        seed: of weights, order and augmentation.
+        provenance: dict from `runs.provenance`, kept in `results.json`.
+
+    Returns:
+        The content of `results.json`: a row for each of Keras, float32 and int8.
+    """
+    start = time.monotonic()
+    output_dir = pathlib.Path(output_dir)
+    crops = sources.load("synthetic", split="train", num_synthetic=num_synthetic)
+    unseen = max(1, num_synthetic // 6)
+    validation = sources.load("synthetic", split="validation", num_synthetic=unseen)
+    test = sources.load("synthetic", split="test", num_synthetic=unseen)
+
+    recipe = training.Recipe(
+        width=width, epochs=epochs, learning_rate=3e-3, schedule="cosine", dropout=0.0, seed=seed
+    )
+    training.train(recipe, crops, validation, output_dir, provenance)
+    model = load_model(output_dir / "model.keras")
+
+    rows = [{"model": "Keras", **evaluation.evaluate_model(model, test)[0]}]
+    paths = [output_dir / f"model-{mode}.tflite" for mode in MODES]
+    for mode, path in zip(MODES, paths, strict=True):
+        logging.info("Convert to %s.", mode)
+        tflite.convert(
+            model,
+            path,
+            mode,
+            representative_images=crops.central()[:200],
+            parity_images=validation.central()[:100],
+        )
+        result, predicted = evaluation.evaluate_model(tflite.TFLiteLocalizer(path), test)
+        rows.append({"model": mode, **result, "bytes": path.stat().st_size})
+    logging.info("Check latency.")
+    for timing in tflite.measure_many(paths, THREADS):
+        row = rows[1 + paths.index(pathlib.Path(timing["model"]))]
+        row[f"median_ms_{timing['threads']}"] = timing["median_ms"]
+
+    picture = output_dir / "predictions.png"
+    shown = test.central()[:24]
+    plots.predictions(
+        shown, predicted["landmarks"], predicted["scale"], picture, test.scheme.edges
+    )
+    results = {"rows": rows, "provenance": provenance}
+    runs.write_json(output_dir / "demo.json", results)
+    print(table(rows))
+    print(evaluation.conditions(rows[0]))
+    print("Synthetic faces show that the line works; only real faces show how good a model is.")
+    print(f"Models: {', '.join(map(str, paths))}. Picture: {picture}")
+    print(f"{time.monotonic() - start:.0f} s in all.")
+    return results
+
+
+def table(rows):
+    """Lines of text: error, size and latency of each model."""
+    headings = ("model", "NME %", "spread px", "size kB", *(f"ms, {t} thread(s)" for t in THREADS))
+    cells = [headings]
+    for row in rows:
+        timings = [row.get(f"median_ms_{t}") for t in THREADS]
+        cells.append(
+            (
+                row["model"],
+                f"{row['nme']:.2f}",
+                f"{row['spread']:.2f}",
+                f"{row['bytes'] / 1000:.0f}" if "bytes" in row else "",
+                *("" if t is None else f"{t:.2f}" for t in timings),
+            )
+        )
+    return evaluation.align(cells)
+

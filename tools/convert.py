@@ -1,0 +1,85 @@
+"""Converts a trained model to .tflite, checks the files against Keras, and says what is in them.
+
+    python tools/convert.py --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all \\
+        --dataset=300w --data_dir=300w
+
+With --mode=all, --output is a folder and gets float32.tflite and int8.tflite; otherwise it is the
+file. A report stands beside each file, as <file>.json. int8 is fitted to training faces and every
+file is compared with Keras on validation faces: give the data that the model was trained on.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from keras_lapkl import cli
+
+_MODEL = flags.DEFINE_string("model", None, "A .keras file.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "A .tflite file, or a folder.", required=True)
+_MODE = flags.DEFINE_enum("mode", "float32", ["float32", "int8", "all"], "Numbers in the file.")
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", ["synthetic", "300w", "aflw"], "Faces.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
+_NUM_REPRESENTATIVE = flags.DEFINE_integer(
+    "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
+)
+_NUM_PARITY = flags.DEFINE_integer("num_parity", 100, "Faces to compare on.", lower_bound=1)
+_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
+
+
+def main(_):
+    output = pathlib.Path(_OUTPUT.value)
+    if not _MODEL.value.endswith(".keras"):
+        raise ValueError(f"--model must be a .keras file. Received: {_MODEL.value}")
+    if (_MODE.value == "all") == (output.suffix == ".tflite"):
+        raise ValueError(
+            "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
+            f"--mode={_MODE.value} --output={output}"
+        )
+    cli.quiet_tensorflow()
+    from keras_lapkl import load_model, runs
+    from keras_lapkl.tflite import conversion
+
+    modes = conversion.MODES if _MODE.value == "all" else (_MODE.value,)
+    model = load_model(_MODEL.value)
+    parity_images = _faces(model, "validation", _NUM_PARITY.value)
+    representative = _faces(model, "train", _NUM_REPRESENTATIVE.value) if "int8" in modes else None
+    reports = []
+    for mode in modes:
+        path = output / f"{mode}.tflite" if _MODE.value == "all" else output
+        report = conversion.convert(
+            model,
+            path,
+            mode,
+            parity_images=parity_images,
+            representative_images=representative if mode == "int8" else None,
+        )
+        provenance = runs.provenance(cli.resolved_flags())
+        runs.write_json(f"{path}.json", {**report, "provenance": provenance})
+        reports.append(report)
+    print(conversion.summary(reports))
+
+
+def _faces(model, split, count):
+    """Crops (N, S, S, 3) uint8 spread over a split, at most `count`."""
+    from keras_lapkl.data import sources
+
+    if model.crop_scale is None:
+        raise ValueError(
+            f"{_MODEL.value} does not say which crop it is right on: set the `crop_scale` of the "
+            "loaded model, and save it."
+        )
+    crops = sources.load(
+        _DATASET.value,
+        _DATA_DIR.value,
+        split,
+        image_size=model.image_size,
+        crop_scale=model.crop_scale,
+        num_synthetic=count if _DATASET.value == "synthetic" else None,
+        skip_bad=_SKIP_BAD.value,
+    )
+    return crops.central()[:: -(-len(crops) // count)]
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
