@@ -16,7 +16,6 @@ _SUBMODULES = (
     "losses",
     "metrics",
     "models",
-    "normalizers",
     "plots",
     "schemes",
     "tflite",

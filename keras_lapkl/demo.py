@@ -50,15 +50,15 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
             model,
             path,
             mode,
-            representative_images=crops.central()[:200],
             parity_images=validation.central()[:100],
+            representative_images=crops.central()[:200] if mode == "int8" else None,
         )
         result, predicted = evaluation.evaluate_model(tflite.TFLiteLocalizer(path), test)
         rows.append({"model": mode, **result, "bytes": path.stat().st_size})
     logging.info("Check latency.")
-    for timing in tflite.measure_many(paths, THREADS):
-        row = rows[1 + paths.index(pathlib.Path(timing["model"]))]
-        row[f"median_ms_{timing['threads']}"] = timing["median_ms"]
+    timings = tflite.measure_many(paths, THREADS)
+    for i, timing in enumerate(timings):
+        rows[1 + i // len(THREADS)][f"median_ms_{timing['threads']}"] = timing["median_ms"]
 
     picture = output_dir / "predictions.png"
     shown = test.central()[:24]

@@ -7,15 +7,13 @@ import numpy as np
 from keras_lapkl import runs
 
 
-def _pyplot():
-    """matplotlib's Figure, without a display; it is an optional extra."""
+def _figure(width, height):
+    """A matplotlib figure of that many inches, without a display; an optional extra."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            "Pictures need matplotlib: pip install 'keras_lapkl[plots]'"
-        ) from error
-    return Figure
+        raise ImportError("Pictures need matplotlib: pip install 'keras_lapkl[plots]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def predictions(images, landmarks, scale, path, edges=(), columns=8):
@@ -29,12 +27,13 @@ def predictions(images, landmarks, scale, path, edges=(), columns=8):
         edges: pairs of landmarks to join.
         columns: faces in a row.
     """
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = _figure(2.2 * columns, 2.2 * rows)
     from matplotlib.collections import EllipseCollection, LineCollection
 
-    rows = math.ceil(len(images) / columns)
-    figure = _pyplot()(figsize=(2.2 * min(columns, len(images)), 2.2 * rows), layout="constrained")
     for i, image in enumerate(images):
-        axes = figure.add_subplot(rows, min(columns, len(images)), i + 1)
+        axes = figure.add_subplot(rows, columns, i + 1)
         _show(axes, image)
         axes.add_collection(
             LineCollection([landmarks[i, list(e)] for e in edges], colors="white", linewidths=0.4)
@@ -66,7 +65,7 @@ def heatmaps(images, maps, path, gamma=0.5):
         path: file to write.
         gamma: exponent that lifts small values, in (0, 1].
     """
-    figure = _pyplot()(figsize=(2.6 * (1 + len(maps)), 2.6 * len(images)), layout="constrained")
+    figure = _figure(2.6 * (1 + len(maps)), 2.6 * len(images))
     for i, image in enumerate(images):
         for j, (title, values) in enumerate([("face", None), *maps.items()]):
             axes = figure.add_subplot(len(images), 1 + len(maps), i * (1 + len(maps)) + j + 1)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from keras_lapkl import evaluation, schemes
+from keras_lapkl.data.crops import Crops
+
+
+@pytest.fixture
+def crops():
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(10, 70, (4, 68, 2)).astype(np.float32)
+    landmarks[:, 36], landmarks[:, 45] = (20, 30), (60, 30)
+    return Crops(
+        images=np.zeros((4, 80, 80, 3), np.uint8),
+        landmarks=landmarks,
+        visible=np.ones((4, 68), bool),
+        transforms=np.tile(np.array([[0.5, 0, 0], [0, 0.5, 0]]), (4, 1, 1)),
+        names=tuple("abcd"),
+        scheme=schemes.IBUG68,
+        image_size=80,
+        margin=0,
+        crop_scale=3.0,
+        name="four",
+        summary="4 faces",
+        boxes=np.tile(np.float32([10, 10, 110, 74]), (4, 1)),
+    )
+
+
+def off_by(crops, pixels):
+    return crops.landmarks + np.array(pixels, np.float32)[:, None, None] * np.float32([1, 0])
+
+
+SCALE = np.full((4, 68, 2), 1.5, np.float32)
+
+
+def test_numbers_by_hand(crops):
+    result = evaluation.score(off_by(crops, [1, 2, 3, 6]), SCALE, crops)
+    assert result["nme"] == pytest.approx(100 * 3 / 40, rel=1e-5)
+    assert result["nme_std"] == pytest.approx(np.std([2.5, 5, 7.5, 15]), rel=1e-5)
+    assert result["failure_rate_8"] == 25 and result["failure_rate_10"] == 25
+    assert result["auc_10"] == pytest.approx(np.mean([0.75, 0.5, 0.25, 0]), rel=1e-5)
+    assert result["spread"] == pytest.approx(1.5)
+    assert (result["faces"], result["crop_scale"], result["normalizer"]) == (4, 3.0, "interocular")
+
+
+def test_box_normalizer_in_crop_pixels(crops):
+    # 100 x 64 photo pixels are 50 x 32 in the crop: √1600 = 40.
+    result = evaluation.score(off_by(crops, [2] * 4), SCALE, crops, "box")
+    assert result["nme"] == pytest.approx(5, rel=1e-5)
+
+
+def test_hull_normalizer(crops):
+    size = np.sqrt(np.ptp(crops.landmarks, axis=1).prod(-1))
+    result = evaluation.score(off_by(crops, [2] * 4), SCALE, crops, "hull")
+    assert result["nme"] == pytest.approx((200 / size).mean(), rel=1e-5)
+
+
+def test_hidden_landmarks_do_not_count(crops):
+    predicted = off_by(crops, [1, 1, 1, 1])
+    predicted[:, 5] += 50
+    crops.visible[:, 5] = False
+    assert evaluation.score(predicted, SCALE, crops)["nme"] == pytest.approx(2.5, rel=1e-5)
+
+
+def test_face_without_eyes_is_left_out_and_counted(crops):
+    crops.visible[0, 36] = False
+    result = evaluation.score(off_by(crops, [9, 2, 2, 2]), SCALE, crops)
+    assert result["faces"] == 3 and result["nme"] == pytest.approx(5, rel=1e-5)
+
+
+def test_nothing_to_score(crops):
+    crops.visible[:, 36] = False
+    with pytest.raises(ValueError, match="interocular"):
+        evaluation.score(crops.landmarks, SCALE, crops)
+
+
+def test_table_and_conditions(crops):
+    result = evaluation.score(off_by(crops, [2] * 4), SCALE, crops)
+    lines = evaluation.table([result, result]).splitlines()
+    assert len(lines) == 3 and len({len(line) for line in lines}) == 1
+    assert "5.000" in lines[1]
+    said = evaluation.conditions({**result, "trained_on": "1,809 of 3,148 faces"})
+    assert "1,809 of 3,148" in said and "Crop scale 3" in said and "outer eye corners" in said

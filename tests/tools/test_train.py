@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+SMALL = ["--width=0.015625", "--epochs=1", "--num_synthetic=24", "--image_size=32"]
+
+
+@pytest.fixture(scope="module")
+def run(run_tool, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = run_tool("tools/train.py", *SMALL, "--seed=4", f"--output_dir={folder}")
+    return folder, done
+
+
+def test_leaves_model_and_results(run):
+    folder, done = run
+    results = json.loads((folder / "results.json").read_text())
+    assert {"model.keras", "history.csv"} <= {p.name for p in folder.iterdir()}
+    provenance = results["provenance"]
+    assert provenance["flags"]["seed"] == 4 and provenance["flags"]["loss"] == "laplace_kl"
+    assert {"keras", "tensorflow", "python"} <= provenance["versions"].keys()
+    assert "git" in provenance and "--seed=4" in provenance["command"]
+
+
+def test_says_what_it_does_and_found(run):
+    folder, done = run
+    assert "Train on 24 synthetic faces." in done.stderr
+    for said in ("NME %", "24 synthetic faces", "Crop scale 3", str(folder)):
+        assert said in done.stdout
+    for noise in ("oneDNN", "cuda", "Traceback", "Warning"):
+        assert noise not in done.stderr
+
+
+def test_flagfile(run_tool, tmp_path):
+    flagfile = tmp_path / "small.cfg"
+    flagfile.write_text("# small\n" + "\n".join(SMALL) + "\n--loss=softargmax\n")
+    folder = tmp_path / "run"
+    run_tool("tools/train.py", f"--flagfile={flagfile}", f"--output_dir={folder}")
+    assert json.loads((folder / "run.json").read_text())["loss"] == "softargmax"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset=300w"], "data_dir"),
+        (["--dataset=300w", "--data_dir=/nowhere"], "/nowhere"),
+        (["--data_dir=x"], "drop `data_dir`"),
+        (["--width=0"], "width"),
+        (["--batch_size=100"], "1..24"),
+        (["--image_size=33"], "16"),
+        (["--loss=l2"], "laplace_kl"),
+        (["--learning_rat=1"], "learning_rate"),
+        (["stray"], "stray"),
+    ],
+)
+def test_bad_flags_end_in_a_plain_error(run_tool, tmp_path, flags, message):
+    flags = [*SMALL, f"--output_dir={tmp_path / 'run'}", *flags]
+    done = run_tool("tools/train.py", *flags, check=False)
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_output_dir_is_required(run_tool):
+    done = run_tool("tools/train.py", *SMALL, check=False)
+    assert done.returncode == 1 and "output_dir" in done.stderr
+
+
+@pytest.mark.faces
+def test_real_faces_by_a_list_of_stems(run_tool, faces, tmp_path):
+    stems = (faces / "300w" / "splits" / "validation.txt").read_text().splitlines()
+    (tmp_path / "some.txt").write_text("\n".join(stems[:40]))
+    (tmp_path / "other.txt").write_text("\n".join(stems[40:60]))
+    done = run_tool(
+        "tools/train.py",
+        "--dataset=300w",
+        f"--data_dir={faces / '300w'}",
+        f"--train_split={tmp_path / 'some.txt'}",
+        f"--validation_split={tmp_path / 'other.txt'}",
+        "--width=0.015625",
+        "--epochs=1",
+        f"--output_dir={tmp_path / 'run'}",
+    )
+    assert "40 of 3,148 official training faces" in done.stdout
+    assert json.loads((tmp_path / "run/results.json").read_text())["validation"]["faces"] == 20
