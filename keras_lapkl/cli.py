@@ -2,9 +2,10 @@
 
 import os
 import sys
-import tempfile
 
 from absl import app, flags, logging
+
+from keras_lapkl import console
 
 INTERRUPTED = 130
 
@@ -23,7 +24,7 @@ def run(main):
         try:
             return main(argv)
         except KeyboardInterrupt:
-            print("\nStopped. The same command goes on from the last epoch.", file=sys.stderr)
+            print("\nStopped. The same command starts or goes on again.", file=sys.stderr)
             return INTERRUPTED
         except (ValueError, OSError, ImportError) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -41,21 +42,11 @@ def quiet_tensorflow():
     rewriter that says "remapper failed" on leaky ReLU is switched off, at no cost in speed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-            import tensorflow as tf
+    with console.held_stderr():
+        import keras  # noqa: F401
+        import tensorflow as tf
 
-            tf.config.list_physical_devices()
-        except BaseException:
-            captured.seek(0)
-            os.write(stderr, captured.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        tf.config.list_physical_devices()
     tf.config.optimizer.set_experimental_options({"remapping": False})
 
 

@@ -5,7 +5,7 @@ import time
 
 from absl import logging
 
-from keras_lapkl import evaluation, plots, runs, tflite, training
+from keras_lapkl import console, evaluation, plots, runs, tflite, training
 from keras_lapkl.data import sources
 from keras_lapkl.models.localizer import load_model
 
@@ -62,9 +62,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
 
     picture = output_dir / "predictions.png"
     shown = test.central()[:24]
-    plots.predictions(
-        shown, predicted["landmarks"], predicted["scale"], picture, test.scheme.edges
-    )
+    plots.predictions(shown, predicted["landmarks"], predicted["scale"], picture, test.scheme.edges)
     results = {"rows": rows, "provenance": provenance}
     runs.write_json(output_dir / "demo.json", results)
     print(table(rows))
@@ -90,5 +88,4 @@ def table(rows):
                 *("" if t is None else f"{t:.2f}" for t in timings),
             )
         )
-    return evaluation.align(cells)
-
+    return console.aligned(cells)

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_lapkl import metrics
+from keras_lapkl import console, metrics
 from keras_lapkl.data.pipeline import labels
 from keras_lapkl.losses import split_visible
 
@@ -90,15 +90,7 @@ def table(results):
         tuple(f"{r[c]:.3f}" if isinstance(r[c], float) else str(r[c]) for c in columns)
         for r in results
     ]
-    return align([headings, *rows])
-
-
-def align(rows):
-    """Rows of cells as lines of text, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-    )
+    return console.aligned([headings, *rows])
 
 
 def conditions(result):

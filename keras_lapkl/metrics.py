@@ -145,9 +145,7 @@ class NormalizedMeanError(_FaceError):
     5.0
     """
 
-    def __init__(
-        self, normalizer="interocular", scheme="ibug68", beta=1.0, name="nme", dtype=None
-    ):
+    def __init__(self, normalizer="interocular", scheme="ibug68", beta=1.0, name="nme", dtype=None):
         super().__init__(normalizer, scheme, beta, name, dtype)
 
 

@@ -36,7 +36,9 @@ def run_tool():
             **kwargs,
         )
         if check and done.returncode:
-            raise AssertionError(f"{script} {flags} exited {done.returncode}:\n{done.stderr[-4000:]}")
+            raise AssertionError(
+                f"{script} {flags} exited {done.returncode}:\n{done.stderr[-4000:]}"
+            )
         return done
 
     return run

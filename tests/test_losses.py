@@ -34,9 +34,7 @@ class TestDivergence:
         ],
     )
     def test_laplace_by_hand(self, delta, b, b0, expected):
-        value = losses.laplace_kl_divergence(
-            *(tf.constant(v, tf.float32) for v in (delta, b)), b0
-        )
+        value = losses.laplace_kl_divergence(*(tf.constant(v, tf.float32) for v in (delta, b)), b0)
         assert float(value) == pytest.approx(expected, abs=1e-6)
 
     @pytest.mark.parametrize(
@@ -53,7 +51,9 @@ class TestDivergence:
         )
         assert float(value) == pytest.approx(expected, abs=1e-6)
 
-    @pytest.mark.parametrize(("delta", "b", "b0"), [(0.0, 2.0, 1.0), (1.5, 0.7, 1.0), (-4.0, 3.0, 2.0)])
+    @pytest.mark.parametrize(
+        ("delta", "b", "b0"), [(0.0, 2.0, 1.0), (1.5, 0.7, 1.0), (-4.0, 3.0, 2.0)]
+    )
     @pytest.mark.parametrize("distribution", ["laplace", "gaussian"])
     def test_monte_carlo(self, distribution, delta, b, b0):
         rng = np.random.default_rng(1)
@@ -90,7 +90,9 @@ class TestDivergence:
 class TestValues:
     def test_constant_map_by_hand(self):
         flat, y = np.zeros((1, 5, 5, 1), np.float32), np.array([[[2.0, 2.0]]])
-        assert float(losses.LaplaceKL()(y, flat)) == pytest.approx(2 * (np.log(5 / 6) + 0.2), abs=1e-6)
+        assert float(losses.LaplaceKL()(y, flat)) == pytest.approx(
+            2 * (np.log(5 / 6) + 0.2), abs=1e-6
+        )
         assert float(losses.GaussianKL()(y, flat)) == pytest.approx(1 - np.log(2), abs=1e-6)
         assert float(losses.SoftArgmaxLoss()(np.array([[[5.0, 6.0]]]), flat)) == pytest.approx(5)
 
@@ -109,7 +111,9 @@ class TestValues:
         for cls in ALL:
             each = cls(reduction="none")(y_true, logits).numpy()
             assert each.shape == (3,)
-            assert float(cls(reduction="sum")(y_true, logits)) == pytest.approx(each.sum(), rel=1e-5)
+            assert float(cls(reduction="sum")(y_true, logits)) == pytest.approx(
+                each.sum(), rel=1e-5
+            )
             assert float(cls()(y_true, logits)) == pytest.approx(each.mean(), rel=1e-5)
             weighted = cls()(y_true, logits, sample_weight=np.array([1.0, 0.0, 2.0]))
             expected = (each[0] + 2 * each[2]) / 3
@@ -174,7 +178,9 @@ class TestGradient:
             step = 2e-3
             up = float(loss(y_true, logits + step * way))
             down = float(loss(y_true, logits - step * way))
-            assert (up - down) / (2 * step) == pytest.approx((slope * way).sum(), rel=5e-3, abs=6e-3)
+            assert (up - down) / (2 * step) == pytest.approx(
+                (slope * way).sum(), rel=5e-3, abs=6e-3
+            )
 
     @pytest.mark.parametrize("cls", ALL)
     @pytest.mark.parametrize("error", [0.0, 1e3])
@@ -186,7 +192,9 @@ class TestGradient:
 
     @pytest.mark.parametrize("cls", ALL)
     def test_finite_at_constant_maps_far_labels(self, cls):
-        value, slope = gradient(cls(), np.array([[[1e3, -1e3]]]), np.zeros((1, 8, 8, 1), np.float32))
+        value, slope = gradient(
+            cls(), np.array([[[1e3, -1e3]]]), np.zeros((1, 8, 8, 1), np.float32)
+        )
         assert np.isfinite(value) and np.isfinite(slope).all() and (slope != 0).any()
 
 

@@ -162,7 +162,9 @@ def test_beside_a_loss_in_fit(rng):
     )
     x, y = rng.random((5, 16, 16, 3), np.float32), rng.uniform(0, 16, (5, 3, 2))
     logs = model.evaluate(x, y, batch_size=2, verbose=0, return_dict=True)
-    expected = 100 * np.linalg.norm(model.predict(x, verbose=0)["landmarks"] - y, axis=-1).mean() / 16
+    expected = (
+        100 * np.linalg.norm(model.predict(x, verbose=0)["landmarks"] - y, axis=-1).mean() / 16
+    )
     assert logs["nme"] == pytest.approx(expected, rel=1e-4)
 
 

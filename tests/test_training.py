@@ -131,7 +131,7 @@ def test_killed_run_resumes_to_the_unbroken_result(unbroken, tmp_path, run_tool,
     process.send_signal(how)
     output, _ = process.communicate(timeout=60)
     if how == signal.SIGINT:
-        assert process.returncode == 130 and "same command" in output
+        assert process.returncode == 130 and "The same command" in output
     assert not (tmp_path / "results.json").exists(), "finished before the signal: train longer"
     again = run_tool("tools/train.py", *FLAGS, f"--output_dir={tmp_path}")
     assert "Resuming after epoch" in again.stderr

@@ -14,11 +14,12 @@ import sys
 from absl import flags
 
 from keras_lapkl import cli
+from keras_lapkl.data.sources import DATASETS
 
 _MODEL = flags.DEFINE_string("model", None, "A .keras file.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "A .tflite file, or a folder.", required=True)
 _MODE = flags.DEFINE_enum("mode", "float32", ["float32", "int8", "all"], "Numbers in the file.")
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", ["synthetic", "300w", "aflw"], "Faces.")
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1

@@ -12,9 +12,10 @@ import sys
 from absl import flags
 
 from keras_lapkl import cli
+from keras_lapkl.data.sources import DATASETS
 
 _MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file.", required=True)
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", ["synthetic", "300w", "aflw"], "Labeled data.")
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Labeled data.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
 _SPLIT = flags.DEFINE_string("split", "validation", "Split, or for 300w a file of stems.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to measure on.")

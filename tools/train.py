@@ -12,14 +12,17 @@ import sys
 from absl import flags, logging
 
 from keras_lapkl import cli
+from keras_lapkl.data.sources import DATASETS
 
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", ["synthetic", "300w", "aflw"], "Training data.")
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Training data.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
 _TRAIN = flags.DEFINE_string("train_split", "train", "Split, or for 300w a file of stems.")
 _VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, to measure on.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to train on.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of this run.", required=True)
-_LOSS = flags.DEFINE_enum("loss", "laplace_kl", ["laplace_kl", "gaussian_kl", "softargmax"], "Loss.")
+_LOSS = flags.DEFINE_enum(
+    "loss", "laplace_kl", ["laplace_kl", "gaussian_kl", "softargmax"], "Loss."
+)
 _WIDTH = flags.DEFINE_float("width", 1 / 8, "Fraction of the 64 channels of the full network.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Passes over the training faces.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces in a step.")

@@ -136,6 +136,8 @@ def _list(root, folder):
         )
     names = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _SUFFIXES)
     stems = sorted({f"{folder}/{path.stem}" for path in names if not path.stem.endswith("_mirror")})
+    if not stems:
+        raise FileNotFoundError(f"{root / folder}: expected images of faces. Received: no faces")
     if len(stems) > OFFICIAL_COUNTS[folder]:
         raise ValueError(
             f"{root / folder}: expected at most the {OFFICIAL_COUNTS[folder]:,} official faces. "

@@ -15,12 +15,14 @@ class Operator:
         name: TFLite's name, such as `"CONV_2D"`; a custom operator's own name.
         inputs, outputs: types of its tensors, such as `("int8", "int8", "int32")`.
         custom: whether TFLite lacks it and a runtime must add it.
+        result: name of its first output tensor, which tells the Keras layer that it comes from.
     """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     custom: bool = False
+    result: str = ""
 
 
 def describe(path):
@@ -72,6 +74,7 @@ def operators(model):
                 _dtypes(graph, operator.inputs),
                 _dtypes(graph, operator.outputs),
                 custom,
+                graph.tensors[operator.outputs[0]].name.decode(),
             )
         )
     return found

@@ -9,7 +9,8 @@ import time
 import numpy as np
 from absl import logging
 
-from keras_lapkl.tflite import runner, table
+from keras_lapkl import console
+from keras_lapkl.tflite import runner
 
 FORMATS = ("text", "json", "csv")
 
@@ -90,7 +91,7 @@ def formatted(results, style="text", **context):
         return text.getvalue().rstrip("\n")
     if style == "text":
         rows = [list(results[0]), *([_cell(v) for v in result.values()] for result in results)]
-        return table.aligned(rows)
+        return console.aligned(rows)
     raise ValueError(f"`style` must be one of {FORMATS}. Received: {style!r}")
 
 

@@ -27,14 +27,20 @@ def check_signature(path, image_size, num_landmarks):
             raise ConversionError(f"{key}: expected {value}. Received: {found[key]}")
 
 
-def check_operators(path, mode):
+def of_layers(operator, layers):
+    """Whether an operator comes from a Keras layer whose name begins with one of `layers`."""
+    return any(f"/{layer}" in operator.result for layer in layers)
+
+
+def check_operators(path, mode, float_layers=()):
     """ConversionError unless all operators are TFLite's own and of the types that `mode` means.
 
     `"float32"`: no reduced type anywhere. `"int8"`: convolutions with int8 values, int8 weights
-    and int8 results, the other operators of `BODY` with int8 values, and the rest float.
+    and int8 results, the other operators of `BODY` with int8 values, and the rest float, as are
+    the layers whose names begin with one of `float_layers`.
     """
     operators = inspect.operators(flatbuffer.read(path))
-    wrong = [o for o in operators if o.custom or not _fits(o, mode)]
+    wrong = [o for o in operators if o.custom or not _fits(o, mode, float_layers)]
     if not any(o.name == "CONV_2D" for o in operators):
         raise ConversionError("Expected convolutions in the file. Received none.")
     if wrong:
@@ -70,28 +76,31 @@ def parity(path, images, expected):
     }
 
 
-def check_parity(measured, bounds):
-    """ConversionError unless each of `bounds`, pixels by `mean` or `max`, holds in `measured`."""
+def out_of_bounds(measured, bounds):
+    """What is wrong with a `parity`, or None if each of `bounds`, by `mean` or `max`, holds."""
     for name in runner.OUTPUTS:
         for statistic, bound in bounds.items():
             value = measured[name][statistic]
             if not value <= bound:  # so that NaN fails
-                raise ConversionError(
+                return (
                     f"Parity of {name} with Keras on {measured['images']} images: expected a "
-                    f"{statistic} distance of at most {bound:g} px. Received: {value:.4g} px."
+                    f"{statistic} distance of at most {bound:g} px. Received: {value:.4g} px"
                 )
+    return None
 
 
 def _float(name, shape):
     return {"name": name, "shape": shape, "dtype": "float32"}
 
 
-def _fits(operator, mode):
+def _fits(operator, mode, float_layers):
     dtypes = (*operator.inputs, *operator.outputs)
-    if mode == "float32":
+    if operator.name in ("QUANTIZE", "DEQUANTIZE"):
+        return mode == "int8"
+    if mode == "float32" or of_layers(operator, float_layers):
         return not _REDUCED & set(dtypes)
     if operator.name == "CONV_2D":
         return (*operator.inputs[:2], *operator.outputs) == ("int8",) * 3
     if operator.name in BODY:
         return (operator.inputs[0], *operator.outputs) == ("int8", "int8")
-    return operator.name in ("QUANTIZE", "DEQUANTIZE") or not _REDUCED & set(dtypes)
+    return not _REDUCED & set(dtypes)

@@ -43,9 +43,7 @@ def centroids(images):
 
 def test_off_is_the_central_crop(batch):
     images, landmarks = run(batch, OFF)
-    np.testing.assert_allclose(
-        images, batch[0][:, MARGIN:-MARGIN, MARGIN:-MARGIN], atol=1e-5
-    )
+    np.testing.assert_allclose(images, batch[0][:, MARGIN:-MARGIN, MARGIN:-MARGIN], atol=1e-5)
     np.testing.assert_allclose(landmarks, batch[1], atol=1e-4)
 
 

@@ -81,9 +81,7 @@ def test_train_step_equals_keras_own(data):
         losses.LaplaceKL(),
         metrics=[metrics.NormalizedMeanError(normalizer=SIZE)],
     )
-    logs = [
-        m.fit(*data, epochs=2, batch_size=8, shuffle=False, verbose=0).history for m in models
-    ]
+    logs = [m.fit(*data, epochs=2, batch_size=8, shuffle=False, verbose=0).history for m in models]
     assert logs[0].keys() == logs[1].keys()
     for key in logs[0]:
         np.testing.assert_allclose(logs[0][key], logs[1][key], rtol=1e-5)
@@ -127,7 +125,12 @@ class TestKerasCallbacks:
     def fit(self, data, *callbacks, epochs=2, model=None, **kwargs):
         model = model or small(**kwargs)
         history = model.fit(
-            *data, validation_data=data, epochs=epochs, batch_size=8, shuffle=False, verbose=0,
+            *data,
+            validation_data=data,
+            epochs=epochs,
+            batch_size=8,
+            shuffle=False,
+            verbose=0,
             callbacks=list(callbacks),
         )
         return model, history.history
@@ -195,7 +198,11 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         ("name", "content", "message"),
-        [("a.keras", None, "no model"), ("a.h5", b"", "keras or .tflite"), ("b.keras", b"x", "no Keras")],
+        [
+            ("a.keras", None, "no model"),
+            ("a.h5", b"", "keras or .tflite"),
+            ("b.keras", b"x", "no Keras"),
+        ],
     )
     def test_files(self, tmp_path, name, content, message):
         if content is not None:

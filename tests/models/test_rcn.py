@@ -14,9 +14,7 @@ def test_parameter_counts_of_the_paper(width, count):
     assert RCN(num_landmarks=68, width=width).count_params() == count
 
 
-@pytest.mark.parametrize(
-    ("k", "width", "size"), [(1, 1 / 64, 16), (19, 3 / 32, 48), (5, 0.1, 32)]
-)
+@pytest.mark.parametrize(("k", "width", "size"), [(1, 1 / 64, 16), (19, 3 / 32, 48), (5, 0.1, 32)])
 def test_any_k_width_and_size(k, width, size):
     assert RCN(k, width, size, 0)(np.zeros((2, size, size, 3))).shape == (2, size, size, k)
 

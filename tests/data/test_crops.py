@@ -1,0 +1,459 @@
+import dataclasses
+import os
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_lapkl import schemes
+from keras_lapkl.data import crops as module
+from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.crops import (
+    Crops,
+    apply_transform,
+    crop_box,
+    crop_transform,
+    invert_transform,
+    load_crops,
+    warp_crop,
+)
+from keras_lapkl.data.images import ImageError
+from keras_lapkl.data.w300 import read_300w
+
+NAN = float("nan")
+PAIR = schemes.Scheme("pair", ("left", "right"), flip=(1, 0))
+FIVE = schemes.Scheme(
+    "five",
+    ("eye", "eye corner", "other eye", "nose", "mouth", "other mouth", "chin"),
+    flip=tuple(range(7)),
+    five_points=((0, 1), (2,), (3,), (4,), (5,)),
+)
+# The eye's centre is (10, 20); the five points span x 10..50, y 20..80; all landmarks y 20..120.
+FACE = np.array([[[5, 20], [15, 20], [50, 20], [30, 45], [20, 80], [40, 78], [30, 120]]], float)
+
+
+class TestCropBox:
+    def test_five_points(self):
+        """Box 40 x 60 about (30, 50), made square by its longer edge."""
+        np.testing.assert_array_equal(crop_box(FACE, FIVE, crop_scale=2), [[30, 50, 120]])
+        np.testing.assert_array_equal(crop_box(FACE, FIVE), [[30, 50, 180]])
+
+    def test_landmarks_outside_the_five_points_may_be_hidden(self):
+        visible = np.ones((1, 7), bool)
+        visible[0, 6] = False
+        np.testing.assert_array_equal(crop_box(FACE, FIVE, 2, visible), [[30, 50, 120]])
+
+    def test_hidden_point_falls_back_to_the_visible_box(self):
+        """All but the first landmark: x 15..50, y 20..120, longer edge 100, centre (32.5, 70)."""
+        visible = np.ones((1, 7), bool)
+        visible[0, 0] = False
+        expected = [[32.5, 70 - 0.08 * 100, 0.56 * 100 * 2]]
+        np.testing.assert_allclose(crop_box(FACE, FIVE, 2, visible), expected)
+        hidden = np.where(visible[..., None], FACE, NAN)
+        np.testing.assert_allclose(crop_box(hidden, FIVE, 2), expected)
+
+    def test_face_box_comes_before_the_visible_box(self):
+        visible = np.ones((1, 7), bool)
+        visible[0, 0] = False
+        box = np.array([[0, 10, 80, 110]])
+        np.testing.assert_allclose(crop_box(FACE, FIVE, 2, visible, box), [[40, 59, 84]])
+        np.testing.assert_allclose(
+            crop_box(FACE, FIVE, 2, visible, np.full((1, 4), NAN)), [[32.5, 62, 112]]
+        )
+
+    def test_five_points_come_before_the_face_box(self):
+        box = np.array([[0, 10, 80, 110]])
+        np.testing.assert_array_equal(crop_box(FACE, FIVE, 2, boxes=box), [[30, 50, 120]])
+
+    def test_scheme_without_five_points_takes_what_is_visible(self):
+        landmarks = np.array([[[10, 40], [30, 50]]])
+        np.testing.assert_array_equal(crop_box(landmarks, PAIR, 2), [[20, 45, 40]])
+
+    def test_each_face_on_its_own(self):
+        both = np.concatenate([FACE, np.where(np.arange(7)[:, None] == 2, NAN, FACE)])
+        boxes = crop_box(both, FIVE, 2)
+        np.testing.assert_array_equal(boxes[0], [30, 50, 120])
+        np.testing.assert_allclose(boxes[1], [22.5, 62, 112])
+
+    @pytest.mark.parametrize(
+        "landmarks",
+        [[[NAN, NAN], [NAN, NAN]], [[1, 1], [NAN, NAN]], [[3, 3], [3, 3]], [[1, np.inf], [2, 2]]],
+    )
+    def test_too_few_points(self, landmarks):
+        good = [[0, 0], [10, 10]]
+        with pytest.raises(ValueError, match="index 1, 3"):
+            crop_box(np.array([good, landmarks, good, landmarks]), PAIR)
+
+    @pytest.mark.parametrize("crop_scale", [0, -1, NAN, np.inf])
+    def test_crop_scale(self, crop_scale):
+        with pytest.raises(ValueError, match="crop_scale"):
+            crop_box(FACE, FIVE, crop_scale)
+
+    @pytest.mark.faces
+    def test_proportions_are_aflws(self, faces):
+        from keras_lapkl.data.aflw import read_aflw
+
+        path = faces / "aflw" / "AFLWinfo_release.mat"
+        parts = [read_aflw(path, split) for split in ("train", "test")]
+        full = [part.take(part.visible.all(1)) for part in parts]
+        landmarks = np.concatenate([part.landmarks for part in full])
+        boxes = np.concatenate([part.boxes for part in full])
+        five = crop_box(landmarks, schemes.AFLW19, 1)
+        none = np.zeros(landmarks.shape[:2], bool)
+        one = np.arange(19) != 7  # an eye's centre is never at the edge of all 19 points
+        for fallback in (
+            crop_box(landmarks, schemes.AFLW19, 1, none, boxes),
+            crop_box(landmarks, schemes.AFLW19, 1, one & ~none),
+        ):
+            assert np.median(five[:, 2] / fallback[:, 2]) == pytest.approx(1, abs=0.01)
+            offset = (five - fallback)[:, :2] / fallback[:, 2:]
+            np.testing.assert_allclose(np.median(offset, axis=0), 0, atol=0.02)
+
+
+class TestTransforms:
+    def test_pixels_of_the_crop_tile_the_box(self):
+        """The box 0..40 by 20..60 in 80 pixels: the first pixel's centre is at (0.25, 20.25)."""
+        transform = crop_transform((20, 40, 40), 80)
+        corners = apply_transform(transform, [[0.25, 20.25], [39.75, 59.75], [0, 20], [40, 60]])
+        np.testing.assert_allclose(corners, [[0, 0], [79, 79], [-0.5, -0.5], [79.5, 79.5]])
+
+    def test_whole_photo_is_the_identity(self):
+        """Pixels 0..79 extend from -0.5 to 79.5."""
+        np.testing.assert_allclose(crop_transform((39.5, 39.5, 80), 80), np.eye(2, 3))
+
+    def test_margin_shifts(self):
+        box, points = (100, 90, 55), [[3, 4], [80, 120]]
+        np.testing.assert_allclose(
+            apply_transform(crop_transform(box, 80, 16), points),
+            apply_transform(crop_transform(box, 80), points) + 16,
+        )
+
+    def test_many_at_once(self):
+        boxes = np.array([[20, 40, 40], [39.5, 39.5, 80]])
+        transforms = crop_transform(boxes)
+        points = np.arange(12.0).reshape(2, 3, 2)
+        assert transforms.shape == (2, 2, 3)
+        for i in range(2):
+            np.testing.assert_array_equal(transforms[i], crop_transform(boxes[i]))
+            np.testing.assert_allclose(
+                apply_transform(transforms, points)[i], apply_transform(transforms[i], points[i])
+            )
+
+    def test_rotation(self):
+        turn = [[0, -1, 5], [1, 0, 0]]
+        np.testing.assert_array_equal(apply_transform(turn, [[2, 3]]), [[2, 2]])
+        np.testing.assert_allclose(invert_transform(turn), [[0, 1, 0], [-1, 0, 5]])
+
+    @given(
+        center=st.tuples(st.floats(-500, 5000), st.floats(-500, 5000)),
+        side=st.floats(1, 5000),
+        size=st.sampled_from([16, 80, 256]),
+        margin=st.integers(0, 40),
+        point=st.tuples(st.floats(-5000, 5000), st.floats(-5000, 5000)),
+    )
+    def test_inverse_round_trip(self, center, side, size, margin, point):
+        transform = crop_transform((*center, side), size, margin)
+        there = apply_transform(transform, [point])
+        np.testing.assert_allclose(
+            apply_transform(invert_transform(transform), there), [point], atol=1e-6
+        )
+
+
+def blob(center, sigma, shape):
+    """A bright Gaussian on black."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    distance = (x - center[0]) ** 2 + (y - center[1]) ** 2
+    grey = np.round(255 * np.exp(-distance / (2 * sigma**2))).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def centroid(image):
+    weights = image[..., 0].astype(float)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    return np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
+
+
+class TestWarpCrop:
+    @pytest.mark.parametrize("scale", [0.06, 0.13, 0.25, 0.5, 0.77, 1, 1.3, 2, 3.7, 8])
+    @pytest.mark.parametrize("offset", [0.0, 0.31])
+    @pytest.mark.parametrize("margin", [0, 7])
+    def test_points_and_pixels_go_together(self, scale, offset, margin):
+        side = 80 / scale
+        center = np.array([0.55 * side + offset, 0.43 * side + 2 * offset])
+        photo = blob(center, 4 / scale, (round(side), round(1.1 * side)))
+        transform = crop_transform((side / 2, side / 2, side), 80, margin)
+        crop = warp_crop(photo, transform, 80 + 2 * margin)
+        assert crop.shape == (80 + 2 * margin, 80 + 2 * margin, 3) and crop.dtype == np.uint8
+        expected = apply_transform(transform, [center])[0]
+        np.testing.assert_allclose(centroid(crop), expected, atol=0.05)
+
+    def test_identity(self, rng):
+        photo = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        np.testing.assert_array_equal(warp_crop(photo, np.eye(2, 3), 40), photo)
+
+    @pytest.mark.parametrize("shrink", [2, 3, 8])
+    def test_shrinking_whole_pixels_is_their_mean(self, rng, shrink):
+        photo = rng.integers(0, 256, (20 * shrink, 20 * shrink, 3), np.uint8)
+        middle = (20 * shrink - 1) / 2
+        crop = warp_crop(photo, crop_transform((middle, middle, 20 * shrink), 20), 20)
+        mean = photo.reshape(20, shrink, 20, shrink, 3).mean((1, 3))
+        np.testing.assert_allclose(crop, mean, atol=1)
+
+    @pytest.mark.parametrize("period", [2, 3])
+    def test_no_moire(self, period):
+        """Stripes finer than a crop pixel become an even grey."""
+        photo = np.zeros((640, 640, 3), np.uint8)
+        photo[:, ::period] = 255
+        crop = warp_crop(photo, crop_transform((319.5, 319.5, 600.0), 80), 80)
+        np.testing.assert_allclose(crop, 255 / period, atol=26)
+
+    def test_huge_photo_is_sampled_within_bounds(self):
+        photo = np.full((200, 9000, 3), 77, np.uint8)
+        assert (warp_crop(photo, crop_transform((4500, 100, 9000), 80), 80) == 77).all()
+
+    def test_border_is_repeated(self):
+        photo = np.zeros((20, 20, 3), np.uint8)
+        photo[:, -1] = [10, 20, 30]
+        crop = warp_crop(photo, crop_transform((29.5, 9.5, 20), 20), 20)
+        np.testing.assert_array_equal(crop[:, 1:], np.broadcast_to([10, 20, 30], (20, 19, 3)))
+
+
+@pytest.fixture
+def annotations(tmp_path, rng):
+    """Five photos of different sizes, each with a bright blob at its first landmark."""
+    paths, landmarks = [], []
+    for i in range(5):
+        shape = (150 + 40 * i, 260 - 20 * i)
+        first = rng.uniform(60, 80, 2)
+        path = tmp_path / f"photo {i}.png"
+        cv2.imwrite(str(path), blob(first, 6, shape))
+        paths.append(path)
+        landmarks.append([first, first + [40, 10]])
+    return Annotations(
+        name="blobs",
+        scheme=PAIR,
+        paths=tuple(paths),
+        landmarks=np.array(landmarks, np.float32),
+        visible=np.ones((5, 2), bool),
+        boxes=np.tile(np.float32([50, 50, 90, 140]), (5, 1)),
+        summary="5 blobs",
+    )
+
+
+class TestLoadCrops:
+    @pytest.mark.parametrize("margin", [0, 12])
+    def test_landmarks_lie_on_their_pixels(self, annotations, margin):
+        crops = load_crops(annotations, image_size=48, crop_scale=4, margin=margin)
+        assert crops.images.shape == (5, 48 + 2 * margin, 48 + 2 * margin, 3)
+        assert crops.central().shape == (5, 48, 48, 3)
+        assert crops.central().base is not None
+        for image, landmarks in zip(crops.images, crops.landmarks, strict=True):
+            np.testing.assert_allclose(centroid(image) - margin, landmarks[0], atol=0.1)
+
+    def test_margin_leaves_the_centre_as_it_is(self, annotations):
+        plain, spare = (load_crops(annotations, 48, margin=margin) for margin in (0, 9))
+        np.testing.assert_allclose(plain.images, spare.central().astype(int), atol=1)
+        np.testing.assert_array_equal(plain.landmarks, spare.landmarks)
+        np.testing.assert_array_equal(plain.transforms, spare.transforms)
+
+    def test_transforms_lead_back_to_the_photo(self, annotations):
+        crops = load_crops(annotations, 48, margin=5)
+        photo = apply_transform(invert_transform(crops.transforms), crops.landmarks)
+        np.testing.assert_allclose(photo, annotations.landmarks, atol=1e-4)
+
+    def test_what_is_carried_over(self, annotations):
+        crops = load_crops(annotations, 48, crop_scale=2.5)
+        assert crops.names == tuple(map(str, annotations.paths))
+        assert (crops.name, crops.summary, crops.scheme) == ("blobs", "5 blobs", PAIR)
+        assert (crops.image_size, crops.margin, crops.crop_scale) == (48, 0, 2.5)
+        assert crops.skipped == () and len(crops) == 5
+
+    def test_box_sizes_are_in_crop_pixels(self, annotations):
+        crops = load_crops(annotations, 48, crop_scale=4)  # longer edge 40: 160 px to 48
+        np.testing.assert_allclose(crops.box_sizes(), np.sqrt(40 * 90) * 48 / 160, rtol=1e-5)
+        with pytest.raises(ValueError, match="blobs has no face boxes"):
+            dataclasses.replace(crops, boxes=None).box_sizes()
+
+    def test_hidden_landmarks(self, annotations):
+        scheme = schemes.Scheme("three", ("a", "b", "c"), flip=(0, 1, 2))
+        landmarks = np.pad(annotations.landmarks, ((0, 0), (0, 1), (0, 0)), constant_values=NAN)
+        visible = np.ones((5, 3), bool)
+        visible[0, 0] = False
+        landmarks[0, 2] = landmarks[0, 0] + 9
+        hidden = dataclasses.replace(
+            annotations, scheme=scheme, landmarks=landmarks, visible=visible
+        )
+        crops = load_crops(hidden, 48)
+        np.testing.assert_array_equal(
+            crops.visible, [[False, True, True]] + [[True, True, False]] * 4
+        )
+        assert np.isnan(crops.landmarks[1:, 2]).all()
+
+    def test_take(self, annotations):
+        crops = load_crops(annotations, 48)
+        some = crops.take([3, 0])
+        assert some.names == (crops.names[3], crops.names[0])
+        np.testing.assert_array_equal(some.images, crops.images[[3, 0]])
+        np.testing.assert_array_equal(some.boxes, crops.boxes[[3, 0]])
+        mask = np.arange(5) > 1
+        np.testing.assert_array_equal(crops.take(mask).landmarks, crops.landmarks[2:])
+
+    def test_shapes_are_checked(self, annotations):
+        crops = load_crops(annotations, 48)
+        with pytest.raises(ValueError, match=r"blobs: `images`.*48, 48, 3.*Received"):
+            dataclasses.replace(crops, images=crops.images[:, 1:])
+
+    def test_none(self, annotations):
+        with pytest.raises(ValueError, match="blobs.*none"):
+            load_crops(annotations.take([]))
+
+
+class TestBadImages:
+    def test_first_bad_one_stops(self, annotations):
+        annotations.paths[3].write_bytes(b"")
+        annotations.paths[1].write_bytes(b"junk")
+        with pytest.raises(ImageError, match=r"photo 1\.png"):
+            load_crops(annotations)
+
+    def test_missing_one_stops(self, annotations):
+        annotations.paths[2].unlink()
+        with pytest.raises(FileNotFoundError, match=r"photo 2\.png"):
+            load_crops(annotations)
+
+    def test_skipped_and_listed(self, annotations):
+        annotations.paths[1].write_bytes(b"junk")
+        annotations.paths[3].unlink()
+        good = load_crops(annotations.take([0, 2, 4]))
+        crops = load_crops(annotations, skip_bad=True)
+        assert [path for path, _ in crops.skipped] == [str(annotations.paths[i]) for i in (1, 3)]
+        assert "junk" in crops.skipped[0][1]
+        assert crops.summary == "5 blobs; 2 unreadable images left out"
+        assert crops.names == good.names
+        for field in ("images", "landmarks", "visible", "transforms", "boxes"):
+            np.testing.assert_array_equal(getattr(crops, field), getattr(good, field))
+
+    def test_all_bad_stops_always(self, annotations):
+        for path in annotations.paths:
+            path.write_bytes(b"junk")
+        with pytest.raises(ImageError):
+            load_crops(annotations, skip_bad=True)
+
+
+class TestCache:
+    @pytest.fixture
+    def reads(self, monkeypatch):
+        """The photos read so far."""
+        paths = []
+        read_image = module.read_image
+
+        def counting(path):
+            paths.append(path)
+            return read_image(path)
+
+        monkeypatch.setattr(module, "read_image", counting)
+        return paths
+
+    def test_read_once(self, annotations, tmp_path, reads):
+        cache = tmp_path / "new" / "crops.npz"
+        first, second = (load_crops(annotations, 48, margin=3, cache=cache) for _ in range(2))
+        assert len(reads) == 5
+        for field in dataclasses.fields(Crops):
+            np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+        assert os.listdir(cache.parent) == ["crops.npz"]
+
+    def test_skipped_are_remembered(self, annotations, tmp_path, reads):
+        annotations.paths[1].write_bytes(b"junk")
+        cache = tmp_path / "crops.npz"
+        first, second = (load_crops(annotations, cache=cache, skip_bad=True) for _ in range(2))
+        assert len(reads) == 5 and first.skipped == second.skipped != ()
+        assert first.names == second.names and len(second) == 4
+        with pytest.raises(ImageError):
+            load_crops(annotations, cache=cache)
+
+    @pytest.mark.parametrize(
+        "change", [{"image_size": 40}, {"crop_scale": 2.0}, {"margin": 1}, {"skip_bad": True}]
+    )
+    def test_other_arguments(self, annotations, tmp_path, reads, change):
+        cache = tmp_path / "crops.npz"
+        load_crops(annotations, **{"image_size": 48, "cache": cache})
+        crops = load_crops(annotations, **{"image_size": 48, "cache": cache, **change})
+        assert len(reads) == 10
+        plain = load_crops(annotations, **{"image_size": 48, **change})
+        np.testing.assert_array_equal(crops.images, plain.images)
+
+    def test_other_labels(self, annotations, tmp_path, reads):
+        cache = tmp_path / "crops.npz"
+        load_crops(annotations, cache=cache)
+        load_crops(
+            dataclasses.replace(annotations, landmarks=annotations.landmarks + 1), cache=cache
+        )
+        assert len(reads) == 10
+
+    def test_other_photo(self, annotations, tmp_path, reads):
+        cache = tmp_path / "crops.npz"
+        load_crops(annotations, cache=cache)
+        cv2.imwrite(str(annotations.paths[2]), np.full((200, 200, 3), 9, np.uint8))
+        assert (load_crops(annotations, cache=cache).images[2] == 9).all()
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda data: b"",
+            lambda data: b"junk",
+            lambda data: data[: len(data) // 2],
+            lambda data: data[:3000] + bytes(100) + data[3100:],
+        ],
+    )
+    def test_damaged_is_made_anew(self, annotations, tmp_path, reads, caplog, damage):
+        cache = tmp_path / "crops.npz"
+        first = load_crops(annotations, cache=cache)
+        cache.write_bytes(damage(cache.read_bytes()))
+        again = load_crops(annotations, cache=cache)
+        np.testing.assert_array_equal(first.images, again.images)
+        assert "crops.npz can't be read" in caplog.text
+        load_crops(annotations, cache=cache)
+        assert len(reads) == 10
+
+
+class TestProgress:
+    @pytest.fixture
+    def slow(self, monkeypatch):
+        """A clock that ticks a second each time it is read."""
+        ticks = iter(range(1000))
+        monkeypatch.setattr(module.time, "monotonic", lambda: next(ticks))
+
+    def test_slow(self, annotations, slow, capsys):
+        load_crops(annotations)
+        assert capsys.readouterr().err == "\rcropped 3 of 5 images\rcropped 5 of 5 images\n"
+
+    def test_off(self, annotations, slow, capsys):
+        load_crops(annotations, progress=False)
+        assert capsys.readouterr().err == ""
+
+    def test_fast(self, annotations, capsys):
+        load_crops(annotations)
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.faces
+@pytest.mark.parametrize(("crop_scale", "low", "high"), [(2, 9, 10), (3, 0.02, 0.06)])
+def test_share_of_landmarks_cut_off(faces, crop_scale, low, high):
+    annotations = read_300w(faces / "300w", "common")
+    boxes = crop_box(annotations.landmarks, annotations.scheme, crop_scale)
+    landmarks = apply_transform(crop_transform(boxes), annotations.landmarks)
+    lost = ((landmarks < -0.5) | (landmarks > 79.5)).any(-1)
+    assert low < 100 * lost.mean() < high
+
+
+@pytest.mark.faces
+def test_real_faces(faces):
+    annotations = read_300w(faces / "300w", "validation").take(range(0, 200, 10))
+    crops = load_crops(annotations, margin=8)
+    assert crops.images.shape == (20, 96, 96, 3) and crops.images.std() > 20
+    # Pupils are darker than the bridge of the nose.
+    grey = crops.central().mean(-1)
+    eyes = crops.scheme.anchor_points(crops.landmarks)[:, :2].mean(1)
+    bridge = crops.landmarks[:, 28]
+    assert np.abs(eyes - bridge).max() < 20 and grey.shape == (20, 80, 80)

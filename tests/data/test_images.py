@@ -1,0 +1,226 @@
+import base64
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_lapkl.data import images
+from keras_lapkl.data.images import ImageError, find_images, read_image
+
+# 16x16 pixels of cyan 0, magenta 1, yellow 1, black 0, as Photoshop stores them: red.
+CMYK_JPEG = base64.b64decode(
+    "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwADAgIDAgIDAwMDBAMDBAUIBQUEBAUKBwcGCAwKDAwLCgsLDQ4SEA0OEQ4LCxAW"
+    "EBETFBUVFQwPFxgWFBgSFBUU/8AAFAgAEAAQBEMRAE0RAFkRAEsRAP/EABUAAQEAAAAAAAAAAAAAAAAAAAAJ/8QAFBAB"
+    "AAAAAAAAAAAAAAAAAAAAAP/aAA4EQwBNAFkASwAAPwCqaVSVSqYAAAD/2Q=="
+)
+RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+SUFFIXES = [".jpg", ".png", ".bmp", ".webp"]
+
+
+def encode(suffix, image=RGB):
+    """File content from RGB, RGBA or grey."""
+    swapped = image[..., [2, 1, 0, *range(3, image.shape[-1])]] if image.ndim == 3 else image
+    return cv2.imencode(suffix, swapped)[1].tobytes()
+
+
+def with_orientation(jpeg, orientation):
+    """A JPEG with an EXIF segment of one entry, the orientation (tag 0x112, a short)."""
+    exif = b"Exif\0\0MM\0\x2a" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + jpeg[2:]
+
+
+def png(header, *chunks):
+    """A PNG from width, height, depth and colour type, and (name, data) chunks."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0)), *chunks, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads bytes as an image file."""
+
+    def read_bytes(data, name="face.jpg"):
+        (tmp_path / name).write_bytes(data)
+        return read_image(tmp_path / name)
+
+    return read_bytes
+
+
+class TestReadImage:
+    @pytest.mark.parametrize("suffix", [".png", ".bmp"])
+    def test_lossless(self, read, suffix):
+        np.testing.assert_array_equal(read(encode(suffix)), RGB)
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+    def test_lossy_is_rgb(self, read, suffix):
+        image = read(encode(suffix, np.full((40, 60, 3), [200, 30, 60], np.uint8)))
+        assert image.shape == (40, 60, 3) and image.dtype == np.uint8
+        assert abs(image - np.array([200.0, 30, 60])).max() < 5
+
+    def test_content_decides_not_the_name(self, read):
+        np.testing.assert_array_equal(read(encode(".png"), "face.jpg"), RGB)
+
+    def test_any_path(self, read):
+        np.testing.assert_array_equal(read(encode(".png"), "a face, ägä 顔.png"), RGB)
+
+    def test_grey(self, read):
+        image = read(encode(".png", RGB[..., 0]))
+        np.testing.assert_array_equal(image, np.repeat(RGB[..., :1], 3, axis=2))
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_16_bit_is_scaled(self, read, channels):
+        wide = RGB[..., :channels].astype(np.uint16) * 257
+        image = read(encode(".png", wide.squeeze()))
+        np.testing.assert_array_equal(image, np.broadcast_to(RGB[..., :channels], RGB.shape))
+
+    @pytest.mark.parametrize("alpha", [0, 100, 255])
+    def test_alpha_is_dropped(self, read, alpha):
+        rgba = np.dstack([RGB, np.full(RGB.shape[:2], alpha, np.uint8)])
+        np.testing.assert_array_equal(read(encode(".png", rgba)), RGB)
+
+    def test_palette(self, read):
+        rows = zlib.compress((b"\0" + b"\1" * 20) * 17)
+        data = png((20, 17, 8, 3), (b"PLTE", b"\0\0\0\xfa\x14\x1e"), (b"IDAT", rows))
+        np.testing.assert_array_equal(read(data), np.full((17, 20, 3), [250, 20, 30]))
+
+    def test_cmyk(self, read):
+        assert abs(read(CMYK_JPEG) - np.array([255.0, 0, 0])).max() < 5
+
+    @pytest.mark.parametrize(
+        ("orientation", "upright"),
+        [
+            (1, lambda x: x),
+            (2, lambda x: x[:, ::-1]),
+            (3, lambda x: x[::-1, ::-1]),
+            (6, lambda x: np.rot90(x, -1)),
+            (8, np.rot90),
+        ],
+    )
+    def test_exif_orientation_is_applied(self, read, orientation, upright):
+        jpeg = encode(".jpg", cv2.resize(RGB, (64, 48)))
+        expected = upright(read(jpeg))
+        np.testing.assert_array_equal(read(with_orientation(jpeg, orientation)), expected)
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_trailing_bytes_are_fine(self, read, suffix):
+        data = encode(suffix)
+        np.testing.assert_array_equal(read(data + b"\xff\xda trailer \xff"), read(data))
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.99])
+    def test_truncated(self, read, suffix, share):
+        data = encode(suffix)
+        with pytest.raises(ImageError, match=r"face\.jpg.*expected"):
+            read(data[: int(share * len(data))])
+
+    def test_thumbnail_does_not_hide_truncation(self, read):
+        """EXIF may hold a whole JPEG, with an end marker of its own."""
+        jpeg = encode(".jpg")
+        thumbnail = b"Exif\0\0" + jpeg
+        data = b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail + jpeg[2:]
+        assert read(data).shape == RGB.shape
+        with pytest.raises(ImageError, match="truncated"):
+            read(data[:-100])
+
+    @pytest.mark.parametrize(
+        ("data", "received"),
+        [
+            (b"", "empty"),
+            (b"<html>404</html>", "<html>"),
+            (b"GIF89a" + bytes(50), "GIF89a"),
+            (b"RIFF\x20\0\0\0WAVEfmt " + bytes(30), "RIFF"),
+            (b"\xff\xd8\xff", "truncated"),
+            (b"\x89PNG\r\n\x1a\n", "truncated"),
+            (b"BM", "truncated"),
+            (b"BMW is a make of car, not a bitmap", "expected"),
+            (b"\xff\xd8\xff\xd9", "truncated"),
+        ],
+    )
+    def test_no_image(self, read, data, received):
+        with pytest.raises(ImageError, match=received):
+            read(data)
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("shape", [(1, 1, 3), (15, 40, 3), (40, 15, 3)])
+    def test_tiny(self, read, suffix, shape):
+        with pytest.raises(ImageError, match=f"16 pixels.*{shape[1]}x{shape[0]}"):
+            read(encode(suffix, np.zeros(shape, np.uint8)))
+
+    @pytest.mark.parametrize("size", [(30_000, 30_000), (40_000, 100), (2**31, 2**31)])
+    def test_bomb_is_refused_unopened(self, read, monkeypatch, size):
+        monkeypatch.setattr(images.cv2, "imdecode", None)
+        with pytest.raises(ImageError, match=f"100 megapixels.*{size[0]}x{size[1]}"):
+            read(png((*size, 8, 2)))
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("shape", [(16, 16), (17, 301), (300, 19)])
+    def test_size_in_the_header(self, suffix, shape):
+        data = encode(suffix, np.zeros((*shape, 3), np.uint8))
+        inspect = next(f for magic, f in images._FORMATS.items() if data.startswith(magic))
+        assert tuple(inspect(data)) == (shape[1], shape[0], True)
+
+    @pytest.mark.parametrize(
+        ("kind", "quality", "channels"), [(b"VP8L", 101, 3), (b"VP8 ", 80, 3), (b"VP8X", 80, 4)]
+    )
+    def test_kinds_of_webp(self, read, kind, quality, channels):
+        rgba = np.dstack([RGB, np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)])
+        quality = [cv2.IMWRITE_WEBP_QUALITY, quality]
+        data = cv2.imencode(".webp", rgba[..., :channels], quality)[1].tobytes()
+        assert data[12:16] == kind
+        assert tuple(images._inspect_webp(data)) == (32, 24, True)
+        assert read(data).shape == RGB.shape
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    @given(damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8))
+    def test_damage_gives_an_image_or_an_error(self, tmp_path_factory, suffix, damage):
+        data = bytearray(encode(suffix))
+        for where, value in damage:
+            data[int(where * len(data))] = value
+        path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
+        path.write_bytes(data)
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            assert str(path) in str(error)
+        else:
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"none\.jpg"):
+            read_image(tmp_path / "none.jpg")
+
+
+class TestFindImages:
+    def test_below_in_any_case_sorted(self, tmp_path):
+        names = ["b.JPG", "a/z.jpeg", "a/b/c.Png", "d.bmp", "e.webp"]
+        others = ["f.txt", "g.jpg.part", ".hidden.jpg", ".cache/h.jpg", "jpg"]
+        for name in (*names, *others):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+        assert found == ["a/b/c.Png", "a/z.jpeg", "b.JPG", "d.bmp", "e.webp"]
+
+    def test_links(self, tmp_path):
+        """A linked folder is followed, a loop ends."""
+        (tmp_path / "here").mkdir()
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "a.jpg").touch()
+        os.symlink(tmp_path / "there", tmp_path / "here" / "link")
+        os.symlink(tmp_path / "here", tmp_path / "there" / "loop")
+        assert find_images(tmp_path / "here") == (tmp_path / "here" / "link" / "a.jpg",)
+
+    def test_none(self, tmp_path):
+        with pytest.raises(ImageError, match=r"\.jpg.*none"):
+            find_images(tmp_path)
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(NotADirectoryError, match="nowhere"):
+            find_images(tmp_path / "nowhere")

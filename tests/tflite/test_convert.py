@@ -1,0 +1,236 @@
+import numpy as np
+import pytest
+
+from keras_lapkl import tflite
+from keras_lapkl.models.localizer import to_unit_range
+from keras_lapkl.tflite import conversion, flatbuffer, inspect, quantize, verify
+
+BODY = {"CONCATENATION", "CONV_2D", "LEAKY_RELU", "MAX_POOL_2D", "RESIZE_BILINEAR"}
+
+
+def file_of(converted, mode):
+    return converted[mode][0]
+
+
+class TestConvert:
+    def test_float32_equals_keras(self, converted):
+        parity = converted["float32"][1]["parity"]
+        assert parity["landmarks"]["max"] <= 1e-3
+        assert parity["scale"]["max"] <= 1e-3
+        assert parity["images"] == 20
+
+    def test_parity_is_measured_on_the_file(self, converted, localizer, images):
+        path, report = converted["int8"]
+        expected = localizer.predict(images[20:], verbose=0)["landmarks"]
+        received = tflite.TFLiteLocalizer(path).predict(images[20:])["landmarks"]
+        distances = np.linalg.norm(received - expected, axis=-1)
+        assert report["parity"]["landmarks"]["mean"] == pytest.approx(distances.mean(), rel=1e-5)
+        assert distances.max() > 0
+
+    def test_float32_has_float_operators_only(self, converted):
+        counts = converted["float32"][1]["operators"]
+        assert counts["CONV_2D"] == {"float32": 17}
+        assert not {"QUANTIZE", "DEQUANTIZE"} & set(counts)
+
+    def test_int8_body_and_float_tail(self, converted):
+        counts = converted["int8"][1]["operators"]
+        assert counts["CONV_2D"] == {"int8": 17}
+        assert counts["LEAKY_RELU"] == {"int8": 16}
+        assert counts["QUANTIZE"] == {"int8": 1} and counts["DEQUANTIZE"] == {"float32": 1}
+        assert {name for name, types in counts.items() if "int8" in types} == BODY | {"QUANTIZE"}
+        assert "RELU" not in counts  # fused into the last convolution
+
+    def test_int8_weights_have_a_step_size_for_each_channel(self, converted):
+        graph = flatbuffer.read(file_of(converted, "int8")).subgraphs[0]
+        tensors = [t for t in graph.tensors if t.shape is not None and len(t.shape) == 4]
+        filters = [t for t in tensors if t.buffer and t.quantization.quantizedDimension == 0]
+        steps = [(len(t.quantization.scale), t.shape[0]) for t in filters if t.shape[0] > 1]
+        assert steps and all(count == channels for count, channels in steps)
+
+    def test_int8_is_smaller(self, converted):
+        assert converted["int8"][1]["bytes"] < 0.75 * converted["float32"][1]["bytes"]
+
+    def test_constants_are_aligned(self, converted):
+        content = file_of(converted, "int8").read_bytes()
+        model = flatbuffer.schema().Model.GetRootAs(content, 0)
+        buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+        table = [b._tab for b in buffers if not b.DataIsNone()]
+        assert table and {tab.Vector(tab.Offset(4)) % 16 for tab in table} == {0}
+
+    def test_summary(self, converted):
+        lines = conversion.summary([report for _, report in converted.values()]).splitlines()
+        assert len(lines) == 3
+        assert "17 float32" in lines[1] and "17 int8" in lines[2]
+
+    def test_user_model_is_untouched(self, localizer, images, tmp_path):
+        before = localizer.get_weights()
+        tflite.convert(
+            localizer,
+            tmp_path / "m.tflite",
+            "int8",
+            parity_images=images[:2],
+            representative_images=images[:4],
+            bounds={},
+        )
+        for a, b in zip(before, localizer.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_int8_spares_the_encoder_where_the_error_asks_for_it(
+    localizer, images, tmp_path, monkeypatch
+):
+    verdicts = iter(["too far", None])
+    monkeypatch.setattr(verify, "out_of_bounds", lambda measured, bounds: next(verdicts))
+    path = tmp_path / "m.tflite"
+    report = tflite.convert(
+        localizer,
+        path,
+        "int8",
+        parity_images=images[:2],
+        representative_images=images[:4],
+    )
+    assert report["float_layers"] == report["metadata"]["float_layers"] == ["encoder", "bottleneck"]
+    assert report["operators"]["CONV_2D"] == {"float32": 6, "int8": 11}
+    verify.check_operators(path, "int8", report["float_layers"])
+    with pytest.raises(tflite.ConversionError, match="6 others|CONV_2D"):
+        verify.check_operators(path, "int8")
+
+
+class TestFailures:
+    @pytest.mark.parametrize("mode", ["float32", "int8"])
+    def test_parity_out_of_bounds_leaves_nothing(self, mode, localizer, images, tmp_path):
+        kwargs = {"representative_images": images[:2]} if mode == "int8" else {}
+        with pytest.raises(tflite.ConversionError, match=r"at most 1e-12 px\. Received: "):
+            tflite.convert(
+                localizer,
+                tmp_path / "m.tflite",
+                mode,
+                parity_images=images[:2],
+                bounds={"max": 1e-12},
+                **kwargs,
+            )
+        assert not list(tmp_path.iterdir())
+
+    def test_nan_weights_keep_the_existing_file(self, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        path.write_bytes(b"precious")
+        broken = type(localizer).from_config(localizer.get_config())
+        broken.set_weights([np.full_like(w, np.nan) for w in localizer.get_weights()])
+        with pytest.raises(tflite.ConversionError, match="nan"):
+            tflite.convert(broken, path, parity_images=images[:2])
+        assert path.read_bytes() == b"precious"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_wrong_types_in_the_file(self, converted):
+        with pytest.raises(tflite.ConversionError, match=r"'int8'[\s\S]*CONV_2D: float32"):
+            verify.check_operators(file_of(converted, "float32"), "int8")
+        with pytest.raises(tflite.ConversionError, match=r"'float32'[\s\S]*CONV_2D: int8"):
+            verify.check_operators(file_of(converted, "int8"), "float32")
+
+    def test_custom_operators(self, converted, monkeypatch):
+        mine = inspect.Operator("MINE", ("float32",), ("float32",), custom=True)
+        convolution = inspect.Operator("CONV_2D", ("float32",) * 3, ("float32",))
+        monkeypatch.setattr(inspect, "operators", lambda model: [convolution, mine])
+        with pytest.raises(tflite.ConversionError, match="custom MINE"):
+            verify.check_operators(file_of(converted, "float32"), "float32")
+
+    def test_no_convolution(self, converted, monkeypatch):
+        monkeypatch.setattr(inspect, "operators", lambda model: [])
+        with pytest.raises(tflite.ConversionError, match="none"):
+            verify.check_operators(file_of(converted, "float32"), "float32")
+
+    def test_wrong_signature(self, converted):
+        with pytest.raises(tflite.ConversionError, match="inputs: expected"):
+            verify.check_signature(file_of(converted, "float32"), 48, 5)
+        with pytest.raises(tflite.ConversionError, match="outputs: expected"):
+            verify.check_signature(file_of(converted, "float32"), 32, 6)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"mode": "float8"}, "must be one of"),
+            ({"mode": "int8"}, "without them"),
+            ({"representative_images": np.zeros((1, 32, 32, 3))}, "with them"),
+            ({"parity_images": np.zeros((0, 32, 32, 3))}, "N > 0"),
+            ({"parity_images": np.zeros((1, 80, 80, 3))}, r"\(N, 32, 32, 3\)"),
+            ({"model": None}, "must be a LandmarkLocalizer"),
+        ],
+    )
+    def test_arguments(self, changes, message, localizer, images, tmp_path):
+        kwargs = {"model": localizer, "parity_images": images[:1], **changes}
+        with pytest.raises(ValueError, match=message):
+            tflite.convert(path=tmp_path / "m.tflite", **kwargs)
+        assert not list(tmp_path.iterdir())
+
+    def test_other_backend(self, localizer, images, tmp_path, monkeypatch):
+        monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+        with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+            tflite.convert(localizer, tmp_path / "m.tflite", parity_images=images[:1])
+
+
+class TestQuantize:
+    def test_equalized_is_the_same_function_with_ranges_of_one(self, localizer, images):
+        import keras
+
+        images = np.asarray(to_unit_range(images))
+        equal = quantize.equalized(localizer.generator, images)
+        expected = np.asarray(localizer.generator(images))
+        received = np.asarray(equal(images))
+        np.testing.assert_allclose(received, expected, atol=1e-4 * np.abs(expected).max())
+        for name in ("encoder1", "encoder4", "bottleneck2", "decoder3_reduce", "decoder1", "head2"):
+            values = keras.Model(equal.input, equal.get_layer(name).output)(images)
+            np.testing.assert_allclose(np.abs(values).max((0, 1, 2)), 1.0, rtol=1e-3)
+
+    def test_helps_where_channels_differ_in_range(self, localizer, images):
+        """Halves of the channels in very different units: the same function, hard on int8."""
+        generator = type(localizer.generator).from_config(localizer.generator.get_config())
+        generator.set_weights(localizer.generator.get_weights())
+        units = np.array([1e-3, 1e3, 1.0, 30.0], np.float32)
+        kernel, bias = generator.get_layer("encoder1").get_weights()
+        generator.get_layer("encoder1").set_weights([kernel * units, bias * units])
+        kernel, bias = generator.get_layer("encoder2").get_weights()
+        generator.get_layer("encoder2").set_weights([kernel / units[:, None], bias])
+        kernel, bias = generator.get_layer("decoder1").get_weights()
+        kernel[:, :, 4:] /= units[:, None]  # after the four channels from below
+        generator.get_layer("decoder1").set_weights([kernel, bias])
+
+        images = np.asarray(to_unit_range(images))
+        received = quantize.equalized(generator, images).get_weights()
+        expected = quantize.equalized(localizer.generator, images).get_weights()
+        for a, b in zip(received, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3 * np.abs(b).max())
+
+    def test_dead_channels_stay_finite(self, localizer, images):
+        generator = type(localizer.generator).from_config(localizer.generator.get_config())
+        generator.get_layer("encoder1").set_weights(
+            [np.zeros((3, 3, 3, 4)), np.array([0.0, 0.0, 0.0, 1.0])]
+        )
+        equal = quantize.equalized(generator, np.asarray(to_unit_range(images[:2])))
+        assert all(np.isfinite(w).all() for w in equal.get_weights())
+
+    def test_keeps_ranges_before_layers_that_do_not_commute(self, images):
+        import keras
+
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.Conv2D(2, 1, name="free")(inputs)
+        x = keras.layers.ReLU()(x)
+        x = keras.layers.Conv2D(2, 1, name="kept")(x)
+        x = keras.layers.Activation("tanh")(x)
+        model = keras.Model(inputs, keras.layers.Conv2D(2, 1, name="last")(x))
+        equal = quantize.equalized(model, np.asarray(to_unit_range(images[:2])))
+        same = [
+            np.array_equal(model.get_layer(n).get_weights()[1], equal.get_layer(n).get_weights()[1])
+            and np.allclose(model.get_layer(n).kernel, equal.get_layer(n).kernel)
+            for n in ("free", "kept", "last")
+        ]
+        assert same == [False, False, True]
+
+    def test_map_floors(self):
+        def generator(images, training):
+            return images[..., :1] * np.array([1.0, 10.0], np.float32)
+
+        images = np.zeros((3, 4, 4, 3), np.float32)
+        images[:, 1, 2] = np.array([2.0, 3.0, 4.0])[:, None]
+        np.testing.assert_allclose(
+            quantize.map_floors(generator, images, beta=2.0), [2 - 16, 20 - 16]
+        )

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+import keras_lapkl
+from keras_lapkl import tflite
+
+SCRIPT = "tools/convert.py"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An untrained model of 68 landmarks in 32x32 crops: int8 is right to a small error."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    generator = keras_lapkl.RCN(68, width=1 / 16, image_size=32)
+    path = tmp_path_factory.mktemp("convert") / "model.keras"
+    keras_lapkl.LandmarkLocalizer(generator, "ibug68", crop_scale=3.0).save(path)
+    return path
+
+
+def test_all_modes(run_tool, model, tmp_path):
+    flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all")
+    done = run_tool(SCRIPT, *flags, "--num_representative=8", "--num_parity=4")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "file",
+        str(tmp_path / "float32.tflite"),
+        str(tmp_path / "int8.tflite"),
+    ]
+    for mode in ("float32", "int8"):
+        path = tmp_path / f"{mode}.tflite"
+        assert set(tflite.describe(path)["operators"]["CONV_2D"]) == {mode}
+        report = json.loads((tmp_path / f"{mode}.tflite.json").read_text())
+        assert report["mode"] == mode and report["parity"]["images"] == 4
+        assert report["provenance"]["flags"]["num_parity"] == 4
+    assert len(list(tmp_path.iterdir())) == 4
+    noise = [line for line in done.stderr.splitlines() if "cuda" in line or "fully_quant" in line]
+    assert not noise
+
+
+def test_one_mode(run_tool, model, tmp_path):
+    path = tmp_path / "m.tflite"
+    run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2")
+    assert keras_lapkl.load_model(path).crop_scale == 3.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "--model must have a value"),
+        (("--model=m.keras", "--output=o.tflite", "--mode=float8"), "--mode"),
+        (("--model=m.keras", "--output=o.tflite", "--mode=all"), "--output must be a folder"),
+        (("--model=m.keras", "--output=folder", "--mode=int8"), "--output must be a folder"),
+        (("--model=m.tflite", "--output=o.tflite"), "--model must be a .keras file"),
+        (("--model=m.keras", "--output=o.tflite", "--bogus"), "Unknown command line flag"),
+    ],
+)
+def test_plain_errors(flags, message, run_tool, tmp_path):
+    done = run_tool(SCRIPT, *flags, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_model_without_crop_rule(run_tool, tmp_path):
+    path = tmp_path / "model.keras"
+    keras_lapkl.LandmarkLocalizer(keras_lapkl.RCN(68, 1 / 16, image_size=32)).save(path)
+    done = run_tool(SCRIPT, f"--model={path}", f"--output={tmp_path / 'o.tflite'}", check=False)
+    assert done.returncode == 1
+    assert "does not say which crop" in done.stderr
+    assert list(tmp_path.iterdir()) == [path]
