@@ -27,7 +27,7 @@ _NAMES = {
     "load_model": "keras_lapkl.models.localizer",
 }
 
-__all__ = ["__version__", *_SUBMODULES, *_NAMES]  # noqa: PLE0604
+__all__ = ["__version__", *_SUBMODULES, *_NAMES]
 
 
 def __getattr__(name):

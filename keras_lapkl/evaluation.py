@@ -96,8 +96,9 @@ def table(results):
 def conditions(result):
     """One line with what an error means nothing without: training faces, crop and normaliser."""
     return (
-        f"Trained on {result['trained_on'] or 'faces unknown'}. Crop scale {result['crop_scale']:g}, {result['image_size']}x"
-        f"{result['image_size']} pixels; error in percent of the {_MEANING[result['normalizer']]}."
+        f"Trained on {result['trained_on'] or 'faces unknown'}. "
+        f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
+        f"pixels; error in percent of the {_MEANING[result['normalizer']]}."
     )
 
 

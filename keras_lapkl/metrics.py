@@ -49,7 +49,7 @@ def face_errors(landmarks, visible, location, distance):
     return ops.where(usable, nme / ops.where(usable, distance, 1.0), 0.0), usable
 
 
-class _FaceError(keras.metrics.Mean):
+class _FaceMetric(keras.metrics.Mean):
     """Mean over faces of a function of each face's NME; what the three error metrics share."""
 
     def __init__(self, normalizer="interocular", scheme="ibug68", beta=1.0, name=None, dtype=None):
@@ -57,8 +57,8 @@ class _FaceError(keras.metrics.Mean):
         self._direction = "down"  # what `ModelCheckpoint` reads under mode="auto"
         if isinstance(normalizer, str) and normalizer not in NORMALIZERS:
             raise ValueError(
-                f"`normalizer` must be one of {NORMALIZERS}, a function of (landmarks, visible), or "
-                f"a number of pixels. Received: {normalizer!r}"
+                f"`normalizer` must be one of {NORMALIZERS}, a function of (landmarks, visible), "
+                f"or a number of pixels. Received: {normalizer!r}"
             )
         self.normalizer = normalizer
         self.scheme = schemes.get(scheme)
@@ -124,7 +124,7 @@ class _FaceError(keras.metrics.Mean):
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
-class NormalizedMeanError(_FaceError):
+class NormalizedMeanError(_FaceMetric):
     """NME in percent: `100 · mean over faces of (mean over visible points of ‖s̃ − s‖₂ / d)`.
 
     Args:
@@ -149,7 +149,7 @@ class NormalizedMeanError(_FaceError):
         super().__init__(normalizer, scheme, beta, name, dtype)
 
 
-class _ThresholdError(_FaceError):
+class _ThresholdMetric(_FaceMetric):
     def __init__(self, threshold, normalizer, scheme, beta, name, dtype):
         super().__init__(normalizer, scheme, beta, name, dtype)
         if not threshold > 0:
@@ -161,7 +161,7 @@ class _ThresholdError(_FaceError):
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
-class FailureRate(_ThresholdError):
+class FailureRate(_ThresholdMetric):
     """Percent of faces whose NME is above a threshold.
 
     Args:
@@ -191,7 +191,7 @@ class FailureRate(_ThresholdError):
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
-class AreaUnderCED(_ThresholdError):
+class AreaUnderCED(_ThresholdMetric):
     """Area under the cumulative error distribution up to a threshold, in [0, 1].
 
     The mean over faces of `max(0, 1 − NME / threshold)`: the exact integral of the step curve of

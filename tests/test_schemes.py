@@ -14,7 +14,9 @@ class TestBuiltIn:
 
     def test_flip_swaps_the_names_of_the_sides(self, scheme):
         if scheme.name == "aflw19":
-            for name, other in zip(scheme.names, np.array(scheme.names)[list(scheme.flip)]):
+            for name, other in zip(
+                scheme.names, np.array(scheme.names)[list(scheme.flip)], strict=True
+            ):
                 swapped = name.replace("left", "*").replace("right", "left").replace("*", "right")
                 assert swapped == other
 

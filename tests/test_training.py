@@ -77,7 +77,7 @@ def test_folder_of_another_run_is_refused(crops, validation, tmp_path):
 
 
 def test_nan_stops_and_says_so(crops, validation, tmp_path):
-    with pytest.raises(Exception, match="(?i)nan|inf"):
+    with pytest.raises(Exception, match=r"(?i)nan|inf"):
         training.train(recipe(learning_rate=1e30, schedule="constant"), crops, validation, tmp_path)
     assert not (tmp_path / "model.keras").exists()
 

@@ -25,6 +25,9 @@ _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
 _NUM_PARITY = flags.DEFINE_integer("num_parity", 100, "Faces to compare on.", lower_bound=1)
+_INT8_BOUND = flags.DEFINE_float(
+    "int8_bound", 0.15, "Mean distance from Keras that int8 may have, pixels.", lower_bound=0
+)
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 
 
@@ -54,6 +57,7 @@ def main(_):
             mode,
             parity_images=parity_images,
             representative_images=representative if mode == "int8" else None,
+            bounds={"mean": _INT8_BOUND.value} if mode == "int8" else None,
         )
         provenance = runs.provenance(cli.resolved_flags())
         runs.write_json(f"{path}.json", {**report, "provenance": provenance})

@@ -21,8 +21,8 @@ _SHAPES = {
 def read_aflw(path, split="train", images=None):
     """The faces of one split of AFLW-19.
 
-    Coordinates are taken as they stand in the file; whether they count pixels from 0 or 1 is not
-    documented, which leaves an offset of at most one photo pixel. A landmark that is not marked
+    Coordinates are taken as they stand in the file: they seem 0-based (visible ones lie at 0 and
+    between 0 and 1), though no document says so. A landmark that is not marked
     visible is NaN: its numbers in the file are no annotation.
 
     Args:
@@ -30,8 +30,9 @@ def read_aflw(path, split="train", images=None):
             19 y), `mask_new`, `nameList` and `ra`, the 1-based order of the faces: the first
             20,000 train, the last 4,386 test.
         split: `"train"` or `"test"`.
-        images: folder that the file's image names start from. Where it holds none of them the
-            annotations are still good, but nothing can be cropped; `summary` says so.
+        images: folder that the file's image names, such as `0/image05896.jpg`, start from. Where
+            it holds none of them the annotations are still good, but nothing can be cropped;
+            `summary` says so.
 
     Returns:
         `Annotations` with face boxes. `metrics.hull_size` of the visible landmarks is the paper's

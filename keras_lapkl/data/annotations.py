@@ -48,7 +48,7 @@ class Annotations:
 
     def take(self, indices):
         """The same annotations, only those at `indices` (a sequence of ints or a bool mask)."""
-        indices = np.arange(len(self))[np.asarray(indices)]
+        indices = np.arange(len(self))[list(indices)]
         return dataclasses.replace(
             self,
             paths=tuple(self.paths[i] for i in indices),

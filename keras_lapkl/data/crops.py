@@ -135,8 +135,8 @@ def crop_transform(box, image_size=80, margin=0):
     Example:
 
     >>> crop_transform((20, 40, 40), image_size=80)
-    array([[ 2. ,  0. ,  -0.5],
-           [ 0. ,  2. , -40.5]])
+    array([[  2. ,   0. ,  -0.5],
+           [  0. ,   2. , -40.5]])
     """
     x, y, side = np.moveaxis(np.asarray(box, np.float64), -1, 0)
     scale = image_size / side
@@ -255,7 +255,7 @@ class Crops:
 
     def take(self, indices):
         """The same crops, only those at `indices` (a sequence of ints or a bool mask)."""
-        indices = np.arange(len(self))[np.asarray(indices)]
+        indices = np.arange(len(self))[list(indices)]
         return dataclasses.replace(
             self,
             images=self.images[indices],
@@ -425,15 +425,28 @@ def _write_cache(file, fingerprint, images, kept, reasons):
         )
 
 
+# TypeError: a single .npy array, which is no context manager.
+_UNREADABLE = (
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def _read_cache(file, fingerprint):
     """Images, kept indices and reasons; None if they are of something else or can't be read."""
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
                 return None
             return stored["images"], stored["kept"], json.loads(str(stored["reasons"]))
-    except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile, zlib.error):
+    except _UNREADABLE:
         logging.warning("Crops in %s can't be read; making them anew.", file)
         return None

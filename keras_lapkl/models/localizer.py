@@ -135,8 +135,7 @@ class LandmarkLocalizer(keras.Model):
             store[f"seed_state_{i}"] = ops.convert_to_numpy(state)
 
     def load_own_variables(self, store):
-        own = {key: store[key] for key in store.keys() if not key.startswith("seed_state_")}
-        super().load_own_variables(own)
+        super().load_own_variables({})  # it has none: they are the generator's
         for i, state in enumerate(self._seed_states()):
             state.assign(store[f"seed_state_{i}"])
 

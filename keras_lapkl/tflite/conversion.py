@@ -1,6 +1,7 @@
 """From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
 
 import contextlib
+import functools
 import tempfile
 import warnings
 
@@ -20,8 +21,8 @@ BOUNDS = {"float32": {"max": 1e-3}, "int8": {"mean": 0.15}}
 MODES = tuple(BOUNDS)
 
 ENCODER = ("encoder", "bottleneck")
-"""How the names of the RCN's layers begin that int8 may spare: 2 % of its multiply-adds, but a third
-of the error that int8 makes, since their rounding goes through every skip connection."""
+"""How the names of the RCN's layers begin that int8 may spare: 2 % of its multiply-adds at width
+1/8, but a third of the error that int8 makes: the skip connections hand their rounding on."""
 
 
 def convert(model, path, mode="float32", *, parity_images, representative_images=None, bounds=None):
@@ -85,16 +86,15 @@ def convert(model, path, mode="float32", *, parity_images, representative_images
 
     expected = model.predict(parity_images, verbose=0)
     with runs.replacing(path) as temporary:
-        for float_layers in ((), ENCODER) if mode == "int8" else ((),):
-            if mode == "float32":
-                content = _float32(model)
-            elif not float_layers:
-                content = _int8(model, representative_images)
-            else:
-                logging.info("%s. The encoder stays in float.", failure)
-                spared = _results_of(flatbuffer.parse(content), float_layers)
-                content = _int8(model, representative_images, spared)
-            tflite = flatbuffer.parse(content)
+        if mode == "float32":
+            candidates = [((), lambda: _float32(model))]
+        else:
+            candidates = [
+                (layers, functools.partial(_int8, model, representative_images, layers))
+                for layers in ((), ENCODER)
+            ]
+        for float_layers, converted in candidates:
+            tflite = flatbuffer.parse(converted())
             flatbuffer.add_metadata(tflite, _metadata(model, mode, float_layers))
             temporary.write_bytes(flatbuffer.pack(tflite))
             verify.check_signature(temporary, model.image_size, model.num_landmarks)
@@ -104,6 +104,7 @@ def convert(model, path, mode="float32", *, parity_images, representative_images
             failure = verify.out_of_bounds(parity, bounds)
             if failure is None:
                 break
+            logging.info("%s", failure)
         else:
             raise verify.ConversionError(failure)
     return {
@@ -151,39 +152,42 @@ def _float32(model):
         return converter.convert()
 
 
-def _results_of(tflite, layers):
-    """Names of the tensors that the operators of some Keras layers write."""
-    return [o.result for o in inspect.operators(tflite) if verify.of_layers(o, layers)]
-
-
-def _int8(model, images, spared=()):
+def _int8(model, images, float_layers=()):
     """The bytes of a .tflite file whose operators of `verify.BODY` are int8.
 
     Args:
         images: (N, S, S, 3) float32 in [0, 1].
-        spared: names of the tensors whose operators stay in float.
+        float_layers: how the names of layers begin that stay in float.
     """
     import tensorflow as tf
 
-    logging.info("Calibrating int8 on %d images.", len(images))
+    spared = "all but the encoder " if float_layers else ""
+    logging.info("Calibrating %sint8 on %d images.", spared, len(images))
     generator = quantize.equalized(model.generator, images)
     floors = quantize.map_floors(generator, images, model.beta)
 
     def batches():
         return ([image[None]] for image in images)
 
+    def quantized(nodes):
+        # Named for debugging, but the one way in which TensorFlow leaves some operators in float.
+        options = tf.lite.experimental.QuantizationDebugOptions(
+            denylisted_ops=sorted(set(operators) - set(verify.BODY)), denylisted_nodes=nodes
+        )
+        with _converter(generator, model, floors) as converter:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = batches
+            return tf.lite.experimental.QuantizationDebugger(
+                converter=converter, debug_dataset=batches, debug_options=options
+            ).get_nondebug_quantized_model()
+
     operators = flatbuffer.names(flatbuffer.schema().BuiltinOperator).values()
-    # Named for debugging, but the one way in which TensorFlow leaves some operators in float.
-    options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_ops=sorted(set(operators) - set(verify.BODY)),
-        denylisted_nodes=list(spared) or None,
-    )
+    if not float_layers:
+        return quantized(None)
+    # Nodes go by the names of the tensors that they write: an unquantized file tells them.
     with _converter(generator, model, floors) as converter:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = batches
-        return tf.lite.experimental.QuantizationDebugger(
-            converter=converter, debug_dataset=batches, debug_options=options
-        ).get_nondebug_quantized_model()
+        written = inspect.operators(flatbuffer.parse(converter.convert()))
+    return quantized([o.result for o in written if verify.of_layers(o, float_layers)])
 
 
 @contextlib.contextmanager

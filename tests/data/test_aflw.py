@@ -63,7 +63,7 @@ def test_some_images_missing(mat, tmp_path):
 
 
 def test_missing_file_and_split(mat, tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.mat"):
+    with pytest.raises(FileNotFoundError, match=r"none\.mat"):
         read_aflw(tmp_path / "none.mat")
     with pytest.raises(ValueError, match="test"):
         read_aflw(mat, "validation")

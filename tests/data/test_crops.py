@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import os
 
 import cv2
@@ -182,7 +183,7 @@ class TestWarpCrop:
     def test_points_and_pixels_go_together(self, scale, offset, margin):
         side = 80 / scale
         center = np.array([0.55 * side + offset, 0.43 * side + 2 * offset])
-        photo = blob(center, 4 / scale, (round(side), round(1.1 * side)))
+        photo = blob(center, max(4 / scale, 1), (round(side), round(1.1 * side)))
         transform = crop_transform((side / 2, side / 2, side), 80, margin)
         crop = warp_crop(photo, transform, 80 + 2 * margin)
         assert crop.shape == (80 + 2 * margin, 80 + 2 * margin, 3) and crop.dtype == np.uint8
@@ -230,7 +231,7 @@ def annotations(tmp_path, rng):
         path = tmp_path / f"photo {i}.png"
         cv2.imwrite(str(path), blob(first, 6, shape))
         paths.append(path)
-        landmarks.append([first, first + [40, 10]])
+        landmarks.append([first, first + np.array([40, 10])])
     return Annotations(
         name="blobs",
         scheme=PAIR,
@@ -287,7 +288,7 @@ class TestLoadCrops:
         )
         crops = load_crops(hidden, 48)
         np.testing.assert_array_equal(
-            crops.visible, [[False, True, True]] + [[True, True, False]] * 4
+            crops.visible, [[False, True, True], *[[True, True, False]] * 4]
         )
         assert np.isnan(crops.landmarks[1:, 2]).all()
 
@@ -299,6 +300,7 @@ class TestLoadCrops:
         np.testing.assert_array_equal(some.boxes, crops.boxes[[3, 0]])
         mask = np.arange(5) > 1
         np.testing.assert_array_equal(crops.take(mask).landmarks, crops.landmarks[2:])
+        assert len(crops.take([])) == 0
 
     def test_shapes_are_checked(self, annotations):
         crops = load_crops(annotations, 48)
@@ -306,8 +308,8 @@ class TestLoadCrops:
             dataclasses.replace(crops, images=crops.images[:, 1:])
 
     def test_none(self, annotations):
-        with pytest.raises(ValueError, match="blobs.*none"):
-            load_crops(annotations.take([]))
+        with pytest.raises(ValueError, match=r"blobs.*none"):
+            load_crops(annotations.take(np.zeros(5, bool)))
 
 
 class TestBadImages:
@@ -339,6 +341,13 @@ class TestBadImages:
             path.write_bytes(b"junk")
         with pytest.raises(ImageError):
             load_crops(annotations, skip_bad=True)
+
+
+def array_file(array):
+    """Content of a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 class TestCache:
@@ -402,8 +411,10 @@ class TestCache:
         [
             lambda data: b"",
             lambda data: b"junk",
+            lambda data: array_file(np.zeros(3)),
+            lambda data: data.replace(b"fingerprint", b"fingerXXXXX"),
             lambda data: data[: len(data) // 2],
-            lambda data: data[:3000] + bytes(100) + data[3100:],
+            lambda data: data[:3000] + b"\x55" * 100 + data[3100:],
         ],
     )
     def test_damaged_is_made_anew(self, annotations, tmp_path, reads, caplog, damage):
@@ -452,8 +463,15 @@ def test_real_faces(faces):
     annotations = read_300w(faces / "300w", "validation").take(range(0, 200, 10))
     crops = load_crops(annotations, margin=8)
     assert crops.images.shape == (20, 96, 96, 3) and crops.images.std() > 20
-    # Pupils are darker than the bridge of the nose.
+    # Eyes are darker than the cheeks below them, which lie between the eye and the mouth corner.
     grey = crops.central().mean(-1)
-    eyes = crops.scheme.anchor_points(crops.landmarks)[:, :2].mean(1)
-    bridge = crops.landmarks[:, 28]
-    assert np.abs(eyes - bridge).max() < 20 and grey.shape == (20, 80, 80)
+    right_eye, left_eye, _, right_mouth, left_mouth = np.moveaxis(
+        crops.scheme.anchor_points(crops.landmarks), 1, 0
+    )
+
+    def brightness(points):
+        x, y = np.round(points).astype(int).T
+        return grey[np.arange(20), y, x]
+
+    for eye, mouth in [(right_eye, right_mouth), (left_eye, left_mouth)]:
+        assert (brightness(eye) < brightness((eye + mouth) / 2)).mean() > 0.8

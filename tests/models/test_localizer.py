@@ -137,7 +137,7 @@ class TestKerasCallbacks:
 
     def test_model_checkpoint(self, data, tmp_path):
         path = tmp_path / "best.keras"
-        model, _ = self.fit(
+        self.fit(
             data, keras.callbacks.ModelCheckpoint(path, monitor="val_nme", save_best_only=True)
         )
         assert type(load_model(path)) is LandmarkLocalizer

@@ -92,7 +92,7 @@ def test_int8_spares_the_encoder_where_the_error_asks_for_it(
     assert report["float_layers"] == report["metadata"]["float_layers"] == ["encoder", "bottleneck"]
     assert report["operators"]["CONV_2D"] == {"float32": 6, "int8": 11}
     verify.check_operators(path, "int8", report["float_layers"])
-    with pytest.raises(tflite.ConversionError, match="6 others|CONV_2D"):
+    with pytest.raises(tflite.ConversionError, match="CONV_2D"):
         verify.check_operators(path, "int8")
 
 

@@ -4,15 +4,14 @@ import json
 def test_the_whole_line(run_tool, tmp_path):
     done = run_tool(
         "tools/demo.py",
-        "--width=0.03125",
-        "--epochs=4",
+        "--epochs=3",
         "--num_synthetic=300",
         f"--output_dir={tmp_path}",
     )
     rows = json.loads((tmp_path / "demo.json").read_text())["rows"]
     assert [row["model"] for row in rows] == ["Keras", "float32", "int8"]
     keras, single, quantized = (row["nme"] for row in rows)
-    assert abs(single - keras) < 1e-2 and abs(quantized - keras) < 0.05 * keras
+    assert abs(single - keras) < 1e-2 and abs(quantized - keras) < 0.1 * keras
     for row in rows[1:]:
         assert row["bytes"] > 1000 and row["median_ms_1"] > 0 and row["median_ms_2"] > 0
     assert rows[2]["bytes"] < rows[1]["bytes"]
