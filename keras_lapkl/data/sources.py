@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl.data.crops import Crops, load_crops
@@ -13,6 +14,7 @@ SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
 HOLD_OUT = 10
+_CHUNK = 100
 
 
 def load(
@@ -63,7 +65,10 @@ def load(
     if cache_dir is not None:
         name = pathlib.Path(split).stem
         cache = pathlib.Path(cache_dir) / f"{dataset}-{name}-{image_size}+{margin}.npz"
-    return load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
+    crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
+    for path, reason in crops.skipped:
+        logging.warning("Left out %s: %s", path, reason)
+    return crops
 
 
 def _synthetic(split, count, image_size, crop_scale):
@@ -80,7 +85,14 @@ def _synthetic(split, count, image_size, crop_scale):
         )
     if count is None:
         count = 6000 if split == "train" else 500
-    images, landmarks = synthetic_faces(count, SYNTHETIC_SPLITS[split], image_size)
+    if count < 1:
+        raise ValueError(f"`num_synthetic` must be at least 1. Received: {count}")
+    parts = []
+    for start in range(0, count, _CHUNK):
+        logging.log_every_n_seconds(logging.INFO, "Made %d of %d faces.", 5, start, count)
+        size = min(_CHUNK, count - start)
+        parts.append(synthetic_faces(size, SYNTHETIC_SPLITS[split], image_size, start))
+    images, landmarks = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Crops(
         images=images,
         landmarks=landmarks,

@@ -1,7 +1,12 @@
+import logging
+
+import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data import sources
+from keras_lapkl.data import sources, write_pts
+from keras_lapkl.data.images import ImageError
+from keras_lapkl.data.synthetic import synthetic_faces
 
 
 class TestSynthetic:
@@ -11,6 +16,12 @@ class TestSynthetic:
             for s in ("train", "validation", "test")
         )
         assert not (a == b).all() and not (b == c).all() and not (a == c).all()
+
+    def test_made_in_parts_as_in_one(self):
+        crops = sources.load("synthetic", num_synthetic=103, image_size=16)
+        images, landmarks = synthetic_faces(103, sources.SYNTHETIC_SPLITS["train"], 16)
+        np.testing.assert_array_equal(crops.images, images)
+        np.testing.assert_array_equal(crops.landmarks, landmarks)
 
     def test_same_each_time(self):
         a, b = (sources.load("synthetic", num_synthetic=3) for _ in range(2))
@@ -22,12 +33,52 @@ class TestSynthetic:
         [
             ({"data_dir": "x"}, "data_dir"),
             ({"split": "common"}, "validation"),
+            ({"num_synthetic": 0}, "num_synthetic"),
             ({"crop_scale": 2.0}, "crop scale 3"),
         ],
     )
     def test_refused(self, change, message):
         with pytest.raises(ValueError, match=message):
             sources.load("synthetic", **change)
+
+
+class TestSmall300W:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Twelve synthetic faces in the official layout."""
+        images, landmarks = synthetic_faces(12, seed=5)
+        for i in range(12):
+            path = tmp_path / ("afw", "helen/trainset", "lfpw/trainset")[i % 3] / f"a {i}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(f"{path}.png", images[i][..., ::-1])
+            write_pts(f"{path}.pts", landmarks[i])
+        return tmp_path
+
+    def test_each_tenth_is_held_out_where_there_is_no_list(self, folder):
+        train = sources.load("300w", folder, "train")
+        validation = sources.load("300w", folder, "validation")
+        assert (len(train), len(validation)) == (10, 2)
+        assert not set(train.names) & set(validation.names)
+        assert "each tenth held out" in train.summary and "afw 4 of 337" in train.summary
+
+    def test_bad_image_stops_or_is_listed(self, folder, caplog):
+        (folder / "afw" / "a 3.png").write_bytes(b"broken")
+        with pytest.raises(ImageError, match=r"a 3\.png"):
+            sources.load("300w", folder, "train")
+        with caplog.at_level(logging.WARNING, logger="absl"):
+            crops = sources.load("300w", folder, "train", skip_bad=True)
+        assert len(crops) == 9 and len(crops.skipped) == 1
+        assert "1 unreadable images left out" in crops.summary
+        assert "a 3.png" in caplog.text
+
+    def test_cache_gives_the_same(self, folder, tmp_path):
+        first, again = (
+            sources.load("300w", folder, "train", margin=8, cache_dir=tmp_path / "cache")
+            for _ in range(2)
+        )
+        assert list((tmp_path / "cache").iterdir())
+        np.testing.assert_array_equal(first.images, again.images)
+        np.testing.assert_array_equal(first.landmarks, again.landmarks)
 
 
 def test_data_dir_is_needed():
