@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data import synthetic
+from keras_lapkl.data import synthetic, synthetic_head
 from keras_lapkl.data.synthetic import synthetic_faces
 from keras_lapkl.schemes import IBUG68
 
@@ -19,7 +19,7 @@ def faces():
 
 def sample(index, size=SIZE):
     rng = np.random.default_rng([1, index])
-    return synthetic._sample_head(rng, size), synthetic._sample_look(rng)
+    return synthetic_head.sample_head(rng, size), synthetic._sample_look(rng)
 
 
 def paint_flat(index, factor, **colors):
@@ -145,7 +145,7 @@ def test_closed_outlines_run_clockwise(faces, first, last):
 
 def test_left_and_right_mirror_each_other(faces):
     flip = list(IBUG68.flip)
-    np.testing.assert_array_equal(synthetic._NEUTRAL[flip], synthetic._NEUTRAL * (-1, 1, 1))
+    np.testing.assert_array_equal(synthetic_head.NEUTRAL[flip], synthetic_head.NEUTRAL * (-1, 1, 1))
     mean = faces[1].mean(0)
     mirrored = mean[flip] * (-1, 1) + (SIZE - 1, 0)
     np.testing.assert_allclose(mirrored, mean, atol=1.5)
