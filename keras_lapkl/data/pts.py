@@ -44,8 +44,8 @@ def read_pts(path, num_landmarks=None):
 
     Example:
 
-    >>> _ = Path("/tmp/two.pts").write_text("1 1\\n64.847 87.433\\n")
-    >>> read_pts("/tmp/two.pts")
+    >>> _ = Path("two.pts").write_text("1 1\\n64.847 87.433\\n")
+    >>> read_pts("two.pts")
     array([[ 0.   ,  0.   ],
            [63.847, 86.433]], dtype=float32)
     """
