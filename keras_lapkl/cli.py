@@ -13,8 +13,8 @@ INTERRUPTED = 130
 def run(main):
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
-    Errors that are the user's to mend (ValueError, OSError, and ImportError, by which an optional
-    extra names itself) are printed without a traceback; Ctrl-C exits with 130.
+    Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
+    by which an optional extra names itself) are printed without a traceback; Ctrl-C exits with 130.
     """
 
     def guarded(argv):
@@ -26,7 +26,7 @@ def run(main):
         except KeyboardInterrupt:
             print("\nStopped. The same command starts or goes on again.", file=sys.stderr)
             return INTERRUPTED
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, FloatingPointError, OSError, ImportError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
 

@@ -27,10 +27,10 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
         epochs: passes over the training faces.
         num_synthetic: training faces; a sixth as many unseen ones measure the error.
         seed: of weights, order and augmentation.
-        provenance: dict from `runs.provenance`, kept in `results.json`.
+        provenance: dict from `runs.provenance`, kept in `demo.json`.
 
     Returns:
-        The content of `results.json`: a row for each of Keras, float32 and int8.
+        The content of `demo.json`: a row for each of Keras, float32 and int8.
     """
     start = time.monotonic()
     output_dir = pathlib.Path(output_dir)

@@ -100,10 +100,17 @@ def train(recipe, crops, validation, output_dir, provenance=None):
 
     Raises:
         ValueError: the folder holds another run.
+        FloatingPointError: the loss is no longer finite.
     """
     output_dir = pathlib.Path(output_dir)
     steps = pipeline.steps_per_epoch(crops, recipe.batch_size)
-    settings = {**dataclasses.asdict(recipe), "data": crops.summary, "crop_scale": crops.crop_scale}
+    settings = {
+        **dataclasses.asdict(recipe),
+        "data": crops.summary,
+        "validation_data": validation.summary,
+        "crop_scale": crops.crop_scale,
+        "image_size": crops.image_size,
+    }
     _claim(output_dir, settings)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
@@ -125,22 +132,31 @@ def train(recipe, crops, validation, output_dir, provenance=None):
         output_dir,
     )
     start = time.monotonic()
-    model.fit(
-        pipeline.training_batches(
-            crops, recipe.batch_size, recipe.seed, Augmentation() if recipe.augment else None, done
-        ),
-        initial_epoch=done // steps,
-        epochs=recipe.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        validation_data=pipeline.evaluation_batches(validation),
-        callbacks=[
-            keras.callbacks.TerminateOnNaN(raise_error=True),
-            keras.callbacks.CSVLogger(output_dir / "history.csv", append=True),
-            callbacks.ResumableCheckpoint(last),
-        ],
-        verbose=1 if sys.stderr.isatty() else 2,
-    )
+    try:
+        model.fit(
+            pipeline.training_batches(
+                crops,
+                recipe.batch_size,
+                recipe.seed,
+                Augmentation() if recipe.augment else None,
+                done,
+            ),
+            initial_epoch=done // steps,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            validation_data=pipeline.evaluation_batches(validation),
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(raise_error=True),
+                keras.callbacks.CSVLogger(output_dir / "history.csv", append=True),
+                callbacks.ResumableCheckpoint(last),
+            ],
+            verbose=1 if sys.stderr.isatty() else 2,
+        )
+    except RuntimeError as error:  # TerminateOnNaN's
+        raise FloatingPointError(
+            f"Training stopped: {error}. Lower the learning rate and train into another folder."
+        ) from error
     seconds = time.monotonic() - start
     with runs.replacing(model_path) as temporary:
         model.save(temporary)

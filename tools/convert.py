@@ -69,11 +69,6 @@ def _faces(model, split, count):
     """Crops (N, S, S, 3) uint8 spread over a split, at most `count`."""
     from keras_lapkl.data import sources
 
-    if model.crop_scale is None:
-        raise ValueError(
-            f"{_MODEL.value} does not say which crop it is right on: set the `crop_scale` of the "
-            "loaded model, and save it."
-        )
     crops = sources.load(
         _DATASET.value,
         _DATA_DIR.value,

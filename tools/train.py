@@ -1,7 +1,7 @@
 """Trains a landmark localizer; writes model.keras, history.csv and results.json.
 
     python tools/train.py --output_dir=runs/synthetic
-    python tools/train.py --flagfile=keras_lapkl/configs/w300_eighth.cfg --data_dir=300w \\
+    python tools/train.py --flagfile=keras_lapkl/configs/w300.cfg --data_dir=300w \\
         --output_dir=runs/w300
 
 Stopped at any moment, the same command goes on from the last finished epoch.

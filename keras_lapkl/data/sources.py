@@ -49,6 +49,11 @@ def load(
         ValueError: arguments that do not fit together, or data that can't be read.
         FileNotFoundError: data that is not there.
     """
+    if crop_scale is None:
+        raise ValueError(
+            "`crop_scale` is not known: this model does not say which crop it is right on. Set the "
+            "`crop_scale` of the loaded model, and save it."
+        )
     if dataset == "synthetic":
         if data_dir:
             raise ValueError("Synthetic faces are made, not read: drop `data_dir`.")

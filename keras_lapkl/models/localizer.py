@@ -4,6 +4,7 @@ import pathlib
 import zipfile
 
 import keras
+import numpy as np
 from keras import ops
 
 # Losses, metrics and RCN are here only to be known to Keras when `load_model` meets them.
@@ -91,9 +92,6 @@ class LandmarkLocalizer(keras.Model):
             # Built here, so that a reloaded model finds the optimizer's state to restore.
             self.optimizer.build(self.trainable_variables)
 
-    def get_compile_config(self):
-        return super().get_compile_config()
-
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
@@ -126,7 +124,7 @@ class LandmarkLocalizer(keras.Model):
             )
             for i in range(0, len(images), batch_size)
         ]
-        return ops.convert_to_numpy(ops.concatenate(batches))
+        return np.concatenate(batches)
 
     def save_own_variables(self, store):
         """Keeps dropout's random states too, which Keras does not: a resumed run needs them."""
@@ -136,8 +134,10 @@ class LandmarkLocalizer(keras.Model):
 
     def load_own_variables(self, store):
         super().load_own_variables({})  # it has none: they are the generator's
+        saved = set(store.keys())
         for i, state in enumerate(self._seed_states()):
-            state.assign(store[f"seed_state_{i}"])
+            if f"seed_state_{i}" in saved:  # not where the weights were trained without dropout
+                state.assign(store[f"seed_state_{i}"])
 
     def _seed_states(self):
         layers = self._flatten_layers(include_self=False)

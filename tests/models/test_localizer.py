@@ -121,6 +121,16 @@ def test_keras_round_trip_with_optimizer(tmp_path, data):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.2), (0.2, 0.0), (0.2, 0.2)])
+def test_weights_cross_over_to_another_dropout(tmp_path, data, before, after):
+    model = small(dropout=before)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = small(dropout=after)
+    other.generator.set_weights([w + 1 for w in other.generator.get_weights()])
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other(data[0]), model(data[0]))
+
+
 class TestKerasCallbacks:
     def fit(self, data, *callbacks, epochs=2, model=None, **kwargs):
         model = model or small(**kwargs)
