@@ -22,7 +22,9 @@ _SUBMODULES = (
     "training",
 )
 _NAMES = {
+    "AdversarialLocalizer": "keras_lapkl.models.adversarial",
     "LandmarkLocalizer": "keras_lapkl.models.localizer",
+    "PatchGAN": "keras_lapkl.models.patch_gan",
     "RCN": "keras_lapkl.models.rcn",
     "load_model": "keras_lapkl.models.localizer",
 }

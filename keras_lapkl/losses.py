@@ -233,6 +233,7 @@ class LaplaceKL(_KLLoss):
     0.0353569
     """
 
+    distribution = "laplace"
     _function = staticmethod(laplace_kl)
 
 
@@ -255,6 +256,7 @@ class GaussianKL(_KLLoss):
     0.3068528
     """
 
+    distribution = "gaussian"
     _function = staticmethod(gaussian_kl)
 
 

@@ -55,7 +55,7 @@ class LandmarkLocalizer(keras.Model):
                 f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
                 f"a generator of {self.num_landmarks}."
             )
-        self.build(generator.input_shape)
+        self.built = True  # it has no variables of its own
 
     @property
     def num_landmarks(self):
@@ -64,9 +64,6 @@ class LandmarkLocalizer(keras.Model):
     @property
     def image_size(self):
         return self.generator.input_shape[1]
-
-    def build(self, input_shape):
-        self.built = True
 
     def call(self, images, training=False):
         """Images (B, H, W, 3), uint8 or float in [0, 1] → logits (B, H, W, K)."""
@@ -90,7 +87,7 @@ class LandmarkLocalizer(keras.Model):
         super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
         if hasattr(self.optimizer, "build") and not self.optimizer.built:
             # Built here, so that a reloaded model finds the optimizer's state to restore.
-            self.optimizer.build(self.trainable_variables)
+            self.optimizer.build(self.generator.trainable_variables)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -108,7 +105,9 @@ class LandmarkLocalizer(keras.Model):
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        self._loss_tracker.update_state(loss, sample_weight=ops.shape(images)[0])
+        # The loss comes divided by the number of replicas, whose gradients are summed.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self._loss_tracker.update_state(loss * replicas, sample_weight=ops.shape(images)[0])
         return self.compute_metrics(images, landmarks, logits, weight)
 
     def predict_step(self, data):

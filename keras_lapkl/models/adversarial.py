@@ -1,0 +1,305 @@
+"""AdversarialLocalizer: a generator that also learns from faces without labels."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_lapkl import heatmaps
+from keras_lapkl.losses import split_visible
+from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range
+from keras_lapkl.models.patch_gan import IMAGE_CHANNELS
+
+ADVERSARIAL_LOSSES = ("minimax", "non_saturating")
+REPORTS = (
+    "localization_loss",
+    "adversarial_loss",
+    "discriminator_loss",
+    "discriminator_accuracy_real",
+    "discriminator_accuracy_fake",
+)
+"""What `fit` reports for training batches, besides the total loss and the metrics."""
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """−E log D(real) − E log(1 − D(fake)), D = sigmoid(logit): what D descends (Eq. 5, negated).
+
+    Example:
+
+    >>> discriminator_loss(np.zeros((1, 5, 5, 1)), np.zeros((1, 5, 5, 1)))   # 2·ln 2
+    1.3862944
+    """
+    return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
+
+
+def generator_loss(fake_logits, kind="minimax"):
+    """What D's opinion of its heatmaps makes G descend.
+
+    Args:
+        fake_logits: D's logits of generated heatmaps, any shape.
+        kind: `"minimax"`, E log(1 − D(fake)), as the paper writes it; or `"non_saturating"`,
+            −E log D(fake), whose gradient does not vanish while D wins.
+
+    Example:
+
+    >>> generator_loss(np.zeros((1, 5, 5, 1)))
+    -0.6931472
+    """
+    if kind == "minimax":
+        return -ops.mean(ops.softplus(fake_logits))
+    return ops.mean(ops.softplus(-fake_logits))
+
+
+class Batch(NamedTuple):
+    """One training batch, unpacked: images float32 in [0, 1], L labeled and U unlabeled."""
+
+    images: Any
+    landmarks: Any
+    unlabeled: Any
+    sample_weight: Any
+
+
+@keras.saving.register_keras_serializable("keras_lapkl")
+class AdversarialLocalizer(LandmarkLocalizer):
+    """Trains a generator on labeled faces and, against a discriminator, on unlabeled ones.
+
+    D learns to tell `[image, ω(landmarks)]` of labeled faces from `[image, heatmaps]` of unlabeled
+    ones; G descends `localization loss + λ·E log(1 − D(fake))`. Both gradients of a step are taken
+    at the same weights, from one forward pass of G over both halves (Algorithm 1).
+
+    `fit` takes `((images, unlabeled_images), landmarks)` or `({"labeled": images, "unlabeled":
+    unlabeled_images}, landmarks)`, with optional sample weights, which weigh the localization loss
+    only. The two halves of a batch may differ in size. `evaluate`, `predict` and validation data
+    are as in `LandmarkLocalizer`; `val_loss` is the localization loss. `localizer()` gives the
+    trained localizer without the discriminator.
+
+    Hidden landmarks: their true heatmap is the uniform map. So that this does not give away which
+    heatmaps are true, the generated maps of each unlabeled face are hidden by the visibility of a
+    labeled face of the batch; hidden maps pass no gradient.
+
+    Args:
+        generator: a Keras model from images (B, H, W, 3) to logits (B, H, W, K), such as `RCN`.
+        discriminator: a Keras model from (B, H, W, K+3) to logits of any shape, such as
+            `PatchGAN`.
+        adversarial_weight: λ ≥ 0; the paper's is 0.001.
+        adversarial_loss: `"minimax"` or `"non_saturating"`; see `generator_loss`.
+        adversarial_start: steps with λ = 0 at first, while D already learns.
+        adversarial_warmup: steps after these in which λ rises linearly to its value.
+        heatmap_gain: D sees heatmaps times this, > 0. They sum to 1 over all pixels, and so peak
+            at 0.21 where the scale is 1 px.
+        scheme, crop_scale, beta, trained_on: as in `LandmarkLocalizer`.
+
+    Raises:
+        ValueError: an argument out of its range, or another K in D than in G.
+
+    Example:
+
+    >>> model = AdversarialLocalizer(RCN(68, width=1 / 8), PatchGAN(68), scheme="ibug68")
+    >>> model.compile("adam", LaplaceKL(), discriminator_optimizer="adam")
+    >>> model.fit(batches)          # ((images, unlabeled_images), landmarks) each
+    >>> model.localizer().save("model.keras")
+
+    Source: Robinson et al., ICCV 2019, Sections 3.2 and 3.3, Eq. 4–7, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        generator,
+        discriminator,
+        adversarial_weight=1e-3,
+        adversarial_loss="minimax",
+        adversarial_start=0,
+        adversarial_warmup=0,
+        heatmap_gain=1.0,
+        **kwargs,
+    ):
+        super().__init__(generator, **kwargs)
+        if adversarial_loss not in ADVERSARIAL_LOSSES:
+            raise ValueError(
+                f"`adversarial_loss` must be one of {ADVERSARIAL_LOSSES}. Received: "
+                f"{adversarial_loss!r}"
+            )
+        for name, value in (
+            ("adversarial_weight", adversarial_weight),
+            ("adversarial_start", adversarial_start),
+            ("adversarial_warmup", adversarial_warmup),
+        ):
+            if not value >= 0:
+                raise ValueError(f"`{name}` must be ≥ 0. Received: {value}")
+        if not heatmap_gain > 0:
+            raise ValueError(f"`heatmap_gain` must be > 0. Received: {heatmap_gain}")
+        channels = self.num_landmarks + IMAGE_CHANNELS
+        if discriminator.input_shape[-1] != channels:
+            raise ValueError(
+                f"The generator has {self.num_landmarks} landmarks, so the discriminator must take "
+                f"{channels} channels: 3 of the image and one for each. Received a discriminator "
+                f"of {discriminator.input_shape[-1]}."
+            )
+        self.discriminator = discriminator
+        self.adversarial_weight = adversarial_weight
+        self.adversarial_loss = adversarial_loss
+        self.adversarial_start = adversarial_start
+        self.adversarial_warmup = adversarial_warmup
+        self.heatmap_gain = heatmap_gain
+        self.discriminator_optimizer = None
+        self._reports = [keras.metrics.Mean(name=name) for name in REPORTS]
+
+    def call(self, images, training=False):
+        """Images, or a training batch's pair, of which the labeled half → logits (B, H, W, K)."""
+        if isinstance(images, (tuple, list, dict)):
+            images, _ = _halves(images)
+        return super().call(images, training=training)
+
+    def compile(self, optimizer="adam", loss=None, discriminator_optimizer=None, **kwargs):
+        """As `LandmarkLocalizer.compile`, with a second optimizer.
+
+        Args:
+            optimizer: the generator's.
+            loss: of the labeled half; ω is its target distribution.
+            discriminator_optimizer: the discriminator's; None is Adam(2e-4, beta_1=0.5).
+        """
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        if discriminator_optimizer is None:
+            discriminator_optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
+        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
+        # Built here, as the generator's: a reloaded model finds its state to restore, and a
+        # distribution strategy its scope.
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+
+    def get_compile_config(self):
+        optimizer = keras.saving.serialize_keras_object(self.discriminator_optimizer)
+        return {**super().get_compile_config(), "discriminator_optimizer": optimizer}
+
+    @property
+    def non_trainable_variables(self):
+        """With the state of D's optimizer: what is in no list, JAX's trainer does not keep."""
+        optimizer = self.discriminator_optimizer
+        return super().non_trainable_variables + ([] if optimizer is None else optimizer.variables)
+
+    def train_step(self, *args):
+        """One step of both networks on ((images, unlabeled), landmarks[, sample_weight])."""
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            from keras_lapkl.models.adversarial_tensorflow import train_step
+        elif backend == "jax":
+            from keras_lapkl.models.adversarial_jax import train_step
+        else:
+            raise NotImplementedError(
+                f"AdversarialLocalizer trains on the backends tensorflow and jax. Received: "
+                f"KERAS_BACKEND={backend}"
+            )
+        return train_step(self, *args)
+
+    def test_step(self, *args):
+        """Without the reports of training, which an evaluation leaves empty."""
+        result = super().test_step(*args)
+        if keras.backend.backend() == "jax":
+            logs, state = result
+            return _without_reports(logs), state
+        return _without_reports(result)
+
+    def unpack(self, data):
+        """The `Batch` in what `fit` hands to the step."""
+        pair, landmarks, weight = keras.utils.unpack_x_y_sample_weight(data)
+        images, unlabeled = (to_unit_range(half) for half in _halves(pair))
+        if landmarks is None:
+            raise ValueError("Expected ((images, unlabeled_images), landmarks). Received no labels")
+        if images.shape[1:] != unlabeled.shape[1:]:
+            raise ValueError(
+                "Labeled and unlabeled images must have one size. Received: "
+                f"{tuple(images.shape)} and {tuple(unlabeled.shape)}"
+            )
+        return Batch(images, landmarks, unlabeled, weight)
+
+    def true_pairs(self, batch):
+        """[image, ω(landmarks)] of the labeled half: (L, H, W, 3+K)."""
+        height, width = batch.images.shape[1:3]
+        landmarks, visible = split_visible(batch.landmarks)
+        true = heatmaps.render(
+            landmarks,
+            height,
+            width,
+            scale=getattr(self.loss, "target_scale", 1.0),
+            visible=visible,
+            distribution=getattr(self.loss, "distribution", "laplace"),
+        )
+        return self._pairs(batch.images, true)
+
+    def generated_pairs(self, batch, logits):
+        """[image, heatmaps] of the unlabeled half, from its logits: (U, H, W, 3+K)."""
+        maps = heatmaps.probabilities(logits, self.beta)
+        _, visible = split_visible(batch.landmarks)
+        index = ops.arange(ops.shape(maps)[0]) % ops.shape(visible)[0]
+        shown = ops.take(visible, index, axis=0)[:, None, None, :] > 0
+        return self._pairs(
+            batch.unlabeled, ops.where(shown, maps, 1 / (maps.shape[1] * maps.shape[2]))
+        )
+
+    def _pairs(self, images, maps):
+        return ops.concatenate([images, self.heatmap_gain * maps], axis=-1)
+
+    def adversarial_weight_at(self, step):
+        """λ at a step: 0 until `adversarial_start`, then rising for `adversarial_warmup` steps."""
+        begun = ops.cast(step, "float32") - self.adversarial_start
+        if self.adversarial_warmup:
+            share = ops.clip(begun / self.adversarial_warmup, 0.0, 1.0)
+        else:
+            share = ops.cast(begun >= 0, "float32")
+        return self.adversarial_weight * share
+
+    def report(self, batch, logits, loss, adversarial, weight, real_logits, fake_logits):
+        """Updates every metric by one step; the logs that `fit` shows."""
+        labeled = ops.shape(batch.images)[0]
+        self._loss_tracker.update_state(loss + weight * adversarial, sample_weight=labeled)
+        values = (
+            loss,
+            adversarial,
+            discriminator_loss(real_logits, fake_logits),
+            ops.mean(ops.cast(real_logits > 0, "float32")),
+            ops.mean(ops.cast(fake_logits <= 0, "float32")),
+        )
+        for metric, value in zip(self._reports, values, strict=True):
+            metric.update_state(value, sample_weight=labeled)
+        return self.compute_metrics(batch.images, batch.landmarks, logits, batch.sample_weight)
+
+    def localizer(self):
+        """The `LandmarkLocalizer` of the same generator, to save, evaluate and convert."""
+        return LandmarkLocalizer(
+            self.generator, self.scheme, self.crop_scale, self.beta, self.trained_on
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
+            "adversarial_weight": self.adversarial_weight,
+            "adversarial_loss": self.adversarial_loss,
+            "adversarial_start": self.adversarial_start,
+            "adversarial_warmup": self.adversarial_warmup,
+            "heatmap_gain": self.heatmap_gain,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        networks = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in ("generator", "discriminator")
+        }
+        return cls(**{**config, **networks})
+
+
+def _halves(pair):
+    """Labeled and unlabeled images of a pair, a list or a dict."""
+    if isinstance(pair, dict) and set(pair) == {"labeled", "unlabeled"}:
+        return pair["labeled"], pair["unlabeled"]
+    if isinstance(pair, (tuple, list)) and len(pair) == 2:
+        return tuple(pair)
+    kind = f"a dict of {sorted(pair)}" if isinstance(pair, dict) else type(pair).__name__
+    raise ValueError(
+        "Expected (images, unlabeled_images), or a dict of 'labeled' and 'unlabeled'. Received: "
+        f"{kind}. Train on labeled images alone with `LandmarkLocalizer`."
+    )
+
+
+def _without_reports(logs):
+    return {name: value for name, value in logs.items() if name not in REPORTS}
