@@ -1,18 +1,26 @@
-"""Labeled faces: readers, crops, augmentation, synthetic faces and tf.data pipelines."""
+"""Faces with labels and without: readers, crops, shards, augmentation, pipelines, synthetic ones."""
 
 import importlib
 
 _NAMES = {
     "Annotations": "annotations",
     "Augmentation": "augment",
+    "ByBox": "locate",
+    "ByDetector": "locate",
+    "ByModel": "locate",
     "Crops": "crops",
+    "SemiSupervisedArrays": "arrays",
+    "crop_folder": "shards",
     "find_images": "images",
     "load": "sources",
     "load_crops": "crops",
+    "load_unlabeled": "sources",
     "read_300w": "w300",
     "read_aflw": "aflw",
     "read_image": "images",
     "read_pts": "pts",
+    "read_shards": "shards",
+    "semi_supervised_batches": "pipeline",
     "synthetic_faces": "synthetic",
     "training_batches": "pipeline",
     "write_pts": "pts",

@@ -50,22 +50,23 @@ def augment(images, landmarks, seed, augmentation, flip, image_size):
     Args:
         images: (B, S+2m, S+2m, 3), uint8 or float in [0, 1], with m spare pixels on each side that
             fill the corners of turned faces.
-        landmarks: (B, K, 3): x, y in pixels of the central S×S, and visibility.
+        landmarks: (B, K, 3): x, y in pixels of the central S×S, and visibility; None if unknown.
         seed: (2,) integers; equal seeds give equal batches.
         augmentation: an `Augmentation`.
         flip: K indices, the scheme's mirror map.
         image_size: S.
 
     Returns:
-        Images (B, S, S, 3) float32 in [0, 1], and landmarks (B, K, 3). A landmark that has left
-        the image is hidden.
+        Images (B, S, S, 3) float32 in [0, 1], and landmarks (B, K, 3) or None. A landmark that has
+        left the image is hidden.
     """
     if images.dtype == tf.uint8:
         images = tf.cast(images, tf.float32) / 255
     seeds = tf.random.split(tf.cast(seed, tf.int32), num=4)
     matrix, shift, mirrored = _draw_affine(tf.shape(images)[0], seeds[0], augmentation, image_size)
     images = _warp(images, matrix, shift, image_size)
-    landmarks = _move(landmarks, matrix, shift, mirrored, flip, image_size)
+    if landmarks is not None:
+        landmarks = _move(landmarks, matrix, shift, mirrored, flip, image_size)
     images = blur(images, seeds[1], augmentation.blur)
     images = recolour(images, seeds[2], augmentation.colour, augmentation.grey)
     return occlude(images, seeds[3], augmentation.occlusion), landmarks

@@ -21,7 +21,7 @@ def steps_per_epoch(crops, batch_size):
     """Whole batches in an epoch; the faces left over differ from epoch to epoch."""
     if not 1 <= batch_size <= len(crops):
         raise ValueError(
-            f"`batch_size` must be in 1..{len(crops)}, the number of faces in {crops.name}. "
+            f"The batch size must be in 1..{len(crops)}, the number of faces in {crops.name}. "
             f"Received: {batch_size}"
         )
     return len(crops) // batch_size
@@ -41,28 +41,111 @@ def training_batches(crops, batch_size, seed=0, augmentation=None, first_step=0)
         tf.data.Dataset of images (B, S, S, 3), uint8 or, augmented, float32 in [0, 1], and
         landmarks (B, K, 3) with visibility last.
     """
-    steps = steps_per_epoch(crops, batch_size)
-    images = crops.images if augmentation else np.ascontiguousarray(crops.central())
-    with tf.device("CPU"):
-        images, landmarks = tf.constant(images), tf.constant(labels(crops))
-    last = tf.constant(len(crops) - 1, tf.int64)
+    return _stream(_labeled(crops, batch_size, seed, augmentation), first_step)
+
+
+def semi_supervised_batches(
+    crops,
+    unlabeled,
+    batch_size,
+    unlabeled_batch_size=None,
+    seed=0,
+    augmentation=None,
+    first_step=0,
+):
+    """As `training_batches`, each batch with unlabeled faces beside, for `AdversarialLocalizer`.
+
+    The labeled half is the stream that `training_batches` gives. The unlabeled faces go through
+    epochs of their own, shuffled anew in each, and are augmented as the labeled ones.
+
+    Args:
+        crops: labeled `Crops`.
+        unlabeled: `UnlabeledCrops` of the same image size.
+        batch_size: labeled faces in a batch.
+        unlabeled_batch_size: unlabeled faces in a batch; None for as many.
+        seed, augmentation, first_step: as in `training_batches`.
+
+    Returns:
+        tf.data.Dataset of ((images, unlabeled_images), landmarks).
+
+    Raises:
+        ValueError: fewer faces than a batch, or crops that differ in size or crop rule.
+    """
+    for name in ("image_size", "crop_scale"):
+        ours, theirs = getattr(crops, name), getattr(unlabeled, name)
+        if ours != theirs:
+            raise ValueError(
+                f"{crops.name} has {name} {ours} and {unlabeled.name} has {theirs}: a model is "
+                "only right on one crop rule. Crop them alike."
+            )
+    labeled = _labeled(crops, batch_size, seed, augmentation)
+    other = _unlabeled(unlabeled, unlabeled_batch_size or batch_size, seed, augmentation)
 
     def batch(step):
-        epoch, position = step // steps, step % steps
-        order = position * batch_size + tf.range(batch_size, dtype=tf.int64)
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        index = tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)
-        x, y = tf.gather(images, index), tf.gather(landmarks, index)
-        if augmentation is None:
-            return x, y
-        step_seed = tf.stack([tf.constant(seed, tf.int64), step])
-        return augment(x, y, step_seed, augmentation, crops.scheme.flip, crops.image_size)
+        images, landmarks = labeled(step)
+        return (images, other(step)), landmarks
 
-    stream = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    return stream.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+    return _stream(batch, first_step)
 
 
 def evaluation_batches(crops, batch_size=32):
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), labels(crops)))
     return data.batch(batch_size).prefetch(2)
+
+
+def _stream(batch, first_step):
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _labeled(crops, batch_size, seed, augmentation):
+    """Function from a step to its images and landmarks."""
+    steps = steps_per_epoch(crops, batch_size)
+    images = crops.images if augmentation else np.ascontiguousarray(crops.central())
+    with tf.device("CPU"):
+        images, landmarks = tf.constant(images), tf.constant(labels(crops))
+
+    def batch(step):
+        index = _shuffled(step, steps, batch_size, len(crops), seed)
+        x, y = tf.gather(images, index), tf.gather(landmarks, index)
+        if augmentation is None:
+            return x, y
+        step_seed = tf.stack([tf.constant(seed, tf.int64), step])
+        return augment(x, y, step_seed, augmentation, crops.scheme.flip, crops.image_size)
+
+    return batch
+
+
+def _unlabeled(crops, batch_size, seed, augmentation):
+    """Function from a step to its images, read as they are needed."""
+    steps = steps_per_epoch(crops, batch_size)
+    margin = crops.margin
+    side = crops.image_size + 2 * margin
+    inner = slice(margin, margin + crops.image_size)
+    seed += _UNLABELED
+
+    def batch(step):
+        index = _shuffled(step, steps, batch_size, len(crops), seed)
+        x = tf.numpy_function(crops.gather, [index], tf.uint8, stateful=False)
+        x = tf.ensure_shape(x, (batch_size, side, side, 3))
+        if augmentation is None:
+            return x[:, inner, inner]
+        step_seed = tf.stack([tf.constant(seed, tf.int64), step])
+        return augment(x, None, step_seed, augmentation, None, crops.image_size)[0]
+
+    return batch
+
+
+_UNLABELED = 128
+"""Added to the seed for the unlabeled stream, so that equal sets do not come in equal order;
+`index_shuffle` reads no more than eight bits of a seed."""
+
+
+def _shuffled(step, steps, batch_size, count, seed):
+    """Indices of the faces of a step, in the order of its epoch."""
+    epoch, position = step // steps, step % steps
+    order = position * batch_size + tf.range(batch_size, dtype=tf.int64)
+    key = tf.stack([tf.constant(seed, tf.int64), epoch])
+    last = tf.constant(count - 1, tf.int64)
+    return tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)

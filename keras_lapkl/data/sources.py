@@ -7,10 +7,11 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
+from keras_lapkl.data import locate, shards
 from keras_lapkl.data.crops import Crops, load_crops
 
 DATASETS = ("synthetic", "300w", "aflw")
-SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2}
+SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
 HOLD_OUT = 10
@@ -74,6 +75,74 @@ def load(
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
     return crops
+
+
+def load_unlabeled(
+    crops,
+    unlabeled_dir=None,
+    num_unlabeled=None,
+    labeled_as_unlabeled=False,
+    first_pass=None,
+    cache_dir=None,
+    memory_mb=4096,
+):
+    """The faces without labels that go with labeled crops.
+
+    They come from a folder of shards by `tools/crop.py`, or of photos, which are then cropped by a
+    first-pass model; or are the labeled faces themselves, the paper's control; or, beside
+    synthetic faces, further synthetic ones.
+
+    Args:
+        crops: the labeled `Crops`.
+        unlabeled_dir: folder of shards or of photos, one face in each.
+        num_unlabeled: how many; None for all there are, 0 for none. A smaller number's faces are
+            among a larger one's.
+        labeled_as_unlabeled: take the labeled faces.
+        first_pass: .tflite model that finds the faces in photos.
+        cache_dir: folder for the crops of photos.
+        memory_mb: megabytes of decoded faces to hold; what does not fit is read when needed.
+
+    Returns:
+        `UnlabeledCrops`, or None for none.
+
+    Raises:
+        ValueError: arguments that do not fit together, or fewer faces than asked.
+    """
+    if unlabeled_dir and labeled_as_unlabeled:
+        raise ValueError("Give `unlabeled_dir` or `labeled_as_unlabeled`, not both.")
+    if num_unlabeled is not None and num_unlabeled < 0:
+        raise ValueError(f"`num_unlabeled` must be ≥ 0. Received: {num_unlabeled}")
+    if num_unlabeled == 0:
+        return None
+    if labeled_as_unlabeled:
+        found = shards.from_crops(crops)
+    elif unlabeled_dir:
+        if not shards.is_shard_folder(unlabeled_dir):
+            unlabeled_dir = _crop_photos(crops, unlabeled_dir, first_pass, cache_dir)
+        found = shards.read_shards(unlabeled_dir, memory_mb)
+    elif num_unlabeled is None:
+        return None
+    elif crops.name.startswith("synthetic"):
+        found = shards.from_crops(
+            _synthetic("unlabeled", num_unlabeled, crops.image_size, crops.crop_scale)
+        )
+    else:
+        raise ValueError("`num_unlabeled` needs `unlabeled_dir`, the folder of the faces.")
+    return found if num_unlabeled is None else found.take(num_unlabeled)
+
+
+def _crop_photos(crops, photos, first_pass, cache_dir):
+    """The folder of shards of the photos, cropped as the labeled faces are."""
+    if first_pass is None or cache_dir is None:
+        raise ValueError(
+            f"{photos} holds no shards. Cut its photos by tools/crop.py first, or name a "
+            "first-pass model (.tflite) that finds the faces in them."
+        )
+    folder = pathlib.Path(cache_dir) / "unlabeled"
+    find = locate.ByModel(first_pass)
+    size = crops.image_size
+    shards.crop_folder(photos, folder, find, size, size // 5, crops.crop_scale)
+    return folder
 
 
 def _synthetic(split, count, image_size, crop_scale):

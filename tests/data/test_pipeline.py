@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from keras_lapkl import schemes
-from keras_lapkl.data import pipeline
+from keras_lapkl.data import pipeline, shards
 from keras_lapkl.data.augment import Augmentation
 from keras_lapkl.data.crops import Crops
 
@@ -94,3 +96,57 @@ def test_evaluation_has_all_in_order():
 def test_batch_larger_than_the_data(batch_size):
     with pytest.raises(ValueError, match=r"1\.\.7"):
         pipeline.training_batches(numbered(7), batch_size)
+
+
+def paired(crops, unlabeled, steps, *args, **kwargs):
+    """Numbers of the labeled and the unlabeled faces by step, and whether labels went along."""
+    stream = pipeline.semi_supervised_batches(crops, unlabeled, *args, **kwargs).take(steps)
+    found = [(x[:, 3, 3, 0], u[:, 3, 3, 0], y[:, 0, 0]) for (x, u), y in stream]
+    return [np.array(part) for part in zip(*found, strict=True)]
+
+
+class TestSemiSupervised:
+    def test_streams_are_of_their_own(self):
+        images, unlabeled, landmarks = paired(
+            numbered(20), shards.from_crops(numbered(14)), 8, 5, 7
+        )
+        np.testing.assert_array_equal(images, landmarks)
+        np.testing.assert_array_equal(landmarks, order(numbered(20), 5, 8))
+        epochs = unlabeled.reshape(4, 14)
+        for epoch in epochs:
+            assert sorted(epoch) == list(range(14))
+        assert (epochs[0] != epochs[1]).any()
+
+    def test_labeled_faces_as_unlabeled_come_in_another_order(self):
+        crops = numbered(20)
+        images, unlabeled, _ = paired(crops, shards.from_crops(crops), 4, 5)
+        assert (images != unlabeled).any() and set(unlabeled.ravel()) == set(range(20))
+
+    def test_begins_at_any_step(self):
+        unlabeled = shards.from_crops(numbered(14))
+        whole = paired(numbered(20), unlabeled, 9, 5, 4)
+        rest = paired(numbered(20), unlabeled, 3, 5, 4, first_step=6)
+        for a, b in zip(whole, rest, strict=True):
+            np.testing.assert_array_equal(a[6:], b)
+
+    def test_augmented_alike(self):
+        unlabeled = shards.from_crops(numbered(14))
+        args = (numbered(20), unlabeled, 5, 4, 1, Augmentation())
+        (first,), (again,) = (pipeline.semi_supervised_batches(*args).take(1) for _ in range(2))
+        (images, others), _ = first
+        assert images.shape == (5, 16, 16, 3) and others.shape == (4, 16, 16, 3)
+        assert images.dtype == others.dtype == "float32"
+        np.testing.assert_array_equal(others, again[0][1])
+
+    def test_fewer_faces_than_a_batch(self):
+        with pytest.raises(ValueError, match=r"1\.\.3"):
+            pipeline.semi_supervised_batches(numbered(20), shards.from_crops(numbered(3)), 5)
+
+    @pytest.mark.parametrize("change", [{"size": 32}, {"crop_scale": 2.0}])
+    def test_other_crops(self, change):
+        size = change.get("size", 16)
+        other = dataclasses.replace(
+            numbered(9, size=size), crop_scale=change.get("crop_scale", 3.0)
+        )
+        with pytest.raises(ValueError, match="Crop them alike"):
+            pipeline.semi_supervised_batches(numbered(20), shards.from_crops(other), 5)

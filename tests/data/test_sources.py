@@ -1,10 +1,11 @@
+import dataclasses
 import logging
 
 import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data import sources, write_pts
+from keras_lapkl.data import locate, shards, sources, write_pts
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.synthetic import synthetic_faces
 
@@ -103,3 +104,60 @@ def test_real_validation_faces(faces):
     inside = ((crops.landmarks > -0.5) & (crops.landmarks < 79.5)).all(-1)
     assert inside.mean() > 0.995
     assert "of 3,148 official training faces" in crops.summary
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return sources.load("synthetic", num_synthetic=12, image_size=32)
+
+
+class TestUnlabeled:
+    def test_none_unless_asked(self, crops):
+        assert sources.load_unlabeled(crops) is None
+        assert sources.load_unlabeled(crops, "nowhere", num_unlabeled=0) is None
+
+    def test_synthetic_faces_of_their_own(self, crops):
+        unlabeled = sources.load_unlabeled(crops, num_unlabeled=5)
+        assert len(unlabeled) == 5 and unlabeled.image_size == 32
+        assert not (unlabeled.gather([0])[0] == crops.images).all((1, 2, 3)).any()
+
+    def test_the_labeled_ones(self, crops):
+        unlabeled = sources.load_unlabeled(crops, labeled_as_unlabeled=True)
+        np.testing.assert_array_equal(unlabeled.gather(range(12)), crops.images)
+        assert len(sources.load_unlabeled(crops, None, 7, True)) == 7
+
+    def test_shards(self, crops, tmp_path):
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        for i, image in enumerate(crops.images):
+            cv2.imwrite(str(photos / f"{i}.png"), image)
+        shards.crop_folder(
+            photos,
+            tmp_path / "shards",
+            locate.ByBox((0.3, 0.3, 0.7, 0.7)),
+            32,
+            6,
+            workers=1,
+            progress=False,
+        )
+        unlabeled = sources.load_unlabeled(crops, tmp_path / "shards", 10)
+        assert len(unlabeled) == 10 and unlabeled.margin == 6
+        with pytest.raises(ValueError, match="first-pass model"):
+            sources.load_unlabeled(crops, photos)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_unlabeled": -1}, "≥ 0"),
+            ({"unlabeled_dir": "x", "labeled_as_unlabeled": True}, "not both"),
+            ({"num_unlabeled": 13, "labeled_as_unlabeled": True}, "13"),
+        ],
+    )
+    def test_refused(self, crops, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            sources.load_unlabeled(crops, **arguments)
+
+    def test_real_labels_need_a_folder(self, crops):
+        real = dataclasses.replace(crops, name="300-W train")
+        with pytest.raises(ValueError, match="unlabeled_dir"):
+            sources.load_unlabeled(real, num_unlabeled=5)

@@ -1,0 +1,140 @@
+"""Faces without labels, held in memory or read from shards as they are needed."""
+
+import dataclasses
+import zlib
+
+import cv2
+import numpy as np
+
+INDEX = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
+"""Where the PNG of a face lies in its shard, and the checksum of it."""
+_MEGABYTE = 1 << 20
+
+
+class UnlabeledCrops:
+    """N faces without labels, cut to one size and read as they are needed.
+
+    `shards.from_crops` and `shards.read_shards` make them.
+
+    Attributes:
+        image_size: S.
+        margin: m, spare pixels on each side.
+        crop_scale: side of the crop in longer edges of the box of the five points.
+        name: what these are, for messages and tables.
+        summary: one line: how many, where from, how cropped, how many photos skipped.
+    """
+
+    def __init__(self, faces, image_size, margin, crop_scale, name, summary):
+        self._faces = faces
+        self.image_size = image_size
+        self.margin = margin
+        self.crop_scale = crop_scale
+        self.name = name
+        self.summary = summary
+
+    def __len__(self):
+        return len(self._faces)
+
+    def gather(self, indices):
+        """The faces at indices (n,) of any order, (n, S+2m, S+2m, 3) uint8; from any thread.
+
+        Raises:
+            IndexError: an index outside 0..N-1.
+            ValueError: a damaged shard.
+            OSError: a shard that can't be opened.
+        """
+        indices = np.asarray(indices, np.int64)
+        if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(
+                f"{self.name}: expected indices in 0..{len(self) - 1}. Received: "
+                f"{indices.min()}..{indices.max()}"
+            )
+        return self._faces.gather(indices)
+
+    def take(self, n, seed=0):
+        """The first n faces of a permutation: what is in a smaller number is in a larger one.
+
+        Raises:
+            ValueError: there are fewer, or n is below 1.
+        """
+        if not 1 <= n <= len(self):
+            raise ValueError(
+                f"Expected a number of faces in 1..{len(self)}, which {self.name} has. Received: "
+                f"{n}"
+            )
+        chosen = np.random.default_rng(seed).permutation(len(self))[:n]
+        summary = self.summary if n == len(self) else f"{n:,} of {self.summary}"
+        return UnlabeledCrops(
+            self._faces.take(chosen),
+            self.image_size,
+            self.margin,
+            self.crop_scale,
+            self.name,
+            summary,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """Faces of an array, in an order."""
+
+    images: np.ndarray
+    order: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.images if self.order is None else self.order)
+
+    def gather(self, indices):
+        return self.images[indices if self.order is None else self.order[indices]]
+
+    def take(self, indices):
+        return InMemory(self.images, indices if self.order is None else self.order[indices])
+
+
+class InShards:
+    """Faces in shards, the first ones kept in memory once they are read."""
+
+    def __init__(self, files, shard, index, side, memory_mb):
+        self._files, self._shard, self._index = files, shard, index
+        self._side, self._memory_mb = side, memory_mb
+        room = min(len(index), int(memory_mb * _MEGABYTE) // (3 * side**2))
+        # Untouched pages of an empty array take no memory.
+        self._kept = np.empty((room, side, side, 3), np.uint8)
+        self._is_kept = np.zeros(len(index), bool)
+
+    def __len__(self):
+        return len(self._index)
+
+    def gather(self, indices):
+        faces = np.empty((len(indices), *self._kept.shape[1:]), np.uint8)
+        kept = self._is_kept[indices]
+        faces[kept] = self._kept[indices[kept]]
+        for row in np.flatnonzero(~kept):
+            i = indices[row]
+            faces[row] = self._read(i)
+            if i < len(self._kept):
+                # Threads may do this twice, with the same pixels; marked only when they are there.
+                self._kept[i] = faces[row]
+                self._is_kept[i] = True
+        return faces
+
+    def take(self, indices):
+        return InShards(
+            self._files, self._shard[indices], self._index[indices], self._side, self._memory_mb
+        )
+
+    def _read(self, i):
+        file, entry = self._files[self._shard[i]], self._index[i]
+        # Opened each time, in some microseconds: there may be more shards than a process may open.
+        with open(file, "rb") as stream:
+            stream.seek(entry["offset"])
+            data = stream.read(entry["length"])
+        face = None
+        if zlib.crc32(data) == entry["crc32"]:
+            face = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if face is None or face.shape != self._kept.shape[1:]:
+            raise ValueError(
+                f"{file} is damaged at byte {entry['offset']}. Delete it and give the command that "
+                "made it again: only what is missing is made."
+            )
+        return face
