@@ -1,4 +1,4 @@
-"""Faces with labels and without: readers, crops, shards, augmentation, pipelines, synthetic ones."""
+"""Faces with labels and without: readers, crops, shards, augmentation, pipelines, synthesis."""
 
 import importlib
 
