@@ -87,6 +87,8 @@ class AdversarialLocalizer(LandmarkLocalizer):
         adversarial_warmup: steps after these in which λ rises linearly to its value.
         heatmap_gain: D sees heatmaps times this, > 0. They sum to 1 over all pixels, and so peak
             at 0.21 where the scale is 1 px.
+        image_gain: D sees images times this, ≥ 0. Where labeled and unlabeled photos are of other
+            sources, D can tell these apart and never look at the heatmaps: 0 hides the images.
         scheme, crop_scale, beta, trained_on: as in `LandmarkLocalizer`.
 
     Raises:
@@ -111,6 +113,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
         adversarial_start=0,
         adversarial_warmup=0,
         heatmap_gain=1.0,
+        image_gain=1.0,
         **kwargs,
     ):
         super().__init__(generator, **kwargs)
@@ -123,6 +126,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
             ("adversarial_weight", adversarial_weight),
             ("adversarial_start", adversarial_start),
             ("adversarial_warmup", adversarial_warmup),
+            ("image_gain", image_gain),
         ):
             if not value >= 0:
                 raise ValueError(f"`{name}` must be ≥ 0. Received: {value}")
@@ -141,6 +145,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
         self.adversarial_start = adversarial_start
         self.adversarial_warmup = adversarial_warmup
         self.heatmap_gain = heatmap_gain
+        self.image_gain = image_gain
         self.discriminator_optimizer = None
         self._reports = [keras.metrics.Mean(name=name) for name in REPORTS]
 
@@ -198,6 +203,12 @@ class AdversarialLocalizer(LandmarkLocalizer):
             return _without_reports(logs), state
         return _without_reports(result)
 
+    def _get_metrics_result_or_logs(self, logs):
+        # Keras would keep the logs of an evaluation, which under a distribution strategy are means
+        # over devices, whatever the number of faces of each.
+        found = self.get_metrics_result()
+        return {name: found[name] for name in logs}
+
     def unpack(self, data):
         """The `Batch` in what `fit` hands to the step."""
         pair, landmarks, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -213,16 +224,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
 
     def true_pairs(self, batch):
         """[image, ω(landmarks)] of the labeled half: (L, H, W, 3+K)."""
-        height, width = batch.images.shape[1:3]
-        landmarks, visible = split_visible(batch.landmarks)
-        true = heatmaps.render(
-            landmarks,
-            height,
-            width,
-            scale=getattr(self.loss, "target_scale", 1.0),
-            visible=visible,
-            distribution=getattr(self.loss, "distribution", "laplace"),
-        )
+        true = self.true_heatmaps(batch.landmarks, *batch.images.shape[1:3])
         return self._pairs(batch.images, true)
 
     def generated_pairs(self, batch, logits):
@@ -236,7 +238,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
         )
 
     def _pairs(self, images, maps):
-        return ops.concatenate([images, self.heatmap_gain * maps], axis=-1)
+        return ops.concatenate([self.image_gain * images, self.heatmap_gain * maps], axis=-1)
 
     def adversarial_weight_at(self, step):
         """λ at a step: 0 until `adversarial_start`, then rising for `adversarial_warmup` steps."""
@@ -277,6 +279,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
             "adversarial_start": self.adversarial_start,
             "adversarial_warmup": self.adversarial_warmup,
             "heatmap_gain": self.heatmap_gain,
+            "image_gain": self.image_gain,
         }
 
     @classmethod

@@ -9,14 +9,16 @@ def train_step(model, data):
     """One step of both networks, both gradients taken at the same weights; the logs."""
     batch = model.unpack(data)
     generator, discriminator = model.generator, model.discriminator
-    labeled = tf.shape(batch.images)[0]
+    halves = [batch.images, batch.unlabeled]
     with tf.GradientTape() as tape:
-        logits = generator(tf.concat([batch.images, batch.unlabeled], axis=0), training=True)
+        logits = generator(tf.concat(halves, axis=0), training=True)
+        # Not by slices: the gradient of each would fill a tensor as large as all logits.
+        logits, unlabeled_logits = tf.split(logits, [tf.shape(half)[0] for half in halves])
         # Divided by the number of replicas, whose gradients are summed; 1 without a strategy.
         loss = model.compute_loss(
-            batch.images, batch.landmarks, logits[:labeled], batch.sample_weight, training=True
+            batch.images, batch.landmarks, logits, batch.sample_weight, training=True
         )
-        fake = model.generated_pairs(batch, logits[labeled:])
+        fake = model.generated_pairs(batch, unlabeled_logits)
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     minimax = model.adversarial_loss == "minimax"
     with tf.GradientTape(persistent=not minimax) as discriminator_tape:
@@ -46,5 +48,5 @@ def train_step(model, data):
         zip(gradients, discriminator.trainable_variables, strict=True)
     )
     return model.report(
-        batch, logits[:labeled], loss * replicas, adversarial, weight, real_logits, fake_logits
+        batch, logits, loss * replicas, adversarial, weight, real_logits, fake_logits
     )

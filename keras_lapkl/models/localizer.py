@@ -73,7 +73,7 @@ class LandmarkLocalizer(keras.Model):
         """As `keras.Model.compile`; checks that the loss reads heatmaps as this model does.
 
         `jit_compile` is on where a GPU is seen and off elsewhere: on a CPU, TensorFlow's XLA makes
-        a step of this network 11 times slower.
+        a step of this network 11 times slower, and under a `tf.distribute` strategy it fails.
         """
         beta = getattr(loss, "beta", self.beta)
         if beta != self.beta:
@@ -82,8 +82,8 @@ class LandmarkLocalizer(keras.Model):
                 "decoded otherwise than in training. Give both the same."
             )
         if jit_compile is None:
-            on_cpu = keras.backend.backend() == "tensorflow" and not _sees_gpu()
-            jit_compile = False if on_cpu else "auto"
+            off = keras.backend.backend() == "tensorflow" and (_is_distributed() or not _sees_gpu())
+            jit_compile = False if off else "auto"
         super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
         if hasattr(self.optimizer, "build") and not self.optimizer.built:
             # Built here, so that a reloaded model finds the optimizer's state to restore.
@@ -125,6 +125,22 @@ class LandmarkLocalizer(keras.Model):
         ]
         return np.concatenate(batches)
 
+    def true_heatmaps(self, landmarks, height, width):
+        """ω(landmarks): the distributions that the loss aims at, (B, height, width, K).
+
+        Args:
+            landmarks: (B, K, 2|3) pixels; a hidden one gets the uniform map.
+        """
+        landmarks, visible = losses.split_visible(landmarks)
+        return heatmaps.render(
+            landmarks,
+            height,
+            width,
+            scale=getattr(self.loss, "target_scale", 1.0),
+            visible=visible,
+            distribution=getattr(self.loss, "distribution", "laplace"),
+        )
+
     def save_own_variables(self, store):
         """Keeps dropout's random states too, which Keras does not: a resumed run needs them."""
         super().save_own_variables(store)
@@ -156,6 +172,12 @@ class LandmarkLocalizer(keras.Model):
     def from_config(cls, config, custom_objects=None):
         generator = keras.saving.deserialize_keras_object(config["generator"], custom_objects)
         return cls(**{**config, "generator": generator})
+
+
+def _is_distributed():
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()
 
 
 def _sees_gpu():
@@ -190,4 +212,6 @@ def load_model(path):
         return TFLiteLocalizer(path)
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no Keras model: expected what `model.save` writes.")
+    from keras_lapkl.models import adversarial  # noqa: F401  to be known to Keras
+
     return keras.models.load_model(path)

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from keras_lapkl.models.layers import GaussianNoise
+
 LEAK = 0.2
 IMAGE_CHANNELS = 3
 
@@ -49,7 +51,7 @@ class PatchGAN(keras.Model):
         x = inputs
         for i, channels in enumerate((filters, 2 * filters, 4 * filters), start=1):
             normalized = i > 1
-            x = layers.GaussianNoise(noise, name=f"noise{i}")(x)
+            x = GaussianNoise(noise, name=f"noise{i}")(x)
             x = layers.Conv2D(
                 channels, 4, 2, padding="same", use_bias=not normalized, name=f"convolution{i}"
             )(x)
@@ -58,7 +60,7 @@ class PatchGAN(keras.Model):
                     momentum=0.9, epsilon=1e-5, synchronized=synchronized, name=f"normalization{i}"
                 )(x)
             x = layers.LeakyReLU(LEAK, name=f"activation{i}")(x)
-        x = layers.GaussianNoise(noise, name="noise4")(x)
+        x = GaussianNoise(noise, name="noise4")(x)
         # Logits stay float32 under mixed precision, as the losses that read them.
         logits = layers.Conv2D(1, 4, 2, padding="same", dtype="float32", name="logits")(x)
         super().__init__(inputs=inputs, outputs=logits, **kwargs)

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from keras_lapkl.models.layers import Conv2D, Dropout
+
 POOLINGS = 4
 LEAK = 0.2
 
@@ -67,7 +69,7 @@ class RCN(keras.Model):
         x = _convolution(x, num_landmarks, 1, "head1", dropout)
         x = _convolution(x, num_landmarks, 1, "head2", 0)
         # The logits stay float32 under mixed precision: a softmax over 6,400 pixels needs it.
-        logits = layers.Conv2D(num_landmarks, 1, dtype="float32", name="logits")(x)
+        logits = Conv2D(num_landmarks, 1, dtype="float32", name="logits")(x)
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
         # === Config ===
@@ -92,6 +94,6 @@ class RCN(keras.Model):
 
 
 def _convolution(x, filters, kernel_size, name, dropout):
-    x = layers.Conv2D(filters, kernel_size, padding="same", name=name)(x)
+    x = Conv2D(filters, kernel_size, padding="same", name=name)(x)
     x = layers.LeakyReLU(LEAK, name=f"{name}_activation")(x)
-    return layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
+    return Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
