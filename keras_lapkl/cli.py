@@ -10,15 +10,16 @@ from keras_lapkl import console
 INTERRUPTED = 130
 
 
-def run(main):
+def run(main, arguments=False):
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
     by which an optional extra names itself) are printed without a traceback; Ctrl-C exits with 130.
+    Words that are no flags are refused, or with `arguments` left to `main`.
     """
 
     def guarded(argv):
-        if len(argv) > 1:
+        if len(argv) > 1 and not arguments:
             raise app.UsageError(f"Expected flags only. Received: {argv[1:]}")
         logging.set_verbosity(logging.INFO)
         try:

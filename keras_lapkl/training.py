@@ -1,4 +1,4 @@
-"""One supervised training run, from crops to a saved model; stopped and resumed at will."""
+"""One training run, from crops to a saved model; stopped and resumed at will."""
 
 import csv
 import dataclasses
@@ -7,17 +7,47 @@ import sys
 import time
 
 import keras
+import numpy as np
 from absl import logging
 
-from keras_lapkl import callbacks, evaluation, losses, metrics, runs
+from keras_lapkl import callbacks, distributed, evaluation, losses, metrics, runs
 from keras_lapkl.data import pipeline
 from keras_lapkl.data.augment import Augmentation
+from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer, load_model
+from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN
 
 SCHEDULES = ("constant", "cosine")
 WARMUP = 0.05
 """Share of a cosine run in which the learning rate rises to its peak."""
+SHOWN = 4
+"""Faces in a picture for TensorBoard."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversary:
+    """How a run trains with unlabeled faces; see `AdversarialLocalizer`.
+
+    Attributes:
+        weight: λ of the adversarial loss.
+        loss: `"minimax"` or `"non_saturating"`.
+        learning_rate: of the discriminator's Adam, constant, with beta_1 0.5.
+        filters: channels of the discriminator's first convolution.
+        noise: standard deviation of the noise before each of its convolutions.
+        heatmap_gain: what the discriminator sees heatmaps multiplied by.
+        image_gain: what it sees images multiplied by.
+        batch_size: unlabeled faces in a step; None for as many as labeled ones.
+    """
+
+    weight: float = 1e-3
+    loss: str = "minimax"
+    learning_rate: float = 2e-4
+    filters: int = 64
+    noise: float = 0.2
+    heatmap_gain: float = 1.0
+    image_gain: float = 1.0
+    batch_size: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +65,8 @@ class Recipe:
         augment: whether to augment, as `Augmentation()` does.
         target_scale: scale of the label's distribution, pixels; the KL losses read it.
         beta: inverse temperature of the softmax.
-        seed: of weights, dropout, order and augmentation.
+        seed: of weights, dropout, noise, order and augmentation.
+        adversary: an `Adversary` to train with unlabeled faces, or None.
     """
 
     loss: str = "laplace_kl"
@@ -49,6 +80,7 @@ class Recipe:
     target_scale: float = 1.0
     beta: float = 1.0
     seed: int = 0
+    adversary: Adversary | None = None
 
     def __post_init__(self):
         for name, allowed in (("loss", tuple(losses.LOSSES)), ("schedule", SCHEDULES)):
@@ -61,17 +93,21 @@ class Recipe:
                 raise ValueError(f"`{name}` must be > 0. Received: {getattr(self, name)}")
 
 
-def build(recipe, crops):
-    """A compiled LandmarkLocalizer for these crops; `recipe.seed` sets every random state."""
+def build(recipe, crops, unlabeled=None):
+    """A compiled model for these crops; `recipe.seed` sets every random state.
+
+    Returns:
+        A `LandmarkLocalizer`, or an `AdversarialLocalizer` if the recipe has an adversary.
+    """
     keras.utils.set_random_seed(recipe.seed)
     scheme = crops.scheme
     generator = RCN(scheme.num_landmarks, recipe.width, crops.image_size, recipe.dropout)
-    model = LandmarkLocalizer(generator, scheme, crops.crop_scale, recipe.beta, crops.summary)
+    common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
-    model.compile(
-        optimizer=keras.optimizers.Adam(_learning_rate(recipe, crops)),
-        loss=losses.LOSSES[recipe.loss](beta=recipe.beta, **scale),
-        metrics=[
+    compiled = {
+        "optimizer": keras.optimizers.Adam(_learning_rate(recipe, crops)),
+        "loss": losses.LOSSES[recipe.loss](beta=recipe.beta, **scale),
+        "metrics": [
             metrics.NormalizedMeanError(
                 normalizer=evaluation.default_normalizer(scheme),
                 scheme=scheme,
@@ -79,12 +115,33 @@ def build(recipe, crops):
             ),
             metrics.HeatmapSpread(beta=recipe.beta),
         ],
+    }
+    adversary = recipe.adversary
+    if adversary is None:
+        model = LandmarkLocalizer(generator, trained_on=crops.summary, **common)
+        model.compile(**compiled)
+        return model
+    model = AdversarialLocalizer(
+        generator,
+        PatchGAN(scheme.num_landmarks, adversary.filters, adversary.noise),
+        adversary.weight,
+        adversary.loss,
+        heatmap_gain=adversary.heatmap_gain,
+        image_gain=adversary.image_gain,
+        trained_on=f"{crops.summary}; without labels {unlabeled.summary}",
+        **common,
     )
+    discriminator_optimizer = keras.optimizers.Adam(adversary.learning_rate, beta_1=0.5)
+    model.compile(discriminator_optimizer=discriminator_optimizer, **compiled)
     return model
 
 
-def train(recipe, crops, validation, output_dir, provenance=None):
+def train(
+    recipe, crops, validation, output_dir, provenance=None, unlabeled=None, tensorboard=False
+):
     """Trains, and writes `model.keras`, `history.csv` and `results.json` into a folder.
+
+    With an adversary, `model.keras` is the localizer alone, and `adversarial.keras` all of it.
 
     Each epoch ends with a checkpoint. Called again with the same recipe and data, it goes on from
     there, to the result that the unbroken run would have had; a finished run is only read.
@@ -94,76 +151,99 @@ def train(recipe, crops, validation, output_dir, provenance=None):
         crops, validation: `Crops` to train on and to measure on, of one scheme and crop rule.
         output_dir: folder of this run alone.
         provenance: dict from `runs.provenance`, kept in `results.json`.
+        unlabeled: `UnlabeledCrops`, if the recipe has an adversary.
+        tensorboard: whether to write curves and pictures for TensorBoard into `tensorboard/`.
 
     Returns:
         The content of `results.json`.
 
     Raises:
-        ValueError: the folder holds another run.
+        ValueError: the folder holds another run, or unlabeled faces and adversary are not both
+            given.
         FloatingPointError: the loss is no longer finite.
     """
+    if (unlabeled is None) != (recipe.adversary is None):
+        raise ValueError(
+            "Expected unlabeled faces and an adversary together. Received: "
+            f"unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}"
+        )
     output_dir = pathlib.Path(output_dir)
     steps = pipeline.steps_per_epoch(crops, recipe.batch_size)
     settings = {
         **dataclasses.asdict(recipe),
         "data": crops.summary,
+        "unlabeled_data": unlabeled and unlabeled.summary,
         "validation_data": validation.summary,
         "crop_scale": crops.crop_scale,
         "image_size": crops.image_size,
     }
-    _claim(output_dir, settings)
+    if distributed.is_chief():
+        _claim(output_dir, settings)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return runs.read_json(results_path)
 
     last = output_dir / "last.keras"
-    model = load_model(last) if last.exists() else build(recipe, crops)
-    done = int(model.optimizer.iterations)
-    _trim_history(output_dir / "history.csv", done // steps)
+    with distributed.strategy().scope():
+        model = load_model(last) if last.exists() else build(recipe, crops, unlabeled)
+    done = int(model.optimizer.iterations.numpy())
+    writers = ()
+    if distributed.is_chief():
+        _trim_history(output_dir / "history.csv", done // steps)
+        writers = (
+            keras.callbacks.CSVLogger(output_dir / "history.csv", append=True),
+            *(_tensorboard(output_dir, validation, unlabeled) if tensorboard else ()),
+            callbacks.ResumableCheckpoint(last),
+        )
     logging.info(
-        "%s %s: %d parameters, %d epochs of %d steps of %d faces, %s.",
+        "%s %s: %d parameters, %d epochs of %d steps of %d faces%s; %s.",
         "Training" if not done else f"Resuming after epoch {done // steps}",
         recipe.loss,
-        model.count_params(),
+        model.generator.count_params(),
         recipe.epochs,
         steps,
         recipe.batch_size,
+        "" if unlabeled is None else f" and {len(unlabeled):,} faces without labels",
         output_dir,
     )
     start = time.monotonic()
     try:
-        model.fit(
-            pipeline.training_batches(
-                crops,
-                recipe.batch_size,
-                recipe.seed,
-                Augmentation() if recipe.augment else None,
-                done,
-            ),
+        distributed.fit(
+            model,
+            _batches(recipe, crops, unlabeled, done),
             initial_epoch=done // steps,
             epochs=recipe.epochs,
             steps_per_epoch=steps,
             shuffle=False,
             validation_data=pipeline.evaluation_batches(validation),
             callbacks=[
-                keras.callbacks.TerminateOnNaN(raise_error=True),
-                keras.callbacks.CSVLogger(output_dir / "history.csv", append=True),
-                callbacks.ResumableCheckpoint(last),
+                keras.callbacks.TerminateOnNaN(raise_error=True)
+                if unlabeled is None
+                else callbacks.AdversarialMonitor(),
+                *writers,
             ],
             verbose=1 if sys.stderr.isatty() else 2,
         )
-    except RuntimeError as error:  # TerminateOnNaN's
+    except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
         raise FloatingPointError(
             f"Training stopped: {error}. Lower the learning rate and train into another folder."
         ) from error
     seconds = time.monotonic() - start
+    if not distributed.is_chief():
+        distributed.wait()
+        return runs.read_json(results_path)
+    if recipe.adversary is not None:
+        with runs.replacing(output_dir / "adversarial.keras") as temporary:
+            model.save(temporary)
+        model = model.localizer()
     with runs.replacing(model_path) as temporary:
         model.save(temporary)
-    scored, _ = evaluation.evaluate_model(model, validation)
+    # Read back outside of the strategy's scope, where `predict` needs no other process.
+    scored, _ = evaluation.evaluate_model(load_model(model_path), validation)
     results = {
         "validation": scored,
-        "parameters": model.count_params(),
+        "parameters": model.generator.count_params(),
         "seconds_of_training": round(seconds, 1),
         "epochs_in_those_seconds": recipe.epochs - done // steps,
         "recipe": settings,
@@ -171,7 +251,30 @@ def train(recipe, crops, validation, output_dir, provenance=None):
     }
     runs.write_json(results_path, results)
     last.unlink()
+    distributed.wait()
     return results
+
+
+def _batches(recipe, crops, unlabeled, first_step):
+    augmentation = Augmentation() if recipe.augment else None
+    common = {"seed": recipe.seed, "augmentation": augmentation, "first_step": first_step}
+    if unlabeled is None:
+        return pipeline.training_batches(crops, recipe.batch_size, **common)
+    return pipeline.semi_supervised_batches(
+        crops, unlabeled, recipe.batch_size, recipe.adversary.batch_size, **common
+    )
+
+
+def _tensorboard(output_dir, validation, unlabeled):
+    """Curves, and pictures of the first faces."""
+    folder = output_dir / "tensorboard"
+    labeled = validation.central()[:SHOWN], pipeline.labels(validation)[:SHOWN]
+    if unlabeled is not None:
+        count = min(SHOWN, len(unlabeled))
+        inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
+        unlabeled = unlabeled.gather(np.arange(count))[:, inner, inner]
+    faces = callbacks.TensorBoardFaces(folder, labeled, unlabeled)
+    return keras.callbacks.TensorBoard(folder), faces
 
 
 def _learning_rate(recipe, crops):

@@ -111,8 +111,8 @@ def test_cosine_rises_then_falls_to_zero(crops):
     assert rates[0] < 0.001 and rates[-1] == pytest.approx(0, abs=1e-6)
 
 
-def start(folder):
-    command = [sys.executable, str(TRAIN), *FLAGS, f"--output_dir={folder}"]
+def start(folder, *flags):
+    command = [sys.executable, str(TRAIN), *FLAGS, *flags, f"--output_dir={folder}"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -124,27 +124,104 @@ def wait_for(path, process, seconds=120):
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, run_tool):
-    folder = tmp_path_factory.mktemp("unbroken")
-    run_tool("tools/train.py", *FLAGS, f"--output_dir={folder}")
-    return load_model(folder / "model.keras")
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_run_resumes_to_the_unbroken_result(unbroken, tmp_path, run_tool, how):
-    process = start(tmp_path)
-    wait_for(tmp_path / "last.keras", process)
-    process.send_signal(how)
-    output, _ = process.communicate(timeout=60)
-    if how == signal.SIGINT:
-        assert process.returncode == 130 and "The same command" in output
-    assert not (tmp_path / "results.json").exists(), "finished before the signal: train longer"
-    again = run_tool("tools/train.py", *FLAGS, f"--output_dir={tmp_path}")
-    assert "Resuming after epoch" in again.stderr
-    resumed = load_model(tmp_path / "model.keras")
-    assert int(resumed.optimizer.iterations) == int(unbroken.optimizer.iterations) == 24
-    for a, b in zip(unbroken.variables, resumed.variables, strict=True):
+def assert_same_run(run, other, steps):
+    models = [load_model(folder / "model.keras") for folder in (run, other)]
+    if (run / "adversarial.keras").exists():
+        models = [load_model(folder / "adversarial.keras") for folder in (run, other)]
+        counts = [int(m.discriminator_optimizer.iterations) for m in models]
+        assert counts == [steps, steps]
+        states = [m.discriminator_optimizer.variables for m in models]
+        for a, b in zip(*states, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert [int(m.optimizer.iterations) for m in models] == [steps, steps]
+    for a, b in zip(*(m.variables for m in models), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
-    rows = (tmp_path / "history.csv").read_text().splitlines()
+
+
+def test_interrupted_run_resumes_to_the_unbroken_result(tmp_path, run_tool):
+    unbroken, stopped = tmp_path / "unbroken", tmp_path / "stopped"
+    run_tool("tools/train.py", *FLAGS, f"--output_dir={unbroken}")
+    process = start(stopped)
+    wait_for(stopped / "last.keras", process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "The same command" in output
+    assert not (stopped / "results.json").exists(), "finished before the signal: train longer"
+    again = run_tool("tools/train.py", *FLAGS, f"--output_dir={stopped}")
+    assert "Resuming after epoch" in again.stderr
+    assert_same_run(unbroken, stopped, steps=24)
+    rows = (stopped / "history.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
+
+
+def test_adversarial_run_killed_at_random_moments_equals_the_unbroken_one(tmp_path, run_tool):
+    """Weights, both optimizers, dropout, noise, augmentation and the place in both streams."""
+    flags = ["--epochs=8", "--num_unlabeled=37", "--discriminator_filters=4"]
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={unbroken}")
+    wait = np.random.default_rng(time.time_ns()).uniform(0, 1, 3)
+    print(f"killed after {wait} s")
+    last = killed / "last.keras"
+    for seconds in wait:
+        seen = last.stat().st_mtime_ns if last.exists() else None
+        process = start(killed, *flags)
+        until = time.monotonic() + 120
+        while not last.exists() or last.stat().st_mtime_ns == seen:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.kill()
+        process.communicate(timeout=60)
+        if (killed / "results.json").exists():
+            break
+    run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={killed}")
+    assert_same_run(unbroken, killed, steps=48)
+    histories = [
+        list(csv.DictReader((folder / "history.csv").open())) for folder in (unbroken, killed)
+    ]
+    assert [row["epoch"] for row in histories[1]] == [str(i) for i in range(8)]
+    for ours, theirs in zip(*histories, strict=True):
+        for name in ours:
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4), name
+
+
+class TestAdversary:
+    @pytest.fixture
+    def unlabeled(self, crops):
+        return sources.load_unlabeled(crops, num_unlabeled=20)
+
+    def test_writes_the_localizer_and_all_of_it(self, crops, validation, unlabeled, tmp_path):
+        adversary = training.Adversary(filters=4, batch_size=4)
+        results = training.train(
+            recipe(epochs=1, adversary=adversary), crops, validation, tmp_path, None, unlabeled
+        )
+        model, whole = (load_model(tmp_path / f"{n}.keras") for n in ("model", "adversarial"))
+        assert type(model).__name__ == "LandmarkLocalizer"
+        assert type(whole).__name__ == "AdversarialLocalizer"
+        for a, b in zip(model.get_weights(), whole.generator.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert "without labels 20 " in model.trained_on
+        assert results["parameters"] == model.count_params()
+        assert results["recipe"]["adversary"]["filters"] == 4
+        with (tmp_path / "history.csv").open() as file:
+            header = next(csv.reader(file))
+        assert {"discriminator_loss", "localization_loss", "val_nme"} <= set(header)
+
+    @pytest.mark.parametrize("adversary", [None, training.Adversary()])
+    def test_goes_with_unlabeled_faces(self, crops, validation, unlabeled, tmp_path, adversary):
+        with pytest.raises(ValueError, match="together"):
+            training.train(
+                recipe(adversary=adversary),
+                crops,
+                validation,
+                tmp_path,
+                unlabeled=None if adversary else unlabeled,
+            )
+
+    def test_more_than_there_are_in_a_batch(self, crops, validation, tmp_path):
+        few = sources.load_unlabeled(crops, num_unlabeled=3)
+        with pytest.raises(ValueError, match=r"1\.\.3"):
+            training.train(
+                recipe(adversary=training.Adversary()), crops, validation, tmp_path, None, few
+            )

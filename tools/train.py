@@ -7,6 +7,7 @@
 Stopped at any moment, the same command goes on from the last finished epoch.
 """
 
+import dataclasses
 import sys
 
 from absl import flags, logging
@@ -35,13 +36,41 @@ _BETA = flags.DEFINE_float("beta", 1.0, "Inverse temperature of the softmax.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops, a multiple of 16.")
 _CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of weights, dropout, order and augmentation.")
+_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of weights, dropout, noise, order and augmentation.")
+_UNLABELED_DIR = flags.DEFINE_string(
+    "unlabeled_dir", None, "Faces without labels for the adversarial branch: shards or photos."
+)
+_FIRST_PASS = flags.DEFINE_string(
+    "first_pass", None, "If these are photos: the .tflite model that finds the faces in them."
+)
+_NUM_UNLABELED = flags.DEFINE_integer("num_unlabeled", None, "How many of them; default all.")
+_AS_UNLABELED = flags.DEFINE_bool(
+    "labeled_as_unlabeled", False, "Take the labeled faces as those without labels: a control."
+)
+_UNLABELED_BATCH = flags.DEFINE_integer(
+    "unlabeled_batch_size", None, "Unlabeled faces in a step; default as many as labeled ones."
+)
+_UNLABELED_MEMORY = flags.DEFINE_integer(
+    "unlabeled_memory_mb", 4096, "Megabytes of unlabeled faces to hold decoded."
+)
+_ADVERSARIAL_WEIGHT = flags.DEFINE_float("adversarial_weight", 1e-3, "λ of the adversarial loss.")
+_ADVERSARIAL_LOSS = flags.DEFINE_enum(
+    "adversarial_loss", "minimax", ["minimax", "non_saturating"], "What G descends."
+)
+_D_RATE = flags.DEFINE_float("discriminator_learning_rate", 2e-4, "Of its Adam, constant.")
+_D_FILTERS = flags.DEFINE_integer("discriminator_filters", 64, "Of its first convolution.")
+_D_NOISE = flags.DEFINE_float("discriminator_noise", 0.2, "Standard deviation, at each layer.")
+_D_GAIN = flags.DEFINE_float("heatmap_gain", 1.0, "The discriminator sees heatmaps times this.")
+_D_IMAGE = flags.DEFINE_float("image_gain", 1.0, "The discriminator sees images times this.")
 
 
 def main(_):
     cli.quiet_tensorflow()
-    from keras_lapkl import evaluation, runs, training
+    from keras_lapkl import distributed, evaluation, runs, training
     from keras_lapkl.data import sources
+
+    distributed.strategy()  # before anything else of TensorFlow
 
     recipe = training.Recipe(
         loss=_LOSS.value,
@@ -55,6 +84,16 @@ def main(_):
         target_scale=_TARGET_SCALE.value,
         beta=_BETA.value,
         seed=_SEED.value,
+    )
+    adversary = training.Adversary(
+        weight=_ADVERSARIAL_WEIGHT.value,
+        loss=_ADVERSARIAL_LOSS.value,
+        learning_rate=_D_RATE.value,
+        filters=_D_FILTERS.value,
+        noise=_D_NOISE.value,
+        heatmap_gain=_D_GAIN.value,
+        image_gain=_D_IMAGE.value,
+        batch_size=_UNLABELED_BATCH.value,
     )
     common = {
         "image_size": _IMAGE_SIZE.value,
@@ -71,11 +110,29 @@ def main(_):
         num_synthetic=_NUM_SYNTHETIC.value,
         **common,
     )
+    unlabeled = sources.load_unlabeled(
+        crops,
+        _UNLABELED_DIR.value,
+        _NUM_UNLABELED.value,
+        _AS_UNLABELED.value,
+        _FIRST_PASS.value,
+        common["cache_dir"],
+        _UNLABELED_MEMORY.value,
+    )
+    if unlabeled is not None:
+        recipe = dataclasses.replace(recipe, adversary=adversary)
+        logging.info("Without labels: %s.", unlabeled.summary)
     validation = sources.load(_DATASET.value, _DATA_DIR.value, _VALIDATION.value, **common)
     logging.info("Train on %s.", crops.summary)
     logging.info("Validate on %s.", validation.summary)
     results = training.train(
-        recipe, crops, validation, _OUTPUT_DIR.value, runs.provenance(cli.resolved_flags())
+        recipe,
+        crops,
+        validation,
+        _OUTPUT_DIR.value,
+        runs.provenance(cli.resolved_flags()),
+        unlabeled,
+        _TENSORBOARD.value,
     )
     print(evaluation.table([results["validation"]]))
     print(evaluation.conditions(results["validation"]))

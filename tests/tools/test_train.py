@@ -39,6 +39,25 @@ def test_flagfile(run_tool, tmp_path):
     assert json.loads((folder / "run.json").read_text())["loss"] == "softargmax"
 
 
+def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
+    done = run_tool(
+        "tools/train.py",
+        *SMALL,
+        "--labeled_as_unlabeled",
+        "--num_unlabeled=20",
+        "--discriminator_filters=4",
+        "--adversarial_weight=0.01",
+        "--tensorboard",
+        f"--output_dir={tmp_path}",
+    )
+    assert "Without labels: 20 of 24 synthetic faces, without their labels." in done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["recipe"]["adversary"]["weight"] == 0.01
+    assert "without labels 20 of" in results["validation"]["trained_on"]
+    assert (tmp_path / "adversarial.keras").exists()
+    assert list((tmp_path / "tensorboard").rglob("events.out*"))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -47,6 +66,8 @@ def test_flagfile(run_tool, tmp_path):
         (["--data_dir=x"], "drop `data_dir`"),
         (["--width=0"], "width"),
         (["--batch_size=100"], "1..24"),
+        (["--num_unlabeled=3"], "1..3"),
+        (["--unlabeled_dir=nowhere"], "nowhere holds no shards"),
         (["--image_size=33"], "16"),
         (["--loss=l2"], "laplace_kl"),
         (["--learning_rat=1"], "learning_rate"),
