@@ -212,9 +212,9 @@ def test_command_trains_as_one_process(run_tool, tmp_path):
     recipe = training.Recipe(
         width=1 / 16, epochs=1, learning_rate=3e-3, schedule="cosine", dropout=0, augment=True
     )
-    small = {"num_synthetic": 24, "image_size": 32}
-    data = [sources.load("synthetic", split=split, **small) for split in ("train", "validation")]
-    one = training.train(recipe, *data, tmp_path / "one")
+    train = sources.load("synthetic", split="train", num_synthetic=24, image_size=32)
+    validation = sources.load("synthetic", split="validation", image_size=32)
+    one = training.train(recipe, train, validation, tmp_path / "one")
     flags = ["--width=0.0625", "--epochs=1", "--num_synthetic=24", "--image_size=32"]
     launch = ["tools/launch.py", "--processes=2", "tools/train.py"]
     done = run_tool(*launch, *flags, f"--output_dir={tmp_path / 'two'}")

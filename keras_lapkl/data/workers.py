@@ -1,121 +1,126 @@
 """Work spread over processes, its results in order, whatever becomes of a process."""
 
 import collections
-import concurrent.futures
+import contextlib
+import itertools
 import multiprocessing
-import os
 import signal
-import threading
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 
 import cv2
 
-_WAITING = 4  # batches begun for each worker: enough to keep it busy, few enough to hold in memory
+_AHEAD = 4  # batches begun for each worker: enough to keep it busy, few enough to hold in memory
 _MAX_DEATHS = 10
 
 
 def map_in_order(function, batches, workers, died):
     """Yields `function(item)` of the items of all batches, in order.
 
-    Processes are spawned, not forked: a parent with TensorFlow's threads can't be forked safely.
-    They end with the parent, even if it is killed, and leave Ctrl-C to it.
+    Each process has a pipe of its own and shares no lock, so that one that dies at any moment holds
+    up no other. Processes are spawned, not forked: a parent with TensorFlow's threads can't be
+    forked safely. They end with the parent, even if it is killed, and leave Ctrl-C to it.
 
     Args:
         function: from an item to its result; function, items and results can be pickled.
         batches: iterable of sequences of items, each the work of one process at a time. Read only
             a little ahead of the results.
         workers: number of processes.
-        died: from an item to its result, where the process dies on the item: for instance because
-            a decoder crashes, or the system stops it for want of memory.
+        died: from an item to its result, where two processes died on the item: for instance because
+            a decoder crashes, or the system stops it for want of memory, or `function` raises.
 
     Raises:
         ValueError: `workers` below 1.
-        OSError: processes die on many items in a row.
+        OSError: many processes die in a row.
     """
     if workers < 1:
         raise ValueError(f"`workers` must be at least 1. Received: {workers}")
-    pool = _start(workers, function)
-    deaths = 0
-    pending = collections.deque()
-    batches = iter(batches)
+    numbers = itertools.count()
+    batches = filter(None, batches)
+    crew, results, suspects = [], {}, set()
+    retries = collections.deque()  # work of processes that died
+    ends = collections.deque()  # the last numbers of the batches begun and not yet yielded
+    deaths = yielded = 0
     try:
         while True:
-            while len(pending) < _WAITING * workers and (batch := next(batches, None)) is not None:
-                pending.append((batch, _submit(pool, batch)))
-            if not pending:
+            while (idle := next((w for w in crew if not w.work), None)) or len(crew) < workers:
+                if retries:
+                    work = retries.popleft()
+                elif len(ends) < _AHEAD * workers and (batch := next(batches, None)) is not None:
+                    work = [(item, next(numbers)) for item in batch]
+                    ends.append(work[-1][1])
+                else:
+                    break
+                if not idle:
+                    crew.append(idle := _Worker(function))
+                idle.give(work)
+            if not ends:
                 return
-            batch, future = pending.popleft()
-            try:
-                results = future.result()
-                deaths = 0
-            except BrokenProcessPool:
-                results = []
-                for item in batch:
-                    pool = _restart(pool, workers, function)
-                    try:
-                        results += _submit(pool, [item]).result()
-                        deaths = 0
-                    except BrokenProcessPool as error:
-                        deaths += 1
-                        if deaths == _MAX_DEATHS:
-                            raise OSError(
-                                f"{deaths} worker processes died in a row, the last on {item}. "
-                                "Is there memory enough? Try fewer workers."
-                            ) from error
-                        results.append(died(item))
-                pool = _restart(pool, workers, function)
-                pending = collections.deque((other, _submit(pool, other)) for other, _ in pending)
-            yield from results
+            for worker in wait([worker for worker in crew if worker.work]):
+                item, number = worker.work[0]
+                try:
+                    results[number] = worker.take()
+                    deaths = 0
+                except (EOFError, OSError) as error:
+                    worker.end()
+                    crew.remove(worker)
+                    deaths += 1
+                    if deaths == _MAX_DEATHS:
+                        raise OSError(
+                            f"{deaths} worker processes died in a row, the last on {item}. "
+                            "Is there memory enough? Try fewer workers."
+                        ) from error
+                    if number in suspects:
+                        results[number] = died(item)
+                        worker.work.popleft()
+                    suspects.add(number)
+                    if worker.work:
+                        retries.append(list(worker.work))
+            while yielded in results:
+                if ends[0] == yielded:
+                    ends.popleft()
+                yield results.pop(yielded)
+                yielded += 1
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for worker in crew:
+            worker.end()
 
 
-def _start(workers, function):
-    return concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin, (function,)
-    )
+class _Worker:
+    """A process, and the work that it has: (item, number) each."""
+
+    def __init__(self, function):
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.work = collections.deque()
+
+    def fileno(self):
+        return self._connection.fileno()
+
+    def give(self, work):
+        """Gives it items; only to one that has none, for else each might wait for the other."""
+        self.work.extend(work)
+        with contextlib.suppress(OSError):  # it died; `take` will say so
+            self._connection.send([item for item, _ in work])
+
+    def take(self):
+        """The result of its first item."""
+        result = self._connection.recv()
+        self.work.popleft()
+        return result
+
+    def end(self):
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
 
 
-def _restart(pool, workers, function):
-    """A pool that works: this one, or another if a process of it died."""
-    try:
-        pool.submit(_nothing)
-        return pool
-    except BrokenProcessPool:
-        pool.shutdown()
-        return _start(workers, function)
-
-
-def _submit(pool, batch):
-    """A future; one that fails in the pool's way if the pool is broken already."""
-    try:
-        return pool.submit(_apply, batch)
-    except BrokenProcessPool as error:
-        future = concurrent.futures.Future()
-        future.set_exception(error)
-        return future
-
-
-_function = None
-
-
-def _begin(function):
-    """Makes a new process ready."""
-    global _function
-    _function = function
+def _serve(function, connection):
     cv2.setNumThreads(1)  # the processes are the threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _apply(batch):
-    return [_function(item) for item in batch]
-
-
-def _nothing():
-    pass
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent ended
+        while True:
+            for item in connection.recv():
+                connection.send(function(item))
