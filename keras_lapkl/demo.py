@@ -53,7 +53,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
             model,
             path,
             mode,
-            parity_images=validation.central()[:100],
+            faces=validation.central()[:100],
             representative_images=crops.central()[:200] if mode == "int8" else None,
             bounds={"mean": INT8_BOUND} if mode == "int8" else None,
         )

@@ -57,6 +57,7 @@ class Recipe:
     Attributes:
         loss: a name in `losses.LOSSES`.
         width: the RCN's width.
+        head: the RCN's head.
         epochs: passes over the training faces.
         batch_size: faces in a step.
         learning_rate: Adam's; the peak if the schedule is a cosine.
@@ -71,6 +72,7 @@ class Recipe:
 
     loss: str = "laplace_kl"
     width: float = 1 / 8
+    head: str = "paper"
     epochs: int = 200
     batch_size: int = 8
     learning_rate: float = 1e-3
@@ -101,7 +103,9 @@ def build(recipe, crops, unlabeled=None):
     """
     keras.utils.set_random_seed(recipe.seed)
     scheme = crops.scheme
-    generator = RCN(scheme.num_landmarks, recipe.width, crops.image_size, recipe.dropout)
+    generator = RCN(
+        scheme.num_landmarks, recipe.width, crops.image_size, recipe.dropout, head=recipe.head
+    )
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
     compiled = {

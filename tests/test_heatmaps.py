@@ -41,6 +41,18 @@ def test_location_and_scales_by_definition(logits):
     np.testing.assert_allclose(heatmaps.scale(p, "gaussian", "joint"), joint, rtol=1e-5)
 
 
+@pytest.mark.parametrize("distribution", ["laplace", "gaussian"])
+@pytest.mark.parametrize("reduce", ["axis", "joint"])
+def test_decode_axes_equals_decode_of_their_sum(rng, distribution, reduce):
+    columns = rng.normal(0, 3, (2, 7, 3)).astype(np.float32)
+    rows = rng.normal(0, 3, (2, 5, 3)).astype(np.float32)
+    how = {"beta": 1.5, "distribution": distribution, "reduce": reduce}
+    found = heatmaps.decode_axes(columns, rows, **how)
+    expected = heatmaps.decode(columns[:, None] + rows[:, :, None], **how)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("distribution", heatmaps.DISTRIBUTIONS)
 @pytest.mark.parametrize("reduce", heatmaps.SCALES)
 def test_decode_equals_its_parts(logits, distribution, reduce):

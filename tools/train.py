@@ -25,6 +25,9 @@ _LOSS = flags.DEFINE_enum(
     "loss", "laplace_kl", ["laplace_kl", "gaussian_kl", "softargmax"], "Loss."
 )
 _WIDTH = flags.DEFINE_float("width", 1 / 8, "Fraction of the 64 channels of the full network.")
+_HEAD = flags.DEFINE_enum(
+    "head", "paper", ["paper", "linear", "marginal"], "What makes the maps; see `RCN`."
+)
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Passes over the training faces.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces in a step.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-3, "Adam's, at its peak.")
@@ -75,6 +78,7 @@ def main(_):
     recipe = training.Recipe(
         loss=_LOSS.value,
         width=_WIDTH.value,
+        head=_HEAD.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
         learning_rate=_LEARNING_RATE.value,

@@ -15,6 +15,11 @@ SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
 HOLD_OUT = 10
+_LICENCES = {
+    "300-W": "300-W: non-commercial research only",
+    "AFLW": "AFLW: non-commercial research only",
+    "synthetic": "synthetic faces: none",
+}
 _CHUNK = 100
 
 
@@ -75,6 +80,12 @@ def load(
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
     return crops
+
+
+def licence(trained_on):
+    """The limit that training data set to a model's use, by its line on them; None if unknown."""
+    limits = {name: text for name, text in _LICENCES.items() if name in (trained_on or "")}
+    return "; ".join(limits.values()) or None
 
 
 def load_unlabeled(

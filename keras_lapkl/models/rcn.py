@@ -7,6 +7,8 @@ from keras_lapkl.models.layers import Conv2D, Dropout
 
 POOLINGS = 4
 LEAK = 0.2
+HEADS = ("paper", "linear", "marginal")
+WINDOWS = 16
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -26,6 +28,12 @@ class RCN(keras.Model):
         width: fraction of 64 channels, > 0; 64·width is rounded, at least to 1.
         image_size: side of the square input in pixels, divisible by 16.
         dropout: rate in [0, 1) after every activation but the first and the last.
+        head: what makes the K maps. `"paper"`: three 1×1 convolutions, half of all
+            multiply-adds at width 1/8 and K = 68. `"linear"`: the last of them alone.
+            `"marginal"`: for each axis, every channel is weighed along the other axis by 16 learned
+            windows, from which a 1×1 convolution makes K logits; a map is the sum of its two axes'
+            logits, so its softmax is the product of its marginals, and a decoder needs only those
+            (`axis_logits`).
 
     Raises:
         ValueError: an argument out of its range.
@@ -39,7 +47,9 @@ class RCN(keras.Model):
     smallest size is inferred; the parameter counts of Table 3 fit at all five widths.
     """
 
-    def __init__(self, num_landmarks=68, width=1.0, image_size=80, dropout=0.2, **kwargs):
+    def __init__(
+        self, num_landmarks=68, width=1.0, image_size=80, dropout=0.2, head="paper", **kwargs
+    ):
         if num_landmarks < 1:
             raise ValueError(f"`num_landmarks` must be at least 1. Received: {num_landmarks}")
         if not width > 0:
@@ -50,6 +60,8 @@ class RCN(keras.Model):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
+        if head not in HEADS:
+            raise ValueError(f"`head` must be one of {HEADS}. Received: {head!r}")
 
         # === Functional Model ===
         channels = max(1, round(64 * width))
@@ -66,10 +78,16 @@ class RCN(keras.Model):
             x = layers.UpSampling2D(2, interpolation="bilinear", name=f"decoder{level}_up")(x)
             x = layers.Concatenate(name=f"decoder{level}_concat")([x, skips[level - 1]])
             x = _convolution(x, 2 * channels, 5, f"decoder{level}", dropout)
-        x = _convolution(x, num_landmarks, 1, "head1", dropout)
-        x = _convolution(x, num_landmarks, 1, "head2", 0)
+        if head == "paper":
+            x = _convolution(x, num_landmarks, 1, "head1", dropout)
+            x = _convolution(x, num_landmarks, 1, "head2", 0)
         # The logits stay float32 under mixed precision: a softmax over 6,400 pixels needs it.
-        logits = Conv2D(num_landmarks, 1, dtype="float32", name="logits")(x)
+        if head == "marginal":
+            columns = _axis_logits(x, num_landmarks, 1, dropout)
+            rows = _axis_logits(x, num_landmarks, 2, dropout)
+            logits = layers.Add(dtype="float32", name="logits")([columns, rows])
+        else:
+            logits = Conv2D(num_landmarks, 1, dtype="float32", name="logits")(x)
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
         # === Config ===
@@ -77,6 +95,18 @@ class RCN(keras.Model):
         self.width = width
         self.image_size = image_size
         self.dropout = dropout
+        self.head = head
+
+    @property
+    def axis_logits(self):
+        """Model from images to the logits of columns (B, 1, W, K) and of rows (B, H, 1, K).
+
+        None unless the head is `"marginal"`.
+        """
+        if self.head != "marginal":
+            return None
+        outputs = [self.get_layer(name).output for name in ("columns", "rows")]
+        return keras.Model(self.input, outputs, name="axes")
 
     def get_config(self):
         return {
@@ -84,6 +114,7 @@ class RCN(keras.Model):
             "width": self.width,
             "image_size": self.image_size,
             "dropout": self.dropout,
+            "head": self.head,
             "name": self.name,
             "trainable": self.trainable,
         }
@@ -97,3 +128,14 @@ def _convolution(x, filters, kernel_size, name, dropout):
     x = Conv2D(filters, kernel_size, padding="same", name=name)(x)
     x = layers.LeakyReLU(LEAK, name=f"{name}_activation")(x)
     return Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
+
+
+def _axis_logits(x, filters, along, dropout):
+    """Logits of the columns, (B, 1, W, K), from sums along axis 1; or of the rows, along axis 2."""
+    name = "columns" if along == 1 else "rows"
+    size = x.shape[3 - along]
+    x = layers.Permute((3 - along, 3, along), name=f"{name}_permute")(x)
+    x = _convolution(x, WINDOWS, 1, f"{name}_windows", dropout)
+    shape = (1, size, -1) if along == 1 else (size, 1, -1)
+    x = layers.Reshape(shape, name=f"{name}_flat")(x)
+    return Conv2D(filters, 1, dtype="float32", name=name)(x)

@@ -1,7 +1,9 @@
 """From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
 
+import collections
 import contextlib
 import functools
+import pathlib
 import tempfile
 import warnings
 
@@ -11,28 +13,58 @@ from absl import logging
 from keras import ops
 
 import keras_lapkl
-from keras_lapkl import console, heatmaps, runs
+from keras_lapkl import console, evaluation, heatmaps, runs
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.sources import licence
 from keras_lapkl.models.localizer import to_unit_range
-from keras_lapkl.tflite import flatbuffer, inspect, quantize, runner, verify
+from keras_lapkl.tflite import flatbuffer, inspect, latency, quantize, runner, verify
 
-BOUNDS = {"float32": {"max": 1e-3}, "int8": {"mean": 0.15}}
-"""Distance from Keras allowed to each mode, in pixels, for landmarks and for scale."""
+BOUNDS = {
+    "float32": {"max": 1e-3, "nme": 1e-3},
+    "float16": {"mean": 0.02, "nme": 2e-3},
+    "dynamic": {"mean": 0.3, "nme": 0.02},
+    "int8": {"mean": 0.15, "nme": 0.01},
+}
+"""What is allowed to each mode: distance from Keras in pixels, for landmarks and for scale, and
+growth of the NME as a share of Keras's, where labels are known."""
 
 MODES = tuple(BOUNDS)
+
+INPUTS = ("float32", *runner.BYTES)
+"""Types that the image may have."""
+
+LOGITS = "logits"
+_PROBED = 8
 
 ENCODER = ("encoder", "bottleneck")
 """How the names of the RCN's layers begin that int8 may spare: 2 % of its multiply-adds at width
 1/8, but a third of the error that int8 makes: the skip connections hand their rounding on."""
 
 
-def convert(model, path, mode="float32", *, parity_images, representative_images=None, bounds=None):
+def convert(
+    model,
+    path,
+    mode="float32",
+    *,
+    faces,
+    representative_images=None,
+    bounds=None,
+    input_dtype="float32",
+    with_heatmaps=False,
+    decode=True,
+    layers=False,
+):
     """Writes a localizer and the decoding of its heatmaps as one .tflite file.
 
-    The file has the signature `serving_default` from `image` (1, S, S, 3), float32 RGB in [0, 1],
-    to `landmarks` and `scale`, each (K, 2) float32 in pixels of the image. With `"int8"` the
-    network computes in int8 with a step size for each output channel of its weights, and the
-    decoding in float: TFLite's int8 softmax would be wrong by pixels. Where the whole network in
-    int8 is too far from Keras, the layers of `ENCODER` stay in float too.
+    The file has the signature `serving_default` from `image` (1, S, S, 3) to `landmarks` and
+    `scale`, each (K, 2) float32 in pixels of the image. Modes:
+
+    - `"float32"`.
+    - `"float16"`: weights in half the bytes, the same computation.
+    - `"dynamic"`: convolutions with int8 weights whose inputs are quantized as they come.
+    - `"int8"`: the network in int8 with a step size for each output channel of its weights, and
+      the decoding in float: TFLite's int8 softmax would be wrong by pixels. Where the whole
+      network in int8 is out of bounds, the layers of `ENCODER` stay in float too.
 
     The file is put in place only after its operators' types were read back from it and its outputs
     compared to Keras's; otherwise nothing is left behind, and a file that was there stays.
@@ -40,18 +72,25 @@ def convert(model, path, mode="float32", *, parity_images, representative_images
     Args:
         model: a `LandmarkLocalizer`.
         path: the file to write.
-        mode: `"float32"` or `"int8"`.
-        parity_images: (N, S, S, 3), uint8 or float in [0, 1]: crops to compare on, best real ones
-            from the validation set.
-        representative_images: the same kind, from the training set, for int8's step sizes; some
-            hundred.
-        bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed; None takes
-            `BOUNDS[mode]`, and an empty dict allows any.
+        mode: one of `MODES`.
+        faces: `Crops`, or images (N, S, S, 3), uint8 or float in [0, 1]: what to compare on, best
+            real faces from the validation set. With `Crops` the NME is measured as well.
+        representative_images: images from the training set, for int8's step sizes; some hundred.
+        bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
+            by `"nme"`; None takes `BOUNDS[mode]`, and an empty dict allows any.
+        input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
+            `"int8"` from -128 to 127.
+        with_heatmaps: whether the file also gives `heatmaps`, (S, S, K), each summing to 1.
+        decode: if not, the file gives `logits`, (S, S, K), and nothing else, for a decoding of your
+            own. int8 moves each map by a constant and cuts it far below its maximum, which a
+            softmax does not notice.
+        layers: whether to report the error of each layer of an int8 file: see `verify.layers`.
 
     Returns:
         dict: `path`, `bytes`, `mode`, `float_layers` (how their names begin), `parity` (see
-        `verify.parity`), `bounds`, `signature`, `inputs`, `outputs`, `operators` and `metadata`
-        (see `describe`).
+        `verify.parity`; with `nme` and `nme_keras` in percent if labels are known), `bounds`,
+        `signature`, `inputs`, `outputs`, `operators` and `metadata` (see `describe`), and `layers`
+        if asked for.
 
     Raises:
         ConversionError: the file is not what was asked for.
@@ -59,54 +98,53 @@ def convert(model, path, mode="float32", *, parity_images, representative_images
 
     Example:
 
-    >>> convert(model, "model.tflite", "int8", parity_images=validation.central(),
+    >>> convert(model, "model.tflite", "int8", faces=validation,
     ...         representative_images=training.central())["operators"]["CONV_2D"]
     {'int8': 17}
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {MODES}. Received: {mode!r}")
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Converting needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
-            f"{keras.backend.backend()}"
-        )
-    if getattr(model, "generator", None) is None:
-        raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
-    if (representative_images is None) != (mode == "float32"):
-        raise ValueError(
-            "`representative_images` goes with mode 'int8', and only with it. Received: mode "
-            f"{mode!r} {'without' if representative_images is None else 'with'} them."
-        )
-    _check_images("parity_images", parity_images, model)
+    _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode)
     bounds = BOUNDS[mode] if bounds is None else bounds
-
+    images = faces.central() if isinstance(faces, Crops) else faces
+    outputs = _output_shapes(model, with_heatmaps, decode)
     if mode == "int8":
-        _check_images("representative_images", representative_images, model)
-        representative_images = ops.convert_to_numpy(to_unit_range(representative_images))
-
-    expected = model.predict(parity_images, verbose=0)
+        int8 = _Int8(model, representative_images, tuple(outputs))
+        candidates = [(spared, functools.partial(int8, spared)) for spared in ((), ENCODER)]
+    else:
+        candidates = [((), functools.partial(_reduced, model, mode, tuple(outputs)))]
+    expected = model.predict(images, verbose=0)
     with runs.replacing(path) as temporary:
-        if mode == "float32":
-            candidates = [((), lambda: _float32(model))]
-        else:
-            candidates = [
-                (layers, functools.partial(_int8, model, representative_images, layers))
-                for layers in ((), ENCODER)
-            ]
         for float_layers, converted in candidates:
             tflite = flatbuffer.parse(converted())
-            flatbuffer.add_metadata(tflite, _metadata(model, mode, float_layers))
+            if input_dtype != "float32":
+                flatbuffer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
             temporary.write_bytes(flatbuffer.pack(tflite))
-            verify.check_signature(temporary, model.image_size, model.num_landmarks)
-            verify.check_operators(temporary, mode, float_layers)
-            logging.info("Comparing with Keras on %d images.", len(parity_images))
-            parity = verify.parity(temporary, parity_images, expected)
+            verify.check_signature(temporary, input_dtype, model.image_size, outputs)
+            verify.check_operators(temporary, mode, int8_layers(model.generator, float_layers))
+            logging.info("Comparing with Keras on %d images.", len(images))
+            received = _predict(temporary, images, model.beta)
+            parity = verify.parity(received, expected)
+            if isinstance(faces, Crops):
+                scores = [evaluation.score(**p, crops=faces) for p in (received, expected)]
+                parity["nme"], parity["nme_keras"] = (score["nme"] for score in scores)
             failure = verify.out_of_bounds(parity, bounds)
             if failure is None:
                 break
             logging.info("%s", failure)
-        else:
-            raise verify.ConversionError(failure)
+        errors = None
+        if mode == "int8" and (layers or failure):
+            errors = int8.layer_errors(temporary, images[:_PROBED])
+        if failure:
+            raise verify.ConversionError(failure + (f"\n{layer_table(errors)}" if errors else ""))
+        about = _metadata(model, mode, float_layers, input_dtype)
+        if isinstance(faces, Crops):
+            kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
+            about["measured"] = {name: scores[0][name] for name in kept}
+        flatbuffer.add_metadata(tflite, about)
+        temporary.write_bytes(flatbuffer.pack(tflite))
+        if not np.array_equal(
+            _predict(temporary, images[:1], model.beta)["landmarks"], received["landmarks"][:1]
+        ):
+            raise verify.ConversionError("Metadata changed what the file answers.")
     return {
         "path": str(path),
         "mode": mode,
@@ -114,27 +152,81 @@ def convert(model, path, mode="float32", *, parity_images, representative_images
         "parity": parity,
         "bounds": bounds,
         **inspect.describe(path),
+        **({} if errors is None else {"layers": errors}),
     }
 
 
-def summary(reports):
-    """Lines of text, one for each report of `convert`, aligned under their headings."""
-    rows = [("file", "bytes", "convolutions", "mean px", "max px", "scale mean px", "images")]
-    for report in reports:
+def layer_table(errors):
+    """Lines of text, one for each layer of `verify.layer_errors`."""
+    rows = [
+        ("layer", "type", "error %"),
+        *((e.layer, e.dtype, f"{100 * e.error:.2f}") for e in errors),
+    ]
+    return console.aligned(rows)
+
+
+def summary(reports, threads=(1, 2), runs=50):
+    """Lines of text, one for each report of `convert`; the files are timed by turns.
+
+    Args:
+        reports: of files that are there and give landmarks.
+        threads: numbers of threads to time with.
+        runs: timed runs of each.
+    """
+    paths = [report["path"] for report in reports]
+    times = latency.measure_many(paths, threads, runs)
+    medians = np.reshape([time["median_ms"] for time in times], (len(paths), len(threads)))
+    counts = [f"ms, {n} thread{'s' * (n > 1)}" for n in threads]
+    rows = [
+        ("file", "bytes", "convolutions", "NME %", "ΔNME %", "mean px", "max px", "scale mean px")
+        + (*counts, "not on XNNPACK")
+    ]
+    for report, milliseconds in zip(reports, medians, strict=True):
         parity = report["parity"]
-        convolutions = report["operators"]["CONV_2D"]
+        left = collections.Counter(runner.undelegated(report["path"]))
+        growth = 100 * (parity["nme"] / parity["nme_keras"] - 1) if "nme" in parity else None
+        types = collections.Counter()
+        for name in verify.CONVOLUTIONS:
+            types.update(report["operators"].get(name, {}))
         rows.append(
             (
                 report["path"],
                 f"{report['bytes']:,}",
-                ", ".join(f"{count} {dtype}" for dtype, count in convolutions.items()),
+                ", ".join(f"{n} {dtype}" for dtype, n in types.items()),
+                f"{parity['nme']:.3f}" if "nme" in parity else "",
+                "" if growth is None else f"{growth:+.2f}",
                 f"{parity['landmarks']['mean']:.2g}",
                 f"{parity['landmarks']['max']:.2g}",
                 f"{parity['scale']['mean']:.2g}",
-                str(parity["images"]),
+                *(f"{ms:.2f}" for ms in milliseconds),
+                ", ".join(f"{n} {name}" for name, n in left.items()) or "none",
             )
         )
     return console.aligned(rows)
+
+
+def _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode):
+    if mode not in MODES:
+        raise ValueError(f"`mode` must be one of {MODES}. Received: {mode!r}")
+    if input_dtype not in INPUTS:
+        raise ValueError(f"`input_dtype` must be one of {INPUTS}. Received: {input_dtype!r}")
+    if with_heatmaps and not decode:
+        raise ValueError("`with_heatmaps` needs `decode`: without, the file gives logits alone.")
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Converting needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
+            f"{keras.backend.backend()}"
+        )
+    if getattr(model, "generator", None) is None:
+        raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
+    if (representative_images is None) == (mode == "int8"):
+        raise ValueError(
+            "`representative_images` goes with mode 'int8', and only with it. Received: mode "
+            f"{mode!r} {'without' if representative_images is None else 'with'} them."
+        )
+    _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
+    if mode == "int8":
+        _check_images("representative_images", representative_images, model)
 
 
 def _check_images(name, images, model):
@@ -146,53 +238,110 @@ def _check_images(name, images, model):
         )
 
 
-def _float32(model):
-    """The bytes of a float32 .tflite file."""
-    with _converter(model.generator, model) as converter:
+def _output_shapes(model, with_heatmaps, decode):
+    """{name: shape} of what a file gives."""
+    maps = tuple(model.generator.output_shape[1:])
+    if not decode:
+        return {LOGITS: maps}
+    shapes = dict.fromkeys(runner.OUTPUTS, (model.num_landmarks, 2))
+    return {**shapes, runner.HEATMAPS: maps} if with_heatmaps else shapes
+
+
+def _predict(path, images, beta):
+    """Landmarks and scales by a file, whatever of the two or logits it gives."""
+    if inspect.describe(path)["outputs"][0]["name"] != LOGITS:
+        return runner.TFLiteLocalizer(path).predict(images)
+    interpreter = runner.load_interpreter(path)
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    for each in images:
+        interpreter.set_tensor(image["index"], runner.as_input(each, image))
+        interpreter.invoke()
+        maps = interpreter.get_tensor(logits["index"])
+        found.append([value[0] for value in heatmaps.decode(maps[None], beta)])
+    return dict(zip(runner.OUTPUTS, np.swapaxes(found, 0, 1), strict=True))
+
+
+def _reduced(model, mode, outputs):
+    """The bytes of a .tflite file that computes in float32."""
+    import tensorflow as tf
+
+    with _converter(model.generator, model, outputs) as converter:
+        if mode != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if mode == "float16":
+            converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
 
 
-def _int8(model, images, float_layers=()):
-    """The bytes of a .tflite file whose operators of `verify.BODY` are int8.
+def int8_layers(generator, float_layers=()):
+    """Names of a generator's layers, but for those that begin with one of `float_layers`."""
+    names = [
+        layer.name for layer in generator.layers if not isinstance(layer, keras.layers.InputLayer)
+    ]
+    return tuple(name for name in names if not name.startswith(tuple(float_layers)))
 
-    Args:
-        images: (N, S, S, 3) float32 in [0, 1].
-        float_layers: how the names of layers begin that stay in float.
-    """
-    import tensorflow as tf
 
-    spared = "all but the encoder " if float_layers else ""
-    logging.info("Calibrating %sint8 on %d images.", spared, len(images))
-    generator = quantize.equalized(model.generator, images)
-    floors = quantize.map_floors(generator, images, model.beta)
+class _Int8:
+    """Converts one model to int8: called, gives the bytes of a file."""
 
-    def batches():
-        return ([image[None]] for image in images)
+    def __init__(self, model, images, outputs):
+        self._model, self._outputs = model, outputs
+        self._images = ops.convert_to_numpy(to_unit_range(images))
+        self._generator = quantize.equalized(model.generator, self._images)
+        self._floors = quantize.map_floors(_readout(self._generator), self._images, model.beta)
 
-    def quantized(nodes):
+    def reference(self):
+        """The bytes of a float32 file that does the same, by tensors of the same names."""
+        with self._converter() as converter:
+            return converter.convert()
+
+    def layer_errors(self, path, images):
+        """`verify.layer_errors` of a file that this has made."""
+        with tempfile.TemporaryDirectory() as folder:
+            reference = pathlib.Path(folder) / "reference.tflite"
+            reference.write_bytes(self.reference())
+            return verify.layer_errors(path, reference, images)
+
+    def __call__(self, float_layers=()):
+        """The generator in int8, but for layers whose names begin with some."""
+        import tensorflow as tf
+
+        spared = "all but the encoder " if float_layers else ""
+        logging.info("Calibrating %sint8 on %d images.", spared, len(self._images))
+        # Nodes go by the names of the tensors that they write: an unquantized file tells them.
+        written = inspect.operators(flatbuffer.parse(self.reference()))
+        body = int8_layers(self._generator, float_layers)
         # Named for debugging, but the one way in which TensorFlow leaves some operators in float.
         options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_ops=sorted(set(operators) - set(verify.BODY)), denylisted_nodes=nodes
+            denylisted_nodes=[o.result for o in written if not verify.of_layers(o, body)]
         )
-        with _converter(generator, model, floors) as converter:
+
+        def batches():
+            return ([image[None]] for image in self._images)
+
+        with self._converter() as converter:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = batches
             return tf.lite.experimental.QuantizationDebugger(
                 converter=converter, debug_dataset=batches, debug_options=options
             ).get_nondebug_quantized_model()
 
-    operators = flatbuffer.names(flatbuffer.schema().BuiltinOperator).values()
-    if not float_layers:
-        return quantized(None)
-    # Nodes go by the names of the tensors that they write: an unquantized file tells them.
-    with _converter(generator, model, floors) as converter:
-        written = inspect.operators(flatbuffer.parse(converter.convert()))
-    return quantized([o.result for o in written if verify.of_layers(o, float_layers)])
+    def _converter(self):
+        return _converter(self._generator, self._model, self._outputs, self._floors)
+
+
+def _readout(generator):
+    """From images to a list of the maps; or of the columns' and the rows', whose sum they are."""
+    axes = getattr(generator, "axis_logits", None)
+    if axes is not None:
+        return functools.partial(axes, training=False)
+    return lambda images: [generator(images, training=False)]
 
 
 @contextlib.contextmanager
-def _converter(generator, model, floors=None):
-    """TensorFlow's converter of image → landmarks and scale by one generator, silenced.
+def _converter(generator, model, outputs, floors=None):
+    """TensorFlow's converter of image → outputs by one generator, silenced.
 
     By way of a saved model: `from_concrete_functions` gives a file that answers NaN.
     """
@@ -201,14 +350,24 @@ def _converter(generator, model, floors=None):
     size = model.image_size
     image = keras.InputSpec(shape=(1, size, size, 3), dtype="float32", name=runner.INPUT)
 
+    readout = _readout(generator)
+
     def localize(image):
-        logits = generator(image, training=False)
+        logits = readout(image)
         if floors is not None:
             # Becomes the last convolution's bias and fused activation.
-            logits = ops.relu(logits - floors)
-        decoded = heatmaps.decode(logits, model.beta)
-        shape = (model.num_landmarks, 2)
-        return {n: ops.reshape(d, shape) for n, d in zip(runner.OUTPUTS, decoded, strict=True)}
+            logits = [ops.relu(each - floor) for each, floor in zip(logits, floors, strict=True)]
+        found = {}
+        if LOGITS in outputs:
+            found[LOGITS] = sum(logits[1:], logits[0])
+        elif len(logits) == 2:
+            axes = [ops.squeeze(each, axis) for axis, each in enumerate(logits, 1)]
+            found.update(zip(runner.OUTPUTS, heatmaps.decode_axes(*axes, model.beta), strict=True))
+        else:
+            found.update(zip(runner.OUTPUTS, heatmaps.decode(*logits, model.beta), strict=True))
+        if runner.HEATMAPS in outputs:
+            found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
+        return {name: ops.squeeze(value, 0) for name, value in found.items()}
 
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -222,18 +381,25 @@ def _converter(generator, model, floors=None):
         yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
-def _metadata(model, mode, float_layers):
+def _metadata(model, mode, float_layers, input_dtype):
     """What a user of the file must know, as plain data."""
+    image = {"channels": "RGB", "dtype": input_dtype, "range": [0.0, 1.0]}
+    if input_dtype in runner.BYTES:
+        zero = runner.BYTES[input_dtype]
+        image["range"] = [zero, zero + 255]
     return {
         "keras_lapkl": keras_lapkl.__version__,
         "mode": mode,
         "float_layers": list(float_layers),
         "image_size": model.image_size,
         "num_landmarks": model.num_landmarks,
-        "input": {"channels": "RGB", "range": [0.0, 1.0]},
+        "input": image,
         "units": "pixels of the input, x first, pixel centres at whole numbers from 0",
         "beta": model.beta,
         "crop_scale": model.crop_scale,
+        "crop": "square about the centre of the box of the five points, side crop_scale times its "
+        "longer edge",
         "scheme": None if model.scheme is None else model.scheme.to_config(),
         "trained_on": model.trained_on,
+        "licence": licence(model.trained_on),
     }

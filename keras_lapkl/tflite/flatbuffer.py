@@ -72,6 +72,51 @@ def add_metadata(model, data):
     model.metadata = [*(model.metadata or ()), entry]
 
 
+def take_bytes(model, dtype, zero):
+    """Lets the image of a `ModelT` be bytes for [0, 1] instead of floats, in place.
+
+    Where a QUANTIZE reads the image, it reads the bytes; else a DEQUANTIZE before all reads them.
+
+    Args:
+        model: a `ModelT` whose first input is the image, float32.
+        dtype: `"uint8"` or `"int8"`.
+        zero: the value that stands for 0; `zero` + 255 stands for 1.
+    """
+    graph = model.subgraphs[0]
+    builtin, types = schema().BuiltinOperator, schema().TensorType
+    (image,) = graph.inputs
+    readers = [operator for operator in graph.operators if image in list(operator.inputs)]
+    tensor = graph.tensors[image]
+    if any(builtin_code(model, reader) != builtin.QUANTIZE for reader in readers):
+        tensor = schema().TensorT()
+        tensor.name, tensor.shape = b"image_bytes", graph.tensors[image].shape
+        tensor.shapeSignature = graph.tensors[image].shapeSignature
+        model.buffers.append(schema().BufferT())
+        tensor.buffer = len(model.buffers) - 1
+        graph.tensors.append(tensor)
+        code = schema().OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin.DEQUANTIZE
+        code.version = 2  # the first that takes int8
+        model.operatorCodes.append(code)
+        operator = schema().OperatorT()
+        operator.opcodeIndex = len(model.operatorCodes) - 1
+        operator.inputs, operator.outputs = [len(graph.tensors) - 1], [image]
+        graph.operators.insert(0, operator)
+        graph.inputs = [len(graph.tensors) - 1]
+        for signature in model.signatureDefs:
+            signature.inputs[0].tensorIndex = graph.inputs[0]
+    tensor.type = getattr(types, dtype.upper())
+    tensor.quantization = schema().QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [1 / 255], [zero]
+
+
+def builtin_code(model, operator):
+    """Number of an operator's kind in the schema's `BuiltinOperator`."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    # Old files have their code in the deprecated field only.
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
 def names(enumeration):
     """{number: name} of an enumeration class of the schema, such as `schema().TensorType`."""
     return {value: name for name, value in vars(enumeration).items() if name.isupper()}

@@ -16,6 +16,7 @@ class Operator:
         inputs, outputs: types of its tensors, such as `("int8", "int8", "int32")`.
         custom: whether TFLite lacks it and a runtime must add it.
         result: name of its first output tensor, which tells the Keras layer that it comes from.
+        of_input: whether it reads the graph's input.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Operator:
     outputs: tuple[str, ...]
     custom: bool = False
     result: str = ""
+    of_input: bool = False
 
 
 def describe(path):
@@ -66,8 +68,7 @@ def operators(model):
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         custom = code.customCode is not None
-        # Old files have their code in the deprecated field only.
-        name = builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = builtin[flatbuffer.builtin_code(model, operator)]
         found.append(
             Operator(
                 code.customCode.decode() if custom else name,
@@ -75,6 +76,7 @@ def operators(model):
                 _dtypes(graph, operator.outputs),
                 custom,
                 graph.tensors[operator.outputs[0]].name.decode(),
+                operator.inputs[0] in graph.inputs,
             )
         )
     return found

@@ -61,14 +61,23 @@ def equalized(generator, images):
     return copy
 
 
-def map_floors(generator, images, beta=1.0):
-    """The value of each map, (K,), below which logits do not matter: see `DEPTH`."""
+def map_floors(readout, images, beta=1.0):
+    """The values below which logits do not matter: see `DEPTH`.
+
+    Args:
+        readout: from images to a list of logits, each (B, H, W, K).
+        images: (N, H, W, 3) float32, as it takes them.
+        beta: inverse temperature of the softmax.
+
+    Returns:
+        A list of arrays (K,).
+    """
     maxima = [
-        ops.convert_to_numpy(ops.max(generator(batch, training=False), axis=(1, 2)))
+        [ops.convert_to_numpy(ops.max(logits, axis=(1, 2))) for logits in readout(batch)]
         for batch in _batches(images)
     ]
-    lowest = np.concatenate(maxima).min(0)
-    return (lowest - DEPTH / beta).astype(np.float32)
+    lowest = [np.concatenate(found).min(0) for found in zip(*maxima, strict=True)]
+    return [(low - DEPTH / beta).astype(np.float32) for low in lowest]
 
 
 def _batches(images):

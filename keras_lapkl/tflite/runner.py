@@ -8,6 +8,9 @@ from keras_lapkl.tflite import flatbuffer
 SIGNATURE = "serving_default"
 INPUT = "image"
 OUTPUTS = ("landmarks", "scale")
+HEATMAPS = "heatmaps"
+BYTES = {"uint8": 0, "int8": -128}
+"""Types of an image of bytes, with the value that stands for 0; a step is 1/255."""
 
 
 class TFLiteLocalizer:
@@ -61,12 +64,8 @@ class TFLiteLocalizer:
         Raises:
             ValueError: another shape, type or range.
         """
-        crop = np.asarray(crop)
-        if crop.ndim == 4 and len(crop) == 1:
-            crop = crop[0]
-        self._interpreter.set_tensor(self._input["index"], self._unit_range(crop)[None])
-        self._interpreter.invoke()
-        return tuple(self._interpreter.get_tensor(self._outputs[n]["index"]) for n in OUTPUTS)
+        self._run(crop)
+        return tuple(self._read(name) for name in OUTPUTS)
 
     def predict(self, images, verbose=0):
         """As `LandmarkLocalizer.predict`, so that evaluation takes either; one image at a time.
@@ -86,29 +85,80 @@ class TFLiteLocalizer:
             found[:, i] = self(image)
         return dict(zip(OUTPUTS, found, strict=True))
 
-    def _unit_range(self, crop):
-        """A crop of the right shape as float32 in [0, 1]."""
-        expected = (self.image_size, self.image_size, 3)
-        if crop.shape != expected:
+    def predict_heatmaps(self, images):
+        """Heatmaps (N, S, S, K) of images (N, S, S, 3), as `LandmarkLocalizer.predict_heatmaps`.
+
+        Raises:
+            ValueError: the file was converted without heatmaps; or as `predict`.
+        """
+        if HEATMAPS not in self._outputs:
             raise ValueError(
-                f"Expected one RGB crop of shape {expected}. Received: {crop.shape}. "
-                "`predict` takes many."
+                "This file gives landmarks and scales alone. Convert it with `heatmaps=True` "
+                "(tools/convert.py --heatmaps)."
             )
-        if crop.dtype == np.uint8:
-            return crop.astype(np.float32) / 255
-        if not np.issubdtype(crop.dtype, np.floating):
-            raise ValueError(f"Expected uint8, or float in [0, 1]. Received: {crop.dtype}")
-        low, high = crop.min(), crop.max()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"Expected float values in [0, 1]. Received: from {low:g} to {high:g}. Divide by "
-                "255, or give uint8."
-            )
-        return crop.astype(np.float32)
+        maps = []
+        for image in images:
+            self._run(image)
+            maps.append(self._read(HEATMAPS))
+        return np.stack(maps)
+
+    def _run(self, crop):
+        values = as_input(np.asarray(crop), self._input)
+        self._interpreter.set_tensor(self._input["index"], values)
+        self._interpreter.invoke()
+
+    def _read(self, name):
+        return self._interpreter.get_tensor(self._outputs[name]["index"])
 
 
-def load_interpreter(path, num_threads=1):
+def as_input(crop, tensor):
+    """One crop as the image tensor of a file takes it, (1, S, S, 3).
+
+    Args:
+        crop: (S, S, 3) or (1, S, S, 3) RGB, uint8 or float in [0, 1].
+        tensor: the interpreter's details of the tensor.
+
+    Raises:
+        ValueError: another shape, type or range.
+    """
+    if crop.ndim == 4 and len(crop) == 1:
+        crop = crop[0]
+    expected = tuple(map(int, tensor["shape"][1:]))
+    if crop.shape != expected:
+        raise ValueError(
+            f"Expected one RGB crop of shape {expected}. Received: {crop.shape}. "
+            "`predict` takes many."
+        )
+    dtype = np.dtype(tensor["dtype"]).name
+    if dtype not in BYTES:
+        return _unit_range(crop)[None]
+    if crop.dtype != np.uint8:
+        crop = np.rint(255 * _unit_range(crop))
+    return (crop.astype(np.int16) + BYTES[dtype]).astype(dtype)[None]
+
+
+def _unit_range(crop):
+    """A crop as float32 in [0, 1]."""
+    if crop.dtype == np.uint8:
+        return crop.astype(np.float32) / 255
+    if not np.issubdtype(crop.dtype, np.floating):
+        raise ValueError(f"Expected uint8, or float in [0, 1]. Received: {crop.dtype}")
+    low, high = crop.min(), crop.max()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"Expected float values in [0, 1]. Received: from {low:g} to {high:g}. Divide by "
+            "255, or give uint8."
+        )
+    return crop.astype(np.float32)
+
+
+def load_interpreter(path, num_threads=1, **kwargs):
     """An interpreter of a .tflite file with its tensors allocated: LiteRT's, or TensorFlow's.
+
+    Args:
+        path: the file.
+        num_threads: ≥ 1.
+        kwargs: more arguments of the interpreter.
 
     Raises:
         ValueError: `num_threads` below 1, or a file that the interpreter refuses.
@@ -118,11 +168,36 @@ def load_interpreter(path, num_threads=1):
         raise ValueError(f"`num_threads` must be at least 1. Received: {num_threads}")
     interpreter_class = _interpreter_class()
     try:
-        interpreter = interpreter_class(str(path), num_threads=num_threads)
+        interpreter = interpreter_class(str(path), num_threads=num_threads, **kwargs)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The interpreter can't run {path}: {error}") from error
     return interpreter
+
+
+def undelegated(path):
+    """Names of the operators of a file that the default delegate, XNNPACK, leaves to TFLite.
+
+    They run slower, by one thread. An operator is the delegate's if what the delegate gives needs
+    it, and what the delegate is given does not.
+    """
+    interpreter = load_interpreter(path)
+    nodes = interpreter._get_ops_details()
+    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    own = nodes[: len(nodes) - len(delegates)]
+    writers = {int(tensor): node for node in own for tensor in node["outputs"]}
+    taken = set()
+    for delegate in delegates:
+        given = set(map(int, delegate["inputs"]))
+        waiting = [int(tensor) for tensor in delegate["outputs"]]
+        while waiting:
+            tensor = waiting.pop()
+            node = writers.get(tensor)
+            if tensor in given or node is None or node["index"] in taken:
+                continue
+            taken.add(node["index"])
+            waiting += [int(t) for t in node["inputs"]]
+    return [node["op_name"] for node in own if node["index"] not in taken]
 
 
 def _interpreter_class():
@@ -144,7 +219,7 @@ def _interpreter_class():
 def _signature_tensors(interpreter, path):
     """Details of the input tensor, and of the output tensors by name."""
     signature = interpreter.get_signature_list().get(SIGNATURE, {"inputs": [], "outputs": []})
-    if signature["inputs"] != [INPUT] or sorted(signature["outputs"]) != sorted(OUTPUTS):
+    if signature["inputs"] != [INPUT] or not set(OUTPUTS) <= set(signature["outputs"]):
         raise ValueError(
             f"{path} is no localizer: expected a signature {SIGNATURE!r} from {INPUT!r} to "
             f"{OUTPUTS}. Received: {signature}. Files by `tools/convert.py` have it."

@@ -16,7 +16,7 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmark") / "m.tflite"
     generator = keras_lapkl.RCN(2, width=1 / 64, image_size=16)
     images = np.zeros((1, 16, 16, 3), np.uint8)
-    tflite.convert(keras_lapkl.LandmarkLocalizer(generator), path, parity_images=images)
+    tflite.convert(keras_lapkl.LandmarkLocalizer(generator), path, faces=images)
     return path
 
 

@@ -473,7 +473,7 @@ class TestJax:
         model = load_model(folder / "minimax-jax.keras")
         assert int(model.discriminator_optimizer.iterations) == 6
         path = tmp_path / "model.tflite"
-        tflite.convert(model.localizer(), path, "float32", parity_images=data[0][0])
+        tflite.convert(model.localizer(), path, "float32", faces=data[0][0])
         np.testing.assert_allclose(
             tflite.TFLiteLocalizer(path).predict(data[0][0])["landmarks"],
             model.predict(data[0][0], verbose=0)["landmarks"],

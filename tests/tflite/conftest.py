@@ -5,6 +5,7 @@ import pytest
 
 import keras_lapkl
 from keras_lapkl import tflite
+from keras_lapkl.tflite import conversion
 
 SIZE = 32
 LANDMARKS = 5
@@ -39,15 +40,15 @@ def converted(localizer, images, tmp_path_factory):
     """{mode: (path, report)} of every mode."""
     folder = tmp_path_factory.mktemp("converted")
     made = {}
-    for mode in ("float32", "int8"):
+    for mode in conversion.MODES:
         representative = {"representative_images": images[:20]} if mode == "int8" else {}
         path = folder / f"{mode}.tflite"
         report = tflite.convert(
             localizer,
             path,
             mode,
-            parity_images=images[20:],
-            bounds={"mean": 1.0} if mode == "int8" else None,
+            faces=images[20:],
+            bounds={"mean": 1.0} if mode in ("int8", "dynamic") else None,
             **representative,
         )
         made[mode] = (path, report)

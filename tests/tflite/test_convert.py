@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
-from keras_lapkl import tflite
+import keras_lapkl
+from keras_lapkl import evaluation, tflite
+from keras_lapkl.data import sources
 from keras_lapkl.models.localizer import to_unit_range
 from keras_lapkl.tflite import conversion, flatbuffer, inspect, quantize, verify
 
+SIZE = 32
 BODY = {"CONCATENATION", "CONV_2D", "LEAKY_RELU", "MAX_POOL_2D", "RESIZE_BILINEAR"}
 
 
@@ -58,9 +61,11 @@ class TestConvert:
         assert table and {tab.Vector(tab.Offset(4)) % 16 for tab in table} == {0}
 
     def test_summary(self, converted):
-        lines = conversion.summary([report for _, report in converted.values()]).splitlines()
-        assert len(lines) == 3
-        assert "17 float32" in lines[1] and "17 int8" in lines[2]
+        reports = [report for _, report in converted.values()]
+        lines = conversion.summary(reports, runs=1).splitlines()
+        assert len(lines) == 5
+        assert "17 float32" in lines[1] and "17 int8" in lines[4]
+        assert lines[0].split("  ")[-1] == "not on XNNPACK" and "PACK" in lines[1]
 
     def test_user_model_is_untouched(self, localizer, images, tmp_path):
         before = localizer.get_weights()
@@ -68,7 +73,7 @@ class TestConvert:
             localizer,
             tmp_path / "m.tflite",
             "int8",
-            parity_images=images[:2],
+            faces=images[:2],
             representative_images=images[:4],
             bounds={},
         )
@@ -86,14 +91,15 @@ def test_int8_spares_the_encoder_where_the_error_asks_for_it(
         localizer,
         path,
         "int8",
-        parity_images=images[:2],
+        faces=images[:2],
         representative_images=images[:4],
     )
     assert report["float_layers"] == report["metadata"]["float_layers"] == ["encoder", "bottleneck"]
     assert report["operators"]["CONV_2D"] == {"float32": 6, "int8": 11}
-    verify.check_operators(path, "int8", report["float_layers"])
+    generator = localizer.generator
+    verify.check_operators(path, "int8", conversion.int8_layers(generator, report["float_layers"]))
     with pytest.raises(tflite.ConversionError, match="CONV_2D"):
-        verify.check_operators(path, "int8")
+        verify.check_operators(path, "int8", conversion.int8_layers(generator))
 
 
 class TestFailures:
@@ -105,7 +111,7 @@ class TestFailures:
                 localizer,
                 tmp_path / "m.tflite",
                 mode,
-                parity_images=images[:2],
+                faces=images[:2],
                 bounds={"max": 1e-12},
                 **kwargs,
             )
@@ -117,15 +123,51 @@ class TestFailures:
         broken = type(localizer).from_config(localizer.get_config())
         broken.set_weights([np.full_like(w, np.nan) for w in localizer.get_weights()])
         with pytest.raises(tflite.ConversionError, match="nan"):
-            tflite.convert(broken, path, parity_images=images[:2])
+            tflite.convert(broken, path, faces=images[:2])
         assert path.read_bytes() == b"precious"
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_wrong_types_in_the_file(self, converted):
-        with pytest.raises(tflite.ConversionError, match=r"'int8'[\s\S]*CONV_2D: float32"):
-            verify.check_operators(file_of(converted, "float32"), "int8")
-        with pytest.raises(tflite.ConversionError, match=r"'float32'[\s\S]*CONV_2D: int8"):
-            verify.check_operators(file_of(converted, "int8"), "float32")
+    @pytest.mark.parametrize("written", conversion.MODES)
+    @pytest.mark.parametrize("asked", conversion.MODES)
+    def test_only_the_types_that_were_asked_for(self, converted, localizer, written, asked):
+        def check():
+            layers = conversion.int8_layers(localizer.generator)
+            verify.check_operators(file_of(converted, written), asked, layers)
+
+        if written == asked:
+            return check()
+        with pytest.raises(tflite.ConversionError, match="Expected"):
+            check()
+
+    def test_int8_softmax_is_refused(self, localizer, images, tmp_path, monkeypatch):
+        """All in int8, as TensorFlow does it when nobody tells it what to spare."""
+        monkeypatch.setattr(verify, "of_layers", lambda operator, layers: True)
+        monkeypatch.setattr(verify, "check_operators", lambda *args: None)
+        with pytest.raises(tflite.ConversionError, match=r"at most 0\.15 px"):
+            tflite.convert(
+                localizer,
+                tmp_path / "m.tflite",
+                "int8",
+                faces=images[:4],
+                representative_images=images[:4],
+            )
+        assert not list(tmp_path.iterdir())
+
+    def test_failure_says_which_layer_loses_how_much(self, localizer, images, tmp_path):
+        with pytest.raises(tflite.ConversionError) as caught:
+            tflite.convert(
+                localizer,
+                tmp_path / "m.tflite",
+                "int8",
+                faces=images[:4],
+                representative_images=images[:4],
+                bounds={"mean": 1e-9},
+            )
+        lines = str(caught.value).splitlines()
+        assert lines[1].split() == ["layer", "type", "error", "%"]
+        assert lines[2].split() == ["encoder1", "float32", "0.00"]  # spared in the last attempt
+        layer, dtype, error = lines[-1].split()
+        assert (layer, dtype) == ("logits", "int8") and 0 < float(error) < 100
 
     def test_custom_operators(self, converted, monkeypatch):
         mine = inspect.Operator("MINE", ("float32",), ("float32",), custom=True)
@@ -140,10 +182,14 @@ class TestFailures:
             verify.check_operators(file_of(converted, "float32"), "float32")
 
     def test_wrong_signature(self, converted):
-        with pytest.raises(tflite.ConversionError, match="inputs: expected"):
-            verify.check_signature(file_of(converted, "float32"), 48, 5)
-        with pytest.raises(tflite.ConversionError, match="outputs: expected"):
-            verify.check_signature(file_of(converted, "float32"), 32, 6)
+        path, shapes = file_of(converted, "float32"), {"landmarks": (5, 2), "scale": (5, 2)}
+        verify.check_signature(path, "float32", 32, shapes)
+        for dtype, size in (("float32", 48), ("uint8", 32)):
+            with pytest.raises(tflite.ConversionError, match="inputs: expected"):
+                verify.check_signature(path, dtype, size, shapes)
+        for other in ({"landmarks": (5, 2)}, {**shapes, "scale": (6, 2)}):
+            with pytest.raises(tflite.ConversionError, match="outputs: expected"):
+                verify.check_signature(path, "float32", 32, other)
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -151,13 +197,15 @@ class TestFailures:
             ({"mode": "float8"}, "must be one of"),
             ({"mode": "int8"}, "without them"),
             ({"representative_images": np.zeros((1, 32, 32, 3))}, "with them"),
-            ({"parity_images": np.zeros((0, 32, 32, 3))}, "N > 0"),
-            ({"parity_images": np.zeros((1, 80, 80, 3))}, r"\(N, 32, 32, 3\)"),
+            ({"faces": np.zeros((0, 32, 32, 3))}, "N > 0"),
+            ({"faces": np.zeros((1, 80, 80, 3))}, r"\(N, 32, 32, 3\)"),
+            ({"input_dtype": "int16"}, "must be one of"),
+            ({"with_heatmaps": True, "decode": False}, "needs `decode`"),
             ({"model": None}, "must be a LandmarkLocalizer"),
         ],
     )
     def test_arguments(self, changes, message, localizer, images, tmp_path):
-        kwargs = {"model": localizer, "parity_images": images[:1], **changes}
+        kwargs = {"model": localizer, "faces": images[:1], **changes}
         with pytest.raises(ValueError, match=message):
             tflite.convert(path=tmp_path / "m.tflite", **kwargs)
         assert not list(tmp_path.iterdir())
@@ -165,7 +213,139 @@ class TestFailures:
     def test_other_backend(self, localizer, images, tmp_path, monkeypatch):
         monkeypatch.setattr("keras.backend.backend", lambda: "jax")
         with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
-            tflite.convert(localizer, tmp_path / "m.tflite", parity_images=images[:1])
+            tflite.convert(localizer, tmp_path / "m.tflite", faces=images[:1])
+
+
+class TestBytes:
+    """Files that take the image as bytes."""
+
+    @pytest.mark.parametrize("mode", ["float32", "int8"])
+    @pytest.mark.parametrize("dtype", ["uint8", "int8"])
+    def test_answers_as_the_file_that_takes_floats(
+        self, mode, dtype, converted, localizer, images, tmp_path
+    ):
+        path = tmp_path / "m.tflite"
+        representative = {"representative_images": images[:20]} if mode == "int8" else {}
+        report = tflite.convert(
+            localizer,
+            path,
+            mode,
+            faces=images[20:],
+            input_dtype=dtype,
+            bounds={"mean": 1.0},
+            **representative,
+        )
+        assert report["inputs"][0]["dtype"] == dtype
+        low, high = report["metadata"]["input"]["range"]
+        assert (low, high) == ((0, 255) if dtype == "uint8" else (-128, 127))
+        floats = tflite.TFLiteLocalizer(file_of(converted, mode))
+        taking_bytes = tflite.TFLiteLocalizer(path)
+        for image in (images[20], images[20] / np.float32(255)):
+            found = [localize(image)[0] for localize in (floats, taking_bytes)]
+            distance = np.linalg.norm(found[0] - found[1], axis=-1).mean()
+            assert distance < (1e-3 if mode == "float32" else 0.5)  # int8 rounds bytes once more
+
+    def test_float_encoder_reads_bytes_too(self, localizer, images, tmp_path, monkeypatch):
+        verdicts = iter(["too far", None])
+        monkeypatch.setattr(verify, "out_of_bounds", lambda measured, bounds: next(verdicts))
+        report = tflite.convert(
+            localizer,
+            tmp_path / "m.tflite",
+            "int8",
+            faces=images[:2],
+            representative_images=images[:4],
+            input_dtype="uint8",
+        )
+        assert report["float_layers"] and report["inputs"][0]["dtype"] == "uint8"
+        assert report["parity"]["landmarks"]["mean"] < 1
+
+
+class TestOutputs:
+    def test_heatmaps(self, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        report = tflite.convert(localizer, path, faces=images[:2], with_heatmaps=True)
+        assert [o["name"] for o in report["outputs"]] == ["heatmaps", "landmarks", "scale"]
+        received = tflite.TFLiteLocalizer(path).predict_heatmaps(images[:2])
+        np.testing.assert_allclose(received, localizer.predict_heatmaps(images[:2]), atol=1e-5)
+
+    def test_file_without_heatmaps(self, converted, images):
+        with pytest.raises(ValueError, match="--heatmaps"):
+            tflite.TFLiteLocalizer(file_of(converted, "float32")).predict_heatmaps(images[:1])
+
+    @pytest.mark.parametrize("mode", ["float32", "int8"])
+    def test_logits_alone(self, mode, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        representative = {"representative_images": images[:4]} if mode == "int8" else {}
+        report = tflite.convert(
+            localizer, path, mode, faces=images[:2], decode=False, bounds={}, **representative
+        )
+        assert [(o["name"], o["shape"]) for o in report["outputs"]] == [("logits", [32, 32, 5])]
+        assert report["parity"]["landmarks"]["mean"] < (1e-3 if mode == "float32" else 1)
+        with pytest.raises(ValueError, match="is no localizer"):
+            tflite.TFLiteLocalizer(path)
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return sources.load("synthetic", split="validation", num_synthetic=6, image_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    import keras
+
+    keras.utils.set_random_seed(3)
+    return keras_lapkl.LandmarkLocalizer(
+        keras_lapkl.RCN(68, 1 / 16, SIZE), "ibug68", 3.0, trained_on="1 synthetic face"
+    )
+
+
+class TestLabels:
+    def test_nme_is_measured_and_kept_in_the_file(self, untrained, crops, tmp_path):
+        path = tmp_path / "m.tflite"
+        report = tflite.convert(untrained, path, faces=crops)
+        result, _ = evaluation.evaluate_model(tflite.TFLiteLocalizer(path), crops)
+        assert report["parity"]["nme"] == pytest.approx(result["nme"])
+        about = tflite.describe(path)["metadata"]
+        assert about["measured"]["nme"] == pytest.approx(result["nme"])
+        assert about["measured"]["faces"] == 6
+        assert about["measured"]["normalizer"] == "interocular"
+        assert about["licence"] == "synthetic faces: none"
+
+    def test_growth_of_the_nme_is_bounded(self, untrained, crops, tmp_path, monkeypatch):
+        scores = iter([{"nme": 10.2}, {"nme": 10.0}])
+        monkeypatch.setattr(evaluation, "score", lambda **_: next(scores))
+        with pytest.raises(tflite.ConversionError, match=r"1 % above Keras's 10\.000.* 2 % above"):
+            tflite.convert(untrained, tmp_path / "m.tflite", faces=crops, bounds={"nme": 0.01})
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("head", ["linear", "marginal"])
+def test_other_heads(head, images, tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(3)
+    generator = keras_lapkl.RCN(5, 1 / 16, SIZE, head=head)
+    for name in ("logits",) if head == "linear" else ("columns", "rows"):
+        generator.get_layer(name).kernel.assign(100 * generator.get_layer(name).kernel)
+    model = keras_lapkl.LandmarkLocalizer(generator, crop_scale=3.0)
+    for mode in ("float32", "int8"):
+        representative = {"representative_images": images[:20]} if mode == "int8" else {}
+        path = tmp_path / f"{mode}.tflite"
+        report = tflite.convert(
+            model,
+            path,
+            mode,
+            faces=images[20:24],
+            bounds={"mean": 1.0 if mode == "int8" else 1e-3},
+            layers=mode == "int8",
+            **representative,
+        )
+        assert set(report["operators"]["CONV_2D"]) == {mode}
+    assert len(report["layers"]) == report["operators"]["CONV_2D"]["int8"]
+    if head == "marginal":  # no map is made
+        graph = flatbuffer.read(path).subgraphs[0]
+        assert not any(list(t.shape) == [1, SIZE, SIZE, 5] for t in graph.tensors)
 
 
 class TestQuantize:
@@ -226,11 +406,11 @@ class TestQuantize:
         assert same == [False, False, True]
 
     def test_map_floors(self):
-        def generator(images, training):
-            return images[..., :1] * np.array([1.0, 10.0], np.float32)
+        def readout(images):
+            return [images[..., :1] * np.array([1.0, 10.0], np.float32)]
 
         images = np.zeros((3, 4, 4, 3), np.float32)
         images[:, 1, 2] = np.array([2.0, 3.0, 4.0])[:, None]
         np.testing.assert_allclose(
-            quantize.map_floors(generator, images, beta=2.0), [2 - 16, 20 - 16]
+            quantize.map_floors(readout, images, beta=2.0), [[2 - 16, 20 - 16]]
         )

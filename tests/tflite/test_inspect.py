@@ -23,7 +23,11 @@ def test_describe(converted):
 def test_metadata(converted, localizer):
     metadata = tflite.describe(converted["int8"][0])["metadata"]
     assert metadata["scheme"] == localizer.scheme.to_config()
-    assert metadata["input"] == {"channels": "RGB", "range": [0.0, 1.0]}
+    assert metadata["input"] == {
+        "channels": "RGB",
+        "dtype": "float32",
+        "range": [0.0, 1.0],
+    }
     expected = {
         "mode": "int8",
         "crop_scale": 3.0,

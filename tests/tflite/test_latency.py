@@ -37,7 +37,7 @@ def test_candidates_take_turns(converted, monkeypatch):
     order = []
     monkeypatch.setattr(latency, "_loaded", lambda path, threads: (path.stem, threads))
     monkeypatch.setattr(latency, "_time", lambda name: order.append(name) or 0.001 * len(order))
-    paths = [path for path, _ in converted.values()]
+    paths = [converted[mode][0] for mode in ("float32", "int8")]
     found = tflite.measure_many(paths, threads=(1, 2), runs=2, warmup=1)
     each = [("float32", 1), ("float32", 2), ("int8", 1), ("int8", 2)]
     assert order == 3 * each

@@ -21,20 +21,23 @@ def model(tmp_path_factory):
 
 
 def test_all_modes(run_tool, model, tmp_path):
-    flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all")
-    done = run_tool(SCRIPT, *flags, "--num_representative=8", "--num_parity=4")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "file",
-        str(tmp_path / "float32.tflite"),
-        str(tmp_path / "int8.tflite"),
-    ]
-    for mode in ("float32", "int8"):
+    modes = ("float32", "float16", "dynamic", "int8")
+    flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all", "--input_dtype=uint8")
+    done = run_tool(SCRIPT, *flags, "--num_representative=8", "--num_parity=4", "--layers")
+    lines = done.stdout.splitlines()
+    files = [str(tmp_path / f"{mode}.tflite") for mode in modes]
+    assert [line.split()[0] for line in lines[:5]] == ["file", *files]
+    assert lines[5].startswith("NME on 4 faces of synthetic validation")
+    assert lines[7] == f"Layers of {files[-1]}:" and lines[-1].split()[:2] == ["logits", "int8"]
+    for mode in modes:
         path = tmp_path / f"{mode}.tflite"
-        assert set(tflite.describe(path)["operators"]["CONV_2D"]) == {mode}
+        assert set(tflite.describe(path)["operators"]["CONV_2D"]) == {
+            "int8" if mode == "int8" else "float32"
+        }
         report = json.loads((tmp_path / f"{mode}.tflite.json").read_text())
         assert report["mode"] == mode and report["parity"]["images"] == 4
         assert report["provenance"]["flags"]["num_parity"] == 4
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 8
     noise = [line for line in done.stderr.splitlines() if "cuda" in line or "fully_quant" in line]
     assert not noise
 
