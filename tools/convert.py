@@ -6,7 +6,7 @@
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
 report stands beside each file, as <file>.json. int8 is fitted to training faces and every file is
 compared with Keras on validation faces: give the data that the model was trained on. Times are
-medians of 50 runs by turns.
+medians of 50 runs by turns. A mode whose file is out of bounds is refused, and the exit status 1.
 """
 
 import pathlib
@@ -34,11 +34,11 @@ _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
 _NUM_PARITY = flags.DEFINE_integer("num_parity", 100, "Faces to compare on.", lower_bound=1)
-_INT8_BOUND = flags.DEFINE_float(
-    "int8_bound", 0.15, "Mean distance from Keras that int8 may have, pixels.", lower_bound=0
+_MEAN_BOUND = flags.DEFINE_float(
+    "mean_bound", None, "Mean distance from Keras that int8 and dynamic may have, pixels.", 0
 )
 _NME_BOUND = flags.DEFINE_float(
-    "nme_bound", None, "Percent by which the NME may grow; default by mode, 1 for int8."
+    "nme_bound", None, "Percent of itself by which the NME may grow; 1 for int8 if not given.", 0
 )
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 
@@ -54,36 +54,43 @@ def main(_):
         )
     cli.quiet_tensorflow()
     from keras_lapkl import load_model, runs
-    from keras_lapkl.tflite import conversion
+    from keras_lapkl.tflite import ConversionError, conversion
 
     modes = conversion.MODES if _MODE.value == "all" else (_MODE.value,)
     model = load_model(_MODEL.value)
     validation = _faces(model, "validation", _NUM_PARITY.value)
     training = _faces(model, "train", _NUM_REPRESENTATIVE.value) if "int8" in modes else None
-    reports = []
+    reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
         bounds = dict(conversion.BOUNDS[mode])
-        if mode == "int8":
-            bounds["mean"] = _INT8_BOUND.value
+        if mode in ("dynamic", "int8") and _MEAN_BOUND.value is not None:
+            bounds["mean"] = _MEAN_BOUND.value
         if _NME_BOUND.value is not None:
             bounds["nme"] = _NME_BOUND.value / 100
-        report = conversion.convert(
-            model,
-            path,
-            mode,
-            faces=validation,
-            representative_images=training.central() if mode == "int8" else None,
-            bounds=bounds,
-            input_dtype=_INPUT_DTYPE.value,
-            with_heatmaps=_HEATMAPS.value,
-            decode=not _NO_DECODE.value,
-            layers=_LAYERS.value,
-        )
+        try:
+            report = conversion.convert(
+                model,
+                path,
+                mode,
+                faces=validation,
+                representative_images=training.central() if mode == "int8" else None,
+                bounds=bounds,
+                input_dtype=_INPUT_DTYPE.value,
+                with_heatmaps=_HEATMAPS.value,
+                decode=not _NO_DECODE.value,
+                layers=_LAYERS.value,
+            )
+        except ConversionError as error:
+            if len(modes) == 1:
+                raise
+            refused.append(f"{mode} refused: {error}")
+            continue
         provenance = runs.provenance(cli.resolved_flags())
         runs.write_json(f"{path}.json", {**report, "provenance": provenance})
         reports.append(report)
-    print(conversion.summary(reports))
+    if reports:
+        print(conversion.summary(reports))
     print(
         f"NME on {len(validation)} faces of {validation.name}; distances from Keras. Trained on "
         f"{model.trained_on or 'faces unknown'}."
@@ -91,6 +98,9 @@ def main(_):
     for report in reports:
         if "layers" in report:
             print(f"\nLayers of {report['path']}:\n{conversion.layer_table(report['layers'])}")
+    for failure in refused:
+        print(f"\n{failure}", file=sys.stderr)
+    return 1 if refused else 0
 
 
 def _faces(model, split, count):

@@ -42,6 +42,20 @@ def test_all_modes(run_tool, model, tmp_path):
     assert not noise
 
 
+def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
+    flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all", "--mean_bound=1e-9")
+    done = run_tool(SCRIPT, *flags, "--num_representative=4", "--num_parity=2", check=False)
+    assert done.returncode == 1
+    assert [line.split()[0][-15:] for line in done.stdout.splitlines()[1:3]] == [
+        "/float32.tflite",
+        "/float16.tflite",
+    ]
+    for mode in ("dynamic", "int8"):
+        assert f"{mode} refused: Parity of landmarks" in done.stderr
+        assert not (tmp_path / f"{mode}.tflite").exists()
+    assert "Traceback" not in done.stderr
+
+
 def test_one_mode(run_tool, model, tmp_path):
     path = tmp_path / "m.tflite"
     run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2")
