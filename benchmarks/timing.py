@@ -62,7 +62,19 @@ def table(title, columns):
 def where(provenance, threads):
     """One line on machine and versions."""
     machine, versions = provenance["machine"], provenance["versions"]
-    names = [name for name in ("python", "tensorflow", "keras", "torch") if name in versions]
+    names = [
+        name
+        for name in (
+            "python",
+            "tensorflow",
+            "keras",
+            "ai-edge-litert",
+            "torch",
+            "onnxruntime",
+            "dlib",
+        )
+        if name in versions
+    ]
     said = ", ".join(f"{name} {versions[name]}" for name in names)
     return f"{machine['platform']}, {machine['cores']} cores, {threads} threads; {said}."
 

@@ -7,7 +7,7 @@ try:
     import torch
 except ImportError as error:
     raise ImportError(
-        "The comparison with PyTorch needs it: pip install torch, or leave it out by --notorch."
+        "The comparison with PyTorch needs it: pip install torch (or, for step.py, --notorch)."
     ) from error
 from torch import nn
 from torch.nn import functional
@@ -57,15 +57,35 @@ class RCN(nn.Module):
         return self.dropout(x) if dropped else x
 
 
-def laplace_kl(landmarks, logits):
-    """Mean over faces of `losses.laplace_kl`: landmarks (B, K, 2), logits (B, K, H, W)."""
+class Localizer(nn.Module):
+    """Landmarks and scales of images (B, H, W, 3), by the twin of a Keras RCN."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.net = twin(generator)
+
+    def forward(self, images):
+        axes = decode(self.net(images.permute(0, 3, 1, 2)))
+        return tuple(torch.stack(values, dim=-1) for values in zip(*axes, strict=True))
+
+
+def decode(logits):
+    """Location and scale, each (B, K), on each axis, from logits (B, K, H, W)."""
     weights = torch.exp(logits - logits.detach().amax((2, 3), keepdim=True))
-    loss = 0
-    for axis, marginal in enumerate((weights.sum(2), weights.sum(3))):
+    found = []
+    for marginal in (weights.sum(2), weights.sum(3)):
         marginal = marginal / marginal.sum(2, keepdim=True)
         pixels = torch.arange(marginal.shape[2], dtype=marginal.dtype)
         mean = (marginal * pixels).sum(2)
         spread = (marginal * (pixels - mean[..., None]).abs()).sum(2).clamp(min=heatmaps.MIN_SCALE)
+        found.append((mean, spread))
+    return found
+
+
+def laplace_kl(landmarks, logits):
+    """Mean over faces of `losses.laplace_kl`: landmarks (B, K, 2), logits (B, K, H, W)."""
+    loss = 0
+    for axis, (mean, spread) in enumerate(decode(logits)):
         distance = (mean - landmarks[..., axis]).abs()
         loss = loss - spread.log() + spread * torch.exp(-distance / spread) + distance - 1
     return loss.mean()
