@@ -40,7 +40,8 @@ def measure_many(paths, threads=(1,), runs=200, warmup=20):
 
     Returns:
         A list of dicts, one for each file and number of threads in that order: `model`, `bytes`,
-        `threads`, `runs`, `warmup`; `min_ms`, `median_ms`, `mean_ms`, `p90_ms`, `p99_ms`.
+        `threads`, `runs`, `warmup`; `min_ms`, `median_ms`, `mean_ms`, `p90_ms`, `p99_ms`; and
+        `drift`, the median of the last quarter of the runs by that of the first.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -105,6 +106,17 @@ def over_budget(results, budget_ms):
     ]
 
 
+def drifted(results, percent):
+    """A line for each result whose runs got slower or faster by more than so many percent."""
+    return [
+        f"{result['model']}, {result['threads']} threads: the last quarter of the runs took "
+        f"{result['drift']:.2f} times as long as the first. A machine that gets hot gets slower, "
+        "and so does one that is shared: let it cool, or give it more runs."
+        for result in results
+        if abs(result["drift"] - 1) > percent / 100
+    ]
+
+
 def _loaded(path, num_threads):
     """An interpreter with random values in its inputs."""
     if not path.is_file():
@@ -127,12 +139,14 @@ def _time(interpreter):
 
 
 def _statistics(milliseconds):
+    quarter = max(1, len(milliseconds) // 4)
     return {
         "min_ms": float(milliseconds.min()),
         "median_ms": float(np.median(milliseconds)),
         "mean_ms": float(milliseconds.mean()),
         "p90_ms": float(np.percentile(milliseconds, 90)),
         "p99_ms": float(np.percentile(milliseconds, 99)),
+        "drift": float(np.median(milliseconds[-quarter:]) / np.median(milliseconds[:quarter])),
     }
 
 
