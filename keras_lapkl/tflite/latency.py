@@ -96,13 +96,13 @@ def formatted(results, style="text", **context):
     raise ValueError(f"`style` must be one of {FORMATS}. Received: {style!r}")
 
 
-def over_budget(results, budget_ms):
-    """A line for each result whose median is above the budget, in milliseconds."""
+def over_budget(results, budget_ms, by="median"):
+    """A line for each result whose median, or mean, is above the budget, in milliseconds."""
     return [
-        f"{result['model']}, {result['threads']} threads: median {result['median_ms']:.3f} ms, "
+        f"{result['model']}, {result['threads']} threads: {by} {result[f'{by}_ms']:.3f} ms, "
         f"over the budget of {budget_ms:g} ms."
         for result in results
-        if result["median_ms"] > budget_ms
+        if result[f"{by}_ms"] > budget_ms
     ]
 
 
