@@ -146,4 +146,6 @@ def _timings(log, path, binary):
 
 
 def _text(done):
-    return (done.stderr.strip() or done.stdout.strip() or "it said nothing").rstrip(".")
+    """The last line of what a command said; before it adb tells of its daemon."""
+    said = done.stderr.strip() or done.stdout.strip() or "it said nothing"
+    return said.splitlines()[-1].rstrip(".")

@@ -127,7 +127,7 @@ def test_no_adb(run):
     ],
 )
 def test_no_device(said, run, device):
-    (device / "lost").write_text(f"{said}\n")
+    (device / "lost").write_text(f"* daemon started successfully\n{said}\n")
     done = run()
     assert done.returncode == 1
     assert f"adb has no device to use: {said.rstrip('.')}. Connect one" in done.stderr
