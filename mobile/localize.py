@@ -1,6 +1,6 @@
 """Finds the landmarks of one face by a .tflite file, with NumPy and an interpreter alone.
 
-Copy this one file beside the model, to a Raspberry Pi or into Termux:
+Copy this one file beside the model, to a Raspberry Pi or into a Debian in Termux:
 
     pip install numpy ai-edge-litert
     python localize.py --model=int8.tflite --image=photo.ppm --box=210,95,420,330
