@@ -1,9 +1,10 @@
-"""Times .tflite files on this machine: min, median, mean, p90 and p99 of a run, in milliseconds.
+"""Times .tflite files on this machine: min, median (p50), mean, p90 and p99 of a run, in ms.
 
     python mobile/benchmark.py --model=float32.tflite,int8.tflite --threads=1,2 --budget_ms=30
 
 Files and numbers of threads take turns, run by run, so that their times can be compared. Exits
-with 1 if a median is over the budget. Needs LiteRT and NumPy, not TensorFlow.
+with 1 if a median is over the budget. `drift` is the median of the last quarter of the runs by that
+of the first; beyond --drift_percent it is said on stderr. Needs LiteRT and NumPy, not TensorFlow.
 """
 
 import sys
@@ -19,7 +20,11 @@ _WARMUP = flags.DEFINE_integer("warmup", 20, "Runs of each before them.", lower_
 _BUDGET_MS = flags.DEFINE_float(
     "budget_ms", None, "Exit with 1 if a median is over it.", lower_bound=0
 )
+_DRIFT_PERCENT = flags.DEFINE_float(
+    "drift_percent", 10, "Warn where the runs got slower or faster by more.", lower_bound=0
+)
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json", "csv"], "What to print.")
+_OUTPUT = flags.DEFINE_string("output", None, "Write that to this file instead.")
 
 flags.register_validator(
     "threads",
@@ -36,15 +41,18 @@ def main(_):
         _MODEL.value, [int(v) for v in _THREADS.value], _RUNS.value, _WARMUP.value
     )
     over = [] if _BUDGET_MS.value is None else latency.over_budget(results, _BUDGET_MS.value)
-    print(
-        latency.formatted(
-            results,
-            _FORMAT.value,
-            within_budget=None if _BUDGET_MS.value is None else not over,
-            provenance=runs.provenance(cli.resolved_flags()),
-        )
+    text = latency.formatted(
+        results,
+        _FORMAT.value,
+        within_budget=None if _BUDGET_MS.value is None else not over,
+        provenance=runs.provenance(cli.resolved_flags()),
     )
-    for line in over:
+    if _OUTPUT.value is None:
+        print(text)
+    else:
+        with runs.replacing(_OUTPUT.value) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    for line in (*latency.drifted(results, _DRIFT_PERCENT.value), *over):
         print(line, file=sys.stderr)
     return 1 if over else 0
 

@@ -40,7 +40,8 @@ def measure_many(paths, threads=(1,), runs=200, warmup=20):
 
     Returns:
         A list of dicts, one for each file and number of threads in that order: `model`, `bytes`,
-        `threads`, `runs`, `warmup`; `min_ms`, `median_ms`, `mean_ms`, `p90_ms`, `p99_ms`.
+        `threads`, `runs`, `warmup`; `min_ms`, `median_ms`, `mean_ms`, `p90_ms`, `p99_ms`; and
+        `drift`, the median of the last quarter of the runs by that of the first.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -95,13 +96,24 @@ def formatted(results, style="text", **context):
     raise ValueError(f"`style` must be one of {FORMATS}. Received: {style!r}")
 
 
-def over_budget(results, budget_ms):
-    """A line for each result whose median is above the budget, in milliseconds."""
+def over_budget(results, budget_ms, by="median"):
+    """A line for each result whose median, or mean, is above the budget, in milliseconds."""
     return [
-        f"{result['model']}, {result['threads']} threads: median {result['median_ms']:.3f} ms, "
+        f"{result['model']}, {result['threads']} threads: {by} {result[f'{by}_ms']:.3f} ms, "
         f"over the budget of {budget_ms:g} ms."
         for result in results
-        if result["median_ms"] > budget_ms
+        if result[f"{by}_ms"] > budget_ms
+    ]
+
+
+def drifted(results, percent):
+    """A line for each result whose runs got slower or faster by more than so many percent."""
+    return [
+        f"{result['model']}, {result['threads']} threads: the last quarter of the runs took "
+        f"{result['drift']:.2f} times as long as the first. A machine that gets hot gets slower, "
+        "and so does one that is shared: let it cool, or give it more runs."
+        for result in results
+        if abs(result["drift"] - 1) > percent / 100
     ]
 
 
@@ -127,12 +139,14 @@ def _time(interpreter):
 
 
 def _statistics(milliseconds):
+    quarter = max(1, len(milliseconds) // 4)
     return {
         "min_ms": float(milliseconds.min()),
         "median_ms": float(np.median(milliseconds)),
         "mean_ms": float(milliseconds.mean()),
         "p90_ms": float(np.percentile(milliseconds, 90)),
         "p99_ms": float(np.percentile(milliseconds, 99)),
+        "drift": float(np.median(milliseconds[-quarter:]) / np.median(milliseconds[:quarter])),
     }
 
 

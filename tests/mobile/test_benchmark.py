@@ -50,6 +50,40 @@ def test_over_budget(run_tool, model):
     assert "over the budget of 1e-06 ms" in done.stderr
 
 
+def test_output(run_tool, model, tmp_path):
+    output = tmp_path / "new" / "latency.json"
+    flags = (f"--model={model}", "--runs=3", "--format=json", f"--output={output}")
+    done = run_tool(SCRIPT, *flags, "--budget_ms=1e-6", check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert json.loads(output.read_text())["within_budget"] is False
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_drift_is_said(run_tool, model):
+    done = run_tool(SCRIPT, f"--model={model}", "--runs=8", "--drift_percent=0", "--format=json")
+    (result,) = json.loads(done.stdout)["results"]
+    said = "1 threads: the last quarter of the runs took" in done.stderr
+    assert said == (result["drift"] != 1)
+
+
+def test_damaged_and_foreign_files(run_tool, model, tmp_path):
+    content = model.read_bytes()
+    wrong = {
+        "truncated": content[: len(content) // 2],
+        "beheaded": content[:100],
+        "empty": b"",
+        "picture": b"\x89PNG\r\n\x1a\n" + bytes(500),
+        "text": b"This is no model.\n" * 20,
+    }
+    for name, damaged in wrong.items():
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(damaged)
+        done = run_tool(SCRIPT, f"--model={path}", "--runs=1", check=False)
+        assert done.returncode == 1, name
+        assert f"error: The interpreter can't run {path}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_flagfile(run_tool, model, tmp_path):
     flagfile = tmp_path / "flags.cfg"
     flagfile.write_text(f"--model={model}\n--runs=2\n--format=csv\n")

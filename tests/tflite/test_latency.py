@@ -19,6 +19,7 @@ def result(**changes):
         "mean_ms": 2.5,
         "p90_ms": 4.0,
         "p99_ms": 5.0,
+        "drift": 1.0,
         **changes,
     }
 
@@ -45,6 +46,16 @@ def test_candidates_take_turns(converted, monkeypatch):
     # The first of four candidates ran as 1st (warm-up, not counted), 5th and 9th.
     assert found[0]["min_ms"] == pytest.approx(5)
     assert found[0]["median_ms"] == pytest.approx(7)
+    assert found[0]["drift"] == pytest.approx(9 / 5)
+
+
+def test_drift_compares_the_last_quarter_with_the_first(converted, monkeypatch):
+    seconds = iter([9, 1, 2, 3, 4, 5, 6, 30, 50])
+    monkeypatch.setattr(latency, "_time", lambda _: 0.001 * next(seconds))
+    found = tflite.measure(converted["float32"][0], runs=8, warmup=1)
+    assert found["drift"] == pytest.approx(40 / 1.5)
+    monkeypatch.setattr(latency, "_time", lambda _: 0.001)
+    assert tflite.measure(converted["float32"][0], runs=1, warmup=0)["drift"] == 1
 
 
 @pytest.mark.parametrize(
@@ -87,3 +98,11 @@ def test_over_budget():
     assert latency.over_budget(results, 10) == []
     (line,) = latency.over_budget(results, 9)
     assert line == "slow.tflite, 1 threads: median 9.500 ms, over the budget of 9 ms."
+
+
+def test_drifted():
+    results = [result(drift=1.1), result(drift=0.7, threads=2), result(drift=1.31)]
+    assert latency.drifted(results, 40) == []
+    faster, slower = latency.drifted(results, 20)
+    assert faster.startswith("m.tflite, 2 threads: the last quarter of the runs took 0.70 times")
+    assert "1.31 times" in slower

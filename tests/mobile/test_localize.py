@@ -1,0 +1,217 @@
+import importlib.util
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_lapkl import tflite
+from keras_lapkl.data import crops
+from keras_lapkl.tflite import flatbuffer
+
+SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "mobile" / "localize.py"
+MODES = ("float32", "int8")
+BOX = (31.5, 20.0, 75.0, 61.5)
+
+# A device has none of these; None in `sys.modules` makes their import fail.
+BARE = """
+import runpy, sys
+sys.modules |= dict.fromkeys(["keras_lapkl", "cv2", "tensorflow", "keras", "absl", *%r])
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def localize():
+    spec = importlib.util.spec_from_file_location("localize", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def crop(photo):
+    return photo[30:62, 40:72]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a copy of the file as on a device, away from the package."""
+
+    def run(*flags, without=()):
+        alone = shutil.copy(SCRIPT, tmp_path / "localize.py")
+        return subprocess.run(
+            [sys.executable, "-I", "-c", BARE % [*without], alone, *map(str, flags)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=60,
+        )
+
+    return run
+
+
+def write_ppm(path, picture):
+    height, width = picture.shape[:2]
+    path.write_bytes(b"P6\n# a comment\n%d %d\n255\n" % (width, height) + picture.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_crop(mode, files, crop, run, tmp_path):
+    np.save(tmp_path / "crop.npy", crop)
+    done = run(f"--model={files[mode]}", "--image=crop.npy")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    landmarks, scale = tflite.TFLiteLocalizer(files[mode])(crop)
+    np.testing.assert_array_equal(found["landmarks"], landmarks)
+    np.testing.assert_array_equal(found["scale"], scale)
+    assert found["scheme"] == "toy" and len(found["names"]) == 6
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_photo(rounds, files, localize, photo, run, tmp_path):
+    flags = (f"--image={write_ppm(tmp_path / 'p.ppm', photo)}", f"--rounds={rounds}")
+    done = run(f"--model={files['float32']}", f"--box={','.join(map(str, BOX))}", *flags)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+
+    localizer = tflite.TFLiteLocalizer(files["float32"])
+    nothing = np.full((1, 6, 2), np.nan)
+    square = crops.crop_box(nothing, localizer.scheme, 3.0, boxes=[BOX])[0]
+    for i in range(rounds):
+        transform = crops.crop_transform(square, 32)
+        landmarks, scale = localizer(localize.cut(photo, square, 32))
+        points = crops.apply_transform(crops.invert_transform(transform), landmarks)
+        if i < rounds - 1:
+            square = crops.crop_box(points[None], localizer.scheme, 3.0)[0]
+    np.testing.assert_allclose(found["square"], square, atol=1e-6)
+    np.testing.assert_allclose(found["landmarks"], points, atol=1e-4)
+    np.testing.assert_allclose(found["scale"], scale * square[2] / 32, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "square",
+    [(60, 50, 32), (60.3, 48.9, 20.5), (61, 40, 90), (3, 90, 70), (50, 50, 700)],
+    ids=["same", "enlarged", "shrunk", "over the edge", "beyond all edges"],
+)
+def test_cut_as_the_library_does(square, localize, photo):
+    found = localize.cut(photo, square, 32).astype(int)
+    expected = crops.warp_crop(photo, crops.crop_transform(square, 32), 32)
+    # Both round to whole grey levels, OpenCV also in between.
+    assert np.abs(found - expected).max() <= 4
+    assert np.abs(found - expected).mean() <= 0.7
+
+
+def test_five_points_by_face_box_as_the_library_has_it(localize):
+    assert localize._FIVE_BY_FACE_BOX == crops.FIVE_BY_FACE_BOX
+    assert localize._FIVE_BELOW_FACE_BOX == crops.FIVE_BELOW_FACE_BOX
+
+
+def test_metadata(files, localize):
+    for path in files.values():
+        assert localize.read_metadata(path) == flatbuffer.read_metadata(flatbuffer.read(path))
+
+
+def test_pictures_by_pillow(localize, photo, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(photo).save(tmp_path / "p.png")
+    np.testing.assert_array_equal(localize.read_picture(tmp_path / "p.png"), photo)
+    image.fromarray(photo).convert("L").save(tmp_path / "grey.png")
+    assert localize.read_picture(tmp_path / "grey.png").shape == photo.shape
+    turned = image.Exif()
+    turned[0x0112] = 6
+    image.fromarray(photo).save(tmp_path / "p.jpg", exif=turned)
+    assert localize.read_picture(tmp_path / "p.jpg").shape == (120, 97, 3)
+
+
+def test_tflite_runtime_does_too(localize, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "tflite_runtime", sys)
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", tflite)
+    monkeypatch.setattr(tflite, "Interpreter", "its own", raising=False)
+    assert localize._interpreter_class() == "its own"
+
+
+def test_missing_packages(files, crop, run, tmp_path):
+    np.save(tmp_path / "crop.npy", crop)
+    (tmp_path / "p.gif").write_bytes(b"GIF89a")
+    model = f"--model={files['int8']}"
+    done = run(model, "--image=crop.npy", without=["ai_edge_litert", "tflite_runtime"])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: No interpreter is installed: pip install ai-edge-litert\n"
+    done = run(model, "--image=p.gif", without=["PIL"])
+    assert done.returncode == 1
+    assert "p.gif is no .npy or binary .ppm: pip install pillow" in done.stderr
+
+
+def test_wrong_models(files, localize, tmp_path):
+    content = files["float32"].read_bytes()
+    model = flatbuffer.read(files["float32"])
+    model.metadata = None
+    wrong = {
+        "empty": (b"", "no TFLite file"),
+        "text": (b"This is no model.\n" * 20, "no TFLite file"),
+        "head": (content[:16], "damaged"),
+        "foreign": (flatbuffer.pack(model), "tools/convert.py"),
+        **{f"cut{n}": (content[:n], "damaged|can't run") for n in range(100, len(content), 4999)},
+    }
+    for name, (damaged, message) in wrong.items():
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{name}\.tflite.*({message})|{message}.*{name}"):
+            localize.Localizer(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no intact picture"),
+        (b"hello", "no intact picture"),
+        (b"P6\n4 4\n255\n" + bytes(47), "no intact picture: buffer is smaller"),
+        (b"P6\n4 4\n65535\n" + bytes(96), "width, height and 255"),
+        (b"P6 hello", "width, height and 255"),
+        (b"P6 0 4 255 ", r"Received: \(4, 0, 3\) uint8"),
+        (b"\x93NUMPY\x01\x00", "no intact picture"),
+    ],
+)
+def test_wrong_pictures(content, message, localize, tmp_path):
+    path = tmp_path / "p"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        localize.read_picture(path)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)],
+)
+def test_wrong_arrays(picture, localize, tmp_path):
+    np.save(tmp_path / "p.npy", picture)
+    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8. Received"):
+        localize.read_picture(tmp_path / "p.npy")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "Expected a crop of 32x32 pixels. Received: 120x97"),
+        (("--box=1,2,3",), "Expected a box x0,y0,x1,y1"),
+        (("--box=9,2,3,5",), "Expected a box x0,y0,x1,y1"),
+        (("--box=a,2,3,5",), "could not convert string to float: 'a'"),
+        (("--box=1,2,3,4", "--rounds=0"), "one round or more"),
+        (("--threads=0",), "can't run"),
+        (("--image=none.ppm",), "No such file or directory: 'none.ppm'"),
+        (("--model=none.tflite",), "No such file or directory: 'none.tflite'"),
+    ],
+)
+def test_plain_errors(flags, message, files, photo, run, tmp_path):
+    flags = (f"--model={files['int8']}", f"--image={write_ppm(tmp_path / 'p', photo)}", *flags)
+    done = run(*flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
