@@ -60,7 +60,7 @@ class Localizer:
     def __init__(self, path, num_threads=1):
         metadata = read_metadata(path)
         self.image_size = metadata["image_size"]
-        self.range = metadata["input"]["range"]
+        self.input = metadata["input"]
         self.crop_scale = metadata["crop_scale"]
         self.scheme = metadata["scheme"] or {}
         try:
@@ -77,8 +77,12 @@ class Localizer:
                 f"Expected a crop of {size}x{size} pixels. Received: {crop.shape[1]}x"
                 f"{crop.shape[0]}. Say by --box where the face is in a photo."
             )
-        low, high = self.range
-        found = self._run(image=low + (high - low) * (crop[None].astype(np.float32) / 255))
+        low, high = self.input["range"]
+        image = low + (high - low) * (crop[None].astype(np.float32) / 255)
+        dtype = self.input.get("dtype", "float32")
+        if dtype != "float32":
+            image = np.rint(image)
+        found = self._run(image=image.astype(dtype))
         return {
             "scheme": self.scheme.get("name"),
             "names": self.scheme.get("names"),

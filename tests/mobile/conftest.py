@@ -8,7 +8,7 @@ SIZE = 32
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
-    """{mode: path} of a localizer of six landmarks, untrained, its maps a few pixels wide."""
+    """{name: path} of a localizer of six landmarks, untrained, its maps a few pixels wide."""
     import keras
 
     import keras_lapkl
@@ -24,10 +24,16 @@ def files(tmp_path_factory):
     images = np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.uint8)
     folder = tmp_path_factory.mktemp("localizer")
     made = {}
-    for mode in ("float32", "int8"):
-        made[mode] = folder / f"{mode}.tflite"
+    for name, mode, dtype in (
+        ("float32", "float32", "float32"),
+        ("int8", "int8", "float32"),
+        ("uint8_image", "int8", "uint8"),
+    ):
+        made[name] = folder / f"{name}.tflite"
         chosen = {"representative_images": images[:12]} if mode == "int8" else {}
-        tflite.convert(model, made[mode], mode, parity_images=images[12:], bounds={}, **chosen)
+        tflite.convert(
+            model, made[name], mode, faces=images[12:], bounds={}, input_dtype=dtype, **chosen
+        )
     return made
 
 
