@@ -61,7 +61,7 @@ def write_ppm(path, picture):
     return path
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "uint8_image"])
 def test_crop(mode, files, crop, run, tmp_path):
     np.save(tmp_path / "crop.npy", crop)
     done = run(f"--model={files[mode]}", "--image=crop.npy")
