@@ -1,0 +1,106 @@
+"""What a network of each width and head costs: parameters, multiply-adds, bytes, milliseconds.
+
+    python benchmarks/sizes.py --output=sizes.json
+
+The networks are untrained: none of these numbers depends on the weights. Times are medians of
+rounds by turns with one thread, decoding included, and faces a second their inverse. Beside them
+stand the frames a second of the paper's Table 3, on other hardware (a 2.8 GHz i7) and another
+stack.
+"""
+
+import fractions
+import pathlib
+import sys
+import tempfile
+
+from absl import flags, logging
+
+from keras_lapkl import cli, console
+
+_WIDTHS = flags.DEFINE_list("widths", ["1", "1/2", "1/4", "1/8", "1/16"], "Widths, by commas.")
+_HEADS = flags.DEFINE_list("heads", ["paper", "linear", "marginal"], "Heads, by commas.")
+_ROUNDS = flags.DEFINE_integer("rounds", 50, "Timed rounds.", lower_bound=1)
+_LANDMARKS = flags.DEFINE_integer("landmarks", 68, "K.", lower_bound=1)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the images, pixels.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+
+_PAPER_FPS = {"1": 4.92, "1/2": 11.92, "1/4": 16.77, "1/8": 21.38, "1/16": 26.51}
+
+
+def main(_):
+    cli.quiet_tensorflow()
+    import numpy as np
+
+    import keras_lapkl
+    from keras_lapkl import runs
+    from keras_lapkl.tflite import conversion, latency
+
+    faces = np.random.default_rng(0).random((4, *2 * (_IMAGE_SIZE.value,), 3), np.float32)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for width in _WIDTHS.value:
+            for head in _HEADS.value:
+                logging.info("Convert width %s, head %s.", width, head)
+                generator = keras_lapkl.RCN(
+                    _LANDMARKS.value, float(fractions.Fraction(width)), _IMAGE_SIZE.value, head=head
+                )
+                row = {
+                    "width": width,
+                    "head": head,
+                    "parameters": generator.count_params(),
+                    "multiply_adds": multiply_adds(generator),
+                }
+                for mode in ("float32", "int8"):
+                    path = pathlib.Path(folder) / f"{len(found)}-{mode}.tflite"
+                    report = conversion.convert(
+                        keras_lapkl.LandmarkLocalizer(generator),
+                        path,
+                        mode,
+                        faces=faces[:1],
+                        representative_images=faces if mode == "int8" else None,
+                        bounds={},
+                    )
+                    row[f"{mode}_bytes"] = report["bytes"]
+                    row[f"{mode}_path"] = report["path"]
+                found.append(row)
+        paths = [row.pop(f"{mode}_path") for row in found for mode in ("float32", "int8")]
+        times = iter(latency.measure_many(paths, (1,), _ROUNDS.value))
+        for row in found:
+            row |= {f"{mode}_ms": next(times)["median_ms"] for mode in ("float32", "int8")}
+    headings = ("width", "head", "parameters", "M multiply-adds", "float32 kB", "int8 kB")
+    headings += ("float32 ms", "int8 ms", "int8 faces/s", "paper's faces/s")
+    print(console.aligned([headings, *map(_cells, found)]))
+    if _OUTPUT.value:
+        provenance = runs.provenance(cli.resolved_flags())
+        runs.write_json(_OUTPUT.value, {"rows": found, "provenance": provenance})
+
+
+def multiply_adds(generator):
+    """Multiply-adds of the convolutions for one image."""
+    import keras
+
+    total = 0
+    for layer in generator.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            _, height, width, _ = layer.output.shape
+            total += height * width * layer.kernel.shape.num_elements()
+    return total
+
+
+def _cells(row):
+    return (
+        row["width"],
+        row["head"],
+        f"{row['parameters']:,}",
+        f"{row['multiply_adds'] / 1e6:.1f}",
+        f"{row['float32_bytes'] / 1e3:.0f}",
+        f"{row['int8_bytes'] / 1e3:.0f}",
+        f"{row['float32_ms']:.2f}",
+        f"{row['int8_ms']:.2f}",
+        f"{1e3 / row['int8_ms']:.0f}",
+        str(_PAPER_FPS.get(row["width"], "")) if row["head"] == "paper" else "",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
