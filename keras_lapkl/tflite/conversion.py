@@ -291,6 +291,7 @@ class _Int8:
         self._generator = quantize.equalized(model.generator, self._images)
         self._floors = quantize.map_floors(_readout(self._generator), self._images, model.beta)
 
+    @functools.cached_property
     def reference(self):
         """The bytes of a float32 file that does the same, by tensors of the same names."""
         with self._converter() as converter:
@@ -300,7 +301,7 @@ class _Int8:
         """`verify.layer_errors` of a file that this has made."""
         with tempfile.TemporaryDirectory() as folder:
             reference = pathlib.Path(folder) / "reference.tflite"
-            reference.write_bytes(self.reference())
+            reference.write_bytes(self.reference)
             return verify.layer_errors(path, reference, images)
 
     def __call__(self, float_layers=()):
@@ -310,7 +311,7 @@ class _Int8:
         spared = "all but the encoder " if float_layers else ""
         logging.info("Calibrating %sint8 on %d images.", spared, len(self._images))
         # Nodes go by the names of the tensors that they write: an unquantized file tells them.
-        written = inspect.operators(flatbuffer.parse(self.reference()))
+        written = inspect.operators(flatbuffer.parse(self.reference))
         body = int8_layers(self._generator, float_layers)
         # Named for debugging, but the one way in which TensorFlow leaves some operators in float.
         options = tf.lite.experimental.QuantizationDebugOptions(
