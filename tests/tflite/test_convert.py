@@ -219,8 +219,7 @@ class TestFailures:
 class TestBytes:
     """Files that take the image as bytes."""
 
-    @pytest.mark.parametrize("mode", ["float32", "int8"])
-    @pytest.mark.parametrize("dtype", ["uint8", "int8"])
+    @pytest.mark.parametrize(("mode", "dtype"), [("float32", "int8"), ("int8", "uint8")])
     def test_answers_as_the_file_that_takes_floats(
         self, mode, dtype, converted, localizer, images, tmp_path
     ):
