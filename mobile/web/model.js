@@ -1,0 +1,219 @@
+// What a .tflite file of keras_lapkl says of itself, the crop that it wants, and its landmarks.
+// Pictures are {width, height, data} with RGBA bytes; points are [x, y] with pixel centres at whole
+// numbers from 0; squares are {x, y, side} with their centre, as in keras_lapkl/data/crops.py.
+
+import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
+
+const SIGNATURE = "serving_default";
+const OUTPUTS = ["landmarks", "scale"];
+const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
+const MAX_SAMPLED_SIDE = 4096;
+
+let runtime;
+
+/** LiteRT.js, loaded once; with more than one thread, its build with threads. */
+function loadRuntime(threads) {
+  // Its log lines of all levels would be console errors.
+  self.Module = { printErr: (line) => console[line.startsWith("ERROR") ? "error" : "debug"](line) };
+  runtime ??= loadLiteRt("node_modules/@litertjs/core/wasm/", { threads: threads > 1 });
+  return runtime;
+}
+
+/** A localizer and the crop that it is right on, both from the bytes of its file. */
+export class Localizer {
+  static async load(bytes, name, threads = 1) {
+    const metadata = readMetadata(bytes, name);
+    const dtype = metadata.input.dtype ?? "float32";
+    if (!(dtype in ARRAYS)) {
+      throw new Error(
+        `${name} takes ${dtype} images; LiteRT.js only gives ${Object.keys(ARRAYS).join(" or ")}. ` +
+          "Convert it with --input_dtype=uint8.",
+      );
+    }
+    await loadRuntime(threads);
+    let compiled;
+    try {
+      const cpuOptions = { numThreads: threads };
+      compiled = await loadAndCompile(bytes, { accelerator: "wasm", cpuOptions });
+    } catch (error) {
+      throw new Error(`LiteRT.js can't run ${name}; is the file whole? (${error.message ?? error})`);
+    }
+    const given = compiled.getOutputDetails().map((output) => output.name);
+    if (compiled.key !== SIGNATURE || !OUTPUTS.every((output) => given.includes(output))) {
+      compiled.delete();
+      throw new Error(
+        `${name} is no localizer: expected ${OUTPUTS.join(" and ")}. Received: ${given.join(", ")}. ` +
+          "Convert it by tools/convert.py, without --no_decode.",
+      );
+    }
+    return new Localizer(compiled, metadata, name, dtype);
+  }
+
+  constructor(compiled, metadata, name, dtype) {
+    Object.assign(this, { compiled, metadata, name, dtype, size: metadata.image_size });
+  }
+
+  delete() {
+    this.compiled.delete();
+  }
+
+  /** Landmarks and scales in the pixels of a picture, of what a square of it shows. */
+  async locate(picture, square) {
+    const crop = cut(picture, square, this.size);
+    const start = performance.now();
+    const found = await this.run(crop);
+    const milliseconds = performance.now() - start;
+    const pixel = square.side / this.size;
+    const left = square.x + (pixel - square.side) / 2;
+    const top = square.y + (pixel - square.side) / 2;
+    return {
+      landmarks: found.landmarks.map(([x, y]) => [left + pixel * x, top + pixel * y]),
+      scale: found.scale.map(([x, y]) => [pixel * x, pixel * y]),
+      spread: mean(found.scale.flat()) / this.size,
+      square,
+      milliseconds,
+    };
+  }
+
+  /** Landmarks and scales in the pixels of one crop of RGB bytes. */
+  async run(crop) {
+    const [low, high] = this.metadata.input.range;
+    const values = ARRAYS[this.dtype].from(crop, (byte) => low + (high - low) * (byte / 255));
+    const image = new Tensor(values, [1, this.size, this.size, 3]);
+    let outputs;
+    try {
+      outputs = await this.compiled.run({ image });
+      return Object.fromEntries(OUTPUTS.map((name) => [name, pairs(outputs[name].toTypedArray())]));
+    } finally {
+      // The runtime's memory is not garbage collected.
+      for (const tensor of [image, ...Object.values(outputs ?? {})]) tensor.delete();
+    }
+  }
+
+  /** The square that the model's crop rule makes of landmarks; null if the file has no rule. */
+  square(landmarks) {
+    const { crop_scale: cropScale, scheme } = this.metadata;
+    if (cropScale === null) return null;
+    const groups = scheme?.five_points.length ? scheme.five_points : landmarks.map((_, i) => [i]);
+    const axes = [0, 1].map((axis) => groups.map((group) => mean(group.map((i) => landmarks[i][axis]))));
+    const [x, y] = axes.map((values) => ({ low: Math.min(...values), high: Math.max(...values) }));
+    const side = cropScale * Math.max(x.high - x.low, y.high - y.low);
+    return { x: (x.low + x.high) / 2, y: (y.low + y.high) / 2, side };
+  }
+}
+
+/**
+ * The size by size RGB bytes in a square of a picture, as keras_lapkl.data.crops.warp_crop gives
+ * them: bilinear at one sample or more for each pixel of the picture, then the mean over each pixel
+ * of the crop, and the border's pixels outside. How a canvas shrinks differs between browsers.
+ */
+export function cut(picture, square, size) {
+  const { width, height, data } = picture;
+  const columns = taps(square.x - square.side / 2, square.side, size, width);
+  const rows = taps(square.y - square.side / 2, square.side, size, height);
+  const narrowed = new Map();
+  const narrow = (row) => {
+    if (!narrowed.has(row)) {
+      narrowed.set(row, weighted(columns, (i, channel) => data[4 * (row * width + i) + channel]));
+    }
+    return narrowed.get(row);
+  };
+  const crop = new Uint8ClampedArray(3 * size * size);
+  rows.forEach((row, y) => {
+    const line = new Float64Array(3 * size);
+    for (const [i, weight] of row) narrow(i).forEach((value, at) => (line[at] += weight * value));
+    crop.set(line, 3 * size * y);
+  });
+  return crop;
+}
+
+/** A line of RGB values, each a sum over its taps. */
+function weighted(columns, value) {
+  const line = new Float64Array(3 * columns.length);
+  for (let x = 0; x < columns.length; x++) {
+    const column = columns[x];
+    for (let tap = 0; tap < column.length; tap++) {
+      const [i, weight] = column[tap];
+      for (let channel = 0; channel < 3; channel++) {
+        line[3 * x + channel] += weight * value(i, channel);
+      }
+    }
+  }
+  return line;
+}
+
+/** For each pixel of a crop's row, [index, weight] of the pixels of the picture's. */
+function taps(first, side, size, count) {
+  const wanted = Math.min(Math.ceil(side / size), Math.floor(MAX_SAMPLED_SIDE / size));
+  const samples = Math.max(1, wanted);
+  return Array.from({ length: size }, (_, pixel) => {
+    const weights = new Map();
+    const add = (i, weight) => weights.set(i, (weights.get(i) ?? 0) + weight / samples);
+    for (let sample = 0; sample < samples; sample++) {
+      const place = first + ((pixel * samples + sample + 0.5) * side) / (samples * size);
+      const at = Math.min(Math.max(place, 0), count - 1);
+      const before = Math.floor(at);
+      add(before, 1 - (at - before));
+      if (at > before) add(before + 1, at - before);
+    }
+    return [...weights];
+  });
+}
+
+/**
+ * The JSON that keras_lapkl put into the bytes of a .tflite file. Its tables are walked instead of
+ * searching the bytes for the JSON: the walk knows where the text ends, takes nothing else for it,
+ * and a damaged file ends in DataView's RangeError.
+ */
+export function readMetadata(bytes, name) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const text = (start, length) =>
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(start, start + length));
+  if (bytes.length < 8 || identifier(bytes) !== "TFL3") {
+    throw new Error(
+      `${name} is no TFLite file: bytes 4 to 7 are not TFL3. Expected a file by tools/convert.py.`,
+    );
+  }
+  const follow = (position) => position + view.getUint32(position, true);
+  // Where the field with this number in TFLite's schema is; 0 if the table leaves it out.
+  const field = (table, index) => {
+    const directory = table - view.getInt32(table, true);
+    const slot = 4 + 2 * index;
+    const known = slot < view.getUint16(directory, true);
+    const place = known ? view.getUint16(directory + slot, true) : 0;
+    return place && table + place;
+  };
+  const vector = (position) => {
+    if (!position) return [0, 0];
+    const start = follow(position);
+    return [start + 4, view.getUint32(start, true)];
+  };
+  try {
+    const model = follow(0);
+    const [buffers] = vector(field(model, 4));
+    const [entries, count] = vector(field(model, 6));
+    for (let i = 0; i < count; i++) {
+      const entry = follow(entries + 4 * i);
+      if (text(...vector(field(entry, 0))) !== "keras_lapkl") continue;
+      const index = view.getUint32(field(entry, 1), true);
+      return JSON.parse(text(...vector(field(follow(buffers + 4 * index), 0))));
+    }
+  } catch (error) {
+    throw new Error(`${name} is a damaged TFLite file; copy or convert it again. (${error.message})`);
+  }
+  throw new Error(
+    `${name} says nothing of crop and landmarks. Expected a file by this package's tools/convert.py.`,
+  );
+}
+
+function identifier(bytes) {
+  return String.fromCharCode(...bytes.subarray(4, 8));
+}
+
+function pairs(values) {
+  return Array.from({ length: values.length / 2 }, (_, i) => [values[2 * i], values[2 * i + 1]]);
+}
+
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
