@@ -1,0 +1,326 @@
+"""The page in a real browser, and its server without one."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "mobile/web"
+INSTALLED = (FOLDER / "node_modules/@litertjs/core/dist/index.js").is_file()
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--window-size=390,844",
+)
+
+needs_packages = pytest.mark.skipif(
+    not INSTALLED, reason="no LiteRT.js; npm install --prefix mobile/web"
+)
+
+
+@pytest.fixture(scope="module")
+def address(files):
+    """Where the page is served with the float32 file, by a Python without TensorFlow."""
+    if not INSTALLED:
+        pytest.skip("no LiteRT.js; npm install --prefix mobile/web")
+    script = (
+        "import runpy, sys; sys.modules.update(tensorflow=None, keras=None); "
+        "runpy.run_path('mobile/web/serve.py', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script, "--port=0", f"--model={files['float32']}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        yield server.stdout.readline().strip()
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (binary and driver):
+        pytest.skip("no chromium and chromedriver on PATH; apt-get install chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    browser.set_script_timeout(20)
+    yield browser
+    browser.quit()
+
+
+class Page:
+    """The page as its user has it."""
+
+    def __init__(self, chromium):
+        self.chromium = chromium
+
+    def get(self, expression):
+        return self.chromium.execute_script(f"return {expression}")
+
+    def call(self, function, *arguments):
+        """What a function of model.js returns."""
+        script = "const done = arguments[arguments.length - 1]; import('/model.js').then(%s)"
+        call = f"(m) => done(JSON.stringify(({function})(m, ...arguments)))"
+        return json.loads(self.chromium.execute_async_script(script % call, *arguments))
+
+    def element(self, name):
+        return self.chromium.find_element("id", name)
+
+    def wait(self, expression):
+        end = time.monotonic() + 20
+        while not self.get(expression):
+            assert time.monotonic() < end, (expression, self.message(), self.log())
+            time.sleep(0.02)
+
+    def message(self):
+        return self.get("document.getElementById('message').textContent")
+
+    def log(self):
+        return [e["message"] for e in self.chromium.get_log("browser") if e["level"] == "SEVERE"]
+
+    def choose(self, name, path):
+        """Gives a file to the page, which then looks again."""
+        looks = self.get("keras_lapkl.looks")
+        self.element(name).send_keys(str(path))
+        self.wait(f"keras_lapkl.looks > {looks}")
+
+    def fails(self, act):
+        """The error that the page shows after an act."""
+        self.chromium.execute_script("document.getElementById('message').textContent = ''")
+        act()
+        self.wait("document.getElementById('message').textContent")
+        assert self.get("document.getElementById('message').dataset.kind") == "error"
+        return self.message()
+
+
+@pytest.fixture
+def page(chromium, address):
+    chromium.get(address)
+    page = Page(chromium)
+    page.wait("window.keras_lapkl?.found")
+    yield page
+    assert page.log() == []
+
+
+def on_face(path):
+    """What Python finds on the synthetic face that the server makes."""
+    from keras_lapkl.data.synthetic import synthetic_faces
+    from keras_lapkl.tflite import TFLiteLocalizer
+
+    localizer = TFLiteLocalizer(path)
+    return localizer(synthetic_faces(1, image_size=localizer.image_size)[0][0])
+
+
+@pytest.mark.parametrize("name, bound", [("float32", 1e-3), ("int8", 0.05), ("uint8_image", 0.05)])
+def test_equals_python(page, files, name, bound):
+    page.choose("model", files[name])
+    found = page.get("keras_lapkl.found")
+    for received, expected in zip(
+        (found["landmarks"], found["scale"]), on_face(files[name]), strict=True
+    ):
+        np.testing.assert_allclose(received, expected, atol=bound)
+    assert page.message() == ""
+
+
+def test_threads(page, address, files):
+    assert page.get("crossOriginIsolated")
+    page.chromium.get(f"{address}?threads=2")
+    page.wait("window.keras_lapkl?.found")
+    found = page.get("keras_lapkl.found.landmarks")
+    np.testing.assert_allclose(found, on_face(files["float32"])[0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "square", [(60.0, 48.0, 32.0), (50.3, 41.7, 77.7), (5.0, 90.0, 61.0), (70.2, 30.1, 19.5)]
+)
+def test_cuts_as_the_package_does(page, photo, square):
+    from keras_lapkl.data.crops import crop_transform, warp_crop
+
+    height, width, _ = photo.shape
+    pixels = np.dstack([photo, np.full((height, width), 255, np.uint8)]).ravel().tolist()
+    x, y, side = square
+    crop = page.call(
+        "(m, data, width, height, square) => [...m.cut({data, width, height}, square, 32)]",
+        pixels,
+        width,
+        height,
+        {"x": x, "y": y, "side": side},
+    )
+    expected = warp_crop(photo, crop_transform(np.array([square]), 32)[0], 32)
+    # OpenCV counts in 1/32 of a pixel.
+    assert np.abs(np.reshape(crop, expected.shape) - expected.astype(int)).max() <= 2
+
+
+def test_crop_rule(page, rng):
+    from keras_lapkl.data.crops import crop_box
+    from keras_lapkl.schemes import IBUG68
+
+    landmarks = rng.uniform(10, 70, (68, 2))
+    metadata = {"scheme": IBUG68.to_config(), "crop_scale": 2.5}
+    square = page.call(
+        "(m, metadata, landmarks) => m.Localizer.prototype.square.call({metadata}, landmarks)",
+        metadata,
+        landmarks.tolist(),
+    )
+    expected = crop_box(landmarks[None], IBUG68, 2.5)[0]
+    np.testing.assert_allclose([square[k] for k in ("x", "y", "side")], expected)
+
+
+def test_photo_and_guide(page, photo, tmp_path):
+    import cv2
+    from selenium.webdriver import ActionChains
+
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    page.choose("photo", tmp_path / "photo.png")
+    assert np.isfinite(page.get("keras_lapkl.found.landmarks")).all()
+    guide, looks = page.get("keras_lapkl.guide"), page.get("keras_lapkl.looks")
+    # A finger's width from the middle, to the right.
+    actions = ActionChains(page.chromium).click_and_hold(page.element("canvas"))
+    actions.move_by_offset(40, 0).release().perform()
+    page.wait(f"keras_lapkl.looks > {looks}")
+    moved = page.get("keras_lapkl.guide")
+    assert moved["x"] > guide["x"] + 5
+    assert (moved["y"], moved["side"]) == (pytest.approx(guide["y"]), guide["side"])
+
+
+def test_times(page):
+    page.element("time").click()
+    page.wait("keras_lapkl.timing")
+    timing = page.get("keras_lapkl.timing")
+    assert 0 < timing["model"] < timing["frame"]
+    assert "frames a second (medians of 100)" in page.message()
+
+
+def test_a_phone_needs_no_sideways_scrolling(page):
+    assert page.get("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"This is no model.\n", "is no TFLite file: bytes 4 to 7 are not TFL3"),
+        (b"", "is no TFLite file"),
+        ("half", "is a damaged TFLite file"),
+        ("less", "is the file whole?"),
+        ("foreign", "says nothing of crop and landmarks"),
+    ],
+)
+def test_bad_models(page, files, tmp_path, content, said):
+    from keras_lapkl.tflite import flatbuffer
+
+    whole = files["float32"].read_bytes()
+    if content == "foreign":
+        model = flatbuffer.parse(whole)
+        model.metadata = []
+        content = flatbuffer.pack(model)
+    contents = {"half": whole[: len(whole) // 2], "less": whole[:-1]}
+    path = tmp_path / "chosen.tflite"
+    path.write_bytes(contents.get(content, content))
+    message = page.fails(lambda: page.element("model").send_keys(str(path)))
+    assert message.startswith(("chosen.tflite ", "LiteRT.js can't run chosen.tflite"))
+    assert said in message
+    # What was loaded before still works.
+    page.choose("model", files["int8"])
+
+
+def test_bad_photo(page, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    message = page.fails(lambda: page.element("photo").send_keys(str(tmp_path / "photo.jpg")))
+    assert message.startswith("photo.jpg is no picture that this browser reads")
+
+
+def permit(page, setting):
+    """Answers the question for the camera beforehand."""
+    camera = {"permission": {"name": "camera"}, "setting": setting}
+    page.chromium.execute_cdp_cmd("Browser.setPermission", camera)
+
+
+def test_camera(page):
+    permit(page, "granted")
+    looks = page.get("keras_lapkl.looks")
+    page.element("camera").click()
+    page.wait(f"keras_lapkl.looks > {looks} + 3")
+    assert page.element("camera").get_attribute("aria-pressed") == "true"
+    page.wait("document.getElementById('readout').textContent.includes('frames a second')")
+    page.element("camera").click()
+    page.wait("document.getElementById('camera').ariaPressed === 'false'")
+
+
+def test_camera_refused(page):
+    permit(page, "denied")
+    message = page.fails(page.element("camera").click)
+    assert message.startswith("The camera was refused. Allow it")
+
+
+# ---- The server
+
+
+def fetch(address):
+    try:
+        with urllib.request.urlopen(address, timeout=20) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, b""
+
+
+def test_headers(address, files):
+    for path, kind in (
+        ("", "text/html; charset=utf-8"),
+        ("page.js?again", "text/javascript; charset=utf-8"),
+        ("node_modules/@litertjs/core/wasm/litert_wasm_internal.wasm", "application/wasm"),
+        ("face.png", "image/png"),
+    ):
+        status, headers, _ = fetch(address + path)
+        assert (status, headers["Content-Type"]) == (200, kind)
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert headers["Content-Security-Policy"].startswith("default-src 'self' ")
+    assert fetch(f"{address}model.tflite")[2] == files["float32"].read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["serve.py", "../localize.py", "%2e%2e/localize.py", "/etc/passwd", "node_modules/", "x"],
+)
+def test_nothing_else_is_served(address, path):
+    assert fetch(address + path)[0] == 404
+
+
+@needs_packages
+@pytest.mark.parametrize(
+    "content, said",
+    [(None, "There is no model at"), (b"text in place of a model", "is no TFLite file")],
+)
+def test_refuses_models(run_tool, tmp_path, content, said):
+    path = tmp_path / "model.tflite"
+    if content is not None:
+        path.write_bytes(content)
+    done = run_tool("mobile/web/serve.py", f"--model={path}", "--port=0", check=False)
+    assert done.returncode == 1
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_packages(run_tool, tmp_path):
+    copied = shutil.copy(FOLDER / "serve.py", tmp_path)
+    done = run_tool(copied, check=False)
+    assert done.returncode == 1
+    assert "error: The page needs @litertjs/core and @litertjs/wasm-utils" in done.stderr
+    assert "npm install --prefix mobile/web" in done.stderr
