@@ -26,7 +26,7 @@ export class Localizer {
     const dtype = metadata.input.dtype ?? "float32";
     if (!(dtype in ARRAYS)) {
       throw new Error(
-        `${name} takes ${dtype} images; LiteRT.js only gives ${Object.keys(ARRAYS).join(" or ")}. ` +
+        `${name} takes ${dtype} images; LiteRT.js gives ${Object.keys(ARRAYS).join(" or ")}. ` +
           "Convert it with --input_dtype=uint8.",
       );
     }
@@ -36,14 +36,15 @@ export class Localizer {
       const cpuOptions = { numThreads: threads };
       compiled = await loadAndCompile(bytes, { accelerator: "wasm", cpuOptions });
     } catch (error) {
-      throw new Error(`LiteRT.js can't run ${name}; is the file whole? (${error.message ?? error})`);
+      const reason = error.message ?? error;
+      throw new Error(`LiteRT.js can't run ${name}; is the file whole? (${reason})`);
     }
     const given = compiled.getOutputDetails().map((output) => output.name);
     if (compiled.key !== SIGNATURE || !OUTPUTS.every((output) => given.includes(output))) {
       compiled.delete();
       throw new Error(
-        `${name} is no localizer: expected ${OUTPUTS.join(" and ")}. Received: ${given.join(", ")}. ` +
-          "Convert it by tools/convert.py, without --no_decode.",
+        `${name} is no localizer: expected ${OUTPUTS.join(" and ")}. ` +
+          `Received: ${given.join(", ")}. Convert it by tools/convert.py, without --no_decode.`,
       );
     }
     const localizer = new Localizer(compiled, metadata, name, dtype);
@@ -204,10 +205,10 @@ export function readMetadata(bytes, name) {
       return JSON.parse(text(...vector(field(follow(buffers + 4 * index), 0))));
     }
   } catch (error) {
-    throw new Error(`${name} is a damaged TFLite file; copy or convert it again. (${error.message})`);
+    throw new Error(`${name} is a damaged TFLite file; convert it again. (${error.message})`);
   }
   throw new Error(
-    `${name} says nothing of crop and landmarks. Expected a file by this package's tools/convert.py.`,
+    `${name} says nothing of crop and landmarks. Expected a file by tools/convert.py.`,
   );
 }
 

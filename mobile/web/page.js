@@ -111,7 +111,9 @@ function describe({ metadata, name, dtype, size }) {
     Model: `${name}, ${metadata.mode}`,
     Input: `${size}×${size}, ${dtype}, ${metadata.input.range.join(" to ")}`,
     Landmarks: `${metadata.num_landmarks}, ${metadata.scheme?.name ?? "no scheme"}`,
-    "Crop rule": metadata.crop_scale ?? "none: only the guide is looked at",
+    "Crop rule": metadata.crop_scale
+      ? `${metadata.crop_scale} times the longer edge of the five points`
+      : "none: only the guide is looked at",
     Threads: threads,
     "Trained on": metadata.trained_on ?? "unknown",
     Licence: metadata.licence ?? "unknown",
@@ -177,10 +179,9 @@ async function startCamera() {
     const wish = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } };
     stream = await navigator.mediaDevices.getUserMedia({ video: wish });
   } catch (error) {
-    const refused = error.name === "NotAllowedError";
     throw new Error(
-      refused
-        ? "The camera was refused. Allow it for this page in the browser's settings, or use a photo."
+      error.name === "NotAllowedError"
+        ? "The camera was refused. Allow it in the browser's settings of this page, or use a photo."
         : `There is no camera to use; use a photo. (${error.message})`,
     );
   }
@@ -188,7 +189,7 @@ async function startCamera() {
   await video.play();
   element("camera").setAttribute("aria-pressed", "true");
   Object.assign(state, { guide: null, square: null });
-  tell("Put your head into the square; then it follows you.");
+  tell("Put your head into the dashed square; the solid one then follows it.");
   let last = null;
   const next = (now) => {
     if (video.srcObject !== stream) return;

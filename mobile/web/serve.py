@@ -103,7 +103,7 @@ def handler(files):
     """A request handler class for files, bytes or paths, by their path in the address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802  (the name that the base class calls)
+        def do_GET(self):
             address = self.path.split("?")[0]
             address = "/index.html" if address == "/" else address
             content = files.get(address)

@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "mobile/web"
 INSTALLED = (FOLDER / "node_modules/@litertjs/core/dist/index.js").is_file()
+NOT_INSTALLED = "no LiteRT.js; npm install --prefix mobile/web"
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -28,16 +29,12 @@ FLAGS = (
     "--window-size=390,844",
 )
 
-needs_packages = pytest.mark.skipif(
-    not INSTALLED, reason="no LiteRT.js; npm install --prefix mobile/web"
-)
-
 
 @pytest.fixture(scope="module")
 def address(files):
     """Where the page is served with the float32 file, by a Python without TensorFlow."""
     if not INSTALLED:
-        pytest.skip("no LiteRT.js; npm install --prefix mobile/web")
+        pytest.skip(NOT_INSTALLED)
     script = (
         "import runpy, sys; sys.modules.update(tensorflow=None, keras=None); "
         "runpy.run_path('mobile/web/serve.py', run_name='__main__')"
@@ -304,7 +301,7 @@ def test_nothing_else_is_served(address, path):
     assert fetch(address + path)[0] == 404
 
 
-@needs_packages
+@pytest.mark.skipif(not INSTALLED, reason=NOT_INSTALLED)
 @pytest.mark.parametrize(
     "content, said",
     [(None, "There is no model at"), (b"text in place of a model", "is no TFLite file")],
