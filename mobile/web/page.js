@@ -76,13 +76,14 @@ function contains({ width, height }, { x, y }) {
 
 /** Times model and whole frames on what is shown. */
 async function time() {
-  if (!state.localizer || !state.picture) throw new Error("Choose a model and a picture first.");
+  if (!shared.found) throw new Error("Choose a model and a picture first.");
   tell("Timing…");
+  const { square } = shared.found;
   const model = [];
   const whole = [];
   for (let i = 0; i < TIMED; i++) {
     const start = performance.now();
-    await look(state.square);
+    await look(square);
     draw();
     whole.push(performance.now() - start);
     model.push(shared.found.milliseconds);
@@ -230,8 +231,8 @@ function stopCamera() {
 
 /** Fits the canvas into the window, and draws picture, squares, edges and ellipses. */
 function draw() {
-  const { picture } = state;
-  if (!picture) return;
+  const { picture, guide } = state;
+  if (!picture || !guide) return;
   const room = { width: document.body.clientWidth - 24, height: 0.62 * window.innerHeight };
   const shown = Math.min(room.width / picture.width, room.height / picture.height);
   const zoom = shown * window.devicePixelRatio;
