@@ -60,7 +60,7 @@ def draw(rows, path):
     groups = collections.defaultdict(list)
     for title, mode, size, milliseconds, error, _ in rows:
         groups[title].append((milliseconds, error, size, mode))
-    for title, files in groups.items():
+    for i, (title, files) in enumerate(groups.items()):
         milliseconds, errors, sizes, _ = zip(*files, strict=True)
         (line,) = axes.plot(milliseconds, errors, alpha=0.5)
         axes.scatter(
@@ -70,7 +70,7 @@ def draw(rows, path):
             axes.annotate(
                 f"{title}, {mode}, {size:.0f} kB",
                 (x, y),
-                xytext=(0, 14),
+                xytext=(0, -20 if i % 2 else 14),
                 textcoords="offset points",
                 ha="center",
                 fontsize=7,
