@@ -24,8 +24,13 @@ def small_localizer(sharpness=200.0):
 
 
 @pytest.fixture(scope="session")
-def localizer():
-    return small_localizer()
+def make_localizer():
+    return small_localizer
+
+
+@pytest.fixture(scope="session")
+def localizer(make_localizer):
+    return make_localizer()
 
 
 @pytest.fixture(scope="session")

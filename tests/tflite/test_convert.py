@@ -67,17 +67,9 @@ class TestConvert:
         assert "17 float32" in lines[1] and "17 int8" in lines[4]
         assert lines[0].split("  ")[-1] == "not on XNNPACK" and "PACK" in lines[1]
 
-    def test_user_model_is_untouched(self, localizer, images, tmp_path):
-        before = localizer.get_weights()
-        tflite.convert(
-            localizer,
-            tmp_path / "m.tflite",
-            "int8",
-            faces=images[:2],
-            representative_images=images[:4],
-            bounds={},
-        )
-        for a, b in zip(before, localizer.get_weights(), strict=True):
+    def test_user_model_is_untouched(self, converted, localizer, make_localizer):
+        """The fixture's model, after all conversions."""
+        for a, b in zip(make_localizer().get_weights(), localizer.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -103,17 +95,10 @@ def test_int8_spares_the_encoder_where_the_error_asks_for_it(
 
 
 class TestFailures:
-    @pytest.mark.parametrize("mode", ["float32", "int8"])
-    def test_parity_out_of_bounds_leaves_nothing(self, mode, localizer, images, tmp_path):
-        kwargs = {"representative_images": images[:2]} if mode == "int8" else {}
+    def test_parity_out_of_bounds_leaves_nothing(self, localizer, images, tmp_path):
         with pytest.raises(tflite.ConversionError, match=r"at most 1e-12 px\. Received: "):
             tflite.convert(
-                localizer,
-                tmp_path / "m.tflite",
-                mode,
-                faces=images[:2],
-                bounds={"max": 1e-12},
-                **kwargs,
+                localizer, tmp_path / "m.tflite", faces=images[:2], bounds={"max": 1e-12}
             )
         assert not list(tmp_path.iterdir())
 
@@ -168,6 +153,7 @@ class TestFailures:
         assert lines[2].split() == ["encoder1", "float32", "0.00"]  # spared in the last attempt
         layer, dtype, error = lines[-1].split()
         assert (layer, dtype) == ("logits", "int8") and 0 < float(error) < 100
+        assert not list(tmp_path.iterdir())
 
     def test_custom_operators(self, converted, monkeypatch):
         mine = inspect.Operator("MINE", ("float32",), ("float32",), custom=True)
@@ -328,19 +314,19 @@ def test_other_heads(head, images, tmp_path):
     for name in ("logits",) if head == "linear" else ("columns", "rows"):
         generator.get_layer(name).kernel.assign(100 * generator.get_layer(name).kernel)
     model = keras_lapkl.LandmarkLocalizer(generator, crop_scale=3.0)
-    for mode in ("float32", "int8"):
-        representative = {"representative_images": images[:20]} if mode == "int8" else {}
-        path = tmp_path / f"{mode}.tflite"
-        report = tflite.convert(
-            model,
-            path,
-            mode,
-            faces=images[20:24],
-            bounds={"mean": 1.0 if mode == "int8" else 1e-3},
-            layers=mode == "int8",
-            **representative,
-        )
-        assert set(report["operators"]["CONV_2D"]) == {mode}
+    path = tmp_path / "float32.tflite"
+    assert tflite.convert(model, path, faces=images[20:24])["parity"]["landmarks"]["max"] < 1e-3
+    path = tmp_path / "int8.tflite"
+    report = tflite.convert(
+        model,
+        path,
+        "int8",
+        faces=images[20:24],
+        representative_images=images[:20],
+        bounds={"mean": 1.0},
+        layers=True,
+    )
+    assert set(report["operators"]["CONV_2D"]) == {"int8"}
     assert len(report["layers"]) == report["operators"]["CONV_2D"]["int8"]
     if head == "marginal":  # no map is made
         graph = flatbuffer.read(path).subgraphs[0]

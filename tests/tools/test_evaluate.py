@@ -33,8 +33,6 @@ def test_table_results_and_picture(run_tool, model, tmp_path):
     ("flags", "message"),
     [
         (["--model=none.keras"], "none.keras"),
-        (["--split=common"], "train"),
-        (["--normalizer=box"], "boxes"),
         (["--dataset=aflw", "--data_dir=/nowhere", "--split=test"], "/nowhere"),
     ],
 )

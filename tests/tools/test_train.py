@@ -61,14 +61,10 @@ def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--dataset=300w"], "data_dir"),
         (["--dataset=300w", "--data_dir=x"], "num_synthetic"),
-        (["--data_dir=x"], "drop `data_dir`"),
         (["--width=0"], "width"),
-        (["--batch_size=100"], "1..24"),
         (["--num_unlabeled=3"], "1..3"),
         (["--unlabeled_dir=nowhere"], "nowhere holds no shards"),
-        (["--image_size=33"], "16"),
         (["--loss=l2"], "laplace_kl"),
         (["--learning_rat=1"], "learning_rate"),
         (["stray"], "stray"),
