@@ -7,6 +7,7 @@ Then open the address that it prints. All that the page needs comes from here: i
 LiteRT.js as npm installed it, the model, and a synthetic face to begin with. Needs no TensorFlow.
 """
 
+import contextlib
 import http.server
 import pathlib
 import sys
@@ -103,6 +104,11 @@ def handler(files):
     """A request handler class for files, bytes or paths, by their path in the address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        def handle(self):
+            # A browser drops what it no longer wants.
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
         def do_GET(self):
             address = self.path.split("?")[0]
             address = "/index.html" if address == "/" else address
