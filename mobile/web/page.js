@@ -6,16 +6,12 @@
 // `looks`, how often it did; `guide`, the user's square; `tracking`, whether the next square comes
 // from landmarks; and `timing`, medians in milliseconds by "Time it".
 
-import { Localizer } from "./model.js";
+import { LOST, Localizer, SMALLEST } from "./model.js";
 
-// Mean scale, as a share of the crop's side, above which the landmarks are no face's. Medians of a
-// model trained on 300-W: 0.015 on its faces (99 %: 0.022), 0.035 beside them (5 %: 0.029).
-const LOST = 0.028;
 // A photo is shrunk to this, which is still over ten pixels for each of a crop's.
 const MAX_PHOTO_SIDE = 1280;
 const TIMED = 100;
 const HANDLE = 28;
-const SMALLEST = 24;
 
 const element = (id) => document.getElementById(id);
 const canvas = element("canvas");
@@ -34,7 +30,7 @@ window.keras_lapkl = shared;
 let turn = Promise.resolve();
 
 function inTurn(job) {
-  turn = turn.then(job).catch((error) => tell(error.message, "error"));
+  turn = turn.then(job).catch(report);
   return turn;
 }
 
@@ -55,23 +51,22 @@ function refresh() {
 /** Finds the landmarks, and where the crop rule would look next. */
 async function look(square) {
   const found = await state.localizer.locate(state.picture, square);
-  const next = state.localizer.square(found.landmarks);
-  const trusted = found.spread < LOST && next?.side >= SMALLEST && contains(state.picture, next);
-  Object.assign(shared, { found, looks: shared.looks + 1, tracking: Boolean(trusted) });
-  state.square = trusted ? next : state.guide;
+  const next = state.localizer.next(found, state.picture);
+  Object.assign(shared, { found, looks: shared.looks + 1, tracking: next !== null });
+  state.square = next ?? state.guide;
 }
 
 async function lookAtStill() {
   if (state.localizer && state.picture) {
     state.square = state.guide;
     for (let round = 0; round < state.rounds; round++) await look(state.square);
-    element("readout").textContent = `${milliseconds(shared.found.milliseconds)} a crop`;
+    element("readout").textContent = perCrop(shared.found);
   }
   draw();
 }
 
-function contains({ width, height }, { x, y }) {
-  return x >= 0 && y >= 0 && x < width && y < height;
+function perCrop({ milliseconds: each, spread }) {
+  return `${milliseconds(each)} a crop${spread < LOST ? "" : "; scales too large for a face"}`;
 }
 
 /** Times model and whole frames on what is shown. */
@@ -99,8 +94,11 @@ async function time() {
 // ---- Models
 
 async function loadModel(bytes, name) {
+  tell(`Loading ${name}…`);
   const localizer = await Localizer.load(bytes, name, threads);
   state.localizer?.delete();
+  // What the last model found has other edges.
+  Object.assign(shared, { found: null, tracking: false });
   state.localizer = localizer;
   describe(localizer);
   tell("");
@@ -131,6 +129,8 @@ function describe({ metadata, name, dtype, size }) {
 /** Takes the pixels of an image, a bitmap or a video's frame. */
 function grab(source, width, height) {
   Object.assign(pixels.canvas, { width, height });
+  // A new size resets it.
+  pixels.imageSmoothingQuality = "high";
   pixels.drawImage(source, 0, 0, width, height);
   state.picture = pixels.getImageData(0, 0, width, height);
 }
@@ -140,8 +140,16 @@ function middle({ width, height }, share) {
   return { x: (width - 1) / 2, y: (height - 1) / 2, side: share * Math.min(width, height) };
 }
 
+async function fromServer(path) {
+  try {
+    return await fetch(path);
+  } catch {
+    throw new Error("The server does not answer: start mobile/web/serve.py and reload the page.");
+  }
+}
+
 async function showFace() {
-  const response = await fetch("face.png");
+  const response = await fromServer("face.png");
   const bitmap = await createImageBitmap(await response.blob());
   grab(bitmap, bitmap.width, bitmap.height);
   // It is a crop already, so the model gets its very pixels.
@@ -158,27 +166,25 @@ async function showPhoto(file) {
     throw new Error(`${file.name} is no picture that this browser reads; try a JPEG or a PNG.`);
   }
   const shrink = Math.min(1, MAX_PHOTO_SIDE / Math.max(bitmap.width, bitmap.height));
-  pixels.imageSmoothingQuality = "high";
   grab(bitmap, Math.round(shrink * bitmap.width), Math.round(shrink * bitmap.height));
   // The second look is by the crop rule, so that the guide need not be exact.
   Object.assign(state, { guide: middle(state.picture, 0.7), rounds: 2 });
-  tell("Drag the square until the head fills it; its corners resize it.");
+  tell("Drag the square until the head fills it; its corners or two fingers resize it.");
   await lookAtStill();
 }
 
 // ---- Camera
 
-async function startCamera() {
+async function openCamera() {
   if (!navigator.mediaDevices) {
     throw new Error(
       "This browser gives the camera to localhost and https alone. For a phone on USB: " +
         "adb reverse tcp:8000 tcp:8000, then open http://localhost:8000/ on it.",
     );
   }
-  let stream;
   try {
     const wish = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } };
-    stream = await navigator.mediaDevices.getUserMedia({ video: wish });
+    return await navigator.mediaDevices.getUserMedia({ video: wish });
   } catch (error) {
     throw new Error(
       error.name === "NotAllowedError"
@@ -186,6 +192,19 @@ async function startCamera() {
         : `There is no camera to use; use a photo. (${error.message})`,
     );
   }
+}
+
+// Counts the choices of what to show: a camera allowed after a later choice stays off.
+let choice = 0;
+
+async function startCamera() {
+  const mine = ++choice;
+  // Not in turn: all else goes on while the browser's question is open.
+  const stream = await openCamera();
+  await inTurn(() => (mine === choice ? showCamera(stream) : stop(stream)));
+}
+
+async function showCamera(stream) {
   video.srcObject = stream;
   await video.play();
   element("camera").setAttribute("aria-pressed", "true");
@@ -215,14 +234,18 @@ async function lookAtFrame(interval) {
     await look(state.square);
     // Smoothed, so that it can be read.
     rate = interval && (rate ? 0.9 * rate + 100 / interval : 1000 / interval);
-    const each = milliseconds(shared.found.milliseconds);
-    element("readout").textContent = `${each} a crop, ${Math.round(rate)} frames a second`;
+    element("readout").textContent =
+      `${Math.round(rate)} frames a second, ${perCrop(shared.found)}`;
   }
   draw();
 }
 
+function stop(stream) {
+  for (const track of stream.getTracks()) track.stop();
+}
+
 function stopCamera() {
-  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+  if (video.srcObject) stop(video.srcObject);
   video.srcObject = null;
   element("camera").setAttribute("aria-pressed", "false");
 }
@@ -267,7 +290,8 @@ function outline({ x, y, side }) {
   context.strokeRect(x - side / 2, y - side / 2, side, side);
 }
 
-function drawLandmarks({ landmarks, scale, square }) {
+function drawLandmarks({ landmarks, scale, spread, square }) {
+  context.globalAlpha = spread < LOST ? 1 : 0.4;
   context.strokeStyle = "#4fd1b5";
   if (square !== state.guide) outline(square);
   context.beginPath();
@@ -288,9 +312,10 @@ function drawLandmarks({ landmarks, scale, square }) {
 
 // ---- The guide
 
-let drag = null;
+// Where each finger is, in the picture's pixels.
+const fingers = new Map();
+let grip = null;
 
-/** Where a pointer is, in the picture's pixels; and how many of them one of the page's is. */
 function place(event) {
   const box = canvas.getBoundingClientRect();
   const pixel = state.picture.width / box.width;
@@ -299,39 +324,60 @@ function place(event) {
   return { x, y, pixel };
 }
 
+/** What a single finger does: at a corner it resizes, elsewhere it moves. */
+function gripAt({ x, y, pixel }) {
+  const { guide } = state;
+  const fromEdges = [x - guide.x, y - guide.y].map((d) => Math.abs(d) - guide.side / 2);
+  const reach = Math.min(HANDLE * pixel, guide.side / 4);
+  const resizes = fromEdges.every((d) => Math.abs(d) < reach);
+  return { resizes, dx: guide.x - x, dy: guide.y - y };
+}
+
+function distance() {
+  const [one, other] = fingers.values();
+  return Math.hypot(one.x - other.x, one.y - other.y);
+}
+
+function changeGuide(change) {
+  const { picture } = state;
+  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+  const { x, y, side } = { ...state.guide, ...change };
+  state.guide = {
+    x: clamp(x, 0, picture.width - 1),
+    y: clamp(y, 0, picture.height - 1),
+    side: clamp(side, SMALLEST, Math.max(picture.width, picture.height)),
+  };
+  if (video.srcObject) state.square = state.guide;
+  else refresh();
+}
+
 canvas.addEventListener("pointerdown", (event) => {
   if (!state.guide) return;
   canvas.setPointerCapture(event.pointerId);
-  const { x, y, pixel } = place(event);
-  const { guide } = state;
-  const fromEdges = [x - guide.x, y - guide.y].map((d) => Math.abs(d) - guide.side / 2);
-  const resizes = fromEdges.every((d) => Math.abs(d) < HANDLE * pixel);
-  drag = { resizes, dx: guide.x - x, dy: guide.y - y };
+  const at = place(event);
+  fingers.set(event.pointerId, at);
+  grip = fingers.size === 1 ? gripAt(at) : null;
 });
 
 canvas.addEventListener("pointermove", (event) => {
-  if (!drag) return;
-  const { x, y } = place(event);
-  const { guide, picture } = state;
-  if (drag.resizes) {
-    const side = 2 * Math.max(Math.abs(x - guide.x), Math.abs(y - guide.y));
-    const largest = Math.max(picture.width, picture.height);
-    state.guide = { ...guide, side: Math.min(Math.max(side, SMALLEST), largest) };
-  } else {
-    const within = (value, size) => Math.min(Math.max(value, 0), size - 1);
-    state.guide = {
-      ...guide,
-      x: within(x + drag.dx, picture.width),
-      y: within(y + drag.dy, picture.height),
-    };
+  const { guide } = state;
+  if (!guide || !fingers.has(event.pointerId)) return;
+  const before = fingers.size === 2 ? distance() : 0;
+  const { x, y, pixel } = place(event);
+  fingers.set(event.pointerId, { x, y, pixel });
+  if (before) {
+    changeGuide({ side: (guide.side * distance()) / before });
+  } else if (grip?.resizes) {
+    changeGuide({ side: 2 * Math.max(Math.abs(x - guide.x), Math.abs(y - guide.y)) });
+  } else if (grip) {
+    changeGuide({ x: x + grip.dx, y: y + grip.dy });
   }
-  if (video.srcObject) state.square = state.guide;
-  else refresh();
 });
 
 for (const kind of ["pointerup", "pointercancel"]) {
-  canvas.addEventListener(kind, () => {
-    drag = null;
+  canvas.addEventListener(kind, (event) => {
+    fingers.delete(event.pointerId);
+    grip = null;
   });
 }
 
@@ -340,6 +386,10 @@ for (const kind of ["pointerup", "pointercancel"]) {
 function tell(message, kind = "note") {
   element("message").textContent = message;
   element("message").dataset.kind = kind;
+}
+
+function report(error) {
+  tell(error.message, "error");
 }
 
 function milliseconds(value) {
@@ -351,6 +401,7 @@ function median(values) {
 }
 
 function still(job) {
+  choice++;
   stopCamera();
   return inTurn(job);
 }
@@ -359,7 +410,7 @@ element("face").addEventListener("click", () => still(showFace));
 element("time").addEventListener("click", () => inTurn(time));
 element("camera").addEventListener("click", () => {
   if (video.srcObject) still(showFace);
-  else inTurn(startCamera);
+  else startCamera().catch(report);
 });
 element("photo").addEventListener("change", ({ target }) => {
   const [file] = target.files;
@@ -376,8 +427,7 @@ window.addEventListener("resize", draw);
 
 inTurn(showFace);
 inTurn(async () => {
-  const response = await fetch("model.tflite");
+  const response = await fromServer("model.tflite");
   if (response.ok) return loadModel(new Uint8Array(await response.arrayBuffer()), "model.tflite");
-  element("readout").textContent = "";
   tell("Choose a .tflite file by “Model…”; the server was started without --model.");
 });

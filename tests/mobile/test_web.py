@@ -100,10 +100,9 @@ class Page:
 
     def fails(self, act):
         """The error that the page shows after an act."""
-        self.chromium.execute_script("document.getElementById('message').textContent = ''")
+        self.chromium.execute_script("document.getElementById('message').dataset.kind = ''")
         act()
-        self.wait("document.getElementById('message').textContent")
-        assert self.get("document.getElementById('message').dataset.kind") == "error"
+        self.wait("document.getElementById('message')?.dataset.kind === 'error'")
         return self.message()
 
 
@@ -180,6 +179,27 @@ def test_crop_rule(page, rng):
     np.testing.assert_allclose([square[k] for k in ("x", "y", "side")], expected)
 
 
+def test_follows_faces_alone(page, rng):
+    landmarks = rng.uniform(30, 60, (68, 2)).tolist()
+    metadata = {"scheme": None, "crop_scale": 2.0}
+    picture = {"width": 90, "height": 70}
+
+    def following(spread=0.02, **changes):
+        return page.call(
+            "(m, metadata, found, picture) => "
+            "Object.assign(Object.create(m.Localizer.prototype), {metadata}).next(found, picture)",
+            {**metadata, **changes.get("metadata", {})},
+            {"landmarks": changes.get("landmarks", landmarks), "spread": spread},
+            {**picture, **changes.get("picture", {})},
+        )
+
+    assert following()["side"] == pytest.approx(2 * np.ptp(landmarks, axis=0).max())
+    assert following(spread=0.03) is None
+    assert following(metadata={"crop_scale": None}) is None
+    assert following(picture={"width": 40}) is None
+    assert following(landmarks=np.divide(landmarks, 10).tolist()) is None
+
+
 def test_photo_and_guide(page, photo, tmp_path):
     import cv2
     from selenium.webdriver import ActionChains
@@ -195,6 +215,30 @@ def test_photo_and_guide(page, photo, tmp_path):
     moved = page.get("keras_lapkl.guide")
     assert moved["x"] > guide["x"] + 5
     assert (moved["y"], moved["side"]) == (pytest.approx(guide["y"]), guide["side"])
+
+
+def test_two_fingers_resize_the_guide(page, photo, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    page.choose("photo", tmp_path / "photo.png")
+    guide, looks = page.get("keras_lapkl.guide"), page.get("keras_lapkl.looks")
+    box = page.element("canvas").rect
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def touch(kind, *offsets):
+        points = [{"x": x + dx, "y": y, "id": i} for i, dx in enumerate(offsets)]
+        event = {"type": kind, "touchPoints": points}
+        page.chromium.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+    touch("touchStart", -40)
+    touch("touchStart", -40, 40)
+    touch("touchMove", -20, 20)
+    touch("touchEnd")
+    page.wait(f"keras_lapkl.looks > {looks}")
+    pinched = page.get("keras_lapkl.guide")
+    assert pinched["side"] == pytest.approx(guide["side"] / 2, rel=0.05)
+    assert (pinched["x"], pinched["y"]) == (guide["x"], guide["y"])
 
 
 def test_times(page):
@@ -237,6 +281,16 @@ def test_bad_models(page, files, tmp_path, content, said):
     page.choose("model", files["int8"])
 
 
+def test_without_webassembly(page):
+    script = {"source": "delete window.WebAssembly"}
+    added = page.chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    try:
+        message = page.fails(page.chromium.refresh)
+    finally:
+        page.chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert message.startswith("LiteRT.js does not start here. It needs a browser with WebAssembly")
+
+
 def test_bad_photo(page, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
     message = page.fails(lambda: page.element("photo").send_keys(str(tmp_path / "photo.jpg")))
@@ -258,6 +312,28 @@ def test_camera(page):
     page.wait("document.getElementById('readout').textContent.includes('frames a second')")
     page.element("camera").click()
     page.wait("document.getElementById('camera').ariaPressed === 'false'")
+
+
+def test_camera_allowed_too_late(page):
+    permit(page, "granted")
+    page.chromium.execute_script(
+        """
+        const devices = navigator.mediaDevices;
+        const open = devices.getUserMedia.bind(devices);
+        const answer = new Promise((allow) => { window.allow = allow; });
+        devices.getUserMedia = (wish) => answer.then(() => open(wish)).then((stream) => {
+          window.late = stream;
+          return stream;
+        });
+        """
+    )
+    looks = page.get("keras_lapkl.looks")
+    page.element("camera").click()
+    page.element("face").click()
+    page.wait(f"keras_lapkl.looks > {looks}")
+    page.chromium.execute_script("allow()")
+    page.wait("window.late?.getTracks().every((track) => track.readyState === 'ended')")
+    assert page.element("camera").get_attribute("aria-pressed") == "false"
 
 
 def test_camera_refused(page):
