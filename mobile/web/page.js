@@ -221,7 +221,7 @@ async function showCamera(stream) {
   video.requestVideoFrameCallback(next);
 }
 
-let rate = 0;
+let period = 0;
 
 async function lookAtFrame(interval) {
   if (!video.srcObject) return;
@@ -232,10 +232,10 @@ async function lookAtFrame(interval) {
   }
   if (state.localizer) {
     await look(state.square);
-    // Smoothed, so that it can be read.
-    rate = interval && (rate ? 0.9 * rate + 100 / interval : 1000 / interval);
-    element("readout").textContent =
-      `${Math.round(rate)} frames a second, ${perCrop(shared.found)}`;
+    // The time is smoothed, since the mean of uneven frames' rates is above their rate.
+    period = interval && (period ? 0.95 * period + 0.05 * interval : interval);
+    const rate = period ? `${Math.round(1000 / period)} frames a second, ` : "";
+    element("readout").textContent = rate + perCrop(shared.found);
   }
   draw();
 }
