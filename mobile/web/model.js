@@ -20,7 +20,8 @@ let runtime;
 async function loadRuntime(threads) {
   if (threads > 1 && !self.crossOriginIsolated) {
     throw new Error(
-      "Browsers give threads to localhost and https alone. Open the page there, or without ?threads.",
+      "Browsers give threads to localhost and https alone. Open the page there, or without " +
+        "?threads.",
     );
   }
   // Its log lines of all levels would be console errors.
@@ -30,8 +31,8 @@ async function loadRuntime(threads) {
     await runtime;
   } catch (error) {
     throw new Error(
-      "LiteRT.js does not start here. It needs a browser with WebAssembly allowed, and its files: " +
-        `npm install --prefix mobile/web. (${error.message ?? error})`,
+      "LiteRT.js does not start here. It needs a browser with WebAssembly allowed, and its " +
+        `files: npm install --prefix mobile/web. (${error.message ?? error})`,
     );
   }
 }
