@@ -17,6 +17,7 @@ from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer, load_model
 from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN
+from keras_lapkl.optimizers import OPTIMIZERS
 
 SCHEDULES = ("constant", "cosine")
 WARMUP = 0.05
@@ -58,12 +59,15 @@ class Recipe:
         loss: a name in `losses.LOSSES`.
         width: the RCN's width.
         head: the RCN's head.
+        normalize: whether the RCN normalizes its image.
         epochs: passes over the training faces.
         batch_size: faces in a step.
-        learning_rate: Adam's; the peak if the schedule is a cosine.
+        optimizer: a name in `optimizers.OPTIMIZERS`.
+        learning_rate: its; the peak if the schedule is a cosine.
         schedule: `"constant"`, or `"cosine"` from the peak to 0 after a short warm-up.
         dropout: the RCN's rate.
         augment: whether to augment, as `Augmentation()` does.
+        augment_strength: factor on how strongly.
         target_scale: scale of the label's distribution, pixels; the KL losses read it.
         beta: inverse temperature of the softmax.
         seed: of weights, dropout, noise, order and augmentation.
@@ -73,19 +77,26 @@ class Recipe:
     loss: str = "laplace_kl"
     width: float = 1 / 8
     head: str = "paper"
+    normalize: bool = False
     epochs: int = 200
     batch_size: int = 8
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "constant"
     dropout: float = 0.2
     augment: bool = False
+    augment_strength: float = 1.0
     target_scale: float = 1.0
     beta: float = 1.0
     seed: int = 0
     adversary: Adversary | None = None
 
     def __post_init__(self):
-        for name, allowed in (("loss", tuple(losses.LOSSES)), ("schedule", SCHEDULES)):
+        for name, allowed in (
+            ("loss", tuple(losses.LOSSES)),
+            ("schedule", SCHEDULES),
+            ("optimizer", tuple(OPTIMIZERS)),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"`{name}` must be one of {allowed}. Received: {getattr(self, name)!r}"
@@ -104,12 +115,17 @@ def build(recipe, crops, unlabeled=None):
     keras.utils.set_random_seed(recipe.seed)
     scheme = crops.scheme
     generator = RCN(
-        scheme.num_landmarks, recipe.width, crops.image_size, recipe.dropout, head=recipe.head
+        scheme.num_landmarks,
+        recipe.width,
+        crops.image_size,
+        recipe.dropout,
+        recipe.head,
+        recipe.normalize,
     )
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
     compiled = {
-        "optimizer": keras.optimizers.Adam(_learning_rate(recipe, crops)),
+        "optimizer": OPTIMIZERS[recipe.optimizer](_learning_rate(recipe, crops)),
         "loss": losses.LOSSES[recipe.loss](beta=recipe.beta, **scale),
         "metrics": [
             metrics.NormalizedMeanError(
@@ -146,6 +162,8 @@ def train(
     """Trains, and writes `model.keras`, `history.csv` and `results.json` into a folder.
 
     With an adversary, `model.keras` is the localizer alone, and `adversarial.keras` all of it.
+
+    The model's scales are calibrated on the validation faces: see `confidence`.
 
     Each epoch ends with a checkpoint. Called again with the same recipe and data, it goes on from
     there, to the result that the unbroken run would have had; a finished run is only read.
@@ -243,8 +261,11 @@ def train(
         model = model.localizer()
     with runs.replacing(model_path) as temporary:
         model.save(temporary)
-    # Read back outside of the strategy's scope, where `predict` needs no other process.
-    scored, _ = evaluation.evaluate_model(load_model(model_path), validation)
+        # Read back outside of the strategy's scope, where `predict` needs no other process.
+        model = load_model(temporary)
+        scored, predicted = evaluation.evaluate_model(model, validation)
+        model.calibration = evaluation.calibrate(predicted, validation)
+        model.save(temporary)
     results = {
         "validation": scored,
         "parameters": model.generator.count_params(),
@@ -260,7 +281,7 @@ def train(
 
 
 def _batches(recipe, crops, unlabeled, first_step):
-    augmentation = Augmentation() if recipe.augment else None
+    augmentation = Augmentation().scaled(recipe.augment_strength) if recipe.augment else None
     common = {"seed": recipe.seed, "augmentation": augmentation, "first_step": first_step}
     if unlabeled is None:
         return pipeline.training_batches(crops, recipe.batch_size, **common)

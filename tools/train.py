@@ -28,12 +28,15 @@ _WIDTH = flags.DEFINE_float("width", 1 / 8, "Fraction of the 64 channels of the 
 _HEAD = flags.DEFINE_enum(
     "head", "paper", ["paper", "linear", "marginal"], "What makes the maps; see `RCN`."
 )
+_NORMALIZE = flags.DEFINE_bool("normalize", False, "Normalize the image first; see `RCN`.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Passes over the training faces.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces in a step.")
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-3, "Adam's, at its peak.")
+_OPTIMIZER = flags.DEFINE_enum("optimizer", "adam", ["adam", "muon"], "Optimizer.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-3, "The optimizer's, at its peak.")
 _SCHEDULE = flags.DEFINE_enum("schedule", "cosine", ["constant", "cosine"], "Of the learning rate.")
 _DROPOUT = flags.DEFINE_float("dropout", 0.0, "Rate, in [0, 1).")
 _AUGMENT = flags.DEFINE_bool("augment", True, "Turn, scale, shift, mirror, recolour, cover faces.")
+_STRENGTH = flags.DEFINE_float("augment_strength", 1.0, "Factor on all of that but mirroring.")
 _TARGET_SCALE = flags.DEFINE_float("target_scale", 1.0, "Scale of the labels, pixels (KL losses).")
 _BETA = flags.DEFINE_float("beta", 1.0, "Inverse temperature of the softmax.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops, a multiple of 16.")
@@ -79,12 +82,15 @@ def main(_):
         loss=_LOSS.value,
         width=_WIDTH.value,
         head=_HEAD.value,
+        normalize=_NORMALIZE.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
+        optimizer=_OPTIMIZER.value,
         learning_rate=_LEARNING_RATE.value,
         schedule=_SCHEDULE.value,
         dropout=_DROPOUT.value,
         augment=_AUGMENT.value,
+        augment_strength=_STRENGTH.value,
         target_scale=_TARGET_SCALE.value,
         beta=_BETA.value,
         seed=_SEED.value,

@@ -40,6 +40,11 @@ class Augmentation:
             if not 0 <= value <= top:
                 raise ValueError(f"`{field.name}` must be in [0, {top}]. Received: {value}")
 
+    def scaled(self, strength):
+        """The same with all but mirroring stronger or weaker by a factor."""
+        changed = {name: strength * value for name, value in vars(self).items() if name != "mirror"}
+        return dataclasses.replace(self, **changed)
+
 
 OFF = Augmentation(rotation=0, scale=0, shift=0, mirror=0, colour=0, grey=0, blur=0, occlusion=0)
 

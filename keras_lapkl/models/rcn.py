@@ -9,6 +9,7 @@ POOLINGS = 4
 LEAK = 0.2
 HEADS = ("paper", "linear", "marginal")
 WINDOWS = 16
+MEAN, GAIN = 0.45, 4.0
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -34,6 +35,8 @@ class RCN(keras.Model):
             windows, from which a 1×1 convolution makes K logits; a map is the sum of its two axes'
             logits, so its softmax is the product of its marginals, and a decoder needs only those
             (`axis_logits`).
+        normalize: whether to make the image 4·(image − 0.45) first, about zero mean and unit
+            variance. The paper does not say that it does; it trains faster so.
 
     Raises:
         ValueError: an argument out of its range.
@@ -48,7 +51,14 @@ class RCN(keras.Model):
     """
 
     def __init__(
-        self, num_landmarks=68, width=1.0, image_size=80, dropout=0.2, head="paper", **kwargs
+        self,
+        num_landmarks=68,
+        width=1.0,
+        image_size=80,
+        dropout=0.2,
+        head="paper",
+        normalize=False,
+        **kwargs,
     ):
         if num_landmarks < 1:
             raise ValueError(f"`num_landmarks` must be at least 1. Received: {num_landmarks}")
@@ -67,6 +77,8 @@ class RCN(keras.Model):
         channels = max(1, round(64 * width))
         inputs = keras.Input((image_size, image_size, 3), name="image")
         x, skips = inputs, []
+        if normalize:
+            x = layers.Rescaling(GAIN, -GAIN * MEAN, name="normalize")(x)
         for level in range(1, POOLINGS + 1):
             x = _convolution(x, channels, 3, f"encoder{level}", dropout if level > 1 else 0)
             skips.append(x)
@@ -96,6 +108,7 @@ class RCN(keras.Model):
         self.image_size = image_size
         self.dropout = dropout
         self.head = head
+        self.normalize = normalize
 
     @property
     def axis_logits(self):
@@ -115,6 +128,7 @@ class RCN(keras.Model):
             "image_size": self.image_size,
             "dropout": self.dropout,
             "head": self.head,
+            "normalize": self.normalize,
             "name": self.name,
             "trainable": self.trainable,
         }
