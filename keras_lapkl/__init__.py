@@ -10,7 +10,9 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "callbacks",
+    "confidence",
     "data",
+    "detection",
     "evaluation",
     "heatmaps",
     "losses",
@@ -23,6 +25,7 @@ _SUBMODULES = (
 )
 _NAMES = {
     "AdversarialLocalizer": "keras_lapkl.models.adversarial",
+    "LandmarkDetector": "keras_lapkl.detection",
     "LandmarkLocalizer": "keras_lapkl.models.localizer",
     "PatchGAN": "keras_lapkl.models.patch_gan",
     "RCN": "keras_lapkl.models.rcn",

@@ -3,9 +3,12 @@
 import numpy as np
 from keras import ops
 
-from keras_lapkl import console, metrics
+from keras_lapkl import confidence, console, metrics
 from keras_lapkl.data.pipeline import labels
 from keras_lapkl.losses import split_visible
+
+SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
+"""Of the faces, the surest first, for which the mean error is told."""
 
 THRESHOLDS = (8, 10)
 """NME in percent at which the failure rate and the area under the CED are taken."""
@@ -15,11 +18,51 @@ def evaluate_model(model, crops, normalizer=None):
     """Scores a `LandmarkLocalizer` or a `TFLiteLocalizer` on crops; see `score`.
 
     Returns:
-        The dict of `score` with `trained_on`, and the predictions.
+        The dict of `score` with `trained_on`, and `confidence` if the model is calibrated (see
+        `check_confidence`); and the predictions.
     """
     predicted = model.predict(crops.central(), verbose=0)
     result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
-    return {**result, "trained_on": model.trained_on}, predicted
+    result["trained_on"] = model.trained_on
+    if model.calibration is not None:
+        result["confidence"] = check_confidence(model.calibration, predicted, crops)
+    return result, predicted
+
+
+def distances(landmarks, crops):
+    """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden."""
+    truth, visible = (ops.convert_to_numpy(each) for each in split_visible(labels(crops)))
+    return np.where(visible > 0, np.linalg.norm(landmarks - truth, axis=-1), np.nan)
+
+
+def calibrate(predicted, crops):
+    """`confidence.Calibration` from predictions on crops that the model was not trained on."""
+    data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
+    return confidence.fit(distances(predicted["landmarks"], crops), predicted["scale"], data)
+
+
+def check_confidence(calibration, predicted, crops):
+    """What a calibration is worth on crops that it was not fitted on.
+
+    Returns:
+        dict of plain data: `calibrated_on`; `coverage`, the share of landmarks within their radius
+        by the probability asked for; `reliability`, expected and measured error in ten groups,
+        pixels; `selective`, mean error in pixels of the surest share of the faces.
+    """
+    errors = distances(predicted["landmarks"], crops)
+    scale = predicted["scale"]
+    scored = np.isfinite(errors).any(1)
+    faces = np.nanmean(errors[scored], axis=1), calibration.error(scale[scored]).mean(1)
+    expected, measured = confidence.reliability(calibration, errors, scale)
+    found = confidence.coverage(calibration, errors, scale)
+    return {
+        "calibrated_on": calibration.data,
+        "coverage": {str(asked): share for asked, (share, _) in found.items()},
+        "reliability": {"expected": expected.tolist(), "measured": measured.tolist()},
+        "selective": dict(
+            zip(map(str, SHARES), confidence.selective(*faces, SHARES).tolist(), strict=True)
+        ),
+    }
 
 
 def score(landmarks, scale, crops, normalizer=None):
@@ -91,6 +134,18 @@ def table(results):
         for r in results
     ]
     return console.aligned([headings, *rows])
+
+
+def confidence_lines(result):
+    """Lines of text on `confidence` of a result."""
+    found = result["confidence"]
+    covered = ", ".join(f"{float(c):.0%}: {share:.1%}" for c, share in found["coverage"].items())
+    surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
+    return (
+        f"Landmarks within the radius that is to hold … of them: {covered}.\n"
+        f"Mean error in pixels of the surest … of the faces: {surest}.\n"
+        f"Calibrated on {found['calibrated_on']}."
+    )
 
 
 def conditions(result):

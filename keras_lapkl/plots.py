@@ -132,6 +132,38 @@ def adversarial(
     _save(_sheet(images, columns), path, dpi)
 
 
+def confidence(found, path):
+    """Saves what `evaluation.check_confidence` found: reliability, coverage and the surest faces.
+
+    Args:
+        found: its dict.
+        path: file to write.
+    """
+    sheet = figure(3 * 3.4, 3.2)
+    reliability, coverage, selective = (sheet.add_subplot(1, 3, i) for i in (1, 2, 3))
+    expected, measured = found["reliability"]["expected"], found["reliability"]["measured"]
+    _diagonal(reliability, 1.1 * max(*expected, *measured))
+    reliability.plot(expected, measured, "o-", markersize=4)
+    reliability.set(xlabel="expected error, px", ylabel="measured error, px", title="reliability")
+    asked, shares = (
+        np.array([*map(float, each)]) for each in zip(*found["coverage"].items(), strict=True)
+    )
+    _diagonal(coverage, 1)
+    coverage.plot(asked, shares, "o-", markersize=4)
+    coverage.set(xlabel="asked", ylabel="within the radius", title="coverage")
+    kept, errors = zip(*found["selective"].items(), strict=True)
+    selective.plot([100 * float(share) for share in kept], errors, "o-", markersize=4)
+    selective.set(
+        xlabel="surest % of the faces", ylabel="mean error, px", title="selection", ylim=(0, None)
+    )
+    _save(sheet, path)
+
+
+def _diagonal(axes, end):
+    axes.plot([0, end], [0, end], color="grey", linewidth=0.8)
+    axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
+
+
 def _sheet(images, columns):
     """A figure of one row a face; `columns` is title → what draws row i onto the face."""
     sheet = figure(CELL * len(columns), CELL * len(images))

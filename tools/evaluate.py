@@ -1,4 +1,4 @@
-"""Measures a model on labeled faces; prints a table and writes results.json and a picture.
+"""Measures a model on labeled faces; prints a table and writes results.json and pictures.
 
     python tools/evaluate.py --model=runs/w300/model.keras --dataset=300w --data_dir=300w \\
         --split=common --output_dir=runs/w300/common
@@ -45,6 +45,8 @@ def main(_):
     result, predicted = evaluation.evaluate_model(model, crops, _NORMALIZER.value)
     print(evaluation.table([result]))
     print(evaluation.conditions(result))
+    if "confidence" in result:
+        print(evaluation.confidence_lines(result))
 
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     provenance = runs.provenance(cli.resolved_flags())
@@ -58,7 +60,9 @@ def main(_):
         output_dir / "predictions.png",
         edges=crops.scheme.edges,
     )
-    print(f"Results and picture: {output_dir}")
+    if "confidence" in result:
+        plots.confidence(result["confidence"], output_dir / "confidence.png")
+    print(f"Results and pictures: {output_dir}")
 
 
 if __name__ == "__main__":

@@ -267,7 +267,12 @@ class AdversarialLocalizer(LandmarkLocalizer):
     def localizer(self):
         """The `LandmarkLocalizer` of the same generator, to save, evaluate and convert."""
         return LandmarkLocalizer(
-            self.generator, self.scheme, self.crop_scale, self.beta, self.trained_on
+            self.generator,
+            self.scheme,
+            self.crop_scale,
+            self.beta,
+            self.trained_on,
+            self.calibration,
         )
 
     def get_config(self):

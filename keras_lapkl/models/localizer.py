@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 # Losses, metrics and RCN are here only to be known to Keras when `load_model` meets them.
-from keras_lapkl import heatmaps, losses, metrics, schemes  # noqa: F401
+from keras_lapkl import confidence, heatmaps, losses, metrics, schemes  # noqa: F401
 from keras_lapkl.models import rcn  # noqa: F401
 
 
@@ -28,6 +28,7 @@ class LandmarkLocalizer(keras.Model):
             the box of the five points; None if unknown.
         beta: inverse temperature of the softmax; the loss must have the same.
         trained_on: one line on the training faces, kept in the file and told beside every error.
+        calibration: `confidence.Calibration` of its scales, or its plain data; None if unknown.
 
     Raises:
         ValueError: a scheme with another K than the generator's, or a loss with another beta.
@@ -42,7 +43,14 @@ class LandmarkLocalizer(keras.Model):
     """
 
     def __init__(
-        self, generator, scheme=None, crop_scale=None, beta=1.0, trained_on=None, **kwargs
+        self,
+        generator,
+        scheme=None,
+        crop_scale=None,
+        beta=1.0,
+        trained_on=None,
+        calibration=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.generator = generator
@@ -50,6 +58,7 @@ class LandmarkLocalizer(keras.Model):
         self.crop_scale = crop_scale
         self.beta = beta
         self.trained_on = trained_on
+        self.calibration = confidence.get(calibration)
         if self.scheme is not None and self.scheme.num_landmarks != self.num_landmarks:
             raise ValueError(
                 f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
@@ -166,6 +175,7 @@ class LandmarkLocalizer(keras.Model):
             "crop_scale": self.crop_scale,
             "beta": self.beta,
             "trained_on": self.trained_on,
+            "calibration": None if self.calibration is None else self.calibration.to_config(),
         }
 
     @classmethod

@@ -74,7 +74,8 @@ def convert(
         path: the file to write.
         mode: one of `MODES`.
         faces: `Crops`, or images (N, S, S, 3), uint8 or float in [0, 1]: what to compare on, best
-            real faces from the validation set. With `Crops` the NME is measured as well.
+            real faces from the validation set. With `Crops` the NME is measured as well, and the
+            file's own scales are calibrated.
         representative_images: images from the training set, for int8's step sizes; some hundred.
         bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
             by `"nme"`; None takes `BOUNDS[mode]`, and an empty dict allows any.
@@ -139,6 +140,7 @@ def convert(
         if isinstance(faces, Crops):
             kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
             about["measured"] = {name: scores[0][name] for name in kept}
+            about["calibration"] = evaluation.calibrate(received, faces).to_config()
         flatbuffer.add_metadata(tflite, about)
         temporary.write_bytes(flatbuffer.pack(tflite))
         if not np.array_equal(
@@ -403,4 +405,5 @@ def _metadata(model, mode, float_layers, input_dtype):
         "scheme": None if model.scheme is None else model.scheme.to_config(),
         "trained_on": model.trained_on,
         "licence": licence(model.trained_on),
+        "calibration": None if model.calibration is None else model.calibration.to_config(),
     }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_lapkl import schemes
+from keras_lapkl import confidence, schemes
 from keras_lapkl.tflite import flatbuffer
 
 SIGNATURE = "serving_default"
@@ -27,6 +27,7 @@ class TFLiteLocalizer:
         scheme: the `Scheme` of the K landmarks, or None if unknown.
         crop_scale: crop rule that the model is right on, or None if unknown.
         trained_on: one line on the training faces, or None if unknown.
+        calibration: `confidence.Calibration` of this file's scales, or None if unknown.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -51,6 +52,7 @@ class TFLiteLocalizer:
         self.scheme = None if scheme is None else schemes.get(scheme)
         self.crop_scale = self.metadata.get("crop_scale")
         self.trained_on = self.metadata.get("trained_on")
+        self.calibration = confidence.get(self.metadata.get("calibration"))
 
     def __call__(self, crop):
         """Landmarks and scales of one crop.

@@ -1,0 +1,134 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_lapkl import confidence
+
+
+def faces(rng, count, landmarks=4, hidden=0.0):
+    """Errors (N, K), Rayleigh with a size of scale² pixels, and scales (N, K, 2)."""
+    scale = rng.uniform(0.8, 3, (count, landmarks))
+    errors = scale**2 * rng.rayleigh(size=scale.shape) * np.linspace(0.5, 1, landmarks)
+    errors[rng.random(errors.shape) < hidden] = np.nan
+    return errors, np.repeat(scale[..., None], 2, axis=-1)
+
+
+@pytest.fixture
+def calibration():
+    return confidence.Calibration(
+        scales=(1.0, 2.0),
+        errors=(0.5, 2.5),
+        factors=(1.0, 2.0),
+        quantiles={0.5: (1.0, 1.5), 0.9: (2.0, np.inf)},
+        data="two faces",
+        faces=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scale", "error"),
+    [((0.2, 0.4), 0.5), ((1, 1), 0.5), ((1, 2), 1.5), ((2, 2), 2.5), ((3, 5), 5.0)],
+)
+def test_expected_error_by_hand(calibration, scale, error):
+    found = calibration.error([scale, scale])
+    np.testing.assert_allclose(found, [error, 2 * error])
+    np.testing.assert_allclose(calibration.radius([scale, scale], 0.5), [error, 3 * error])
+
+
+def test_radius_of_too_few_faces_is_infinite(calibration):
+    assert calibration.radius(np.ones((2, 2)), 0.9)[1] == np.inf
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.3])
+def test_expects_and_covers_what_then_happens(rng, hidden):
+    fitted = confidence.fit(*faces(rng, 1000, hidden=hidden))
+    errors, scale = faces(rng, 1000, hidden=hidden)
+    expected, measured = confidence.reliability(fitted, errors, scale)
+    np.testing.assert_allclose(measured, expected, rtol=0.15)
+    assert np.all(np.diff(expected) > 0)
+    for asked, (share, each) in confidence.coverage(fitted, errors, scale).items():
+        assert share == pytest.approx(asked, abs=0.025)
+        np.testing.assert_allclose(each, asked, atol=0.06)
+
+
+def test_covers_on_average_even_with_few_faces(rng):
+    # Split-conformal: the mean over draws of the calibration faces is at least what was asked.
+    for count in (19, 200):
+        shares = []
+        for _ in range(200):
+            fitted = confidence.fit(*faces(rng, count, landmarks=1))
+            shares.append(confidence.coverage(fitted, *faces(rng, 50, landmarks=1))[0.9][0])
+        assert 0.89 <= np.mean(shares) <= 0.94
+
+
+def test_curve_never_falls_where_data_do(rng):
+    scale = np.repeat(np.linspace(1, 2, 1000)[:, None, None], 2, axis=-1)
+    errors = np.where(np.arange(1000) < 500, 3.0, 1.0)[:, None]
+    fitted = confidence.fit(errors, scale)
+    assert fitted.scales == (1.5,) and fitted.errors == (2.0,)
+
+
+def test_equal_scales_are_one_knot():
+    fitted = confidence.fit(np.arange(1.0, 11)[:, None], np.ones((10, 1, 2)))
+    assert fitted.scales == (1,) and fitted.errors == (5.5,)
+    assert fitted.quantiles[0.5] == (pytest.approx(6 / 5.5, abs=1e-4),)
+    assert fitted.quantiles[0.95] == (np.inf,)  # needs 19 faces
+
+
+def test_perfect_landmarks_are_no_division_by_zero():
+    fitted = confidence.fit(np.zeros((30, 2)), np.ones((30, 2, 2)))
+    assert np.isfinite(fitted.radius(np.ones((2, 2)), 0.9)).all()
+
+
+def test_landmark_that_is_always_hidden(rng):
+    errors, scale = faces(rng, 30)
+    errors[:, 1] = np.nan
+    fitted = confidence.fit(errors, scale)
+    assert fitted.factors[1] > 0 and fitted.quantiles[0.5][1] == np.inf
+
+
+def test_config_round_trip_by_json(calibration):
+    text = json.dumps(calibration.to_config(), allow_nan=False)
+    assert confidence.get(json.loads(text)) == calibration
+    assert confidence.get(calibration) is calibration and confidence.get(None) is None
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=40), st.floats(0.05, 0.95))
+@settings(deadline=None)
+def test_conformal_quantile_leaves_few_enough_above(scores, coverage):
+    quantile = confidence.conformal_quantile(scores, coverage)
+    below = np.sum(np.array(scores) <= quantile)
+    assert quantile == np.inf or below >= coverage * (len(scores) + 1) - 1e-6
+
+
+def test_surest_faces_first():
+    found = confidence.selective([4.0, 1.0, 2.0, 3.0], [0.4, 0.1, 0.2, 0.3], (0.25, 0.5, 1))
+    np.testing.assert_allclose(found, [1, 1.5, 2.5])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"errors": (2.0, 1.0)}, "neither of them falling"),
+        ({"scales": (1.0,)}, "as many errors as scales"),
+        ({"quantiles": {0.9: (1.0,)}}, "with 2 quantiles each"),
+        ({"quantiles": {90: (1.0, 1.0)}}, r"in \(0, 1\)"),
+    ],
+)
+def test_bad_calibration(calibration, change, message):
+    with pytest.raises(ValueError, match=message):
+        confidence.Calibration(**{**vars(calibration), **change})
+
+
+def test_plain_errors(calibration):
+    with pytest.raises(ValueError, match=r"one of \(0.5, 0.9\)"):
+        calibration.radius(np.ones((2, 2)), 0.8)
+    with pytest.raises(ValueError, match=r"\(…, 2, 2\)"):
+        calibration.error(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="at least one known landmark"):
+        confidence.fit(np.full((3, 2), np.nan), np.ones((3, 2, 2)))
+    with pytest.raises(ValueError, match=r"Received: \(3, 2\), \(3, 3, 2\)"):
+        confidence.fit(np.ones((3, 2)), np.ones((3, 3, 2)))
