@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 
 
 def aligned(rows):
@@ -13,6 +14,26 @@ def aligned(rows):
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     )
+
+
+def reported(results, total, text):
+    """Hands results through, and after two seconds tells stderr every two how far it is.
+
+    Args:
+        results: any iterable.
+        total: how many there will be; None if that is not known.
+        text: what to tell, with a place for the number done and one for the total.
+    """
+    told = start = time.monotonic()
+    of = "?" if total is None else f"{total:,}"
+    for done, result in enumerate(results, start=1):
+        now = time.monotonic()
+        if now - told > 2 or (done == total and told > start):
+            told = now
+            print("\r" + text.format(f"{done:,}", of), end="", file=sys.stderr, flush=True)
+        yield result
+    if told > start:
+        print(file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,14 @@
 """From a photo to landmarks: find the faces, cut them out, localize, and map back to the photo."""
 
+import collections
+import contextlib
 import dataclasses
+import time
 
+import cv2
 import numpy as np
 
+from keras_lapkl import detectors
 from keras_lapkl.data.crops import (
     apply_transform,
     crop_box,
@@ -12,65 +17,224 @@ from keras_lapkl.data.crops import (
     warp_crop,
 )
 
+COVERAGE = 0.9
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Face:
-    """One face of a photo; all lengths in pixels of the photo, x first, pixel centres at integers.
+    """One face of a photo, in pixels of the photo: x first, pixel centres at whole numbers from 0.
 
     Attributes:
         landmarks: (K, 2) float64.
         scale: (K, 2) float64, the model's Laplace scale b of each coordinate.
         square: (3,) float64, centre x, centre y and side of the crop that the model looked at.
-        box: (4,) float64, x0, y0, x1, y1 as the detector gave it; None if it came from a square.
+        error: (K,) float64, the expected distance of each landmark from the true point; None if the
+            model is not calibrated.
+        radius: (K,) float64, how far around each landmark the true point lies in 90 % of all cases;
+            likewise.
+        box: (4,) float64, x0, y0, x1, y1 as the detector or the caller gave it, or None.
         score: the detector's confidence, or None.
     """
 
     landmarks: np.ndarray
     scale: np.ndarray
     square: np.ndarray
+    error: np.ndarray | None = None
+    radius: np.ndarray | None = None
     box: np.ndarray | None = None
     score: float | None = None
 
 
 class LandmarkDetector:
-    """Faces of a photo with their landmarks.
+    """The faces of a photo with their landmarks.
 
     Args:
         localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
-        detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`; None
-            if boxes or squares are always given.
+        detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
+            as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
         rounds: looks at a face, ≥ 1: the first at the crop by the detector's box, each further one
             at the crop by the landmarks of the one before.
+        max_side: photos with a longer side are shrunk to it for the detector, never for the
+            landmarks; None for never.
+
+    Attributes:
+        seconds: a counter of the time spent so far in `detect`, `crop` and `net`.
+
+    Raises:
+        ValueError: a localizer that does not know its scheme or its crop rule, or an argument out
+            of range.
+
+    Example:
+
+    >>> detect = LandmarkDetector.from_pretrained("rcn-eighth-300w")
+    >>> faces = detect(photo)                       # (H, W, 3) uint8 RGB
+    >>> faces[0].landmarks.shape, faces[0].radius.shape
+    ((68, 2), (68,))
     """
 
-    def __init__(self, localizer, detector=None, rounds=2):
+    def __init__(self, localizer, detector=None, rounds=2, max_side=None):
+        if localizer.scheme is None or localizer.crop_scale is None:
+            raise ValueError(
+                "The localizer does not say which landmarks it gives, or which crop it is right "
+                "on. Set `scheme` and `crop_scale` of the Keras model, and save or convert it "
+                "again."
+            )
+        if rounds < 1:
+            raise ValueError(f"`rounds` must be at least 1. Received: {rounds}")
+        if max_side is not None and max_side < 1:
+            raise ValueError(f"`max_side` must be at least 1 pixel. Received: {max_side}")
         self.localizer = localizer
-        self.detector = detector
+        self.detector = detectors.from_name(detector) if isinstance(detector, str) else detector
         self.rounds = rounds
+        self.max_side = max_side
+        self.seconds = collections.Counter()
+
+    @classmethod
+    def from_pretrained(cls, name="rcn-eighth-300w", detector="auto", num_threads=1, **kwargs):
+        """A detector with a shipped model, without TensorFlow where the face detector needs none.
+
+        Args:
+            name: of a shipped model (`keras_lapkl.pretrained.NAMES`), whose int8 file is taken.
+            detector: as the constructor's; `"auto"` is the fastest that is installed.
+            num_threads: of the localizer's interpreter.
+            kwargs: more arguments of the constructor.
+        """
+        from keras_lapkl import pretrained
+        from keras_lapkl.tflite.runner import TFLiteLocalizer
+
+        path = pretrained.path(name, ".tflite")
+        return cls(TFLiteLocalizer(path, num_threads), detector, **kwargs)
+
+    def __call__(self, photo, boxes=None):
+        """The faces of one photo.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: reverse it, `bgr[..., ::-1]`.
+            boxes: (n, 4) x0, y0, x1, y1 of face boxes in pixels of the photo; None to detect them.
+
+        Returns:
+            list of `Face`: in the order of the boxes, or from left to right.
+
+        Raises:
+            ValueError: another shape, type or box, or neither boxes nor a detector.
+        """
+        photo = as_photo(photo)
+        if boxes is None:
+            found = self.find(photo)
+            squares = detectors.squares(found, self.localizer.scheme, self.detector)
+        else:
+            found = [detectors.Detection(box) for box in as_boxes(boxes)]
+            squares = detectors.squares(found, self.localizer.scheme)
+        faces = self.localize(photo, squares, self.rounds)
+        return [
+            dataclasses.replace(face, box=each.box, score=each.score)
+            for face, each in zip(faces, found, strict=True)
+        ]
+
+    def predict(self, photos):
+        """The faces of each of many photos: a generator of lists, in their order."""
+        return (self(photo) for photo in photos)
+
+    def find(self, photo):
+        """What the face detector finds in a photo: a list of `detectors.Detection`."""
+        if self.detector is None:
+            raise ValueError("Without a detector, say by `boxes` where the faces are.")
+        photo = as_photo(photo)
+        with self._timed("detect"):
+            ratio = (self.max_side or np.inf) / max(photo.shape[:2])
+            if ratio >= 1:
+                return list(self.detector(photo))
+            height, width = (max(1, round(ratio * side)) for side in photo.shape[:2])
+            small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+            ratios = np.array(photo.shape[1::-1]) / (width, height)
+            return [_enlarged(each, ratios) for each in self.detector(small)]
 
     def localize(self, photo, squares, rounds=1):
         """The faces in known squares.
 
         Args:
             photo: (H, W, 3) uint8 RGB.
-            squares: (n, 3) centre x, centre y and longer edge of the five points' box, photo pixels,
-                as `crop_box(…, crop_scale=1)` gives them from landmarks.
+            squares: (n, 3) centre x, centre y and longer edge of the five points' box in pixels of
+                the photo, as `crop_box(…, crop_scale=1)` gives them from landmarks.
             rounds: looks at each face.
 
         Returns:
             list of n `Face`.
         """
+        photo = as_photo(photo)
         squares = np.asarray(squares, np.float64).reshape(-1, 3)
         if not len(squares):
             return []
         localizer = self.localizer
         size = localizer.image_size
-        for _ in range(rounds):
+        for i in range(rounds):
             boxes = squares * (1, 1, localizer.crop_scale)
-            transforms = crop_transform(boxes, size)
-            crops = np.stack([warp_crop(photo, each, size) for each in transforms])
-            found = localizer.predict(crops, verbose=0)
+            with self._timed("crop"):
+                transforms = crop_transform(boxes, size)
+                crops = np.stack([warp_crop(photo, each, size) for each in transforms])
+            with self._timed("net"):
+                found = localizer.predict(crops, verbose=0)
             landmarks = apply_transform(invert_transform(transforms), found["landmarks"])
-            squares = crop_box(landmarks, localizer.scheme, crop_scale=1)
-        scale = found["scale"] * (boxes[:, 2] / size)[:, None, None]
-        return [Face(*each) for each in zip(landmarks, scale, boxes, strict=True)]
+            if i < rounds - 1:
+                squares = _next_squares(landmarks, squares, localizer.scheme)
+        pixels = boxes[:, 2] / size
+        scale = found["scale"] * pixels[:, None, None]
+        error = radius = [None] * len(boxes)
+        if localizer.calibration is not None:
+            error = localizer.calibration.error(found["scale"]) * pixels[:, None]
+            radius = localizer.calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
+        return [Face(*each) for each in zip(landmarks, scale, boxes, error, radius, strict=True)]
+
+    @contextlib.contextmanager
+    def _timed(self, part):
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
+
+
+def as_photo(photo):
+    """A photo as an array; ValueError unless it is (H, W, 3) uint8."""
+    photo = np.asarray(photo)
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+        raise ValueError(
+            "Expected a photo (H, W, 3) of uint8 in RGB order. Received: "
+            f"{photo.shape} {photo.dtype}"
+        )
+    return photo
+
+
+def as_boxes(boxes):
+    """Boxes as (n, 4) float64; ValueError unless each has x0 < x1 and y0 < y1."""
+    boxes = np.asarray(boxes, np.float64)
+    boxes = boxes.reshape(-1, 4) if boxes.size == 0 or boxes.shape == (4,) else boxes
+    right = boxes.ndim == 2 and boxes.shape[1] == 4 and np.isfinite(boxes).all()
+    if not right or not (boxes[:, :2] < boxes[:, 2:]).all():
+        raise ValueError(
+            "Expected boxes (n, 4) of x0, y0, x1, y1 with x0 < x1 and y0 < y1. Received: "
+            f"{boxes.tolist()}"
+        )
+    return boxes
+
+
+def _enlarged(detection, ratios):
+    """A detection in a shrunk photo, in pixels of the photo."""
+
+    def enlarged(points):
+        # Pixel centres are at whole numbers: the photo's corner is at -0.5.
+        return (np.reshape(points, (-1, 2)) + 0.5) * ratios - 0.5
+
+    points = detection.points
+    return dataclasses.replace(
+        detection,
+        box=enlarged(detection.box).ravel(),
+        points=None if points is None else enlarged(points),
+    )
+
+
+def _next_squares(landmarks, squares, scheme):
+    """The squares by the landmarks; the old one where these give none."""
+    found = squares.copy()
+    for i, points in enumerate(landmarks):
+        with contextlib.suppress(ValueError):  # all landmarks in one point, or not finite
+            found[i] = crop_box(points[None], scheme, crop_scale=1)[0]
+    return found

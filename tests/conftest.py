@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: where the real faces are, and small data made here."""
 
+import importlib.util
 import os
 import pathlib
 import signal
@@ -46,6 +47,16 @@ def run_tool():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def stub():
+    """The module `stub_localizer.py`: a localizer and a face detector with known answers."""
+    path = ROOT / "tests" / "stub_localizer.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ import json
 import math
 import os
 import struct
-import sys
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,6 +23,7 @@ import cv2
 import numpy as np
 from absl import logging
 
+from keras_lapkl import console
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.runs import replacing
 from keras_lapkl.schemes import Scheme
@@ -372,7 +371,10 @@ def _cut(paths, transforms, size, skip_bad, progress):
     # OpenCV lets other threads run while it decodes and warps.
     pool = concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        for index, error in enumerate(_reported(pool.map(cut, range(len(paths))), paths, progress)):
+        results = pool.map(cut, range(len(paths)))
+        if progress:
+            results = console.reported(results, len(paths), "cropped {} of {} images")
+        for index, error in enumerate(results):
             if error is None:
                 continue
             errors[index] = error
@@ -381,19 +383,6 @@ def _cut(paths, transforms, size, skip_bad, progress):
     finally:
         pool.shutdown(cancel_futures=True)
     return images, errors
-
-
-def _reported(results, paths, progress):
-    """Hands results through, and after two seconds tells stderr every two how far it is."""
-    told = start = time.monotonic()
-    for done, result in enumerate(results, start=1):
-        now = time.monotonic()
-        if progress and (now - told > 2 or (done == len(paths) and told > start)):
-            told = now
-            print(f"\rcropped {done:,} of {len(paths):,} images", end="", file=sys.stderr)
-        yield result
-    if told > start:
-        print(file=sys.stderr)
 
 
 def _fingerprint(annotations, boxes, image_size, margin, skip_bad):

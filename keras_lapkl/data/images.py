@@ -53,14 +53,15 @@ def read_image(path):
     return image
 
 
-def find_images(folder):
+def find_images(folder, suffixes=IMAGE_SUFFIXES):
     """The image files in a folder and all folders below it, sorted.
 
     Links to folders are followed, each real folder is visited once. Hidden files and folders are
     left out.
 
     Args:
-        folder: where to look for files that end in one of `IMAGE_SUFFIXES`, in any case.
+        folder: where to look.
+        suffixes: how names of the wanted files end, in lower case; they may do so in any.
 
     Returns:
         Tuple of paths, at least one.
@@ -80,17 +81,13 @@ def find_images(folder):
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, name) for name in files if _is_image_name(name)]
+        shown = (name for name in files if not name.startswith("."))
+        found += [Path(root, name) for name in shown if name.lower().endswith(suffixes)]
     if not found:
         raise ImageError(
-            f"{folder}: expected image files ({', '.join(IMAGE_SUFFIXES)}) in it or below it. "
-            "Received: none"
+            f"{folder}: expected files ({', '.join(suffixes)}) in it or below it. Received: none"
         )
     return tuple(sorted(found))
-
-
-def _is_image_name(name):
-    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _check(path, data):

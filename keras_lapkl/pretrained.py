@@ -1,0 +1,33 @@
+"""The models that are shipped in this package, by name."""
+
+import importlib.resources
+import pathlib
+
+NAMES = ("rcn-eighth-300w", "rcn-sixteenth-300w")
+"""Width 1/8 and 1/16, 68 points, trained on 300-W: for non-commercial research only."""
+
+SUFFIXES = (".keras", ".tflite", ".md")
+
+
+def path(name, suffix=".keras"):
+    """The file of a shipped model.
+
+    Args:
+        name: one of `NAMES`.
+        suffix: `".keras"`, float32; `".tflite"`, int8; or `".md"`, the model's card.
+
+    Raises:
+        ValueError: no such model or suffix.
+
+    Example:
+
+    >>> path("rcn-eighth-300w", ".tflite").name
+    'rcn-eighth-300w.tflite'
+    """
+    if name not in NAMES or suffix not in SUFFIXES:
+        raise ValueError(
+            f"Expected a model of {NAMES} and a suffix of {SUFFIXES}. Received: {name!r}, "
+            f"{suffix!r}"
+        )
+    folder = pathlib.Path(str(importlib.resources.files("keras_lapkl.weights")))
+    return folder / f"{name}{suffix}"

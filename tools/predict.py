@@ -1,0 +1,73 @@
+"""Finds faces and their landmarks in photos and videos, and says how sure they are.
+
+    python tools/predict.py --input=photos --output_dir=found
+    python tools/predict.py --input='trip/*.jpg',clip.mp4 --output_dir=found --format=csv --overlays
+
+Takes files, folders and globs; a video's faces are tracked from frame to frame. Writes
+predictions.json or .csv, or a .pts file a face; with --overlays copies with the landmarks drawn in;
+and results.json with counts and times. What can't be read is listed in skipped.csv.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from keras_lapkl import cli, pretrained
+
+_INPUT = flags.DEFINE_list("input", None, "Files, folders and globs.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+_MODEL = flags.DEFINE_string(
+    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
+)
+_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
+_FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Of what is written.")
+_OVERLAYS = flags.DEFINE_bool("overlays", False, "Draw the landmarks into copies.")
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "Looks at a face, each by the last one's landmarks.", 1)
+_EVERY = flags.DEFINE_integer("every", 1, "Look at each n-th frame of a video.", 1)
+_MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
+_THREADS = flags.DEFINE_integer("threads", 1, "Of the localizer's interpreter.", 1)
+
+
+def main(_):
+    from keras_lapkl import console, detection, prediction, runs, tracking
+    from keras_lapkl.tflite import TFLiteLocalizer
+
+    files = prediction.find_inputs(_INPUT.value)
+    boxes = None if _BOXES.value is None else prediction.read_boxes(_BOXES.value)
+    model = _MODEL.value
+    if model in pretrained.NAMES:
+        model = str(pretrained.path(model, ".tflite"))
+    if pathlib.Path(model).suffix == ".tflite":
+        with console.held_stderr():  # LiteRT greets
+            localizer = TFLiteLocalizer(model, _THREADS.value)
+    else:
+        cli.quiet_tensorflow()
+        from keras_lapkl import load_model
+
+        localizer = load_model(model)
+    detector = detection.LandmarkDetector(
+        localizer,
+        _DETECTOR.value if boxes is None else None,
+        rounds=_ROUNDS.value,
+        max_side=_MAX_SIDE.value,
+    )
+    print(f"Find faces in {len(files):,} files by {detector.detector or _BOXES.value}.")
+    results = prediction.predict_files(
+        detector,
+        files,
+        _OUTPUT_DIR.value,
+        _FORMAT.value,
+        overlays=_OVERLAYS.value,
+        boxes=boxes,
+        every=_EVERY.value,
+        tracker=lambda: tracking.LandmarkTracker(detector),
+        provenance=runs.provenance(cli.resolved_flags()),
+    )
+    print(prediction.summary(results))
+    print(f"Results: {_OUTPUT_DIR.value}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
