@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 # Losses, metrics and RCN are here only to be known to Keras when `load_model` meets them.
-from keras_lapkl import confidence, heatmaps, losses, metrics, schemes  # noqa: F401
+from keras_lapkl import confidence, heatmaps, losses, metrics, pretrained, schemes  # noqa: F401
 from keras_lapkl.models import rcn  # noqa: F401
 
 
@@ -204,16 +204,29 @@ def to_unit_range(images):
     return images
 
 
-def load_model(path):
-    """The model in a file: a Keras model from `.keras`, a `TFLiteLocalizer` from `.tflite`.
+def load_model(name_or_path):
+    """A shipped model by its name; or the model in a file.
+
+    Args:
+        name_or_path: one of `pretrained.NAMES`, for its Keras model; or a file, `.keras` for a
+            Keras model, `.tflite` for a `TFLiteLocalizer`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is of another kind, or holds no model.
+
+    Example:
+
+    >>> load_model("rcn-eighth-300w").num_landmarks
+    68
     """
-    path = pathlib.Path(path)
+    if name_or_path in pretrained.NAMES:
+        name_or_path = pretrained.path(name_or_path)
+    path = pathlib.Path(name_or_path)
     if path.suffix not in (".keras", ".tflite"):
-        raise ValueError(f"Expected a .keras or .tflite file. Received: {path}")
+        raise ValueError(
+            f"Expected a .keras or .tflite file, or a name of {pretrained.NAMES}. Received: {path}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
     if path.suffix == ".tflite":

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+
+import keras_lapkl
+from keras_lapkl import detection, evaluation, pretrained
+from keras_lapkl.data import sources
+from keras_lapkl.tflite import TFLiteLocalizer, describe
+
+LIMIT = 1_000_000
+"""Bytes of all shipped models together."""
+
+
+@pytest.fixture(scope="module", params=pretrained.NAMES)
+def name(request):
+    return request.param
+
+
+def test_files_are_there_and_small():
+    sizes = [
+        pretrained.path(name, suffix).stat().st_size
+        for name in pretrained.NAMES
+        for suffix in pretrained.SUFFIXES
+    ]
+    assert sum(sizes) < LIMIT
+
+
+def test_keras_and_int8_agree_and_say_what_they_are(name):
+    model = keras_lapkl.load_model(name)
+    file = TFLiteLocalizer(pretrained.path(name, ".tflite"))
+    for each in (model, file):
+        assert each.scheme.name == "ibug68" and each.crop_scale == 3
+        assert "1,809 of 3,148" in each.trained_on
+        assert each.calibration.faces == 200
+    about = describe(pretrained.path(name, ".tflite"))
+    assert about["metadata"]["licence"] == "300-W: non-commercial research only"
+    assert "int8" in about["operators"]["CONV_2D"]
+    images, labels = keras_lapkl.data.synthetic_faces(16, seed=5)
+    found, expected = (each.predict(images, verbose=0) for each in (file, model))
+    apart = np.linalg.norm(found["landmarks"] - expected["landmarks"], axis=-1)
+    assert apart.mean() < 0.4
+    # It has never seen a painted face, and yet finds its way about one.
+    assert np.linalg.norm(expected["landmarks"] - labels, axis=-1).mean() < 5
+
+
+def test_card_has_the_figures_of_the_file(name):
+    card = pretrained.path(name, ".md").read_text()
+    measured = describe(pretrained.path(name, ".tflite"))["metadata"]["measured"]
+    assert f"{measured['nme']:.2f}" in card
+    for word in ("non-commercial research", "1,809 of 3,148", "tools/train.py", "crop scale 3"):
+        assert word.lower() in card.lower()
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="Expected a model of"):
+        pretrained.path("rcn-full-300w")
+    with pytest.raises(ValueError, match="Expected a model of"):
+        pretrained.path(pretrained.NAMES[0], ".onnx")
+    with pytest.raises(ValueError, match="or a name of"):
+        keras_lapkl.load_model("rcn-full-300w")
+
+
+def test_detector_from_pretrained_on_a_painted_face():
+    images, labels = keras_lapkl.data.synthetic_faces(1, seed=5)
+    photo = np.full((240, 320, 3), 90, np.uint8)
+    photo[100:180, 60:140] = images[0]
+    detect = detection.LandmarkDetector.from_pretrained(detector=None)
+    box = np.concatenate([labels[0].min(0), labels[0].max(0)]) + [60, 100, 60, 100]
+    (face,) = detect(photo, [box])
+    assert np.linalg.norm(face.landmarks - labels[0] - [60, 100], axis=-1).mean() < 6
+    assert (face.radius > face.error).all()
+
+
+def test_nme_and_coverage_on_the_common_set(name, faces):
+    model = TFLiteLocalizer(pretrained.path(name, ".tflite"))
+    crops = sources.load("300w", faces / "300w", "common")
+    result, _ = evaluation.evaluate_model(model, crops)
+    card = pretrained.path(name, ".md").read_text()
+    assert f"{result['nme']:.2f}" in card
+    assert 0.88 <= result["confidence"]["coverage"]["0.9"] <= 0.92
+    json.dumps(result)
