@@ -1,11 +1,19 @@
-"""The Python examples of the documentation run as they stand, one after the other."""
+"""The documentation: its examples run, its commands have the flags, its links lead somewhere."""
 
+import importlib.util
+import itertools
 import pathlib
 import re
+import shlex
 
 import pytest
+from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("mobile/*/*.md"))
+)
 
 
 @pytest.mark.parametrize(
@@ -24,3 +32,55 @@ def test_examples_run(page, leaves, tmp_path, monkeypatch):
             continue
         exec(compile(example, page, "exec"), names)
     assert all((tmp_path / left).exists() for left in leaves)
+
+
+def commands(page):
+    """Commands of a page's indented blocks that start a binary with absl flags."""
+    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / page).read_text(), re.M)
+    text = re.sub(r"\s*\\\n\s*", " ", "".join(blocks))
+    found = re.findall(r"python ((?:tools|mobile|benchmarks)/\S+\.py)([^\n;|]*)", text)
+    return [(script, shlex.split(flags)) for script, flags in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_flags_of_commands_exist(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for script, arguments in commands(page):
+        if "absl" not in (ROOT / script).read_text():
+            continue
+        # A shell's variables have no value here, and what follows a second script is for that one.
+        arguments = list(itertools.takewhile(lambda each: not each.endswith(".py"), arguments))
+        names = [
+            each[2:].partition("=")[0]
+            for each in arguments
+            if "$" in each and "flagfile" not in each
+        ]
+        arguments = [each for each in arguments if "$" not in each]
+        monkeypatch.syspath_prepend((ROOT / script).parent)
+        known = set(flags.FLAGS)
+        spec = importlib.util.spec_from_file_location("binary", ROOT / script)
+        try:
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            for name in names:
+                assert name in flags.FLAGS
+                if flags.FLAGS[name].flag_type() == "string":  # may be required
+                    arguments.append(f"--{name}=0")
+            flags.FLAGS([script, *arguments])
+        finally:
+            for name in set(flags.FLAGS) - known:
+                delattr(flags.FLAGS, name)
+            flags.FLAGS.unparse_flags()
+
+
+def test_api_page_is_what_the_code_says():
+    spec = importlib.util.spec_from_file_location("api", ROOT / "docs" / "api.py")
+    api = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(api)
+    assert (ROOT / "docs" / "api.md").read_text() == api.page()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), target
