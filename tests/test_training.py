@@ -63,6 +63,14 @@ def test_equal_seeds_give_equal_models(crops, validation, tmp_path):
     assert not np.array_equal(first[0], other[0])
 
 
+def test_muon_on_normalized_images_and_calibrated_scales(crops, validation, tmp_path):
+    chosen = recipe(optimizer="muon", normalize=True, augment_strength=0.5)
+    training.train(chosen, crops, validation, tmp_path)
+    model = load_model(tmp_path / "model.keras")
+    assert model.generator.normalize and type(model.optimizer).__name__ == "ConvolutionMuon"
+    assert model.calibration.faces == 20 and "synthetic faces" in model.calibration.data
+
+
 def test_finished_run_is_read_not_trained(crops, validation, tmp_path):
     results = training.train(recipe(), crops, validation, tmp_path)
     written = (tmp_path / "model.keras").stat().st_mtime_ns

@@ -7,8 +7,17 @@ import keras
 import numpy as np
 from keras import ops
 
-# Losses, metrics and RCN are here only to be known to Keras when `load_model` meets them.
-from keras_lapkl import confidence, heatmaps, losses, metrics, pretrained, schemes  # noqa: F401
+# Losses, metrics, optimizers and RCN are here only to be known to Keras when `load_model` meets
+# them.
+from keras_lapkl import (  # noqa: F401
+    confidence,
+    heatmaps,
+    losses,
+    metrics,
+    optimizers,
+    pretrained,
+    schemes,
+)
 from keras_lapkl.models import rcn  # noqa: F401
 
 

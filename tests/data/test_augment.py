@@ -137,3 +137,10 @@ def test_bad_strength(name):
         Augmentation(**{name: -0.1})
     with pytest.raises(ValueError, match=name):
         Augmentation(**{name: 181})
+
+
+def test_scaled_leaves_mirroring():
+    half = Augmentation().scaled(0.5)
+    assert (half.rotation, half.occlusion, half.mirror) == (10, 0.1, 0.5)
+    with pytest.raises(ValueError, match="`rotation`"):
+        Augmentation().scaled(10)

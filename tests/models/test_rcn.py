@@ -110,3 +110,14 @@ def test_mixed_precision_keeps_float32_logits(rng):
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=name):
         RCN(**arguments)
+
+
+def test_normalized_image_has_zero_mean_and_unit_scale(rng):
+    model = RCN(3, 1 / 16, 32, 0, normalize=True)
+    plain = RCN(3, 1 / 16, 32, 0)
+    plain.set_weights(model.get_weights())
+    images = rng.random((2, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(model(images), plain(4 * (images - 0.45)), atol=1e-5)
+    copy = RCN.from_config(model.get_config())
+    assert copy.normalize and not plain.normalize
+    assert copy.count_params() == plain.count_params()

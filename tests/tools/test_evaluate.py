@@ -1,19 +1,31 @@
 import json
 
+import numpy as np
 import pytest
 
+from keras_lapkl import confidence
+from keras_lapkl.losses import LaplaceKL
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.rcn import RCN
+from keras_lapkl.optimizers import muon
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.keras"
-    LandmarkLocalizer(RCN(68, 1 / 64, 32, 0), "ibug68", 3.0, trained_on="nothing").save(path)
+    model = LandmarkLocalizer(
+        RCN(68, 1 / 64, 32, 0, "marginal", normalize=True),
+        "ibug68",
+        3.0,
+        trained_on="nothing",
+        calibration=confidence.fit(np.ones((30, 68)), np.ones((30, 68, 2)), "thirty faces"),
+    )
+    model.compile(muon(1e-3), LaplaceKL())  # which a fresh process must know to read it
+    model.save(path)
     return path
 
 
-def test_table_results_and_picture(run_tool, model, tmp_path):
+def test_table_results_and_pictures(run_tool, model, tmp_path):
     done = run_tool(
         "tools/evaluate.py",
         f"--model={model}",
@@ -26,7 +38,10 @@ def test_table_results_and_picture(run_tool, model, tmp_path):
     assert f"{results['nme']:.3f}" in done.stdout
     assert "Trained on nothing. Crop scale 3, 32x32 pixels" in done.stdout
     assert results["provenance"]["flags"]["split"] == "test"
-    assert (tmp_path / "predictions.png").stat().st_size > 1000
+    assert 0 <= results["confidence"]["coverage"]["0.9"] <= 1
+    assert "Calibrated on thirty faces." in done.stdout
+    for picture in ("predictions.png", "confidence.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
