@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lapkl import tflite
+from keras_lapkl import confidence, tflite
 from keras_lapkl.data import crops
 from keras_lapkl.tflite import flatbuffer
 
@@ -110,6 +110,18 @@ def test_cut_as_the_library_does(square, localize, photo):
 def test_five_points_by_face_box_as_the_library_has_it(localize):
     assert localize._FIVE_BY_FACE_BOX == crops.FIVE_BY_FACE_BOX
     assert localize._FIVE_BELOW_FACE_BOX == crops.FIVE_BELOW_FACE_BOX
+
+
+def test_confidence_as_the_library_has_it(localize, rng):
+    scale = rng.uniform(0.5, 4, (3, 2))
+    errors = rng.rayleigh(size=(400, 3))
+    fitted = confidence.fit(errors, rng.uniform(0.8, 3, (400, 3, 2)))
+    found = localize.confidence(json.loads(json.dumps(fitted.to_config())), scale)
+    np.testing.assert_allclose(found["error"], fitted.error(scale))
+    np.testing.assert_allclose(found["radius"], fitted.radius(scale, 0.9))
+    few = confidence.fit(errors[:5], np.ones((5, 3, 2)))
+    assert set(localize.confidence(few.to_config(), scale)) == {"error"}
+    assert localize.confidence(None, scale) == {}
 
 
 def test_metadata(files, localize):

@@ -289,7 +289,9 @@ class TestLabels:
     def test_nme_is_measured_and_kept_in_the_file(self, untrained, crops, tmp_path):
         path = tmp_path / "m.tflite"
         report = tflite.convert(untrained, path, faces=crops)
-        result, _ = evaluation.evaluate_model(tflite.TFLiteLocalizer(path), crops)
+        localizer = tflite.TFLiteLocalizer(path)
+        result, predicted = evaluation.evaluate_model(localizer, crops)
+        assert localizer.calibration == evaluation.calibrate(predicted, crops)
         assert report["parity"]["nme"] == pytest.approx(result["nme"])
         about = tflite.describe(path)["metadata"]
         assert about["measured"]["nme"] == pytest.approx(result["nme"])
@@ -310,7 +312,8 @@ def test_other_heads(head, images, tmp_path):
     import keras
 
     keras.utils.set_random_seed(3)
-    generator = keras_lapkl.RCN(5, 1 / 16, SIZE, head=head)
+    normalize = head == "marginal"
+    generator = keras_lapkl.RCN(5, 1 / 16, SIZE, head=head, normalize=normalize)
     for name in ("logits",) if head == "linear" else ("columns", "rows"):
         generator.get_layer(name).kernel.assign(100 * generator.get_layer(name).kernel)
     model = keras_lapkl.LandmarkLocalizer(generator, crop_scale=3.0)
@@ -328,6 +331,8 @@ def test_other_heads(head, images, tmp_path):
     )
     assert set(report["operators"]["CONV_2D"]) == {"int8"}
     assert len(report["layers"]) == report["operators"]["CONV_2D"]["int8"]
+    if normalize:
+        assert set(report["operators"]["ADD"]) == {"int8"}
     if head == "marginal":  # no map is made
         graph = flatbuffer.read(path).subgraphs[0]
         assert not any(list(t.shape) == [1, SIZE, SIZE, 5] for t in graph.tensors)
