@@ -1,6 +1,5 @@
 """The models that are shipped in this package, by name."""
 
-import importlib.resources
 import pathlib
 
 NAMES = ("rcn-eighth-300w", "rcn-sixteenth-300w")
@@ -29,5 +28,4 @@ def path(name, suffix=".keras"):
             f"Expected a model of {NAMES} and a suffix of {SUFFIXES}. Received: {name!r}, "
             f"{suffix!r}"
         )
-    folder = pathlib.Path(str(importlib.resources.files("keras_lapkl.weights")))
-    return folder / f"{name}{suffix}"
+    return pathlib.Path(__file__).resolve().parent / "weights" / f"{name}{suffix}"

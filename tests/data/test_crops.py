@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import os
+import time
 
 import cv2
 import numpy as np
@@ -433,7 +434,7 @@ class TestProgress:
     def slow(self, monkeypatch):
         """A clock that ticks a second each time it is read."""
         ticks = iter(range(1000))
-        monkeypatch.setattr(module.time, "monotonic", lambda: next(ticks))
+        monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
 
     def test_slow(self, annotations, slow, capsys):
         load_crops(annotations)
