@@ -9,7 +9,7 @@ Copy this one file beside the model, to a Raspberry Pi or into a Debian in Termu
 Takes .npy (H, W, 3) uint8 RGB and binary .ppm, and what Pillow reads where it is installed. Prints
 JSON: landmarks and their scales in pixels of that picture, x first, pixel centres at whole numbers
 from 0; and if the file is calibrated, the error to expect of each landmark, and the radius that
-holds the true point in 90 % of all cases. Exits with 1 on what it can't use, and says why on stderr.
+holds the true point in 90 % of all cases. Exits with 1 on what it cannot use, and says why.
 """
 
 import argparse
