@@ -1,17 +1,12 @@
-"""How good predicted landmarks are: the numbers of the papers' tables, from a model or arrays."""
+"""How good a model is on crops: the numbers of the papers' tables. What they are: `scoring`."""
 
 import numpy as np
-from keras import ops
 
-from keras_lapkl import confidence, console, metrics
-from keras_lapkl.data.pipeline import labels
-from keras_lapkl.losses import split_visible
+from keras_lapkl import confidence, console, scoring
+from keras_lapkl.data.crops import apply_transform, invert_transform
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 """Of the faces, the surest first, for which the mean error is told."""
-
-THRESHOLDS = (8, 10)
-"""NME in percent at which the failure rate and the area under the CED are taken."""
 
 
 def evaluate_model(model, crops, normalizer=None):
@@ -31,8 +26,13 @@ def evaluate_model(model, crops, normalizer=None):
 
 def distances(landmarks, crops):
     """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden."""
-    truth, visible = (ops.convert_to_numpy(each) for each in split_visible(labels(crops)))
-    return np.where(visible > 0, np.linalg.norm(landmarks - truth, axis=-1), np.nan)
+    apart = np.linalg.norm(landmarks - crops.landmarks, axis=-1)
+    return np.where(_visible(crops), apart, np.nan)
+
+
+def in_photos(landmarks, crops):
+    """Landmarks (N, K, 2) in crop pixels as they lie in the photos, float64 pixels."""
+    return apply_transform(invert_transform(crops.transforms), landmarks)
 
 
 def calibrate(predicted, crops):
@@ -72,39 +72,37 @@ def score(landmarks, scale, crops, normalizer=None):
         landmarks: (N, K, 2) predicted, in crop pixels.
         scale: (N, K, 2) predicted, in crop pixels.
         crops: `Crops` with the truth.
-        normalizer: `"interocular"`, `"hull"` or `"box"`; None takes the first that the scheme
-            allows.
+        normalizer: a name of `scoring.MEANING`; None takes `default_normalizer`.
 
     Returns:
-        dict: `nme` (percent, mean over faces), `nme_std` (over faces), `spread` (pixels),
-        `failure_rate_8`, `failure_rate_10` (percent of faces), `auc_8`, `auc_10` (0 to 1); and,
-        to be read beside them, `data`, `faces`, `crop_scale`, `image_size` and `normalizer`.
+        dict: `nme` (percent, mean over faces), `nme_std` and `nme_median` (over faces), `spread`
+        (pixels), and at each t of `scoring.THRESHOLDS` `failure_rate_t` (percent of faces) and
+        `auc_t` (0 to 1); `nme_interval` and so on, the bootstrap's 95 % intervals; and, to be read
+        beside them, `data`, `faces`, `missing` (faces without finite prediction), `crop_scale`,
+        `image_size` and `normalizer`.
 
     Raises:
         ValueError: no face can be scored.
     """
     normalizer = normalizer or default_normalizer(crops.scheme)
     errors = face_errors(landmarks, crops, normalizer)
-    scored = errors[np.isfinite(errors)]
-    if not scored.size:
+    if not np.isfinite(errors).any():
         raise ValueError(
             f"No face of {crops.name} can be scored with the {normalizer} normaliser: none has "
-            "the landmarks that it needs."
+            "the landmarks that it needs and a finite prediction."
         )
-    result = {
+    visible = _visible(crops)
+    seen = visible.any(1)
+    spread = np.asarray(scale, np.float64).mean(-1)[seen].mean(-1, where=visible[seen])
+    return {
         "data": crops.name,
-        "faces": int(scored.size),
+        **scoring.counts(errors),
         "crop_scale": crops.crop_scale,
         "image_size": crops.image_size,
         "normalizer": normalizer,
-        "nme": float(scored.mean()),
-        "nme_std": float(scored.std()),
-        "spread": float(metrics.HeatmapSpread()(labels(crops), scale)),
+        "spread": float(spread.mean()),
+        **scoring.summary(scoring.estimates(scoring.statistics(errors))),
     }
-    for threshold in THRESHOLDS:
-        result[f"failure_rate_{threshold}"] = float(100 * (scored > threshold).mean())
-        result[f"auc_{threshold}"] = float(np.maximum(0, 1 - scored / threshold).mean())
-    return result
 
 
 def default_normalizer(scheme):
@@ -113,27 +111,18 @@ def default_normalizer(scheme):
 
 
 def face_errors(landmarks, crops, normalizer):
-    """NME of each face in percent, (N,); NaN where the normaliser's points are hidden."""
-    truth, visible = split_visible(labels(crops))
-    if normalizer == "interocular":
-        distance = metrics.interocular_distance(truth, visible, crops.scheme.eye_corners)
-    elif normalizer == "hull":
-        distance = metrics.hull_size(truth, visible)
-    else:
-        distance = crops.box_sizes()
-    nme, usable = metrics.face_errors(truth, visible, landmarks, distance)
-    return np.where(ops.convert_to_numpy(usable), ops.convert_to_numpy(nme), np.nan)
+    """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,)."""
+    visible = _visible(crops)
+    boxes = None if crops.boxes is None else crops.cropped_boxes()
+    distance = scoring.distances(normalizer, crops.landmarks, visible, crops.scheme, boxes)
+    return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
 
 
 def table(results):
     """Lines of text, one for each dict of `score`, aligned under their headings."""
-    columns = ("data", "faces", "nme", "nme_std", "spread", "failure_rate_8", "auc_8")
-    headings = ("data", "faces", "NME %", "± faces", "spread px", "FR@8 %", "AUC@8")
-    rows = [
-        tuple(f"{r[c]:.3f}" if isinstance(r[c], float) else str(r[c]) for c in columns)
-        for r in results
-    ]
-    return console.aligned([headings, *rows])
+    columns = ("data", "faces", "nme", "nme_interval", "spread", "failure_rate_8", "auc_8")
+    headings = ("data", "faces", "NME %", "95 %", "spread px", "FR@8 %", "AUC@8")
+    return console.aligned([headings, *([_cell(r[c]) for c in columns] for r in results)])
 
 
 def confidence_lines(result):
@@ -150,15 +139,20 @@ def confidence_lines(result):
 
 def conditions(result):
     """One line with what an error means nothing without: training faces, crop and normaliser."""
+    missing = result["missing"]
     return (
-        f"Trained on {result['trained_on'] or 'faces unknown'}. "
+        (f"{missing:,} faces have no finite prediction and count as failures. " if missing else "")
+        + f"Trained on {result['trained_on'] or 'faces unknown'}. "
         f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
-        f"pixels; error in percent of the {_MEANING[result['normalizer']]}."
+        f"pixels; error in percent of the {scoring.MEANING[result['normalizer']]}."
     )
 
 
-_MEANING = {
-    "interocular": "distance of the outer eye corners",
-    "hull": "size √(w·h) of the visible landmarks' box",
-    "box": "size √(w·h) of the face box",
-}
+def _visible(crops):
+    return crops.visible & np.isfinite(crops.landmarks).all(-1)
+
+
+def _cell(value):
+    if isinstance(value, list):
+        return "–".join(f"{end:.2f}" for end in value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -74,6 +74,37 @@ def test_nothing_to_score(crops):
         evaluation.score(crops.landmarks, SCALE, crops)
 
 
+def test_thresholds_and_intervals(crops):
+    result = evaluation.score(off_by(crops, [1, 1.9, 3, 6]), SCALE, crops)
+    assert result["failure_rate_5"] == 50 and result["auc_5"] == pytest.approx(0.1375, rel=1e-5)
+    low, high = result["nme_interval"]
+    assert 2.499 < low < result["nme"] < high < 15.001
+    assert result["nme_median"] == pytest.approx(6.125, rel=1e-5)
+
+
+def test_hidden_landmarks_have_no_spread(crops):
+    scale = SCALE.copy()
+    scale[:, 7] = 1000
+    crops.visible[:, 7] = False
+    assert evaluation.score(crops.landmarks, scale, crops)["spread"] == pytest.approx(1.5)
+
+
+def test_face_without_finite_prediction_has_failed(crops):
+    predicted = off_by(crops, [1, 2, 3, 6])
+    predicted[3, 5] = np.nan
+    result = evaluation.score(predicted, SCALE, crops)
+    assert (result["faces"], result["missing"], result["failure_rate_10"]) == (4, 1, 25)
+    assert result["nme"] == pytest.approx(5, rel=1e-5)
+    said = evaluation.conditions({**result, "trained_on": None})
+    assert said.startswith("1 faces have no finite prediction")
+
+
+def test_landmarks_in_photos(crops):
+    # The crop is the photo at half its size.
+    found = evaluation.in_photos(crops.landmarks, crops)
+    np.testing.assert_allclose(found, 2 * crops.landmarks, rtol=1e-6)
+
+
 def test_table_and_conditions(crops):
     result = evaluation.score(off_by(crops, [2] * 4), SCALE, crops)
     lines = evaluation.table([result, result]).splitlines()

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lapkl import heatmaps, metrics, schemes
+from keras_lapkl import heatmaps, metrics, schemes, scoring
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.rcn import RCN
 
@@ -59,6 +59,26 @@ def test_sample_weight_is_repetition(cls, faces):
     chosen = [0, 2, 2, 4]
     repeated.update_state(faces[0][chosen], faces[1][chosen])
     assert float(weighted.result()) == pytest.approx(float(repeated.result()), rel=1e-6)
+
+
+@pytest.mark.parametrize("normalizer", ["interocular", "hull"])
+def test_equal_to_scoring(normalizer, rng):
+    """Metrics of training and `scoring`, which needs no Keras, are one definition."""
+    truth = rng.uniform(0, 80, (50, 68, 2)).astype(np.float32)
+    visible = rng.random((50, 68)) > 0.02
+    found = (truth + rng.normal(0, 4, truth.shape)).astype(np.float32)
+    labels = np.concatenate([truth, visible[..., None]], -1).astype(np.float32)
+    size = scoring.distances(normalizer, truth, visible, schemes.IBUG68)
+    errors = scoring.face_errors(found, truth, visible, size)
+    expected = {k: np.nanmean(v) for k, v in scoring.statistics(errors).items()}
+    common = {"normalizer": normalizer}
+    nme = metrics.NormalizedMeanError(**common)(labels, found)
+    assert float(nme) == pytest.approx(expected["nme"], rel=1e-5)
+    for threshold in scoring.THRESHOLDS:
+        rate = metrics.FailureRate(threshold, **common)(labels, found)
+        assert float(rate) == pytest.approx(expected[f"failure_rate_{threshold}"], rel=1e-5)
+        area = metrics.AreaUnderCED(threshold, **common)(labels, found)
+        assert float(area) == pytest.approx(expected[f"auc_{threshold}"], rel=1e-4)
 
 
 class TestNormalizers:

@@ -270,16 +270,15 @@ class Crops:
         inner = slice(self.margin, self.margin + self.image_size)
         return self.images[:, inner, inner]
 
-    def box_sizes(self):
-        """√(w·h) of the face boxes in crop pixels, (N,).
+    def cropped_boxes(self):
+        """The face boxes (N, 4), x0, y0, x1, y1, in crop pixels.
 
         Raises:
             ValueError: there are no boxes.
         """
         if self.boxes is None:
-            raise ValueError(f"{self.name} has no face boxes, which `box_sizes` needs.")
-        edges = apply_transform(self.transforms, self.boxes.reshape(-1, 2, 2))
-        return np.sqrt(np.abs(edges[:, 1] - edges[:, 0]).prod(-1))
+            raise ValueError(f"{self.name} has no face boxes, which `cropped_boxes` needs.")
+        return apply_transform(self.transforms, self.boxes.reshape(-1, 2, 2)).reshape(-1, 4)
 
 
 def load_crops(

@@ -272,11 +272,12 @@ class TestLoadCrops:
         assert (crops.image_size, crops.margin, crops.crop_scale) == (48, 0, 2.5)
         assert crops.skipped == () and len(crops) == 5
 
-    def test_box_sizes_are_in_crop_pixels(self, annotations):
+    def test_boxes_in_crop_pixels(self, annotations):
         crops = load_crops(annotations, 48, crop_scale=4)  # longer edge 40: 160 px to 48
-        np.testing.assert_allclose(crops.box_sizes(), np.sqrt(40 * 90) * 48 / 160, rtol=1e-5)
+        sides = np.ptp(crops.cropped_boxes().reshape(-1, 2, 2), axis=1)
+        np.testing.assert_allclose(sides, np.tile([12, 27], (5, 1)), rtol=1e-5)
         with pytest.raises(ValueError, match="blobs has no face boxes"):
-            dataclasses.replace(crops, boxes=None).box_sizes()
+            dataclasses.replace(crops, boxes=None).cropped_boxes()
 
     def test_hidden_landmarks(self, annotations):
         scheme = schemes.Scheme("three", ("a", "b", "c"), flip=(0, 1, 2))
