@@ -5,7 +5,6 @@ import contextlib
 import csv
 import glob
 import itertools
-import json
 import logging
 import os
 import time
@@ -16,6 +15,7 @@ import numpy as np
 
 from keras_lapkl import console, runs
 from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images, read_image
+from keras_lapkl.data.predictions import json_writer
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection import COVERAGE, as_boxes
 
@@ -296,28 +296,22 @@ def _writer(form, output_dir, scheme, names):
 
         yield write_pts_of
         return
+    if form == "json":
+        with json_writer(
+            output_dir / "predictions.json", scheme, {"radius_coverage": COVERAGE}
+        ) as write:
+
+            def write_json_of(name, frame, at, faces):
+                place = {} if frame is None else {"frame": frame, "seconds": round(at, 4)}
+                write(name, [record(face) for face in faces], **place)
+
+            yield write_json_of
+        return
     with (
-        runs.replacing(output_dir / f"predictions.{form}") as temporary,
+        runs.replacing(output_dir / "predictions.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        if form == "csv":
-            yield _csv_writer(file, scheme)
-            return
-        about = {
-            "units": "pixels of the picture, x first, pixel centres at whole numbers from 0",
-            "radius_coverage": COVERAGE,
-            "scheme": scheme.to_config(),
-        }
-        file.write(json.dumps(about)[:-1] + ', "pictures": [')
-        separators = itertools.chain(["\n"], itertools.repeat(",\n"))
-
-        def write(name, frame, at, faces):
-            place = {} if frame is None else {"frame": frame, "seconds": round(at, 4)}
-            line = {"file": name, **place, "faces": [record(face) for face in faces]}
-            file.write(next(separators) + json.dumps(line, allow_nan=False))
-
-        yield write
-        file.write("\n]}\n")
+        yield _csv_writer(file, scheme)
 
 
 def _csv_writer(file, scheme):
