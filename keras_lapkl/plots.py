@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_lapkl import runs
+from keras_lapkl import runs, scoring
 
 CELL = 2.6
 """Inches of one picture in a sheet."""
@@ -156,6 +156,29 @@ def confidence(found, path):
     selective.set(
         xlabel="surest % of the faces", ylabel="mean error, px", title="selection", ylim=(0, None)
     )
+    _save(sheet, path)
+
+
+def ced(errors, path, unit, limit=10.0):
+    """Saves cumulative error distributions: the share of faces with at most a given error.
+
+    Args:
+        errors: dict from title to (N,) percent, as `scoring.face_errors` gives them.
+        path: file to write.
+        unit: what the errors are a percentage of.
+        limit: the largest error to show, percent.
+    """
+    sheet = figure(6.4, 4.4)
+    axes = sheet.add_subplot()
+    for title, each in errors.items():
+        found, shares = scoring.ced(np.asarray(each))
+        last = shares[-1:] if len(shares) else [0]
+        # The curve is a step at each face, from 0 and on to the edge of the picture.
+        x, y = np.concatenate([[0], found, [np.inf]]), np.concatenate([[0], shares, last])
+        axes.step(np.minimum(x, 2 * limit), 100 * y, where="post", linewidth=1.4, label=title)
+    axes.set(xlabel=f"error, % of the {unit}", ylabel="faces, %", xlim=(0, limit), ylim=(0, 100))
+    axes.grid(linewidth=0.4)
+    axes.legend(loc="lower right")
     _save(sheet, path)
 
 

@@ -43,6 +43,18 @@ def test_flat_heatmaps_are_left_out(faces, tmp_path):
         assert (column.max(-1) < 80).mean() > 0.5  # the rest is margin
 
 
+def test_ced_rises_with_the_errors(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda sheet, path: drawn.append(sheet.axes[0]))
+    errors = {"a": np.array([2.0, 4, np.inf, np.nan, 40]), "none": np.array([np.inf])}
+    plots.ced(errors, tmp_path / "ced.png", "distance")
+    (axes,) = drawn
+    first, none = axes.get_lines()
+    np.testing.assert_allclose(first.get_xydata(), [[0, 0], [2, 25], [4, 50], [20, 75], [20, 75]])
+    assert none.get_ydata().max() == 0 and axes.get_xlim() == (0, 10)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "none"]
+
+
 @pytest.mark.parametrize(
     ("given", "columns"),
     [

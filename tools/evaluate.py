@@ -1,9 +1,13 @@
-"""Measures a model on labeled faces; prints a table and writes results.json and pictures.
+"""Measures a model, or anybody's predictions, on labeled faces: a table, results.json, pictures.
 
     python tools/evaluate.py --model=runs/w300/model.keras --dataset=300w --data_dir=300w \\
         --split=common --output_dir=runs/w300/common
+    python tools/evaluate.py --predictions=theirs.csv,ours=runs/w300/common/predictions.json \\
+        --dataset=300w --data_dir=300w --split=common --output_dir=compared
 
-The model is a .keras or a .tflite file. Faces are cropped by the rule that stands in the file.
+A model is a .keras or a .tflite file. Faces are cropped by the rule that stands in the file, and
+its landmarks go to predictions.json. Predictions are folders of .pts files, CSV or JSON files, in
+pixels of the photos; docs/evaluation.md has the formats and the rules.
 """
 
 import pathlib
@@ -11,25 +15,35 @@ import sys
 
 from absl import flags
 
-from keras_lapkl import cli
+from keras_lapkl import cli, scoring
 from keras_lapkl.data.sources import DATASETS
 
-_MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file.", required=True)
+_MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file.")
+_PREDICTIONS = flags.DEFINE_list(
+    "predictions",
+    None,
+    "Instead of a model: FILE or TITLE=FILE, by commas; the first is compared to.",
+)
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Labeled data.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
 _SPLIT = flags.DEFINE_string("split", "validation", "Split, or for 300w a file of stems.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to measure on.")
 _NORMALIZER = flags.DEFINE_enum(
-    "normalizer", None, ["interocular", "hull", "box"], "Default: interocular where there are eyes."
+    "normalizer", None, scoring.NORMALIZERS, "Default: interocular where there are eyes."
 )
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 
 
 def main(_):
+    if (_MODEL.value is None) == (not _PREDICTIONS.value):
+        raise ValueError("Give either --model or --predictions.")
+    if _PREDICTIONS.value:
+        return _score_predictions()
     cli.quiet_tensorflow()
     from keras_lapkl import evaluation, load_model, plots, runs
-    from keras_lapkl.data import sources
+    from keras_lapkl.data import matching, sources
+    from keras_lapkl.data.predictions import write_json
 
     model = load_model(_MODEL.value)
     crops = sources.load(
@@ -62,7 +76,32 @@ def main(_):
     )
     if "confidence" in result:
         plots.confidence(result["confidence"], output_dir / "confidence.png")
+    landmarks = evaluation.in_photos(predicted["landmarks"], crops)
+    names = matching.names_below(crops.names, _DATA_DIR.value)
+    write_json(output_dir / "predictions.json", crops.scheme, names, landmarks)
     print(f"Results and pictures: {output_dir}")
+
+
+def _score_predictions():
+    from keras_lapkl import comparison, plots, runs
+    from keras_lapkl.data import sources
+
+    annotations = sources.read(_DATASET.value, _DATA_DIR.value, _SPLIT.value)
+    predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme)
+    results, errors = comparison.compare(
+        annotations, predictions, _DATA_DIR.value, _NORMALIZER.value
+    )
+    print(f"Truth: {annotations.summary}.")
+    print(comparison.report(results))
+
+    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    provenance = runs.provenance(cli.resolved_flags())
+    runs.write_json(output_dir / "results.json", {**results, "provenance": provenance})
+    comparison.write_errors(output_dir / "errors.csv", annotations, errors, _DATA_DIR.value)
+    normalizer = results["normalizer"]
+    curves = {title: errors[title, normalizer] for title in predictions}
+    plots.ced(curves, output_dir / "ced.png", scoring.MEANING[normalizer])
+    print(f"Results, errors of each face and their distribution: {output_dir}")
 
 
 if __name__ == "__main__":

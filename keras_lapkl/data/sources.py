@@ -64,14 +64,9 @@ def load(
         if data_dir:
             raise ValueError("Synthetic faces are made, not read: drop `data_dir`.")
         return _synthetic(split, num_synthetic, image_size, crop_scale)
-    if not data_dir:
-        raise ValueError(f"`data_dir` must name the folder of {dataset}.")
     if num_synthetic is not None:
         raise ValueError(f"`num_synthetic` does not go with dataset {dataset!r}.")
-    readers = {"300w": _annotations_300w, "aflw": _annotations_aflw}
-    if dataset not in readers:
-        raise ValueError(f"`dataset` must be one of {DATASETS}. Received: {dataset!r}")
-    annotations = readers[dataset](pathlib.Path(data_dir), split)
+    annotations = read(dataset, data_dir, split)
     cache = None
     if cache_dir is not None:
         name = pathlib.Path(split).stem
@@ -80,6 +75,29 @@ def load(
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
     return crops
+
+
+def read(dataset, data_dir, split="train"):
+    """The labels of one split of a data set, in pixels of its photos, which are not opened.
+
+    Args:
+        dataset, data_dir, split: as in `load`; synthetic faces have no photos.
+
+    Returns:
+        `Annotations`.
+
+    Raises:
+        ValueError: arguments that do not fit together, or labels that can't be read.
+        FileNotFoundError: data that is not there.
+    """
+    if dataset == "synthetic":
+        raise ValueError("Synthetic faces are made as crops and have no photos: name a data set.")
+    readers = {"300w": _annotations_300w, "aflw": _annotations_aflw}
+    if dataset not in readers:
+        raise ValueError(f"`dataset` must be one of {DATASETS}. Received: {dataset!r}")
+    if not data_dir:
+        raise ValueError(f"`data_dir` must name the folder of {dataset}.")
+    return readers[dataset](pathlib.Path(data_dir), split)
 
 
 def licence(trained_on):

@@ -1,9 +1,12 @@
 import json
+import os
 
 import numpy as np
 import pytest
 
-from keras_lapkl import confidence
+from keras_lapkl import confidence, schemes
+from keras_lapkl.data.predictions import read_predictions
+from keras_lapkl.data.pts import write_pts
 from keras_lapkl.losses import LaplaceKL
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.rcn import RCN
@@ -42,6 +45,68 @@ def test_table_results_and_pictures(run_tool, model, tmp_path):
     assert "Calibrated on thirty faces." in done.stdout
     for picture in ("predictions.png", "confidence.png"):
         assert (tmp_path / picture).stat().st_size > 1000
+    assert results["nme_interval"][0] < results["nme"] < results["nme_interval"][1]
+    found = read_predictions(tmp_path / "predictions.json", schemes.IBUG68)
+    assert len(found) == 20 and found.names[0] == "0"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three faces of 300-W's layout, and predictions of them 2 px to the right, all as .pts."""
+    rng = np.random.default_rng(0)
+    stems = [f"{folder}/testset/{i}" for i, folder in enumerate(("helen", "lfpw", "lfpw"))]
+    for stem in stems:
+        landmarks = rng.uniform(0, 200, (68, 2))
+        landmarks[36], landmarks[45] = (50, 80), (150, 80)  # 100 px between the eyes
+        write_pts(tmp_path / "300w" / f"{stem}.pts", landmarks)
+        (tmp_path / "300w" / f"{stem}.jpg").touch()
+        write_pts(tmp_path / "found" / f"{stem}.pts", landmarks + [2, 0])
+    return tmp_path
+
+
+def test_predictions_without_tensorflow(run_tool, tree):
+    """Files against files need neither TensorFlow nor Keras: here both fail to import."""
+    for name in ("tensorflow", "keras"):
+        (tree / "no" / f"{name}.py").parent.mkdir(exist_ok=True)
+        (tree / "no" / f"{name}.py").write_text("raise SystemExit('imported')")
+    (tree / "found" / "lfpw" / "testset" / "2.pts").unlink()
+    path = os.pathsep.join([str(tree / "no"), os.environ.get("PYTHONPATH", "")])
+    done = run_tool(
+        "tools/evaluate.py",
+        f"--predictions=mine={tree}/found",
+        "--dataset=300w",
+        f"--data_dir={tree}/300w",
+        "--split=common",
+        f"--output_dir={tree}/out",
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert "mine: 2 of 3 faces have a prediction" in done.stdout and "lfpw" in done.stdout
+    results = json.loads((tree / "out" / "results.json").read_text())
+    row = results["predictions"]["mine"]["scores"]["interocular"]
+    assert row["nme"] == pytest.approx(2, rel=1e-5) and row["missing"] == 1
+    assert row["failure_rate_8"] == pytest.approx(100 / 3)
+    assert results["provenance"]["flags"]["split"] == "common"
+    assert (tree / "out" / "errors.csv").read_text().count("\n") == 4
+    assert (tree / "out" / "ced.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "either --model or --predictions"),
+        (["--model=a.keras", "--predictions=found"], "either --model or --predictions"),
+        (["--predictions=gone.csv"], "gone.csv"),
+        (["--predictions=found", "--normalizer=box"], "'box'"),
+        (["--predictions=found", "--dataset=synthetic"], "have no photos"),
+    ],
+)
+def test_plain_errors_of_predictions(run_tool, tree, flags, message):
+    common = ["--dataset=300w", f"--data_dir={tree}/300w", "--split=common"]
+    done = run_tool(
+        "tools/evaluate.py", *common, *flags, f"--output_dir={tree}/x", check=False, cwd=tree
+    )
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and not (tree / "x").exists()
 
 
 @pytest.mark.parametrize(
