@@ -11,6 +11,9 @@ for ours; a detector comes before all of them. The crop or box that suits a peer
 validation faces. Peers may have seen any of these faces in training: dlib's model was trained on
 300-W, as its author says, and MediaPipe's data are not public. MediaPipe has 468 points of a mesh
 of its own; the 68 taken here lie near, not on, those of 300-W, the jaw least of all.
+
+With --predictions_dir what each finds is written there, in pixels of the photos, for
+`tools/evaluate.py --predictions`.
 """
 
 import functools
@@ -28,6 +31,7 @@ _MEDIAPIPE = flags.DEFINE_string("mediapipe", None, "MediaPipe's face_landmark.t
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 200, "Timed rounds.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_PREDICTIONS_DIR = flags.DEFINE_string("predictions_dir", None, "Folder for what each finds.")
 
 # Points of the mesh nearest to those of 300-W, in the latter's order.
 _MESH = (
@@ -52,7 +56,7 @@ def main(_):
         localizer = TFLiteLocalizer(path)
         name = "/".join(path.parts[-2:])
         crops = _load("common", localizer.image_size, localizer.crop_scale)
-        measured[name] = _nme(lambda crop, run=localizer: run(crop)[0], crops)
+        measured[name] = _measure(name, lambda crop, run=localizer: run(crop)[0], crops)
         timed[name] = functools.partial(localizer, crops.central()[0])
     for name, make in (("dlib", _dlib), ("MediaPipe", _mediapipe)):
         try:
@@ -62,7 +66,7 @@ def main(_):
             continue
         if found is not None:
             run, crops, setting = found
-            measured[f"{name} ({setting})"] = _nme(run, crops)
+            measured[f"{name} ({setting})"] = _measure(name, run, crops)
             timed[f"{name} ({setting})"] = functools.partial(run, crops.central()[0])
     work = {name: timing.repeated(run, 3) for name, run in timed.items()}
     seconds = timing.take_turns(work, _ROUNDS.value)
@@ -133,11 +137,31 @@ def _load(split, size, crop_scale):
     return sources.load("300w", _DATA_DIR.value, split, image_size=size, crop_scale=crop_scale)
 
 
+def _measure(name, run, crops):
+    """`_nme`, having written what was found."""
+    from keras_lapkl import evaluation
+    from keras_lapkl.data import matching, predictions
+
+    found = _find(run, crops)
+    if _PREDICTIONS_DIR.value:
+        path = pathlib.Path(_PREDICTIONS_DIR.value) / f"{name.replace('/', '-')}.json"
+        names = matching.names_below(crops.names, _DATA_DIR.value)
+        predictions.write_json(path, crops.scheme, names, evaluation.in_photos(found, crops))
+    return _mean(found, crops)
+
+
 def _nme(run, crops):
     """Mean error of landmarks by `run` from each crop, percent."""
+    return _mean(_find(run, crops), crops)
+
+
+def _find(run, crops):
+    return np.stack([run(crop) for crop in crops.central()])
+
+
+def _mean(found, crops):
     from keras_lapkl import evaluation
 
-    found = np.stack([run(crop) for crop in crops.central()])
     return float(np.nanmean(evaluation.face_errors(found, crops, "interocular")))
 
 
