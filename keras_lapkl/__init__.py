@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "callbacks",
+    "comparison",
     "confidence",
     "data",
     "detection",
@@ -20,6 +21,7 @@ _SUBMODULES = (
     "models",
     "plots",
     "schemes",
+    "scoring",
     "tflite",
     "training",
 )

@@ -66,7 +66,12 @@ def compare(annotations, predictions, folder=None, normalizer=None):
         name: scoring.distances(name, truth, visible, scheme, boxes)
         for name in scoring.normalizers(scheme, boxes)
     }
-    normalizer = normalizer or next(iter(sizes), None)
+    if not sizes:
+        raise ValueError(
+            f"{annotations.name}: expected two points or more, or boxes, to which errors can be "
+            "relative. Received: one point and no boxes"
+        )
+    normalizer = normalizer or next(iter(sizes))
     if normalizer not in sizes:
         raise ValueError(
             f"`normalizer` must be one of {tuple(sizes)} for {annotations.name}. Received: "

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -6,8 +7,14 @@ import pytest
 
 from keras_lapkl import comparison, runs, schemes
 from keras_lapkl.data.annotations import Annotations
-from keras_lapkl.data.predictions import PredictionError, Predictions, write_json
+from keras_lapkl.data.predictions import (
+    PredictionError,
+    Predictions,
+    read_predictions,
+    write_json,
+)
 from keras_lapkl.data.pts import write_pts
+from keras_lapkl.data.w300 import read_300w
 
 FACE = schemes.Scheme(
     "face",
@@ -110,6 +117,18 @@ def test_normalizers(truth, tmp_path):
         comparison.compare(truth, found, tmp_path)
 
 
+def test_one_point_has_nothing_to_be_relative_to(tmp_path):
+    scheme = schemes.get({"name": "one", "num_landmarks": 1})
+    points, seen = np.zeros((1, 1, 2)), np.ones((1, 1), bool)
+    truth = Annotations("one face", scheme, (tmp_path / "1.jpg",), points, seen)
+    found = {"a": Predictions("x.csv", "csv", ("1",), points + 3)}
+    with pytest.raises(ValueError, match=r"one face: expected two points or more, or boxes"):
+        comparison.compare(truth, found)
+    boxed = dataclasses.replace(truth, boxes=np.array([[0, 0, 30, 30.0]]))
+    (found,) = comparison.compare(boxed, found)[0]["predictions"].values()
+    assert found["scores"]["box"]["nme"] == pytest.approx(10 * np.sqrt(2))
+
+
 def test_faces_that_one_normaliser_does_not_allow(truth, tmp_path):
     truth.visible[1, 0] = False
     results, _ = comparison.compare(truth, {"a": off_by(truth, [1, 3, 6, 10])}, tmp_path)
@@ -181,6 +200,23 @@ def test_predictions_of_other_photos(truth, tmp_path):
     other = off_by(truth, [1, 2], ("x/8.jpg", "y/9.jpg"))
     with pytest.raises(PredictionError, match=r"found\.csv.*afw/1\.jpg.*'x/8\.jpg'"):
         comparison.compare(truth, {"a": other}, tmp_path)
+
+
+@pytest.mark.faces
+def test_real_labels_as_predictions(faces, tmp_path):
+    """The .pts files of 300-W, as they are and written from 0, against themselves."""
+    root = faces / "300w"
+    truth = read_300w(root, "common")
+    found = read_predictions(root, truth.scheme)
+    results, _ = comparison.compare(truth, {"own": found}, root)
+    own = results["predictions"]["own"]
+    assert (own["matched"], own["missing"], own["photos_with_several"]) == (554, 0, 0)
+    assert own["extra_photos"] == 2009 and list(own["subsets"]) == ["helen", "lfpw"]
+    assert [each["kind"] for each in own["suspicions"]] == ["labels"]
+    moved = dataclasses.replace(found, landmarks=found.landmarks - 1)
+    (own,) = comparison.compare(truth, {"own": moved}, root)[0]["predictions"].values()
+    (said,) = own["suspicions"]
+    assert said["kind"] == "offset -1" and said["nme"] == pytest.approx(0, abs=1e-6)
 
 
 def test_results_are_plain_data(truth, tmp_path):

@@ -82,7 +82,14 @@ class TestSmall300W:
         np.testing.assert_array_equal(first.landmarks, again.landmarks)
 
 
+def test_synthetic_faces_have_no_photos_to_label():
+    with pytest.raises(ValueError, match="no photos"):
+        sources.read("synthetic", None, "test")
+
+
 def test_data_dir_is_needed():
+    with pytest.raises(ValueError, match="data_dir"):
+        sources.read("aflw", None)
     with pytest.raises(ValueError, match="data_dir"):
         sources.load("300w")
 
