@@ -20,6 +20,7 @@ PAGES = sorted(
     ("page", "leaves"),
     [
         ("README.md", ["log.csv", "model.keras"]),
+        ("docs/evaluation.md", []),
         ("docs/unlabeled.md", ["logs/faces", "logs/train", "model.keras"]),
     ],
 )
