@@ -1,0 +1,566 @@
+"""The paper's tables and figures as runs: planned, trained one by one, and written as one report.
+
+A cell is one trained model: a `training.Recipe`, a number of unlabeled faces and a seed. What two
+tables share is trained once. Each cell leaves a JSON with its errors face by face, so that the
+report can be written at any time, from whatever is there.
+"""
+
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+import pathlib
+import time
+
+import numpy as np
+from absl import logging
+
+from keras_lapkl import evaluation, plots, runs, scoring, tflite, training
+from keras_lapkl.data import sources
+from keras_lapkl.models.localizer import load_model
+
+LABELED = "labeled"
+"""In place of a number: the labeled faces as those without labels, the paper's control."""
+
+LOSSES = {"softargmax": "softargmax", "gaussian_kl": "GaussianKL", "laplace_kl": "LaplaceKL"}
+WIDTHS = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
+
+PAPER_COMMON = {
+    ("softargmax", 0): 3.48,
+    ("laplace_kl", 0): 3.28,
+    ("laplace_kl", 10_000): 3.26,
+    ("laplace_kl", 70_000): 3.19,
+}
+"""NME on 300-W common at width 1 by loss and number of unlabeled faces: Table 2."""
+
+PAPER_FULL = {
+    ("softargmax", False): (4.25, 4.35, 4.83, 6.86, 9.79),
+    ("softargmax", True): (4.29, 4.38, 4.85, 6.84, 9.02),
+    ("laplace_kl", False): (4.01, 4.04, 4.39, 5.09, 7.38),
+    ("laplace_kl", True): (3.91, 3.98, 4.30, 4.85, 7.01),
+}
+"""NME on 300-W full at `WIDTHS` by loss and whether with D on 70,000 unlabeled faces: Table 3."""
+
+PAPER_FPS = (4.92, 11.92, 16.77, 21.38, 26.51)
+PAPER_SPREAD = {"softargmax": 2.59, "laplace_kl": 1.02}
+FIGURE_4 = {"beta": (0.5, 1.0, 2.0, 4.0), "target_scale": (0.5, 1.0, 2.0, 4.0)}
+TABLES = ("table2", "table3", "figure4")
+FILE_MODES = ("float32", "int8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be trained.
+
+    Attributes:
+        recipe: what all cells have in common; loss, width, β, target scale and seed are set by
+            the tables.
+        tables: some of `TABLES`.
+        losses: names in `losses.LOSSES`.
+        widths: for Table 3; Table 2 and Figure 4 take the first.
+        num_unlabeled: for Table 2, numbers > 0 and `LABELED`; Table 3 takes the largest.
+        seeds: each cell is trained with each.
+        figure_4: values by recipe field.
+    """
+
+    recipe: training.Recipe
+    tables: tuple[str, ...] = TABLES
+    losses: tuple[str, ...] = tuple(LOSSES)
+    widths: tuple[float, ...] = WIDTHS
+    num_unlabeled: tuple[int | str, ...] = (LABELED, 5_000, 10_000, 20_000)
+    seeds: tuple[int, ...] = (0, 1)
+    figure_4: dict = dataclasses.field(default_factory=lambda: FIGURE_4)
+
+    def __post_init__(self):
+        for name, allowed in (("tables", TABLES), ("losses", tuple(LOSSES))):
+            unknown = set(getattr(self, name)) - set(allowed)
+            if unknown or not getattr(self, name):
+                raise ValueError(
+                    f"`{name}` must be one or more of {allowed}. Received: {getattr(self, name)}"
+                )
+        for name in ("widths", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"`{name}` must not be empty.")
+
+    @property
+    def largest(self):
+        """The largest number of unlabeled faces, or None."""
+        return max((n for n in self.num_unlabeled if n != LABELED), default=None)
+
+    def cells(self):
+        """The cells in the order in which they are trained, each once."""
+        found = {}
+        for seed in self.seeds:
+            for table in self.tables:
+                for changes, unlabeled in getattr(self, f"_{table}")():
+                    cell = Cell(self._recipe(seed, unlabeled, changes), unlabeled)
+                    found.setdefault(cell.name, cell)
+        return list(found.values())
+
+    def cell(self, seed, unlabeled=0, **changes):
+        """The cell of a table's entry."""
+        return Cell(self._recipe(seed, unlabeled, changes), unlabeled)
+
+    def _recipe(self, seed, unlabeled, changes):
+        adversary = (self.recipe.adversary or training.Adversary()) if unlabeled else None
+        changes = {"width": self.widths[0], **changes}
+        return dataclasses.replace(self.recipe, seed=seed, adversary=adversary, **changes)
+
+    def _table2(self):
+        for loss in self.losses:
+            for unlabeled in (0, *self.num_unlabeled):
+                yield {"loss": loss}, unlabeled
+
+    def _table3(self):
+        for width in self.widths:
+            for loss in (name for name in self.losses if name != "gaussian_kl"):
+                for unlabeled in (0, self.largest) if self.largest else (0,):
+                    yield {"loss": loss, "width": width}, unlabeled
+
+    def _figure4(self):
+        for field, values in self.figure_4.items():
+            for value in values:
+                yield {"loss": "laplace_kl", field: value}, 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One model to train: a recipe with its seed, and a number of unlabeled faces or `LABELED`."""
+
+    recipe: training.Recipe
+    unlabeled: int | str = 0
+
+    @property
+    def name(self):
+        """A name for its folder: readable, and different for different cells."""
+        recipe = self.recipe
+        digest = hashlib.sha256(
+            json.dumps([dataclasses.asdict(recipe), self.unlabeled], sort_keys=True).encode()
+        ).hexdigest()[:8]
+        return f"{recipe.loss}-w{recipe.width:g}-u{self.unlabeled}-s{recipe.seed}-{digest}"
+
+
+def recipe(name, epochs=None):
+    """The `training.Recipe` of a file in `keras_lapkl/configs`.
+
+    Args:
+        name: of the file, without suffix.
+        epochs: in place of the file's.
+    """
+    text = (importlib.resources.files("keras_lapkl.configs") / f"{name}.cfg").read_text("utf-8")
+    given = {}
+    for line in text.splitlines():
+        if line.startswith("--"):
+            key, _, value = line[2:].partition("=")
+            given[key] = value or True
+    types = {"float": float, "int": int}
+    found = {}
+    for field in dataclasses.fields(training.Recipe):
+        if field.name in given:
+            convert = types.get(getattr(field.type, "__name__", field.type), lambda value: value)
+            found[field.name] = convert(given[field.name])
+    if epochs is not None:
+        found["epochs"] = epochs
+    return training.Recipe(**found)
+
+
+def miniature():
+    """A plan and its data that show in minutes that all of it works; the errors mean nothing."""
+    base = training.Recipe(
+        epochs=2,
+        learning_rate=3e-3,
+        schedule="cosine",
+        dropout=0.0,
+        adversary=training.Adversary(filters=4),
+    )
+    plan = Plan(
+        base,
+        widths=(1 / 16, 1 / 32),
+        num_unlabeled=(LABELED, 16),
+        seeds=(0,),
+        figure_4={"beta": (0.5, 1.0), "target_scale": (1.0, 2.0)},
+    )
+    return plan, load_data("synthetic", num_synthetic=48, image_size=32)
+
+
+def run(plan, data, output_dir, provenance=None):
+    """Trains what is missing of a plan, and writes the report anew after each cell.
+
+    Stopped at any moment, the same call goes on.
+
+    Args:
+        plan: a `Plan`.
+        data: a `Data`.
+        output_dir: folder of all of it: a folder a cell, `RESULTS.md` and pictures.
+        provenance: dict from `runs.provenance`, kept in each cell's `cell.json`.
+
+    Returns:
+        dict from cell name to the content of its `cell.json`.
+    """
+    output_dir = pathlib.Path(output_dir)
+    cells = plan.cells()
+    done = {cell.name: _read(output_dir / cell.name / "cell.json") for cell in cells}
+    missing = [cell for cell in cells if done[cell.name] is None]
+    logging.info("%d cells, %d of them to train; %s.", len(cells), len(missing), output_dir)
+    results = {name: found for name, found in done.items() if found is not None}
+    start = time.monotonic()
+    for i, cell in enumerate(missing):
+        spent = time.monotonic() - start
+        left = f", about {spent / i * (len(missing) - i) / 60:.0f} minutes left" if i else ""
+        logging.info("Cell %d of %d%s: %s.", i + 1, len(missing), left, cell.name)
+        results[cell.name] = _train(cell, data, output_dir / cell.name, provenance)
+        write_report(plan, results, data, output_dir)
+    if "table3" in plan.tables:
+        _measure_files(plan, results, data, output_dir)
+    write_report(plan, results, data, output_dir)
+    _draw(plan, results, data, output_dir)
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the faces of the cells come from.
+
+    Attributes:
+        train, validation, test: `Crops`.
+        load_unlabeled: function from a number or `LABELED` to `UnlabeledCrops`.
+    """
+
+    train: object
+    validation: object
+    test: object
+    load_unlabeled: object
+
+
+def load_data(
+    dataset, data_dir=None, unlabeled_dir=None, cache_dir=None, num_synthetic=None, **crop
+):
+    """The `Data` of a data set; `crop` goes to `sources.load`."""
+    common = {"cache_dir": cache_dir, **crop}
+    if dataset == "synthetic":
+        common["num_synthetic"] = num_synthetic
+    margin = {"margin": crop.get("image_size", 80) // 5} if dataset != "synthetic" else {}
+    train = sources.load(dataset, data_dir, "train", **common, **margin)
+
+    def load_unlabeled(number):
+        if number == LABELED:
+            return sources.load_unlabeled(train, labeled_as_unlabeled=True)
+        return sources.load_unlabeled(train, unlabeled_dir, number)
+
+    return Data(
+        train,
+        sources.load(dataset, data_dir, "validation", **common),
+        sources.load(dataset, data_dir, "common" if dataset == "300w" else "test", **common),
+        load_unlabeled,
+    )
+
+
+def _train(cell, data, folder, provenance):
+    """Trains a cell, scores it on the test faces, and writes its `cell.json`."""
+    unlabeled = data.load_unlabeled(cell.unlabeled) if cell.unlabeled else None
+    trained = training.train(
+        cell.recipe, data.train, data.validation, folder, provenance, unlabeled
+    )
+    model = load_model(folder / "model.keras")
+    score, predicted = evaluation.evaluate_model(model, data.test)
+    errors = evaluation.face_errors(predicted["landmarks"], data.test, score["normalizer"])
+    found = {
+        "cell": {**dataclasses.asdict(cell.recipe), "unlabeled": cell.unlabeled},
+        "test": {key: value for key, value in score.items() if key != "confidence"},
+        "validation_nme": trained["validation"]["nme"],
+        "errors": [None if np.isnan(error) else round(float(error), 4) for error in errors],
+        "parameters": trained["parameters"],
+        "seconds_of_training": trained["seconds_of_training"],
+        "provenance": provenance,
+    }
+    runs.write_json(folder / "cell.json", found)
+    return found
+
+
+def _measure_files(plan, results, data, output_dir):
+    """Adds `files` to the results of Table 3's LaplaceKL models: bytes and time of each mode."""
+    cells = [plan.cell(plan.seeds[0], loss="laplace_kl", width=width) for width in plan.widths]
+    cells = [cell for cell in cells if cell.name in results]
+    paths = []
+    for cell in cells:
+        model = load_model(output_dir / cell.name / "model.keras")
+        for mode in FILE_MODES:
+            paths.append(output_dir / cell.name / f"{mode}.tflite")
+            if not paths[-1].exists():
+                tflite.convert(
+                    model,
+                    paths[-1],
+                    mode,
+                    faces=data.validation.central()[:20],
+                    representative_images=data.train.central()[:100] if mode == "int8" else None,
+                    bounds={},  # the cost is asked for, whatever the error
+                )
+    times = iter(tflite.measure_many(paths) if paths else ())
+    for cell in cells:
+        results[cell.name]["files"] = {mode: next(times) for mode in FILE_MODES}
+
+
+def _read(path):
+    return runs.read_json(path) if path.exists() else None
+
+
+# === The report ===
+
+
+def write_report(plan, results, data, output_dir):
+    """Writes `RESULTS.md` from the cells that are there.
+
+    Args:
+        plan: the `Plan`; cells that are missing have an empty place in the tables.
+        results: dict from cell name to the content of `cell.json`.
+        data: the `Data`.
+        output_dir: folder of the report.
+    """
+    sections = [_head(plan, results, data)]
+    for table, write in (("table2", _table2), ("table3", _table3), ("figure4", _figure4)):
+        if table in plan.tables:
+            sections.append(write(plan, results))
+    sections.append(_claims(plan, results))
+    with runs.replacing(pathlib.Path(output_dir) / "RESULTS.md") as temporary:
+        temporary.write_text("\n".join(sections), encoding="utf-8")
+
+
+def _group(plan, results, **entry):
+    """The results of an entry of a table, one for each seed that is there."""
+    names = (plan.cell(seed, **entry).name for seed in plan.seeds)
+    return [results[name] for name in names if name in results]
+
+
+def _errors(group):
+    """Errors of the test faces, each the mean over seeds; (N,) with NaN where not scored."""
+    return np.mean([np.array(found["errors"], np.float64) for found in group], axis=0)
+
+
+def _estimate(group):
+    """`3.28 ± 0.02 (3.10–3.46)`: mean and deviation over seeds, interval over faces."""
+    if not group:
+        return ""
+    scores = [found["test"]["nme"] for found in group]
+    mean, low, high = scoring.estimates({"nme": _errors(group)})["nme"]
+    spread = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
+    return f"{mean:.2f}{spread} ({low:.2f}–{high:.2f})"
+
+
+def difference(group, other):
+    """Mean of what one group's errors are above another's, with its paired interval over faces.
+
+    Returns:
+        (mean, low, high) in percent, or None if either is empty.
+    """
+    if not group or not other:
+        return None
+    return scoring.estimates({"": _errors(group) - _errors(other)})[""]
+
+
+def _head(plan, results, data):
+    recipe = plan.recipe
+    cells = plan.cells()
+    there = sum(cell.name in results for cell in cells)
+    seeds = ", ".join(map(str, plan.seeds))
+    return f"""# Results
+
+{there} of {len(cells)} cells are there. Trained on {data.train.summary}. Tested on
+{data.test.summary}. {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer},
+learning rate {recipe.learning_rate:g}, {recipe.schedule}, dropout {recipe.dropout:g}, head
+{recipe.head}, augmentation {"on" if recipe.augment else "off"}; seeds {seeds}; crop scale
+{data.test.crop_scale:g}, {data.test.image_size} pixels.
+
+NME in percent, as mean ± deviation over seeds, and in brackets the 95 % bootstrap interval over
+test faces of the mean over seeds. Differences are paired by face. The intervals say what other
+faces might have given, not what other seeds would: read them beside the deviation. Each cell's
+folder holds its command, versions, time and the error of each face in `cell.json`.
+"""
+
+
+def _table2(plan, results):
+    rows = [["loss", "without labels", "NME %", "paper, common", "spread px", "to no D, paired"]]
+    for loss in plan.losses:
+        base = _group(plan, results, loss=loss)
+        for unlabeled in (0, *plan.num_unlabeled):
+            group = _group(plan, results, loss=loss, unlabeled=unlabeled)
+            paper = PAPER_COMMON.get((loss, unlabeled))
+            rows.append(
+                [
+                    LOSSES[loss],
+                    "no D" if not unlabeled else f"D, {unlabeled}",
+                    _estimate(group),
+                    "" if paper is None else f"{paper:.2f}",
+                    _spread(group),
+                    _signed(difference(group, base)) if unlabeled else "",
+                ]
+            )
+    return f"## Table 2: losses and unlabeled faces, width {_fraction(plan.widths[0])}\n\n" + _md(
+        rows
+    )
+
+
+def _table3(plan, results):
+    rows = [["width", "parameters", "loss", "D", "NME %", "paper, full set", "spread px"]]
+    for width in plan.widths:
+        for loss in (name for name in plan.losses if name != "gaussian_kl"):
+            for unlabeled in (0, plan.largest) if plan.largest else (0,):
+                group = _group(plan, results, loss=loss, width=width, unlabeled=unlabeled)
+                paper = PAPER_FULL[loss, bool(unlabeled)]
+                known = width in WIDTHS
+                rows.append(
+                    [
+                        _fraction(width),
+                        f"{group[0]['parameters']:,}" if group else "",
+                        LOSSES[loss],
+                        f"{unlabeled:,}" if unlabeled else "",
+                        _estimate(group),
+                        f"{paper[WIDTHS.index(width)]:.2f}" if known else "",
+                        _spread(group),
+                    ]
+                )
+    return (
+        "## Table 3: widths\n\nThe paper's column is for its *full* set, common and challenge "
+        "together: only its order can be compared.\n\n" + _md(rows) + "\n" + _files(plan, results)
+    )
+
+
+def _files(plan, results):
+    """Table 3's storage and speed, of the first seed's files."""
+    rows = [["width", *(f"{m} {u}" for m in FILE_MODES for u in ("kB", "faces/s")), "paper's fps"]]
+    for width in plan.widths:
+        found = results.get(plan.cell(plan.seeds[0], loss="laplace_kl", width=width).name, {})
+        if "files" in found:
+            cells = []
+            for mode in FILE_MODES:
+                file = found["files"][mode]
+                cells += [f"{file['bytes'] / 1000:,.0f}", f"{1000 / file['median_ms']:,.0f}"]
+            paper = f"{PAPER_FPS[WIDTHS.index(width)]}" if width in WIDTHS else ""
+            rows.append([_fraction(width), *cells, paper])
+    return (
+        "Storage and speed, one thread, decoding included, medians by turns; the paper's on other "
+        "hardware.\n\n" + _md(rows)
+    )
+
+
+def _figure4(plan, results):
+    rows = [["changed", "value", "NME %", "spread px"]]
+    for field, values in plan.figure_4.items():
+        for value in values:
+            group = _group(plan, results, loss="laplace_kl", **{field: value})
+            name = {"beta": "β", "target_scale": "target scale, px"}.get(field, field)
+            rows.append([name, f"{value:g}", _estimate(group), _spread(group)])
+    return "## Figure 4: β and the target scale, LaplaceKL\n\n" + _md(rows)
+
+
+def claims(plan, results):
+    """Each claim of the paper with what these runs say of it: a list of (claim, verdict, by what).
+
+    A verdict is `"reproduced"` if the paired 95 % interval of the difference lies on the claim's
+    side of 0, `"not reproduced"` if on the other or across 0, and `"not run"`.
+    """
+    found = []
+    widths = plan.widths if "table3" in plan.tables else plan.widths[:1]
+    for width in widths:
+        both = [
+            _group(plan, results, loss=loss, width=width) for loss in ("laplace_kl", "softargmax")
+        ]
+        at = f"width {_fraction(width)}"
+        found.append(_judged(f"LaplaceKL's error is below softargmax's, {at}", difference(*both)))
+    spreads = [
+        _group(plan, results, loss=loss, width=widths[0]) for loss in ("laplace_kl", "softargmax")
+    ]
+    if all(spreads):
+        ours = [np.mean([f["test"]["spread"] for f in group]) for group in spreads]
+        paper = f"the paper has {PAPER_SPREAD['laplace_kl']} and {PAPER_SPREAD['softargmax']}"
+        found.append(
+            (
+                "LaplaceKL's heatmaps are sharper than softargmax's",
+                "reproduced" if ours[0] < ours[1] else "not reproduced",
+                f"{ours[0]:.2f} beside {ours[1]:.2f} px; {paper}",
+            )
+        )
+    for unlabeled in plan.num_unlabeled if "table2" in plan.tables else ():
+        with_d = _group(plan, results, loss="laplace_kl", unlabeled=unlabeled)
+        base = _group(plan, results, loss="laplace_kl")
+        claim = f"D on {unlabeled} faces lowers LaplaceKL's error"
+        found.append(_judged(claim, difference(with_d, base)))
+    if "figure4" in plan.tables:
+        for field, values in plan.figure_4.items():
+            groups = {v: _group(plan, results, loss="laplace_kl", **{field: v}) for v in values}
+            means = {v: _errors(g)[~np.isnan(_errors(g))].mean() for v, g in groups.items() if g}
+            if len(means) == len(values):
+                best = min(means, key=means.get)
+                listed = ", ".join(f"{v:g}: {mean:.2f} %" for v, mean in means.items())
+                verdict = "reproduced" if best == 1 else "not reproduced"
+                found.append((f"{field} = 1 is the best", verdict, listed))
+    missing = "needs data that are not here"
+    found += [
+        ("The errors on 300-W challenge and full", missing, "the 135 iBUG faces"),
+        ("The errors on AFLW", missing, "AFLW's images"),
+        ("What 70,000 unlabeled faces give", missing, "MegaFace"),
+    ]
+    return found
+
+
+def _judged(claim, estimate):
+    if estimate is None:
+        return claim, "not run", ""
+    verdict = "reproduced" if estimate[2] < 0 else "not reproduced"
+    return claim, verdict, f"difference {_signed(estimate)}"
+
+
+def _claims(plan, results):
+    rows = [["claim", "here", "by"], *map(list, claims(plan, results))]
+    return "## The paper's claims\n\n" + _md(rows)
+
+
+def _spread(group):
+    return f"{np.mean([found['test']['spread'] for found in group]):.2f}" if group else ""
+
+
+def _signed(estimate):
+    if estimate is None:
+        return ""
+    mean, low, high = (f"{value:+.2f}" for value in estimate)
+    return f"{mean} ({low} to {high})"
+
+
+def _fraction(width):
+    return f"1/{1 / width:g}" if width < 1 else f"{width:g}"
+
+
+def _md(rows):
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:], ""])
+
+
+# === Pictures ===
+
+
+def _draw(plan, results, data, output_dir):
+    """Figures 1, 3 and 5 and the CED of the losses, from the models of the first seed."""
+    seed = plan.seeds[0]
+    models, ceds = {}, {}
+    for loss in plan.losses:
+        cell = plan.cell(seed, loss=loss)
+        if cell.name in results:
+            models[LOSSES[loss]] = load_model(output_dir / cell.name / "model.keras")
+            errors = np.array(results[cell.name]["errors"], np.float64)
+            ceds[LOSSES[loss]] = errors
+    if not models:
+        return
+    faces = data.test.central()[:: max(1, len(data.test) // 4)][:4]
+    maps = {title: model.predict_heatmaps(faces) for title, model in models.items()}
+    plots.heatmaps(faces, maps, output_dir / "heatmaps.png")
+    model = list(models.values())[-1]
+    shown = data.test.central()[:: max(1, len(data.test) // 24)][:24]
+    predicted = model.predict(shown, verbose=0)
+    plots.predictions(
+        shown,
+        predicted["landmarks"],
+        predicted["scale"],
+        output_dir / "predictions.png",
+        data.test.scheme.edges,
+    )
+    normalizer = evaluation.default_normalizer(data.test.scheme)
+    plots.ced(ceds, output_dir / "ced.png", scoring.MEANING[normalizer])

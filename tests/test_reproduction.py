@@ -1,0 +1,158 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from keras_lapkl import reproduction, training
+from keras_lapkl.reproduction import LABELED, Plan
+
+FACES = 40
+
+
+@pytest.fixture(scope="module")
+def data():
+    return reproduction.load_data("synthetic", num_synthetic=16, image_size=32)
+
+
+@pytest.fixture
+def plan():
+    return Plan(
+        training.Recipe(epochs=1),
+        widths=(1 / 8, 1 / 16),
+        num_unlabeled=(LABELED, 10),
+        seeds=(0, 1),
+        figure_4={"beta": (0.5, 1.0)},
+    )
+
+
+def made(nme, spread=1.0, noise=0):
+    """A `cell.json` whose faces' errors are `nme` on average."""
+    errors = nme + np.random.default_rng(noise).normal(size=FACES)
+    errors += nme - errors.mean()
+    return {
+        "test": {"nme": nme, "spread": spread},
+        "errors": errors.tolist(),
+        "parameters": 39828,
+    }
+
+
+def fill(plan, **nme):
+    """Results of all cells: by loss, else 5 %."""
+    return {
+        cell.name: made(nme.get(cell.recipe.loss, 5.0), noise=cell.recipe.seed)
+        for cell in plan.cells()
+    }
+
+
+def test_what_tables_share_is_trained_once(plan):
+    cells = plan.cells()
+    # A seed: 3 losses x (no D, 2 with), 1/16 x 2 losses x (no D, D), one more β.
+    assert len(cells) == 2 * (9 + 4 + 1) == len({cell.name for cell in cells})
+    assert [cell.recipe.adversary is not None for cell in cells[:3]] == [False, True, True]
+    assert cells == plan.cells()
+
+
+def test_other_settings_are_other_cells(plan):
+    longer = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, epochs=2))
+    assert not {c.name for c in plan.cells()} & {c.name for c in longer.cells()}
+
+
+def test_recipes_are_the_files_of_flags():
+    found = reproduction.recipe("w300_muon", epochs=7)
+    assert (found.optimizer, found.head, found.epochs) == ("muon", "marginal", 7)
+    assert found.normalize and found.augment and found.augment_strength == 0.5
+    paper = reproduction.recipe("w300_paper")
+    assert not paper.augment and paper.dropout == 0.2 and paper.schedule == "constant"
+
+
+def test_report_by_hand(plan, data, tmp_path):
+    results = fill(plan, laplace_kl=4.0)
+    base = plan.cell(1, loss="laplace_kl").name
+    results[base] = made(4.4, noise=1)
+    reproduction.write_report(plan, results, data, tmp_path)
+    report = (tmp_path / "RESULTS.md").read_text()
+    assert "28 of 28 cells are there" in report and "16 synthetic faces" in report
+    assert "| LaplaceKL | no D | 4.20 ± 0.28 (" in report  # 4.0 and 4.4
+    assert "| LaplaceKL | D, 10 | 4.00 ± 0.00 (" in report
+    assert "| 1/16 | 39,828 | softargmax |  | 5.00 ± 0.00 (" in report
+    assert "9.79" in report  # the paper's, at 1/16
+    assert not report.count("nan")
+
+
+def test_report_of_what_is_there_so_far(plan, data, tmp_path):
+    reproduction.write_report(plan, {}, data, tmp_path)
+    report = (tmp_path / "RESULTS.md").read_text()
+    assert "0 of 28 cells" in report and "| not run |" in report
+    assert "| softargmax | no D |  | 3.48 |  |  |" in report
+
+
+def test_verdicts(plan):
+    results = fill(plan, laplace_kl=4.0, softargmax=5.0)
+    for seed in plan.seeds:
+        results[plan.cell(seed, loss="laplace_kl", unlabeled=10).name] = made(6.0, noise=seed)
+        results[plan.cell(seed, loss="laplace_kl", beta=0.5).name] = made(3.0, noise=seed)
+        results[plan.cell(seed, loss="softargmax").name]["test"]["spread"] = 2.5
+    verdicts = {claim: verdict for claim, verdict, _ in reproduction.claims(plan, results)}
+    assert verdicts["LaplaceKL's error is below softargmax's, width 1/8"] == "reproduced"
+    assert verdicts["D on 10 faces lowers LaplaceKL's error"] == "not reproduced"
+    assert verdicts["beta = 1 is the best"] == "not reproduced"
+    assert verdicts["LaplaceKL's heatmaps are sharper than softargmax's"] == "reproduced"
+    assert verdicts["The errors on AFLW"] == "needs data that are not here"
+
+
+def test_difference_is_paired_by_face():
+    hard = np.linspace(0, 100, FACES)
+    ours = {"errors": (hard + 1).tolist()}
+    mean, low, high = reproduction.difference([ours], [{"errors": hard.tolist()}])
+    assert mean == pytest.approx(1) and low == pytest.approx(1) and high == pytest.approx(1)
+    assert reproduction.difference([ours], []) is None
+
+
+def test_goes_on_where_it_was_stopped(plan, data, tmp_path, monkeypatch):
+    trained = []
+
+    def train(cell, data, folder, provenance):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(cell.name)
+        folder.mkdir()
+        (folder / "cell.json").write_text(json.dumps(made(5.0)))
+        return made(5.0)
+
+    monkeypatch.setattr(reproduction, "_train", train)
+    monkeypatch.setattr(reproduction, "_measure_files", lambda *_: None)
+    monkeypatch.setattr(reproduction, "_draw", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        reproduction.run(plan, data, tmp_path)
+    assert "3 of 28 cells" in (tmp_path / "RESULTS.md").read_text()
+    trained.append(None)
+    results = reproduction.run(plan, data, tmp_path)
+    assert len(results) == 28 and len(set(trained)) == 29
+
+
+def test_cells_are_trained_scored_and_drawn(data, tmp_path):
+    recipe = training.Recipe(epochs=1, adversary=training.Adversary(filters=4))
+    plan = Plan(recipe, ("table2",), ("laplace_kl",), (1 / 32,), (LABELED,), (0,))
+    results = reproduction.run(plan, data, tmp_path)
+    for cell in plan.cells():
+        found = json.loads((tmp_path / cell.name / "cell.json").read_text())
+        assert len(found["errors"]) == 16
+        assert np.mean(found["errors"]) == pytest.approx(found["test"]["nme"], abs=1e-3)
+        assert found == results[cell.name]
+    for picture in ("heatmaps.png", "predictions.png", "ced.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tables": ("table9",)}, "`tables`"),
+        ({"losses": ()}, "`losses`"),
+        ({"widths": ()}, "`widths`"),
+        ({"seeds": ()}, "`seeds`"),
+    ],
+)
+def test_bad_plan(change, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(training.Recipe(), **change)
