@@ -5,7 +5,7 @@ import pathlib
 NAMES = ("rcn-eighth-300w", "rcn-sixteenth-300w")
 """Width 1/8 and 1/16, 68 points, trained on 300-W: for non-commercial research only."""
 
-SUFFIXES = (".keras", ".tflite", ".md")
+SUFFIXES = (".keras", ".tflite", "-int8.tflite", ".md")
 
 
 def path(name, suffix=".keras"):
@@ -13,7 +13,9 @@ def path(name, suffix=".keras"):
 
     Args:
         name: one of `NAMES`.
-        suffix: `".keras"`, float32; `".tflite"`, int8; or `".md"`, the model's card.
+        suffix: `".keras"`, float32; `".tflite"`, int8 weights and float values, as exact as Keras
+            but for a fraction of a percent; `"-int8.tflite"`, int8 throughout but for the decoding,
+            the fastest; or `".md"`, the model's card with the errors of each.
 
     Raises:
         ValueError: no such model or suffix.

@@ -26,28 +26,32 @@ def test_files_are_there_and_small():
     assert sum(sizes) < LIMIT
 
 
-def test_keras_and_int8_agree_and_say_what_they_are(name):
+@pytest.mark.parametrize(
+    ("suffix", "mode", "bound"), [(".tflite", "dynamic", 0.3), ("-int8.tflite", "int8", 0.6)]
+)
+def test_keras_and_file_agree_and_say_what_they_are(name, suffix, mode, bound):
     model = keras_lapkl.load_model(name)
-    file = TFLiteLocalizer(pretrained.path(name, ".tflite"))
+    file = TFLiteLocalizer(pretrained.path(name, suffix))
     for each in (model, file):
         assert each.scheme.name == "ibug68" and each.crop_scale == 3
         assert "1,809 of 3,148" in each.trained_on
         assert each.calibration.faces == 200
-    about = describe(pretrained.path(name, ".tflite"))
-    assert about["metadata"]["licence"] == "300-W: non-commercial research only"
-    assert "int8" in about["operators"]["CONV_2D"]
+    about = describe(pretrained.path(name, suffix))["metadata"]
+    assert about["licence"] == "300-W: non-commercial research only"
+    assert about["mode"] == mode
     images, labels = keras_lapkl.data.synthetic_faces(16, seed=5)
     found, expected = (each.predict(images, verbose=0) for each in (file, model))
     apart = np.linalg.norm(found["landmarks"] - expected["landmarks"], axis=-1)
-    assert apart.mean() < 0.4
+    assert apart.mean() < bound
     # It has never seen a painted face, and yet finds its way about one.
     assert np.linalg.norm(expected["landmarks"] - labels, axis=-1).mean() < 5
 
 
-def test_card_has_the_figures_of_the_file(name):
+def test_card_has_the_figures_of_the_files(name):
     card = pretrained.path(name, ".md").read_text()
-    measured = describe(pretrained.path(name, ".tflite"))["metadata"]["measured"]
-    assert f"{measured['nme']:.2f}" in card
+    for suffix in (".tflite", "-int8.tflite"):
+        measured = describe(pretrained.path(name, suffix))["metadata"]["measured"]
+        assert f"{measured['nme']:.2f}" in card
     for word in ("non-commercial research", "1,809 of 3,148", "tools/train.py", "crop scale 3"):
         assert word.lower() in card.lower()
 
@@ -72,8 +76,9 @@ def test_detector_from_pretrained_on_a_painted_face():
     assert (face.radius > face.error).all()
 
 
-def test_nme_and_coverage_on_the_common_set(name, faces):
-    model = TFLiteLocalizer(pretrained.path(name, ".tflite"))
+@pytest.mark.parametrize("suffix", [".tflite", "-int8.tflite"])
+def test_nme_and_coverage_on_the_common_set(name, suffix, faces):
+    model = TFLiteLocalizer(pretrained.path(name, suffix))
     crops = sources.load("300w", faces / "300w", "common")
     result, _ = evaluation.evaluate_model(model, crops)
     card = pretrained.path(name, ".md").read_text()
