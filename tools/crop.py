@@ -28,7 +28,12 @@ _BOX = flags.DEFINE_list(
 )
 _MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.")
 _MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
-_MIN_CONFIDENCE = flags.DEFINE_float("min_confidence", 0.95, "Confidence of a detected face.")
+_DETECTOR = flags.DEFINE_string(
+    "detector", None, "Finds the faces, see `keras_lapkl.detectors`; default mtcnn."
+)
+_MIN_CONFIDENCE = flags.DEFINE_float(
+    "min_confidence", None, "Confidence of a detected face; default the detector's own."
+)
 _MIN_SIZE = flags.DEFINE_float("min_size", 40, "Longer edge of a detected face, photo pixels.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops.", lower_bound=1)
 _MARGIN = flags.DEFINE_integer(
@@ -37,9 +42,9 @@ _MARGIN = flags.DEFINE_integer(
 _CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Photos in a shard.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer(
-    "workers", None, "Processes; default one a core, one for a detector (1 GB each).", lower_bound=1
+    "workers", None, "Processes; default one a core, one for MTCNN (1 GB each).", lower_bound=1
 )
-_UNUSED = {"box": ["model"], "model": [], "detector": ["box", "model"]}
+_UNUSED = {"box": ["model", "detector"], "model": ["detector"], "detector": ["box", "model"]}
 
 
 def main(_):
@@ -69,7 +74,7 @@ def _locate():
         if flags.FLAGS[name].value is not None:
             raise ValueError(f"--{name} does not go with --crop_by={_CROP_BY.value}: drop it.")
     if _CROP_BY.value == "detector":
-        return locate.ByDetector(_MIN_CONFIDENCE.value, _MIN_SIZE.value)
+        return locate.ByDetector(_MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "mtcnn")
     try:
         box = None if _BOX.value is None else tuple(map(float, _BOX.value))
     except ValueError as error:

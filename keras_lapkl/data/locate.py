@@ -10,15 +10,12 @@ one on each core.
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import math
-import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from keras_lapkl import console
+from keras_lapkl import console, detectors
 from keras_lapkl.data.crops import (
     apply_transform,
     crop_box,
@@ -27,9 +24,8 @@ from keras_lapkl.data.crops import (
     warp_crop,
 )
 from keras_lapkl.data.images import ImageError
+from keras_lapkl.schemes import IBUG68
 
-_MTCNN_SMALLEST = 20  # px; its 1.0.0 finds nothing, without an error, when told a larger one
-_MTCNN_FIELD = 12  # px; its first network takes no smaller photo
 _FIRST_LOOKS = (1, 0.7, 0.5)  # parts of the photo's longer edge
 
 
@@ -179,83 +175,45 @@ class ByModel:
 
 @dataclasses.dataclass(frozen=True)
 class ByDetector:
-    """All faces of a photo that are large and sure enough, by the package mtcnn, left to right.
-
-    Each process imports TensorFlow and takes about 1 GB, so one is the default.
+    """All faces of a photo that are large and sure enough, by a face detector, left to right.
 
     Args:
-        min_confidence: smallest confidence of a face.
-        min_size: smallest longer edge of a face's box, photo pixels, ≥ 20. A face of 40 pixels has
-            a five-point square of about 17. Time falls with its square.
+        min_confidence: smallest confidence of a face; None for the detector's own default.
+        min_size: smallest longer edge of a face's box, photo pixels.
+        detector: its name, of `keras_lapkl.detectors.NAMES`.
 
     Raises:
-        ImportError: mtcnn is not installed.
-        ValueError: an argument out of range.
+        ImportError: it is not installed.
+        ValueError: there is none of that name, or an argument is out of range.
     """
 
-    min_confidence: float = 0.95
+    min_confidence: float | None = None
     min_size: float = 40
-    default_workers = 1
+    detector: str = "mtcnn"
 
     def __post_init__(self):
-        if not 0 <= self.min_confidence <= 1:
-            raise ValueError(f"`min_confidence` must be in [0, 1]. Received: {self.min_confidence}")
-        if not _MTCNN_SMALLEST <= self.min_size < math.inf:
-            raise ValueError(
-                f"`min_size` must be at least {_MTCNN_SMALLEST}. Received: {self.min_size}"
-            )
-        try:
-            importlib.metadata.version("mtcnn")
-        except importlib.metadata.PackageNotFoundError as error:
-            raise ImportError(
-                "Finding faces needs mtcnn: pip install 'keras_lapkl[mtcnn]'"
-            ) from error
+        _ = self._detector  # raises what there is to raise
 
     def __call__(self, photo):
-        shrink = _MTCNN_SMALLEST / self.min_size
-        if min(photo.shape[:2]) * shrink < _MTCNN_FIELD:
-            return np.empty((0, 3))
-        small = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        found = self._detector.detect_faces(
-            small, fit_to_image=False, box_format="xyxy", output_type="numpy"
-        )
-        # Columns: photo; box x0, y0, x1, y1; confidence; the five x; the five y.
-        edges = (found[:, 3:5] - found[:, 1:3]).max(1) / shrink
-        found = found[(found[:, 5] >= self.min_confidence) & (edges >= self.min_size)]
-        points = found[:, 6:16].reshape(-1, 2, 5).swapaxes(1, 2)
-        ratio = np.array(photo.shape[1::-1]) / small.shape[1::-1]
-        points = (points + 0.5) * ratio - 0.5
-        first, last = points.min(1), points.max(1)
-        squares = np.column_stack([(first + last) / 2, (last - first).max(1)])
-        return squares[np.lexsort(squares.T[::-1])]
+        found = detectors.squares(self._detector(photo), IBUG68, self._detector)
+        return found[np.lexsort(found.T[::-1])]
 
     @functools.cached_property
     def _detector(self):
-        # One thread: a second one makes it slower, and processes are the way to take more cores.
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with console.held_stderr():
-            from mtcnn import MTCNN
+        return detectors.from_name(
+            self.detector, min_confidence=self.min_confidence, min_size=self.min_size
+        )
 
-            return MTCNN()
-
-    def __reduce__(self):
-        return type(self), (self.min_confidence, self.min_size)
+    @property
+    def default_workers(self):
+        return self._detector.default_workers
 
     @property
     def settings(self):
-        return {
-            "by": "detector",
-            "mtcnn": importlib.metadata.version("mtcnn"),
-            "min_confidence": float(self.min_confidence),
-            "min_size": float(self.min_size),
-        }
+        return {"by": "detector", **self._detector.settings}
 
     def __str__(self):
-        return (
-            f"by MTCNN where its confidence is ≥ {self.min_confidence:g} and the face ≥ "
-            f"{self.min_size:g} pixels"
-        )
+        return f"by {self._detector}"
 
 
 def _check_box(box):

@@ -1,16 +1,14 @@
 import importlib.metadata
+import importlib.util
 import pickle
-import sys
-import types
 
 import numpy as np
 import pytest
 
-from keras_lapkl import schemes
-from keras_lapkl.data import locate
-from keras_lapkl.data.crops import crop_box
-from keras_lapkl.data.images import ImageError, read_image
+from keras_lapkl import detectors, schemes
+from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.locate import ByBox, ByDetector, ByModel, FaceError
+from keras_lapkl.detectors import Detection
 from keras_lapkl.tflite import runner
 
 CORNERS = schemes.Scheme("corners", ("first", "last"), flip=(1, 0))
@@ -161,98 +159,39 @@ class TestByModel:
         assert "first.tflite" in str(ByModel(model))
 
 
-class FakeMTCNN:
-    """Answers as mtcnn does with two faces, one of them at the edge, in the photo as given."""
-
-    faces = np.array(
-        [
-            # photo, box, confidence, five x, five y
-            [0, 60, 10, 110, 70, 0.99, 70, 90, 80, 72, 88, 30, 30, 40, 50, 50],
-            [0, -5, 20, 25, 55, 0.96, 2, 18, 10, 4, 16, 30, 30, 38, 46, 46],
-            [0, 40, 10, 70, 45, 0.90, 45, 65, 55, 47, 63, 20, 20, 28, 36, 36],
-            [0, 40, 70, 60, 90, 0.99, 45, 55, 50, 47, 53, 75, 75, 80, 85, 85],
-        ]
-    )
-
-    def detect_faces(self, image, **arguments):
-        assert arguments == {
-            "fit_to_image": False,
-            "box_format": "xyxy",
-            "output_type": "numpy",
-        }
-        self.shape = image.shape
-        return self.faces.copy()
-
-
-@pytest.fixture
-def mtcnn(monkeypatch):
-    """A package mtcnn with `FakeMTCNN`."""
-    versions = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "1.0.0" if name == "mtcnn" else versions(name)
-    )
-    monkeypatch.setitem(sys.modules, "mtcnn", types.SimpleNamespace(MTCNN=FakeMTCNN))
-
-
 class TestByDetector:
-    def test_sure_and_large_faces_from_left_to_right(self, mtcnn):
-        """At half size: coordinates double about the pixels' edges."""
-        detector = ByDetector(min_size=40)
-        found = detector(np.zeros((200, 300, 3), np.uint8))
-        assert detector._detector.shape == (100, 150, 3)
-        # Five points x 2..18, y 30..46 and x 70..90, y 30..50.
-        expected = [[20.5, 76.5, 32], [160.5, 80.5, 40], [100.5, 160.5, 20]]
-        np.testing.assert_allclose(found, sorted(expected))
+    def test_five_points_squares_from_left_to_right(self, monkeypatch):
+        found = [
+            Detection((0, 0, 90, 90), 0.97, [(30, 30), (70, 30), (50, 40), (40, 50), (60, 50)]),
+            Detection((2, 2, 50, 50), 0.96, [(11, 20), (29, 20), (20, 25), (14, 40), (26, 40)]),
+        ]
+        monkeypatch.setattr(detectors.MTCNN, "_find_package", lambda self: None)
+        monkeypatch.setattr(detectors.MTCNN, "_look", lambda self, photo: found)
+        squares = ByDetector()(np.zeros((100, 100, 3), np.uint8))
+        np.testing.assert_allclose(squares, [[20, 30, 20], [50, 40, 40]])
+        assert ByDetector(min_size=95)(np.zeros((100, 100, 3), np.uint8)).shape == (0, 3)
 
-    def test_smallest_size(self, mtcnn, monkeypatch):
-        found = ByDetector(min_size=100)(np.zeros((500, 500, 3), np.uint8))
-        assert len(found) == 3  # at a fifth, 20 pixels are large enough
-        smaller = FakeMTCNN.faces.copy()
-        smaller[3, 3:5] -= 1
-        monkeypatch.setattr(FakeMTCNN, "faces", smaller)
-        assert len(ByDetector(min_size=100)(np.zeros((500, 500, 3), np.uint8))) == 2
+    def test_is_the_detector_of_that_name(self, monkeypatch):
+        for kind in (detectors.MTCNN, detectors.BlazeFace):
+            monkeypatch.setattr(kind, "_find_package", lambda self: None)
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "9")
+        first, other = ByDetector(), ByDetector(0.7, 50, "blazeface")
+        assert first.settings == {
+            "by": "detector",
+            "mtcnn": "9",
+            "min_confidence": 0.95,
+            "min_size": 40.0,
+        }
+        assert other.settings == {"by": "detector", **detectors.BlazeFace(0.7, 50).settings}
+        assert str(first).startswith("by MTCNN where its confidence is ≥ 0.95")
+        assert (first.default_workers, other.default_workers) == (1, None)
+        assert pickle.loads(pickle.dumps(other)) == other
 
-    def test_too_small_for_its_first_network(self, mtcnn):
-        assert ByDetector(min_size=40)(np.zeros((23, 500, 3), np.uint8)).shape == (0, 3)
-
-    def test_nothing_found(self, mtcnn, monkeypatch):
-        monkeypatch.setattr(FakeMTCNN, "faces", np.empty((0, 16)))
-        assert ByDetector()(np.zeros((200, 300, 3), np.uint8)).shape == (0, 3)
-
-    def test_pickles(self, mtcnn):
-        detector = ByDetector(0.9, 50)
-        assert pickle.loads(pickle.dumps(detector)) == detector
-
-    def test_settings(self, mtcnn):
-        assert ByDetector(min_size=40).settings == ByDetector(min_size=40.0).settings
-        assert ByDetector().settings["mtcnn"] == "1.0.0"
-        assert ByDetector.default_workers == 1
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [({"min_confidence": 1.1}, "min_confidence"), ({"min_size": 19}, "at least 20")],
-    )
-    def test_ranges(self, mtcnn, arguments, message):
-        with pytest.raises(ValueError, match=message):
-            ByDetector(**arguments)
+    def test_no_such_detector(self):
+        with pytest.raises(ValueError, match="Received: 'eye'"):
+            ByDetector(detector="eye")
 
     def test_not_installed(self, monkeypatch):
-        def version(name):
-            raise importlib.metadata.PackageNotFoundError(name)
-
-        monkeypatch.setattr(importlib.metadata, "version", version)
-        with pytest.raises(ImportError, match=r"pip install 'keras_lapkl\[mtcnn\]'"):
-            ByDetector()
-
-    @pytest.mark.faces
-    def test_agrees_with_labels(self, faces):
-        pytest.importorskip("mtcnn", reason="mtcnn is not installed")
-        from keras_lapkl.data import read_pts
-
-        detector = ByDetector()
-        for path in sorted((faces / "photos").glob("*.jpg"))[:6]:
-            points = read_pts(path.with_suffix(".pts"))
-            expected = crop_box(points[None], schemes.IBUG68, 1)[0]
-            found = detector(read_image(path))
-            distances = [locate.distance(expected, square) for square in found]
-            assert min(distances) < 0.15, path
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ImportError, match=r"pip install 'keras_lapkl\[yunet\]'"):
+            ByDetector(detector="yunet")
