@@ -154,7 +154,10 @@ def confidence(found, path):
     kept, errors = zip(*found["selective"].items(), strict=True)
     selective.plot([100 * float(share) for share in kept], errors, "o-", markersize=4)
     selective.set(
-        xlabel="surest % of the faces", ylabel="mean error, px", title="selection", ylim=(0, None)
+        xlabel="surest % of the faces",
+        ylabel="mean error, px",
+        title="selection",
+        ylim=(0, 1.1 * max(errors)),
     )
     _save(sheet, path)
 
