@@ -44,8 +44,8 @@ def write_json(path, data):
 def read_json(path):
     """The data in a JSON file; ValueError with the path if it holds none."""
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # bytes, text, huge numbers, deep nesting
         raise ValueError(f"{path} is no JSON: {error}") from error
 
 

@@ -1,9 +1,15 @@
 """Landmark schemes: which K points there are, how they mirror, and what may be measured on them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections.abc import Mapping
 
 import numpy as np
+
+from keras_lapkl import runs
+
+CROP_FROM = ("points", "box", "image")
+"""What a crop may be cut by: the landmarks, a given box of the object, or the whole picture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,15 +20,19 @@ class Scheme:
         name: identifier, stored with models.
         names: K point names.
         flip: K indices; landmark k of the mirrored image is landmark `flip[k]` of the image. An
-            involution.
+            involution. None where a mirrored image shows no such object, or that is not known:
+            training then mirrors nothing.
         eye_corners: the two outer eye corners, whose distance is the inter-ocular normaliser, or
             None where the scheme has no eyes.
         five_points: groups of indices; the mean of each group is one point of the crop rule (for
             faces: both eye centres, nose tip, both mouth corners). Empty: all points are used.
         edges: pairs of indices to join in drawings.
+        crop_from: one of `CROP_FROM`, what the model's crop is cut by. `"points"` are the five
+            points where there are such, else all landmarks.
 
     Raises:
-        ValueError: an index out of range, or a `flip` that is no involution.
+        ValueError: an index out of range, a `flip` that is no involution, or an unknown
+            `crop_from`.
 
     Example:
 
@@ -33,10 +43,11 @@ class Scheme:
 
     name: str
     names: tuple[str, ...]
-    flip: tuple[int, ...]
+    flip: tuple[int, ...] | None = None
     eye_corners: tuple[int, int] | None = None
     five_points: tuple[tuple[int, ...], ...] = ()
     edges: tuple[tuple[int, int], ...] = ()
+    crop_from: str = "points"
 
     def __post_init__(self):
         k = len(self.names)
@@ -45,6 +56,21 @@ class Scheme:
         if len(set(self.names)) != k:
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise ValueError(f"Scheme {self.name!r}: point names must differ. Twice: {twice}")
+        if self.crop_from not in CROP_FROM:
+            raise ValueError(
+                f"Scheme {self.name!r}: `crop_from` must be one of {CROP_FROM}. Received: "
+                f"{self.crop_from!r}"
+            )
+        if self.flip is not None:
+            self._check_flip(k)
+        used = [i for group in (*self.five_points, *self.edges) for i in group]
+        outside = sorted({i for i in (*used, *(self.eye_corners or ())) if not 0 <= i < k})
+        if outside:
+            raise ValueError(
+                f"Scheme {self.name!r}: indices must be in 0..{k - 1}. Received: {outside}"
+            )
+
+    def _check_flip(self, k):
         if sorted(self.flip) != list(range(k)):
             raise ValueError(
                 f"Scheme {self.name!r}: `flip` must hold each index 0..{k - 1} once. "
@@ -56,26 +82,31 @@ class Scheme:
                 f"Scheme {self.name!r}: `flip` applied twice must give the identity; it does not "
                 f"at {bad}."
             )
-        used = [i for group in (*self.five_points, *self.edges) for i in group]
-        outside = sorted({i for i in (*used, *(self.eye_corners or ())) if not 0 <= i < k})
-        if outside:
-            raise ValueError(
-                f"Scheme {self.name!r}: indices must be in 0..{k - 1}. Received: {outside}"
-            )
 
     @property
     def num_landmarks(self):
         return len(self.names)
+
+    @property
+    def crop_rule(self):
+        """The crop in words."""
+        points = "the box of the five points" if self.five_points else "the box of the landmarks"
+        by = {"points": points, "box": "the box of the object", "image": "the picture"}
+        return (
+            f"square about the centre of {by[self.crop_from]}, side crop_scale times its longer "
+            "edge"
+        )
 
     def to_config(self):
         """Plain data (dict, list, str, int) that `Scheme.from_config` and JSON take back."""
         return {
             "name": self.name,
             "names": list(self.names),
-            "flip": list(self.flip),
+            "flip": None if self.flip is None else list(self.flip),
             "eye_corners": None if self.eye_corners is None else list(self.eye_corners),
             "five_points": [list(g) for g in self.five_points],
             "edges": [list(e) for e in self.edges],
+            "crop_from": self.crop_from,
         }
 
     @classmethod
@@ -84,28 +115,37 @@ class Scheme:
 
         Args:
             config: mapping with `name`; `names` (K strings) or `num_landmarks` (an int); and
-                optionally `flip` (K indices, or pairs such as `[[0, 1], [4, 5]]`), `eye_corners`,
-                `five_points`, `edges`.
+                optionally `flip`, `eye_corners`, `five_points`, `edges` and `crop_from`. `flip` is
+                K indices, or pairs such as `[[0, 1], [4, 5]]`; left out, it follows from the names
+                (`mirror_by_names`). Points are given by index or by name.
+
+        Raises:
+            ValueError: an unknown key, a missing one, or a value of another kind.
+
+        Example:
+
+        >>> Scheme.from_config({"name": "arms", "names": ["left_hand", "right_hand"]}).flip
+        (1, 0)
         """
-        known = {"name", "names", "num_landmarks", "flip", "eye_corners", "five_points", "edges"}
+        required = ("name", "names", "num_landmarks")
+        known = {field.name for field in dataclasses.fields(cls)} | set(required)
         unknown = sorted(set(config) - known)
         if unknown or "name" not in config or not {"names", "num_landmarks"} & set(config):
             raise ValueError(
                 "A scheme needs `name` and either `names` or `num_landmarks`, and may have "
-                f"{sorted(known - {'name', 'names', 'num_landmarks'})}. Received keys: "
-                f"{sorted(config)}"
+                f"{sorted(known - set(required))}. Received keys: {sorted(map(str, config))}"
             )
-        names = config.get("names")
-        if names is None:
-            names = [f"point_{i}" for i in range(config["num_landmarks"])]
+        names = _names(config)
+
         corners = config.get("eye_corners")
         return cls(
-            name=config["name"],
-            names=tuple(names),
-            flip=_flip_map(config.get("flip", ()), len(names)),
-            eye_corners=None if corners is None else tuple(corners),
-            five_points=tuple(tuple(g) for g in config.get("five_points", ())),
-            edges=tuple(tuple(e) for e in config.get("edges", ())),
+            name=str(config["name"]),
+            names=names,
+            flip=_flip_map(config, names),
+            eye_corners=None if corners is None else _indices("eye_corners", corners, names, 2),
+            five_points=_groups(config, "five_points", names),
+            edges=_groups(config, "edges", names, 2),
+            crop_from=config.get("crop_from", "points"),
         )
 
     def anchor_points(self, landmarks):
@@ -116,17 +156,83 @@ class Scheme:
         return np.stack([landmarks[..., list(g), :].mean(-2) for g in self.five_points], -2)
 
 
-def _flip_map(flip: Sequence, k: int):
+def mirror_by_names(names):
+    """The mirror map that point names tell, by "left" and "right" in them, in any case.
+
+    Returns:
+        K indices; None if no name has a side, or one has no counterpart: who mirrors then might
+        make objects that do not exist. A single point is its own mirror image.
+
+    Example:
+
+    >>> mirror_by_names(("nose", "left_ear", "right_ear"))
+    (0, 2, 1)
+    """
+    places = {name.lower(): i for i, name in enumerate(names)}
+    flip = tuple(places.get(_other_side(name.lower())) for name in names)
+    if None in flip or len(places) < len(names):
+        return None
+    return flip if len(names) == 1 or flip != tuple(range(len(names))) else None
+
+
+def _other_side(name):
+    return "right".join(part.replace("right", "left") for part in name.split("left"))
+
+
+def _names(config):
+    names = config.get("names")
+    if names is None:
+        count = config["num_landmarks"]
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"`num_landmarks` must be an int ≥ 1. Received: {count!r}")
+        return tuple(f"point_{i}" for i in range(count))
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
+        raise ValueError(f"`names` must be a list of point names. Received: {names!r}")
+    return tuple(names)
+
+
+def _flip_map(config, names):
     """K indices as they are; pairs are filled up with the identity."""
-    flip = list(flip)
-    if flip and all(isinstance(i, int) for i in flip):
+    if "flip" not in config:
+        return mirror_by_names(names)
+    flip = config["flip"]
+    if flip is None:
+        return None
+    if isinstance(flip, (list, tuple)) and flip and all(isinstance(i, int) for i in flip):
         return tuple(flip)
-    full = list(range(k))
-    for a, b in flip:
-        if not (0 <= a < k and 0 <= b < k):
-            raise ValueError(f"Mirror pair {(a, b)} is outside 0..{k - 1}.")
+    full = list(range(len(names)))
+    for a, b in _groups(config, "flip", names, 2):
+        if full[a] != a or full[b] != b:
+            raise ValueError(f"`flip` has {names[a]!r} or {names[b]!r} in two pairs.")
         full[a], full[b] = b, a
     return tuple(full)
+
+
+def _groups(config, key, names, size=None):
+    groups = config.get(key, ())
+    if not isinstance(groups, (list, tuple)):
+        raise ValueError(f"`{key}` must be a list of lists of points. Received: {groups!r}")
+    return tuple(_indices(key, group, names, size) for group in groups)
+
+
+def _indices(key, points, names, size=None):
+    """Indices of points that are given by index or name."""
+    right = isinstance(points, (list, tuple)) and len(points) == (size or len(points))
+    if not right or not points:
+        raise ValueError(
+            f"`{key}` must hold {f'{size} points' if size else 'points'} in a list. Received: "
+            f"{points!r}"
+        )
+    found = []
+    for point in points:
+        index = names.index(point) if point in names else point
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(names):
+            raise ValueError(
+                f"`{key}`: points are given by name or by an index in 0..{len(names) - 1}. "
+                f"Received: {point!r}"
+            )
+        found.append(index)
+    return tuple(found)
 
 
 def _chain(first, last, closed=False):
@@ -202,18 +308,36 @@ def _aflw19():
 
 IBUG68 = _ibug68()
 AFLW19 = _aflw19()
-_SCHEMES = {scheme.name: scheme for scheme in (IBUG68, AFLW19)}
+BUILT_IN = (IBUG68, AFLW19)
+_SCHEMES = {scheme.name: scheme for scheme in BUILT_IN}
 
 
 def get(scheme):
-    """A `Scheme` from its name (`"ibug68"`, `"aflw19"`), its plain data, or itself."""
+    """A `Scheme` from its name (`"ibug68"`, `"aflw19"`), a .json file, its plain data, or itself.
+
+    Raises:
+        ValueError: an unknown name, or data that is no scheme.
+        FileNotFoundError: there is no such file.
+    """
     if isinstance(scheme, Scheme):
         return scheme
     if isinstance(scheme, Mapping):
         return Scheme.from_config(scheme)
+    if isinstance(scheme, (str, pathlib.Path)) and str(scheme).endswith(".json"):
+        return _read(scheme)
     if scheme in _SCHEMES:
         return _SCHEMES[scheme]
     raise ValueError(
-        f"Unknown scheme. Expected one of {sorted(_SCHEMES)}, a Scheme or a mapping for "
-        f"`Scheme.from_config`. Received: {scheme!r}"
+        f"Unknown scheme. Expected one of {sorted(_SCHEMES)}, a .json file, a Scheme or a mapping "
+        f"for `Scheme.from_config`. Received: {scheme!r}"
     )
+
+
+def _read(path):
+    content = runs.read_json(path)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: expected a JSON object, such as Scheme.to_config gives.")
+    try:
+        return Scheme.from_config(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -54,6 +54,115 @@ def test_ibug_flip_is_the_published_one():
     )
 
 
+def test_points_by_name():
+    scheme = schemes.Scheme.from_config(
+        {
+            "name": "wing",
+            "names": ["tip", "fore", "hind"],
+            "flip": [["fore", "hind"]],
+            "five_points": [["tip"], ["fore", 2]],
+            "eye_corners": ["fore", "hind"],
+            "edges": [["tip", "hind"]],
+            "crop_from": "box",
+        }
+    )
+    assert scheme == schemes.Scheme(
+        "wing", ("tip", "fore", "hind"), (0, 2, 1), (1, 2), ((0,), (1, 2)), ((0, 2),), "box"
+    )
+    assert schemes.get(json.loads(json.dumps(scheme.to_config()))) == scheme
+
+
+class TestMirror:
+    @pytest.mark.parametrize(
+        ("names", "flip"),
+        [
+            (("nose", "left_ear", "right_ear"), (0, 2, 1)),
+            (("ear.L/Left", "ear.L/Right"), (1, 0)),
+            (("leftFoot", "rightHand", "rightFoot", "leftHand"), (2, 3, 0, 1)),
+            (("left_right", "right_left"), (1, 0)),
+            (("only",), (0,)),
+            (("tip", "end"), None),
+            (("tip", "left_end"), None),
+            (("left_end",), None),
+            (("bright", "left_end", "right_end"), None),
+            (("Left_a", "left_a", "right_a"), None),
+        ],
+    )
+    def test_by_names(self, names, flip):
+        assert schemes.mirror_by_names(names) == flip
+        assert schemes.Scheme.from_config({"name": "x", "names": names}).flip == flip
+
+    def test_as_coco_has_it(self):
+        """The published pairs of its 17 points of a person."""
+        sided = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        names = ("nose", *(f"{side}_{part}" for part in sided for side in ("left", "right")))
+        expected = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+        assert schemes.mirror_by_names(names) == expected
+
+    @pytest.mark.parametrize(("given", "flip"), [(None, None), ([], (0, 1)), ([[0, 1]], (1, 0))])
+    def test_what_is_said_stands_before_the_names(self, given, flip):
+        config = {"name": "x", "names": ["left", "right"], "flip": given}
+        scheme = schemes.Scheme.from_config(config)
+        assert scheme.flip == flip
+        assert schemes.Scheme.from_config(scheme.to_config()) == scheme
+
+
+class TestFile:
+    def test_by_path(self, tmp_path):
+        path = tmp_path / "ears.json"
+        path.write_text('\ufeff{"name": "ears", "names": ["left", "right"], "edges": [[0, 1]]}')
+        expected = schemes.Scheme("ears", ("left", "right"), (1, 0), edges=((0, 1),))
+        assert schemes.get(path) == schemes.get(str(path)) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "is no JSON"),
+            ("{", "is no JSON"),
+            ("[" * 100_000, "is no JSON"),
+            ("[1]", "expected a JSON object"),
+            ('{"name": "x"}', "num_landmarks"),
+            ('{"name": "x", "num_landmarks": "5"}', "`num_landmarks` must be an int"),
+            ('{"name": "x", "num_landmarks": 0}', "≥ 1"),
+            ('{"name": "x", "names": "ab"}', "`names` must be a list"),
+            ('{"name": "x", "names": ["a", 1]}', "`names` must be a list"),
+            ('{"name": "x", "names": ["a", ""]}', "`names` must be a list"),
+            ('{"name": "x", "names": ["a", "b"], "flip": 1}', "`flip` must be a list"),
+            ('{"name": "x", "names": ["a", "b"], "flip": [[0, 1, 1]]}', "2 points"),
+            ('{"name": "x", "names": ["a", "b", "c"], "flip": [[0, 1], [1, 2]]}', "two pairs"),
+            ('{"name": "x", "names": ["a", "b"], "edges": [["a", "d"]]}', "`edges`.*'d'"),
+            ('{"name": "x", "names": ["a", "b"], "edges": [["a", true]]}', "True"),
+            ('{"name": "x", "names": ["a", "b"], "edges": {"a": "b"}}', "list of lists"),
+            ('{"name": "x", "names": ["a", "b"], "five_points": [[]]}', "`five_points`"),
+            ('{"name": "x", "names": ["a"], "crop_from": "face"}', "`crop_from`.*'face'"),
+        ],
+    )
+    def test_malformed(self, tmp_path, text, message):
+        path = tmp_path / "a scheme.json"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"a scheme\.json.*" + message):
+            schemes.get(path)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"none\.json"):
+            schemes.get(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({}, "the box of the landmarks"),
+        ({"five_points": ((0,),)}, "the box of the five points"),
+        ({"crop_from": "box"}, "the box of the object"),
+        ({"crop_from": "image"}, "the picture"),
+    ],
+)
+def test_crop_rule_in_words(change, rule):
+    scheme = schemes.Scheme("x", ("a",), **change)
+    expected = f"square about the centre of {rule}, side crop_scale times its longer edge"
+    assert scheme.crop_rule == expected
+
+
 def test_five_points_of_ibug():
     landmarks = np.zeros((68, 2))
     landmarks[36:42] = (10, 20)
@@ -78,9 +187,9 @@ def test_custom_scheme_from_pairs():
         ({"name": "x", "names": ["a", "b"], "flip": [1, 1]}, "each index 0..1 once"),
         ({"name": "x", "names": ["a", "b", "c"], "flip": [1, 2, 0]}, "identity"),
         ({"name": "x", "names": ["a", "a"]}, "must differ"),
-        ({"name": "x", "names": ["a"], "edges": [[0, 1]]}, r"\[1\]"),
+        ({"name": "x", "names": ["a"], "edges": [[0, 1]]}, "index in 0..0. Received: 1"),
         ({"name": "x", "names": []}, "at least one"),
-        ({"name": "x", "names": ["a"], "flip": [[0, 3]]}, "outside"),
+        ({"name": "x", "names": ["a"], "flip": [[0, 3]]}, "index in 0..0. Received: 3"),
         ({"name": "x"}, "num_landmarks"),
         ({"name": "x", "names": ["a"], "mirror": []}, "mirror"),
     ],

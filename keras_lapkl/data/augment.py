@@ -58,7 +58,7 @@ def augment(images, landmarks, seed, augmentation, flip, image_size):
         landmarks: (B, K, 3): x, y in pixels of the central S×S, and visibility; None if unknown.
         seed: (2,) integers; equal seeds give equal batches.
         augmentation: an `Augmentation`.
-        flip: K indices, the scheme's mirror map.
+        flip: K indices, the scheme's mirror map; None mirrors nothing.
         image_size: S.
 
     Returns:
@@ -67,6 +67,8 @@ def augment(images, landmarks, seed, augmentation, flip, image_size):
     """
     if images.dtype == tf.uint8:
         images = tf.cast(images, tf.float32) / 255
+    if flip is None:
+        augmentation = dataclasses.replace(augmentation, mirror=0.0)
     seeds = tf.random.split(tf.cast(seed, tf.int32), num=4)
     matrix, shift, mirrored = _draw_affine(tf.shape(images)[0], seeds[0], augmentation, image_size)
     images = _warp(images, matrix, shift, image_size)
@@ -152,9 +154,9 @@ def _warp(images, matrix, shift, image_size):
 
 
 def _move(landmarks, matrix, shift, mirrored, flip, image_size):
-    landmarks = tf.where(
-        mirrored[:, None, None], tf.gather(landmarks, list(flip), axis=1), landmarks
-    )
+    if flip is not None:
+        other = tf.gather(landmarks, list(flip), axis=1)
+        landmarks = tf.where(mirrored[:, None, None], other, landmarks)
     centre = (image_size - 1) / 2
     moved = tf.einsum("bij,bkj->bki", matrix, landmarks[..., :2] - centre)
     moved += shift[:, None, :] + centre

@@ -34,7 +34,8 @@ def training_batches(crops, batch_size, seed=0, augmentation=None, first_step=0)
         crops: `Crops`.
         batch_size: faces in a batch, at most the number of crops.
         seed: an int; equal seeds give equal streams.
-        augmentation: an `Augmentation`, or None for the crops as they are.
+        augmentation: an `Augmentation`, or None for the crops as they are. Crops whose scheme has
+            no mirror map (`flip`) are not mirrored.
         first_step: number of batches to be thought of as already taken.
 
     Returns:
@@ -56,7 +57,8 @@ def semi_supervised_batches(
     """As `training_batches`, each batch with unlabeled faces beside, for `AdversarialLocalizer`.
 
     The labeled half is the stream that `training_batches` gives. The unlabeled faces go through
-    epochs of their own, shuffled anew in each, and are augmented as the labeled ones.
+    epochs of their own, shuffled anew in each, and are augmented as the labeled ones. Neither is
+    mirrored where the labeled ones' scheme does not say how (`flip`).
 
     Args:
         crops: labeled `Crops`.
@@ -79,7 +81,8 @@ def semi_supervised_batches(
                 "only right on one crop rule. Crop them alike."
             )
     labeled = _labeled(crops, batch_size, seed, augmentation)
-    other = _unlabeled(unlabeled, unlabeled_batch_size or batch_size, seed, augmentation)
+    flip = crops.scheme.flip
+    other = _unlabeled(unlabeled, unlabeled_batch_size or batch_size, seed, augmentation, flip)
 
     def batch(step):
         images, landmarks = labeled(step)
@@ -117,7 +120,7 @@ def _labeled(crops, batch_size, seed, augmentation):
     return batch
 
 
-def _unlabeled(crops, batch_size, seed, augmentation):
+def _unlabeled(crops, batch_size, seed, augmentation, flip):
     """Function from a step to its images, read as they are needed."""
     steps = steps_per_epoch(crops, batch_size)
     margin = crops.margin
@@ -132,7 +135,7 @@ def _unlabeled(crops, batch_size, seed, augmentation):
         if augmentation is None:
             return x[:, inner, inner]
         step_seed = tf.stack([tf.constant(seed, tf.int64), step])
-        return augment(x, None, step_seed, augmentation, None, crops.image_size)[0]
+        return augment(x, None, step_seed, augmentation, flip, crops.image_size)[0]
 
     return batch
 

@@ -400,8 +400,7 @@ def _metadata(model, mode, float_layers, input_dtype):
         "units": "pixels of the input, x first, pixel centres at whole numbers from 0",
         "beta": model.beta,
         "crop_scale": model.crop_scale,
-        "crop": "square about the centre of the box of the five points, side crop_scale times its "
-        "longer edge",
+        "crop": None if model.scheme is None else model.scheme.crop_rule,
         "scheme": None if model.scheme is None else model.scheme.to_config(),
         "trained_on": model.trained_on,
         "licence": licence(model.trained_on),

@@ -70,6 +70,14 @@ def test_mirror_carries_the_visibility(batch):
     assert (landmarks[:, :, 2] == [1, 0, 1]).all()
 
 
+def test_no_mirror_map_no_mirror(batch):
+    mirrored = dataclasses.replace(OFF, mirror=1.0)
+    images, landmarks = (np.asarray(each) for each in augment(*batch, (1, 2), mirrored, None, SIZE))
+    expected = run(batch, OFF)
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(landmarks, expected[1])
+
+
 def test_mirror_with_rotation_keeps_them_together(batch):
     images, landmarks = run(batch, dataclasses.replace(OFF, mirror=1.0, rotation=30.0, scale=0.1))
     np.testing.assert_allclose(centroids(images)[:, FLIP], landmarks[..., :2], atol=0.15)

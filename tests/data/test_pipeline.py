@@ -5,7 +5,7 @@ import pytest
 
 from keras_lapkl import schemes
 from keras_lapkl.data import pipeline, shards
-from keras_lapkl.data.augment import Augmentation
+from keras_lapkl.data.augment import OFF, Augmentation
 from keras_lapkl.data.crops import Crops
 
 
@@ -46,6 +46,21 @@ def test_pixels_go_with_their_landmarks():
     for x, y in pipeline.training_batches(numbered(20), 5).take(4):
         assert x.shape == (5, 16, 16, 3) and x.dtype == "uint8" and y.shape == (5, 2, 3)
         np.testing.assert_array_equal(x[:, 3, 3, 0], y[:, 0, 0])
+
+
+@pytest.mark.parametrize(("flip", "mirrored"), [((1, 0), True), (None, False)])
+def test_mirrored_only_where_the_scheme_says_how(flip, mirrored):
+    """The left half of each crop is dark; no other augmentation is on."""
+    crops = numbered(16, margin=0)
+    crops.images[:, :, :8], crops.images[:, :, 8:] = 0, 255
+    crops = dataclasses.replace(crops, scheme=dataclasses.replace(crops.scheme, flip=flip))
+    alone = dataclasses.replace(OFF, mirror=1.0)
+    (x, _) = next(iter(pipeline.training_batches(crops, 16, augmentation=alone)))
+    assert (x.numpy()[:, :, 0] == mirrored).all()
+    unlabeled = shards.from_crops(crops)
+    batches = pipeline.semi_supervised_batches(crops, unlabeled, 16, augmentation=alone)
+    ((x, other), _) = next(iter(batches))
+    assert (x.numpy()[:, :, 0] == mirrored).all() and (other.numpy()[:, :, 0] == mirrored).all()
 
 
 def test_seed_decides_the_order():

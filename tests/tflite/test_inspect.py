@@ -31,6 +31,7 @@ def test_metadata(converted, localizer):
     expected = {
         "mode": "int8",
         "crop_scale": 3.0,
+        "crop": localizer.scheme.crop_rule,
         "image_size": 32,
         "num_landmarks": 5,
         "beta": 1.0,
