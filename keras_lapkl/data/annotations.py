@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl.data.images import ImageError
 from keras_lapkl.schemes import Scheme
 
 
@@ -19,6 +20,8 @@ class Annotations:
         landmarks: (N, K, 2) float32, photo pixels, x first, 0-based; NaN where not annotated.
         visible: (N, K) bool.
         boxes: (N, 4) float32 face boxes (x0, y0, x1, y1) in photo pixels, or None.
+        sizes: (N, 2) int32 width and height of the photos that the labels were made on, 0 where
+            that is not known, or None.
         summary: one line that says what was found and what is missing.
     """
 
@@ -28,6 +31,7 @@ class Annotations:
     landmarks: np.ndarray
     visible: np.ndarray
     boxes: np.ndarray | None = None
+    sizes: np.ndarray | None = None
     summary: str = ""
 
     def __post_init__(self):
@@ -35,6 +39,8 @@ class Annotations:
         expected = {"landmarks": (n, k, 2), "visible": (n, k)}
         if self.boxes is not None:
             expected["boxes"] = (n, 4)
+        if self.sizes is not None:
+            expected["sizes"] = (n, 2)
         for field, shape in expected.items():
             received = getattr(self, field).shape
             if received != shape:
@@ -55,4 +61,20 @@ class Annotations:
             landmarks=self.landmarks[indices],
             visible=self.visible[indices],
             boxes=None if self.boxes is None else self.boxes[indices],
+            sizes=None if self.sizes is None else self.sizes[indices],
         )
+
+    def check_size(self, index, size):
+        """Raises `ImageError` unless a photo has the width and height that its labels say."""
+        if self.sizes is None or not self.sizes[index].all():
+            return
+        if tuple(size) != tuple(self.sizes[index]):
+            raise ImageError(
+                f"{self.paths[index]}: its labels are for {_by(self.sizes[index])} pixels. "
+                f"Received: an upright picture of {_by(size)}. Was it scaled, or turned by its "
+                "EXIF orientation?"
+            )
+
+
+def _by(size):
+    return f"{size[0]}x{size[1]}"

@@ -36,7 +36,13 @@ FIVE_BELOW_FACE_BOX = -0.01
 FIVE_BY_VISIBLE_BOX = 0.56
 FIVE_BELOW_VISIBLE_BOX = -0.08
 
-_CACHE_VERSION = 1  # raise it when the same photo and box give other pixels
+FIVE_POINTS_CROP_SCALE = 3.0
+CROP_SCALES = {"points": 1.5, "box": 1.25, "image": 1.0}
+"""Default crop scale of schemes without five points, by what the crop is cut from. Points in the
+corners of their box stay in a crop of 1.5 when it is turned, scaled and shifted as augmentation
+does, but for the extremes of all three; a box of the object has air about the points already."""
+
+_CACHE_VERSION = 2  # raise it when the same photo and box give other pixels
 _MAX_SUPERSAMPLED_SIDE = 4096
 
 
@@ -47,7 +53,8 @@ def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
     `crop_scale` times its longer edge. A face that hides a landmark of the five points gets that
     box from its face box, or without one from the box of its visible landmarks, by AFLW's median
     proportions (`FIVE_BY_FACE_BOX` and so on). Where the scheme has no five points, the box of all
-    visible landmarks is taken as it is.
+    visible landmarks is taken as it is. A scheme with `crop_from="box"` takes the given boxes
+    instead; one with `"image"` takes `picture_squares`, and nothing here.
 
     Args:
         landmarks: (N, K, 2) photo pixels, NaN where not annotated.
@@ -61,7 +68,8 @@ def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
         (N, 3) float64: centre x, centre y, side.
 
     Raises:
-        ValueError: faces without two distinct visible landmarks and without a box.
+        ValueError: faces without two distinct visible landmarks and without a box; objects without
+            a box, or a scheme for whole pictures.
 
     Example:
 
@@ -69,9 +77,62 @@ def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
     >>> crop_box(np.array([[[10.0, 40.0], [30.0, 40.0]]]), pair, crop_scale=2)
     array([[20., 40., 40.]])
     """
-    if not crop_scale > 0 or not math.isfinite(crop_scale):
-        raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
+    _check_crop_scale(crop_scale)
+    squares = _squares(landmarks, scheme, visible, boxes)
+    bad = np.flatnonzero(~_is_valid(squares))
+    if bad.size:
+        expected = "at least two distinct visible landmarks, or a face box, for every face"
+        if scheme.crop_from == "box":
+            expected = "a box x0, y0, x1, y1 with x0 < x1 and y0 < y1 of every object"
+        raise ValueError(
+            f"Expected {expected}. Received {bad.size} without, at index "
+            f"{', '.join(map(str, bad[:5]))}{', …' if bad.size > 5 else ''}"
+        )
+    return squares * (1, 1, crop_scale)
+
+
+def can_crop(landmarks, scheme, visible=None, boxes=None):
+    """Which of N objects `crop_box` has a square for: (N,) bool. Arguments as there."""
+    return _is_valid(_squares(landmarks, scheme, visible, boxes))
+
+
+def picture_squares(sizes):
+    """The squares about whole pictures, as `crop_box(…, crop_scale=1)` gives them of objects.
+
+    Args:
+        sizes: (N, 2) width and height in pixels.
+
+    Returns:
+        (N, 3) float64: centre x, centre y, longer edge.
+
+    Example:
+
+    >>> picture_squares([(640, 480)])
+    array([[319.5, 239.5, 640. ]])
+    """
+    sizes = np.asarray(sizes, np.float64).reshape(-1, 2)
+    return np.column_stack([(sizes - 1) / 2, sizes.max(1)])
+
+
+def default_crop_scale(scheme):
+    """The crop scale to train on if none is given: 3 by five points, else of `CROP_SCALES`."""
+    if scheme.crop_from == "points" and scheme.five_points:
+        return FIVE_POINTS_CROP_SCALE
+    return CROP_SCALES[scheme.crop_from]
+
+
+def _squares(landmarks, scheme, visible, boxes):
+    """`crop_box` at crop scale 1, not valid (`_is_valid`) where there is none."""
+    if scheme.crop_from == "image":
+        raise ValueError(
+            f"Scheme {scheme.name!r} takes whole pictures, wherever its landmarks are: "
+            "`picture_squares` gives their crops."
+        )
     landmarks = np.asarray(landmarks, np.float64)
+    if scheme.crop_from == "box":
+        boxes = np.full((len(landmarks), 4), np.nan) if boxes is None else boxes
+        first, last = np.split(np.asarray(boxes, np.float64), 2, axis=1)
+        return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)
     usable = np.isfinite(landmarks).all(-1)
     if visible is not None:
         usable &= visible
@@ -86,14 +147,12 @@ def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
             squares = _first_valid(squares, face)
         seen = _within(seen, FIVE_BY_VISIBLE_BOX, FIVE_BELOW_VISIBLE_BOX)
         squares = _first_valid(squares, seen)
-    bad = np.flatnonzero(~_is_valid(squares))
-    if bad.size:
-        raise ValueError(
-            "Expected at least two distinct visible landmarks, or a face box, for every face. "
-            f"Received {bad.size} without, at index {', '.join(map(str, bad[:5]))}"
-            f"{', …' if bad.size > 5 else ''}"
-        )
-    return squares * (1, 1, crop_scale)
+    return squares
+
+
+def _check_crop_scale(crop_scale):
+    if not crop_scale > 0 or not math.isfinite(crop_scale):
+        raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
 
 
 def _ranges(points, low, high):
@@ -213,6 +272,7 @@ class Crops:
         name: what these are, for messages and tables.
         summary: one line that says what was found and what is missing.
         boxes: (N, 4) face boxes (x0, y0, x1, y1) in photo pixels, or None.
+        sizes: (N, 2) width and height of the photos, or None.
         skipped: (path, reason) of each image that was left out.
     """
 
@@ -228,6 +288,7 @@ class Crops:
     name: str
     summary: str
     boxes: np.ndarray | None = None
+    sizes: np.ndarray | None = None
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
@@ -240,6 +301,8 @@ class Crops:
         }
         if self.boxes is not None:
             expected["boxes"] = (n, 4)
+        if self.sizes is not None:
+            expected["sizes"] = (n, 2)
         for field, shape in expected.items():
             received = getattr(self, field).shape
             if received != shape:
@@ -263,6 +326,7 @@ class Crops:
             transforms=self.transforms[indices],
             names=tuple(self.names[i] for i in indices),
             boxes=None if self.boxes is None else self.boxes[indices],
+            sizes=None if self.sizes is None else self.sizes[indices],
         )
 
     def central(self):
@@ -309,35 +373,45 @@ def load_crops(
     Raises:
         ImageError: an image can't be used; with `skip_bad`, only if none can.
         OSError: an image can't be opened; likewise.
-        ValueError: there are no annotations, or a face without box (`crop_box`).
+        ValueError: there are no annotations, a face without box (`crop_box`), or two objects in a
+            picture that is taken as a whole.
     """
     if not len(annotations):
         raise ValueError(f"{annotations.name}: expected annotations to crop. Received: none")
-    boxes = crop_box(
-        annotations.landmarks,
-        annotations.scheme,
-        crop_scale,
-        annotations.visible,
-        annotations.boxes,
+    rule = annotations.scheme.crop_from
+    squares = None  # the pictures decide
+    if rule == "image":
+        _check_crop_scale(crop_scale)
+        _check_one_each(annotations)
+    else:
+        squares = crop_box(
+            annotations.landmarks,
+            annotations.scheme,
+            crop_scale,
+            annotations.visible,
+            annotations.boxes,
+        )
+    fingerprint = _fingerprint(
+        annotations, crop_scale if squares is None else squares, image_size, margin, skip_bad
     )
-    fingerprint = _fingerprint(annotations, boxes, image_size, margin, skip_bad)
     cached = None if cache is None else _read_cache(Path(cache), fingerprint)
     if cached is None:
-        transforms = crop_transform(boxes, image_size, margin)
-        images, errors = _cut(
-            annotations.paths, transforms, image_size + 2 * margin, skip_bad, progress
+        images, sizes, errors = _cut(
+            annotations, squares, crop_scale, image_size, margin, skip_bad, progress
         )
         kept = np.array([i for i in range(len(annotations)) if i not in errors], np.int64)
         reasons = {str(annotations.paths[i]): str(error) for i, error in errors.items()}
-        images = images[kept] if errors else images
+        images, sizes = (each[kept] if errors else each for each in (images, sizes))
         if cache is not None:
-            _write_cache(Path(cache), fingerprint, images, kept, reasons)
+            _write_cache(Path(cache), fingerprint, images, sizes, kept, reasons)
     else:
-        images, kept, reasons = cached
+        images, sizes, kept, reasons = cached
 
     found = annotations.take(kept)
-    transforms = crop_transform(boxes[kept], image_size)
-    note = f"; {len(reasons):,} unreadable images left out" if reasons else ""
+    squares = picture_squares(sizes) * (1, 1, crop_scale) if squares is None else squares[kept]
+    transforms = crop_transform(squares, image_size)
+    note = {"points": "", "box": "; cut by their boxes", "image": "; whole pictures"}[rule]
+    note += f"; {len(reasons):,} unreadable images left out" if reasons else ""
     return Crops(
         images=images,
         landmarks=apply_transform(transforms, found.landmarks).astype(np.float32),
@@ -351,17 +425,40 @@ def load_crops(
         name=found.name,
         summary=found.summary + note,
         boxes=found.boxes,
+        sizes=sizes,
         skipped=tuple(reasons.items()),
     )
 
 
-def _cut(paths, transforms, size, skip_bad, progress):
-    """Crops of all photos, and the errors by index: only with `skip_bad`, and never all."""
-    images = np.zeros((len(paths), size, size, 3), np.uint8)
+def _check_one_each(annotations):
+    """Two objects of a whole picture would have one crop: no net could tell which is meant."""
+    seen = set()
+    for path in annotations.paths:
+        if path in seen:
+            raise ValueError(
+                f"{annotations.name}: expected one object in each picture, for the picture as a "
+                f"whole is the crop. Received: two in {path}. Crop by boxes or points instead."
+            )
+        seen.add(path)
+
+
+def _cut(annotations, squares, crop_scale, image_size, margin, skip_bad, progress):
+    """Crops and sizes of all photos, and the errors by index: only with `skip_bad`, never all."""
+    paths, side = annotations.paths, image_size + 2 * margin
+    images = np.zeros((len(paths), side, side, 3), np.uint8)
+    sizes = np.zeros((len(paths), 2), np.int32)
 
     def cut(index):
         try:
-            images[index] = warp_crop(read_image(paths[index]), transforms[index], size)
+            image = read_image(paths[index])
+            sizes[index] = image.shape[1::-1]
+            annotations.check_size(index, sizes[index])
+            if squares is None:
+                (square,) = picture_squares(sizes[index]) * (1, 1, crop_scale)
+            else:
+                square = squares[index]
+            transform = crop_transform(square, image_size, margin)
+            images[index] = warp_crop(image, transform, side)
         except (ImageError, OSError) as error:
             return error
         return None
@@ -381,15 +478,16 @@ def _cut(paths, transforms, size, skip_bad, progress):
                 raise error
     finally:
         pool.shutdown(cancel_futures=True)
-    return images, errors
+    return images, sizes, errors
 
 
-def _fingerprint(annotations, boxes, image_size, margin, skip_bad):
-    """A hash of all that decides what the pixels are."""
+def _fingerprint(annotations, squares, image_size, margin, skip_bad):
+    """A hash of all that decides what the pixels are, and whether they are refused."""
     settings = (_CACHE_VERSION, image_size, margin, skip_bad)
     files = [(str(path), *_state(path)) for path in annotations.paths]
     digest = hashlib.sha256(json.dumps([settings, files]).encode())
-    digest.update(np.ascontiguousarray(boxes).tobytes())
+    for values in (squares, annotations.sizes):
+        digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 
@@ -402,12 +500,13 @@ def _state(path):
     return state.st_size, state.st_mtime_ns
 
 
-def _write_cache(file, fingerprint, images, kept, reasons):
+def _write_cache(file, fingerprint, images, sizes, kept, reasons):
     with replacing(file) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             fingerprint=fingerprint,
             images=images,
+            sizes=sizes,
             kept=kept,
             reasons=json.dumps(reasons),
         )
@@ -427,14 +526,15 @@ _UNREADABLE = (
 
 
 def _read_cache(file, fingerprint):
-    """Images, kept indices and reasons; None if they are of something else or can't be read."""
+    """Images, sizes, kept indices and reasons; None if of something else or not to be read."""
     if not file.is_file():
         return None
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
                 return None
-            return stored["images"], stored["kept"], json.loads(str(stored["reasons"]))
+            images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
+            return images, sizes, kept, json.loads(str(stored["reasons"]))
     except _UNREADABLE:
         logging.warning("Crops in %s can't be read; making them anew.", file)
         return None

@@ -15,10 +15,13 @@ from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.crops import (
     Crops,
     apply_transform,
+    can_crop,
     crop_box,
     crop_transform,
+    default_crop_scale,
     invert_transform,
     load_crops,
+    picture_squares,
     warp_crop,
 )
 from keras_lapkl.data.images import ImageError
@@ -41,6 +44,24 @@ class TestCropBox:
         """Box 40 x 60 about (30, 50), made square by its longer edge."""
         np.testing.assert_array_equal(crop_box(FACE, FIVE, crop_scale=2), [[30, 50, 120]])
         np.testing.assert_array_equal(crop_box(FACE, FIVE), [[30, 50, 180]])
+
+    def test_from_the_box(self):
+        """Whatever the landmarks are; box 20 x 50 about (30, 45)."""
+        scheme = dataclasses.replace(FIVE, crop_from="box")
+        boxes = np.array([[20, 20, 40, 70.0]])
+        np.testing.assert_array_equal(crop_box(FACE, scheme, 2, boxes=boxes), [[30, 45, 100]])
+        for none in (None, np.full((1, 4), NAN), [[20, 20, 20, 70]], [[20, 70, 40, 20]]):
+            assert not can_crop(FACE, scheme, boxes=none).any()
+            with pytest.raises(ValueError, match=r"box x0, y0, x1, y1 .* object\. Received 1"):
+                crop_box(FACE, scheme, boxes=none)
+
+    def test_not_from_the_image(self):
+        with pytest.raises(ValueError, match="`picture_squares` gives their crops"):
+            crop_box(FACE, dataclasses.replace(FIVE, crop_from="image"))
+
+    def test_who_can_be_cropped(self):
+        two = np.array([[[1, 2], [3, 4]], [[1, 2], [1, 2]], [[1, 2], [NAN, NAN]]])
+        np.testing.assert_array_equal(can_crop(two, PAIR), [True, False, False])
 
     def test_landmarks_outside_the_five_points_may_be_hidden(self):
         visible = np.ones((1, 7), bool)
@@ -87,6 +108,18 @@ class TestCropBox:
         good = [[0, 0], [10, 10]]
         with pytest.raises(ValueError, match="index 1, 3"):
             crop_box(np.array([good, landmarks, good, landmarks]), PAIR)
+
+    @pytest.mark.parametrize(
+        ("scheme", "expected"),
+        [
+            (schemes.IBUG68, 3),
+            (PAIR, 1.5),
+            (dataclasses.replace(FIVE, crop_from="box"), 1.25),
+            (dataclasses.replace(PAIR, crop_from="image"), 1),
+        ],
+    )
+    def test_default_crop_scale(self, scheme, expected):
+        assert default_crop_scale(scheme) == expected
 
     @pytest.mark.parametrize("crop_scale", [0, -1, NAN, np.inf])
     def test_crop_scale(self, crop_scale):
@@ -244,7 +277,76 @@ def annotations(tmp_path, rng):
     )
 
 
+class TestWholePictures:
+    @pytest.fixture
+    def whole(self, annotations):
+        scheme = dataclasses.replace(PAIR, crop_from="image")
+        return dataclasses.replace(annotations, scheme=scheme)
+
+    def test_squares(self):
+        np.testing.assert_array_equal(
+            picture_squares([(640, 480), (3, 9)]), [[319.5, 239.5, 640], [1, 4, 9]]
+        )
+
+    def test_landmarks_lie_on_their_pixels(self, whole):
+        """The longer edge of the picture fills the crop at crop scale 1, half of it at 2."""
+        for scale in (1, 2):
+            crops = load_crops(whole, image_size=64, crop_scale=scale, margin=3)
+            assert crops.summary == "5 blobs; whole pictures"
+            np.testing.assert_array_equal(crops.sizes[:2], [[260, 150], [240, 190]])
+            expected = (whole.landmarks[0] - (129.5, 74.5)) * 64 / 260 / scale + 31.5
+            np.testing.assert_allclose(crops.landmarks[0], expected, rtol=1e-5)
+            for image, landmarks in zip(crops.images, crops.landmarks, strict=True):
+                np.testing.assert_allclose(centroid(image) - 3, landmarks[0], atol=0.3)
+
+    def test_cached(self, whole, tmp_path, monkeypatch):
+        cache = tmp_path / "crops.npz"
+        first = load_crops(whole, 48, 1, cache=cache)
+        monkeypatch.setattr(module, "read_image", None)
+        again = load_crops(whole, 48, 1, cache=cache)
+        np.testing.assert_array_equal(first.images, again.images)
+        np.testing.assert_array_equal(first.transforms, again.transforms)
+        with pytest.raises(TypeError):  # it reads anew
+            load_crops(whole, 48, 1.5, cache=cache)
+
+    def test_unreadable_ones_are_left_out(self, whole):
+        whole.paths[1].write_bytes(b"junk")
+        crops = load_crops(whole, 48, 1, skip_bad=True)
+        assert len(crops) == len(crops.sizes) == 4
+        assert crops.summary == "5 blobs; whole pictures; 1 unreadable images left out"
+
+    def test_one_object_each(self, whole):
+        with pytest.raises(ValueError, match=r"blobs: expected one object.*photo 3\.png"):
+            load_crops(whole.take([0, 3, 1, 3]))
+
+    @pytest.mark.parametrize("crop_scale", [0, NAN])
+    def test_crop_scale(self, whole, crop_scale):
+        with pytest.raises(ValueError, match="crop_scale"):
+            load_crops(whole, crop_scale=crop_scale)
+
+
 class TestLoadCrops:
+    def test_by_boxes(self, annotations):
+        scheme = dataclasses.replace(PAIR, crop_from="box")
+        crops = load_crops(dataclasses.replace(annotations, scheme=scheme), 45, crop_scale=1)
+        assert crops.summary == "5 blobs; cut by their boxes"
+        # Box 40 x 90 about (70, 95), two photo pixels to one.
+        expected = (annotations.landmarks - (70, 95)) / 2 + 22
+        np.testing.assert_allclose(crops.landmarks, expected, atol=1e-4)
+
+    def test_size_that_labels_were_made_for(self, annotations, tmp_path):
+        sizes = np.array([[260, 150], [0, 0], [190, 220], [200, 270], [180, 310]], np.int32)
+        wrong = dataclasses.replace(annotations, sizes=sizes)
+        with pytest.raises(ImageError, match=r"photo 2\.png.* 190x220 .* picture of 220x230"):
+            load_crops(wrong, cache=tmp_path / "crops.npz")
+        sizes[2] = 220, 230
+        assert len(load_crops(wrong, cache=tmp_path / "crops.npz")) == 5
+        sizes[2] = 0, 1
+        assert len(load_crops(wrong.take([2, 1]))) == 2
+        sizes[2] = 230, 220
+        with pytest.raises(ImageError):
+            load_crops(wrong, cache=tmp_path / "crops.npz")
+
     @pytest.mark.parametrize("margin", [0, 12])
     def test_landmarks_lie_on_their_pixels(self, annotations, margin):
         crops = load_crops(annotations, image_size=48, crop_scale=4, margin=margin)
