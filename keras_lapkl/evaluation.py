@@ -106,13 +106,21 @@ def score(landmarks, scale, crops, normalizer=None):
 
 
 def default_normalizer(scheme):
-    """`"interocular"` where the scheme has eye corners, else `"hull"`."""
-    return "hull" if scheme.eye_corners is None else "interocular"
+    """`"interocular"` where the scheme has eye corners, else `"hull"`.
+
+    One point has no hull, and that of two has no area where they are level: `"crop"`, then.
+    """
+    if scheme.eye_corners is not None:
+        return "interocular"
+    return "hull" if scheme.num_landmarks > 2 else "crop"
 
 
 def face_errors(landmarks, crops, normalizer):
     """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,)."""
     visible = _visible(crops)
+    if normalizer == "crop":
+        distance = np.full(len(crops), float(crops.image_size))
+        return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
     boxes = None if crops.boxes is None else crops.cropped_boxes()
     distance = scoring.distances(normalizer, crops.landmarks, visible, crops.scheme, boxes)
     return scoring.face_errors(landmarks, crops.landmarks, visible, distance)

@@ -17,8 +17,9 @@ MEANING = {
     "hull_diagonal": "diagonal √(w² + h²) of the visible landmarks' box",
     "box": "size √(w·h) of the face box",
     "box_diagonal": "diagonal √(w² + h²) of the face box",
+    "crop": "side of the crop",
 }
-"""What an error is a percentage of, by normaliser."""
+"""What an error is a percentage of, by normaliser. `"crop"` is for models on their crops alone."""
 
 NORMALIZERS = tuple(MEANING)
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from keras_lapkl import callbacks, distributed, evaluation, losses, metrics, runs
+from keras_lapkl import callbacks, distributed, evaluation, losses, metrics, runs, schemes
 from keras_lapkl.data import pipeline
 from keras_lapkl.data.augment import Augmentation
 from keras_lapkl.models.adversarial import AdversarialLocalizer
@@ -122,6 +122,7 @@ def build(recipe, crops, unlabeled=None):
         recipe.head,
         recipe.normalize,
     )
+    normalizer = evaluation.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
     compiled = {
@@ -129,7 +130,7 @@ def build(recipe, crops, unlabeled=None):
         "loss": losses.LOSSES[recipe.loss](beta=recipe.beta, **scale),
         "metrics": [
             metrics.NormalizedMeanError(
-                normalizer=evaluation.default_normalizer(scheme),
+                normalizer=crops.image_size if normalizer == "crop" else normalizer,
                 scheme=scheme,
                 beta=recipe.beta,
             ),
@@ -198,6 +199,7 @@ def train(
         "validation_data": validation.summary,
         "crop_scale": crops.crop_scale,
         "image_size": crops.image_size,
+        "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
     }
     if distributed.is_chief():
         _claim(output_dir, settings)

@@ -55,6 +55,19 @@ def test_hull_normalizer(crops):
     assert result["nme"] == pytest.approx((200 / size).mean(), rel=1e-5)
 
 
+def test_crop_normalizer(crops):
+    size = crops.image_size
+    result = evaluation.score(off_by(crops, [2] * 4), SCALE, crops, "crop")
+    assert result["nme"] == pytest.approx(200 / size, rel=1e-5)
+    assert "side of the crop" in evaluation.conditions({**result, "trained_on": None})
+
+
+@pytest.mark.parametrize(("k", "normalizer"), [(1, "crop"), (2, "crop"), (3, "hull")])
+def test_default_normalizer_without_eyes(k, normalizer):
+    scheme = schemes.Scheme("x", tuple("abc"[:k]))
+    assert evaluation.default_normalizer(scheme) == normalizer
+
+
 def test_hidden_landmarks_do_not_count(crops):
     predicted = off_by(crops, [1, 1, 1, 1])
     predicted[:, 5] += 50

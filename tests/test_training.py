@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import pathlib
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from keras_lapkl import runs, training
+from keras_lapkl import runs, schemes, training
 from keras_lapkl.data import sources
 from keras_lapkl.models.localizer import load_model
 
@@ -52,6 +53,34 @@ def test_writes_model_history_and_results(crops, validation, tmp_path):
     assert model.scheme is not None and model.crop_scale == 3.0
     assert model.trained_on == "48 synthetic faces"
     assert not (tmp_path / "last.keras").exists()
+
+
+def test_one_landmark_of_whole_pictures(crops, validation, tmp_path):
+    """It has no hull to divide errors by: the crop's side does."""
+    scheme = schemes.Scheme("nose", ("tip",), crop_from="image")
+    one, other = (
+        dataclasses.replace(
+            each,
+            landmarks=each.landmarks[:, 30:31],
+            visible=each.visible[:, 30:31],
+            scheme=scheme,
+            crop_scale=1.0,
+        )
+        for each in (crops, validation)
+    )
+    results = training.train(recipe(epochs=1), one, other, tmp_path)
+    assert results["validation"]["normalizer"] == "crop"
+    model = load_model(tmp_path / "model.keras")
+    found = model.predict(other.images, verbose=0)["landmarks"]
+    error = 100 * np.linalg.norm(found - other.landmarks, axis=-1).mean() / 32
+    assert results["validation"]["nme"] == pytest.approx(error, rel=1e-4)
+    with (tmp_path / "history.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["val_nme"]) == pytest.approx(error, rel=1e-4)
+    assert model.scheme == scheme
+    mirrored = dataclasses.replace(one, scheme=dataclasses.replace(scheme, flip=(0,)))
+    with pytest.raises(ValueError, match=r"other settings.*\n  scheme: .*'flip': None"):
+        training.train(recipe(epochs=1), mirrored, other, tmp_path)
 
 
 def test_equal_seeds_give_equal_models(crops, validation, tmp_path):
