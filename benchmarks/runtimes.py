@@ -49,6 +49,7 @@ def main(_):
         "validation",
         image_size=model.image_size,
         crop_scale=model.crop_scale,
+        scheme=model.scheme,
         num_synthetic=_FACES.value if _DATASET.value == "synthetic" else None,
     )
     faces = crops.central()[:: -(-len(crops) // _FACES.value)].astype(np.float32) / 255

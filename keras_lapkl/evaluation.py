@@ -9,6 +9,10 @@ SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 """Of the faces, the surest first, for which the mean error is told."""
 
 
+MEANING = {**scoring.MEANING, "crop": "side of the crop"}
+"""What an error is a percentage of, by normaliser: those of `scoring`, and one for crops."""
+
+
 def evaluate_model(model, crops, normalizer=None):
     """Scores a `LandmarkLocalizer` or a `TFLiteLocalizer` on crops; see `score`.
 
@@ -72,7 +76,7 @@ def score(landmarks, scale, crops, normalizer=None):
         landmarks: (N, K, 2) predicted, in crop pixels.
         scale: (N, K, 2) predicted, in crop pixels.
         crops: `Crops` with the truth.
-        normalizer: a name of `scoring.MEANING`; None takes `default_normalizer`.
+        normalizer: a name of `MEANING`; None takes `default_normalizer`.
 
     Returns:
         dict: `nme` (percent, mean over faces), `nme_std` and `nme_median` (over faces), `spread`
@@ -152,7 +156,7 @@ def conditions(result):
         (f"{missing:,} faces have no finite prediction and count as failures. " if missing else "")
         + f"Trained on {result['trained_on'] or 'faces unknown'}. "
         f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
-        f"pixels; error in percent of the {scoring.MEANING[result['normalizer']]}."
+        f"pixels; error in percent of the {MEANING[result['normalizer']]}."
     )
 
 

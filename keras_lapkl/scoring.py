@@ -17,9 +17,8 @@ MEANING = {
     "hull_diagonal": "diagonal √(w² + h²) of the visible landmarks' box",
     "box": "size √(w·h) of the face box",
     "box_diagonal": "diagonal √(w² + h²) of the face box",
-    "crop": "side of the crop",
 }
-"""What an error is a percentage of, by normaliser. `"crop"` is for models on their crops alone."""
+"""What an error is a percentage of, by normaliser."""
 
 NORMALIZERS = tuple(MEANING)
 

@@ -30,6 +30,8 @@ _NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a dec
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
+_TRAIN = flags.DEFINE_string("train_split", "train", "Split, or a file of stems or keypoints.")
+_VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, to compare on.")
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
@@ -58,8 +60,8 @@ def main(_):
 
     modes = conversion.MODES if _MODE.value == "all" else (_MODE.value,)
     model = load_model(_MODEL.value)
-    validation = _faces(model, "validation", _NUM_PARITY.value)
-    training = _faces(model, "train", _NUM_REPRESENTATIVE.value) if "int8" in modes else None
+    validation = _faces(model, _VALIDATION.value, _NUM_PARITY.value)
+    training = _faces(model, _TRAIN.value, _NUM_REPRESENTATIVE.value) if "int8" in modes else None
     reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
@@ -113,6 +115,7 @@ def _faces(model, split, count):
         split,
         image_size=model.image_size,
         crop_scale=model.crop_scale,
+        scheme=model.scheme,
         num_synthetic=count if _DATASET.value == "synthetic" else None,
         skip_bad=_SKIP_BAD.value,
     )

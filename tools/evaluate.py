@@ -26,10 +26,19 @@ _PREDICTIONS = flags.DEFINE_list(
 )
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Labeled data.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
-_SPLIT = flags.DEFINE_string("split", "validation", "Split, or for 300w a file of stems.")
+_SPLIT = flags.DEFINE_string("split", "validation", "Split, or a file of stems or keypoints.")
+_SCHEME = flags.DEFINE_string(
+    "scheme",
+    None,
+    "With --predictions of keypoints: a .json file, ibug68 or aflw19.",
+)
+_CATEGORY = flags.DEFINE_string("category", None, "Which of a COCO file's categories.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to measure on.")
 _NORMALIZER = flags.DEFINE_enum(
-    "normalizer", None, scoring.NORMALIZERS, "Default: interocular where there are eyes."
+    "normalizer",
+    None,
+    [*scoring.NORMALIZERS, "crop"],
+    "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
@@ -38,6 +47,8 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", 
 def main(_):
     if (_MODEL.value is None) == (not _PREDICTIONS.value):
         raise ValueError("Give either --model or --predictions.")
+    if _MODEL.value and _SCHEME.value:
+        raise ValueError("A model has its own scheme: drop --scheme.")
     if _PREDICTIONS.value:
         return _score_predictions()
     cli.quiet_tensorflow()
@@ -52,6 +63,8 @@ def main(_):
         _SPLIT.value,
         image_size=model.image_size,
         crop_scale=model.crop_scale,
+        scheme=model.scheme,
+        category=_CATEGORY.value,
         num_synthetic=_NUM_SYNTHETIC.value,
         skip_bad=_SKIP_BAD.value,
     )
@@ -86,7 +99,13 @@ def _score_predictions():
     from keras_lapkl import comparison, plots, runs
     from keras_lapkl.data import sources
 
-    annotations = sources.read(_DATASET.value, _DATA_DIR.value, _SPLIT.value)
+    annotations = sources.read(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _SPLIT.value,
+        scheme=_SCHEME.value,
+        category=_CATEGORY.value,
+    )
     predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme)
     results, errors = comparison.compare(
         annotations, predictions, _DATA_DIR.value, _NORMALIZER.value

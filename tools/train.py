@@ -3,6 +3,7 @@
     python tools/train.py --output_dir=runs/synthetic
     python tools/train.py --flagfile=keras_lapkl/configs/w300.cfg --data_dir=300w \\
         --output_dir=runs/w300
+    python tools/train.py --dataset=csv --data_dir=mine --output_dir=runs/mine
 
 Stopped at any moment, the same command goes on from the last finished epoch.
 """
@@ -17,8 +18,17 @@ from keras_lapkl.data.sources import DATASETS
 
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Training data.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
-_TRAIN = flags.DEFINE_string("train_split", "train", "Split, or for 300w a file of stems.")
+_TRAIN = flags.DEFINE_string("train_split", "train", "Split, or a file of stems or keypoints.")
 _VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, to measure on.")
+_SCHEME = flags.DEFINE_string(
+    "scheme",
+    None,
+    "Names, mirror pairs, edges: a .json file, ibug68 or aflw19; default the data's.",
+)
+_CROP_FROM = flags.DEFINE_enum(
+    "crop_from", None, ["points", "box", "image"], "What keypoints are cropped by; default points."
+)
+_CATEGORY = flags.DEFINE_string("category", None, "Which of a COCO file's categories.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to train on.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of this run.", required=True)
 _LOSS = flags.DEFINE_enum(
@@ -40,7 +50,12 @@ _STRENGTH = flags.DEFINE_float("augment_strength", 1.0, "Factor on all of that b
 _TARGET_SCALE = flags.DEFINE_float("target_scale", 1.0, "Scale of the labels, pixels (KL losses).")
 _BETA = flags.DEFINE_float("beta", 1.0, "Inverse temperature of the softmax.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops, a multiple of 16.")
-_CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
+_CROP_SCALE = flags.DEFINE_float(
+    "crop_scale",
+    None,
+    "Crop side / longer edge of what it is cut by. Default: 3 by five points (the paper's is 2), "
+    "1.5 by other points, 1.25 by a box, 1 of an image.",
+)
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, dropout, noise, order and augmentation.")
@@ -107,7 +122,7 @@ def main(_):
     )
     common = {
         "image_size": _IMAGE_SIZE.value,
-        "crop_scale": _CROP_SCALE.value,
+        "category": _CATEGORY.value,
         "skip_bad": _SKIP_BAD.value,
         "cache_dir": f"{_OUTPUT_DIR.value}/crops",
     }
@@ -117,6 +132,9 @@ def main(_):
         _DATA_DIR.value,
         _TRAIN.value,
         margin=margin,
+        crop_scale="auto" if _CROP_SCALE.value is None else _CROP_SCALE.value,
+        scheme=_SCHEME.value,
+        crop_from=_CROP_FROM.value,
         num_synthetic=_NUM_SYNTHETIC.value,
         **common,
     )
@@ -132,7 +150,17 @@ def main(_):
     if unlabeled is not None:
         recipe = dataclasses.replace(recipe, adversary=adversary)
         logging.info("Without labels: %s.", unlabeled.summary)
-    validation = sources.load(_DATASET.value, _DATA_DIR.value, _VALIDATION.value, **common)
+    validation = sources.load(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _VALIDATION.value,
+        crop_scale=crops.crop_scale,
+        scheme=crops.scheme,
+        **common,
+    )
+    sources.warn_of_shared(crops, validation)
+    if recipe.augment and crops.scheme.flip is None:
+        logging.info("Never mirrored: scheme %r has no mirror pairs.", crops.scheme.name)
     logging.info("Train on %s.", crops.summary)
     logging.info("Validate on %s.", validation.summary)
     results = training.train(

@@ -18,6 +18,8 @@ _NAMES = {
     "load_unlabeled": "sources",
     "read_300w": "w300",
     "read_aflw": "aflw",
+    "read_coco": "keypoints",
+    "read_csv": "keypoints",
     "read_image": "images",
     "read_predictions": "predictions",
     "read_pts": "pts",

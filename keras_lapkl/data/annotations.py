@@ -23,6 +23,7 @@ class Annotations:
         sizes: (N, 2) int32 width and height of the photos that the labels were made on, 0 where
             that is not known, or None.
         summary: one line that says what was found and what is missing.
+        places: N places in the file that was read, for messages; None where each file has one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Annotations:
     boxes: np.ndarray | None = None
     sizes: np.ndarray | None = None
     summary: str = ""
+    places: tuple[str, ...] | None = None
 
     def __post_init__(self):
         n, k = len(self.paths), self.scheme.num_landmarks
@@ -62,7 +64,12 @@ class Annotations:
             visible=self.visible[indices],
             boxes=None if self.boxes is None else self.boxes[indices],
             sizes=None if self.sizes is None else self.sizes[indices],
+            places=None if self.places is None else tuple(self.places[i] for i in indices),
         )
+
+    def place(self, index):
+        """Where a label is, for messages."""
+        return str(self.paths[index]) if self.places is None else self.places[index]
 
     def check_size(self, index, size):
         """Raises `ImageError` unless a photo has the width and height that its labels say."""

@@ -432,14 +432,15 @@ def load_crops(
 
 def _check_one_each(annotations):
     """Two objects of a whole picture would have one crop: no net could tell which is meant."""
-    seen = set()
-    for path in annotations.paths:
-        if path in seen:
+    first = {}
+    for i, path in enumerate(annotations.paths):
+        if path in first:
             raise ValueError(
-                f"{annotations.name}: expected one object in each picture, for the picture as a "
-                f"whole is the crop. Received: two in {path}. Crop by boxes or points instead."
+                f"{annotations.place(i)}: expected one object in each picture, for the whole "
+                f"picture is the crop. Received: a second one in {path}, beside "
+                f"{annotations.place(first[path])}. Crop from the points or a box instead."
             )
-        seen.add(path)
+        first[path] = i
 
 
 def _cut(annotations, squares, crop_scale, image_size, margin, skip_bad, progress):

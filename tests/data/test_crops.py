@@ -316,7 +316,7 @@ class TestWholePictures:
         assert crops.summary == "5 blobs; whole pictures; 1 unreadable images left out"
 
     def test_one_object_each(self, whole):
-        with pytest.raises(ValueError, match=r"blobs: expected one object.*photo 3\.png"):
+        with pytest.raises(ValueError, match=r"photo 3\.png: expected one object.*photo 3\.png"):
             load_crops(whole.take([0, 3, 1, 3]))
 
     @pytest.mark.parametrize("crop_scale", [0, NAN])
