@@ -6,10 +6,11 @@ Copy this one file beside the model, to a Raspberry Pi or into a Debian in Termu
     python localize.py --model=int8.tflite --image=photo.ppm --box=210,95,420,330
     python localize.py --model=int8.tflite --image=crop.npy
 
-Takes .npy (H, W, 3) uint8 RGB and binary .ppm, and what Pillow reads where it is installed. Prints
-JSON: landmarks and their scales in pixels of that picture, x first, pixel centres at whole numbers
-from 0; and if the file is calibrated, the error to expect of each landmark, and the radius that
-holds the true point in 90 % of all cases. Exits with 1 on what it cannot use, and says why.
+A model of whole pictures takes a photo without --box. Takes .npy (H, W, 3) uint8 RGB and binary
+.ppm, and what Pillow reads where it is installed. Prints JSON: landmarks and their scales in pixels
+of that picture, x first, pixel centres at whole numbers from 0; and if the file is calibrated, the
+error to expect of each landmark, and the radius that holds the true point in 90 % of all cases.
+Exits with 1 on what it cannot use, and says why.
 """
 
 import argparse
@@ -43,10 +44,10 @@ def main():
     try:
         localizer = Localizer(args.model, args.threads)
         picture = read_picture(args.image)
-        if args.box is None:
+        box = args.box and [float(edge) for edge in args.box.split(",")]
+        if box is None and localizer.crop_from != "image":
             found = localizer.in_crop(picture)
         else:
-            box = [float(edge) for edge in args.box.split(",")]
             found = localizer.in_photo(picture, box, args.rounds)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -65,6 +66,7 @@ class Localizer:
         self.crop_scale = metadata["crop_scale"]
         self.scheme = metadata["scheme"] or {}
         self.calibration = metadata.get("calibration")
+        self.crop_from = self.scheme.get("crop_from", "points")
         try:
             interpreter = _interpreter_class()(str(path), num_threads=num_threads)
             self._run = interpreter.get_signature_runner("serving_default")
@@ -93,14 +95,20 @@ class Localizer:
             **confidence(self.calibration, found["scale"]),
         }
 
-    def in_photo(self, photo, box, rounds=2):
+    def in_photo(self, photo, box=None, rounds=2):
         """What is in a photo, in its pixels, and the square (cx, cy, side) that was cut out.
 
         The first square is a guess by the face box, each further one the model's crop rule on the
-        landmarks of the one before.
+        landmarks of the one before. Where that rule is the box, or the whole picture, so is the
+        only square.
         """
         if self.crop_scale is None:
             raise ValueError("The model's file has no crop rule: give a crop, and no --box.")
+        if self.crop_from == "image":
+            if box is not None:
+                raise ValueError("The model takes whole pictures: drop --box.")
+            height, width = photo.shape[:2]
+            box = [-0.5, -0.5, width - 0.5, height - 0.5]
         if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]) or rounds < 1:
             raise ValueError(
                 "Expected a box x0,y0,x1,y1 with x0 < x1 and y0 < y1, and one round or more. "
@@ -108,7 +116,9 @@ class Localizer:
             )
         groups = self.scheme.get("five_points")
         x, y, edge = _square(np.reshape(box, (2, 2)))
-        if groups:
+        if self.crop_from != "points":
+            rounds = 1
+        elif groups:
             y, edge = y + _FIVE_BELOW_FACE_BOX * edge, _FIVE_BY_FACE_BOX * edge
         for _ in range(rounds):
             if not 0 < edge < np.inf:

@@ -112,10 +112,10 @@ export class Localizer {
     }
   }
 
-  /** The square that the model's crop rule makes of landmarks; null if the file has no rule. */
+  /** The square that the model's crop rule makes of landmarks; null if it makes none of them. */
   square(landmarks) {
     const { crop_scale: cropScale, scheme } = this.metadata;
-    if (cropScale === null) return null;
+    if (cropScale === null || (scheme?.crop_from ?? "points") !== "points") return null;
     const groups = scheme?.five_points.length ? scheme.five_points : landmarks.map((_, i) => [i]);
     const [x, y] = [0, 1].map((axis) => {
       const values = groups.map((group) => mean(group.map((i) => landmarks[i][axis])));

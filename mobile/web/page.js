@@ -105,14 +105,20 @@ async function loadModel(bytes, name) {
   if (!video.srcObject) await lookAtStill();
 }
 
+function cropRule({ crop_scale: cropScale, scheme }) {
+  if (!cropScale) return "none: only the guide is looked at";
+  const rule = (by) => `${cropScale} times the longer edge of ${by}`;
+  const from = scheme?.crop_from ?? "points";
+  if (from !== "points") return `${rule(`the ${from}`)}: only the guide is looked at`;
+  return rule(scheme?.five_points.length ? "the five points" : "the points");
+}
+
 function describe({ metadata, name, dtype, size }) {
   const facts = {
     Model: `${name}, ${metadata.mode}`,
     Input: `${size}×${size}, ${dtype}, ${metadata.input.range.join(" to ")}`,
     Landmarks: `${metadata.num_landmarks}, ${metadata.scheme?.name ?? "no scheme"}`,
-    "Crop rule": metadata.crop_scale
-      ? `${metadata.crop_scale} times the longer edge of the five points`
-      : "none: only the guide is looked at",
+    "Crop rule": cropRule(metadata),
     Threads: threads,
     "Trained on": metadata.trained_on ?? "unknown",
     Licence: metadata.licence ?? "unknown",

@@ -95,6 +95,33 @@ def test_photo(rounds, files, localize, photo, run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("crop_from", "box", "square"),
+    [
+        ("image", None, (59.5, 48, 3 * 120)),
+        ("box", BOX, (53.25, 40.75, 3 * 43.5)),
+    ],
+)
+def test_photo_by_another_rule(crop_from, box, square, files, localize, photo):
+    """Box and picture stay what they are, so that there is one look."""
+    localizer = localize.Localizer(files["float32"])
+    localizer.crop_from = crop_from
+    found = localizer.in_photo(photo, box)
+    np.testing.assert_allclose(found["square"], square)
+    landmarks = np.array(localizer.in_crop(localize.cut(photo, square, 32))["landmarks"])
+    expected = crops.apply_transform(
+        crops.invert_transform(crops.crop_transform(square, 32)), landmarks
+    )
+    np.testing.assert_allclose(found["landmarks"], expected, atol=1e-4)
+
+
+def test_whole_pictures_have_no_box(files, localize, photo):
+    localizer = localize.Localizer(files["float32"])
+    localizer.crop_from = "image"
+    with pytest.raises(ValueError, match="drop --box"):
+        localizer.in_photo(photo, BOX)
+
+
+@pytest.mark.parametrize(
     "square",
     [(60, 50, 32), (60.3, 48.9, 20.5), (61, 40, 90), (3, 90, 70), (50, 50, 700)],
     ids=["same", "enlarged", "shrunk", "over the edge", "beyond all edges"],

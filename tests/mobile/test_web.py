@@ -196,6 +196,7 @@ def test_follows_faces_alone(page, rng):
     assert following()["side"] == pytest.approx(2 * np.ptp(landmarks, axis=0).max())
     assert following(spread=0.03) is None
     assert following(metadata={"crop_scale": None}) is None
+    assert following(metadata={"scheme": {"five_points": [], "crop_from": "image"}}) is None
     assert following(picture={"width": 40}) is None
     assert following(landmarks=np.divide(landmarks, 10).tolist()) is None
 
