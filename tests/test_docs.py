@@ -2,10 +2,14 @@
 
 import importlib.util
 import itertools
+import json
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from absl import flags
 
@@ -85,3 +89,30 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         if not target.startswith("http"):
             assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
+    """Python and commands of the worked example, in the page's order."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/keypoints.md").read_text()
+    example = page[page.index("## A worked example") : page.index("![")]
+    names, said = {}, ""
+    for code, block in re.findall(
+        r"^```python\n(.*?)^```|((?:^ {4}[^\n]+\n)+)", example, re.M | re.S
+    ):
+        if code:
+            exec(compile(code, "docs/keypoints.md", "exec"), names)
+        for command in block.replace("\\\n", " ").splitlines():
+            _, script, *arguments = shlex.split(command)
+            words = [sys.executable, ROOT / script, *arguments]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            said += done.stdout
+    assert "csv test" in said and "whole pictures" in said
+    measured = json.loads((tmp_path / "scissors/test/results.json").read_text())
+    assert measured["faces"] == 100 and measured["nme"] < 6
+    metadata = names["localizer"].metadata
+    assert metadata["crop"].startswith("square about the centre of the picture")
+    assert metadata["scheme"]["flip"] == [0, 2, 1, 4, 3] and metadata["scheme"]["edges"]
+    assert np.linalg.norm(names["found"] - names["truth"], axis=1).max() < 8
+    assert (tmp_path / "scissors/test/predictions.png").exists()

@@ -380,8 +380,6 @@ def _check_no_visibility(path, objects):
 def _coco_content(path):
     try:
         content = runs.read_json(path)
-    except FileNotFoundError:
-        raise
     except ValueError as error:
         raise KeypointError(str(error)) from error
     keys = ("images", "annotations", "categories")
