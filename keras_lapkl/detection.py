@@ -14,6 +14,7 @@ from keras_lapkl.data.crops import (
     crop_box,
     crop_transform,
     invert_transform,
+    picture_squares,
     warp_crop,
 )
 
@@ -113,19 +114,26 @@ class LandmarkDetector:
             boxes: (n, 4) x0, y0, x1, y1 of face boxes in pixels of the photo; None to detect them.
 
         Returns:
-            list of `Face`: in the order of the boxes, or from left to right.
+            list of `Face`: in the order of the boxes, or from left to right. Of a model that is
+            right on whole pictures the one object, whatever the boxes.
 
         Raises:
             ValueError: another shape, type or box, or neither boxes nor a detector.
         """
         photo = as_photo(photo)
+        scheme = self.localizer.scheme
+        if scheme.crop_from == "image":
+            return self.localize(photo, picture_squares(photo.shape[1::-1]))
+        detector = self.detector if boxes is None else None
         if boxes is None:
             found = self.find(photo)
-            squares = detectors.squares(found, self.localizer.scheme, self.detector)
         else:
             found = [detectors.Detection(box) for box in as_boxes(boxes)]
-            squares = detectors.squares(found, self.localizer.scheme)
-        faces = self.localize(photo, squares, self.rounds)
+        if scheme.crop_from == "box":
+            squares, rounds = [detectors.square(each.box) for each in found], 1
+        else:
+            squares, rounds = detectors.squares(found, scheme, detector), self.rounds
+        faces = self.localize(photo, squares, rounds)
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)

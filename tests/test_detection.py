@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -37,6 +38,18 @@ def test_given_boxes_need_no_detector(localizer, stub):
     faces = LandmarkDetector(localizer)(stub.ramp(), boxes=[stub.BOX, (60, 30, 130, 120)])
     assert [tuple(face.box) for face in faces] == [stub.BOX, (60, 30, 130, 120)]
     assert all(face.score is None for face in faces)
+
+
+def test_models_of_whole_pictures_and_of_boxes_take_these(localizer, stub):
+    localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="image")
+    localizer.crop_scale = 1.0
+    (face,) = LandmarkDetector(localizer)(stub.ramp())
+    np.testing.assert_array_equal(face.square, (99.5, 79.5, 200))
+    assert face.box is None
+    localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="box")
+    (face,) = LandmarkDetector(localizer, rounds=3)(stub.ramp(), [stub.BOX])
+    np.testing.assert_array_equal(face.square, (95, 75, 70))
+    assert len(localizer.crops) == 2  # one look each
 
 
 def test_no_faces(localizer, stub):

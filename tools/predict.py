@@ -47,13 +47,15 @@ def main(_):
         from keras_lapkl import load_model
 
         localizer = load_model(model)
+    by = localizer.scheme and localizer.scheme.crop_from
     detector = detection.LandmarkDetector(
         localizer,
-        _DETECTOR.value if boxes is None else None,
+        _DETECTOR.value if boxes is None and by != "image" else None,
         rounds=_ROUNDS.value,
         max_side=_MAX_SIDE.value,
     )
-    print(f"Find faces in {len(files):,} files by {detector.detector or _BOXES.value}.")
+    where = detector.detector or _BOXES.value or "the whole picture"
+    print(f"Find landmarks in {len(files):,} files, faces by {where}.")
     results = prediction.predict_files(
         detector,
         files,
