@@ -95,7 +95,7 @@ class LandmarkDetector:
         """A detector with a shipped model, without TensorFlow where the face detector needs none.
 
         Args:
-            name: of a shipped model (`keras_lapkl.pretrained.NAMES`), whose `.tflite` file is taken.
+            name: of a shipped model, of `keras_lapkl.pretrained.NAMES`; its `.tflite` is taken.
             detector: as the constructor's; `"auto"` is the fastest that is installed.
             num_threads: of the localizer's interpreter.
             kwargs: more arguments of the constructor.
