@@ -23,12 +23,14 @@ _SUBMODULES = (
     "schemes",
     "scoring",
     "tflite",
+    "tracking",
     "training",
 )
 _NAMES = {
     "AdversarialLocalizer": "keras_lapkl.models.adversarial",
     "LandmarkDetector": "keras_lapkl.detection",
     "LandmarkLocalizer": "keras_lapkl.models.localizer",
+    "LandmarkTracker": "keras_lapkl.tracking",
     "PatchGAN": "keras_lapkl.models.patch_gan",
     "RCN": "keras_lapkl.models.rcn",
     "load_model": "keras_lapkl.models.localizer",

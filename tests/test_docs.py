@@ -26,6 +26,7 @@ PAGES = sorted(
         ("README.md", ["log.csv", "model.keras"]),
         ("docs/evaluation.md", []),
         ("docs/unlabeled.md", ["logs/faces", "logs/train", "model.keras"]),
+        ("docs/video.md", ["head.avi", "nose.csv"]),
     ],
 )
 def test_examples_run(page, leaves, tmp_path, monkeypatch):

@@ -438,9 +438,12 @@ def _develop(image, rng):
 # ---- The data set
 
 
-def _render(rng, size):
-    """One image (S, S, 3) and its landmarks (68, 2)."""
-    head, look = sample_head(rng, size), _sample_look(rng)
+def paint_head(head, size, rng):
+    """The picture (S, S, 3) of a posed head, before any camera: uint8 RGB.
+
+    A generator in the same state gives the same person, clothes and light under every pose.
+    """
+    look = _sample_look(rng)
     style = rng.choice(list(_STYLES), p=list(_STYLES.values()))
     canvas = _Canvas(np.empty((2 * size, 2 * size, 3), np.uint8), 2)
     shade = _Canvas(np.full((size, size, 3), 128, np.uint8), 1)  # 128: colours stay as they are
@@ -462,8 +465,20 @@ def _render(rng, size):
         _paint_glasses(canvas, head, rng)
     if rng.random() < 0.12:
         _paint_occluder(canvas, head, look, rng)
-    image = cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
-    return _develop(image, rng), head.marks
+    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def paint_background(size, rng):
+    """What is behind the faces, alone: (S, S, 3) uint8 RGB."""
+    canvas = _Canvas(np.empty((2 * size, 2 * size, 3), np.uint8), 2)
+    _paint_background(canvas, rng)
+    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _render(rng, size):
+    """One image (S, S, 3) and its landmarks (68, 2)."""
+    head = sample_head(rng, size)
+    return _develop(paint_head(head, size, rng), rng), head.marks
 
 
 def synthetic_faces(count, seed=0, image_size=80, start=0):

@@ -188,7 +188,7 @@ def _sample_identity(rng):
     return rows, points, relief
 
 
-def _express(rows, points, rng):
+def express(rows, points, rng):
     """Opens the jaw, smiles, moves brows and lids, in place."""
     n = np.clip(rng.standard_normal(6), -2.2, 2.2)
     smile = 0.35 + 0.5 * n[0]
@@ -217,10 +217,16 @@ def _express(rows, points, rng):
     points[_UPPER_LIDS] = points[_LOWER_LIDS] + gap * np.maximum(lids, 0.08)[:, None]
 
 
+def close_eyes(points, amount):
+    """Brings the upper lids down to the lower ones, in place; 1 closes the eyes."""
+    gap = points[_UPPER_LIDS] - points[_LOWER_LIDS]
+    points[_UPPER_LIDS] -= 0.92 * amount * gap
+
+
 def sample_head(rng, size):
     """A posed head, framed for a picture of `size` pixels."""
     rows, points, relief = _sample_identity(rng)
-    _express(rows, points, rng)
+    express(rows, points, rng)
     spread = np.radians((24 if rng.random() < 0.3 else 10, 8, 8))
     limit = np.radians((45, 20, 25))
     pose = np.clip(rng.standard_normal(3) * spread, -limit, limit)

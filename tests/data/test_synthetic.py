@@ -124,6 +124,13 @@ def test_the_mean_shape_is_a_bad_answer(faces):
     assert 100 * (error / between_eyes).mean() >= 10
 
 
+def test_a_background_alone():
+    found = synthetic.paint_background(48, np.random.default_rng(1))
+    assert found.shape == (48, 48, 3) and found.dtype == np.uint8
+    np.testing.assert_array_equal(found, synthetic.paint_background(48, np.random.default_rng(1)))
+    assert (found != synthetic.paint_background(48, np.random.default_rng(2))).any()
+
+
 def test_landmarks_are_in_ibug_order(faces):
     x, y = upright(faces[1])
     for left, right in ((0, 16), (3, 13), (7, 9), (17, 21), (22, 26), (31, 35), (36, 39)):

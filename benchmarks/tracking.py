@@ -1,0 +1,382 @@
+"""What filters take from the flicker of landmarks in video, their lag, and what tracking saves.
+
+    python benchmarks/tracking.py --model=model.tflite --photos_dir=300w \\
+        --stems=300w/splits/validation.txt --plot=video.png
+
+Clips with known truth (`keras_lapkl.data.motion`), half of them synthetic heads, half photos that
+are moved as planes. Each filter gets the settings with the least flicker among those that add no
+more than --max_lag to no filter's and keep --min_talk of its response to talking, on other clips
+than those that are measured. Then each runs in `LandmarkTracker`.
+
+Further tables: how often a limit of the scale gives up a face, and keeps to what is none; and, with
+--detector, what a frame costs by tracking, and by detecting in each.
+"""
+
+import itertools
+import pathlib
+import sys
+import time
+import unittest.mock
+
+import cv2
+import numpy as np
+from absl import flags, logging
+
+from keras_lapkl import cli, console, runs, schemes, tracking
+from keras_lapkl.data import motion
+from keras_lapkl.data.crops import crop_box
+from keras_lapkl.data.images import read_image
+from keras_lapkl.data.locate import distance
+from keras_lapkl.data.pts import read_pts
+from keras_lapkl.data.synthetic import paint_background
+from keras_lapkl.detection import LandmarkDetector
+from keras_lapkl.tflite import TFLiteLocalizer
+
+_MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.", required=True)
+_PHOTOS_DIR = flags.DEFINE_string("photos_dir", None, "Photos and .pts files.", required=True)
+_STEMS = flags.DEFINE_string(
+    "stems", None, "File with one photo a line, without suffix: validation faces.", required=True
+)
+_CLIPS = flags.DEFINE_integer("clips", 6, "Clips of each kind, to tune and to measure.", 1)
+_RATE = flags.DEFINE_float("rate", 30, "Frames a second.", 1)
+_MAX_LAG = flags.DEFINE_float("max_lag", 10, "Largest lag that a filter may add, ms.", 0)
+_MIN_TALK = flags.DEFINE_float("min_talk", 0.85, "Least part of talking that it keeps.", 0, 1)
+_MAX_SCALES = flags.DEFINE_list("max_scales", [1.6, 1.8, 2.0, 2.2, 2.4], "To compare, pixels.")
+_DETECTOR = flags.DEFINE_string(
+    "detector", None, "Of faces, to compare costs with; see `keras_lapkl.detectors`."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_PLOT = flags.DEFINE_string("plot", None, "PNG file to write: one coordinate over time.")
+
+_FIRST_MEASURED = 100  # seeds and photos below are tuned on
+_PLOTTED_CLIP, _PLOTTED = 1, 33  # the base of the nose
+_LOOKS = 6
+_COLUMNS = ("flicker", "jitter", "lag", "nme", "moving_nme", "talk", "blink", "missed")
+
+
+class MovingAverage:
+    """The mean of the last n landmarks."""
+
+    def __init__(self, n):
+        self.n = n
+        self.last = []
+
+    def __call__(self, landmarks, scale, time):
+        self.last = [*self.last, landmarks][-self.n :]
+        return np.mean(self.last, axis=0)
+
+
+class OneScaleFilter(tracking.ScaleFilter):
+    """A `ScaleFilter` that takes all landmarks' scales for their mean."""
+
+    def __call__(self, landmarks, scale, time):
+        return super().__call__(landmarks, np.full_like(scale, scale.mean()), time)
+
+
+class AloneFilter(tracking.ScaleFilter):
+    """A `ScaleFilter` that leaves the shared motion to each landmark on its own."""
+
+    def __call__(self, landmarks, scale, time):
+        modes = np.zeros((4, *landmarks.shape))
+        with unittest.mock.patch.object(tracking, "similarity_modes", lambda *_: modes):
+            return super().__call__(landmarks, scale, time)
+
+
+_SCALE_GRID = {
+    "gate": (1.5, 2.0, 2.5, 3.0, 4.0),
+    "shared": (2.0, 3.0, 4.0),
+}
+_FILTERS = {
+    "moving average": (MovingAverage, {"n": (2, 3, 4)}),
+    "one-euro": (
+        tracking.OneEuroFilter,
+        {
+            "min_cutoff": (0.03, 0.1, 0.3, 1.0, 2.0, 3.0),
+            "beta": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+            "derivative_cutoff": (1.0, 3.0, 10.0),
+        },
+    ),
+    "scale": (tracking.ScaleFilter, _SCALE_GRID),
+    "scale, all alike": (OneScaleFilter, _SCALE_GRID),
+    "scale, no shared motion": (AloneFilter, _SCALE_GRID),
+}
+
+
+class Stand:
+    """A `LandmarkDetector` whose face detector knows where the face of a clip is, nearly."""
+
+    def __init__(self, detector, clip):
+        self.localizer = detector.localizer
+        self.localize = detector.localize
+        self.squares = crop_box(clip.landmarks, clip.scheme, 1)
+        self.frame = 0
+        self.calls = 0
+
+    def __call__(self, frame):
+        self.calls += 1
+        shift = np.random.default_rng([7, self.frame]).uniform(-0.1, 0.1, 3)
+        x, y, side = self.squares[self.frame]
+        square = x + shift[0] * side, y + shift[1] * side, side * np.exp(shift[2])
+        return self.localize(frame, [square], 2)
+
+
+def main(_):
+    cv2.setNumThreads(1)
+    with console.held_stderr():  # LiteRT greets
+        detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), rounds=1)
+    photos = _photos()
+
+    logging.info("Choose settings on %d clips.", 2 * _CLIPS.value)
+    streams = [_stream(detector, clip) for clip in _clips(photos, 0)]
+    settings = {name: _tuned(streams, *each) for name, each in _FILTERS.items()}
+    for name, setting in settings.items():
+        print(f"{name}: {', '.join(f'{key} {value:g}' for key, value in setting.items())}")
+
+    logging.info("Measure.")
+    filters = {"none": None}
+    for name, setting in settings.items():
+        filters[name] = _maker(_FILTERS[name][0], setting)
+    measured = {name: [] for name in filters}
+    clips = _clips(photos, _FIRST_MEASURED)
+    for i, clip in enumerate(clips):
+        found = _tracked(detector, clip, filters)
+        for name, (landmarks, calls) in found.items():
+            measured[name].append({**motion.evaluate(clip, landmarks), "calls": calls})
+        if i == _PLOTTED_CLIP and _PLOT.value:
+            _plot(clip, {name: found[name][0] for name in ("none", "one-euro", "scale")})
+    kinds = {"synthetic": slice(_CLIPS.value), "photos": slice(_CLIPS.value, None)}
+    for kind, part in kinds.items():
+        rows = [_cells(name, each[part]) for name, each in measured.items()]
+        print(f"\n{kind}, {_CLIPS.value} clips: mean ± deviation over clips")
+        print(console.aligned([("filter", *_COLUMNS), *rows]))
+    print()
+    for name in measured:
+        if name != "scale":
+            print(_beside(measured["scale"], measured[name], name))
+    calls, frames = sum(each["calls"] for each in measured["scale"]), sum(map(len, clips))
+    print(f"The detector ran {calls} times in {frames:,} frames.")
+
+    limits = _limits(detector, photos)
+    print("\n" + console.aligned(limits))
+    costs = None if _DETECTOR.value is None else _costs(clips[-1])
+    if costs:
+        print("\n" + console.aligned(costs))
+    if _OUTPUT.value:
+        content = {"settings": settings, "measured": measured, "limits": limits, "costs": costs}
+        content["provenance"] = runs.provenance(cli.resolved_flags())
+        runs.write_json(_OUTPUT.value, content)
+
+
+def _photos():
+    """(image, landmarks) of each photo, in a shuffled order."""
+    stems = pathlib.Path(_STEMS.value).read_text().split()
+    folder = pathlib.Path(_PHOTOS_DIR.value)
+    found = []
+    for i in np.random.default_rng(5).permutation(len(stems)):
+        for suffix in (".jpg", ".png"):
+            path = folder / f"{stems[i]}{suffix}"
+            if path.is_file():
+                found.append((read_image(path), read_pts(path.with_suffix(".pts"))))
+    if len(found) < _FIRST_MEASURED + _CLIPS.value:
+        raise ValueError(
+            f"{_STEMS.value}: expected {_FIRST_MEASURED + _CLIPS.value} photos or more in "
+            f"{folder}. Received: {len(found)}"
+        )
+    return found
+
+
+def _clips(photos, first):
+    seeds = range(first, first + _CLIPS.value)
+    return [motion.synthetic_clip(seed, rate=_RATE.value) for seed in seeds] + [
+        motion.photo_clip(*photos[seed], seed=seed, rate=_RATE.value) for seed in seeds
+    ]
+
+
+def _maker(kind, setting):
+    return lambda: kind(**setting)
+
+
+def _stream(detector, clip):
+    """A clip with raw landmarks and scales of each frame, NaN without a face."""
+    stand = Stand(detector, clip)
+    tracker = tracking.LandmarkTracker(stand, None, find_every=None)
+    found = np.full((2, *clip.landmarks.shape), np.nan)
+    for i, (at, frame) in enumerate(clip.frames()):
+        stand.frame = i
+        for face in tracker(frame, at):
+            found[:, i] = face.landmarks, face.scale
+    return clip, *found
+
+
+def _tuned(streams, kind, grid):
+    """The values of a grid with the least flicker within the limits; else those that lag least."""
+
+    def measure(make):
+        rows = [motion.evaluate(clip, _filtered(make, clip.times, *raw)) for clip, *raw in streams]
+        return {key: np.nanmean([row[key] for row in rows]) for key in ("flicker", "lag", "talk")}
+
+    none = measure(None)
+    found = []
+    for values in itertools.product(*grid.values()):
+        setting = dict(zip(grid, values, strict=True))
+        got = measure(_maker(kind, setting))
+        within = (
+            got["lag"] - none["lag"] <= _MAX_LAG.value
+            and got["talk"] >= _MIN_TALK.value * none["talk"]
+        )
+        found.append((not within, got["flicker"] if within else got["lag"], setting))
+    return min(found, key=lambda each: each[:2])[2]
+
+
+def _filtered(make, times, landmarks, scales):
+    """Landmarks filtered as the tracker does it: a face that was lost begins with a new filter."""
+    out, smooth = np.full_like(landmarks, np.nan), None
+    for i, time_ in enumerate(times):
+        if not np.isfinite(landmarks[i]).all():
+            smooth = None
+            continue
+        smooth = smooth or (make() if make else lambda landmarks, *_: landmarks)
+        out[i] = smooth(landmarks[i], scales[i], time_)
+    return out
+
+
+def _tracked(detector, clip, filters):
+    """Landmarks of each frame, and the detector's calls, by filter; the frames are made once."""
+    stands = {name: Stand(detector, clip) for name in filters}
+    trackers = {
+        name: tracking.LandmarkTracker(stands[name], make, find_every=None)
+        for name, make in filters.items()
+    }
+    found = {name: np.full(clip.landmarks.shape, np.nan) for name in filters}
+    for i, (at, frame) in enumerate(clip.frames()):
+        for name, tracker in trackers.items():
+            stands[name].frame = i
+            for face in tracker(frame, at):
+                found[name][i] = face.landmarks
+    return {name: (found[name], stands[name].calls) for name in filters}
+
+
+def _cells(name, rows):
+    cells = []
+    for column in _COLUMNS:
+        values = [row[column] for row in rows if np.isfinite(row[column])]
+        deviation = np.std(values, ddof=1) if len(values) > 1 else 0
+        cells.append(f"{np.mean(values):.2f} ± {deviation:.2f}" if values else "")
+    return name, *cells
+
+
+def _beside(rows, others, name):
+    """How two filters differ on the same clips."""
+    flicker, other = (np.array([row["flicker"] for row in each]) for each in (rows, others))
+    lag = np.array([row["lag"] - each["lag"] for row, each in zip(rows, others, strict=True)])
+    return (
+        f"scale beside {name}: {np.exp(np.log(flicker / other).mean()):.2f} × its flicker, less in "
+        f"{(flicker < other).sum()} of {len(rows)} clips; lag {lag.mean():+.1f} ms, less in "
+        f"{(lag < 0).sum()}"
+    )
+
+
+def _limits(detector, photos):
+    """Shares of faces given up, and of squares without a face that are kept, by limit."""
+    rng = np.random.default_rng(0)
+    right, wrong = [], []
+    for photo, landmarks in photos:
+        square = crop_box(landmarks[None], schemes.IBUG68, 1)[0]
+        right.append(_walk(detector, photo, square)[0][0])
+        for _ in range(5):
+            place = rng.uniform(0, 1, 2) * photo.shape[1::-1]
+            start = np.array([*place, square[2] * np.exp(rng.uniform(-1, 0.7))])
+            scales, end = _walk(detector, photo, start)
+            # A look from nearby finds the face, and rightly so.
+            if min(distance(square, start), distance(square, end)) > 0.5:
+                wrong.append(scales)
+        background = paint_background(300, rng)
+        start = np.array([150, 150, rng.uniform(30, 80)])
+        wrong.append(_walk(detector, background, start)[0])
+    right, wrong = np.array(right), np.array(wrong)
+    rows = [("limit px", "faces given up %", "others kept 1 look %", f"{_LOOKS} looks %")]
+    for limit in map(float, _MAX_SCALES.value):
+        kept = np.logical_and.accumulate(wrong <= limit, axis=1).mean(0)
+        shares = (right > limit).mean(), kept[0], kept[-1]
+        rows.append((f"{limit:g}", *(f"{100 * share:.1f}" for share in shares)))
+    rows.append(("of", f"{len(right):,}", f"{len(wrong):,}", ""))
+    return rows
+
+
+def _walk(detector, photo, square):
+    """Mean scales of looks at a square and where they lead, infinite once it is gone; the end."""
+    localizer = detector.localizer
+    scales = np.full(_LOOKS, np.inf)
+    for i in range(_LOOKS):
+        face = detector.localize(photo, [square])[0]
+        try:
+            square = crop_box(face.landmarks[None], localizer.scheme, 1)[0]
+        except ValueError:  # all landmarks in one point
+            break
+        if not (square[:2] >= 0).all() or not (square[:2] < photo.shape[1::-1]).all():
+            break
+        scales[i] = face.scale.mean() * localizer.image_size / face.square[2]
+    return scales, square
+
+
+def _costs(clip):
+    """Milliseconds of a frame, and what is found, by tracking and by detecting in each frame."""
+    detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), _DETECTOR.value)
+    frames = list(clip.frames())
+    detector(frames[0][1])  # builds the detector
+    tracker = tracking.LandmarkTracker(detector)
+    ways = {
+        "detect in each frame": lambda frame, at: detector(frame),
+        "track": tracker,
+    }
+    rows = [("way", "ms a frame", "of it detector", "flicker", "nme", "missed")]
+    for name, find in ways.items():
+        found = np.full(clip.landmarks.shape, np.nan)
+        before, start = detector.seconds["detect"], time.perf_counter()
+        for i, (at, frame) in enumerate(frames):
+            faces = find(frame, at)
+            if faces:
+                middles = [np.linalg.norm(f.square[:2] - clip.landmarks[i].mean(0)) for f in faces]
+                found[i] = faces[int(np.argmin(middles))].landmarks
+        spent = np.array([time.perf_counter() - start, detector.seconds["detect"] - before])
+        got = motion.evaluate(clip, found)
+        rows.append(
+            (
+                name,
+                *(f"{1e3 * each / len(frames):.2f}" for each in spent),
+                *(f"{got[key]:.2f}" for key in ("flicker", "nme", "missed")),
+            )
+        )
+    return rows
+
+
+def _plot(clip, found):
+    """One coordinate at rest, and how far off it is in quick motion: no filter and two filters."""
+    from keras_lapkl import plots
+
+    start = int(np.flatnonzero(clip.motions == "jump")[0])
+    second = round(_RATE.value)
+    panels = (
+        (slice(start - second, start), False, "x, px", "base of the nose at rest"),
+        (slice(start, start + second), True, "x less the truth, px", "in quick motion"),
+    )
+    styles = {"none": ("#b0b0b0", 1.2), "one-euro": ("#d1495b", 1.5), "scale": ("#1f6f8b", 1.8)}
+    figure = plots.figure(9, 3.6)
+    for axes, (part, less, unit, title) in zip(figure.subplots(1, 2), panels, strict=True):
+        truth = clip.landmarks[part, _PLOTTED, 0]
+        axes.plot(clip.times[part], truth - less * truth, "k--", linewidth=1, label="truth")
+        for name, landmarks in found.items():
+            error = landmarks[part, _PLOTTED, 0] - truth
+            # The model's own bias is left out: it is no matter of filters.
+            values = error - np.nanmean(error) + (1 - less) * truth
+            color, width = styles[name]
+            label = "no filter" if name == "none" else f"{name} filter"
+            axes.plot(clip.times[part], values, color=color, linewidth=width, label=label)
+        axes.set(xlabel="time, s", ylabel=unit, title=title)
+    figure.axes[0].legend()
+    with runs.replacing(_PLOT.value) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
