@@ -24,6 +24,7 @@ PAGES = sorted(
     ("page", "leaves"),
     [
         ("README.md", ["log.csv", "model.keras"]),
+        ("docs/confidence.md", []),
         ("docs/evaluation.md", []),
         ("docs/unlabeled.md", ["logs/faces", "logs/train", "model.keras"]),
         ("docs/video.md", ["head.avi", "nose.csv"]),
