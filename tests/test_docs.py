@@ -27,6 +27,7 @@ PAGES = sorted(
         ("docs/confidence.md", []),
         ("docs/evaluation.md", []),
         ("docs/unlabeled.md", ["logs/faces", "logs/train", "model.keras"]),
+        ("docs/detection.md", []),
         ("docs/video.md", ["head.avi", "nose.csv"]),
     ],
 )

@@ -1,0 +1,50 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_lapkl.data import synthetic_faces, write_pts
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three photos with one painted face each, and its landmarks."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, (face, labels) in enumerate(zip(*synthetic_faces(3, image_size=120), strict=True)):
+        photo = np.full((240, 320, 3), 90, np.uint8)
+        photo[90:210, 110:230] = face
+        cv2.imwrite(str(folder / f"{i}.png"), photo[..., ::-1])
+        write_pts(folder / f"{i}.pts", labels[:, :2] + [110, 90])
+    return folder
+
+
+def test_end_to_end(run_tool, photos, tmp_path):
+    output = tmp_path / "found.json"
+    flags = ("--detectors=blazeface", "--proportions", "--wrong_squares", f"--output={output}")
+    done = run_tool("benchmarks/detectors.py", f"--photos_dir={photos}", *flags)
+    results = json.loads(output.read_text())
+    assert results["photos"] == 3 and "3 photos; NME %" in done.stdout
+    rows = results["end_to_end"]
+    assert (rows[0]["boxes by"], rows[0]["found %"]) == ("labels' box", 100)
+    np.testing.assert_allclose(rows[0]["perfect crops"], results["perfect"])
+    assert results["proportions"][0]["size"][0] == pytest.approx(0.5, abs=0.1)
+    # Nothing moved is the perfect crop; half a side is not.
+    first, *_, moved = results["wrong_squares"][:6]
+    np.testing.assert_allclose(first["NME %"], results["perfect"])
+    assert moved["NME %"][0] > first["NME %"][0]
+    assert len(rows) == 2 or "keras_lapkl[blazeface]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--photos_dir=nowhere",), "expected photos with .pts files"),
+        (("--photos_dir=.", "--model=none.tflite"), "none.tflite"),
+        ((), "--photos_dir must have a value"),
+    ],
+)
+def test_plain_errors(run_tool, photos, flags, message):
+    done = run_tool("benchmarks/detectors.py", *flags, check=False, cwd=photos)
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr and "Traceback" not in done.stderr
