@@ -3,12 +3,13 @@
 import collections
 import contextlib
 import dataclasses
+import pathlib
 import time
 
 import cv2
 import numpy as np
 
-from keras_lapkl import detectors
+from keras_lapkl import console, detectors, pretrained
 from keras_lapkl.data.crops import (
     apply_transform,
     crop_box,
@@ -85,26 +86,41 @@ class LandmarkDetector:
         if max_side is not None and max_side < 1:
             raise ValueError(f"`max_side` must be at least 1 pixel. Received: {max_side}")
         self.localizer = localizer
-        self.detector = detectors.from_name(detector) if isinstance(detector, str) else detector
+        if isinstance(detector, str):
+            whole = localizer.scheme.crop_from == "image"
+            detector = None if whole else detectors.from_name(detector)
+        self.detector = detector
         self.rounds = rounds
         self.max_side = max_side
         self.seconds = collections.Counter()
 
     @classmethod
     def from_pretrained(cls, name="rcn-eighth-300w", detector="auto", num_threads=1, **kwargs):
-        """A detector with a shipped model, without TensorFlow where the face detector needs none.
+        """A detector with a trained model, without TensorFlow where neither of them needs it.
 
         Args:
-            name: of a shipped model, of `keras_lapkl.pretrained.NAMES`; its `.tflite` is taken.
+            name: of a shipped model, of `keras_lapkl.pretrained.NAMES`, whose `.tflite` is taken;
+                or a .tflite or .keras file.
             detector: as the constructor's; `"auto"` is the fastest that is installed.
-            num_threads: of the localizer's interpreter.
+            num_threads: of a .tflite file's interpreter.
             kwargs: more arguments of the constructor.
         """
-        from keras_lapkl import pretrained
-        from keras_lapkl.tflite.runner import TFLiteLocalizer
+        path = pathlib.Path(pretrained.path(name, ".tflite") if name in pretrained.NAMES else name)
+        if path.suffix == ".tflite":
+            from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-        path = pretrained.path(name, ".tflite")
-        return cls(TFLiteLocalizer(path, num_threads), detector, **kwargs)
+            with console.held_stderr():  # LiteRT greets
+                localizer = TFLiteLocalizer(path, num_threads)
+        elif path.suffix == ".keras":
+            from keras_lapkl.models.localizer import load_model
+
+            localizer = load_model(path)
+        else:
+            raise ValueError(
+                f"Expected a model of {pretrained.NAMES}, or a .tflite or .keras file. Received: "
+                f"{str(name)!r}"
+            )
+        return cls(localizer, detector, **kwargs)
 
     def __call__(self, photo, boxes=None):
         """The faces of one photo.

@@ -12,6 +12,7 @@ from keras_lapkl import prediction
 from keras_lapkl.data import read_pts
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.detection import LandmarkDetector
+from keras_lapkl.tracking import LandmarkTracker
 
 
 @pytest.fixture
@@ -218,3 +219,48 @@ def test_interrupted_run_leaves_nothing_half_written(detector, photos, tmp_path)
 def test_bad_format(detector, photos, tmp_path):
     with pytest.raises(ValueError, match="`form` must be one of"):
         run(detector, [photos], tmp_path, form="xml")
+
+
+class Camera:
+    """In place of cv2.VideoCapture: a few frames, then none."""
+
+    frames = 0
+
+    def __init__(self, device):
+        self.left = self.frames
+
+    def read(self):
+        self.left -= 1
+        return self.left >= 0, np.full((160, 200, 3), 9, np.uint8)
+
+    def release(self):
+        pass
+
+
+@pytest.fixture
+def tracker(detector):
+    return LandmarkTracker(detector, max_scale=100)
+
+
+def test_camera_until_a_key_is_pressed(tracker, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Camera, "frames", 9)
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    prediction.watch(tracker)
+    assert shown == [(160, 200, 3)] * 3
+
+
+def test_no_camera_and_no_window(tracker, monkeypatch):
+    def imshow(title, picture):
+        raise cv2.error("not implemented")
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    with pytest.raises(OSError, match="camera as device 1"):
+        prediction.watch(tracker, 1)
+    monkeypatch.setattr(Camera, "frames", 9)
+    monkeypatch.setattr(cv2, "imshow", imshow)
+    with pytest.raises(OSError, match="opencv-python in place of"):
+        prediction.watch(tracker)

@@ -8,7 +8,6 @@ predictions.json or .csv, or a .pts file a face; with --overlays copies with the
 and results.json with counts and times. What can't be read is listed in skipped.csv.
 """
 
-import pathlib
 import sys
 
 from absl import flags
@@ -31,26 +30,16 @@ _THREADS = flags.DEFINE_integer("threads", 1, "Of the localizer's interpreter.",
 
 
 def main(_):
-    from keras_lapkl import console, detection, prediction, runs, tracking
-    from keras_lapkl.tflite import TFLiteLocalizer
+    from keras_lapkl import detection, prediction, runs, tracking
 
     files = prediction.find_inputs(_INPUT.value)
     boxes = None if _BOXES.value is None else prediction.read_boxes(_BOXES.value)
-    model = _MODEL.value
-    if model in pretrained.NAMES:
-        model = str(pretrained.path(model, ".tflite"))
-    if pathlib.Path(model).suffix == ".tflite":
-        with console.held_stderr():  # LiteRT greets
-            localizer = TFLiteLocalizer(model, _THREADS.value)
-    else:
+    if _MODEL.value.endswith(".keras"):
         cli.quiet_tensorflow()
-        from keras_lapkl import load_model
-
-        localizer = load_model(model)
-    by = localizer.scheme and localizer.scheme.crop_from
-    detector = detection.LandmarkDetector(
-        localizer,
-        _DETECTOR.value if boxes is None and by != "image" else None,
+    detector = detection.LandmarkDetector.from_pretrained(
+        _MODEL.value,
+        _DETECTOR.value if boxes is None else None,
+        _THREADS.value,
         rounds=_ROUNDS.value,
         max_side=_MAX_SIDE.value,
     )
