@@ -27,7 +27,7 @@ HOLD_OUT = 10
 _LICENCES = {
     "300-W": "300-W: non-commercial research only",
     "AFLW": "AFLW: non-commercial research only",
-    "synthetic faces": "synthetic faces: none",
+    "synthetic face": "synthetic faces: none",
 }
 _CHUNK = 100
 
