@@ -21,7 +21,9 @@ _FAR = 25.0
 _FITTED = 0.25
 """The same for a fit of each face, which takes a share of any error away."""
 _FRACTION = 1.5
+"""Largest coordinate of a fraction of a picture; a landmark may lie outside of it."""
 _EQUAL = 0.01
+"""Median error in percent below which there is none but that of rounding."""
 
 _OFFSETS = {
     "pts": {
