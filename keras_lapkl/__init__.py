@@ -31,6 +31,7 @@ _NAMES = {
     "LandmarkDetector": "keras_lapkl.detection",
     "LandmarkLocalizer": "keras_lapkl.models.localizer",
     "LandmarkTracker": "keras_lapkl.tracking",
+    "MobileFPN": "keras_lapkl.models.mobile_fpn",
     "PatchGAN": "keras_lapkl.models.patch_gan",
     "RCN": "keras_lapkl.models.rcn",
     "load_model": "keras_lapkl.models.localizer",

@@ -15,10 +15,12 @@ from keras_lapkl.data import pipeline
 from keras_lapkl.data.augment import Augmentation
 from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer, load_model
+from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN
 from keras_lapkl.optimizers import OPTIMIZERS
 
+NETWORKS = ("rcn", "mobile_fpn")
 SCHEDULES = ("constant", "cosine")
 WARMUP = 0.05
 """Share of a cosine run in which the learning rate rises to its peak."""
@@ -57,7 +59,9 @@ class Recipe:
 
     Attributes:
         loss: a name in `losses.LOSSES`.
-        width: the RCN's width.
+        network: `"rcn"`, or `"mobile_fpn"`, which needs the RCN's `head`, `normalize` and `dropout`
+            to be `"paper"`, False and 0, as it has none of these.
+        width: the network's width.
         head: the RCN's head.
         normalize: whether the RCN normalizes its image.
         epochs: passes over the training faces.
@@ -75,6 +79,7 @@ class Recipe:
     """
 
     loss: str = "laplace_kl"
+    network: str = "rcn"
     width: float = 1 / 8
     head: str = "paper"
     normalize: bool = False
@@ -94,6 +99,7 @@ class Recipe:
     def __post_init__(self):
         for name, allowed in (
             ("loss", tuple(losses.LOSSES)),
+            ("network", NETWORKS),
             ("schedule", SCHEDULES),
             ("optimizer", tuple(OPTIMIZERS)),
         ):
@@ -104,6 +110,13 @@ class Recipe:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be > 0. Received: {getattr(self, name)}")
+        own = {"head": self.head, "normalize": self.normalize, "dropout": self.dropout}
+        if self.network != "rcn" and own != {"head": "paper", "normalize": False, "dropout": 0}:
+            raise ValueError(
+                f"Network {self.network!r} has one head, normalizes its image and has no dropout: "
+                "expected `head` 'paper', `normalize` False and `dropout` 0, the RCN's own. "
+                f"Received: {own}"
+            )
 
 
 def build(recipe, crops, unlabeled=None):
@@ -114,14 +127,11 @@ def build(recipe, crops, unlabeled=None):
     """
     keras.utils.set_random_seed(recipe.seed)
     scheme = crops.scheme
-    generator = RCN(
-        scheme.num_landmarks,
-        recipe.width,
-        crops.image_size,
-        recipe.dropout,
-        recipe.head,
-        recipe.normalize,
-    )
+    size = scheme.num_landmarks, recipe.width, crops.image_size
+    if recipe.network == "rcn":
+        generator = RCN(*size, recipe.dropout, recipe.head, recipe.normalize)
+    else:
+        generator = MobileFPN(*size)
     normalizer = evaluation.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from keras_lapkl import runs, schemes, training
+from keras_lapkl import callbacks, runs, schemes, training
 from keras_lapkl.data import sources
 from keras_lapkl.models.localizer import load_model
 
@@ -100,6 +100,25 @@ def test_muon_on_normalized_images_and_calibrated_scales(crops, validation, tmp_
     assert model.calibration.faces == 20 and "synthetic faces" in model.calibration.data
 
 
+def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, monkeypatch):
+    """Statistics of batch normalization and both halves of Muon come back from the checkpoint."""
+    chosen = recipe(network="mobile_fpn", dropout=0, optimizer="muon")
+    training.train(chosen, crops, validation, tmp_path / "unbroken")
+
+    def stop(self, epoch, logs):
+        original(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    original = callbacks.ResumableCheckpoint.on_epoch_end
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.ResumableCheckpoint, "on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(chosen, crops, validation, tmp_path / "stopped")
+    training.train(chosen, crops, validation, tmp_path / "stopped")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
+
+
 def test_finished_run_is_read_not_trained(crops, validation, tmp_path):
     results = training.train(recipe(), crops, validation, tmp_path)
     written = (tmp_path / "model.keras").stat().st_mtime_ns
@@ -131,6 +150,9 @@ def test_nan_stops_and_says_so(crops, validation, tmp_path):
     [
         ({"loss": "l2"}, "laplace_kl"),
         ({"schedule": "step"}, "cosine"),
+        ({"network": "vgg"}, "mobile_fpn"),
+        ({"network": "mobile_fpn", "dropout": 0, "head": "marginal"}, "has one head"),
+        ({"network": "mobile_fpn", "dropout": 0.1}, "no dropout"),
         ({"epochs": 0}, "epochs"),
         ({"learning_rate": -1}, "learning_rate"),
     ],

@@ -34,17 +34,20 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of this run.", req
 _LOSS = flags.DEFINE_enum(
     "loss", "laplace_kl", ["laplace_kl", "gaussian_kl", "softargmax"], "Loss."
 )
-_WIDTH = flags.DEFINE_float("width", 1 / 8, "Fraction of the 64 channels of the full network.")
-_HEAD = flags.DEFINE_enum(
-    "head", "paper", ["paper", "linear", "marginal"], "What makes the maps; see `RCN`."
+_NETWORK = flags.DEFINE_enum(
+    "network", "rcn", ["rcn", "mobile_fpn"], "The paper's network, or one made for phones."
 )
-_NORMALIZE = flags.DEFINE_bool("normalize", False, "Normalize the image first; see `RCN`.")
+_WIDTH = flags.DEFINE_float("width", 1 / 8, "Fraction of 64 channels.")
+_HEAD = flags.DEFINE_enum(
+    "head", "paper", ["paper", "linear", "marginal"], "What makes the RCN's maps; see `RCN`."
+)
+_NORMALIZE = flags.DEFINE_bool("normalize", False, "Normalize the RCN's image; see `RCN`.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Passes over the training faces.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces in a step.")
 _OPTIMIZER = flags.DEFINE_enum("optimizer", "adam", ["adam", "muon"], "Optimizer.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-3, "The optimizer's, at its peak.")
 _SCHEDULE = flags.DEFINE_enum("schedule", "cosine", ["constant", "cosine"], "Of the learning rate.")
-_DROPOUT = flags.DEFINE_float("dropout", 0.0, "Rate, in [0, 1).")
+_DROPOUT = flags.DEFINE_float("dropout", 0.0, "The RCN's rate, in [0, 1).")
 _AUGMENT = flags.DEFINE_bool("augment", True, "Turn, scale, shift, mirror, recolour, cover faces.")
 _STRENGTH = flags.DEFINE_float("augment_strength", 1.0, "Factor on all of that but mirroring.")
 _TARGET_SCALE = flags.DEFINE_float("target_scale", 1.0, "Scale of the labels, pixels (KL losses).")
@@ -95,6 +98,7 @@ def main(_):
 
     recipe = training.Recipe(
         loss=_LOSS.value,
+        network=_NETWORK.value,
         width=_WIDTH.value,
         head=_HEAD.value,
         normalize=_NORMALIZE.value,

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# Losses, metrics, optimizers and RCN are here only to be known to Keras when `load_model` meets
-# them.
+# Losses, metrics, optimizers and networks are here only to be known to Keras when `load_model`
+# meets them.
 from keras_lapkl import (  # noqa: F401
     confidence,
     heatmaps,
@@ -18,7 +18,7 @@ from keras_lapkl import (  # noqa: F401
     pretrained,
     schemes,
 )
-from keras_lapkl.models import rcn  # noqa: F401
+from keras_lapkl.models import mobile_fpn, rcn  # noqa: F401
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -31,7 +31,7 @@ class LandmarkLocalizer(keras.Model):
 
     Args:
         generator: a Keras model from images (B, H, W, 3) in [0, 1] to logits (B, H, W, K), such as
-            `RCN`.
+            `RCN` or `MobileFPN`.
         scheme: which K landmarks: a name, a mapping or a `Scheme`; None if unknown.
         crop_scale: the crop rule that the model is right on: side of the crop in longer edges of
             the box of the five points; None if unknown.

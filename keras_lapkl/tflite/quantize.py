@@ -20,6 +20,7 @@ DEPTH = 32.0
 """β·logits kept below the lowest maximum seen: 6,400 pixels of e^-32 weigh 1e-10. Half of it would
 do; the rest is for images whose maxima lie lower than any in the representative images."""
 
+_CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 _COMMUTING = (
     layers.Concatenate,
     layers.Dropout,
@@ -37,15 +38,18 @@ def equalized(generator, images):
     Args:
         generator: functional Keras model, images (B, H, W, 3) → logits (B, H, W, K). Convolutions
             that feed anything but other convolutions through layers that commute with a positive
-            factor keep their ranges.
+            factor keep their ranges. Of one with `folded`, such as `MobileFPN`, that is copied.
         images: (N, H, W, 3) float32, as the model takes them.
 
     Returns:
         A new Keras model; the given one is not touched.
     """
-    copy = type(generator).from_config(generator.get_config())
-    copy.set_weights(generator.get_weights())
-    convolutions = [layer for layer in copy.layers if isinstance(layer, layers.Conv2D)]
+    if hasattr(generator, "folded"):
+        copy = generator.folded()
+    else:
+        copy = type(generator).from_config(generator.get_config())
+        copy.set_weights(generator.get_weights())
+    convolutions = [layer for layer in copy.layers if isinstance(layer, _CONVOLUTIONS)]
     peaks = _channel_peaks(copy, [layer.output for layer in convolutions], images)
     for layer, peak in zip(convolutions, peaks, strict=True):
         consumers = _consumers(layer)
@@ -53,7 +57,8 @@ def equalized(generator, images):
             continue
         factor = np.where(peak > 1e-6 * peak.max(), peak, 1.0)
         kernel, bias = layer.get_weights()
-        layer.set_weights([kernel / factor, bias / factor])
+        depthwise = isinstance(layer, layers.DepthwiseConv2D)
+        layer.set_weights([kernel / (factor[:, None] if depthwise else factor), bias / factor])
         for consumer, start in consumers:
             kernel, *rest = consumer.get_weights()
             kernel[:, :, start : start + len(factor)] *= factor[:, None]
@@ -108,7 +113,7 @@ def _consumers(convolution):
             return None
         for node in nodes:
             reader = node.operation
-            if isinstance(reader, layers.Conv2D):
+            if isinstance(reader, _CONVOLUTIONS):
                 found.append((reader, start))
             elif isinstance(reader, _COMMUTING):
                 waiting.append((reader, start + _offset(node, layer)))

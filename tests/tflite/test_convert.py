@@ -307,14 +307,18 @@ class TestLabels:
         assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("head", ["linear", "marginal"])
-def test_other_heads(head, images, tmp_path):
+@pytest.mark.parametrize("network", ["linear", "marginal", "mobile_fpn"])
+def test_other_networks(network, images, tmp_path):
     import keras
 
     keras.utils.set_random_seed(3)
-    normalize = head == "marginal"
-    generator = keras_lapkl.RCN(5, 1 / 16, SIZE, head=head, normalize=normalize)
-    for name in ("logits",) if head == "linear" else ("columns", "rows"):
+    if network == "mobile_fpn":
+        generator, last = keras_lapkl.MobileFPN(5, 1 / 16, SIZE), ("maps",)
+    else:
+        normalize = network == "marginal"
+        generator = keras_lapkl.RCN(5, 1 / 16, SIZE, head=network, normalize=normalize)
+        last = ("logits",) if network == "linear" else ("columns", "rows")
+    for name in last:
         generator.get_layer(name).kernel.assign(100 * generator.get_layer(name).kernel)
     model = keras_lapkl.LandmarkLocalizer(generator, crop_scale=3.0)
     path = tmp_path / "float32.tflite"
@@ -329,11 +333,11 @@ def test_other_heads(head, images, tmp_path):
         bounds={"mean": 1.0},
         layers=True,
     )
-    assert set(report["operators"]["CONV_2D"]) == {"int8"}
-    assert len(report["layers"]) == report["operators"]["CONV_2D"]["int8"]
-    if normalize:
+    convolutions = [report["operators"].get(name, {}) for name in verify.CONVOLUTIONS]
+    assert {dtype for counts in convolutions for dtype in counts} == {"int8"}
+    assert len(report["layers"]) == sum(counts.get("int8", 0) for counts in convolutions)
+    if network != "linear":  # no map is made
         assert set(report["operators"]["ADD"]) == {"int8"}
-    if head == "marginal":  # no map is made
         graph = flatbuffer.read(path).subgraphs[0]
         assert not any(list(t.shape) == [1, SIZE, SIZE, 5] for t in graph.tensors)
 
@@ -348,6 +352,21 @@ class TestQuantize:
         received = np.asarray(equal(images))
         np.testing.assert_allclose(received, expected, atol=1e-4 * np.abs(expected).max())
         for name in ("encoder1", "encoder4", "bottleneck2", "decoder3_reduce", "decoder1", "head2"):
+            values = keras.Model(equal.input, equal.get_layer(name).output)(images)
+            np.testing.assert_allclose(np.abs(values).max((0, 1, 2)), 1.0, rtol=1e-3)
+
+    def test_equalized_through_depthwise_convolutions(self, images):
+        import keras
+
+        keras.utils.set_random_seed(3)
+        generator = keras_lapkl.MobileFPN(5, 1 / 16, SIZE)
+        images = np.asarray(to_unit_range(images))
+        generator(images, training=True)
+        equal = quantize.equalized(generator, images)
+        expected = np.asarray(generator(images))
+        received = np.asarray(equal(images))
+        np.testing.assert_allclose(received, expected, atol=1e-4 * np.abs(expected).max())
+        for name in ("encoder1_expand", "encoder3_down_depthwise", "decoder1_depthwise"):
             values = keras.Model(equal.input, equal.get_layer(name).output)(images)
             np.testing.assert_allclose(np.abs(values).max((0, 1, 2)), 1.0, rtol=1e-3)
 
