@@ -33,6 +33,7 @@ def main(_):
 
     import keras_lapkl
     from keras_lapkl import runs
+    from keras_lapkl.models.costs import multiply_adds
     from keras_lapkl.tflite import conversion, latency
 
     faces = np.random.default_rng(0).random((4, *2 * (_IMAGE_SIZE.value,), 3), np.float32)
@@ -48,7 +49,7 @@ def main(_):
                     "width": width,
                     "head": head,
                     "parameters": generator.count_params(),
-                    "multiply_adds": multiply_adds(generator),
+                    "multiply_adds": sum(map(multiply_adds, generator.layers)),
                 }
                 for mode in ("float32", "int8"):
                     path = pathlib.Path(folder) / f"{len(found)}-{mode}.tflite"
@@ -73,18 +74,6 @@ def main(_):
     if _OUTPUT.value:
         provenance = runs.provenance(cli.resolved_flags())
         runs.write_json(_OUTPUT.value, {"rows": found, "provenance": provenance})
-
-
-def multiply_adds(generator):
-    """Multiply-adds of the convolutions for one image."""
-    import keras
-
-    total = 0
-    for layer in generator.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            _, height, width, _ = layer.output.shape
-            total += height * width * layer.kernel.shape.num_elements()
-    return total
 
 
 def _cells(row):

@@ -12,6 +12,7 @@ _DECODER = 2
 _EXPANSION = 2
 _MOMENTUM = 0.98
 _MEAN, _GAIN = 0.45, 4.0
+_START = 8.0
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -20,11 +21,12 @@ class MobileFPN(keras.Model):
 
     A 3×3 convolution of stride 2, then inverted residual blocks (1×1 to twice the channels, 3×3 by
     depth, 1×1 back) at 1/2, 1/4, 1/8 and 1/16 of the image; on the way back, bilinear ×2, the
-    encoder's values of that size added by a 1×1 convolution, and a block of 5×5 by depth. K maps of
-    half the image's size end it, and of these only the largest value in each column and in each
-    row: bilinear ×2 of those are the logits of the two axes, and a heatmap is their sum. So its
-    softmax is the product of its marginals, which is all that LaplaceKL looks at, and a decoder
-    reads 2·W·K numbers instead of W·H·K.
+    encoder's values of that size added by a 1×1 convolution, and a block of 5×5 by depth. K maps
+    end it, of half the image's size and never negative, which keeps their range small enough for
+    int8; and of these only the largest value in each column and in each row. Bilinear ×2 of those
+    are the logits of the two axes, and a heatmap is their sum. So its softmax is the product of its
+    marginals, which is all that LaplaceKL looks at, and a decoder reads 2·W·K numbers instead of
+    W·H·K.
 
     Each convolution but the last is followed by batch normalization, which `folded` moves into its
     weights. At K = 68 and 80×80 pixels, c = 64·width, the levels have 2c, 3c, 4c and 6c channels:
@@ -81,13 +83,16 @@ class MobileFPN(keras.Model):
             )
             x = layers.Add(name=f"{name}_sum")([x, skip])
             x = net.block(x, _DECODER * channels, 5, name)
-        x = layers.ReLU(name="maps_activation")(x)
-        maps = Conv2D(num_landmarks, 1, name="maps")(x)
+        x = layers.ReLU(name="decoder1_activation")(x)
+        # Above 0 at first: where all of a column is below, nothing would be learned of it.
+        start = keras.initializers.Constant(_START)
+        maps = Conv2D(num_landmarks, 1, bias_initializer=start, name="maps")(x)
+        maps = layers.ReLU(name="maps_activation")(maps)
         half = image_size // 2
         axes = [
             # The logits stay float32 under mixed precision: a softmax needs it.
             layers.UpSampling2D(up, interpolation="bilinear", dtype="float32", name=name)(
-                layers.MaxPooling2D(pool, name=f"{name}_max")(maps)
+                layers.MaxPooling2D(pool, name=f"maps_{name}")(maps)
             )
             for name, pool, up in (("columns", (half, 1), (1, 2)), ("rows", (1, half), (2, 1)))
         ]

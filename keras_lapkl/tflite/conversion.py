@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import functools
+import math
 import pathlib
 import tempfile
 import warnings
@@ -16,6 +17,7 @@ import keras_lapkl
 from keras_lapkl import console, evaluation, heatmaps, runs
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.sources import licence
+from keras_lapkl.models.costs import multiply_adds
 from keras_lapkl.models.localizer import to_unit_range
 from keras_lapkl.tflite import flatbuffer, inspect, latency, quantize, runner, verify
 
@@ -35,10 +37,8 @@ INPUTS = ("float32", *runner.BYTES)
 
 LOGITS = "logits"
 _PROBED = 8
-
-ENCODER = ("encoder", "bottleneck")
-"""How the names of the RCN's layers begin that int8 may spare: 2 % of its multiply-adds at width
-1/8, but a third of the error that int8 makes: the skip connections hand their rounding on."""
+_SEARCHED = 64
+_NEGLIGIBLE = 0.1
 
 
 def convert(
@@ -64,7 +64,9 @@ def convert(
     - `"dynamic"`: convolutions with int8 weights whose inputs are quantized as they come.
     - `"int8"`: the network in int8 with a step size for each output channel of its weights, and
       the decoding in float: TFLite's int8 softmax would be wrong by pixels. Where the whole
-      network in int8 is out of bounds, the layers of `ENCODER` stay in float too.
+      network in int8 is out of bounds, stages of it stay in float too, one after the other until
+      it is not: first the one that does most harm for its work, measured with each alone in int8.
+      A stage is all layers whose names begin alike up to the first `_`.
 
     The file is put in place only after its operators' types were read back from it and its outputs
     compared to Keras's; otherwise nothing is left behind, and a file that was there stays.
@@ -107,15 +109,15 @@ def convert(
     bounds = BOUNDS[mode] if bounds is None else bounds
     images = faces.central() if isinstance(faces, Crops) else faces
     outputs = _output_shapes(model, with_heatmaps, decode)
+    expected = model.predict(images, verbose=0)
     if mode == "int8":
         int8 = _Int8(model, representative_images, tuple(outputs))
-        candidates = [(spared, functools.partial(int8, spared)) for spared in ((), ENCODER)]
+        candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
     else:
-        candidates = [((), functools.partial(_reduced, model, mode, tuple(outputs)))]
-    expected = model.predict(images, verbose=0)
+        candidates = [((), _reduced(model, mode, tuple(outputs)))]
     with runs.replacing(path) as temporary:
         for float_layers, converted in candidates:
-            tflite = flatbuffer.parse(converted())
+            tflite = flatbuffer.parse(converted)
             if input_dtype != "float32":
                 flatbuffer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
             temporary.write_bytes(flatbuffer.pack(tflite))
@@ -299,6 +301,55 @@ class _Int8:
         with self._converter() as converter:
             return converter.convert()
 
+    @functools.cached_property
+    def _written(self):
+        """Its operators: nodes go by the names of the tensors that they write."""
+        return inspect.operators(flatbuffer.parse(self.reference))
+
+    def candidates(self, images, expected):
+        """Yields what stays in float and the bytes: nothing, then stages, the most harmful first.
+
+        Rounding errors are nearly independent: their squares add, and a stage's own is seen best
+        where it alone is int8.
+        """
+        logging.info("Calibrating int8 on %d images.", len(self._images))
+        yield (), self()
+        logging.info("Measuring on %d images the error of each stage alone in int8.", len(images))
+        stages = self._stages()
+        work = {name: sum(map(_work, layers)) for name, layers in stages.items()}
+        errors = {}
+        for stage in stages:
+            others = tuple(name for name in stages if name != stage)
+            errors[stage] = self._error(others, images, expected)
+            share = 100 * work[stage] / sum(work.values())
+            logging.info("%s: %.3f px, %.1f %% of the work.", stage, errors[stage], share)
+        least = _NEGLIGIBLE * max(errors.values())
+        harmful = [name for name in stages if errors[name] > least]
+        harmful.sort(key=lambda name: errors[name] ** 2 / work[name], reverse=True)
+        for count in range(1, len(harmful) + 1):
+            spared = tuple(harmful[:count])
+            logging.info("Calibrating int8 but for %s.", ", ".join(spared))
+            yield spared, self(spared)
+
+    def _stages(self):
+        """{beginning of their names: layers} of what the file computes, in order."""
+        stages = {}
+        for layer in self._generator.layers:
+            stages.setdefault(layer.name.split("_")[0], []).append(layer)
+        return {
+            name: layers
+            for name, layers in stages.items()
+            if any(verify.of_layers(o, [x.name for x in layers]) for o in self._written)
+        }
+
+    def _error(self, float_layers, images, expected):
+        """Mean distance of the landmarks of a file, in pixels."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "candidate.tflite"
+            path.write_bytes(self(float_layers))
+            found = _predict(path, images, self._model.beta)["landmarks"]
+        return float(np.linalg.norm(found - expected, axis=-1).mean())
+
     def layer_errors(self, path, images):
         """`verify.layer_errors` of a file that this has made."""
         with tempfile.TemporaryDirectory() as folder:
@@ -310,14 +361,10 @@ class _Int8:
         """The generator in int8, but for layers whose names begin with some."""
         import tensorflow as tf
 
-        spared = "all but the encoder " if float_layers else ""
-        logging.info("Calibrating %sint8 on %d images.", spared, len(self._images))
-        # Nodes go by the names of the tensors that they write: an unquantized file tells them.
-        written = inspect.operators(flatbuffer.parse(self.reference))
         body = int8_layers(self._generator, float_layers)
         # Named for debugging, but the one way in which TensorFlow leaves some operators in float.
         options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_nodes=[o.result for o in written if not verify.of_layers(o, body)]
+            denylisted_nodes=[o.result for o in self._written if not verify.of_layers(o, body)]
         )
 
         def batches():
@@ -332,6 +379,11 @@ class _Int8:
 
     def _converter(self):
         return _converter(self._generator, self._model, self._outputs, self._floors)
+
+
+def _work(layer):
+    """Multiply-adds; of other layers than convolutions, the values that they write."""
+    return multiply_adds(layer) or math.prod(layer.output.shape[1:])
 
 
 def _readout(generator):

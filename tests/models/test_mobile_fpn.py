@@ -43,8 +43,10 @@ def test_maps_are_the_sum_of_their_axes(trained, rng):
 
 def test_axes_are_the_largest_of_the_maps_columns_and_rows(trained, rng):
     images = rng.random((2, 32, 32, 3), np.float32)
-    maps = keras.Model(trained.input, trained.get_layer("maps").output)(images)
-    pools = [trained.get_layer(f"{name}_max").output for name in ("columns", "rows")]
+    trained.get_layer("maps").bias.assign(np.zeros(5))
+    maps = keras.Model(trained.input, trained.get_layer("maps_activation").output)(images)
+    assert np.min(maps) == 0 < np.max(maps)
+    pools = [trained.get_layer(f"maps_{name}").output for name in ("columns", "rows")]
     columns, rows = keras.Model(trained.input, pools)(images)
     np.testing.assert_array_equal(columns[:, 0], np.max(maps, axis=1))
     np.testing.assert_array_equal(rows[:, :, 0], np.max(maps, axis=2))
