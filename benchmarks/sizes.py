@@ -1,4 +1,4 @@
-"""What a network of each width and head costs: parameters, multiply-adds, bytes, milliseconds.
+"""What networks of each width and head cost: parameters, multiply-adds, bytes, milliseconds.
 
     python benchmarks/sizes.py --output=sizes.json
 
@@ -18,7 +18,9 @@ from absl import flags, logging
 from keras_lapkl import cli, console
 
 _WIDTHS = flags.DEFINE_list("widths", ["1", "1/2", "1/4", "1/8", "1/16"], "Widths, by commas.")
-_HEADS = flags.DEFINE_list("heads", ["paper", "linear", "marginal"], "Heads, by commas.")
+_NETWORKS = flags.DEFINE_list(
+    "networks", ["paper", "linear", "marginal", "mobile_fpn"], "Heads of the RCN, or mobile_fpn."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 50, "Timed rounds.", lower_bound=1)
 _LANDMARKS = flags.DEFINE_integer("landmarks", 68, "K.", lower_bound=1)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the images, pixels.")
@@ -40,14 +42,16 @@ def main(_):
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for width in _WIDTHS.value:
-            for head in _HEADS.value:
-                logging.info("Convert width %s, head %s.", width, head)
-                generator = keras_lapkl.RCN(
-                    _LANDMARKS.value, float(fractions.Fraction(width)), _IMAGE_SIZE.value, head=head
-                )
+            for network in _NETWORKS.value:
+                logging.info("Convert width %s, %s.", width, network)
+                size = (_LANDMARKS.value, float(fractions.Fraction(width)), _IMAGE_SIZE.value)
+                if network == "mobile_fpn":
+                    generator = keras_lapkl.MobileFPN(*size).folded()
+                else:
+                    generator = keras_lapkl.RCN(*size, head=network)
                 row = {
                     "width": width,
-                    "head": head,
+                    "network": network,
                     "parameters": generator.count_params(),
                     "multiply_adds": sum(map(multiply_adds, generator.layers)),
                 }
@@ -68,7 +72,7 @@ def main(_):
         times = iter(latency.measure_many(paths, (1,), _ROUNDS.value))
         for row in found:
             row |= {f"{mode}_ms": next(times)["median_ms"] for mode in ("float32", "int8")}
-    headings = ("width", "head", "parameters", "M multiply-adds", "float32 kB", "int8 kB")
+    headings = ("width", "network", "parameters", "M multiply-adds", "float32 kB", "int8 kB")
     headings += ("float32 ms", "int8 ms", "int8 faces/s", "paper's faces/s")
     print(console.aligned([headings, *map(_cells, found)]))
     if _OUTPUT.value:
@@ -79,7 +83,7 @@ def main(_):
 def _cells(row):
     return (
         row["width"],
-        row["head"],
+        row["network"],
         f"{row['parameters']:,}",
         f"{row['multiply_adds'] / 1e6:.1f}",
         f"{row['float32_bytes'] / 1e3:.0f}",
@@ -87,7 +91,7 @@ def _cells(row):
         f"{row['float32_ms']:.2f}",
         f"{row['int8_ms']:.2f}",
         f"{1e3 / row['int8_ms']:.0f}",
-        str(_PAPER_FPS.get(row["width"], "")) if row["head"] == "paper" else "",
+        str(_PAPER_FPS.get(row["width"], "")) if row["network"] == "paper" else "",
     )
 
 
