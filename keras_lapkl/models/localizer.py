@@ -128,10 +128,13 @@ class LandmarkLocalizer(keras.Model):
         self._loss_tracker.update_state(loss * replicas, sample_weight=ops.shape(images)[0])
         return self.compute_metrics(images, landmarks, logits, weight)
 
-    def predict_step(self, data):
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        location, scale = heatmaps.decode(self(images, training=False), self.beta)
-        return {"landmarks": location, "scale": scale}
+    def predict_step(self, *args):
+        """Landmarks and scales of a batch; on JAX with the state, as `fit`'s step has it."""
+        found = super().predict_step(*args)
+        logits, *state = found if keras.backend.backend() == "jax" else (found,)
+        location, scale = heatmaps.decode(logits, self.beta)
+        landmarks = {"landmarks": location, "scale": scale}
+        return (landmarks, *state) if state else landmarks
 
     def predict_heatmaps(self, images, batch_size=32):
         """Heatmaps of images (N, H, W, 3): float32 (N, H, W, K), each summing to 1."""
@@ -226,7 +229,7 @@ def load_model(name_or_path):
 
     Example:
 
-    >>> load_model("rcn-eighth-300w").num_landmarks
+    >>> load_model("fpn-eighth-300w").num_landmarks
     68
     """
     if name_or_path in pretrained.NAMES:
