@@ -366,8 +366,9 @@ def _head(plan, results, data):
 
 {there} of {len(cells)} cells are there. Trained on {data.train.summary}. Tested on
 {data.test.summary}. {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer},
-learning rate {recipe.learning_rate:g}, {recipe.schedule}, dropout {recipe.dropout:g}, head
-{recipe.head}, augmentation {"on" if recipe.augment else "off"}; seeds {seeds}; crop scale
+learning rate {recipe.learning_rate:g}, {recipe.schedule}, dropout {recipe.dropout:g},
+network {recipe.network}, head {recipe.head}, augmentation {"on" if recipe.augment else "off"};
+seeds {seeds}; crop scale
 {data.test.crop_scale:g}, {data.test.image_size} pixels.
 
 NME in percent, as mean ± deviation over seeds, and in brackets the 95 % bootstrap interval over

@@ -62,6 +62,7 @@ def test_recipes_are_the_files_of_flags():
     found = reproduction.recipe("w300_muon", epochs=7)
     assert (found.optimizer, found.head, found.epochs) == ("muon", "marginal", 7)
     assert found.normalize and found.augment and found.augment_strength == 0.5
+    assert reproduction.recipe("w300_mobile").network == "mobile_fpn"
     paper = reproduction.recipe("w300_paper")
     assert not paper.augment and paper.dropout == 0.2 and paper.schedule == "constant"
 

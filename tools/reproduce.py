@@ -30,7 +30,10 @@ _UNLABELED = flags.DEFINE_list(
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1"], "Seeds of each cell.")
 _RECIPE = flags.DEFINE_enum(
-    "recipe", "w300", ["w300", "w300_muon", "w300_paper"], "What the cells have in common."
+    "recipe",
+    "w300",
+    ["w300", "w300_mobile", "w300_muon", "w300_paper"],
+    "What the cells have in common.",
 )
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Of each cell; default the recipe's.", 1)
 _CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
