@@ -2,15 +2,19 @@
 
     pip install dlib-bin face_recognition_models
     pip download --no-deps mediapipe==0.10.21 && unzip mediapipe-*.whl '*/face_landmark.tflite'
+    npm install --prefix face-api @vladmandic/face-api @tensorflow/tfjs \\
+        @tensorflow/tfjs-backend-wasm
     python benchmarks/peers.py --tflite=float32.tflite,int8.tflite --data_dir=300w \\
-        --mediapipe=mediapipe/modules/face_landmark/face_landmark.tflite
+        --mediapipe=mediapipe/modules/face_landmark/face_landmark.tflite --face_api=face-api
 
 NME on 300-W's common set in percent of the distance of the outer eye corners, and milliseconds a
 face with one thread: median and quartiles. Only the landmarks are timed, from a crop or a box, as
-for ours; a detector comes before all of them. The crop or box that suits a peer best is chosen on
+for ours; a detector comes before all of them. face-api's tiny network answers from Node through a
+pipe, whose tenth of a millisecond is counted. The crop or box that suits a peer best is chosen on
 validation faces. Peers may have seen any of these faces in training: dlib's model was trained on
-300-W, as its author says, and MediaPipe's data are not public. MediaPipe has 468 points of a mesh
-of its own; the 68 taken here lie near, not on, those of 300-W, the jaw least of all.
+300-W, as its author says, and neither MediaPipe's nor face-api's data are public. MediaPipe has 468
+points of a mesh of its own; the 68 taken here lie near, not on, those of 300-W, the jaw least of
+all.
 
 With --predictions_dir what each finds is written there, in pixels of the photos, for
 `tools/evaluate.py --predictions`.
@@ -18,7 +22,9 @@ With --predictions_dir what each finds is written there, in pixels of the photos
 
 import functools
 import importlib.util
+import json
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -28,6 +34,7 @@ from keras_lapkl import cli
 
 _TFLITE = flags.DEFINE_list("tflite", None, "Files of tools/convert.py, by commas.", required=True)
 _MEDIAPIPE = flags.DEFINE_string("mediapipe", None, "MediaPipe's face_landmark.tflite.")
+_FACE_API = flags.DEFINE_string("face_api", None, "Folder whose node_modules has face-api.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 200, "Timed rounds.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
@@ -42,7 +49,7 @@ _MESH = (
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),
     *(78, 82, 13, 312, 308, 317, 14, 87),
 )
-_DLIB_SIZE, _MESH_SIZE = 240, 192
+_DLIB_SIZE, _MESH_SIZE, _FACE_API_SIZE = 240, 192, 112
 
 
 def main(_):
@@ -58,10 +65,10 @@ def main(_):
         crops = _load("common", localizer.image_size, localizer.crop_scale)
         measured[name] = _measure(name, lambda crop, run=localizer: run(crop)[0], crops)
         timed[name] = functools.partial(localizer, crops.central()[0])
-    for name, make in (("dlib", _dlib), ("MediaPipe", _mediapipe)):
+    for name, make in (("dlib", _dlib), ("MediaPipe", _mediapipe), ("face-api", _face_api)):
         try:
             found = make()
-        except ImportError as error:
+        except (ImportError, OSError) as error:
             logging.warning("Without %s: %s", name, error)
             continue
         if found is not None:
@@ -129,6 +136,31 @@ def _mediapipe():
     errors = {m: _nme(run, _load("validation", _MESH_SIZE, m)) for m in scales}
     best = min(errors, key=errors.get)
     return run, _load("common", _MESH_SIZE, best), f"crop scale {best:g}"
+
+
+def _face_api():
+    """face-api's tiny network under Node on crops of the best scale; None if not given."""
+    if _FACE_API.value is None:
+        return None
+    script = pathlib.Path(__file__).with_name("face_api.cjs")
+    command = ["node", script, _FACE_API.value, str(_FACE_API_SIZE)]
+    node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def run(crop):
+        try:
+            node.stdin.write(crop.tobytes())
+            node.stdin.flush()
+        except BrokenPipeError:
+            pass
+        answer = node.stdout.readline()
+        if not answer:
+            raise OSError(f"node ended with exit status {node.wait()}; it said why above.")
+        return np.reshape(json.loads(answer), (-1, 2)).astype(np.float32) - 0.5
+
+    scales = (1.6, 1.8, 2.0, 2.25, 2.5, 3.0)
+    errors = {m: _nme(run, _load("validation", _FACE_API_SIZE, m)) for m in scales}
+    best = min(errors, key=errors.get)
+    return run, _load("common", _FACE_API_SIZE, best), f"crop scale {best:g}"
 
 
 def _load(split, size, crop_scale):
