@@ -9,21 +9,22 @@
 
 NME on 300-W's common set in percent of the distance of the outer eye corners, and milliseconds a
 face with one thread: median and quartiles. Only the landmarks are timed, from a crop or a box, as
-for ours; a detector comes before all of them. face-api's tiny network answers from Node through a
-pipe, whose tenth of a millisecond is counted. The crop or box that suits a peer best is chosen on
-validation faces. Peers may have seen any of these faces in training: dlib's model was trained on
-300-W, as its author says, and neither MediaPipe's nor face-api's data are public. MediaPipe has 468
-points of a mesh of its own; the 68 taken here lie near, not on, those of 300-W, the jaw least of
-all.
+for ours; a detector comes before all of them. face-api's tiny network answers from a Node.js of its
+own, in its turn, and is timed in there, on one thread of WebAssembly: the pipe is not counted. The
+crop or box that suits a peer best is chosen on validation faces. Peers may have seen any of these
+faces in training: dlib's model was trained on 300-W, as its author says, and neither MediaPipe's
+nor face-api's data are public. MediaPipe has 468 points of a mesh of its own; the 68 taken here lie
+near, not on, those of 300-W, the jaw least of all.
 
 With --predictions_dir what each finds is written there, in pixels of the photos, for
 `tools/evaluate.py --predictions`.
 """
 
-import functools
+import contextlib
 import importlib.util
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -50,6 +51,8 @@ _MESH = (
     *(78, 82, 13, 312, 308, 317, 14, 87),
 )
 _DLIB_SIZE, _MESH_SIZE, _FACE_API_SIZE = 240, 192, 112
+_SPARE = 16  # pixels about face-api's crop, to move it in
+_STEPS = 3  # faces a round
 
 
 def main(_):
@@ -58,24 +61,23 @@ def main(_):
     from keras_lapkl import runs
     from keras_lapkl.tflite import TFLiteLocalizer
 
-    measured, timed = {}, {}
+    measured, work = {}, {}
     for path in map(pathlib.Path, _TFLITE.value):
         localizer = TFLiteLocalizer(path)
         name = "/".join(path.parts[-2:])
         crops = _load("common", localizer.image_size, localizer.crop_scale)
         measured[name] = _measure(name, lambda crop, run=localizer: run(crop)[0], crops)
-        timed[name] = functools.partial(localizer, crops.central()[0])
+        work[name] = _work(localizer, crops.central()[0])
     for name, make in (("dlib", _dlib), ("MediaPipe", _mediapipe), ("face-api", _face_api)):
         try:
             found = make()
-        except (ImportError, OSError) as error:
+        except ImportError as error:
             logging.warning("Without %s: %s", name, error)
             continue
         if found is not None:
             run, crops, setting = found
             measured[f"{name} ({setting})"] = _measure(name, run, crops)
-            timed[f"{name} ({setting})"] = functools.partial(run, crops.central()[0])
-    work = {name: timing.repeated(run, 3) for name, run in timed.items()}
+            work[f"{name} ({setting})"] = _work(run, crops.central()[0])
     seconds = timing.take_turns(work, _ROUNDS.value)
     times = {name: timing.summary(1e3 * taken) for name, taken in seconds.items()}
     print(timing.table("ms a face", {"1 thread": times}))
@@ -86,6 +88,21 @@ def main(_):
     if _OUTPUT.value:
         found = {"milliseconds": times, "nme": measured, "provenance": provenance}
         runs.write_json(_OUTPUT.value, found)
+
+
+def _work(run, crop):
+    """Work for `timing.take_turns`, by the `seconds` of the last call where `run` tells them."""
+    import timing
+
+    def told():
+        run(crop)
+        return run.seconds
+
+    def work():
+        told()  # not counted, as in `timing.repeated`
+        return np.mean([told() for _ in range(_STEPS)])
+
+    return work if hasattr(run, "seconds") else timing.repeated(lambda: run(crop), _STEPS)
 
 
 def _dlib():
@@ -139,28 +156,57 @@ def _mediapipe():
 
 
 def _face_api():
-    """face-api's tiny network under Node on crops of the best scale; None if not given."""
+    """face-api's tiny network on the crop that is best on validation; None if not given."""
     if _FACE_API.value is None:
         return None
+    ask = _node(_FACE_API.value, _FACE_API_SIZE)
+    framed = _FACE_API_SIZE + 2 * _SPARE
+
+    def load(split, crop_scale):
+        return _load(split, framed, crop_scale * framed / _FACE_API_SIZE)
+
+    def runner(crop_scale, down):
+        x, y = _SPARE, _SPARE + round(down * _FACE_API_SIZE / crop_scale)
+
+        def run(frame):
+            found = ask(frame[y : y + _FACE_API_SIZE, x : x + _FACE_API_SIZE])
+            run.seconds = found["milliseconds"] / 1e3
+            points = np.reshape(found["points"], (-1, 2)) - 0.5  # it counts pixels by their corners
+            return (points + [x, y]).astype(np.float32)
+
+        run.seconds = None
+        return run
+
+    scales, downs = (2.0, 2.25, 2.5, 2.75, 3.0), (0.0, 0.1, 0.2)
+    errors = {}
+    for crop_scale in scales:
+        validation = load("validation", crop_scale)
+        errors |= {(crop_scale, down): _nme(runner(crop_scale, down), validation) for down in downs}
+    crop_scale, down = best = min(errors, key=errors.get)
+    return runner(*best), load("common", crop_scale), f"crop scale {crop_scale:g}, {down:+g}"
+
+
+def _node(folder, size):
+    """A function from crops to the answers of face_api.cjs in a Node.js of its own."""
+    if shutil.which("node") is None:
+        raise OSError("face-api needs Node.js, and no node is on PATH: apt-get install nodejs")
     script = pathlib.Path(__file__).with_name("face_api.cjs")
-    command = ["node", script, _FACE_API.value, str(_FACE_API_SIZE)]
+    command = ["node", script, folder, str(size)]
     node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def run(crop):
-        try:
+    def ask(crop):
+        with contextlib.suppress(BrokenPipeError):  # then it gives no answer
             node.stdin.write(crop.tobytes())
             node.stdin.flush()
-        except BrokenPipeError:
-            pass
         answer = node.stdout.readline()
         if not answer:
-            raise OSError(f"node ended with exit status {node.wait()}; it said why above.")
-        return np.reshape(json.loads(answer), (-1, 2)).astype(np.float32) - 0.5
+            raise OSError(
+                f"node ended with exit status {node.wait()}, having said why. The packages it "
+                "needs stand at the head of benchmarks/peers.py."
+            )
+        return json.loads(answer)
 
-    scales = (1.6, 1.8, 2.0, 2.25, 2.5, 3.0)
-    errors = {m: _nme(run, _load("validation", _FACE_API_SIZE, m)) for m in scales}
-    best = min(errors, key=errors.get)
-    return run, _load("common", _FACE_API_SIZE, best), f"crop scale {best:g}"
+    return ask
 
 
 def _load(split, size, crop_scale):
