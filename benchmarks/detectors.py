@@ -10,11 +10,12 @@ no labels, so nothing is said of false ones.
 
 NME in percent of the distance of the outer eye corners, after 1, 2 and 3 rounds, of the faces that
 the detector found; "perfect crops" is the error of the same faces from the squares by the labels.
+Both crops are turned as the face is.
 `labels' box` stands for a box of the user's own. Times are of one thread and a photo: the median of
 the detector's, and the mean of crop and network in each round.
 
 --proportions shows where the five points lie in each detector's boxes, and --wrong_squares what it
-costs if the first square is beside the face or of another size.
+costs if the first square is beside the face, of another size or turned.
 """
 
 import pathlib
@@ -26,7 +27,7 @@ import numpy as np
 from absl import flags
 
 from keras_lapkl import cli, console, detectors, pretrained, runs
-from keras_lapkl.data.crops import crop_box
+from keras_lapkl.data.crops import crop_box, turned_box
 from keras_lapkl.data.images import read_image
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.detection import LandmarkDetector
@@ -48,6 +49,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 ROUNDS = (1, 2, 3)
 SHIFTS = (0, 0.1, 0.2, 0.3, 0.4, 0.5)  # in sides of the square
 RATIOS = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
+ANGLES = (10, 20, 30, 45, 60, 90)
 _DIRECTIONS = 8
 _GRAY = 480, 640
 OVERLAP = 0.3
@@ -58,7 +60,7 @@ def main(_):
     faces = [_prepared(*each) for each in _labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
     with console.held_stderr():  # LiteRT greets
         detect = LandmarkDetector(TFLiteLocalizer(_model()))
-    perfect = _errors(detect, faces, [_true_square(labels) for _, labels in faces])
+    perfect = _errors(detect, faces, [turned_box(labels, IBUG68) for _, labels in faces])
     ways = {"labels' box": lambda _, labels: [_labels_box(labels)]}
     by_name = {}
     for name in _DETECTORS.value:
@@ -166,7 +168,7 @@ def _find(find, faces):
 
 def _end_to_end(detect, detector, found, faces, perfect):
     indices = list(found)
-    squares = detectors.squares(found.values(), IBUG68, detector)
+    squares = detectors.turned_squares(found.values(), IBUG68, detector)
     detect.seconds.clear()
     errors = _errors(detect, [faces[i] for i in indices], squares)
     looks = sum(ROUNDS) * max(1, len(indices))
@@ -211,16 +213,19 @@ def _proportions(found, faces):
 
 
 def _wrong_squares(detect, faces):
-    squares = np.array([_true_square(labels) for _, labels in faces])
+    squares = np.array([turned_box(labels, IBUG68) for _, labels in faces])
     angles = 2 * np.pi * np.arange(len(faces)) / _DIRECTIONS
-    away = np.column_stack([np.cos(angles), np.sin(angles)]) * squares[:, 2:]
+    away = np.column_stack([np.cos(angles), np.sin(angles)]) * squares[:, 2:3]
     rows = []
     for shift in SHIFTS:
         moved = squares.copy()
         moved[:, :2] += shift * away
         rows.append({"first square": f"moved by {shift:g}", "NME %": _mean(detect, faces, moved)})
+    for angle in ANGLES:
+        turned = squares + (0, 0, 0, np.radians(angle))
+        rows.append({"first square": f"turned by {angle}°", "NME %": _mean(detect, faces, turned)})
     for ratio in RATIOS:
-        sized = squares * (1, 1, ratio)
+        sized = squares * (1, 1, ratio, 1)
         rows.append({"first square": f"{ratio:g} as large", "NME %": _mean(detect, faces, sized)})
     return rows
 

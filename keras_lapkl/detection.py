@@ -12,10 +12,10 @@ import numpy as np
 from keras_lapkl import console, detectors, pretrained
 from keras_lapkl.data.crops import (
     apply_transform,
-    crop_box,
     crop_transform,
     invert_transform,
     picture_squares,
+    turned_box,
     warp_crop,
 )
 
@@ -28,8 +28,10 @@ class Face:
 
     Attributes:
         landmarks: (K, 2) float64.
-        scale: (K, 2) float64, the model's Laplace scale b of each coordinate.
+        scale: (K, 2) float64, the model's Laplace scale b of each coordinate, of the turned crop's
+            brought to the photo's as deviations are: b_x² ← cos² b_x² + sin² b_y².
         square: (3,) float64, centre x, centre y and side of the crop that the model looked at.
+        angle: by which that crop was turned, radians from the x axis to the y axis.
         error: (K,) float64, the expected distance of each landmark from the true point; None if the
             model is not calibrated.
         radius: (K,) float64, how far around each landmark the true point lies in 90 % of all cases;
@@ -45,6 +47,7 @@ class Face:
     radius: np.ndarray | None = None
     box: np.ndarray | None = None
     score: float | None = None
+    angle: float = 0.0
 
 
 class LandmarkDetector:
@@ -148,7 +151,7 @@ class LandmarkDetector:
         if scheme.crop_from == "box":
             squares, rounds = [detectors.square(each.box) for each in found], 1
         else:
-            squares, rounds = detectors.squares(found, scheme, detector), self.rounds
+            squares, rounds = detectors.turned_squares(found, scheme, detector), self.rounds
         faces = self.localize(photo, squares, rounds)
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
@@ -179,20 +182,24 @@ class LandmarkDetector:
         Args:
             photo: (H, W, 3) uint8 RGB.
             squares: (n, 3) centre x, centre y and longer edge of the five points' box in pixels of
-                the photo, as `crop_box(…, crop_scale=1)` gives them from landmarks.
-            rounds: looks at each face.
+                the photo, as `crop_box(…, crop_scale=1)` gives them from landmarks; or (n, 4) with
+                the angle, as `turned_box` gives them.
+            rounds: looks at each face; from the second on at a crop turned as the face is.
 
         Returns:
             list of n `Face`.
         """
         photo = as_photo(photo)
-        squares = np.asarray(squares, np.float64).reshape(-1, 3)
-        if not len(squares):
+        squares = np.asarray(squares, np.float64)
+        if not squares.size:
             return []
+        squares = np.atleast_2d(squares)
+        if squares.shape[1] == 3:
+            squares = np.column_stack([squares, np.zeros(len(squares))])
         localizer = self.localizer
         size = localizer.image_size
         for i in range(rounds):
-            boxes = squares * (1, 1, localizer.crop_scale)
+            boxes = squares * (1, 1, localizer.crop_scale, 1)
             with self._timed("crop"):
                 transforms = crop_transform(boxes, size)
                 crops = np.stack([warp_crop(photo, each, size) for each in transforms])
@@ -202,12 +209,18 @@ class LandmarkDetector:
             if i < rounds - 1:
                 squares = _next_squares(landmarks, squares, localizer.scheme)
         pixels = boxes[:, 2] / size
-        scale = found["scale"] * pixels[:, None, None]
+        cos, sin = np.cos(boxes[:, 3]) ** 2, np.sin(boxes[:, 3]) ** 2
+        turned = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
+        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ turned)
+        scale *= pixels[:, None, None]
         error = radius = [None] * len(boxes)
         if localizer.calibration is not None:
             error = localizer.calibration.error(found["scale"]) * pixels[:, None]
             radius = localizer.calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
-        return [Face(*each) for each in zip(landmarks, scale, boxes, error, radius, strict=True)]
+        parts = zip(landmarks, scale, boxes[:, :3], error, radius, strict=True)
+        return [
+            Face(*each, angle=float(angle)) for each, angle in zip(parts, boxes[:, 3], strict=True)
+        ]
 
     @contextlib.contextmanager
     def _timed(self, part):
@@ -260,5 +273,5 @@ def _next_squares(landmarks, squares, scheme):
     found = squares.copy()
     for i, points in enumerate(landmarks):
         with contextlib.suppress(ValueError):  # all landmarks in one point, or not finite
-            found[i] = crop_box(points[None], scheme, crop_scale=1)[0]
+            found[i] = turned_box(points, scheme)
     return found

@@ -18,7 +18,12 @@ import cv2
 import numpy as np
 
 from keras_lapkl import console
-from keras_lapkl.data.crops import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX
+from keras_lapkl.data.crops import (
+    FIVE_BELOW_FACE_BOX,
+    FIVE_BY_FACE_BOX,
+    is_face,
+    turned_square,
+)
 
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
@@ -30,8 +35,8 @@ class Detection:
     Args:
         box: (4,) x0, y0, x1, y1.
         score: the detector's confidence in [0, 1], or None.
-        points: (5, 2) eye centres, tip of the nose, corners of the mouth, picture-left first; None
-            if the detector does not know them.
+        points: (5, 2) eye centres, tip of the nose, corners of the mouth, picture-left first in an
+            upright face; None if the detector does not know them.
 
     Raises:
         ValueError: a box without x0 < x1 and y0 < y1, or another shape.
@@ -98,6 +103,21 @@ def squares(detections, scheme, detector=None):
             found[i] = square(each.box)
             if scheme.five_points:
                 found[i] = (found[i] + (0, below * found[i, 2], 0)) * (1, 1, by_box)
+    return found
+
+
+def turned_squares(detections, scheme, detector=None):
+    """As `squares`, but turned as the faces are, where their five points say so.
+
+    Returns:
+        (n, 4) float64: centre x, centre y, side and angle, as `LandmarkDetector.localize` takes
+        them; radians from the x axis to the y axis, 0 where it is not known.
+    """
+    found = np.zeros((len(detections), 4))
+    found[:, :3] = squares(detections, scheme, detector)
+    for i, each in enumerate(detections):
+        if is_face(scheme) and each.points is not None and np.ptp(each.points, axis=0).any():
+            found[i] = turned_square(each.points)
     return found
 
 

@@ -314,6 +314,8 @@ def record(face):
         data[field] = None if value is None else np.round(value, _DIGITS).tolist()
     if data["score"] is not None:
         data["score"] = round(float(data["score"]), 4)
+    if face.angle:
+        data["angle"] = round(face.angle, 4)
     return {key: value for key, value in data.items() if value is not None}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_lapkl.data.crops import crop_box
+from keras_lapkl.data.crops import turned_box
 from keras_lapkl.data.locate import distance
 from keras_lapkl.detection import Face
 
@@ -385,7 +385,7 @@ class LandmarkTracker:
         if track.smooth is not None:
             values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
         track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
-        square = crop_box(track.face.landmarks[None], self.detector.localizer.scheme, 1)[0]
+        square = turned_box(track.face.landmarks, self.detector.localizer.scheme)
         track.move(square, time)
 
     def _checked(self, face):
@@ -395,7 +395,7 @@ class LandmarkTracker:
         if not (np.isfinite(face.landmarks).all() and scale <= self.max_scale):
             return None
         try:
-            square = crop_box(face.landmarks[None], localizer.scheme, crop_scale=1)[0]
+            square = turned_box(face.landmarks, localizer.scheme)
         except ValueError:  # all landmarks in one point
             return None
         height, width = self._shape[:2]
@@ -411,7 +411,7 @@ class _Track:
         number: its id.
         smooth: its filter, or None.
         face: `TrackedFace` of the last frame.
-        square: (3,) the five points' square by its landmarks.
+        square: (4,) the five points' square by its landmarks, with its angle.
         speed: (2,) of the square's centre, pixels a second.
         time: of the last frame, seconds.
     """
@@ -433,7 +433,7 @@ class _Track:
         """Where the square is if the face keeps its speed."""
         reach = _AHEAD * self.square[2]
         shift = np.clip(self.speed * (time - self.time), -reach, reach)
-        return self.square + np.append(shift, 0)
+        return self.square + np.append(shift, (0, 0))
 
 
 def _is_same(square, other):

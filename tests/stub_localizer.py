@@ -43,14 +43,12 @@ class Localizer:
         return {"landmarks": found, "scale": scale}
 
     def _find(self, crop):
-        inner = np.arange(SIZE // 4, 3 * SIZE // 4)
-        places = []
-        for axis, line in enumerate((crop[SIZE // 2, inner, 0], crop[inner, SIZE // 2, 1])):
-            step, start = np.polyfit(inner, line, 1)
-            places.append((self.points[:, axis] - start) / step if step > 1e-3 else None)
-        if places[0] is None or places[1] is None:
+        y, x = np.mgrid[SIZE // 4 : 3 * SIZE // 4, SIZE // 4 : 3 * SIZE // 4].reshape(2, -1)
+        colours = crop[y, x, :2]
+        affine = np.linalg.lstsq(np.column_stack([x, y, np.ones_like(x)]), colours)[0]
+        if abs(np.linalg.det(affine[:2])) < 1e-6:
             return np.zeros_like(self.points)
-        return np.stack(places, axis=-1)
+        return (self.points - affine[2]) @ np.linalg.inv(affine[:2])
 
 
 def detector(*boxes, score=0.75):

@@ -8,6 +8,7 @@ import pytest
 from keras_lapkl import confidence
 from keras_lapkl.data.crops import crop_box
 from keras_lapkl.detection import LandmarkDetector
+from keras_lapkl.detectors import Detection
 
 
 @pytest.fixture
@@ -32,6 +33,36 @@ def test_second_look_is_at_the_models_own_crop(localizer, stub):
     np.testing.assert_allclose(face.square, own, atol=0.6)
     assert len(localizer.crops) == 2
     np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colours are whole numbers
+
+
+@pytest.mark.parametrize("degrees", [-150, -40, 10, 90])
+def test_crops_are_turned_as_the_face_is(stub, degrees):
+    """First by the detector's points, then by the landmarks; scale and side stay the face's own."""
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = (stub.POINTS - (95, 75)) @ turn + (95, 75)
+    localizer = stub.Localizer(points)
+    found = [Detection(stub.BOX, 0.5, points)]
+    (face,) = LandmarkDetector(localizer, lambda photo: found, rounds=1)(stub.ramp())
+    assert face.angle == pytest.approx(angle)
+    assert face.square[2] == pytest.approx(2 * 30)
+    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colours are whole numbers
+    cos, sin, pixel = np.cos(angle), np.sin(angle), 60 / stub.SIZE
+    expected = pixel * np.sqrt([cos**2 + 4 * sin**2, sin**2 + 4 * cos**2])
+    np.testing.assert_allclose(face.scale, np.tile(expected, (5, 1)))
+
+    (face,) = LandmarkDetector(localizer, rounds=2)(stub.ramp(), [stub.BOX])
+    assert np.cos(face.angle - angle) > np.cos(0.02)
+    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colours are whole numbers
+
+
+def test_squares_with_and_without_an_angle(localizer, stub):
+    detect = LandmarkDetector(localizer)
+    (upright,) = detect.localize(stub.ramp(), [(95, 75, 40)])
+    (turned,) = detect.localize(stub.ramp(), [(95, 75, 40, 0.5)])
+    assert (upright.angle, turned.angle) == (0, 0.5)
+    np.testing.assert_allclose(upright.landmarks, turned.landmarks, atol=0.5)
+    assert detect.localize(stub.ramp(), np.empty((0, 4))) == []
 
 
 def test_given_boxes_need_no_detector(localizer, stub):

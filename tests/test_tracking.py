@@ -420,9 +420,9 @@ def test_of_two_that_become_one_the_older_goes_on(world):
     del made.faces["b"]
     made.faces["a"] = (110.0, 100.0)
     assert ids(tracker(FRAME, 1 / RATE)) == [0]
-    assert made.asked[-1].shape == (2, 3)
+    assert made.asked[-1].shape == (2, 4)
     tracker(FRAME, 2 / RATE)
-    assert made.asked[-1].shape == (1, 3)
+    assert made.asked[-1].shape == (1, 4)
 
 
 def test_twice_detected_is_one_face(world):

@@ -183,7 +183,8 @@ def crop_transform(box, image_size=80, margin=0):
     """The affine from photo pixels to pixels of the crop of a box.
 
     Args:
-        box: (…, 3) centre x, centre y, side, as `crop_box` gives them.
+        box: (…, 3) centre x, centre y, side, as `crop_box` gives them; or (…, 4) with the angle by
+            which the crop is turned, radians from the x axis to the y axis.
         image_size: S, pixels along a side of the box.
         margin: m further pixels on each side, in the same resolution; adds m to x' and y'.
 
@@ -196,13 +197,82 @@ def crop_transform(box, image_size=80, margin=0):
     array([[  2. ,   0. ,  -0.5],
            [  0. ,   2. , -40.5]])
     """
-    x, y, side = np.moveaxis(np.asarray(box, np.float64), -1, 0)
+    box = np.asarray(box, np.float64)
+    x, y, side = np.moveaxis(box[..., :3], -1, 0)
     scale = image_size / side
     transform = np.zeros((*scale.shape, 2, 3))
     transform[..., 0, 0] = transform[..., 1, 1] = scale
     transform[..., 0, 2] = (side / 2 - x) * scale - 0.5 + margin
     transform[..., 1, 2] = (side / 2 - y) * scale - 0.5 + margin
+    if box.shape[-1] == 4:
+        back, centre = _rotation(-box[..., 3]), box[..., :2, None]
+        transform[..., 2:] += transform[..., :2] @ (centre - back @ centre)
+        transform[..., :2] = transform[..., :2] @ back
     return transform
+
+
+def turned_square(points):
+    """The square about the five points of a face, turned as the face is.
+
+    Eyes and mouth say how far, so that it is right for faces that look aside as well:
+
+        v = (eye₂ − eye₁) + R(−90°)(mouth − eyes)        angle = atan2(v_y, v_x)
+
+    Args:
+        points: (5, 2) both eye centres, nose tip, both mouth corners; picture-left first in an
+            upright face.
+
+    Returns:
+        (4,) float64: centre x, centre y, longer edge of the points' box in the turned picture, and
+        angle in radians from the x axis to the y axis.
+
+    Example:
+
+    >>> turned_square([[5, 0], [5, 4], [3, 2], [1, 0], [1, 4]])  # a quarter to the right
+    array([3.        , 2.        , 4.        , 1.57079633])
+    """
+    points = np.asarray(points, np.float64)
+    eyes, (x, y) = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)
+    angle = np.arctan2(eyes[1] - x, eyes[0] + y)
+    rotation = _rotation(angle)
+    # Points as rows: their product with R(a) turns them by -a.
+    square = _square(*_ranges((points @ rotation)[None], np.minimum, np.maximum))[0]
+    return np.array([*(rotation @ square[:2]), square[2], angle])
+
+
+def turned_box(landmarks, scheme):
+    """`turned_square` of a face's landmarks; of other schemes `crop_box`, which is not turned.
+
+    Args:
+        landmarks: (K, 2) photo pixels.
+        scheme: `Scheme` of the landmarks.
+
+    Returns:
+        (4,) float64: centre x, centre y, side at crop scale 1, angle in radians.
+
+    Raises:
+        ValueError: all landmarks in one point, or not finite.
+    """
+    if is_face(scheme):
+        found = turned_square(scheme.anchor_points(landmarks))
+        if _is_valid(found[None, :3])[0]:
+            return found
+    return np.append(crop_box(np.asarray(landmarks)[None], scheme, crop_scale=1)[0], 0.0)
+
+
+def is_face(scheme):
+    """Whether crops are cut by a face's five points, which say what is up."""
+    return (
+        scheme.crop_from == "points"
+        and scheme.eye_corners is not None
+        and len(scheme.five_points) == 5
+    )
+
+
+def _rotation(angle):
+    """(…, 2, 2) matrices that turn columns from the x axis to the y axis."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
 
 
 def invert_transform(transform):

@@ -22,6 +22,8 @@ from keras_lapkl.data.crops import (
     invert_transform,
     load_crops,
     picture_squares,
+    turned_box,
+    turned_square,
     warp_crop,
 )
 from keras_lapkl.data.images import ImageError
@@ -208,6 +210,56 @@ def centroid(image):
     weights = image[..., 0].astype(float)
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     return np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
+
+
+class TestTurned:
+    FACE = np.array([[30, 40], [50, 40], [44, 50], [34, 62], [46, 62]], np.float64)
+
+    @given(
+        st.floats(-3.1, 3.1),
+        st.floats(0.5, 50),
+        st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
+    )
+    def test_goes_with_the_face(self, angle, size, shift):
+        """The upright one is about x 30..50, y 40..62."""
+        cos, sin = size * np.cos(angle), size * np.sin(angle)
+        moved = self.FACE @ [[cos, sin], [-sin, cos]] + shift
+        x, y = np.array([40, 51]) @ [[cos, sin], [-sin, cos]] + shift
+        found = turned_square(moved)
+        np.testing.assert_allclose(found, [x, y, 22 * size, angle], rtol=1e-6, atol=1e-6)
+
+    def test_faces_that_look_aside_are_upright(self):
+        """The eyes go down to the right by a tenth, the mouth lies to the left by a tenth."""
+        points = [[30, 39], [50, 41], [30, 50], [36, 60], [40, 60]]
+        assert turned_square(points)[3] == pytest.approx(np.arctan2(2 + 2, 20 + 20))
+        aside = np.array(points)
+        aside[3:, 0] += 4  # now to the right by a tenth: the two cancel out
+        assert turned_square(aside)[3] == pytest.approx(0)
+
+    def test_transform_by_hand(self):
+        """A quarter to the right about (20, 40): 10 below the centre is 10 right of it before."""
+        transform = crop_transform((20, 40, 40, np.pi / 2), image_size=80)
+        points = apply_transform(transform, [[20, 40], [20, 50], [10, 40]])
+        np.testing.assert_allclose(points, [[39.5, 39.5], [59.5, 39.5], [39.5, 59.5]])
+        upright = crop_transform([(20, 40, 40, 0)] * 2, image_size=80, margin=3)
+        np.testing.assert_allclose(upright[1], crop_transform((20, 40, 40), 80, 3))
+
+    def test_box_of_landmarks(self, rng):
+        face = rng.uniform(0, 90, (68, 2))
+        np.testing.assert_allclose(
+            turned_box(face, schemes.IBUG68), turned_square(schemes.IBUG68.anchor_points(face))
+        )
+
+    def test_other_schemes_are_not_turned(self, rng):
+        points = rng.uniform(0, 90, (5, 2))
+        pentagon = schemes.Scheme("p", tuple("abcde"), five_points=((0,), (1,), (2,), (3,), (4,)))
+        expected = [*crop_box(points[None], pentagon, 1)[0], 0]
+        np.testing.assert_allclose(turned_box(points, pentagon), expected)
+
+    @pytest.mark.parametrize("value", [7.0, np.nan])
+    def test_no_face(self, value):
+        with pytest.raises(ValueError, match="distinct visible landmarks"):
+            turned_box(np.full((68, 2), value), schemes.IBUG68)
 
 
 class TestWarpCrop:
