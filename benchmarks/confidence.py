@@ -1,6 +1,6 @@
 """What a model's confidence is worth: coverage and selection on unseen faces, and on spoiled ones.
 
-    python benchmarks/confidence.py --model=rcn-eighth-300w --data_dir=300w \\
+    python benchmarks/confidence.py --model=fpn-eighth-300w --data_dir=300w \\
         --picture=docs/confidence.png --output=confidence.json
 
 Faces of 300-W's common set as they are, and the same blurred, darkened, turned and covered: a model

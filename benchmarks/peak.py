@@ -1,6 +1,6 @@
 """The share of the machine's int8 peak that a .tflite file reaches, and where its time goes.
 
-    python benchmarks/peak.py --tflite=keras_lapkl/weights/rcn-eighth-300w-int8.tflite
+    python benchmarks/peak.py --tflite=keras_lapkl/weights/fpn-eighth-300w-int8.tflite
 
 The peak is what the same interpreter attains on one thread: the most multiply-adds a second of a
 1×1 convolution in int8, from as many channels to as many, on a map of 32×32. Those of the file are

@@ -71,7 +71,7 @@ class LandmarkDetector:
 
     Example:
 
-    >>> detect = LandmarkDetector.from_pretrained("rcn-eighth-300w")
+    >>> detect = LandmarkDetector.from_pretrained("fpn-eighth-300w")
     >>> faces = detect(photo)                       # (H, W, 3) uint8 RGB
     >>> faces[0].landmarks.shape, faces[0].radius.shape
     ((68, 2), (68,))
@@ -98,7 +98,7 @@ class LandmarkDetector:
         self.seconds = collections.Counter()
 
     @classmethod
-    def from_pretrained(cls, name="rcn-eighth-300w", detector="auto", num_threads=1, **kwargs):
+    def from_pretrained(cls, name="fpn-eighth-300w", detector="auto", num_threads=1, **kwargs):
         """A detector with a trained model, without TensorFlow where neither of them needs it.
 
         Args:

@@ -2,8 +2,8 @@
 
 import pathlib
 
-NAMES = ("rcn-eighth-300w", "rcn-sixteenth-300w")
-"""Width 1/8 and 1/16, 68 points, trained on 300-W: for non-commercial research only."""
+NAMES = ("fpn-eighth-300w", "fpn-sixteenth-300w")
+"""MobileFPN of width 1/8 and 1/16, 68 points, 300-W: for non-commercial research only."""
 
 SUFFIXES = (".keras", ".tflite", "-int8.tflite", ".md")
 
@@ -13,17 +13,17 @@ def path(name, suffix=".keras"):
 
     Args:
         name: one of `NAMES`.
-        suffix: `".keras"`, float32; `".tflite"`, int8 weights and float values, as exact as Keras
-            but for a fraction of a percent; `"-int8.tflite"`, int8 throughout but for the decoding,
-            the fastest; or `".md"`, the model's card with the errors of each.
+        suffix: `".keras"`, float32; `".tflite"`, float16 weights and float32 values, as exact as
+            Keras; `"-int8.tflite"`, int8 throughout but for the decoding, the fastest; or `".md"`,
+            the model's card with the errors of each.
 
     Raises:
         ValueError: no such model or suffix.
 
     Example:
 
-    >>> path("rcn-eighth-300w", ".tflite").name
-    'rcn-eighth-300w.tflite'
+    >>> path("fpn-eighth-300w", ".tflite").name
+    'fpn-eighth-300w.tflite'
     """
     if name not in NAMES or suffix not in SUFFIXES:
         raise ValueError(

@@ -125,3 +125,35 @@ def test_table_and_conditions(crops):
     assert "5.000" in lines[1]
     said = evaluation.conditions({**result, "trained_on": "1,809 of 3,148 faces"})
     assert "1,809 of 3,148" in said and "Crop scale 3" in said and "outer eye corners" in said
+
+
+class Left:
+    """Says that each landmark lies at its brightest pixel, and 2 pixels too far left."""
+
+    def __init__(self, scheme):
+        self.scheme = scheme
+
+    def predict(self, images, verbose=0):
+        points = images.argmax(axis=2).transpose(0, 2, 1).min(axis=2).astype(np.float32)
+        points = np.stack([points - 2, np.zeros_like(points)], axis=-1)
+        return {"landmarks": points, "scale": 1 + points.clip(0, 1)}
+
+
+def test_mean_with_the_mirrored_face():
+    """Its errors to the left and to the right are those of mirrored landmarks, and cancel."""
+    images = np.zeros((1, 1, 16, 3), np.uint8)
+    for landmark, x in enumerate((7, 3, 12)):
+        images[0, 0, x, landmark] = 255
+    scheme = schemes.Scheme("toy", ("tip", "left", "right"), flip=(0, 2, 1))
+    # In the mirrored picture, landmark 1 is found where 2 is: swap the channels as the face would.
+    model = Left(scheme)
+    plain = model.predict
+    model.predict = lambda images, verbose=0: plain(
+        images if images[0, 0, 7, 0] else images[..., [0, 2, 1]]
+    )
+    found = evaluation.predict_mirrored(model, images)
+    np.testing.assert_allclose(found["landmarks"][0, :, 0], [7, 3, 12])
+    assert found["landmarks"].dtype == np.float32 and found["scale"].shape == (1, 3, 2)
+    model.scheme = schemes.Scheme("toy", ("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"needs a scheme with `flip`.*'toy'"):
+        evaluation.predict_mirrored(model, images)

@@ -40,6 +40,7 @@ _NORMALIZER = flags.DEFINE_enum(
     [*scoring.NORMALIZERS, "crop"],
     "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
+_MIRROR = flags.DEFINE_bool("mirror", False, "Mean with the mirrored face: twice the time.")
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 
@@ -49,6 +50,8 @@ def main(_):
         raise ValueError("Give either --model or --predictions.")
     if _MODEL.value and _SCHEME.value:
         raise ValueError("A model has its own scheme: drop --scheme.")
+    if _PREDICTIONS.value and _MIRROR.value:
+        raise ValueError("--mirror needs a model, which looks at faces: drop it.")
     if _PREDICTIONS.value:
         return _score_predictions()
     cli.quiet_tensorflow()
@@ -69,7 +72,7 @@ def main(_):
         skip_bad=_SKIP_BAD.value,
     )
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
-    result, predicted = evaluation.evaluate_model(model, crops, _NORMALIZER.value)
+    result, predicted = evaluation.evaluate_model(model, crops, _NORMALIZER.value, _MIRROR.value)
     print(evaluation.table([result]))
     print(evaluation.conditions(result))
     if "confidence" in result:

@@ -11,7 +11,7 @@ from keras_lapkl import evaluation
 from keras_lapkl.data import sources, synthetic_faces, write_pts
 
 SCRIPT = "benchmarks/peers.py"
-MODEL = pathlib.Path(__file__).parents[2] / "keras_lapkl/weights/rcn-sixteenth-300w-int8.tflite"
+MODEL = pathlib.Path(__file__).parents[2] / "keras_lapkl/weights/fpn-sixteenth-300w-int8.tflite"
 FOLDERS = ("afw", "helen/trainset", "lfpw/trainset", "helen/testset", "lfpw/testset")
 # What face_api.cjs asks of the packages, without a network: all points at the crop's centre.
 WASM = "module.exports = { setWasmPaths() {}, setThreadsCount() {} };"
@@ -61,7 +61,7 @@ def test_face_api(run_tool, photos, packages, tmp_path):
     run_tool(SCRIPT, f"--tflite={MODEL}", *flags, "--rounds=2", f"--output={output}")
     found = json.loads(output.read_text())
     ours, *_, theirs = found["nme"]
-    assert ours.endswith("rcn-sixteenth-300w-int8.tflite")
+    assert ours.endswith("fpn-sixteenth-300w-int8.tflite")
     assert theirs.startswith("face-api (crop scale ")
     # The stand-in takes no time; through the pipe it would take longer than this.
     assert 0 < found["milliseconds"][theirs]["median"] < found["milliseconds"][ours]["median"]
