@@ -10,6 +10,7 @@ import hashlib
 import importlib.resources
 import json
 import pathlib
+import re
 import time
 
 import numpy as np
@@ -371,11 +372,20 @@ network {recipe.network}, head {recipe.head}, augmentation {"on" if recipe.augme
 seeds {seeds}; crop scale
 {data.test.crop_scale:g}, {data.test.image_size} pixels.
 
+    {_command(results)}
+
 NME in percent, as mean ± deviation over seeds, and in brackets the 95 % bootstrap interval over
 test faces of the mean over seeds. Differences are paired by face. The intervals say what other
 faces might have given, not what other seeds would: read them beside the deviation. Each cell's
 folder holds its command, versions, time and the error of each face in `cell.json`.
 """
+
+
+def _command(results):
+    """Of a cell, with the last parts of its paths: no reader has this machine's folders."""
+    given = next((r["provenance"] for r in results.values() if r.get("provenance")), None)
+    words = given["command"] if given else ["python", "tools/reproduce.py"]
+    return " ".join(re.sub("=/.*/", "=", word) for word in words)
 
 
 def _table2(plan, results):

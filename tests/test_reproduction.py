@@ -34,6 +34,7 @@ def made(nme, spread=1.0, noise=0):
         "test": {"nme": nme, "spread": spread},
         "errors": errors.tolist(),
         "parameters": 39828,
+        "provenance": {"command": ["python", "tools/reproduce.py", "--data_dir=/home/me/300w"]},
     }
 
 
@@ -73,6 +74,7 @@ def test_report_by_hand(plan, data, tmp_path):
     results[base] = made(4.4, noise=1)
     reproduction.write_report(plan, results, data, tmp_path)
     report = (tmp_path / "RESULTS.md").read_text()
+    assert "    python tools/reproduce.py --data_dir=300w\n" in report
     assert "28 of 28 cells are there" in report and "16 synthetic faces" in report
     assert "| LaplaceKL | no D | 4.20 ± 0.28 (" in report  # 4.0 and 4.4
     assert "| LaplaceKL | D, 10 | 4.00 ± 0.00 (" in report
