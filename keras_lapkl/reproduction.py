@@ -136,9 +136,16 @@ class Cell:
         """A name for its folder: readable, and different for different cells."""
         recipe = self.recipe
         digest = hashlib.sha256(
-            json.dumps([dataclasses.asdict(recipe), self.unlabeled], sort_keys=True).encode()
+            json.dumps([_changed(recipe), self.unlabeled], sort_keys=True).encode()
         ).hexdigest()[:8]
         return f"{recipe.loss}-w{recipe.width:g}-u{self.unlabeled}-s{recipe.seed}-{digest}"
+
+
+def _changed(settings):
+    """What a dataclass has other than by default: an option that is new renames no old cell."""
+    fields = {field.name: field.default for field in dataclasses.fields(settings)}
+    changed = {n: getattr(settings, n) for n, d in fields.items() if getattr(settings, n) != d}
+    return {n: _changed(v) if dataclasses.is_dataclass(v) else v for n, v in changed.items()}
 
 
 def recipe(name, epochs=None):
@@ -184,16 +191,19 @@ def miniature():
     return plan, load_data("synthetic", num_synthetic=48, image_size=32)
 
 
-def run(plan, data, output_dir, provenance=None):
+def run(plan, data, output_dir, provenance=None, budget_minutes=None):
     """Trains what is missing of a plan, and writes the report anew after each cell.
 
-    Stopped at any moment, the same call goes on.
+    Stopped at any moment, the same call goes on. A cell is there if its `cell.json` is: the report
+    needs no more, the pictures and the files' sizes and times need its model too.
 
     Args:
         plan: a `Plan`.
         data: a `Data`.
         output_dir: folder of all of it: a folder a cell, `RESULTS.md` and pictures.
         provenance: dict from `runs.provenance`, kept in each cell's `cell.json`.
+        budget_minutes: no cell is begun after so many; 0 trains none and writes the report of what
+            is there; None trains all.
 
     Returns:
         dict from cell name to the content of its `cell.json`.
@@ -207,6 +217,13 @@ def run(plan, data, output_dir, provenance=None):
     start = time.monotonic()
     for i, cell in enumerate(missing):
         spent = time.monotonic() - start
+        if budget_minutes is not None and spent >= 60 * budget_minutes:
+            logging.info(
+                "%g minutes are spent: %d cells are left. The same command goes on.",
+                budget_minutes,
+                len(missing) - i,
+            )
+            break
         left = f", about {spent / i * (len(missing) - i) / 60:.0f} minutes left" if i else ""
         logging.info("Cell %d of %d%s: %s.", i + 1, len(missing), left, cell.name)
         results[cell.name] = _train(cell, data, output_dir / cell.name, provenance)
@@ -279,12 +296,17 @@ def _train(cell, data, folder, provenance):
 
 
 def _measure_files(plan, results, data, output_dir):
-    """Adds `files` to the results of Table 3's LaplaceKL models: bytes and time of each mode."""
+    """Adds `files` to the results of Table 3's LaplaceKL models: bytes and time of each mode.
+
+    All are timed by turns, so they are timed anew if one that can be timed was not yet.
+    """
     cells = [plan.cell(plan.seeds[0], loss="laplace_kl", width=width) for width in plan.widths]
-    cells = [cell for cell in cells if cell.name in results]
+    cells = [cell for cell in cells if cell.name in results and _model(output_dir, cell).exists()]
+    if all("files" in results[cell.name] for cell in cells):
+        return
     paths = []
     for cell in cells:
-        model = load_model(output_dir / cell.name / "model.keras")
+        model = load_model(_model(output_dir, cell))
         for mode in FILE_MODES:
             paths.append(output_dir / cell.name / f"{mode}.tflite")
             if not paths[-1].exists():
@@ -296,9 +318,15 @@ def _measure_files(plan, results, data, output_dir):
                     representative_images=data.train.central()[:100] if mode == "int8" else None,
                     bounds={},  # the cost is asked for, whatever the error
                 )
-    times = iter(tflite.measure_many(paths) if paths else ())
+    times = iter(tflite.measure_many(paths))
     for cell in cells:
-        results[cell.name]["files"] = {mode: next(times) for mode in FILE_MODES}
+        files = {mode: {**next(times), "model": f"{mode}.tflite"} for mode in FILE_MODES}
+        results[cell.name]["files"] = files
+        runs.write_json(output_dir / cell.name / "cell.json", results[cell.name])
+
+
+def _model(output_dir, cell):
+    return output_dir / cell.name / "model.keras"
 
 
 def _read(path):
@@ -554,8 +582,8 @@ def _draw(plan, results, data, output_dir):
     models, ceds = {}, {}
     for loss in plan.losses:
         cell = plan.cell(seed, loss=loss)
-        if cell.name in results:
-            models[LOSSES[loss]] = load_model(output_dir / cell.name / "model.keras")
+        if cell.name in results and _model(output_dir, cell).exists():
+            models[LOSSES[loss]] = load_model(_model(output_dir, cell))
             errors = np.array(results[cell.name]["errors"], np.float64)
             ceds[LOSSES[loss]] = errors
     if not models:

@@ -10,7 +10,16 @@ import keras
 import numpy as np
 from absl import logging
 
-from keras_lapkl import callbacks, distributed, evaluation, losses, metrics, runs, schemes
+from keras_lapkl import (
+    callbacks,
+    distillation,
+    distributed,
+    evaluation,
+    losses,
+    metrics,
+    runs,
+    schemes,
+)
 from keras_lapkl.data import pipeline
 from keras_lapkl.data.augment import Augmentation
 from keras_lapkl.models.adversarial import AdversarialLocalizer
@@ -54,6 +63,22 @@ class Adversary:
 
 
 @dataclasses.dataclass(frozen=True)
+class Teacher:
+    """Who labels the faces without labels, for a run to train on; see `distillation`.
+
+    Attributes:
+        model: a file or a shipped model's name, as `load_model` takes it.
+        batch_size: faces of the teacher's in a step; None for as many as labeled ones.
+        max_scale: landmarks of which the teacher is less sure are hidden, pixels of its crop; None
+            hides none.
+    """
+
+    model: str
+    batch_size: int | None = None
+    max_scale: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """What a training run does with its data. The defaults are the paper's, as far as known.
 
@@ -76,6 +101,7 @@ class Recipe:
         beta: inverse temperature of the softmax.
         seed: of weights, dropout, noise, order and augmentation.
         adversary: an `Adversary` to train with unlabeled faces, or None.
+        teacher: a `Teacher` to label them instead, or None.
     """
 
     loss: str = "laplace_kl"
@@ -95,6 +121,7 @@ class Recipe:
     beta: float = 1.0
     seed: int = 0
     adversary: Adversary | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self):
         for name, allowed in (
@@ -117,6 +144,8 @@ class Recipe:
                 "expected `head` 'paper', `normalize` False and `dropout` 0, the RCN's own. "
                 f"Received: {own}"
             )
+        if self.adversary is not None and self.teacher is not None:
+            raise ValueError("Faces without labels take an `adversary` or a `teacher`, not both.")
 
 
 def build(recipe, crops, unlabeled=None):
@@ -148,8 +177,12 @@ def build(recipe, crops, unlabeled=None):
         ],
     }
     adversary = recipe.adversary
+    trained_on = crops.summary
+    if unlabeled is not None:
+        by = "" if recipe.teacher is None else ", labeled by another model"
+        trained_on += f"; without labels {unlabeled.summary}{by}"
     if adversary is None:
-        model = LandmarkLocalizer(generator, trained_on=crops.summary, **common)
+        model = LandmarkLocalizer(generator, trained_on=trained_on, **common)
         model.compile(**compiled)
         return model
     model = AdversarialLocalizer(
@@ -159,7 +192,7 @@ def build(recipe, crops, unlabeled=None):
         adversary.loss,
         heatmap_gain=adversary.heatmap_gain,
         image_gain=adversary.image_gain,
-        trained_on=f"{crops.summary}; without labels {unlabeled.summary}",
+        trained_on=trained_on,
         **common,
     )
     discriminator_optimizer = keras.optimizers.Adam(adversary.learning_rate, beta_1=0.5)
@@ -184,21 +217,22 @@ def train(
         crops, validation: `Crops` to train on and to measure on, of one scheme and crop rule.
         output_dir: folder of this run alone.
         provenance: dict from `runs.provenance`, kept in `results.json`.
-        unlabeled: `UnlabeledCrops`, if the recipe has an adversary.
+        unlabeled: `UnlabeledCrops`, if the recipe has an adversary or a teacher.
         tensorboard: whether to write curves and pictures for TensorBoard into `tensorboard/`.
 
     Returns:
         The content of `results.json`.
 
     Raises:
-        ValueError: the folder holds another run, or unlabeled faces and adversary are not both
-            given.
+        ValueError: the folder holds another run, or unlabeled faces are given without adversary
+            and teacher, or the other way around.
         FloatingPointError: the loss is no longer finite.
     """
-    if (unlabeled is None) != (recipe.adversary is None):
+    if (unlabeled is None) != (recipe.adversary is None and recipe.teacher is None):
         raise ValueError(
-            "Expected unlabeled faces and an adversary together. Received: "
-            f"unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}"
+            "Expected unlabeled faces and an adversary or a teacher together. Received: "
+            f"unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
+            f"teacher={recipe.teacher}"
         )
     output_dir = pathlib.Path(output_dir)
     steps = pipeline.steps_per_epoch(crops, recipe.batch_size)
@@ -218,6 +252,7 @@ def train(
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return runs.read_json(results_path)
 
+    labels = None if recipe.teacher is None else _pseudo_labels(recipe, unlabeled, output_dir)
     last = output_dir / "last.keras"
     with distributed.strategy().scope():
         model = load_model(last) if last.exists() else build(recipe, crops, unlabeled)
@@ -245,7 +280,7 @@ def train(
     try:
         distributed.fit(
             model,
-            _batches(recipe, crops, unlabeled, done),
+            _batches(recipe, crops, unlabeled, labels, done),
             initial_epoch=done // steps,
             epochs=recipe.epochs,
             steps_per_epoch=steps,
@@ -253,7 +288,7 @@ def train(
             validation_data=pipeline.evaluation_batches(validation),
             callbacks=[
                 keras.callbacks.TerminateOnNaN(raise_error=True)
-                if unlabeled is None
+                if recipe.adversary is None
                 else callbacks.AdversarialMonitor(),
                 *writers,
             ],
@@ -292,11 +327,29 @@ def train(
     return results
 
 
-def _batches(recipe, crops, unlabeled, first_step):
+def _pseudo_labels(recipe, unlabeled, output_dir):
+    """What the teacher finds, kept in the run's folder: a run that goes on has the same."""
+    path = output_dir / "pseudo_labels.npy"
+    if path.exists():
+        return np.load(path)
+    labels = distillation.pseudo_labels(
+        load_model(recipe.teacher.model), unlabeled, recipe.teacher.max_scale
+    )
+    if distributed.is_chief():
+        with runs.replacing(path) as temporary:
+            np.save(temporary, labels)
+    return labels
+
+
+def _batches(recipe, crops, unlabeled, labels, first_step):
     augmentation = Augmentation().scaled(recipe.augment_strength) if recipe.augment else None
     common = {"seed": recipe.seed, "augmentation": augmentation, "first_step": first_step}
     if unlabeled is None:
         return pipeline.training_batches(crops, recipe.batch_size, **common)
+    if labels is not None:
+        return pipeline.self_training_batches(
+            crops, unlabeled, labels, recipe.batch_size, recipe.teacher.batch_size, **common
+        )
     return pipeline.semi_supervised_batches(
         crops, unlabeled, recipe.batch_size, recipe.adversary.batch_size, **common
     )

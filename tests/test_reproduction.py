@@ -59,6 +59,13 @@ def test_other_settings_are_other_cells(plan):
     assert not {c.name for c in plan.cells()} & {c.name for c in longer.cells()}
 
 
+def test_an_option_at_its_default_renames_no_cell(plan):
+    """A cell's name is found again by later versions, whose recipes have further fields."""
+    assert plan.cell(0).name == "laplace_kl-w0.125-u0-s0-9478ce8f"
+    with_d = plan.cell(0, unlabeled=10, loss="softargmax").name
+    assert with_d == "softargmax-w0.125-u10-s0-9d902468"
+
+
 def test_recipes_are_the_files_of_flags():
     found = reproduction.recipe("w300_muon", epochs=7)
     assert (found.optimizer, found.head, found.epochs) == ("muon", "marginal", 7)
@@ -132,6 +139,17 @@ def test_goes_on_where_it_was_stopped(plan, data, tmp_path, monkeypatch):
     trained.append(None)
     results = reproduction.run(plan, data, tmp_path)
     assert len(results) == 28 and len(set(trained)) == 29
+
+
+def test_budget_begins_no_further_cell(plan, data, tmp_path, monkeypatch):
+    """0 minutes only write the report, of cells without models too."""
+    monkeypatch.setattr(reproduction, "_train", lambda *_: pytest.fail("trained"))
+    first = plan.cells()[0].name
+    (tmp_path / first).mkdir()
+    (tmp_path / first / "cell.json").write_text(json.dumps(made(5.0)))
+    assert list(reproduction.run(plan, data, tmp_path, budget_minutes=0)) == [first]
+    assert "1 of 28 cells" in (tmp_path / "RESULTS.md").read_text()
+    assert not (tmp_path / "ced.png").exists()
 
 
 def test_cells_are_trained_scored_and_drawn(data, tmp_path):

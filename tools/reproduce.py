@@ -36,6 +36,9 @@ _RECIPE = flags.DEFINE_enum(
     "What the cells have in common.",
 )
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Of each cell; default the recipe's.", 1)
+_BUDGET = flags.DEFINE_float(
+    "budget_minutes", None, "Begin no cell after so many; 0 only writes the report.", 0
+)
 _CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
 
 
@@ -65,7 +68,7 @@ def main(_):
             crop_scale=_CROP_SCALE.value,
         )
     provenance = runs.provenance(cli.resolved_flags())
-    results = reproduction.run(plan, data, _OUTPUT_DIR.value, provenance)
+    results = reproduction.run(plan, data, _OUTPUT_DIR.value, provenance, _BUDGET.value)
     print(f"{len(results)} cells. Report and pictures: {_OUTPUT_DIR.value}")
 
 

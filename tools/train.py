@@ -78,6 +78,12 @@ _UNLABELED_BATCH = flags.DEFINE_integer(
 _UNLABELED_MEMORY = flags.DEFINE_integer(
     "unlabeled_memory_mb", 4096, "Megabytes of unlabeled faces to hold decoded."
 )
+_TEACHER = flags.DEFINE_string(
+    "teacher", None, "A model to label the unlabeled faces by, instead of the adversarial branch."
+)
+_TEACHER_SCALE = flags.DEFINE_float(
+    "teacher_max_scale", None, "Hide landmarks of a larger scale of the teacher's, its pixels."
+)
 _ADVERSARIAL_WEIGHT = flags.DEFINE_float("adversarial_weight", 1e-3, "λ of the adversarial loss.")
 _ADVERSARIAL_LOSS = flags.DEFINE_enum(
     "adversarial_loss", "minimax", ["minimax", "non_saturating"], "What G descends."
@@ -151,8 +157,14 @@ def main(_):
         common["cache_dir"],
         _UNLABELED_MEMORY.value,
     )
-    if unlabeled is not None:
+    if _TEACHER.value is not None:
+        if unlabeled is None:
+            raise ValueError("--teacher needs faces without labels: give --unlabeled_dir.")
+        teacher = training.Teacher(_TEACHER.value, _UNLABELED_BATCH.value, _TEACHER_SCALE.value)
+        recipe = dataclasses.replace(recipe, teacher=teacher)
+    elif unlabeled is not None:
         recipe = dataclasses.replace(recipe, adversary=adversary)
+    if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
     validation = sources.load(
         _DATASET.value,

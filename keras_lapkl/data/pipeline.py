@@ -73,20 +73,53 @@ def semi_supervised_batches(
     Raises:
         ValueError: fewer faces than a batch, or crops that differ in size or crop rule.
     """
-    for name in ("image_size", "crop_scale"):
-        ours, theirs = getattr(crops, name), getattr(unlabeled, name)
-        if ours != theirs:
-            raise ValueError(
-                f"{crops.name} has {name} {ours} and {unlabeled.name} has {theirs}: a model is "
-                "only right on one crop rule. Crop them alike."
-            )
+    _check_alike(crops, unlabeled)
     labeled = _labeled(crops, batch_size, seed, augmentation)
     flip = crops.scheme.flip
     other = _unlabeled(unlabeled, unlabeled_batch_size or batch_size, seed, augmentation, flip)
 
     def batch(step):
         images, landmarks = labeled(step)
-        return (images, other(step)), landmarks
+        return (images, other(step)[0]), landmarks
+
+    return _stream(batch, first_step)
+
+
+def self_training_batches(
+    crops,
+    unlabeled,
+    pseudo_labels,
+    batch_size,
+    unlabeled_batch_size=None,
+    seed=0,
+    augmentation=None,
+    first_step=0,
+):
+    """As `training_batches`, each batch with faces behind whose labels are a teacher's.
+
+    Args:
+        crops, unlabeled: as in `semi_supervised_batches`.
+        pseudo_labels: (N, K, 3) of the unlabeled faces, as `distillation.pseudo_labels` gives them.
+        batch_size, unlabeled_batch_size, seed, augmentation, first_step: as there.
+
+    Returns:
+        tf.data.Dataset of images (B + U, S, S, 3) and landmarks (B + U, K, 3).
+
+    Raises:
+        ValueError: as there, or labels of other faces.
+    """
+    _check_alike(crops, unlabeled)
+    expected = (len(unlabeled), crops.scheme.num_landmarks, 3)
+    if pseudo_labels.shape != expected:
+        raise ValueError(
+            f"`pseudo_labels` must have shape {expected}. Received: {pseudo_labels.shape}"
+        )
+    labeled = _labeled(crops, batch_size, seed, augmentation)
+    size = unlabeled_batch_size or batch_size
+    other = _unlabeled(unlabeled, size, seed, augmentation, crops.scheme.flip, pseudo_labels)
+
+    def batch(step):
+        return tuple(tf.concat(pair, 0) for pair in zip(labeled(step), other(step), strict=True))
 
     return _stream(batch, first_step)
 
@@ -95,6 +128,16 @@ def evaluation_batches(crops, batch_size=32):
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), labels(crops)))
     return data.batch(batch_size).prefetch(2)
+
+
+def _check_alike(crops, unlabeled):
+    for name in ("image_size", "crop_scale"):
+        ours, theirs = getattr(crops, name), getattr(unlabeled, name)
+        if ours != theirs:
+            raise ValueError(
+                f"{crops.name} has {name} {ours} and {unlabeled.name} has {theirs}: a model is "
+                "only right on one crop rule. Crop them alike."
+            )
 
 
 def _stream(batch, first_step):
@@ -120,22 +163,26 @@ def _labeled(crops, batch_size, seed, augmentation):
     return batch
 
 
-def _unlabeled(crops, batch_size, seed, augmentation, flip):
-    """Function from a step to its images, read as they are needed."""
+def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):
+    """Function from a step to its images, read as they are needed, and their labels or None."""
     steps = steps_per_epoch(crops, batch_size)
     margin = crops.margin
     side = crops.image_size + 2 * margin
     inner = slice(margin, margin + crops.image_size)
     seed += _UNLABELED
+    if pseudo_labels is not None:
+        with tf.device("CPU"):
+            pseudo_labels = tf.constant(pseudo_labels)
 
     def batch(step):
         index = _shuffled(step, steps, batch_size, len(crops), seed)
         x = tf.numpy_function(crops.gather, [index], tf.uint8, stateful=False)
         x = tf.ensure_shape(x, (batch_size, side, side, 3))
+        y = None if pseudo_labels is None else tf.gather(pseudo_labels, index)
         if augmentation is None:
-            return x[:, inner, inner]
+            return x[:, inner, inner], y
         step_seed = tf.stack([tf.constant(seed, tf.int64), step])
-        return augment(x, None, step_seed, augmentation, flip, crops.image_size)[0]
+        return augment(x, y, step_seed, augmentation, flip, crops.image_size)
 
     return batch
 

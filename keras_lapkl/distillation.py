@@ -1,0 +1,65 @@
+"""Pseudo-labels: landmarks that a teacher finds in faces without labels, for a student to learn.
+
+Source: Hinton et al., arXiv 1503.02531 (distillation); Radosavovic et al., CVPR 2018 (labels by
+the mean over transformed images).
+"""
+
+import cv2
+import numpy as np
+from absl import logging
+
+from keras_lapkl import evaluation
+
+_BATCH = 256
+
+
+def pseudo_labels(teacher, unlabeled, max_scale=None):
+    """What a teacher finds in faces without labels, as the labels of training.
+
+    Where the scheme knows how faces mirror, a label is the mean of what the teacher finds in the
+    face and in its mirror image. A teacher of another image size sees the faces resized.
+
+    Args:
+        teacher: a localizer: `LandmarkLocalizer` or `TFLiteLocalizer`.
+        unlabeled: `UnlabeledCrops`, cut by the teacher's crop rule.
+        max_scale: landmarks whose mean scale is above are hidden: pixels of the teacher's crop;
+            None hides none.
+
+    Returns:
+        (N, K, 3) float32: x, y in pixels of the faces without margin, and visibility, 0 or 1.
+
+    Raises:
+        ValueError: faces of another crop rule than the teacher's.
+    """
+    if teacher.crop_scale != unlabeled.crop_scale:
+        raise ValueError(
+            f"The teacher is right on crop scale {teacher.crop_scale}, and {unlabeled.name} has "
+            f"{unlabeled.crop_scale}. Crop the faces as the teacher's were."
+        )
+    mirrors = teacher.scheme is not None and teacher.scheme.flip is not None
+    inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
+    parts = []
+    for start in range(0, len(unlabeled), _BATCH):
+        logging.log_every_n_seconds(
+            logging.INFO, "The teacher labeled %d of %d faces.", 10, start, len(unlabeled)
+        )
+        indices = np.arange(start, min(start + _BATCH, len(unlabeled)))
+        faces = _resized(unlabeled.gather(indices)[:, inner, inner], teacher.image_size)
+        if mirrors:
+            found = evaluation.predict_mirrored(teacher, faces)
+        else:
+            found = teacher.predict(faces, verbose=0)
+        visible = np.isfinite(found["landmarks"]).all(-1)
+        if max_scale is not None:
+            visible &= found["scale"].mean(-1) <= max_scale
+        factor = unlabeled.image_size / teacher.image_size
+        landmarks = (np.nan_to_num(found["landmarks"]) + 0.5) * factor - 0.5
+        parts.append(np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def _resized(faces, size):
+    if faces.shape[1] == size:
+        return np.ascontiguousarray(faces)
+    how = cv2.INTER_AREA if size < faces.shape[1] else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(face, (size, size), interpolation=how) for face in faces])
