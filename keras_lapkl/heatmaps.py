@@ -124,6 +124,27 @@ def decode_axes(columns, rows, beta=1.0, distribution="laplace", reduce="axis"):
     return ops.stack(means, axis=-1), _scale(marginals, means, distribution, reduce)
 
 
+def join_axes(columns, rows):
+    """The logits of both axes of square maps as one tensor, (B, W, K) and (B, H, K) → (B, 2·S, K).
+
+    This package's losses and metrics take it for the maps `columns[:, None] + rows[:, :, None]`.
+    """
+    if columns.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"Expected the axes of square maps. Received: {columns.shape}, {rows.shape}"
+        )
+    return ops.concatenate([columns, rows], axis=1)
+
+
+def decode_logits(logits, beta=1.0, distribution="laplace", reduce="axis"):
+    """`decode` of logits (B, H, W, K), or `decode_axes` of what `join_axes` gives."""
+    if len(logits.shape) == 3:
+        size = logits.shape[1] // 2
+        axes = logits[:, :size], logits[:, size:]
+        return decode_axes(*axes, beta, distribution, reduce)
+    return decode(logits, beta, distribution, reduce)
+
+
 def render(landmarks, height, width, scale=1.0, visible=None, distribution="laplace"):
     """ω(s): the heatmaps of known landmarks, a distribution sampled at the pixel centres.
 

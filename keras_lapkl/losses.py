@@ -1,8 +1,9 @@
 """Losses on heatmap logits: softargmax, and the two KL divergences that also see the spread.
 
 Each takes `y_true` (B, K, 2), or (B, K, 3) with visibility last, in pixels of the heatmap, and
-`y_pred`, the logits (B, H, W, K). A landmark that is invisible, or has a NaN coordinate, weighs
-nothing and passes no gradient; a face is the mean over its visible landmarks, 0 if it has none.
+`y_pred`, the logits (B, H, W, K), or those of `heatmaps.join_axes`. A landmark that is invisible,
+or has a NaN coordinate, weighs nothing and passes no gradient; a face is the mean over its visible
+landmarks, 0 if it has none.
 
 Source: Robinson et al., ICCV 2019, Section 3.1.
 """
@@ -89,7 +90,7 @@ def softargmax_loss(y_true, y_pred, beta=1.0):
         (B,) float32.
     """
     landmarks, visible = _labels(y_true, y_pred)
-    location, _ = heatmaps.decode(y_pred, beta)
+    location, _ = heatmaps.decode_logits(y_pred, beta)
     squared = ops.sum(ops.square(location - landmarks), axis=-1)
     # The root's gradient at 0 is infinite: a perfect landmark passes none instead.
     moved = squared > 0
@@ -127,13 +128,13 @@ def gaussian_kl(y_true, y_pred, target_scale=1.0, scale="axis", beta=1.0):
 
 def _kl(divergence, distribution, y_true, y_pred, target_scale, scale, beta):
     landmarks, visible = _labels(y_true, y_pred)
-    location, spread = heatmaps.decode(y_pred, beta, distribution, scale)
+    location, spread = heatmaps.decode_logits(y_pred, beta, distribution, scale)
     delta = (location - landmarks) * visible[..., None]
     return _mean_visible(ops.sum(divergence(delta, spread, target_scale), axis=-1), visible)
 
 
 def _labels(y_true, y_pred):
-    if len(y_pred.shape) != 4 or y_pred.shape[-1] != y_true.shape[1]:
+    if len(y_pred.shape) not in (3, 4) or y_pred.shape[-1] != y_true.shape[1]:
         raise ValueError(
             "Expected logits of shape (B, H, W, K) for landmarks of shape (B, K, 2|3). Received: "
             f"y_true {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}"

@@ -1,8 +1,9 @@
 """Metrics of landmark localization. All take labels as the losses do, and average over faces.
 
 `y_true` is (B, K, 2), or (B, K, 3) with visibility last, in pixels; `y_pred` is either the logits
-(B, H, W, K), so that the metrics stand beside the losses in `compile`, or predicted landmarks
-(B, K, 2) in pixels. Hidden landmarks weigh nothing; a face with none visible does not count.
+(B, H, W, K), or those of `heatmaps.join_axes`, so that the metrics stand beside the losses in
+`compile`, or predicted landmarks (B, K, 2) in pixels. Hidden landmarks weigh nothing; a face with
+none visible does not count.
 """
 
 import keras
@@ -82,7 +83,7 @@ class _FaceMetric(keras.metrics.Mean):
         landmarks, visible = split_visible(y_true)
         if distance is None:
             distance = self._distance(landmarks, visible)
-        location = _location(y_pred, self.beta)
+        location = _location(y_pred, landmarks, self.beta)
         nme, usable = face_errors(landmarks, visible, location, distance)
         super().update_state(self._value(nme), _face_weight(usable, sample_weight))
 
@@ -251,10 +252,10 @@ class HeatmapSpread(keras.metrics.Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch: `y_pred` is logits (B, H, W, K) or scales (B, K, 2) in pixels."""
-        _, visible = split_visible(y_true)
+        landmarks, visible = split_visible(y_true)
         scale = ops.convert_to_tensor(y_pred)
-        if len(scale.shape) == 4:
-            _, scale = heatmaps.decode(scale, self.beta, self.distribution)
+        if scale.shape[1:] != landmarks.shape[1:]:
+            _, scale = heatmaps.decode_logits(scale, self.beta, self.distribution)
         scale = ops.cast(scale, "float32")
         count = ops.sum(visible, axis=1)
         spread = ops.sum(ops.mean(scale, axis=-1) * visible, axis=1) / ops.maximum(count, 1.0)
@@ -269,12 +270,12 @@ class HeatmapSpread(keras.metrics.Mean):
         }
 
 
-def _location(y_pred, beta):
+def _location(y_pred, landmarks, beta):
     y_pred = ops.convert_to_tensor(y_pred)
-    if len(y_pred.shape) == 4:
-        return heatmaps.decode(y_pred, beta)[0]
-    if len(y_pred.shape) == 3 and y_pred.shape[-1] == 2:
+    if y_pred.shape[1:] == landmarks.shape[1:]:
         return ops.cast(y_pred, "float32")
+    if len(y_pred.shape) in (3, 4) and y_pred.shape[-1] == landmarks.shape[1]:
+        return heatmaps.decode_logits(y_pred, beta)[0]
     raise ValueError(
         "Expected logits of shape (B, H, W, K) or landmarks of shape (B, K, 2). Received: "
         f"{tuple(y_pred.shape)}"
@@ -284,3 +285,6 @@ def _location(y_pred, beta):
 def _face_weight(usable, sample_weight):
     weight = ops.cast(usable, "float32")
     return weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
+
+
+METRICS = (NormalizedMeanError, FailureRate, AreaUnderCED, HeatmapSpread)

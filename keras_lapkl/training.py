@@ -102,6 +102,8 @@ class Recipe:
         seed: of weights, dropout, noise, order and augmentation.
         adversary: an `Adversary` to train with unlabeled faces, or None.
         teacher: a `Teacher` to label them instead, or None.
+        initial_model: a file or a shipped model's name, whose weights the network begins with, but
+            for layers of another shape; None for random ones.
     """
 
     loss: str = "laplace_kl"
@@ -122,6 +124,7 @@ class Recipe:
     seed: int = 0
     adversary: Adversary | None = None
     teacher: Teacher | None = None
+    initial_model: str | None = None
 
     def __post_init__(self):
         for name, allowed in (
@@ -161,6 +164,8 @@ def build(recipe, crops, unlabeled=None):
         generator = RCN(*size, recipe.dropout, recipe.head, recipe.normalize)
     else:
         generator = MobileFPN(*size)
+    if recipe.initial_model is not None:
+        _begin_with(generator, recipe.initial_model)
     normalizer = evaluation.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
@@ -325,6 +330,27 @@ def train(
     last.unlink()
     distributed.wait()
     return results
+
+
+def _begin_with(generator, name_or_path):
+    """Gives a network the weights of another's layers of equal name and shapes."""
+    source = load_model(name_or_path).generator
+    theirs = {layer.name: layer.get_weights() for layer in source.layers}
+    layers = [layer for layer in generator.layers if layer.weights]
+    fitting = [
+        layer
+        for layer in layers
+        if [w.shape for w in theirs.get(layer.name, ())] == [w.shape for w in layer.weights]
+    ]
+    if 2 * len(fitting) < len(layers):
+        raise ValueError(
+            f"{name_or_path} is a {type(source).__name__} of which {len(fitting)} of the "
+            f"{len(layers)} layers fit this {type(generator).__name__}. Give `initial_model` a "
+            "model of the same network and width."
+        )
+    for layer in fitting:
+        layer.set_weights(theirs[layer.name])
+    logging.info("Begin with %d of %d layers of %s.", len(fitting), len(layers), name_or_path)
 
 
 def _pseudo_labels(recipe, unlabeled, output_dir):

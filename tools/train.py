@@ -60,6 +60,9 @@ _CROP_SCALE = flags.DEFINE_float(
     "1.5 by other points, 1.25 by a box, 1 of an image.",
 )
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
+_INITIAL = flags.DEFINE_string(
+    "initial_model", None, "A model file or shipped model to begin with: fine-tuning."
+)
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, dropout, noise, order and augmentation.")
 _UNLABELED_DIR = flags.DEFINE_string(
@@ -119,6 +122,7 @@ def main(_):
         target_scale=_TARGET_SCALE.value,
         beta=_BETA.value,
         seed=_SEED.value,
+        initial_model=_INITIAL.value,
     )
     adversary = training.Adversary(
         weight=_ADVERSARIAL_WEIGHT.value,

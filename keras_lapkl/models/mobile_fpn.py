@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_lapkl.models.layers import Conv2D
+from keras_lapkl.models.layers import BatchNormalization, Conv2D
 
 STRIDE = 16
 _LEVELS = (2, 3, 4, 6)
@@ -178,5 +178,5 @@ class _Layers:
 
     def _finish(self, x, name, activate):
         if self._batch_norm:
-            x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_norm")(x)
+            x = BatchNormalization(momentum=_MOMENTUM, name=f"{name}_norm")(x)
         return layers.ReLU(name=f"{name}_activation")(x) if activate else x
