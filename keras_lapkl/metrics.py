@@ -274,7 +274,8 @@ def _location(y_pred, landmarks, beta):
     y_pred = ops.convert_to_tensor(y_pred)
     if y_pred.shape[1:] == landmarks.shape[1:]:
         return ops.cast(y_pred, "float32")
-    if len(y_pred.shape) in (3, 4) and y_pred.shape[-1] == landmarks.shape[1]:
+    is_joined = len(y_pred.shape) == 3 and y_pred.shape[1] % 2 == 0
+    if (is_joined or len(y_pred.shape) == 4) and y_pred.shape[-1] == landmarks.shape[1]:
         return heatmaps.decode_logits(y_pred, beta)[0]
     raise ValueError(
         "Expected logits of shape (B, H, W, K) or landmarks of shape (B, K, 2). Received: "

@@ -11,6 +11,7 @@ import importlib.resources
 import json
 import pathlib
 import re
+import tempfile
 import time
 
 import numpy as np
@@ -47,6 +48,8 @@ PAPER_SPREAD = {"softargmax": 2.59, "laplace_kl": 1.02}
 FIGURE_4 = {"beta": (0.5, 1.0, 2.0, 4.0), "target_scale": (0.5, 1.0, 2.0, 4.0)}
 TABLES = ("table2", "table3", "figure4")
 FILE_MODES = ("float32", "int8")
+FILES = "files.json"
+"""What Table 3's networks cost as files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +198,7 @@ def run(plan, data, output_dir, provenance=None, budget_minutes=None):
     """Trains what is missing of a plan, and writes the report anew after each cell.
 
     Stopped at any moment, the same call goes on. A cell is there if its `cell.json` is: the report
-    needs no more, the pictures and the files' sizes and times need its model too.
+    needs no more, the pictures need its model too.
 
     Args:
         plan: a `Plan`.
@@ -229,7 +232,7 @@ def run(plan, data, output_dir, provenance=None, budget_minutes=None):
         results[cell.name] = _train(cell, data, output_dir / cell.name, provenance)
         write_report(plan, results, data, output_dir)
     if "table3" in plan.tables:
-        _measure_files(plan, results, data, output_dir)
+        _measure_files(plan, data, output_dir)
     write_report(plan, results, data, output_dir)
     _draw(plan, results, data, output_dir)
     return results
@@ -295,34 +298,36 @@ def _train(cell, data, folder, provenance):
     return found
 
 
-def _measure_files(plan, results, data, output_dir):
-    """Adds `files` to the results of Table 3's LaplaceKL models: bytes and time of each mode.
+def _measure_files(plan, data, output_dir):
+    """Bytes and time of Table 3's networks as files, all timed by turns, kept in `files.json`.
 
-    All are timed by turns, so they are timed anew if one that can be timed was not yet.
+    Neither depends on the weights, so that no network needs to be trained for it.
     """
-    cells = [plan.cell(plan.seeds[0], loss="laplace_kl", width=width) for width in plan.widths]
-    cells = [cell for cell in cells if cell.name in results and _model(output_dir, cell).exists()]
-    if all("files" in results[cell.name] for cell in cells):
+    path = output_dir / FILES
+    files = _read(path) or {}
+    if {_fraction(width) for width in plan.widths} <= set(files):
         return
     paths = []
-    for cell in cells:
-        model = load_model(_model(output_dir, cell))
-        for mode in FILE_MODES:
-            paths.append(output_dir / cell.name / f"{mode}.tflite")
-            if not paths[-1].exists():
+    with tempfile.TemporaryDirectory() as folder:
+        for width in plan.widths:
+            recipe = plan.cell(plan.seeds[0], loss="laplace_kl", width=width).recipe
+            model = training.build(recipe, data.train)
+            for mode in FILE_MODES:
+                paths.append(pathlib.Path(folder) / f"{len(paths)}.tflite")
                 tflite.convert(
                     model,
                     paths[-1],
                     mode,
-                    faces=data.validation.central()[:20],
-                    representative_images=data.train.central()[:100] if mode == "int8" else None,
+                    faces=data.validation.central()[:4],
+                    representative_images=data.train.central()[:20] if mode == "int8" else None,
                     bounds={},  # the cost is asked for, whatever the error
                 )
-    times = iter(tflite.measure_many(paths))
-    for cell in cells:
-        files = {mode: {**next(times), "model": f"{mode}.tflite"} for mode in FILE_MODES}
-        results[cell.name]["files"] = files
-        runs.write_json(output_dir / cell.name / "cell.json", results[cell.name])
+        times = iter(tflite.measure_many(paths))
+        files = {
+            _fraction(width): {mode: {**next(times), "model": mode} for mode in FILE_MODES}
+            for width in plan.widths
+        }
+    runs.write_json(path, files)
 
 
 def _model(output_dir, cell):
@@ -346,9 +351,14 @@ def write_report(plan, results, data, output_dir):
         output_dir: folder of the report.
     """
     sections = [_head(plan, results, data)]
-    for table, write in (("table2", _table2), ("table3", _table3), ("figure4", _figure4)):
-        if table in plan.tables:
-            sections.append(write(plan, results))
+    if "table2" in plan.tables:
+        sections.append(_table2(plan, results))
+    if "table3" in plan.tables:
+        sections.append(_table3(plan, results))
+        files = _read(pathlib.Path(output_dir) / FILES)
+        sections += [_files(plan, files)] if files else []
+    if "figure4" in plan.tables:
+        sections.append(_figure4(plan, results))
     sections.append(_claims(plan, results))
     with runs.replacing(pathlib.Path(output_dir) / "RESULTS.md") as temporary:
         temporary.write_text("\n".join(sections), encoding="utf-8")
@@ -459,25 +469,24 @@ def _table3(plan, results):
                 )
     return (
         "## Table 3: widths\n\nThe paper's column is for its *full* set, common and challenge "
-        "together: only its order can be compared.\n\n" + _md(rows) + "\n" + _files(plan, results)
+        "together: only its order can be compared.\n\n" + _md(rows)
     )
 
 
-def _files(plan, results):
-    """Table 3's storage and speed, of the first seed's files."""
+def _files(plan, files):
+    """Table 3's storage and speed."""
     rows = [["width", *(f"{m} {u}" for m in FILE_MODES for u in ("kB", "faces/s")), "paper's fps"]]
     for width in plan.widths:
-        found = results.get(plan.cell(plan.seeds[0], loss="laplace_kl", width=width).name, {})
-        if "files" in found:
+        if _fraction(width) in files:
             cells = []
             for mode in FILE_MODES:
-                file = found["files"][mode]
+                file = files[_fraction(width)][mode]
                 cells += [f"{file['bytes'] / 1000:,.0f}", f"{1000 / file['median_ms']:,.0f}"]
             paper = f"{PAPER_FPS[WIDTHS.index(width)]}" if width in WIDTHS else ""
             rows.append([_fraction(width), *cells, paper])
     return (
-        "Storage and speed, one thread, decoding included, medians by turns; the paper's on other "
-        "hardware.\n\n" + _md(rows)
+        "Storage and speed, one thread, decoding included, medians by turns, of untrained "
+        "networks, which cost the same; the paper's on other hardware.\n\n" + _md(rows)
     )
 
 

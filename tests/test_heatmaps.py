@@ -148,3 +148,19 @@ class TestRender:
 def test_bad_arguments(call):
     with pytest.raises(ValueError, match="Received"):
         call()
+
+
+class TestJoinedAxes:
+    def test_decode_as_the_map_of_their_sums(self, rng):
+        columns, rows = rng.normal(0, 3, (2, 4, 9, 5)).astype(np.float32)
+        joined = heatmaps.join_axes(columns, rows)
+        assert joined.shape == (4, 18, 5)
+        for kwargs in ({}, {"beta": 2.0, "distribution": "gaussian", "reduce": "joint"}):
+            found = heatmaps.decode_logits(joined, **kwargs)
+            whole = columns[:, None] + rows[:, :, None]
+            for ours, theirs in zip(found, heatmaps.decode_logits(whole, **kwargs), strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+    def test_of_oblong_maps(self):
+        with pytest.raises(ValueError, match="square"):
+            heatmaps.join_axes(np.zeros((1, 5, 1)), np.zeros((1, 6, 1)))

@@ -165,6 +165,18 @@ def test_cells_are_trained_scored_and_drawn(data, tmp_path):
         assert (tmp_path / picture).stat().st_size > 1000
 
 
+def test_files_of_untrained_networks_are_measured_once(data, tmp_path, monkeypatch):
+    plan = Plan(training.Recipe(), ("table3",), ("laplace_kl",), (1 / 32, 1 / 64), (), (0,))
+    reproduction.run(plan, data, tmp_path, budget_minutes=0)
+    files = json.loads((tmp_path / "files.json").read_text())
+    assert files["1/32"]["int8"]["bytes"] < files["1/32"]["float32"]["bytes"]
+    assert files["1/64"]["float32"]["bytes"] < files["1/32"]["float32"]["bytes"]
+    report = (tmp_path / "RESULTS.md").read_text()
+    assert f"| 1/32 | {files['1/32']['float32']['bytes'] / 1000:,.0f} | " in report
+    monkeypatch.setattr(reproduction.tflite, "measure_many", pytest.fail)
+    reproduction.run(plan, data, tmp_path, budget_minutes=0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -145,6 +145,112 @@ def test_nan_stops_and_says_so(crops, validation, tmp_path):
     assert not (tmp_path / "model.keras").exists()
 
 
+class TestTeacher:
+    @pytest.fixture(scope="class")
+    def teacher(self, crops, validation, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("teacher")
+        training.train(recipe(epochs=1), crops, validation, folder)
+        return training.Teacher(str(folder / "model.keras"), batch_size=4)
+
+    @pytest.fixture
+    def unlabeled(self, crops):
+        return sources.load_unlabeled(crops, num_unlabeled=20)
+
+    def test_goes_on_to_the_unbroken_run_on_the_same_labels(
+        self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
+    ):
+        args = recipe(teacher=teacher, dropout=0.2), crops, validation
+        results = training.train(*args, tmp_path / "unbroken", unlabeled=unlabeled)
+        assert results["recipe"]["teacher"]["batch_size"] == 4
+        trained_on = results["validation"]["trained_on"]
+        assert trained_on.startswith("48 synthetic faces; without labels 20 ")
+        assert trained_on.endswith(", labeled by another model")
+
+        def stop(self, epoch, logs):
+            original(self, epoch, logs)
+            raise KeyboardInterrupt
+
+        original = callbacks.ResumableCheckpoint.on_epoch_end
+        with monkeypatch.context() as patch:
+            patch.setattr(callbacks.ResumableCheckpoint, "on_epoch_end", stop)
+            with pytest.raises(KeyboardInterrupt):
+                training.train(*args, tmp_path / "stopped", unlabeled=unlabeled)
+        labels = np.load(tmp_path / "stopped" / "pseudo_labels.npy")
+        assert labels.shape == (20, 68, 3) and (labels[..., 2] == 1).all()
+        monkeypatch.setattr(training.distillation, "pseudo_labels", pytest.fail)
+        training.train(*args, tmp_path / "stopped", unlabeled=unlabeled)
+        assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
+
+    def test_learns_from_the_teachers_faces_too(
+        self, crops, validation, unlabeled, teacher, tmp_path
+    ):
+        labels = []
+
+        def seen(teacher, unlabeled, max_scale):
+            labels.append(max_scale)
+            return np.full((len(unlabeled), 68, 3), 1, np.float32)
+
+        wrong = training.Teacher(teacher.model, max_scale=3.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training.distillation, "pseudo_labels", seen)
+            training.train(
+                recipe(epochs=6, learning_rate=1e-2, teacher=wrong, width=1 / 16),
+                crops,
+                validation,
+                tmp_path,
+                unlabeled=unlabeled,
+            )
+        # All its faces have all their points in the corner (1, 1): predictions move there.
+        found = load_model(tmp_path / "model.keras").predict(validation.images, verbose=0)
+        plain = np.median(validation.landmarks)
+        assert labels == [3.0] and np.median(found["landmarks"]) < plain - 2
+
+    def test_needs_unlabeled_faces(self, crops, validation, teacher, tmp_path):
+        with pytest.raises(ValueError, match="together"):
+            training.train(recipe(teacher=teacher), crops, validation, tmp_path)
+
+    def test_no_adversary_beside_it(self, teacher):
+        with pytest.raises(ValueError, match="not both"):
+            recipe(teacher=teacher, adversary=training.Adversary())
+
+
+class TestInitialModel:
+    @pytest.fixture(scope="class")
+    def start(self, crops, validation, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("start")
+        training.train(recipe(epochs=1, network="mobile_fpn", dropout=0), crops, validation, folder)
+        return folder / "model.keras"
+
+    def test_begins_with_its_weights(self, crops, start):
+        chosen = recipe(network="mobile_fpn", dropout=0, seed=5, initial_model=str(start))
+        for a, b in zip(
+            training.build(chosen, crops).generator.get_weights(),
+            load_model(start).generator.get_weights(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+
+    def test_layers_of_another_shape_stay_random(self, crops, start):
+        few = dataclasses.replace(
+            crops,
+            landmarks=crops.landmarks[:, :5],
+            visible=crops.visible[:, :5],
+            scheme=schemes.Scheme("five", tuple("abcde")),
+        )
+        chosen = recipe(network="mobile_fpn", dropout=0, seed=5, initial_model=str(start))
+        ours = training.build(chosen, few).generator
+        theirs = load_model(start).generator
+        assert ours.get_layer("maps").kernel.shape[-1] == 5
+        for name in ("stem", "decoder1_project"):
+            np.testing.assert_array_equal(
+                ours.get_layer(name).get_weights()[0], theirs.get_layer(name).get_weights()[0]
+            )
+
+    def test_of_another_network(self, crops, start):
+        with pytest.raises(ValueError, match=r"MobileFPN of which 0 of the .* fit this RCN"):
+            training.build(recipe(initial_model=str(start)), crops)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

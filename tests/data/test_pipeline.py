@@ -165,3 +165,44 @@ class TestSemiSupervised:
         )
         with pytest.raises(ValueError, match="Crop them alike"):
             pipeline.semi_supervised_batches(numbered(20), shards.from_crops(other), 5)
+
+
+class TestSelfTraining:
+    """Unlabeled faces 0 to 13 whose labels are 100 to 113."""
+
+    @pytest.fixture
+    def pseudo_labels(self):
+        number = np.broadcast_to(100 + np.arange(14)[:, None, None], (14, 2, 2))
+        return np.concatenate([number, np.ones((14, 2, 1))], -1).astype(np.float32)
+
+    def batches(self, pseudo_labels, steps, **kwargs):
+        unlabeled = shards.from_crops(numbered(14))
+        stream = pipeline.self_training_batches(
+            numbered(20), unlabeled, pseudo_labels, 5, 7, **kwargs
+        )
+        return list(stream.take(steps).as_numpy_iterator())
+
+    def test_labels_go_with_their_faces(self, pseudo_labels):
+        plain = order(numbered(20), 5, 8)
+        found = self.batches(pseudo_labels, 8)
+        for (x, y), labeled in zip(found, plain, strict=True):
+            assert x.shape == (12, 16, 16, 3) and y.shape == (12, 2, 3)
+            np.testing.assert_array_equal(y[:5, 0, 0], labeled)
+            np.testing.assert_array_equal(x[:5, 3, 3, 0], labeled)
+            np.testing.assert_array_equal(x[5:, 3, 3, 0] + 100, y[5:, 0, 0])
+        assert sorted(np.concatenate([y[5:, 0, 0] for _, y in found[:2]])) == list(range(100, 114))
+
+    def test_begins_at_any_step_augmented(self, pseudo_labels):
+        whole = self.batches(pseudo_labels, 4, augmentation=Augmentation())
+        (late,) = self.batches(pseudo_labels, 1, augmentation=Augmentation(), first_step=3)
+        for a, b in zip(whole[3], late, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_hidden_ones_stay_hidden(self, pseudo_labels):
+        pseudo_labels[:, 1, 2] = 0
+        ((_, y),) = self.batches(pseudo_labels, 1, augmentation=Augmentation())
+        assert (y[5:, :, 2].sum(1) <= 1).all()
+
+    def test_labels_of_other_faces(self, pseudo_labels):
+        with pytest.raises(ValueError, match=r"shape \(14, 2, 3\).*\(13, 2, 3\)"):
+            self.batches(pseudo_labels[1:], 1)

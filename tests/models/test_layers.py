@@ -186,3 +186,33 @@ np.testing.assert_allclose(jax.grad(decoded)(logits), jax.grad(plain)(logits), a
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+class TestBatchNormalization:
+    @pytest.mark.parametrize("trainable", [True, False])
+    def test_trains_as_keras_own(self, rng, trainable):
+        import tensorflow as tf
+
+        x = tf.constant(rng.normal(2, 3, (4, 6, 5, 3)).astype(np.float32))
+        upstream = tf.constant(rng.normal(size=x.shape).astype(np.float32))
+        found = []
+        for kind in (layers.BatchNormalization, keras.layers.BatchNormalization):
+            layer = kind(momentum=0.9, epsilon=1e-2, trainable=trainable)
+            layer.build(x.shape)
+            layer.set_weights([w + 0.1 * i for i, w in enumerate(layer.get_weights())])
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=True)
+            gradients = tape.gradient(y, [x, *layer.trainable_variables], upstream)
+            found.append([y, *gradients, *layer.variables, layer(x)])
+        for ours, theirs in zip(*found, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("kwargs", [{"scale": False}, {"center": False}, {"axis": 1}])
+    def test_what_the_kernel_does_not_do_is_keras_own(self, rng, kwargs):
+        x = rng.normal(2, 3, (4, 6, 5, 3)).astype(np.float32)
+        ours, theirs = (
+            kind(**kwargs)(x, training=True)
+            for kind in (layers.BatchNormalization, keras.layers.BatchNormalization)
+        )
+        np.testing.assert_array_equal(ours, theirs)

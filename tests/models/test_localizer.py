@@ -224,3 +224,37 @@ class TestRefused:
 def test_scheme_by_name():
     model = LandmarkLocalizer(RCN(68, 1 / 64, SIZE, 0), scheme="ibug68", crop_scale=3.0)
     assert model.scheme is schemes.IBUG68 and model.num_landmarks == 68 and model.image_size == SIZE
+
+
+class TestAxes:
+    """A generator whose maps are sums of their axes trains on these alone."""
+
+    def fitted(self, data, by_maps, **compiled):
+        keras.utils.set_random_seed(0)
+        model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE, 0.0, "marginal"))
+        model.compile(keras.optimizers.Adam(3e-3), losses.LaplaceKL(), **compiled)
+        if by_maps:
+            model._training_logits = lambda: model
+        return model.fit(*data, epochs=2, batch_size=8, shuffle=False, verbose=0).history
+
+    def test_same_history_as_by_maps(self, data):
+        of_ours = lambda: [  # noqa: E731
+            metrics.NormalizedMeanError(normalizer=SIZE),
+            metrics.FailureRate(normalizer=SIZE),
+            metrics.AreaUnderCED(normalizer=SIZE),
+            metrics.HeatmapSpread(),
+        ]
+        axes, maps = (self.fitted(data, by_maps, metrics=of_ours()) for by_maps in (False, True))
+        assert axes.keys() == maps.keys()
+        for name in axes:
+            np.testing.assert_allclose(axes[name], maps[name], rtol=1e-3, atol=1e-3)
+
+    def test_a_metric_of_others_gets_the_maps(self, data):
+        shapes = []
+
+        def foreign(y_true, y_pred):
+            shapes.append(y_pred.shape)
+            return keras.ops.zeros(keras.ops.shape(y_true)[:1])
+
+        self.fitted(data, False, metrics=[foreign])
+        assert shapes and all(shape[1:] == (SIZE, SIZE, K) for shape in shapes)

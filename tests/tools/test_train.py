@@ -58,6 +58,23 @@ def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
     assert list((tmp_path / "tensorboard").rglob("events.out*"))
 
 
+def test_a_student_that_begins_with_its_teacher(run, run_tool, tmp_path):
+    folder, _ = run
+    done = run_tool(
+        "tools/train.py",
+        *SMALL,
+        f"--teacher={folder / 'model.keras'}",
+        f"--initial_model={folder / 'model.keras'}",
+        "--num_unlabeled=12",
+        "--unlabeled_batch_size=4",
+        "--teacher_max_scale=20",
+        f"--output_dir={tmp_path}",
+    )
+    assert "Begin with 19 of 19 layers" in done.stderr
+    recipe = json.loads((tmp_path / "results.json").read_text())["recipe"]
+    assert recipe["teacher"]["max_scale"] == 20 and recipe["adversary"] is None
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -65,6 +82,7 @@ def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
         (["--width=0"], "width"),
         (["--num_unlabeled=3"], "1..3"),
         (["--unlabeled_dir=nowhere"], "nowhere holds no shards"),
+        (["--teacher=fpn-eighth-300w"], "--teacher needs faces without labels"),
         (["--loss=l2"], "laplace_kl"),
         (["--learning_rat=1"], "learning_rate"),
         (["stray"], "stray"),
