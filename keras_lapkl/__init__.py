@@ -14,6 +14,7 @@ _SUBMODULES = (
     "confidence",
     "data",
     "detection",
+    "distillation",
     "evaluation",
     "heatmaps",
     "losses",

@@ -46,6 +46,8 @@ PAPER_FULL = {
 PAPER_FPS = (4.92, 11.92, 16.77, 21.38, 26.51)
 PAPER_SPREAD = {"softargmax": 2.59, "laplace_kl": 1.02}
 FIGURE_4 = {"beta": (0.5, 1.0, 2.0, 4.0), "target_scale": (0.5, 1.0, 2.0, 4.0)}
+FIGURE_4_NAMES = {"beta": "β", "target_scale": "target scale, px"}
+LACKING = "needs data that are not here"
 TABLES = ("table2", "table3", "figure4")
 FILE_MODES = ("float32", "int8")
 FILES = "files.json"
@@ -351,15 +353,16 @@ def write_report(plan, results, data, output_dir):
         output_dir: folder of the report.
     """
     sections = [_head(plan, results, data)]
+    files = _read(pathlib.Path(output_dir) / FILES) if "table3" in plan.tables else None
     if "table2" in plan.tables:
         sections.append(_table2(plan, results))
     if "table3" in plan.tables:
         sections.append(_table3(plan, results))
-        files = _read(pathlib.Path(output_dir) / FILES)
-        sections += [_files(plan, files)] if files else []
+    if files is not None:
+        sections.append(_files(plan, files))
     if "figure4" in plan.tables:
         sections.append(_figure4(plan, results))
-    sections.append(_claims(plan, results))
+    sections.append(_claims(plan, results, files))
     with runs.replacing(pathlib.Path(output_dir) / "RESULTS.md") as temporary:
         temporary.write_text("\n".join(sections), encoding="utf-8")
 
@@ -368,6 +371,13 @@ def _group(plan, results, **entry):
     """The results of an entry of a table, one for each seed that is there."""
     names = (plan.cell(seed, **entry).name for seed in plan.seeds)
     return [results[name] for name in names if name in results]
+
+
+def _paired(plan, results, entry, other):
+    """Results of two entries, of the seeds that are there of both."""
+    names = ([plan.cell(seed, **e).name for e in (entry, other)] for seed in plan.seeds)
+    both = [pair for pair in names if all(name in results for name in pair)]
+    return tuple([results[pair[i]] for pair in both] for i in (0, 1))
 
 
 def _errors(group):
@@ -429,18 +439,20 @@ def _command(results):
 def _table2(plan, results):
     rows = [["loss", "without labels", "NME %", "paper, common", "spread px", "to no D, paired"]]
     for loss in plan.losses:
-        base = _group(plan, results, loss=loss)
         for unlabeled in (0, *plan.num_unlabeled):
-            group = _group(plan, results, loss=loss, unlabeled=unlabeled)
+            entry = {"loss": loss, "unlabeled": unlabeled}
+            group = _group(plan, results, **entry)
             paper = PAPER_COMMON.get((loss, unlabeled))
             rows.append(
                 [
                     LOSSES[loss],
-                    "no D" if not unlabeled else f"D, {unlabeled}",
+                    f"D, {_faces(unlabeled)}" if unlabeled else "no D",
                     _estimate(group),
                     "" if paper is None else f"{paper:.2f}",
                     _spread(group),
-                    _signed(difference(group, base)) if unlabeled else "",
+                    _signed(difference(*_paired(plan, results, entry, {"loss": loss})))
+                    if unlabeled
+                    else "",
                 ]
             )
     return f"## Table 2: losses and unlabeled faces, width {_fraction(plan.widths[0])}\n\n" + _md(
@@ -450,7 +462,7 @@ def _table2(plan, results):
 
 def _table3(plan, results):
     rows = [["width", "parameters", "loss", "D", "NME %", "paper, full set", "spread px"]]
-    for width in plan.widths:
+    for width in _sorted(plan.widths):
         for loss in (name for name in plan.losses if name != "gaussian_kl"):
             for unlabeled in (0, plan.largest) if plan.largest else (0,):
                 group = _group(plan, results, loss=loss, width=width, unlabeled=unlabeled)
@@ -476,7 +488,7 @@ def _table3(plan, results):
 def _files(plan, files):
     """Table 3's storage and speed."""
     rows = [["width", *(f"{m} {u}" for m in FILE_MODES for u in ("kB", "faces/s")), "paper's fps"]]
-    for width in plan.widths:
+    for width in _sorted(plan.widths):
         if _fraction(width) in files:
             cells = []
             for mode in FILE_MODES:
@@ -495,70 +507,104 @@ def _figure4(plan, results):
     for field, values in plan.figure_4.items():
         for value in values:
             group = _group(plan, results, loss="laplace_kl", **{field: value})
-            name = {"beta": "β", "target_scale": "target scale, px"}.get(field, field)
-            rows.append([name, f"{value:g}", _estimate(group), _spread(group)])
+            rows.append([FIGURE_4_NAMES[field], f"{value:g}", _estimate(group), _spread(group)])
     return "## Figure 4: β and the target scale, LaplaceKL\n\n" + _md(rows)
 
 
-def claims(plan, results):
+def claims(plan, results, files=None):
     """Each claim of the paper with what these runs say of it: a list of (claim, verdict, by what).
 
-    A verdict is `"reproduced"` if the paired 95 % interval of the difference lies on the claim's
-    side of 0, `"not reproduced"` if on the other or across 0, and `"not run"`.
+    A verdict is `"reproduced"` if the difference, and its paired 95 % interval over faces, lie on
+    the claim's side of 0, and with each seed so; `"not reproduced"` otherwise; or `"not run"`.
+
+    Args:
+        plan, results: as in `write_report`.
+        files: the content of `files.json`, or None.
     """
-    found = []
-    widths = plan.widths if "table3" in plan.tables else plan.widths[:1]
-    for width in widths:
-        both = [
-            _group(plan, results, loss=loss, width=width) for loss in ("laplace_kl", "softargmax")
-        ]
-        at = f"width {_fraction(width)}"
-        found.append(_judged(f"LaplaceKL's error is below softargmax's, {at}", difference(*both)))
-    spreads = [
-        _group(plan, results, loss=loss, width=widths[0]) for loss in ("laplace_kl", "softargmax")
+    return [
+        *_claims_on_losses(plan, results),
+        *_claims_on_unlabeled(plan, results),
+        *_claims_on_figure_4(plan, results),
+        *_claims_on_speed(plan, files),
+        ("The errors on 300-W challenge and full", LACKING, "the 135 iBUG faces"),
+        ("The errors on AFLW", LACKING, "AFLW's images"),
+        ("What 70,000 unlabeled faces give", LACKING, "MegaFace"),
     ]
+
+
+def _claims_on_losses(plan, results):
+    widths = _sorted(plan.widths) if "table3" in plan.tables else plan.widths[:1]
+    for width in widths:
+        both = _paired(
+            plan,
+            results,
+            {"loss": "laplace_kl", "width": width},
+            {"loss": "softargmax", "width": width},
+        )
+        yield _judged(f"LaplaceKL's error is below softargmax's, width {_fraction(width)}", *both)
+    if "gaussian_kl" in plan.losses and "table2" in plan.tables:
+        both = _paired(plan, results, {"loss": "laplace_kl"}, {"loss": "gaussian_kl"})
+        at = _fraction(plan.widths[0])
+        yield _judged(f"LaplaceKL's error is below GaussianKL's, width {at}", *both)
+    spreads = [_group(plan, results, loss=loss) for loss in ("laplace_kl", "softargmax")]
     if all(spreads):
         ours = [np.mean([f["test"]["spread"] for f in group]) for group in spreads]
         paper = f"the paper has {PAPER_SPREAD['laplace_kl']} and {PAPER_SPREAD['softargmax']}"
-        found.append(
-            (
-                "LaplaceKL's heatmaps are sharper than softargmax's",
-                "reproduced" if ours[0] < ours[1] else "not reproduced",
-                f"{ours[0]:.2f} beside {ours[1]:.2f} px; {paper}",
-            )
+        yield (
+            "LaplaceKL's heatmaps are sharper than softargmax's",
+            "reproduced" if ours[0] < ours[1] else "not reproduced",
+            f"{ours[0]:.2f} beside {ours[1]:.2f} px; {paper}",
         )
-    for unlabeled in plan.num_unlabeled if "table2" in plan.tables else ():
-        with_d = _group(plan, results, loss="laplace_kl", unlabeled=unlabeled)
-        base = _group(plan, results, loss="laplace_kl")
-        claim = f"D on {unlabeled} faces lowers LaplaceKL's error"
-        found.append(_judged(claim, difference(with_d, base)))
-    if "figure4" in plan.tables:
-        for field, values in plan.figure_4.items():
-            groups = {v: _group(plan, results, loss="laplace_kl", **{field: v}) for v in values}
-            means = {v: _errors(g)[~np.isnan(_errors(g))].mean() for v, g in groups.items() if g}
-            if len(means) == len(values):
-                best = min(means, key=means.get)
-                listed = ", ".join(f"{v:g}: {mean:.2f} %" for v, mean in means.items())
-                verdict = "reproduced" if best == 1 else "not reproduced"
-                found.append((f"{field} = 1 is the best", verdict, listed))
-    missing = "needs data that are not here"
-    found += [
-        ("The errors on 300-W challenge and full", missing, "the 135 iBUG faces"),
-        ("The errors on AFLW", missing, "AFLW's images"),
-        ("What 70,000 unlabeled faces give", missing, "MegaFace"),
-    ]
-    return found
 
 
-def _judged(claim, estimate):
+def _claims_on_unlabeled(plan, results):
+    if "table2" not in plan.tables:
+        return
+    for loss in plan.losses:
+        for unlabeled in plan.num_unlabeled:
+            both = _paired(plan, results, {"loss": loss, "unlabeled": unlabeled}, {"loss": loss})
+            if loss == "laplace_kl" or all(both):
+                yield _judged(f"D on {_faces(unlabeled)} lowers {LOSSES[loss]}'s error", *both)
+
+
+def _claims_on_figure_4(plan, results):
+    if "figure4" not in plan.tables:
+        return
+    for field, values in plan.figure_4.items():
+        groups = {v: _group(plan, results, loss="laplace_kl", **{field: v}) for v in values}
+        means = {v: _errors(g)[~np.isnan(_errors(g))].mean() for v, g in groups.items() if g}
+        if len(means) == len(values):
+            best = min(means, key=means.get)
+            listed = ", ".join(f"{v:g}: {mean:.2f} %" for v, mean in means.items())
+            verdict = "reproduced" if best == 1 else "not reproduced"
+            yield f"{FIGURE_4_NAMES[field]} = 1 is the best", verdict, listed
+
+
+def _claims_on_speed(plan, files):
+    widths = [_fraction(width) for width in _sorted(plan.widths)]
+    if files is None or not set(widths) <= set(files):
+        return
+    speeds = [1000 / files[width]["float32"]["median_ms"] for width in widths]
+    yield (
+        "The narrower the network, the faster",
+        "reproduced" if speeds == sorted(speeds) else "not reproduced",
+        ", ".join(f"{w}: {s:,.0f}" for w, s in zip(widths, speeds, strict=True)) + " faces/s",
+    )
+
+
+def _judged(claim, group, other):
+    estimate = difference(group, other)
     if estimate is None:
         return claim, "not run", ""
-    verdict = "reproduced" if estimate[2] < 0 else "not reproduced"
-    return claim, verdict, f"difference {_signed(estimate)}"
+    by_seed = [difference([a], [b])[0] for a, b in zip(group, other, strict=True)]
+    holds = estimate[2] < 0 and max(by_seed) < 0
+    seeds = "1 seed" if len(by_seed) == 1 else f"{len(by_seed)} seeds"
+    verdict = "reproduced" if holds else "not reproduced"
+    return claim, verdict, f"difference {_signed(estimate)}, {seeds}"
 
 
-def _claims(plan, results):
-    rows = [["claim", "here", "by"], *map(list, claims(plan, results))]
+def _claims(plan, results, files):
+    rows = [["claim", "here", "by"], *map(list, claims(plan, results, files))]
     return "## The paper's claims\n\n" + _md(rows)
 
 
@@ -571,6 +617,14 @@ def _signed(estimate):
         return ""
     mean, low, high = (f"{value:+.2f}" for value in estimate)
     return f"{mean} ({low} to {high})"
+
+
+def _sorted(widths):
+    return sorted(widths, reverse=True)
+
+
+def _faces(unlabeled):
+    return "the labeled faces" if unlabeled == LABELED else f"{unlabeled:,} faces"
 
 
 def _fraction(width):

@@ -25,6 +25,7 @@ _NAMES = {
     "read_predictions": "predictions",
     "read_pts": "pts",
     "read_shards": "shards",
+    "self_training_batches": "pipeline",
     "semi_supervised_batches": "pipeline",
     "synthetic_clip": "motion",
     "synthetic_faces": "synthetic",
