@@ -6,6 +6,7 @@ report can be written at any time, from whatever is there.
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.resources
 import json
@@ -178,7 +179,10 @@ def recipe(name, epochs=None):
 
 
 def miniature():
-    """A plan and its data that show in minutes that all of it works; the errors mean nothing."""
+    """A plan that shows in minutes that all of it works, and what loads its data.
+
+    The errors mean nothing.
+    """
     base = training.Recipe(
         epochs=2,
         learning_rate=3e-3,
@@ -193,10 +197,10 @@ def miniature():
         seeds=(0,),
         figure_4={"beta": (0.5, 1.0), "target_scale": (1.0, 2.0)},
     )
-    return plan, load_data("synthetic", num_synthetic=48, image_size=32)
+    return plan, functools.partial(load_data, "synthetic", num_synthetic=48, image_size=32)
 
 
-def run(plan, data, output_dir, provenance=None, budget_minutes=None):
+def run(plan, load, output_dir, provenance=None, budget_minutes=None):
     """Trains what is missing of a plan, and writes the report anew after each cell.
 
     Stopped at any moment, the same call goes on. A cell is there if its `cell.json` is: the report
@@ -204,7 +208,8 @@ def run(plan, data, output_dir, provenance=None, budget_minutes=None):
 
     Args:
         plan: a `Plan`.
-        data: a `Data`.
+        load: function that gives the `Data`; called if something is to be trained, measured or
+            drawn.
         output_dir: folder of all of it: a folder a cell, `RESULTS.md` and pictures.
         provenance: dict from `runs.provenance`, kept in each cell's `cell.json`.
         budget_minutes: no cell is begun after so many; 0 trains none and writes the report of what
@@ -214,6 +219,7 @@ def run(plan, data, output_dir, provenance=None, budget_minutes=None):
         dict from cell name to the content of its `cell.json`.
     """
     output_dir = pathlib.Path(output_dir)
+    load = functools.cache(load)
     cells = plan.cells()
     done = {cell.name: _read(output_dir / cell.name / "cell.json") for cell in cells}
     missing = [cell for cell in cells if done[cell.name] is None]
@@ -231,12 +237,12 @@ def run(plan, data, output_dir, provenance=None, budget_minutes=None):
             break
         left = f", about {spent / i * (len(missing) - i) / 60:.0f} minutes left" if i else ""
         logging.info("Cell %d of %d%s: %s.", i + 1, len(missing), left, cell.name)
-        results[cell.name] = _train(cell, data, output_dir / cell.name, provenance)
-        write_report(plan, results, data, output_dir)
+        results[cell.name] = _train(cell, load(), output_dir / cell.name, provenance)
+        write_report(plan, results, output_dir)
     if "table3" in plan.tables:
-        _measure_files(plan, data, output_dir)
-    write_report(plan, results, data, output_dir)
-    _draw(plan, results, data, output_dir)
+        _measure_files(plan, load, output_dir)
+    write_report(plan, results, output_dir)
+    _draw(plan, results, load, output_dir)
     return results
 
 
@@ -300,7 +306,7 @@ def _train(cell, data, folder, provenance):
     return found
 
 
-def _measure_files(plan, data, output_dir):
+def _measure_files(plan, load, output_dir):
     """Bytes and time of Table 3's networks as files, all timed by turns, kept in `files.json`.
 
     Neither depends on the weights, so that no network needs to be trained for it.
@@ -309,7 +315,7 @@ def _measure_files(plan, data, output_dir):
     files = _read(path) or {}
     if {_fraction(width) for width in plan.widths} <= set(files):
         return
-    paths = []
+    data, paths = load(), []
     with tempfile.TemporaryDirectory() as folder:
         for width in plan.widths:
             recipe = plan.cell(plan.seeds[0], loss="laplace_kl", width=width).recipe
@@ -343,16 +349,15 @@ def _read(path):
 # === The report ===
 
 
-def write_report(plan, results, data, output_dir):
+def write_report(plan, results, output_dir):
     """Writes `RESULTS.md` from the cells that are there.
 
     Args:
         plan: the `Plan`; cells that are missing have an empty place in the tables.
         results: dict from cell name to the content of `cell.json`.
-        data: the `Data`.
         output_dir: folder of the report.
     """
-    sections = [_head(plan, results, data)]
+    sections = [_head(plan, results)]
     files = _read(pathlib.Path(output_dir) / FILES) if "table3" in plan.tables else None
     if "table2" in plan.tables:
         sections.append(_table2(plan, results))
@@ -406,19 +411,26 @@ def difference(group, other):
     return scoring.estimates({"": _errors(group) - _errors(other)})[""]
 
 
-def _head(plan, results, data):
+def _head(plan, results):
     recipe = plan.recipe
     cells = plan.cells()
-    there = sum(cell.name in results for cell in cells)
+    there = [results[cell.name] for cell in cells if cell.name in results]
     seeds = ", ".join(map(str, plan.seeds))
+    data = ""
+    if there:
+        test = there[0]["test"]
+        data = (
+            f"Trained on {test['trained_on'].partition('; without labels')[0]}. Tested on "
+            f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "
+            f"{test['image_size']} pixels; error in percent of the "
+            f"{evaluation.MEANING[test['normalizer']]}. "
+        )
     return f"""# Results
 
-{there} of {len(cells)} cells are there. Trained on {data.train.summary}. Tested on
-{data.test.summary}. {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer},
-learning rate {recipe.learning_rate:g}, {recipe.schedule}, dropout {recipe.dropout:g},
-network {recipe.network}, head {recipe.head}, augmentation {"on" if recipe.augment else "off"};
-seeds {seeds}; crop scale
-{data.test.crop_scale:g}, {data.test.image_size} pixels.
+{len(there)} of {len(cells)} cells are there. {data}{recipe.epochs} epochs, batches of
+{recipe.batch_size}, {recipe.optimizer}, learning rate {recipe.learning_rate:g}, {recipe.schedule},
+dropout {recipe.dropout:g}, network {recipe.network}, head {recipe.head},
+augmentation {"on" if recipe.augment else "off"}; seeds {seeds}.
 
     {_command(results)}
 
@@ -639,7 +651,7 @@ def _md(rows):
 # === Pictures ===
 
 
-def _draw(plan, results, data, output_dir):
+def _draw(plan, results, load, output_dir):
     """Figures 1, 3 and 5 and the CED of the losses, from the models of the first seed."""
     seed = plan.seeds[0]
     models, ceds = {}, {}
@@ -651,6 +663,7 @@ def _draw(plan, results, data, output_dir):
             ceds[LOSSES[loss]] = errors
     if not models:
         return
+    data = load()
     faces = data.test.central()[:: max(1, len(data.test) // 4)][:4]
     maps = {title: model.predict_heatmaps(faces) for title, model in models.items()}
     plots.heatmaps(faces, maps, output_dir / "heatmaps.png")

@@ -10,6 +10,7 @@ small on synthetic faces, to see that it works: its errors mean nothing.
 """
 
 import fractions
+import functools
 import sys
 
 from absl import flags
@@ -47,7 +48,7 @@ def main(_):
     from keras_lapkl import reproduction, runs
 
     if _MINIATURE.value:
-        plan, data = reproduction.miniature()
+        plan, load = reproduction.miniature()
     else:
         if not _DATA_DIR.value:
             raise ValueError("--data_dir must name the folder of 300-W; or give --miniature.")
@@ -60,7 +61,8 @@ def main(_):
             tuple(unlabeled if _UNLABELED_DIR.value else [n for n in unlabeled if n == "labeled"]),
             tuple(map(int, _SEEDS.value)),
         )
-        data = reproduction.load_data(
+        load = functools.partial(
+            reproduction.load_data,
             "300w",
             _DATA_DIR.value,
             _UNLABELED_DIR.value,
@@ -68,7 +70,7 @@ def main(_):
             crop_scale=_CROP_SCALE.value,
         )
     provenance = runs.provenance(cli.resolved_flags())
-    results = reproduction.run(plan, data, _OUTPUT_DIR.value, provenance, _BUDGET.value)
+    results = reproduction.run(plan, load, _OUTPUT_DIR.value, provenance, _BUDGET.value)
     print(f"{len(results)} cells. Report and pictures: {_OUTPUT_DIR.value}")
 
 
