@@ -51,6 +51,7 @@ FIGURE_4_NAMES = {"beta": "β", "target_scale": "target scale, px"}
 LACKING = "needs data that are not here"
 TABLES = ("table2", "table3", "figure4")
 FILE_MODES = ("float32", "int8")
+CED = "ced.png"
 FILES = "files.json"
 """What Table 3's networks cost as files."""
 
@@ -350,7 +351,7 @@ def _read(path):
 
 
 def write_report(plan, results, output_dir):
-    """Writes `RESULTS.md` from the cells that are there.
+    """Writes `RESULTS.md`, and a picture for it, from the cells that are there.
 
     Args:
         plan: the `Plan`; cells that are missing have an empty place in the tables.
@@ -368,6 +369,11 @@ def write_report(plan, results, output_dir):
     if "figure4" in plan.tables:
         sections.append(_figure4(plan, results))
     sections.append(_claims(plan, results, files))
+    if _draw_ced(plan, results, pathlib.Path(output_dir) / CED):
+        at = _fraction(plan.widths[0])
+        sections.append(
+            f"## The losses, width {at}\n\n![Share of the faces by their error, by loss]({CED})\n"
+        )
     with runs.replacing(pathlib.Path(output_dir) / "RESULTS.md") as temporary:
         temporary.write_text("\n".join(sections), encoding="utf-8")
 
@@ -651,16 +657,27 @@ def _md(rows):
 # === Pictures ===
 
 
+def _draw_ced(plan, results, path):
+    """The CED of each loss, its faces those of all seeds; nothing where there is none."""
+    groups = {LOSSES[loss]: _group(plan, results, loss=loss) for loss in plan.losses}
+    errors = {
+        title: np.concatenate([np.array(found["errors"], np.float64) for found in group])
+        for title, group in groups.items()
+        if group
+    }
+    if errors:
+        normalizer = next(group for group in groups.values() if group)[0]["test"]["normalizer"]
+        plots.ced(errors, path, evaluation.MEANING[normalizer], limit=20.0)
+    return bool(errors)
+
+
 def _draw(plan, results, load, output_dir):
-    """Figures 1, 3 and 5 and the CED of the losses, from the models of the first seed."""
-    seed = plan.seeds[0]
-    models, ceds = {}, {}
+    """Figures 1, 3 and 5, from the models of the first seed."""
+    models = {}
     for loss in plan.losses:
-        cell = plan.cell(seed, loss=loss)
+        cell = plan.cell(plan.seeds[0], loss=loss)
         if cell.name in results and _model(output_dir, cell).exists():
             models[LOSSES[loss]] = load_model(_model(output_dir, cell))
-            errors = np.array(results[cell.name]["errors"], np.float64)
-            ceds[LOSSES[loss]] = errors
     if not models:
         return
     data = load()
@@ -677,5 +694,3 @@ def _draw(plan, results, load, output_dir):
         output_dir / "predictions.png",
         data.test.scheme.edges,
     )
-    normalizer = evaluation.default_normalizer(data.test.scheme)
-    plots.ced(ceds, output_dir / "ced.png", scoring.MEANING[normalizer])

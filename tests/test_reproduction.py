@@ -96,6 +96,7 @@ def test_report_by_hand(plan, tmp_path):
     assert "| LaplaceKL | D, 10 faces | 4.00 ± 0.00 (" in report
     assert "| 1/16 | 39,828 | softargmax |  | 5.00 ± 0.00 (" in report
     assert "9.79" in report  # the paper's, at 1/16
+    assert "](ced.png)" in report and (tmp_path / "ced.png").stat().st_size > 1000
     assert not report.count("nan")
 
 
@@ -103,6 +104,7 @@ def test_report_of_what_is_there_so_far(plan, tmp_path):
     reproduction.write_report(plan, {}, tmp_path)
     report = (tmp_path / "RESULTS.md").read_text()
     assert "0 of 28 cells" in report and "| not run |" in report
+    assert "ced.png" not in report and not (tmp_path / "ced.png").exists()
     assert "| softargmax | no D |  | 3.48 |  |  |" in report
 
 
@@ -205,7 +207,7 @@ def test_budget_begins_no_further_cell(plan, tmp_path, monkeypatch):
     (tmp_path / first / "cell.json").write_text(json.dumps(made(5.0)))
     assert list(reproduction.run(plan, pytest.fail, tmp_path, budget_minutes=0)) == [first]
     assert "1 of 28 cells" in (tmp_path / "RESULTS.md").read_text()
-    assert not (tmp_path / "ced.png").exists()
+    assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
 
 
 def test_cells_are_trained_scored_and_drawn(data, tmp_path):
