@@ -239,10 +239,10 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
         left = f", about {spent / i * (len(missing) - i) / 60:.0f} minutes left" if i else ""
         logging.info("Cell %d of %d%s: %s.", i + 1, len(missing), left, cell.name)
         results[cell.name] = _train(cell, load(), output_dir / cell.name, provenance)
-        write_report(plan, results, output_dir)
+        write_report(plan, results, output_dir, provenance)
     if "table3" in plan.tables:
         _measure_files(plan, load, output_dir)
-    write_report(plan, results, output_dir)
+    write_report(plan, results, output_dir, provenance)
     _draw(plan, results, load, output_dir)
     return results
 
@@ -350,15 +350,16 @@ def _read(path):
 # === The report ===
 
 
-def write_report(plan, results, output_dir):
+def write_report(plan, results, output_dir, provenance=None):
     """Writes `RESULTS.md`, and a picture for it, from the cells that are there.
 
     Args:
         plan: the `Plan`; cells that are missing have an empty place in the tables.
         results: dict from cell name to the content of `cell.json`.
         output_dir: folder of the report.
+        provenance: dict from `runs.provenance`, whose command the report gives.
     """
-    sections = [_head(plan, results)]
+    sections = [_head(plan, results, provenance)]
     files = _read(pathlib.Path(output_dir) / FILES) if "table3" in plan.tables else None
     if "table2" in plan.tables:
         sections.append(_table2(plan, results))
@@ -417,7 +418,7 @@ def difference(group, other):
     return scoring.estimates({"": _errors(group) - _errors(other)})[""]
 
 
-def _head(plan, results):
+def _head(plan, results, provenance):
     recipe = plan.recipe
     cells = plan.cells()
     there = [results[cell.name] for cell in cells if cell.name in results]
@@ -438,7 +439,7 @@ def _head(plan, results):
 dropout {recipe.dropout:g}, network {recipe.network}, head {recipe.head},
 augmentation {"on" if recipe.augment else "off"}; seeds {seeds}.
 
-    {_command(results)}
+    {_command(provenance)}
 
 NME in percent, as mean ± deviation over seeds, and in brackets the 95 % bootstrap interval over
 test faces of the mean over seeds. Differences are paired by face. The intervals say what other
@@ -447,11 +448,11 @@ folder holds its command, versions, time and the error of each face in `cell.jso
 """
 
 
-def _command(results):
-    """Of a cell, with the last parts of its paths: no reader has this machine's folders."""
-    given = next((r["provenance"] for r in results.values() if r.get("provenance")), None)
-    words = given["command"] if given else ["python", "tools/reproduce.py"]
-    return " ".join(re.sub("=/.*/", "=", word) for word in words)
+def _command(provenance):
+    """Without its budget, and with the last parts of its paths: no reader has these folders."""
+    words = provenance["command"] if provenance else ["python", "tools/reproduce.py"]
+    words = [re.sub("^/.*/(?=tools/)|(?<==)/.*/", "", word) for word in words]
+    return " ".join(word for word in words if not word.startswith("--budget_minutes"))
 
 
 def _table2(plan, results):

@@ -1,5 +1,9 @@
 import dataclasses
 import json
+import pathlib
+import re
+import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -43,7 +47,6 @@ def made(nme, spread=1.0, noise=0):
         },
         "errors": errors.tolist(),
         "parameters": 39828,
-        "provenance": {"command": ["python", "tools/reproduce.py", "--data_dir=/home/me/300w"]},
     }
 
 
@@ -88,7 +91,9 @@ def test_report_by_hand(plan, tmp_path):
     results = fill(plan, laplace_kl=4.0)
     base = plan.cell(1, loss="laplace_kl").name
     results[base] = made(4.4, noise=1)
-    reproduction.write_report(plan, results, tmp_path)
+    words = ["python", "/home/me/tools/reproduce.py", "--data_dir=/home/me/300w"]
+    provenance = {"command": [*words, "--budget_minutes=0"]}
+    reproduction.write_report(plan, results, tmp_path, provenance)
     report = (tmp_path / "RESULTS.md").read_text()
     assert "    python tools/reproduce.py --data_dir=300w\n" in report
     assert "28 of 28 cells are there. Trained on 16 synthetic faces. Tested on" in report
@@ -98,6 +103,21 @@ def test_report_by_hand(plan, tmp_path):
     assert "9.79" in report  # the paper's, at 1/16
     assert "](ced.png)" in report and (tmp_path / "ced.png").stat().st_size > 1000
     assert not report.count("nan")
+
+
+def test_results_page_is_what_the_cells_say(tmp_path, run_tool):
+    """docs/RESULTS.md from docs/results, by its own command."""
+    docs = pathlib.Path(__file__).parents[1] / "docs"
+    page = (docs / "RESULTS.md").read_text()
+    (command,) = re.findall(r"^    python (tools/reproduce.py) (.*)$", page, re.M)
+    folder = tmp_path / "reproduction"
+    shutil.copytree(docs / "results", folder)
+    words = [word for word in shlex.split(command[1]) if not word.startswith("--output_dir")]
+    run_tool(command[0], *words, f"--output_dir={folder}", "--budget_minutes=0")
+    lines = zip(page.splitlines(), (folder / "RESULTS.md").read_text().splitlines(), strict=True)
+    for ours, written in lines:
+        if not ours.startswith("    python"):
+            assert ours == written
 
 
 def test_report_of_what_is_there_so_far(plan, tmp_path):
