@@ -182,10 +182,7 @@ def build(recipe, crops, unlabeled=None):
         ],
     }
     adversary = recipe.adversary
-    trained_on = crops.summary
-    if unlabeled is not None:
-        by = "" if recipe.teacher is None else ", labeled by another model"
-        trained_on += f"; without labels {unlabeled.summary}{by}"
+    trained_on = _trained_on(recipe, crops, unlabeled)
     if adversary is None:
         model = LandmarkLocalizer(generator, trained_on=trained_on, **common)
         model.compile(**compiled)
@@ -330,6 +327,23 @@ def train(
     last.unlink()
     distributed.wait()
     return results
+
+
+def _trained_on(recipe, crops, unlabeled):
+    """One line on all faces that a model owes something to: their limits are its limits too."""
+
+    def source(name_or_path):
+        theirs = load_model(name_or_path).trained_on
+        return "the same labels" if theirs == crops.summary else theirs or "faces unknown"
+
+    found = crops.summary
+    if unlabeled is not None:
+        found += f"; without labels {unlabeled.summary}"
+    if recipe.teacher is not None:
+        found += f", labeled by a model trained on {source(recipe.teacher.model)}"
+    if recipe.initial_model is not None:
+        found += f"; begun with a model trained on {source(recipe.initial_model)}"
+    return found
 
 
 def _begin_with(generator, name_or_path):

@@ -164,7 +164,7 @@ class TestTeacher:
         assert results["recipe"]["teacher"]["batch_size"] == 4
         trained_on = results["validation"]["trained_on"]
         assert trained_on.startswith("48 synthetic faces; without labels 20 ")
-        assert trained_on.endswith(", labeled by another model")
+        assert trained_on.endswith(", labeled by a model trained on the same labels")
 
         def stop(self, epoch, logs):
             original(self, epoch, logs)
@@ -245,6 +245,16 @@ class TestInitialModel:
             np.testing.assert_array_equal(
                 ours.get_layer(name).get_weights()[0], theirs.get_layer(name).get_weights()[0]
             )
+
+    def test_owes_to_its_faces_too(self, crops):
+        chosen = recipe(
+            network="mobile_fpn", dropout=0, width=1 / 8, initial_model="fpn-eighth-300w"
+        )
+        model = training.build(chosen, crops)
+        assert model.trained_on.startswith(
+            "48 synthetic faces; begun with a model trained on 300-W"
+        )
+        assert "300-W: non-commercial research only" in sources.licence(model.trained_on)
 
     def test_of_another_network(self, crops, start):
         with pytest.raises(ValueError, match=r"MobileFPN of which 0 of the .* fit this RCN"):
