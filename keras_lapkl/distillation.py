@@ -29,8 +29,14 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
         (N, K, 3) float32: x, y in pixels of the faces without margin, and visibility, 0 or 1.
 
     Raises:
-        ValueError: faces of another crop rule than the teacher's.
+        ValueError: faces of another crop rule than the teacher's, or no landmark that is sure
+            enough.
     """
+    if teacher.crop_scale is None:
+        raise ValueError(
+            "The teacher does not say which crop it is right on. Set the `crop_scale` of the "
+            "loaded model, and save it."
+        )
     if teacher.crop_scale != unlabeled.crop_scale:
         raise ValueError(
             f"The teacher is right on crop scale {teacher.crop_scale}, and {unlabeled.name} has "
@@ -55,7 +61,17 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
         factor = unlabeled.image_size / teacher.image_size
         landmarks = (np.nan_to_num(found["landmarks"]) + 0.5) * factor - 0.5
         parts.append(np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32))
-    return np.concatenate(parts)
+    labels = np.concatenate(parts)
+    shown = labels[..., 2].mean()
+    if not shown:
+        raise ValueError(
+            f"`max_scale` {max_scale} hides all that the teacher finds: it is in pixels of its "
+            "crop. Give a larger one."
+        )
+    logging.info(
+        "The teacher labeled %d faces, %.1f %% of their landmarks.", len(labels), 100 * shown
+    )
+    return labels
 
 
 def _resized(faces, size):

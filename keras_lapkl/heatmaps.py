@@ -125,9 +125,24 @@ def decode_axes(columns, rows, beta=1.0, distribution="laplace", reduce="axis"):
 
 
 def join_axes(columns, rows):
-    """The logits of both axes of square maps as one tensor, (B, W, K) and (B, H, K) → (B, 2·S, K).
+    """The logits of both axes of square maps as one tensor, for this package's losses and metrics.
 
-    This package's losses and metrics take it for the maps `columns[:, None] + rows[:, :, None]`.
+    They take it for the maps `columns[:, None] + rows[:, :, None]`, which need not be built.
+
+    Args:
+        columns: (B, S, K) logits of the x axis.
+        rows: (B, S, K) logits of the y axis.
+
+    Returns:
+        (B, 2·S, K).
+
+    Raises:
+        ValueError: axes of different lengths.
+
+    Example:
+
+    >>> join_axes(np.zeros((1, 5, 3)), np.zeros((1, 5, 3))).shape
+    (1, 10, 3)
     """
     if columns.shape[1] != rows.shape[1]:
         raise ValueError(
@@ -136,8 +151,28 @@ def join_axes(columns, rows):
     return ops.concatenate([columns, rows], axis=1)
 
 
+def are_logits(values, num_landmarks):
+    """Whether a tensor is logits (B, H, W, K), or what `join_axes` gives, and no landmarks.
+
+    Args:
+        values: any tensor.
+        num_landmarks: K.
+    """
+    shape = values.shape
+    is_joined = len(shape) == 3 and shape[1] is not None and shape[1] > 2 and shape[1] % 2 == 0
+    return (is_joined or len(shape) == 4) and shape[-1] == num_landmarks
+
+
 def decode_logits(logits, beta=1.0, distribution="laplace", reduce="axis"):
-    """`decode` of logits (B, H, W, K), or `decode_axes` of what `join_axes` gives."""
+    """`decode` of logits (B, H, W, K), or `decode_axes` of what `join_axes` gives.
+
+    Args:
+        logits: (B, H, W, K) or (B, 2·S, K).
+        beta, distribution, reduce: as in `decode`.
+
+    Returns:
+        Location and scale, each (B, K, 2) float32 pixels, x first.
+    """
     if len(logits.shape) == 3:
         size = logits.shape[1] // 2
         axes = logits[:, :size], logits[:, size:]

@@ -83,7 +83,7 @@ def softargmax_loss(y_true, y_pred, beta=1.0):
 
     Args:
         y_true: (B, K, 2|3) landmarks in pixels.
-        y_pred: (B, H, W, K) logits.
+        y_pred: (B, H, W, K) logits, or (B, 2·S, K) of `heatmaps.join_axes`.
         beta: inverse temperature of the softmax.
 
     Returns:
@@ -107,7 +107,7 @@ def laplace_kl(y_true, y_pred, target_scale=1.0, scale="axis", beta=1.0):
 
     Args:
         y_true: (B, K, 2|3) landmarks in pixels.
-        y_pred: (B, H, W, K) logits.
+        y_pred: (B, H, W, K) logits, or (B, 2·S, K) of `heatmaps.join_axes`.
         target_scale: b₀ in pixels, > 0; the paper's is 1.
         scale: `"axis"` or `"joint"`: one b for each axis, or one for both.
         beta: inverse temperature of the softmax.
@@ -134,7 +134,7 @@ def _kl(divergence, distribution, y_true, y_pred, target_scale, scale, beta):
 
 
 def _labels(y_true, y_pred):
-    if len(y_pred.shape) not in (3, 4) or y_pred.shape[-1] != y_true.shape[1]:
+    if not heatmaps.are_logits(y_pred, y_true.shape[1]):
         raise ValueError(
             "Expected logits of shape (B, H, W, K) for landmarks of shape (B, K, 2|3). Received: "
             f"y_true {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}"

@@ -75,7 +75,8 @@ class _FaceMetric(keras.metrics.Mean):
 
         Args:
             y_true: (B, K, 2|3) landmarks in pixels.
-            y_pred: (B, H, W, K) logits or (B, K, 2) landmarks in pixels.
+            y_pred: (B, H, W, K) logits, or (B, 2·S, K) of `heatmaps.join_axes`, or (B, K, 2)
+                landmarks in pixels.
             sample_weight: (B,), ≥ 0.
             distance: (B,) normalising distances in pixels, in place of the normaliser's;
                 `normalizer="box"` needs it, since a face box can't be read off the landmarks.
@@ -83,7 +84,7 @@ class _FaceMetric(keras.metrics.Mean):
         landmarks, visible = split_visible(y_true)
         if distance is None:
             distance = self._distance(landmarks, visible)
-        location = _location(y_pred, landmarks, self.beta)
+        location = _location(y_pred, landmarks.shape[1], self.beta)
         nme, usable = face_errors(landmarks, visible, location, distance)
         super().update_state(self._value(nme), _face_weight(usable, sample_weight))
 
@@ -251,10 +252,10 @@ class HeatmapSpread(keras.metrics.Mean):
         self.beta = beta
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch: `y_pred` is logits (B, H, W, K) or scales (B, K, 2) in pixels."""
+        """Adds a batch: `y_pred` is logits, as the error metrics take them, or scales (B, K, 2)."""
         landmarks, visible = split_visible(y_true)
         scale = ops.convert_to_tensor(y_pred)
-        if scale.shape[1:] != landmarks.shape[1:]:
+        if heatmaps.are_logits(scale, landmarks.shape[1]):
             _, scale = heatmaps.decode_logits(scale, self.beta, self.distribution)
         scale = ops.cast(scale, "float32")
         count = ops.sum(visible, axis=1)
@@ -270,16 +271,15 @@ class HeatmapSpread(keras.metrics.Mean):
         }
 
 
-def _location(y_pred, landmarks, beta):
+def _location(y_pred, num_landmarks, beta):
     y_pred = ops.convert_to_tensor(y_pred)
-    if y_pred.shape[1:] == landmarks.shape[1:]:
-        return ops.cast(y_pred, "float32")
-    is_joined = len(y_pred.shape) == 3 and y_pred.shape[1] % 2 == 0
-    if (is_joined or len(y_pred.shape) == 4) and y_pred.shape[-1] == landmarks.shape[1]:
+    if heatmaps.are_logits(y_pred, num_landmarks):
         return heatmaps.decode_logits(y_pred, beta)[0]
+    if len(y_pred.shape) == 3 and y_pred.shape[-1] == 2:
+        return ops.cast(y_pred, "float32")
     raise ValueError(
-        "Expected logits of shape (B, H, W, K) or landmarks of shape (B, K, 2). Received: "
-        f"{tuple(y_pred.shape)}"
+        f"Expected logits of shape (B, H, W, {num_landmarks}) or landmarks of shape "
+        f"(B, {num_landmarks}, 2), as y_true has. Received: {tuple(y_pred.shape)}"
     )
 
 
@@ -289,3 +289,4 @@ def _face_weight(usable, sample_weight):
 
 
 METRICS = (NormalizedMeanError, FailureRate, AreaUnderCED, HeatmapSpread)
+"""All of them: `LandmarkLocalizer` knows by it what reads joined axes."""

@@ -12,6 +12,7 @@ import importlib.resources
 import json
 import pathlib
 import re
+import shlex
 import tempfile
 import time
 
@@ -213,8 +214,8 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
             drawn.
         output_dir: folder of all of it: a folder a cell, `RESULTS.md` and pictures.
         provenance: dict from `runs.provenance`, kept in each cell's `cell.json`.
-        budget_minutes: no cell is begun after so many; 0 trains none and writes the report of what
-            is there; None trains all.
+        budget_minutes: no cell is begun after so many; 0 only writes the report of what is there;
+            None trains all.
 
     Returns:
         dict from cell name to the content of its `cell.json`.
@@ -240,10 +241,11 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
         logging.info("Cell %d of %d%s: %s.", i + 1, len(missing), left, cell.name)
         results[cell.name] = _train(cell, load(), output_dir / cell.name, provenance)
         write_report(plan, results, output_dir, provenance)
-    if "table3" in plan.tables:
-        _measure_files(plan, load, output_dir)
+    if budget_minutes != 0:
+        _draw(plan, results, load, output_dir)
+        if "table3" in plan.tables:
+            _measure_files(plan, load, output_dir)
     write_report(plan, results, output_dir, provenance)
-    _draw(plan, results, load, output_dir)
     return results
 
 
@@ -312,9 +314,7 @@ def _measure_files(plan, load, output_dir):
 
     Neither depends on the weights, so that no network needs to be trained for it.
     """
-    path = output_dir / FILES
-    files = _read(path) or {}
-    if {_fraction(width) for width in plan.widths} <= set(files):
+    if _measured_files(plan, output_dir) is not None:
         return
     data, paths = load(), []
     with tempfile.TemporaryDirectory() as folder:
@@ -336,7 +336,19 @@ def _measure_files(plan, load, output_dir):
             _fraction(width): {mode: {**next(times), "model": mode} for mode in FILE_MODES}
             for width in plan.widths
         }
-    runs.write_json(path, files)
+    runs.write_json(output_dir / FILES, {**_network(plan), "files": files})
+
+
+def _measured_files(plan, output_dir):
+    """What `_measure_files` has found of this plan's network at all its widths, or None."""
+    found = _read(pathlib.Path(output_dir) / FILES) or {}
+    files = found.get("files", {})
+    of_this = {key: found.get(key) for key in _network(plan)} == _network(plan)
+    return files if of_this and {_fraction(w) for w in plan.widths} <= set(files) else None
+
+
+def _network(plan):
+    return {name: getattr(plan.recipe, name) for name in ("network", "head", "normalize")}
 
 
 def _model(output_dir, cell):
@@ -360,7 +372,7 @@ def write_report(plan, results, output_dir, provenance=None):
         provenance: dict from `runs.provenance`, whose command the report gives.
     """
     sections = [_head(plan, results, provenance)]
-    files = _read(pathlib.Path(output_dir) / FILES) if "table3" in plan.tables else None
+    files = _measured_files(plan, output_dir) if "table3" in plan.tables else None
     if "table2" in plan.tables:
         sections.append(_table2(plan, results))
     if "table3" in plan.tables:
@@ -451,8 +463,8 @@ folder holds its command, versions, time and the error of each face in `cell.jso
 def _command(provenance):
     """Without its budget, and with the last parts of its paths: no reader has these folders."""
     words = provenance["command"] if provenance else ["python", "tools/reproduce.py"]
-    words = [re.sub("^/.*/(?=tools/)|(?<==)/.*/", "", word) for word in words]
-    return " ".join(word for word in words if not word.startswith("--budget_minutes"))
+    words = [re.sub("^/.*/(?=tools/)|(?<==)/.*/(?=.)|^/.*/", "", word) for word in words]
+    return shlex.join(word for word in words if not word.startswith("--budget_minutes="))
 
 
 def _table2(plan, results):
@@ -508,13 +520,12 @@ def _files(plan, files):
     """Table 3's storage and speed."""
     rows = [["width", *(f"{m} {u}" for m in FILE_MODES for u in ("kB", "faces/s")), "paper's fps"]]
     for width in _sorted(plan.widths):
-        if _fraction(width) in files:
-            cells = []
-            for mode in FILE_MODES:
-                file = files[_fraction(width)][mode]
-                cells += [f"{file['bytes'] / 1000:,.0f}", f"{1000 / file['median_ms']:,.0f}"]
-            paper = f"{PAPER_FPS[WIDTHS.index(width)]}" if width in WIDTHS else ""
-            rows.append([_fraction(width), *cells, paper])
+        cells = []
+        for mode in FILE_MODES:
+            file = files[_fraction(width)][mode]
+            cells += [f"{file['bytes'] / 1000:,.0f}", f"{1000 / file['median_ms']:,.0f}"]
+        paper = f"{PAPER_FPS[WIDTHS.index(width)]}" if width in WIDTHS else ""
+        rows.append([_fraction(width), *cells, paper])
     return (
         "Storage and speed, one thread, decoding included, medians by turns, of untrained "
         "networks, which cost the same; the paper's on other hardware.\n\n" + _md(rows)
@@ -533,12 +544,12 @@ def _figure4(plan, results):
 def claims(plan, results, files=None):
     """Each claim of the paper with what these runs say of it: a list of (claim, verdict, by what).
 
-    A verdict is `"reproduced"` if the difference, and its paired 95 % interval over faces, lie on
-    the claim's side of 0, and with each seed so; `"not reproduced"` otherwise; or `"not run"`.
+    A claim on errors is `"reproduced"` if the paired 95 % interval over faces lies on its side of
+    0, and the difference so with each seed; `"not reproduced"` otherwise; or `"not run"`.
 
     Args:
         plan, results: as in `write_report`.
-        files: the content of `files.json`, or None.
+        files: what the networks cost as files, or None.
     """
     return [
         *_claims_on_losses(plan, results),
@@ -590,18 +601,20 @@ def _claims_on_figure_4(plan, results):
     if "figure4" not in plan.tables:
         return
     for field, values in plan.figure_4.items():
-        groups = {v: _group(plan, results, loss="laplace_kl", **{field: v}) for v in values}
-        means = {v: _errors(g)[~np.isnan(_errors(g))].mean() for v, g in groups.items() if g}
-        if len(means) == len(values):
-            best = min(means, key=means.get)
-            listed = ", ".join(f"{v:g}: {mean:.2f} %" for v, mean in means.items())
-            verdict = "reproduced" if best == 1 else "not reproduced"
+        entries = {v: {"loss": "laplace_kl", field: v} for v in values}
+        pairs = {v: _paired(plan, results, entries[1], entries[v]) for v in values if v != 1}
+        if all(ones and others for ones, others in pairs.values()):
+            judged = [_judged("", *pair)[1] for pair in pairs.values()]
+            means = {v: np.nanmean(_errors(others)) for v, (_, others) in pairs.items()}
+            means[1] = np.nanmean(_errors(_group(plan, results, **entries[1])))
+            listed = ", ".join(f"{v:g}: {means[v]:.2f} %" for v in values)
+            verdict = "not reproduced" if "not reproduced" in judged else "reproduced"
             yield f"{FIGURE_4_NAMES[field]} = 1 is the best", verdict, listed
 
 
 def _claims_on_speed(plan, files):
     widths = [_fraction(width) for width in _sorted(plan.widths)]
-    if files is None or not set(widths) <= set(files):
+    if files is None:
         return
     speeds = [1000 / files[width]["float32"]["median_ms"] for width in widths]
     yield (
@@ -615,7 +628,7 @@ def _judged(claim, group, other):
     estimate = difference(group, other)
     if estimate is None:
         return claim, "not run", ""
-    by_seed = [difference([a], [b])[0] for a, b in zip(group, other, strict=True)]
+    by_seed = [np.nanmean(_errors([a]) - _errors([b])) for a, b in zip(group, other, strict=True)]
     holds = estimate[2] < 0 and max(by_seed) < 0
     seeds = "1 seed" if len(by_seed) == 1 else f"{len(by_seed)} seeds"
     verdict = "reproduced" if holds else "not reproduced"

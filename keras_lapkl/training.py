@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import pathlib
 import sys
 import time
@@ -77,6 +78,13 @@ class Teacher:
     batch_size: int | None = None
     max_scale: float | None = None
 
+    def __post_init__(self):
+        object.__setattr__(self, "model", os.fspath(self.model))
+        for name in ("batch_size", "max_scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"`{name}` must be > 0, or None. Received: {value}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -148,7 +156,12 @@ class Recipe:
                 f"Received: {own}"
             )
         if self.adversary is not None and self.teacher is not None:
-            raise ValueError("Faces without labels take an `adversary` or a `teacher`, not both.")
+            raise ValueError(
+                "Faces without labels take an `adversary` or a `teacher`, not both. Received: "
+                f"{self.adversary}, {self.teacher}"
+            )
+        if self.initial_model is not None:
+            object.__setattr__(self, "initial_model", os.fspath(self.initial_model))
 
 
 def build(recipe, crops, unlabeled=None):
@@ -165,7 +178,7 @@ def build(recipe, crops, unlabeled=None):
     else:
         generator = MobileFPN(*size)
     if recipe.initial_model is not None:
-        _begin_with(generator, recipe.initial_model)
+        _begin_with(generator, _load_localizer(recipe.initial_model, "initial_model"))
     normalizer = evaluation.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
@@ -247,6 +260,8 @@ def train(
         "image_size": crops.image_size,
         "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
     }
+    if not (output_dir / "run.json").exists():
+        _check_models(recipe, crops)
     if distributed.is_chief():
         _claim(output_dir, settings)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
@@ -346,10 +361,38 @@ def _trained_on(recipe, crops, unlabeled):
     return found
 
 
-def _begin_with(generator, name_or_path):
-    """Gives a network the weights of another's layers of equal name and shapes."""
-    source = load_model(name_or_path).generator
-    theirs = {layer.name: layer.get_weights() for layer in source.layers}
+def _check_models(recipe, crops):
+    """Fails at once on a teacher or first weights that won't do, before the folder is taken."""
+    if recipe.teacher is not None:
+        _check_teacher(load_model(recipe.teacher.model), crops)
+    if recipe.initial_model is not None:
+        build(dataclasses.replace(recipe, adversary=None, teacher=None), crops)
+
+
+def _load_localizer(name_or_path, role):
+    model = load_model(name_or_path)
+    if not isinstance(model, LandmarkLocalizer):
+        raise ValueError(
+            f"`{role}` must be a shipped model's name or a .keras file of a LandmarkLocalizer. "
+            f"Received: {name_or_path}, a {type(model).__name__}"
+        )
+    return model
+
+
+def _check_teacher(teacher, crops):
+    """Refuses a teacher of other points, before it labels a folder for nothing."""
+    theirs, ours = teacher.scheme, crops.scheme
+    if theirs is None or theirs.names != ours.names:
+        raise ValueError(
+            "Expected a teacher of the same points in the same order as in "
+            f"{crops.name}, scheme {ours.name!r}. Received: "
+            f"{'one that does not say' if theirs is None else f'scheme {theirs.name!r}'}"
+        )
+
+
+def _begin_with(generator, source):
+    """Gives a network the weights of another model's layers of equal name and shapes."""
+    theirs = {layer.name: layer.get_weights() for layer in source.generator.layers}
     layers = [layer for layer in generator.layers if layer.weights]
     fitting = [
         layer
@@ -358,13 +401,15 @@ def _begin_with(generator, name_or_path):
     ]
     if 2 * len(fitting) < len(layers):
         raise ValueError(
-            f"{name_or_path} is a {type(source).__name__} of which {len(fitting)} of the "
-            f"{len(layers)} layers fit this {type(generator).__name__}. Give `initial_model` a "
-            "model of the same network and width."
+            f"`initial_model` is a {type(source.generator).__name__} of which {len(fitting)} of "
+            f"the {len(layers)} layers fit this {type(generator).__name__}. Give a model of the "
+            "same network and width, with batch normalization if this one has it."
         )
     for layer in fitting:
         layer.set_weights(theirs[layer.name])
-    logging.info("Begin with %d of %d layers of %s.", len(fitting), len(layers), name_or_path)
+    rest = ", ".join(layer.name for layer in layers if layer not in fitting)
+    note = f"; at random: {rest}" if rest else ""
+    logging.info("Begin with %d of %d layers%s.", len(fitting), len(layers), note)
 
 
 def _pseudo_labels(recipe, unlabeled, output_dir):

@@ -46,7 +46,8 @@ def test_unsure_landmarks_are_hidden(stub, teacher):
     """The stub's scales are 1 and 2: 1.5 on average."""
     faces = ramps(stub, 2, stub.SIZE)
     assert (distillation.pseudo_labels(teacher, faces, 1.5)[..., 2] == 1).all()
-    assert (distillation.pseudo_labels(teacher, faces, 1.4)[..., 2] == 0).all()
+    with pytest.raises(ValueError, match=r"`max_scale` 1.4 hides all"):
+        distillation.pseudo_labels(teacher, faces, 1.4)
 
 
 def test_more_faces_than_a_batch_stay_in_order(stub, teacher, monkeypatch):
@@ -59,4 +60,7 @@ def test_more_faces_than_a_batch_stay_in_order(stub, teacher, monkeypatch):
 def test_another_crop_rule(stub, teacher):
     faces = from_crops(load("synthetic", num_synthetic=2, image_size=32))
     with pytest.raises(ValueError, match=r"crop scale 2.0, and synthetic train has 3.0"):
+        distillation.pseudo_labels(teacher, faces)
+    teacher.crop_scale = None
+    with pytest.raises(ValueError, match="does not say which crop"):
         distillation.pseudo_labels(teacher, faces)

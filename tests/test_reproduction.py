@@ -218,9 +218,6 @@ def test_goes_on_where_it_was_stopped(plan, data, tmp_path, monkeypatch):
 
 def test_budget_begins_no_further_cell(plan, tmp_path, monkeypatch):
     """0 minutes only write the report, of cells without models too, and without any data."""
-    (tmp_path / "files.json").write_text('{"1/8": {}, "1/16": {}}')
-    monkeypatch.setattr(reproduction, "_files", lambda *_: "")
-    monkeypatch.setattr(reproduction, "_claims_on_speed", lambda *_: ())
     monkeypatch.setattr(reproduction, "_train", lambda *_: pytest.fail("trained"))
     first = plan.cells()[0].name
     (tmp_path / first).mkdir()
@@ -245,14 +242,17 @@ def test_cells_are_trained_scored_and_drawn(data, tmp_path):
 
 def test_files_of_untrained_networks_are_measured_once(data, tmp_path, monkeypatch):
     plan = Plan(training.Recipe(), ("table3",), ("laplace_kl",), (1 / 32, 1 / 64), (), (0,))
-    reproduction.run(plan, lambda: data, tmp_path, budget_minutes=0)
-    files = json.loads((tmp_path / "files.json").read_text())
+    reproduction.run(plan, lambda: data, tmp_path, budget_minutes=1e-9)
+    files = json.loads((tmp_path / "files.json").read_text())["files"]
     assert files["1/32"]["int8"]["bytes"] < files["1/32"]["float32"]["bytes"]
     assert files["1/64"]["float32"]["bytes"] < files["1/32"]["float32"]["bytes"]
     report = (tmp_path / "RESULTS.md").read_text()
     assert f"| 1/32 | {files['1/32']['float32']['bytes'] / 1000:,.0f} | " in report
     monkeypatch.setattr(reproduction.tflite, "measure_many", pytest.fail)
-    reproduction.run(plan, lambda: data, tmp_path, budget_minutes=0)
+    reproduction.run(plan, lambda: data, tmp_path, budget_minutes=1e-9)
+    other = dataclasses.replace(plan, recipe=training.Recipe(head="linear"))
+    reproduction.run(other, pytest.fail, tmp_path, budget_minutes=0)
+    assert "faces/s" not in (tmp_path / "RESULTS.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,28 @@ class TestTeacher:
         plain = np.median(validation.landmarks)
         assert labels == [3.0] and np.median(found["landmarks"]) < plain - 2
 
+    def test_refused_before_the_folder_is_taken(
+        self, crops, validation, unlabeled, teacher, tmp_path
+    ):
+        """So that the same folder can be given with the mistake mended."""
+        other = dataclasses.replace(
+            crops,
+            scheme=schemes.Scheme("others", tuple(f"p{i}" for i in range(68))),
+        )
+        kept = {"unlabeled": unlabeled}
+        missing = training.Teacher("nowhere.keras")
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            training.train(recipe(teacher=missing), crops, validation, tmp_path, **kept)
+        with pytest.raises(ValueError, match=r"scheme 'others'.*Received: scheme 'ibug68'"):
+            training.train(recipe(teacher=teacher), other, validation, tmp_path, **kept)
+        assert not list(tmp_path.iterdir())
+
+    def test_path_and_text_are_the_same(self, teacher):
+        assert training.Teacher(pathlib.Path(teacher.model)) == training.Teacher(teacher.model)
+        for change in ({"batch_size": 0}, {"max_scale": -1.0}):
+            with pytest.raises(ValueError, match="must be > 0"):
+                training.Teacher(teacher.model, **change)
+
     def test_needs_unlabeled_faces(self, crops, validation, teacher, tmp_path):
         with pytest.raises(ValueError, match="together"):
             training.train(recipe(teacher=teacher), crops, validation, tmp_path)
@@ -255,6 +277,14 @@ class TestInitialModel:
             "48 synthetic faces; begun with a model trained on 300-W"
         )
         assert "300-W: non-commercial research only" in sources.licence(model.trained_on)
+
+    def test_of_no_keras_model(self, crops, validation, tmp_path):
+        from keras_lapkl import pretrained
+
+        file = pretrained.path("fpn-eighth-300w", ".tflite")
+        with pytest.raises(ValueError, match=r"`initial_model` must be.*TFLiteLocalizer"):
+            training.train(recipe(initial_model=file), crops, validation, tmp_path)
+        assert not list(tmp_path.iterdir())
 
     def test_of_another_network(self, crops, start):
         with pytest.raises(ValueError, match=r"MobileFPN of which 0 of the .* fit this RCN"):

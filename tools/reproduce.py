@@ -50,7 +50,7 @@ def main(_):
     if _MINIATURE.value:
         plan, load = reproduction.miniature()
     else:
-        if not _DATA_DIR.value:
+        if not _DATA_DIR.value and _BUDGET.value != 0:
             raise ValueError("--data_dir must name the folder of 300-W; or give --miniature.")
         unlabeled = [n if n == "labeled" else int(n) for n in _UNLABELED.value]
         plan = reproduction.Plan(

@@ -66,7 +66,7 @@ _INITIAL = flags.DEFINE_string(
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, dropout, noise, order and augmentation.")
 _UNLABELED_DIR = flags.DEFINE_string(
-    "unlabeled_dir", None, "Faces without labels for the adversarial branch: shards or photos."
+    "unlabeled_dir", None, "Faces without labels, for D or a teacher: shards or photos."
 )
 _FIRST_PASS = flags.DEFINE_string(
     "first_pass", None, "If these are photos: the .tflite model that finds the faces in them."
@@ -161,9 +161,14 @@ def main(_):
         common["cache_dir"],
         _UNLABELED_MEMORY.value,
     )
+    if _TEACHER.value is None and _TEACHER_SCALE.value is not None:
+        raise ValueError("--teacher_max_scale needs --teacher.")
     if _TEACHER.value is not None:
         if unlabeled is None:
-            raise ValueError("--teacher needs faces without labels: give --unlabeled_dir.")
+            raise ValueError(
+                "--teacher needs faces without labels: give --unlabeled_dir, "
+                "--labeled_as_unlabeled, or for synthetic ones --num_unlabeled."
+            )
         teacher = training.Teacher(_TEACHER.value, _UNLABELED_BATCH.value, _TEACHER_SCALE.value)
         recipe = dataclasses.replace(recipe, teacher=teacher)
     elif unlabeled is not None:

@@ -95,7 +95,7 @@ def self_training_batches(
     augmentation=None,
     first_step=0,
 ):
-    """As `training_batches`, each batch with faces behind whose labels are a teacher's.
+    """As `training_batches`, with faces in between whose labels are a teacher's.
 
     Args:
         crops, unlabeled: as in `semi_supervised_batches`.
@@ -117,9 +117,13 @@ def self_training_batches(
     labeled = _labeled(crops, batch_size, seed, augmentation)
     size = unlabeled_batch_size or batch_size
     other = _unlabeled(unlabeled, size, seed, augmentation, crops.scheme.flip, pseudo_labels)
+    # Mixed evenly: several devices each take a run of neighbours, and should have faces of both.
+    places = np.concatenate([np.arange(n) / n for n in (batch_size, size)])
+    order = np.argsort(places, kind="stable")
 
     def batch(step):
-        return tuple(tf.concat(pair, 0) for pair in zip(labeled(step), other(step), strict=True))
+        pairs = zip(labeled(step), other(step), strict=True)
+        return tuple(tf.gather(tf.concat(pair, 0), order) for pair in pairs)
 
     return _stream(batch, first_step)
 

@@ -28,6 +28,7 @@ _LICENCES = {
     "300-W": "300-W: non-commercial research only",
     "AFLW": "AFLW: non-commercial research only",
     "synthetic face": "synthetic faces: none",
+    "faces unknown": "faces that are not known: unknown",
 }
 _CHUNK = 100
 

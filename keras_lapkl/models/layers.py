@@ -132,10 +132,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.trainable
             and mask is None
             and keras.backend.backend() == "tensorflow"
-            and self.compute_dtype == "float32"
+            and self.compute_dtype == keras.backend.standardize_dtype(inputs.dtype) == "float32"
             and self.center
             and self.scale
-            and not self.synchronized
+            and not (self.synchronized or getattr(self, "renorm", False))
             and len(inputs.shape) == 4
             and self.axis in (-1, 3)
         )

@@ -4,6 +4,7 @@ import pytest
 
 from keras_lapkl import heatmaps, losses, metrics, schemes
 from keras_lapkl.models.localizer import LandmarkLocalizer, load_model
+from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.rcn import RCN
 
 SIZE, K = 16, 3
@@ -229,32 +230,68 @@ def test_scheme_by_name():
 class TestAxes:
     """A generator whose maps are sums of their axes trains on these alone."""
 
-    def fitted(self, data, by_maps, **compiled):
+    @pytest.fixture(params=["rcn", "mobile_fpn"])
+    def generator(self, request):
         keras.utils.set_random_seed(0)
-        model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE, 0.0, "marginal"))
-        model.compile(keras.optimizers.Adam(3e-3), losses.LaplaceKL(), **compiled)
-        if by_maps:
-            model._training_logits = lambda: model
-        return model.fit(*data, epochs=2, batch_size=8, shuffle=False, verbose=0).history
+        if request.param == "rcn":
+            return RCN(K, 1 / 16, SIZE, 0.0, "marginal")
+        return MobileFPN(K, 1 / 16, SIZE)
 
-    def test_same_history_as_by_maps(self, data):
-        of_ours = lambda: [  # noqa: E731
-            metrics.NormalizedMeanError(normalizer=SIZE),
-            metrics.FailureRate(normalizer=SIZE),
-            metrics.AreaUnderCED(normalizer=SIZE),
-            metrics.HeatmapSpread(),
-        ]
-        axes, maps = (self.fitted(data, by_maps, metrics=of_ours()) for by_maps in (False, True))
-        assert axes.keys() == maps.keys()
-        for name in axes:
-            np.testing.assert_allclose(axes[name], maps[name], rtol=1e-3, atol=1e-3)
+    @pytest.mark.parametrize("loss", list(losses.LOSSES))
+    def test_loss_and_gradients_as_by_maps(self, data, generator, loss):
+        model = LandmarkLocalizer(generator)
+        model.compile(keras.optimizers.SGD(0.1), losses.LOSSES[loss]())
+        images, landmarks = data[0][:8], data[1][:8]
+        start, found = generator.get_weights(), []
+        for forward in (model._training_logits(), model):
+            generator.set_weights(start)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(model, "_training_logits", lambda forward=forward: forward)
+                logs = model.train_step((images, landmarks))
+            found.append([logs["loss"], *generator.get_weights()])
+            model.reset_metrics()
+        assert model._training_logits() is not model
+        for axes, maps in zip(*found, strict=True):
+            np.testing.assert_allclose(axes, maps, rtol=1e-3, atol=1e-4)
 
-    def test_a_metric_of_others_gets_the_maps(self, data):
+    def test_metrics_as_by_maps(self, rng):
+        columns, rows = rng.normal(0, 3, (2, 4, SIZE, K)).astype(np.float32)
+        maps = columns[:, None] + rows[:, :, None]
+        labels = rng.uniform(0, SIZE, (4, K, 2))
+        for kind in metrics.METRICS:
+            args = {} if kind is metrics.HeatmapSpread else {"normalizer": SIZE}
+            joined = kind(**args)(labels, heatmaps.join_axes(columns, rows))
+            assert float(joined) == pytest.approx(float(kind(**args)(labels, maps)), rel=1e-4)
+
+    def test_read_back_it_trains_alike(self, data, tmp_path):
+        model = LandmarkLocalizer(MobileFPN(K, 1 / 16, SIZE))
+        model.compile("adam", losses.LaplaceKL())
+        model.save(tmp_path / "model.keras")
+        again = load_model(tmp_path / "model.keras")
+        assert again._training_logits() is not again
+
+    def test_what_is_of_others_gets_the_maps(self, data):
+        class Loss(losses.LaplaceKL):
+            pass
+
+        class Model(LandmarkLocalizer):
+            def call(self, images, training=False):
+                return super().call(images, training=training)
+
+        generator = MobileFPN(K, 1 / 16, SIZE)
         shapes = []
 
         def foreign(y_true, y_pred):
             shapes.append(y_pred.shape)
             return keras.ops.zeros(keras.ops.shape(y_true)[:1])
 
-        self.fitted(data, False, metrics=[foreign])
+        for kind, loss, others in (
+            (LandmarkLocalizer, losses.LaplaceKL(), [foreign]),
+            (LandmarkLocalizer, Loss(), []),
+            (Model, losses.LaplaceKL(), []),
+        ):
+            model = kind(generator)
+            model.compile("adam", loss, metrics=others)
+            assert model._training_logits() is model
+            model.fit(*data, verbose=0)
         assert shapes and all(shape[1:] == (SIZE, SIZE, K) for shape in shapes)

@@ -83,6 +83,7 @@ def test_a_student_that_begins_with_its_teacher(run, run_tool, tmp_path):
         (["--num_unlabeled=3"], "1..3"),
         (["--unlabeled_dir=nowhere"], "nowhere holds no shards"),
         (["--teacher=fpn-eighth-300w"], "--teacher needs faces without labels"),
+        (["--teacher_max_scale=2"], "--teacher_max_scale needs --teacher"),
         (["--loss=l2"], "laplace_kl"),
         (["--learning_rat=1"], "learning_rate"),
         (["stray"], "stray"),
