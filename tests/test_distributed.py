@@ -21,6 +21,7 @@ from keras_lapkl import callbacks, distributed, launching, losses, metrics, trai
 from keras_lapkl.data import sources
 from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer, load_model
+from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN
 
@@ -117,6 +118,12 @@ def on_two_devices(folder):
         found = {"history": history, "apart": float(apart), "jit_compile": model.jit_compile}
         keep(folder, kind, model, **found, **measure(model))
         model.save(folder / f"{kind}.keras")
+    with strategy.scope():
+        model = LandmarkLocalizer(MobileFPN(K, 1 / 16, SIZE))
+        model.compile(keras.optimizers.SGD(1e-3), losses.LaplaceKL())
+    found = {"loss": fit(model, "supervised")["loss"], "by_axes": model._reads_axes}
+    found["mean"] = float(np.abs(model.generator.get_layer("stem_norm").moving_mean).max())
+    (folder / "mobile_fpn.json").write_text(json.dumps(found))
 
 
 def by_two_processes(folder):
@@ -188,6 +195,13 @@ class TestMirroredStrategy:
 
     def test_xla_is_off(self, mirrored, kind):
         assert read(mirrored, kind)[1]["jit_compile"] is False
+
+
+def test_mobile_fpn_on_two_devices_learns_by_axes(mirrored):
+    """Its batch normalization is each device's own, so that one device gives other numbers."""
+    found = json.loads((mirrored / "mobile_fpn.json").read_text())
+    assert found["by_axes"] and found["mean"] > 0
+    assert np.isfinite(found["loss"]).all() and found["loss"][1] < found["loss"][0]
 
 
 def test_two_processes_equal_one_with_the_whole_batch(alone, tmp_path):

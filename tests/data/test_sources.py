@@ -286,6 +286,10 @@ def test_faces_of_other_points_are_refused(tmp_path):
         ("9 synthetic faces", "synthetic faces: none"),
         ("csv synthetic_hands: 9 objects", None),
         ("AFLW train: …", "AFLW: non-commercial research only"),
+        (
+            "9 synthetic faces; begun with a model trained on faces unknown",
+            "synthetic faces: none; faces that are not known: unknown",
+        ),
         (None, None),
     ],
 )
