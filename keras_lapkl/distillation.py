@@ -32,16 +32,7 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
         ValueError: faces of another crop rule than the teacher's, or no landmark that is sure
             enough.
     """
-    if teacher.crop_scale is None:
-        raise ValueError(
-            "The teacher does not say which crop it is right on. Set the `crop_scale` of the "
-            "loaded model, and save it."
-        )
-    if teacher.crop_scale != unlabeled.crop_scale:
-        raise ValueError(
-            f"The teacher is right on crop scale {teacher.crop_scale}, and {unlabeled.name} has "
-            f"{unlabeled.crop_scale}. Crop the faces as the teacher's were."
-        )
+    _check_crop_rule(teacher, unlabeled)
     mirrors = teacher.scheme is not None and teacher.scheme.flip is not None
     inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
     parts = []
@@ -72,6 +63,39 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
         "The teacher labeled %d faces, %.1f %% of their landmarks.", len(labels), 100 * shown
     )
     return labels
+
+
+def check_teacher(teacher, crops):
+    """Refuses a teacher that can't label faces for these, before it labels a folder for nothing.
+
+    Args:
+        teacher: a localizer.
+        crops: the labeled `Crops` that its faces are to stand beside.
+
+    Raises:
+        ValueError: a teacher of other points, or of another crop rule.
+    """
+    theirs, ours = teacher.scheme, crops.scheme
+    if theirs is None or theirs.names != ours.names:
+        raise ValueError(
+            "Expected a teacher of the same points in the same order as in "
+            f"{crops.name}, scheme {ours.name!r}. Received: "
+            f"{'one that does not say' if theirs is None else f'scheme {theirs.name!r}'}"
+        )
+    _check_crop_rule(teacher, crops)
+
+
+def _check_crop_rule(teacher, faces):
+    if teacher.crop_scale is None:
+        raise ValueError(
+            "The teacher does not say which crop it is right on. Set the `crop_scale` of the "
+            "loaded model, and save it."
+        )
+    if teacher.crop_scale != faces.crop_scale:
+        raise ValueError(
+            f"The teacher is right on crop scale {teacher.crop_scale}, and {faces.name} has "
+            f"{faces.crop_scale}. Crop the faces as the teacher's were."
+        )
 
 
 def _resized(faces, size):

@@ -178,7 +178,7 @@ def build(recipe, crops, unlabeled=None):
     else:
         generator = MobileFPN(*size)
     if recipe.initial_model is not None:
-        _begin_with(generator, _load_localizer(recipe.initial_model, "initial_model"))
+        _begin_with(generator, recipe.initial_model)
     normalizer = evaluation.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
@@ -364,34 +364,19 @@ def _trained_on(recipe, crops, unlabeled):
 def _check_models(recipe, crops):
     """Fails at once on a teacher or first weights that won't do, before the folder is taken."""
     if recipe.teacher is not None:
-        _check_teacher(load_model(recipe.teacher.model), crops)
+        distillation.check_teacher(load_model(recipe.teacher.model), crops)
     if recipe.initial_model is not None:
         build(dataclasses.replace(recipe, adversary=None, teacher=None), crops)
 
 
-def _load_localizer(name_or_path, role):
-    model = load_model(name_or_path)
-    if not isinstance(model, LandmarkLocalizer):
-        raise ValueError(
-            f"`{role}` must be a shipped model's name or a .keras file of a LandmarkLocalizer. "
-            f"Received: {name_or_path}, a {type(model).__name__}"
-        )
-    return model
-
-
-def _check_teacher(teacher, crops):
-    """Refuses a teacher of other points, before it labels a folder for nothing."""
-    theirs, ours = teacher.scheme, crops.scheme
-    if theirs is None or theirs.names != ours.names:
-        raise ValueError(
-            "Expected a teacher of the same points in the same order as in "
-            f"{crops.name}, scheme {ours.name!r}. Received: "
-            f"{'one that does not say' if theirs is None else f'scheme {theirs.name!r}'}"
-        )
-
-
-def _begin_with(generator, source):
+def _begin_with(generator, name_or_path):
     """Gives a network the weights of another model's layers of equal name and shapes."""
+    source = load_model(name_or_path)
+    if not isinstance(source, LandmarkLocalizer):
+        raise ValueError(
+            "`initial_model` must be a shipped model's name or a .keras file of a "
+            f"LandmarkLocalizer. Received: {name_or_path}, a {type(source).__name__}"
+        )
     theirs = {layer.name: layer.get_weights() for layer in source.generator.layers}
     layers = [layer for layer in generator.layers if layer.weights]
     fitting = [
