@@ -39,12 +39,12 @@ def test_keras_and_file_agree_and_say_what_they_are(name, suffix, mode, bound):
     about = describe(pretrained.path(name, suffix))["metadata"]
     assert about["licence"] == "300-W: non-commercial research only"
     assert about["mode"] == mode
-    images, labels = keras_lapkl.data.synthetic_faces(16, seed=5)
+    images, labels = keras_lapkl.data.synthetic_faces(16, 5, model.image_size)
     found, expected = (each.predict(images, verbose=0) for each in (file, model))
     apart = np.linalg.norm(found["landmarks"] - expected["landmarks"], axis=-1)
     assert apart.mean() < bound
     # It has never seen a painted face, and yet finds its way about one.
-    assert np.linalg.norm(expected["landmarks"] - labels, axis=-1).mean() < 5
+    assert np.linalg.norm(expected["landmarks"] - labels, axis=-1).mean() < model.image_size / 16
 
 
 def test_card_has_the_figures_of_the_files(name):
@@ -79,7 +79,7 @@ def test_detector_from_pretrained_on_a_painted_face():
 @pytest.mark.parametrize("suffix", [".tflite", "-int8.tflite"])
 def test_nme_and_coverage_on_the_common_set(name, suffix, faces):
     model = TFLiteLocalizer(pretrained.path(name, suffix))
-    crops = sources.load("300w", faces / "300w", "common")
+    crops = sources.load("300w", faces / "300w", "common", image_size=model.image_size)
     result, _ = evaluation.evaluate_model(model, crops)
     card = pretrained.path(name, ".md").read_text()
     assert f"{result['nme']:.2f}" in card

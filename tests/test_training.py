@@ -181,29 +181,26 @@ class TestTeacher:
         training.train(*args, tmp_path / "stopped", unlabeled=unlabeled)
         assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
 
-    def test_learns_from_the_teachers_faces_too(
-        self, crops, validation, unlabeled, teacher, tmp_path
+    def test_batches_have_the_teachers_labels(
+        self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
     ):
-        labels = []
+        given = []
 
-        def seen(teacher, unlabeled, max_scale):
-            labels.append(max_scale)
-            return np.full((len(unlabeled), 68, 3), 1, np.float32)
+        def label(model, faces, max_scale):
+            given.append(max_scale)
+            return np.full((len(faces), 68, 3), 1, np.float32)
 
-        wrong = training.Teacher(teacher.model, max_scale=3.0)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training.distillation, "pseudo_labels", seen)
-            training.train(
-                recipe(epochs=6, learning_rate=1e-2, teacher=wrong, width=1 / 16),
-                crops,
-                validation,
-                tmp_path,
-                unlabeled=unlabeled,
-            )
-        # All its faces have all their points in the corner (1, 1): predictions move there.
-        found = load_model(tmp_path / "model.keras").predict(validation.images, verbose=0)
-        plain = np.median(validation.landmarks)
-        assert labels == [3.0] and np.median(found["landmarks"]) < plain - 2
+        def batches(crops, faces, labels, batch_size, unlabeled_batch_size, **kwargs):
+            given.extend([labels, batch_size, unlabeled_batch_size])
+            return original(crops, faces, labels, batch_size, unlabeled_batch_size, **kwargs)
+
+        original = training.pipeline.self_training_batches
+        monkeypatch.setattr(training.distillation, "pseudo_labels", label)
+        monkeypatch.setattr(training.pipeline, "self_training_batches", batches)
+        chosen = recipe(epochs=1, batch_size=8, teacher=dataclasses.replace(teacher, max_scale=3.0))
+        training.train(chosen, crops, validation, tmp_path, unlabeled=unlabeled)
+        max_scale, labels, *sizes = given
+        assert max_scale == 3.0 and labels.shape == (20, 68, 3) and sizes == [8, 4]
 
     def test_refused_before_the_folder_is_taken(
         self, crops, validation, unlabeled, teacher, tmp_path
