@@ -27,7 +27,7 @@ def test_files_are_there_and_small():
 
 
 @pytest.mark.parametrize(
-    ("suffix", "mode", "bound"), [(".tflite", "float16", 0.02), ("-int8.tflite", "int8", 0.6)]
+    ("suffix", "mode", "bound"), [(".tflite", "float16", 0.01), ("-int8.tflite", "int8", 0.6)]
 )
 def test_keras_and_file_agree_and_say_what_they_are(name, suffix, mode, bound):
     model = keras_lapkl.load_model(name)
@@ -41,10 +41,12 @@ def test_keras_and_file_agree_and_say_what_they_are(name, suffix, mode, bound):
     assert about["mode"] == mode
     images, labels = keras_lapkl.data.synthetic_faces(16, 5, model.image_size)
     found, expected = (each.predict(images, verbose=0) for each in (file, model))
+    # The bounds are in pixels of a crop of 80.
     apart = np.linalg.norm(found["landmarks"] - expected["landmarks"], axis=-1)
-    assert apart.mean() < bound
+    assert apart.mean() * 80 / model.image_size < bound
     # It has never seen a painted face, and yet finds its way about one.
-    assert np.linalg.norm(expected["landmarks"] - labels, axis=-1).mean() < model.image_size / 16
+    off = np.linalg.norm(expected["landmarks"] - labels, axis=-1)
+    assert off.mean() * 80 / model.image_size < 5
 
 
 def test_card_has_the_figures_of_the_files(name):
