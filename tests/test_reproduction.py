@@ -137,7 +137,7 @@ def test_verdicts(plan):
     verdicts = {claim: verdict for claim, verdict, _ in reproduction.claims(plan, results)}
     assert verdicts["LaplaceKL's error is below softargmax's, width 1/8"] == "reproduced"
     assert verdicts["D on 10 faces lowers LaplaceKL's error"] == "not reproduced"
-    assert verdicts["β = 1 is the best"] == "not reproduced"
+    assert verdicts["1 is the best β"] == "not reproduced"
     assert verdicts["LaplaceKL's heatmaps are sharper than softargmax's"] == "reproduced"
     assert verdicts["The errors on AFLW"] == "needs data that are not here"
 
