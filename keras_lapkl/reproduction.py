@@ -444,11 +444,12 @@ def _head(plan, results, provenance):
             f"{test['image_size']} pixels; error in percent of the "
             f"{evaluation.MEANING[test['normalizer']]}. "
         )
+    augmentation = "on" if recipe.augment else "off"
     settings = (
         f"{recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}, "
         f"learning rate {recipe.learning_rate:g}, {recipe.schedule}, "
-        f"dropout {recipe.dropout:g}, network {recipe.network}, head {recipe.head}, augmentation {'on' if recipe.augment else 'off'}; "
-        f"seeds {seeds}."
+        f"dropout {recipe.dropout:g}, network {recipe.network}, head {recipe.head}, "
+        f"augmentation {augmentation}; seeds {seeds}."
     )
     return f"""# Results
 
