@@ -147,7 +147,8 @@ def test_nan_stops_and_says_so(crops, validation, tmp_path):
 
 class TestTeacher:
     @pytest.fixture(scope="class")
-    def teacher(self, crops, validation, tmp_path_factory):
+    @classmethod
+    def teacher(cls, crops, validation, tmp_path_factory):
         folder = tmp_path_factory.mktemp("teacher")
         training.train(recipe(epochs=1), crops, validation, folder)
         return training.Teacher(str(folder / "model.keras"), batch_size=4)
@@ -235,7 +236,8 @@ class TestTeacher:
 
 class TestInitialModel:
     @pytest.fixture(scope="class")
-    def start(self, crops, validation, tmp_path_factory):
+    @classmethod
+    def start(cls, crops, validation, tmp_path_factory):
         folder = tmp_path_factory.mktemp("start")
         training.train(recipe(epochs=1, network="mobile_fpn", dropout=0), crops, validation, folder)
         return folder / "model.keras"
