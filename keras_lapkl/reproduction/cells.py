@@ -1,0 +1,211 @@
+"""Trains the cells of a plan one by one, and measures what its networks cost as files."""
+
+import dataclasses
+import functools
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+from absl import logging
+
+from keras_lapkl import evaluation, runs, tflite, training
+from keras_lapkl.data import sources
+from keras_lapkl.models.localizer import load_model
+from keras_lapkl.reproduction import report
+from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan, fraction
+
+FILES = "files.json"
+"""What Table 3's networks cost as files."""
+
+
+def miniature():
+    """A plan that shows in minutes that all of it works, and what loads its data.
+
+    The errors mean nothing.
+    """
+    base = training.Recipe(
+        epochs=2,
+        learning_rate=3e-3,
+        schedule="cosine",
+        dropout=0.0,
+        adversary=training.Adversary(filters=4),
+    )
+    plan = Plan(
+        base,
+        widths=(1 / 16, 1 / 32),
+        num_unlabeled=(LABELED, 16),
+        seeds=(0,),
+        figure_4={"beta": (0.5, 1.0), "target_scale": (1.0, 2.0)},
+    )
+    return plan, functools.partial(load_data, "synthetic", num_synthetic=48, image_size=32)
+
+
+def run(plan, load, output_dir, provenance=None, budget_minutes=None):
+    """Trains what is missing of a plan, and writes the report anew after each cell.
+
+    Stopped at any moment, the same call goes on. A cell is there if its `cell.json` is: the report
+    needs no more, the pictures need its model too.
+
+    Args:
+        plan: a `Plan`.
+        load: function that gives the `Data`; called if something is to be trained, measured or
+            drawn.
+        output_dir: folder of all of it: a folder a cell, `RESULTS.md` and pictures.
+        provenance: dict from `runs.provenance`, kept in each cell's `cell.json`.
+        budget_minutes: no cell is begun after so many; 0 only writes the report of what is there;
+            None trains all.
+
+    Returns:
+        dict from cell name to the content of its `cell.json`.
+    """
+    output_dir = pathlib.Path(output_dir)
+    load = functools.cache(load)
+    cells = plan.cells()
+    done = {cell.name: _read(output_dir / cell.name / "cell.json") for cell in cells}
+    missing = [cell for cell in cells if done[cell.name] is None]
+    logging.info("%d cells, %d of them to train; %s.", len(cells), len(missing), output_dir)
+    results = {name: found for name, found in done.items() if found is not None}
+    start = time.monotonic()
+    for i, cell in enumerate(missing):
+        spent = time.monotonic() - start
+        if budget_minutes is not None and spent >= 60 * budget_minutes:
+            logging.info(
+                "%g minutes are spent: %d cells are left. The same command goes on.",
+                budget_minutes,
+                len(missing) - i,
+            )
+            break
+        left = f", about {spent / i * (len(missing) - i) / 60:.0f} minutes left" if i else ""
+        logging.info("Cell %d of %d%s: %s.", i + 1, len(missing), left, cell.name)
+        results[cell.name] = _train(cell, load(), output_dir / cell.name, provenance)
+        _report(plan, results, output_dir, provenance)
+    if budget_minutes != 0:
+        _draw(plan, results, load, output_dir)
+        if "table3" in plan.tables:
+            _measure_files(plan, load, output_dir)
+    _report(plan, results, output_dir, provenance)
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the faces of the cells come from.
+
+    Attributes:
+        train, validation, test: `Crops`.
+        load_unlabeled: function from a number or `LABELED` to `UnlabeledCrops`.
+    """
+
+    train: object
+    validation: object
+    test: object
+    load_unlabeled: object
+
+
+def load_data(
+    dataset, data_dir=None, unlabeled_dir=None, cache_dir=None, num_synthetic=None, **crop
+):
+    """The `Data` of a data set; `crop` goes to `sources.load`."""
+    common = {"cache_dir": cache_dir, **crop}
+    if dataset == "synthetic":
+        common["num_synthetic"] = num_synthetic
+    margin = {"margin": crop.get("image_size", 80) // 5} if dataset != "synthetic" else {}
+    train = sources.load(dataset, data_dir, "train", **common, **margin)
+
+    def load_unlabeled(number):
+        if number == LABELED:
+            return sources.load_unlabeled(train, labeled_as_unlabeled=True)
+        return sources.load_unlabeled(train, unlabeled_dir, number)
+
+    return Data(
+        train,
+        sources.load(dataset, data_dir, "validation", **common),
+        sources.load(dataset, data_dir, "common" if dataset == "300w" else "test", **common),
+        load_unlabeled,
+    )
+
+
+def _train(cell, data, folder, provenance):
+    """Trains a cell, scores it on the test faces, and writes its `cell.json`."""
+    unlabeled = data.load_unlabeled(cell.unlabeled) if cell.unlabeled else None
+    trained = training.train(
+        cell.recipe, data.train, data.validation, folder, provenance, unlabeled
+    )
+    model = load_model(folder / "model.keras")
+    score, predicted = evaluation.evaluate_model(model, data.test)
+    errors = evaluation.face_errors(predicted["landmarks"], data.test, score["normalizer"])
+    found = {
+        "cell": {**dataclasses.asdict(cell.recipe), "unlabeled": cell.unlabeled},
+        "test": {key: value for key, value in score.items() if key != "confidence"},
+        "validation_nme": trained["validation"]["nme"],
+        "errors": [None if np.isnan(error) else round(float(error), 4) for error in errors],
+        "parameters": trained["parameters"],
+        "seconds_of_training": trained["seconds_of_training"],
+        "provenance": provenance,
+    }
+    runs.write_json(folder / "cell.json", found)
+    return found
+
+
+def _measure_files(plan, load, output_dir):
+    """Bytes and time of Table 3's networks as files, all timed by turns, kept in `files.json`.
+
+    Neither depends on the weights, so that no network needs to be trained for it.
+    """
+    if _measured_files(plan, output_dir) is not None:
+        return
+    data, paths = load(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for width in plan.widths:
+            recipe = plan.cell(plan.seeds[0], loss="laplace_kl", width=width).recipe
+            model = training.build(recipe, data.train)
+            for mode in report.FILE_MODES:
+                paths.append(pathlib.Path(folder) / f"{len(paths)}.tflite")
+                tflite.convert(
+                    model,
+                    paths[-1],
+                    mode,
+                    faces=data.validation.central()[:4],
+                    representative_images=data.train.central()[:20] if mode == "int8" else None,
+                    bounds={},  # the cost is asked for, whatever the error
+                )
+        times = iter(tflite.measure_many(paths))
+        files = {
+            fraction(width): {mode: {**next(times), "model": mode} for mode in report.FILE_MODES}
+            for width in plan.widths
+        }
+    runs.write_json(output_dir / FILES, {**_network(plan), "files": files})
+
+
+def _measured_files(plan, output_dir):
+    """What `_measure_files` has found of this plan's network at all its widths, or None."""
+    found = _read(pathlib.Path(output_dir) / FILES) or {}
+    files = found.get("files", {})
+    of_this = {key: found.get(key) for key in _network(plan)} == _network(plan)
+    return files if of_this and {fraction(w) for w in plan.widths} <= set(files) else None
+
+
+def _network(plan):
+    return {name: getattr(plan.recipe, name) for name in ("network", "head", "normalize")}
+
+
+def _report(plan, results, output_dir, provenance):
+    files = _measured_files(plan, output_dir)
+    report.write_report(plan, results, output_dir, provenance, files)
+
+
+def _draw(plan, results, load, output_dir):
+    """The pictures of the report that need the models, those of the first seed."""
+    models = {}
+    for loss in plan.losses:
+        cell = plan.cell(plan.seeds[0], loss=loss)
+        path = output_dir / cell.name / "model.keras"
+        if cell.name in results and path.exists():
+            models[LOSSES[loss]] = load_model(path)
+    if models:
+        report.draw(models, load().test, output_dir)
+
+
+def _read(path):
+    return runs.read_json(path) if path.exists() else None

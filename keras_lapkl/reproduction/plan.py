@@ -1,0 +1,151 @@
+"""Which models the paper's tables and figures ask for: cells, each trained once."""
+
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+
+from keras_lapkl import training
+
+LABELED = "labeled"
+"""In place of a number: the labeled faces as those without labels, the paper's control."""
+
+LOSSES = {"softargmax": "softargmax", "gaussian_kl": "GaussianKL", "laplace_kl": "LaplaceKL"}
+WIDTHS = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
+
+FIGURE_4 = {"beta": (0.5, 1.0, 2.0, 4.0), "target_scale": (0.5, 1.0, 2.0, 4.0)}
+TABLES = ("table2", "table3", "figure4")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be trained.
+
+    Attributes:
+        recipe: what all cells have in common; loss, width, β, target scale and seed are set by
+            the tables.
+        tables: some of `TABLES`.
+        losses: names in `losses.LOSSES`.
+        widths: for Table 3; Table 2 and Figure 4 take the first.
+        num_unlabeled: for Table 2, numbers > 0 and `LABELED`; Table 3 takes the largest.
+        seeds: each cell is trained with each.
+        figure_4: values by recipe field.
+    """
+
+    recipe: training.Recipe
+    tables: tuple[str, ...] = TABLES
+    losses: tuple[str, ...] = tuple(LOSSES)
+    widths: tuple[float, ...] = WIDTHS
+    num_unlabeled: tuple[int | str, ...] = (LABELED, 5_000, 10_000, 20_000)
+    seeds: tuple[int, ...] = (0, 1)
+    figure_4: dict = dataclasses.field(default_factory=lambda: FIGURE_4)
+
+    def __post_init__(self):
+        for name, allowed in (("tables", TABLES), ("losses", tuple(LOSSES))):
+            unknown = set(getattr(self, name)) - set(allowed)
+            if unknown or not getattr(self, name):
+                raise ValueError(
+                    f"`{name}` must be one or more of {allowed}. Received: {getattr(self, name)}"
+                )
+        for name in ("widths", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"`{name}` must not be empty.")
+
+    @property
+    def largest(self):
+        """The largest number of unlabeled faces, or None."""
+        return max((n for n in self.num_unlabeled if n != LABELED), default=None)
+
+    def cells(self):
+        """The cells in the order in which they are trained, each once."""
+        found = {}
+        for seed in self.seeds:
+            for table in self.tables:
+                for changes, unlabeled in getattr(self, f"_{table}")():
+                    cell = Cell(self._recipe(seed, unlabeled, changes), unlabeled)
+                    found.setdefault(cell.name, cell)
+        return list(found.values())
+
+    def cell(self, seed, unlabeled=0, **changes):
+        """The cell of a table's entry."""
+        return Cell(self._recipe(seed, unlabeled, changes), unlabeled)
+
+    def _recipe(self, seed, unlabeled, changes):
+        adversary = (self.recipe.adversary or training.Adversary()) if unlabeled else None
+        changes = {"width": self.widths[0], **changes}
+        return dataclasses.replace(self.recipe, seed=seed, adversary=adversary, **changes)
+
+    def _table2(self):
+        for loss in self.losses:
+            for unlabeled in (0, *self.num_unlabeled):
+                yield {"loss": loss}, unlabeled
+
+    def _table3(self):
+        for width in self.widths:
+            for loss in (name for name in self.losses if name != "gaussian_kl"):
+                for unlabeled in (0, self.largest) if self.largest else (0,):
+                    yield {"loss": loss, "width": width}, unlabeled
+
+    def _figure4(self):
+        for field, values in self.figure_4.items():
+            for value in values:
+                yield {"loss": "laplace_kl", field: value}, 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One model to train: a recipe with its seed, and a number of unlabeled faces or `LABELED`."""
+
+    recipe: training.Recipe
+    unlabeled: int | str = 0
+
+    @property
+    def name(self):
+        """A name for its folder: readable, and different for different cells."""
+        recipe = self.recipe
+        digest = hashlib.sha256(
+            json.dumps([_changed(recipe), self.unlabeled], sort_keys=True).encode()
+        ).hexdigest()[:8]
+        return f"{recipe.loss}-w{recipe.width:g}-u{self.unlabeled}-s{recipe.seed}-{digest}"
+
+
+def _changed(settings):
+    """What a dataclass has other than by default: an option that is new renames no old cell."""
+    fields = {field.name: field.default for field in dataclasses.fields(settings)}
+    changed = {n: getattr(settings, n) for n, d in fields.items() if getattr(settings, n) != d}
+    return {n: _changed(v) if dataclasses.is_dataclass(v) else v for n, v in changed.items()}
+
+
+def recipe(name, epochs=None):
+    """The `training.Recipe` of a file in `keras_lapkl/configs`.
+
+    Args:
+        name: of the file, without suffix.
+        epochs: in place of the file's.
+    """
+    text = (importlib.resources.files("keras_lapkl.configs") / f"{name}.cfg").read_text("utf-8")
+    given = {}
+    for line in text.splitlines():
+        if line.startswith("--"):
+            key, _, value = line[2:].partition("=")
+            given[key] = value or True
+    types = {"float": float, "int": int}
+    found = {}
+    for field in dataclasses.fields(training.Recipe):
+        if field.name in given:
+            convert = types.get(getattr(field.type, "__name__", field.type), lambda value: value)
+            found[field.name] = convert(given[field.name])
+    if epochs is not None:
+        found["epochs"] = epochs
+    return training.Recipe(**found)
+
+
+def fraction(width):
+    """A width as the paper writes it.
+
+    Example:
+
+    >>> fraction(0.125), fraction(1)
+    ('1/8', '1')
+    """
+    return f"1/{1 / width:g}" if width < 1 else f"{width:g}"

@@ -1,0 +1,74 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from keras_lapkl import reproduction, training
+from keras_lapkl.reproduction import LABELED, Plan, cells
+
+
+@pytest.fixture(scope="module")
+def data():
+    return reproduction.load_data("synthetic", num_synthetic=16, image_size=32)
+
+
+def test_goes_on_where_it_was_stopped(plan, made, data, tmp_path, monkeypatch):
+    trained = []
+
+    def train(cell, data, folder, provenance):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(cell.name)
+        folder.mkdir()
+        (folder / "cell.json").write_text(json.dumps(made(5.0)))
+        return made(5.0)
+
+    monkeypatch.setattr(cells, "_train", train)
+    monkeypatch.setattr(cells, "_measure_files", lambda *_: None)
+    monkeypatch.setattr(cells, "_draw", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        reproduction.run(plan, lambda: data, tmp_path)
+    assert "3 of 28 cells" in (tmp_path / "RESULTS.md").read_text()
+    trained.append(None)
+    results = reproduction.run(plan, lambda: data, tmp_path)
+    assert len(results) == 28 and len(set(trained)) == 29
+
+
+def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
+    """0 minutes only write the report, of cells without models too, and without any data."""
+    monkeypatch.setattr(cells, "_train", lambda *_: pytest.fail("trained"))
+    first = plan.cells()[0].name
+    (tmp_path / first).mkdir()
+    (tmp_path / first / "cell.json").write_text(json.dumps(made(5.0)))
+    assert list(reproduction.run(plan, pytest.fail, tmp_path, budget_minutes=0)) == [first]
+    assert "1 of 28 cells" in (tmp_path / "RESULTS.md").read_text()
+    assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
+
+
+def test_cells_are_trained_scored_and_drawn(data, tmp_path):
+    recipe = training.Recipe(epochs=1, adversary=training.Adversary(filters=4))
+    plan = Plan(recipe, ("table2",), ("laplace_kl",), (1 / 32,), (LABELED,), (0,))
+    results = reproduction.run(plan, lambda: data, tmp_path)
+    for cell in plan.cells():
+        found = json.loads((tmp_path / cell.name / "cell.json").read_text())
+        assert len(found["errors"]) == 16
+        assert np.mean(found["errors"]) == pytest.approx(found["test"]["nme"], abs=1e-3)
+        assert found == results[cell.name]
+    for picture in ("heatmaps.png", "predictions.png", "ced.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
+
+
+def test_files_of_untrained_networks_are_measured_once(data, tmp_path, monkeypatch):
+    plan = Plan(training.Recipe(), ("table3",), ("laplace_kl",), (1 / 32, 1 / 64), (), (0,))
+    reproduction.run(plan, lambda: data, tmp_path, budget_minutes=1e-9)
+    files = json.loads((tmp_path / "files.json").read_text())["files"]
+    assert files["1/32"]["int8"]["bytes"] < files["1/32"]["float32"]["bytes"]
+    assert files["1/64"]["float32"]["bytes"] < files["1/32"]["float32"]["bytes"]
+    report = (tmp_path / "RESULTS.md").read_text()
+    assert f"| 1/32 | {files['1/32']['float32']['bytes'] / 1000:,.0f} | " in report
+    monkeypatch.setattr(cells.tflite, "measure_many", pytest.fail)
+    reproduction.run(plan, lambda: data, tmp_path, budget_minutes=1e-9)
+    other = dataclasses.replace(plan, recipe=training.Recipe(head="linear"))
+    reproduction.run(other, pytest.fail, tmp_path, budget_minutes=0)
+    assert "faces/s" not in (tmp_path / "RESULTS.md").read_text()

@@ -1,0 +1,54 @@
+import dataclasses
+
+import pytest
+
+from keras_lapkl import reproduction, training
+from keras_lapkl.reproduction import Plan
+from keras_lapkl.reproduction.plan import fraction
+
+
+def test_what_tables_share_is_trained_once(plan):
+    cells = plan.cells()
+    # A seed: 3 losses x (no D, 2 with), 1/16 x 2 losses x (no D, D), one more β.
+    assert len(cells) == 2 * (9 + 4 + 1) == len({cell.name for cell in cells})
+    assert [cell.recipe.adversary is not None for cell in cells[:3]] == [False, True, True]
+    assert cells == plan.cells()
+
+
+def test_other_settings_are_other_cells(plan):
+    longer = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, epochs=2))
+    assert not {c.name for c in plan.cells()} & {c.name for c in longer.cells()}
+
+
+def test_an_option_at_its_default_renames_no_cell(plan):
+    """A cell's name is found again by later versions, whose recipes have further fields."""
+    assert plan.cell(0).name == "laplace_kl-w0.125-u0-s0-9478ce8f"
+    with_d = plan.cell(0, unlabeled=10, loss="softargmax").name
+    assert with_d == "softargmax-w0.125-u10-s0-9d902468"
+
+
+def test_recipes_are_the_files_of_flags():
+    found = reproduction.recipe("w300_muon", epochs=7)
+    assert (found.optimizer, found.head, found.epochs) == ("muon", "marginal", 7)
+    assert found.normalize and found.augment and found.augment_strength == 0.5
+    assert reproduction.recipe("w300_mobile").network == "mobile_fpn"
+    paper = reproduction.recipe("w300_paper")
+    assert not paper.augment and paper.dropout == 0.2 and paper.schedule == "constant"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tables": ("table9",)}, "`tables`"),
+        ({"losses": ()}, "`losses`"),
+        ({"widths": ()}, "`widths`"),
+        ({"seeds": ()}, "`seeds`"),
+    ],
+)
+def test_bad_plan(change, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(training.Recipe(), **change)
+
+
+def test_widths_are_written_as_the_paper_does():
+    assert [fraction(width) for width in (1, 0.5, 1 / 16)] == ["1", "1/2", "1/16"]
