@@ -27,6 +27,7 @@ _INPUT_DTYPE = flags.DEFINE_enum(
 )
 _HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Give the heatmaps as well.")
 _NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a decoding of your own.")
+_MIRROR = flags.DEFINE_bool("mirror", False, "Mean with the mirrored face: twice the time.")
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
@@ -81,6 +82,7 @@ def main(_):
                 input_dtype=_INPUT_DTYPE.value,
                 with_heatmaps=_HEATMAPS.value,
                 decode=not _NO_DECODE.value,
+                mirror=_MIRROR.value,
                 layers=_LAYERS.value,
             )
         except ConversionError as error:

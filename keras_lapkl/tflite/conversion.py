@@ -52,6 +52,7 @@ def convert(
     input_dtype="float32",
     with_heatmaps=False,
     decode=True,
+    mirror=False,
     layers=False,
 ):
     """Writes a localizer and the decoding of its heatmaps as one .tflite file.
@@ -87,6 +88,8 @@ def convert(
         decode: if not, the file gives `logits`, (S, S, K), and nothing else, for a decoding of your
             own. int8 moves each map by a constant and cuts it far below its maximum, which a
             softmax does not notice.
+        mirror: whether the file looks at the mirrored face too and answers the mean of both looks,
+            as `evaluation.predict_mirrored`, in twice the time.
         layers: whether to report the error of each layer of an int8 file: see `verify.layers`.
 
     Returns:
@@ -105,16 +108,18 @@ def convert(
     ...         representative_images=training.central())["operators"]["CONV_2D"]
     {'int8': 17}
     """
-    _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode)
+    _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, mirror)
     bounds = BOUNDS[mode] if bounds is None else bounds
     images = faces.central() if isinstance(faces, Crops) else faces
     outputs = _output_shapes(model, with_heatmaps, decode)
-    expected = model.predict(images, verbose=0)
+    expected = (
+        evaluation.predict_mirrored(model, images) if mirror else model.predict(images, verbose=0)
+    )
     if mode == "int8":
-        int8 = _Int8(model, representative_images, tuple(outputs))
+        int8 = _Int8(model, representative_images, tuple(outputs), mirror)
         candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
     else:
-        candidates = [((), _reduced(model, mode, tuple(outputs)))]
+        candidates = [((), _reduced(model, mode, tuple(outputs), mirror))]
     with runs.replacing(path) as temporary:
         for float_layers, converted in candidates:
             tflite = flatbuffer.parse(converted)
@@ -138,7 +143,7 @@ def convert(
             errors = int8.layer_errors(temporary, images[:_PROBED])
         if failure:
             raise verify.ConversionError(failure + (f"\n{layer_table(errors)}" if errors else ""))
-        about = _metadata(model, mode, float_layers, input_dtype)
+        about = _metadata(model, mode, float_layers, input_dtype, mirror)
         if isinstance(faces, Crops):
             kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
             about["measured"] = {name: scores[0][name] for name in kept}
@@ -209,13 +214,15 @@ def summary(reports, threads=(1, 2), runs=50):
     return console.aligned(rows)
 
 
-def _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode):
+def _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, mirror):
     if mode not in MODES:
         raise ValueError(f"`mode` must be one of {MODES}. Received: {mode!r}")
     if input_dtype not in INPUTS:
         raise ValueError(f"`input_dtype` must be one of {INPUTS}. Received: {input_dtype!r}")
     if with_heatmaps and not decode:
         raise ValueError("`with_heatmaps` needs `decode`: without, the file gives logits alone.")
+    if mirror and (with_heatmaps or not decode):
+        raise ValueError("`mirror` gives landmarks and scales alone: no heatmaps, no logits.")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Converting needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
@@ -266,11 +273,11 @@ def _predict(path, images, beta):
     return dict(zip(runner.OUTPUTS, np.swapaxes(found, 0, 1), strict=True))
 
 
-def _reduced(model, mode, outputs):
+def _reduced(model, mode, outputs, mirror):
     """The bytes of a .tflite file that computes in float32."""
     import tensorflow as tf
 
-    with _converter(model.generator, model, outputs) as converter:
+    with _converter(model.generator, model, outputs, mirror) as converter:
         if mode != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if mode == "float16":
@@ -289,8 +296,8 @@ def int8_layers(generator, float_layers=()):
 class _Int8:
     """Converts one model to int8: called, gives the bytes of a file."""
 
-    def __init__(self, model, images, outputs):
-        self._model, self._outputs = model, outputs
+    def __init__(self, model, images, outputs, mirror):
+        self._model, self._outputs, self._mirror = model, outputs, mirror
         self._images = ops.convert_to_numpy(to_unit_range(images))
         self._generator = quantize.equalized(model.generator, self._images)
         self._floors = quantize.map_floors(_readout(self._generator), self._images, model.beta)
@@ -378,7 +385,9 @@ class _Int8:
             ).get_nondebug_quantized_model()
 
     def _converter(self):
-        return _converter(self._generator, self._model, self._outputs, self._floors)
+        return _converter(
+            self._generator, self._model, self._outputs, self._mirror, self._floors
+        )
 
 
 def _work(layer):
@@ -395,7 +404,7 @@ def _readout(generator):
 
 
 @contextlib.contextmanager
-def _converter(generator, model, outputs, floors=None):
+def _converter(generator, model, outputs, mirror, floors=None):
     """TensorFlow's converter of image → outputs by one generator, silenced.
 
     By way of a saved model: `from_concrete_functions` gives a file that answers NaN.
@@ -408,7 +417,7 @@ def _converter(generator, model, outputs, floors=None):
     readout = _readout(generator)
 
     def localize(image):
-        logits = readout(image)
+        logits = readout(ops.concatenate([image, ops.flip(image, axis=2)]) if mirror else image)
         if floors is not None:
             # Becomes the last convolution's bias and fused activation.
             logits = [ops.relu(each - floor) for each, floor in zip(logits, floors, strict=True)]
@@ -422,6 +431,8 @@ def _converter(generator, model, outputs, floors=None):
             found.update(zip(runner.OUTPUTS, heatmaps.decode(*logits, model.beta), strict=True))
         if runner.HEATMAPS in outputs:
             found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
+        if mirror:
+            found = _mean_of_looks(found, model.scheme.flip, size)
         return {name: ops.squeeze(value, 0) for name, value in found.items()}
 
     with (
@@ -436,7 +447,15 @@ def _converter(generator, model, outputs, floors=None):
         yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
-def _metadata(model, mode, float_layers, input_dtype):
+def _mean_of_looks(found, flip, size):
+    """One answer (1, K, 2) from those to an image and its mirror image, (2, K, 2)."""
+    back = {name: ops.take(value[1:], flip, axis=1) for name, value in found.items()}
+    landmarks = back[runner.OUTPUTS[0]]
+    back[runner.OUTPUTS[0]] = landmarks * (-1.0, 1.0) + (size - 1.0, 0.0)
+    return {name: (value[:1] + back[name]) / 2 for name, value in found.items()}
+
+
+def _metadata(model, mode, float_layers, input_dtype, mirror):
     """What a user of the file must know, as plain data."""
     image = {"channels": "RGB", "dtype": input_dtype, "range": [0.0, 1.0]}
     if input_dtype in runner.BYTES:
@@ -446,6 +465,7 @@ def _metadata(model, mode, float_layers, input_dtype):
         "keras_lapkl": keras_lapkl.__version__,
         "mode": mode,
         "float_layers": list(float_layers),
+        "mirror": mirror,
         "image_size": model.image_size,
         "num_landmarks": model.num_landmarks,
         "input": image,

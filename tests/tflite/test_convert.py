@@ -210,6 +210,8 @@ class TestFailures:
             ({"faces": np.zeros((1, 80, 80, 3))}, r"\(N, 32, 32, 3\)"),
             ({"input_dtype": "int16"}, "must be one of"),
             ({"with_heatmaps": True, "decode": False}, "needs `decode`"),
+            ({"mirror": True, "with_heatmaps": True}, "`mirror` gives landmarks"),
+            ({"mirror": True, "decode": False}, "`mirror` gives landmarks"),
             ({"model": None}, "must be a LandmarkLocalizer"),
         ],
     )
@@ -289,6 +291,40 @@ class TestOutputs:
         assert report["parity"]["landmarks"]["mean"] < (1e-3 if mode == "float32" else 1)
         with pytest.raises(ValueError, match="is no localizer"):
             tflite.TFLiteLocalizer(path)
+
+    @pytest.mark.parametrize(
+        ("mode", "dtype"), [("float32", "uint8"), ("float16", "float32"), ("int8", "float32")]
+    )
+    def test_mirrored_too(self, mode, dtype, converted, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        representative = {"representative_images": images[:20]} if mode == "int8" else {}
+        bounds = {"mean": 1.0} if mode == "int8" else None
+        report = tflite.convert(
+            localizer,
+            path,
+            mode,
+            faces=images[20:],
+            bounds=bounds,
+            input_dtype=dtype,
+            mirror=True,
+            **representative,
+        )
+        assert report["metadata"]["mirror"]
+        assert not converted[mode][1]["metadata"]["mirror"]
+        # The weights are there once.
+        assert report["bytes"] < converted[mode][1]["bytes"] + 10_000
+        found = tflite.TFLiteLocalizer(path).predict(images[20:])
+        expected = evaluation.predict_mirrored(localizer, images[20:])
+        alone = localizer.predict(images[20:], verbose=0)
+        for name, bound in (("landmarks", 0.3), ("scale", 0.3)):
+            apart = np.abs(found[name] - expected[name]).mean()
+            assert apart < (bound if mode == "int8" else 5e-3)
+            assert np.abs(alone[name] - expected[name]).mean() > 3 * apart
+
+    def test_mirrored_needs_mirror_pairs(self, localizer, images, tmp_path):
+        bare = keras_lapkl.LandmarkLocalizer(localizer.generator, crop_scale=3.0)
+        with pytest.raises(ValueError, match="needs a scheme with `flip`"):
+            tflite.convert(bare, tmp_path / "m.tflite", faces=images[:1], mirror=True)
 
 
 @pytest.fixture(scope="module")

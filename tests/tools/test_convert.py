@@ -58,8 +58,9 @@ def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
 
 def test_one_mode(run_tool, model, tmp_path):
     path = tmp_path / "m.tflite"
-    run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2")
+    run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2", "--mirror")
     assert keras_lapkl.load_model(path).crop_scale == 3.0
+    assert tflite.describe(path)["metadata"]["mirror"]
 
 
 @pytest.mark.parametrize(
