@@ -385,9 +385,7 @@ class _Int8:
             ).get_nondebug_quantized_model()
 
     def _converter(self):
-        return _converter(
-            self._generator, self._model, self._outputs, self._mirror, self._floors
-        )
+        return _converter(self._generator, self._model, self._outputs, self._mirror, self._floors)
 
 
 def _work(layer):
