@@ -15,9 +15,6 @@ from keras_lapkl.models.localizer import load_model
 from keras_lapkl.reproduction import report
 from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan, fraction
 
-FILES = "files.json"
-"""What Table 3's networks cost as files."""
-
 
 def miniature():
     """A plan that shows in minutes that all of it works, and what loads its data.
@@ -62,10 +59,10 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
     output_dir = pathlib.Path(output_dir)
     load = functools.cache(load)
     cells = plan.cells()
-    done = {cell.name: _read(output_dir / cell.name / "cell.json") for cell in cells}
-    missing = [cell for cell in cells if done[cell.name] is None]
+    paths = {cell.name: output_dir / cell.name / "cell.json" for cell in cells}
+    results = {name: runs.read_json(path) for name, path in paths.items() if path.exists()}
+    missing = [cell for cell in cells if cell.name not in results]
     logging.info("%d cells, %d of them to train; %s.", len(cells), len(missing), output_dir)
-    results = {name: found for name, found in done.items() if found is not None}
     start = time.monotonic()
     for i, cell in enumerate(missing):
         spent = time.monotonic() - start
@@ -79,12 +76,12 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
         left = f", about {spent / i * (len(missing) - i) / 60:.0f} minutes left" if i else ""
         logging.info("Cell %d of %d%s: %s.", i + 1, len(missing), left, cell.name)
         results[cell.name] = _train(cell, load(), output_dir / cell.name, provenance)
-        _report(plan, results, output_dir, provenance)
+        report.write_report(plan, results, output_dir, provenance)
     if budget_minutes != 0:
         _draw(plan, results, load, output_dir)
         if "table3" in plan.tables:
             _measure_files(plan, load, output_dir)
-    _report(plan, results, output_dir, provenance)
+    report.write_report(plan, results, output_dir, provenance)
     return results
 
 
@@ -153,7 +150,7 @@ def _measure_files(plan, load, output_dir):
 
     Neither depends on the weights, so that no network needs to be trained for it.
     """
-    if _measured_files(plan, output_dir) is not None:
+    if report.measured_files(plan, output_dir) is not None:
         return
     data, paths = load(), []
     with tempfile.TemporaryDirectory() as folder:
@@ -175,24 +172,7 @@ def _measure_files(plan, load, output_dir):
             fraction(width): {mode: {**next(times), "model": mode} for mode in report.FILE_MODES}
             for width in plan.widths
         }
-    runs.write_json(output_dir / FILES, {**_network(plan), "files": files})
-
-
-def _measured_files(plan, output_dir):
-    """What `_measure_files` has found of this plan's network at all its widths, or None."""
-    found = _read(pathlib.Path(output_dir) / FILES) or {}
-    files = found.get("files", {})
-    of_this = {key: found.get(key) for key in _network(plan)} == _network(plan)
-    return files if of_this and {fraction(w) for w in plan.widths} <= set(files) else None
-
-
-def _network(plan):
-    return {name: getattr(plan.recipe, name) for name in ("network", "head", "normalize")}
-
-
-def _report(plan, results, output_dir, provenance):
-    files = _measured_files(plan, output_dir)
-    report.write_report(plan, results, output_dir, provenance, files)
+    runs.write_json(output_dir / report.FILES, {**report.network(plan), "files": files})
 
 
 def _draw(plan, results, load, output_dir):
@@ -205,7 +185,3 @@ def _draw(plan, results, load, output_dir):
             models[LOSSES[loss]] = load_model(path)
     if models:
         report.draw(models, load().test, output_dir)
-
-
-def _read(path):
-    return runs.read_json(path) if path.exists() else None

@@ -31,36 +31,57 @@ FIGURE_4_NAMES = {"beta": "β", "target_scale": "target scale, px"}
 LACKING = "needs data that are not here"
 FILE_MODES = ("float32", "int8")
 CED = "ced.png"
+FILES = "files.json"
+"""What Table 3's networks cost as files."""
 
 
-def write_report(plan, results, output_dir, provenance=None, files=None):
-    """Writes `RESULTS.md`, and a picture for it, from the cells that are there.
+def write_report(plan, results, output_dir, provenance=None):
+    """Writes `RESULTS.md`, and a picture for it, from what is there: cells and `FILES`.
 
     Args:
         plan: the `Plan`; cells that are missing have an empty place in the tables.
         results: dict from cell name to the content of `cell.json`.
         output_dir: folder of the report.
         provenance: dict from `runs.provenance`, whose command the report gives.
-        files: of Table 3's networks, dict from width to `FILE_MODES` to the `tflite.measure` of
-            the file, or None.
     """
+    output_dir = pathlib.Path(output_dir)
+    files = measured_files(plan, output_dir) if "table3" in plan.tables else None
     sections = [_head(plan, results, provenance)]
     if "table2" in plan.tables:
         sections.append(_table2(plan, results))
     if "table3" in plan.tables:
         sections.append(_table3(plan, results))
-        if files is not None:
-            sections.append(_files(plan, files))
+    if files is not None:
+        sections.append(_files(plan, files))
     if "figure4" in plan.tables:
         sections.append(_figure4(plan, results))
     sections.append(_claims(plan, results, files))
-    if _draw_ced(plan, results, pathlib.Path(output_dir) / CED):
+    if _draw_ced(plan, results, output_dir / CED):
         at = fraction(plan.widths[0])
         sections.append(
             f"## The losses, width {at}\n\n![Share of the faces by their error, by loss]({CED})\n"
         )
-    with runs.replacing(pathlib.Path(output_dir) / "RESULTS.md") as temporary:
+    with runs.replacing(output_dir / "RESULTS.md") as temporary:
         temporary.write_text("\n".join(sections), encoding="utf-8")
+
+
+def measured_files(plan, output_dir):
+    """Bytes and times of a plan's networks as files: by width and `FILE_MODES`, or None.
+
+    Args:
+        plan: the `Plan`, whose network, head and widths they must be of.
+        output_dir: a `pathlib.Path`, the folder of `FILES`.
+    """
+    path = output_dir / FILES
+    found = runs.read_json(path) if path.exists() else {}
+    files = found.get("files", {})
+    of_this = {key: found.get(key) for key in network(plan)} == network(plan)
+    return files if of_this and {fraction(w) for w in plan.widths} <= set(files) else None
+
+
+def network(plan):
+    """What tells one plan's networks from another's, but for their widths."""
+    return {name: getattr(plan.recipe, name) for name in ("network", "head", "normalize")}
 
 
 def draw(models, test, output_dir):
@@ -69,7 +90,7 @@ def draw(models, test, output_dir):
     Args:
         models: dict from title to `LandmarkLocalizer`.
         test: `Crops` that they are shown on.
-        output_dir: folder of the pictures.
+        output_dir: a `pathlib.Path`, the folder of the pictures.
     """
     faces = test.central()[:: max(1, len(test) // 4)][:4]
     maps = {title: model.predict_heatmaps(faces) for title, model in models.items()}
@@ -248,7 +269,7 @@ def claims(plan, results, files=None):
 
     Args:
         plan, results: as in `write_report`.
-        files: as in `write_report`.
+        files: of `measured_files`.
     """
     return [
         *_claims_on_losses(plan, results),
@@ -311,7 +332,7 @@ def _claims_on_figure_4(plan, results):
 
 
 def _claims_on_speed(plan, files):
-    if files is None or "table3" not in plan.tables:
+    if files is None:
         return
     widths = [fraction(width) for width in _sorted(plan.widths)]
     speeds = [1000 / files[width]["float32"]["median_ms"] for width in widths]

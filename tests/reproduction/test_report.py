@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import pathlib
 import re
 import shlex
@@ -90,6 +91,18 @@ def test_seeds_that_only_one_side_has_are_left_out(plan, made, fill, tmp_path):
     report = (tmp_path / "RESULTS.md").read_text()
     (row,) = [line for line in report.splitlines() if "| LaplaceKL | D, 10 faces |" in line]
     assert row.endswith("| +0.50 (+0.50 to +0.50) |")
+
+
+def test_files_beside_the_cells_are_reported(plan, tmp_path):
+    file = {"bytes": 91_234, "median_ms": 4.0}
+    files = {width: {"float32": file, "int8": file} for width in ("1/8", "1/16")}
+    told = {"network": "rcn", "head": "paper", "normalize": False, "files": files}
+    (tmp_path / "files.json").write_text(json.dumps(told))
+    reproduction.write_report(plan, {}, str(tmp_path))
+    assert "| 1/8 | 91 | 250 | 91 | 250 | 21.38 |" in (tmp_path / "RESULTS.md").read_text()
+    wider = dataclasses.replace(plan, widths=(1 / 4, 1 / 8))
+    reproduction.write_report(wider, {}, tmp_path)  # not of all its widths
+    assert "faces/s" not in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_speed_by_width(plan):
