@@ -89,7 +89,8 @@ def convert(
             own. int8 moves each map by a constant and cuts it far below its maximum, which a
             softmax does not notice.
         mirror: whether the file looks at the mirrored face too and answers the mean of both looks,
-            as `evaluation.predict_mirrored`, in twice the time.
+            as `evaluation.predict_mirrored`, in twice the time. It is calibrated only if `faces`
+            are `Crops`.
         layers: whether to report the error of each layer of an int8 file: see `verify.layers`.
 
     Returns:
@@ -455,6 +456,9 @@ def _mean_of_looks(found, flip, size):
 
 def _metadata(model, mode, float_layers, input_dtype, mirror):
     """What a user of the file must know, as plain data."""
+    calibration = None
+    if model.calibration is not None and not mirror:  # it is not that of the mean of two looks
+        calibration = model.calibration.to_config()
     image = {"channels": "RGB", "dtype": input_dtype, "range": [0.0, 1.0]}
     if input_dtype in runner.BYTES:
         zero = runner.BYTES[input_dtype]
@@ -474,5 +478,5 @@ def _metadata(model, mode, float_layers, input_dtype, mirror):
         "scheme": None if model.scheme is None else model.scheme.to_config(),
         "trained_on": model.trained_on,
         "licence": licence(model.trained_on),
-        "calibration": None if model.calibration is None else model.calibration.to_config(),
+        "calibration": calibration,
     }

@@ -56,11 +56,13 @@ def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_one_mode(run_tool, model, tmp_path):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_one_mode(mirror, run_tool, model, tmp_path):
     path = tmp_path / "m.tflite"
-    run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2", "--mirror")
+    flags = ["--mirror"] if mirror else []
+    run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2", *flags)
     assert keras_lapkl.load_model(path).crop_scale == 3.0
-    assert tflite.describe(path)["metadata"]["mirror"]
+    assert tflite.describe(path)["metadata"]["mirror"] == mirror
 
 
 @pytest.mark.parametrize(
