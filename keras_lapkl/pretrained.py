@@ -7,10 +7,12 @@ NAMES = (
     "fpn-sixteenth-300w",
     "fpn-eighth-112-300w",
     "fpn-sixteenth-112-300w",
+    "fpn-quarter-112-300w",
 )
-"""MobileFPN of width 1/8 and 1/16, 68 points, 300-W: for non-commercial research only.
+"""MobileFPN of width 1/8, 1/16 and 1/4, 68 points, 300-W: for non-commercial research only.
 
-Those with 112 look at crops of 112×112 pixels in place of 80×80: twice the work, a smaller error.
+Those with 112 look at crops of 112×112 pixels in place of 80×80: twice the work at the same width, and a
+smaller error.
 """
 
 SUFFIXES = (".keras", ".tflite", "-int8.tflite", ".md")
