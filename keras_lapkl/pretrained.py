@@ -11,8 +11,8 @@ NAMES = (
 )
 """MobileFPN of width 1/8, 1/16 and 1/4, 68 points, 300-W: for non-commercial research only.
 
-Those with 112 look at crops of 112×112 pixels in place of 80×80: twice the work at the same width, and a
-smaller error.
+Those with 112 look at crops of 112×112 pixels in place of 80×80: at the same width twice the work
+and a smaller error.
 """
 
 SUFFIXES = (".keras", ".tflite", "-int8.tflite", ".md")
