@@ -71,7 +71,8 @@ def test_flags_of_commands_exist(page, monkeypatch):
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
             for name in names:
                 assert name in flags.FLAGS
-                if "string" in flags.FLAGS[name].flag_type():  # or a list of them; may be required
+                if flags.FLAGS[name].flag_type() in ("string", "comma separated list of strings"):
+                    # It may be required.
                     arguments.append(f"--{name}=0")
             flags.FLAGS([script, *arguments])
         finally:
