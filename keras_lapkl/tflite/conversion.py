@@ -336,7 +336,7 @@ class _Int8:
         harmful.sort(key=lambda name: errors[name] ** 2 / work[name], reverse=True)
         for count in range(1, len(harmful) + 1):
             spared = tuple(harmful[:count])
-            logging.info("Calibrating int8 but for %s.", ", ".join(spared))
+            logging.info("Trying int8 but for %s.", ", ".join(spared))
             yield spared, self(spared)
 
     def _stages(self):
@@ -365,15 +365,13 @@ class _Int8:
             reference.write_bytes(self.reference)
             return verify.layer_errors(path, reference, images)
 
-    def __call__(self, float_layers=()):
-        """The generator in int8, but for layers whose names begin with some."""
-        import tensorflow as tf
+    @functools.cached_property
+    def _calibrated(self):
+        """The ranges of all tensors, measured once for all choices of what stays in float.
 
-        body = int8_layers(self._generator, float_layers)
-        # Named for debugging, but the one way in which TensorFlow leaves some operators in float.
-        options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_nodes=[o.result for o in self._written if not verify.of_layers(o, body)]
-        )
+        Named for debugging, but the one way in which TensorFlow leaves some operators in float.
+        """
+        import tensorflow as tf
 
         def batches():
             return ([image[None]] for image in self._images)
@@ -382,8 +380,20 @@ class _Int8:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = batches
             return tf.lite.experimental.QuantizationDebugger(
-                converter=converter, debug_dataset=batches, debug_options=options
-            ).get_nondebug_quantized_model()
+                converter=converter, debug_dataset=batches
+            )
+
+    def __call__(self, float_layers=()):
+        """The generator in int8, but for layers whose names begin with some."""
+        import tensorflow as tf
+
+        body = int8_layers(self._generator, float_layers)
+        calibrated = self._calibrated
+        with console.held_stderr():
+            calibrated.options = tf.lite.experimental.QuantizationDebugOptions(
+                denylisted_nodes=[o.result for o in self._written if not verify.of_layers(o, body)]
+            )
+            return calibrated.get_nondebug_quantized_model()
 
     def _converter(self):
         return _converter(self._generator, self._model, self._outputs, self._mirror, self._floors)
