@@ -15,14 +15,15 @@ class ConvolutionMuon(keras.optimizers.Muon):
 
     Args:
         learning_rate: a float or a schedule; Adam's serve.
-        weight_decay, adam_weight_decay: as Keras's, here 0 if not given.
+        weight_decay, adam_weight_decay: as Keras's; here by default None, which costs no time, where
+            0 asks for the learning rate again for each variable.
         kwargs: as `keras.optimizers.Muon`'s.
 
     Source: Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; the size of the steps:
     Liu et al., arXiv 2502.16982.
     """
 
-    def __init__(self, learning_rate=1e-3, weight_decay=0.0, adam_weight_decay=0.0, **kwargs):
+    def __init__(self, learning_rate=1e-3, weight_decay=None, adam_weight_decay=None, **kwargs):
         super().__init__(
             learning_rate, weight_decay=weight_decay, adam_weight_decay=adam_weight_decay, **kwargs
         )
