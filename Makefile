@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python tools/demo.py --output_dir=demo
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -n 2 --dist loadscope
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -389,7 +389,7 @@ class _Int8:
 
         body = int8_layers(self._generator, float_layers)
         calibrated = self._calibrated
-        with console.held_stderr():
+        with console.held_stderr(), warnings.catch_warnings(action="ignore"):
             calibrated.options = tf.lite.experimental.QuantizationDebugOptions(
                 denylisted_nodes=[o.result for o in self._written if not verify.of_layers(o, body)]
             )
