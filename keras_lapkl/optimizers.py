@@ -15,8 +15,8 @@ class ConvolutionMuon(keras.optimizers.Muon):
 
     Args:
         learning_rate: a float or a schedule; Adam's serve.
-        weight_decay, adam_weight_decay: as Keras's; here by default None, which costs no time, where
-            0 asks for the learning rate again for each variable.
+        weight_decay, adam_weight_decay: as Keras's; by default None, which takes no time, where 0
+            asks the schedule again for each variable.
         kwargs: as `keras.optimizers.Muon`'s.
 
     Source: Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; the size of the steps:

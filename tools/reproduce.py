@@ -36,6 +36,9 @@ _RECIPE = flags.DEFINE_enum(
     ["w300", "w300_mobile", "w300_muon", "w300_paper"],
     "What the cells have in common.",
 )
+_LEARNING_RATES = flags.DEFINE_list(
+    "learning_rates", [], "WIDTH:RATE, …, in place of the recipe's rate: 1:1e-3."
+)
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Of each cell; default the recipe's.", 1)
 _BUDGET = flags.DEFINE_float(
     "budget_minutes", None, "Begin no cell after so many; 0 only writes the report.", 0
@@ -60,6 +63,7 @@ def main(_):
             tuple(float(fractions.Fraction(width)) for width in _WIDTHS.value),
             tuple(unlabeled if _UNLABELED_DIR.value else [n for n in unlabeled if n == "labeled"]),
             tuple(map(int, _SEEDS.value)),
+            learning_rates=_learning_rates(),
         )
         load = functools.partial(
             reproduction.load_data,
@@ -72,6 +76,18 @@ def main(_):
     provenance = runs.provenance(cli.resolved_flags())
     results = reproduction.run(plan, load, _OUTPUT_DIR.value, provenance, _BUDGET.value)
     print(f"{len(results)} cells. Report and pictures: {_OUTPUT_DIR.value}")
+
+
+def _learning_rates():
+    """{width: rate} of the flag."""
+    pairs = [each.partition(":") for each in _LEARNING_RATES.value]
+    try:
+        return {float(fractions.Fraction(width)): float(rate) for width, _, rate in pairs}
+    except ValueError as error:
+        raise ValueError(
+            "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3. "
+            f"Received: {','.join(_LEARNING_RATES.value)}"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class Plan:
         num_unlabeled: for Table 2, numbers > 0 and `LABELED`; Table 3 takes the largest.
         seeds: each cell is trained with each.
         figure_4: values by recipe field.
+        learning_rates: by width, in place of the recipe's: what a narrow network learns well by, a
+            wide one may diverge by.
     """
 
     recipe: training.Recipe
@@ -39,6 +41,7 @@ class Plan:
     num_unlabeled: tuple[int | str, ...] = (LABELED, 5_000, 10_000, 20_000)
     seeds: tuple[int, ...] = (0, 1)
     figure_4: dict = dataclasses.field(default_factory=lambda: FIGURE_4)
+    learning_rates: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         for name, allowed in (("tables", TABLES), ("losses", tuple(LOSSES))):
@@ -50,6 +53,11 @@ class Plan:
         for name in ("widths", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must not be empty.")
+        if not set(self.learning_rates) <= set(self.widths):
+            raise ValueError(
+                f"`learning_rates` must be of widths among {self.widths}. "
+                f"Received: {self.learning_rates}"
+            )
 
     @property
     def largest(self):
@@ -73,7 +81,10 @@ class Plan:
     def _recipe(self, seed, unlabeled, changes):
         adversary = (self.recipe.adversary or training.Adversary()) if unlabeled else None
         changes = {"width": self.widths[0], **changes}
-        return dataclasses.replace(self.recipe, seed=seed, adversary=adversary, **changes)
+        rate = self.learning_rates.get(changes["width"], self.recipe.learning_rate)
+        return dataclasses.replace(
+            self.recipe, seed=seed, adversary=adversary, learning_rate=rate, **changes
+        )
 
     def _table2(self):
         for loss in self.losses:

@@ -161,9 +161,10 @@ def _head(plan, results, provenance):
             f"{evaluation.MEANING[test['normalizer']]}. "
         )
     augmentation = "on" if recipe.augment else "off"
+    rates = "".join(f", at width {fraction(w)} {r:g}" for w, r in plan.learning_rates.items())
     settings = (
         f"{recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}, "
-        f"learning rate {recipe.learning_rate:g}, {recipe.schedule}, "
+        f"learning rate {recipe.learning_rate:g}{rates}, {recipe.schedule}, "
         f"dropout {recipe.dropout:g}, network {recipe.network}, head {recipe.head}, "
         f"augmentation {augmentation}; seeds {seeds}."
     )

@@ -27,6 +27,14 @@ def test_an_option_at_its_default_renames_no_cell(plan):
     assert with_d == "softargmax-w0.125-u10-s0-9d902468"
 
 
+def test_a_width_has_its_own_learning_rate(plan):
+    other = dataclasses.replace(plan, learning_rates={1 / 16: 1e-4})
+    rates = {(cell.recipe.width, cell.recipe.learning_rate) for cell in other.cells()}
+    assert rates == {(1 / 8, plan.recipe.learning_rate), (1 / 16, 1e-4)}
+    unchanged = {cell.name for cell in plan.cells() if cell.recipe.width == 1 / 8}
+    assert unchanged < {cell.name for cell in other.cells()}
+
+
 def test_recipes_are_the_files_of_flags():
     found = reproduction.recipe("w300_muon", epochs=7)
     assert (found.optimizer, found.head, found.epochs) == ("muon", "marginal", 7)
@@ -43,6 +51,7 @@ def test_recipes_are_the_files_of_flags():
         ({"losses": ()}, "`losses`"),
         ({"widths": ()}, "`widths`"),
         ({"seeds": ()}, "`seeds`"),
+        ({"learning_rates": {0.3: 1e-3}}, "`learning_rates`"),
     ],
 )
 def test_bad_plan(change, message):

@@ -1,0 +1,6 @@
+def test_learning_rates_of_no_width(run_tool, tmp_path):
+    flags = ("--data_dir=300w", f"--output_dir={tmp_path / 'out'}", "--learning_rates=1e-3")
+    done = run_tool("tools/reproduce.py", *flags, check=False)
+    assert done.returncode == 1
+    assert "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3" in done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
