@@ -291,7 +291,7 @@ class TestAxes:
             (Model, losses.LaplaceKL(), []),
         ):
             model = kind(generator)
-            model.compile("adam", loss, metrics=others)
+            model.compile("sgd", loss, metrics=others)
             assert model._training_logits() is model
             model.fit(*data, verbose=0)
         assert shapes and all(shape[1:] == (SIZE, SIZE, K) for shape in shapes)
