@@ -161,7 +161,7 @@ def _head(plan, results, provenance):
             f"{evaluation.MEANING[test['normalizer']]}. "
         )
     augmentation = "on" if recipe.augment else "off"
-    rates = "".join(f", at width {fraction(w)} {r:g}" for w, r in plan.learning_rates.items())
+    rates = "".join(f" ({r:g} at width {fraction(w)})" for w, r in plan.learning_rates.items())
     settings = (
         f"{recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}, "
         f"learning rate {recipe.learning_rate:g}{rates}, {recipe.schedule}, "

@@ -47,7 +47,7 @@ def test_results_page_is_what_the_cells_say(tmp_path, run_tool):
 def test_learning_rate_of_a_width_is_said(plan, tmp_path):
     plan = dataclasses.replace(plan, learning_rates={1 / 16: 2e-4})
     reproduction.write_report(plan, {}, tmp_path)
-    assert ", at width 1/16 0.0002, " in (tmp_path / "RESULTS.md").read_text()
+    assert " (0.0002 at width 1/16), " in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_report_of_what_is_there_so_far(plan, tmp_path):
