@@ -348,8 +348,10 @@ def _trained_on(recipe, crops, unlabeled):
     """One line on all faces that a model owes something to: their limits are its limits too."""
 
     def source(name_or_path):
-        theirs = load_model(name_or_path).trained_on
-        return "the same labels" if theirs == crops.summary else theirs or "faces unknown"
+        theirs = load_model(name_or_path).trained_on or "faces unknown"
+        if f"{theirs};".startswith(f"{crops.summary};"):
+            return f"the same labels{theirs.removeprefix(crops.summary)}"
+        return theirs
 
     found = crops.summary
     if unlabeled is not None:

@@ -37,6 +37,23 @@ def test_biases_and_excluded_layers_get_adams_step(kernel, rng):
         np.testing.assert_allclose(step, 0.1 * np.sign(gradient), rtol=1e-3)
 
 
+def test_schedule_is_asked_once_a_step(kernel, rng):
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        asked = 0
+
+        def __call__(self, step):
+            Schedule.asked += 1
+            return 0.1
+
+    kernels = [kernel, keras.Variable(kernel)]
+    gradients = [keras.ops.ones(kernel.shape)] * 2
+    optimizer = ConvolutionMuon(Schedule())
+    optimizer.build(kernels)
+    Schedule.asked = 0
+    optimizer.apply(gradients, kernels)
+    assert Schedule.asked == 1
+
+
 def test_muon_leaves_the_ends_of_an_rcn_to_adam():
     from keras_lapkl import RCN
 

@@ -277,6 +277,14 @@ class TestInitialModel:
         )
         assert "300-W: non-commercial research only" in sources.licence(model.trained_on)
 
+    def test_the_same_faces_are_named_once(self, crops, start, tmp_path):
+        chosen = recipe(network="mobile_fpn", dropout=0, initial_model=str(start))
+        again = training.build(chosen, crops)
+        again.save(tmp_path / "again.keras")
+        chosen = dataclasses.replace(chosen, initial_model=str(tmp_path / "again.keras"))
+        begun = "; begun with a model trained on the same labels"
+        assert training.build(chosen, crops).trained_on == f"48 synthetic faces{begun}{begun}"
+
     def test_of_no_keras_model(self, crops, validation, tmp_path):
         from keras_lapkl import pretrained
 

@@ -83,7 +83,7 @@ def _learning_rates():
     pairs = [each.partition(":") for each in _LEARNING_RATES.value]
     try:
         return {float(fractions.Fraction(width)): float(rate) for width, _, rate in pairs}
-    except ValueError as error:
+    except (ValueError, ZeroDivisionError) as error:
         raise ValueError(
             "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3. "
             f"Received: {','.join(_LEARNING_RATES.value)}"

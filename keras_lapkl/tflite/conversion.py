@@ -367,10 +367,7 @@ class _Int8:
 
     @functools.cached_property
     def _calibrated(self):
-        """The ranges of all tensors, measured once for all choices of what stays in float.
-
-        Named for debugging, but the one way in which TensorFlow leaves some operators in float.
-        """
+        """The ranges of all tensors, measured once for all choices of what stays in float."""
         import tensorflow as tf
 
         def batches():
@@ -379,6 +376,7 @@ class _Int8:
         with self._converter() as converter:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = batches
+            # Named for debugging, but TensorFlow's one way to leave some operators in float.
             return tf.lite.experimental.QuantizationDebugger(
                 converter=converter, debug_dataset=batches
             )
