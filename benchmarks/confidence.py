@@ -12,7 +12,9 @@ import sys
 
 from absl import flags
 
-from keras_lapkl import cli, console, pretrained
+from keras_lapkl import pretrained
+from keras_lapkl._support import app, console
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _MODEL = flags.DEFINE_string("model", pretrained.NAMES[0], "A shipped model's name, or a file.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.", required=True)
@@ -24,15 +26,18 @@ MARGIN = 16
 
 
 def main(_):
-    cli.quiet_tensorflow()
-    from keras_lapkl import evaluation, load_model, plots, runs
-    from keras_lapkl.data import sources
+    quiet_tensorflow()
+    from keras_lapkl import load_model
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data import datasets
+    from keras_lapkl.evaluation import model_scores, plots
 
     name = _MODEL.value
     model = load_model(pretrained.path(name, ".tflite") if name in pretrained.NAMES else name)
     if model.calibration is None:
         raise ValueError(f"--model={name} is not calibrated: train or convert it anew.")
-    crops = sources.load(
+    crops = datasets.load(
         "300w",
         _DATA_DIR.value,
         _SPLIT.value,
@@ -40,10 +45,10 @@ def main(_):
         crop_scale=model.crop_scale,
         margin=MARGIN,
     )
-    whole, _ = evaluation.evaluate_model(model, crops)
-    print(evaluation.table([whole]))
-    print(evaluation.conditions(whole))
-    print(evaluation.confidence_lines(whole))
+    whole, _ = model_scores.evaluate_model(model, crops)
+    print(model_scores.table([whole]))
+    print(model_scores.conditions(whole))
+    print(model_scores.confidence_lines(whole))
     rows = [{"faces": title, **_score(model, crops)} for title, crops in _spoiled(crops)]
     columns = {
         "faces": "faces",
@@ -57,12 +62,12 @@ def main(_):
     if _PICTURE.value:
         plots.confidence(whole["confidence"], _PICTURE.value)
     if _OUTPUT.value:
-        runs.write_json(
+        write_json(
             _OUTPUT.value,
             {
                 "whole": whole,
                 "spoiled": rows,
-                "provenance": runs.provenance(cli.resolved_flags()),
+                "provenance": run_provenance(app.resolved_flags()),
             },
         )
 
@@ -71,13 +76,13 @@ def _score(model, crops):
     """NME, expected and measured error and coverage on crops, as plain numbers."""
     import numpy as np
 
-    from keras_lapkl import evaluation
+    from keras_lapkl.evaluation import model_scores
 
     predicted = model.predict(crops.central(), verbose=0)
-    errors = evaluation.distances(predicted["landmarks"], crops)
+    errors = model_scores.distances(predicted["landmarks"], crops)
     radius = model.calibration.radius(predicted["scale"], 0.9)
     return {
-        "nme": evaluation.score(**predicted, crops=crops)["nme"],
+        "nme": model_scores.score(**predicted, crops=crops)["nme"],
         "expected": float(model.calibration.error(predicted["scale"]).mean()),
         "measured": float(np.nanmean(errors)),
         "coverage": float(np.nanmean(np.where(np.isnan(errors), np.nan, errors <= radius))),
@@ -144,4 +149,4 @@ def _replaced(crops, images, landmarks=None):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

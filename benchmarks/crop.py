@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 from absl import flags
 
-from keras_lapkl import cli, console
-from keras_lapkl.data import locate, shards
-from keras_lapkl.data.crops import crop_transform, warp_crop
+from keras_lapkl._support import app, console
+from keras_lapkl.data.cropping import crop_transform, warp_crop
 from keras_lapkl.data.images import ImageError, find_images, read_image
+from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.detection import first_pass
 
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.", required=True)
 _MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.", required=True)
@@ -55,7 +56,7 @@ def main(_):
 
 def _stage_rows(photos):
     """Each stage of cropping on its own, in this process."""
-    model = locate.ByModel(_MODEL.value)
+    model = first_pass.ByModel(_MODEL.value)
     images, faces, crops = [], [], []
 
     def find():
@@ -83,7 +84,7 @@ def _stage_rows(photos):
 
 def _detector_row(images):
     try:
-        detector = locate.ByDetector()
+        detector = first_pass.ByDetector()
     except ImportError as error:
         return "find by detector", str(error), "", ""
     detector(images[0])  # imports TensorFlow
@@ -96,7 +97,7 @@ def _whole_rows(photos, folder):
     for i, photo in enumerate(photos):
         os.symlink(photo.absolute(), folder / "in" / f"{i}{photo.suffix}")
     out = folder / "out"
-    model = locate.ByModel(_MODEL.value)
+    model = first_pass.ByModel(_MODEL.value)
     yield _row(
         "all, by model",
         len(photos),
@@ -137,4 +138,4 @@ def _seconds():
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

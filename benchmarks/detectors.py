@@ -26,11 +26,15 @@ import cv2
 import numpy as np
 from absl import flags
 
-from keras_lapkl import cli, console, detectors, pretrained, runs
-from keras_lapkl.data.crops import crop_box, turned_box
+from keras_lapkl import pretrained
+from keras_lapkl._support import app, console
+from keras_lapkl._support.files import write_json
+from keras_lapkl._support.provenance import run_provenance
+from keras_lapkl.data.cropping import crop_box, turned_box
 from keras_lapkl.data.images import read_image
 from keras_lapkl.data.pts import read_pts
-from keras_lapkl.detection import LandmarkDetector
+from keras_lapkl.detection import detections, detectors
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.schemes import IBUG68
 from keras_lapkl.tflite import TFLiteLocalizer
 
@@ -92,8 +96,8 @@ def main(_):
         results["wrong_squares"] = _wrong_squares(detect, faces)
         _show("NME % by a wrong first square, on all faces:", results["wrong_squares"])
     if _OUTPUT.value:
-        provenance = runs.provenance(cli.resolved_flags())
-        runs.write_json(_OUTPUT.value, {**_plain(results), "provenance": provenance})
+        provenance = run_provenance(app.resolved_flags())
+        write_json(_OUTPUT.value, {**_plain(results), "provenance": provenance})
 
 
 def _model():
@@ -143,7 +147,7 @@ def _true_square(labels):
 
 
 def _labels_box(labels):
-    return detectors.Detection(np.concatenate([labels.min(0), labels.max(0)]))
+    return detections.Detection(np.concatenate([labels.min(0), labels.max(0)]))
 
 
 def _overlap(detection, labels):
@@ -168,7 +172,7 @@ def _find(find, faces):
 
 def _end_to_end(detect, detector, found, faces, perfect):
     indices = list(found)
-    squares = detectors.turned_squares(found.values(), IBUG68, detector)
+    squares = detections.turned_squares(found.values(), IBUG68, detector)
     detect.seconds.clear()
     errors = _errors(detect, [faces[i] for i in indices], squares)
     looks = sum(ROUNDS) * max(1, len(indices))
@@ -198,14 +202,14 @@ def _nme(landmarks, labels):
 def _proportions(found, faces):
     """Where the true squares are, by the boxes and by the five points of the detections."""
     true = np.array([_true_square(faces[i][1]) for i in found])
-    box = np.array([detectors.square(each.box) for each in found.values()])
+    box = np.array([detections.square(each.box) for each in found.values()])
     columns = {
         "size": true[:, 2] / box[:, 2],
         "right": (true[:, 0] - box[:, 0]) / box[:, 2],
         "below": (true[:, 1] - box[:, 1]) / box[:, 2],
     }
     if all(each.points is not None for each in found.values()):
-        points = np.array([detectors.squares([each], IBUG68)[0] for each in found.values()])
+        points = np.array([detections.squares([each], IBUG68)[0] for each in found.values()])
         columns["size by points"] = true[:, 2] / points[:, 2]
         columns["right of points"] = (true[:, 0] - points[:, 0]) / points[:, 2]
         columns["below points"] = (true[:, 1] - points[:, 1]) / points[:, 2]
@@ -258,4 +262,4 @@ def _plain(value):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

@@ -1,6 +1,6 @@
 """What the ways to find faces keep and get wrong, on photos with 68 landmarks beside them.
 
-    python benchmarks/locate.py --photos_dir=photos --model=runs/w300/tflite/float32.tflite
+    python benchmarks/first_pass.py --photos_dir=photos --model=runs/w300/tflite/float32.tflite
 
 Each photo has one .pts file, of one of its faces. A photo is kept if a face is found, and wrong if
 none that was found has its centre within a quarter of the labeled square's side and a side within
@@ -13,11 +13,12 @@ import sys
 import numpy as np
 from absl import flags
 
-from keras_lapkl import cli, console, schemes
-from keras_lapkl.data import locate
-from keras_lapkl.data.crops import crop_box
+from keras_lapkl import schemes
+from keras_lapkl._support import app, console
+from keras_lapkl.data.cropping import crop_box
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.data.pts import read_pts
+from keras_lapkl.detection import first_pass
 
 _PHOTOS_DIR = flags.DEFINE_string("photos_dir", None, "Photos and .pts files.", required=True)
 _STEMS = flags.DEFINE_string("stems", None, "File with one photo a line, without suffix.")
@@ -32,13 +33,13 @@ def main(_):
         (read_image(path), crop_box(points[None], schemes.IBUG68, 1)[0]) for path, points in labels
     ]
     ways = [
-        (f"model, scale ≤ {s}", locate.ByModel(_MODEL.value, max_scale=float(s)))
+        (f"model, scale ≤ {s}", first_pass.ByModel(_MODEL.value, max_scale=float(s)))
         for s in _MAX_SCALES.value
     ]
     rows = [("found by", "kept %", "wrong among the kept %", "median distance %")]
     rows += [_row(name, way, photos) for name, way in ways]
     try:
-        rows.append(_row("detector", locate.ByDetector(), photos))
+        rows.append(_row("detector", first_pass.ByDetector(), photos))
     except ImportError as error:
         rows.append(("detector", str(error), "", ""))
     print(console.aligned(rows))
@@ -80,8 +81,8 @@ def _distance(find, image, square):
         found = find(image)
     except ImageError:
         return np.inf
-    return min((locate.distance(square, other) for other in found), default=np.inf)
+    return min((first_pass.distance(square, other) for other in found), default=np.inf)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

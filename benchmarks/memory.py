@@ -12,7 +12,8 @@ import sys
 
 from absl import flags
 
-from keras_lapkl import cli, console
+from keras_lapkl._support import app, console
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _AT = flags.DEFINE_list("at", ["200", "1000", "2000"], "After how many steps to look.")
 _WIDTH = flags.DEFINE_string("width", "1/16", "Width of G.")
@@ -28,10 +29,11 @@ flags.register_validator("batch_size", lambda n: n > 0 and n % 2 == 0, "must be 
 def main(_):
     at = sorted(int(step) for step in _AT.value)
     width = float(fractions.Fraction(_WIDTH.value))
-    cli.quiet_tensorflow()
+    quiet_tensorflow()
     import nets
 
-    from keras_lapkl import runs
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.models.rcn import RCN
 
     batch = nets.faces(_BATCH_SIZE.value, _IMAGE_SIZE.value, _LANDMARKS.value)
@@ -46,8 +48,8 @@ def main(_):
     rows += [[name, *(f"{mb:.1f}" for mb in found)] for name, found in results.items()]
     print(console.aligned(rows))
     if _OUTPUT.value:
-        provenance = runs.provenance(cli.resolved_flags())
-        runs.write_json(_OUTPUT.value, {"at": at, "resident_mb": results, "provenance": provenance})
+        provenance = run_provenance(app.resolved_flags())
+        write_json(_OUTPUT.value, {"at": at, "resident_mb": results, "provenance": provenance})
     growth = max(found[-1] - found[0] for found in results.values())
     if _BOUND_MB.value is not None and growth > _BOUND_MB.value:
         print(f"Memory grew by {growth:.1f} MB.", file=sys.stderr)
@@ -64,4 +66,4 @@ def resident_mb():
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

@@ -15,7 +15,8 @@ import sys
 
 from absl import flags
 
-from keras_lapkl import cli
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _WIDTHS = flags.DEFINE_list("widths", ["1/16", "1/8", "1/4"], "Widths, by commas.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images in a step.", lower_bound=1)
@@ -27,11 +28,11 @@ _THREADS = flags.DEFINE_integer("threads", 1, "Threads of an operation.", lower_
 
 
 def main(_):
-    cli.quiet_tensorflow()
+    quiet_tensorflow()
     import tensorflow as tf
     import timing
 
-    from keras_lapkl import runs
+    from keras_lapkl._support.provenance import run_provenance
 
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
@@ -46,7 +47,7 @@ def main(_):
         }
     print(timing.table("ms a step", times))
     print(timing.table("ratio", ratios))
-    print(timing.where(runs.provenance(cli.resolved_flags()), _THREADS.value))
+    print(timing.where(run_provenance(app.resolved_flags()), _THREADS.value))
 
 
 def _steps(width):
@@ -79,4 +80,4 @@ def _steps(width):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

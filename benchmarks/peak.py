@@ -18,7 +18,8 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from keras_lapkl import cli, console
+from keras_lapkl._support import app, console
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _TFLITE = flags.DEFINE_string("tflite", None, "A .tflite file.", required=True)
 _CHANNELS = flags.DEFINE_list("channels", ["256", "512", "1024"], "Of the peak, by commas.")
@@ -29,10 +30,11 @@ _SIDE = 32
 
 
 def main(_):
-    cli.quiet_tensorflow()
+    quiet_tensorflow()
     import timing
 
-    from keras_lapkl import runs
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
 
     found = _operators(_TFLITE.value)
     with tempfile.TemporaryDirectory() as folder:
@@ -56,21 +58,21 @@ def main(_):
     print(console.aligned([headings, *(_cells(row, rows[0], peak) for row in rows)]))
     told = ", ".join(f"{rate / 1e9:.0f} with {name}" for name, rate in rates.items())
     print(f"\nG multiply-adds a second of the 1×1 convolution: {told} channels.")
-    provenance = runs.provenance(cli.resolved_flags())
+    provenance = run_provenance(app.resolved_flags())
     print(timing.where(provenance, 1))
     if _OUTPUT.value:
         found = {"rows": rows, "peak": rates, "provenance": provenance}
-        runs.write_json(_OUTPUT.value, found)
+        write_json(_OUTPUT.value, found)
 
 
 def _operators(path):
     """Kind and multiply-adds of each operator of a file."""
-    from keras_lapkl.tflite import flatbuffer, inspect
+    from keras_lapkl.tflite import flatbuffer, inspection
 
     model = flatbuffer.read(path)
     graph = model.subgraphs[0]
     found = []
-    for told, operator in zip(inspect.operators(model), graph.operators, strict=True):
+    for told, operator in zip(inspection.operators(model), graph.operators, strict=True):
         window, multiply_adds = "", 0
         if told.name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             _, height, width, channels = map(int, graph.tensors[operator.inputs[1]].shape)
@@ -83,6 +85,7 @@ def _operators(path):
 
 def _cuts(path, folder):
     """Files of the first operator of a file, of the first two, and so on to all."""
+    from keras_lapkl.export import flatbuffer_writer
     from keras_lapkl.tflite import flatbuffer
 
     cuts = []
@@ -95,7 +98,7 @@ def _cuts(path, folder):
         graph.outputs = [i for operator in kept for i in operator.outputs if i in wanted]
         model.signatureDefs = []
         cuts.append(folder / f"{length}.tflite")
-        cuts[-1].write_bytes(flatbuffer.pack(model))
+        cuts[-1].write_bytes(flatbuffer_writer.pack(model))
     return cuts
 
 
@@ -165,4 +168,4 @@ def _cells(row, whole, peak):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

@@ -31,7 +31,8 @@ import sys
 import numpy as np
 from absl import flags, logging
 
-from keras_lapkl import cli
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _TFLITE = flags.DEFINE_list("tflite", None, "Files of tools/convert.py, by commas.", required=True)
 _MEDIAPIPE = flags.DEFINE_string("mediapipe", None, "MediaPipe's face_landmark.tflite.")
@@ -58,7 +59,8 @@ _STEPS = 3  # faces a round
 def main(_):
     import timing
 
-    from keras_lapkl import runs
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.tflite import TFLiteLocalizer
 
     measured, work = {}, {}
@@ -83,11 +85,11 @@ def main(_):
     print(timing.table("ms a face", {"1 thread": times}))
     print("\nNME % on 554 faces of 300-W common: ", end="")
     print(", ".join(f"{name} {nme:.2f}" for name, nme in measured.items()))
-    provenance = runs.provenance(cli.resolved_flags())
+    provenance = run_provenance(app.resolved_flags())
     print(timing.where(provenance, 1))
     if _OUTPUT.value:
         found = {"milliseconds": times, "nme": measured, "provenance": provenance}
-        runs.write_json(_OUTPUT.value, found)
+        write_json(_OUTPUT.value, found)
 
 
 def _work(run, crop):
@@ -210,21 +212,23 @@ def _node(folder, size):
 
 
 def _load(split, size, crop_scale):
-    from keras_lapkl.data import sources
+    from keras_lapkl.data import datasets
 
-    return sources.load("300w", _DATA_DIR.value, split, image_size=size, crop_scale=crop_scale)
+    return datasets.load("300w", _DATA_DIR.value, split, image_size=size, crop_scale=crop_scale)
 
 
 def _measure(name, run, crops):
     """`_nme`, having written what was found."""
-    from keras_lapkl import evaluation
-    from keras_lapkl.data import matching, predictions
+    from keras_lapkl.data import prediction_files
+    from keras_lapkl.evaluation import matching, model_scores
 
     found = _find(run, crops)
     if _PREDICTIONS_DIR.value:
         path = pathlib.Path(_PREDICTIONS_DIR.value) / f"{name.replace('/', '-')}.json"
         names = matching.names_below(crops.names, _DATA_DIR.value)
-        predictions.write_json(path, crops.scheme, names, evaluation.in_photos(found, crops))
+        prediction_files.write_predictions(
+            path, crops.scheme, names, model_scores.in_photos(found, crops)
+        )
     return _mean(found, crops)
 
 
@@ -238,11 +242,11 @@ def _find(run, crops):
 
 
 def _mean(found, crops):
-    from keras_lapkl import evaluation
+    from keras_lapkl.evaluation import model_scores
 
-    return float(np.nanmean(evaluation.face_errors(found, crops, "interocular")))
+    return float(np.nanmean(model_scores.face_errors(found, crops, "interocular")))
 
 
 if __name__ == "__main__":
-    cli.quiet_tensorflow()
-    sys.exit(cli.run(main))
+    quiet_tensorflow()
+    sys.exit(app.run_main(main))

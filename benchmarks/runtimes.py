@@ -18,8 +18,9 @@ import tempfile
 import numpy as np
 from absl import flags, logging
 
-from keras_lapkl import cli
-from keras_lapkl.data.sources import DATASETS
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl.data.datasets import DATASETS
 
 _MODEL = flags.DEFINE_string("model", None, "A .keras file of the paper's head.", required=True)
 _TFLITE = flags.DEFINE_list("tflite", [], "Files of tools/convert.py, by commas.")
@@ -36,14 +37,16 @@ _QUANTIZED = ["Conv", "LeakyRelu", "MaxPool", "Concat", "Resize"]
 
 
 def main(_):
-    cli.quiet_tensorflow()
+    quiet_tensorflow()
     import timing
 
-    from keras_lapkl import load_model, runs
-    from keras_lapkl.data import sources
+    from keras_lapkl import load_model
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data import datasets
 
     model = load_model(_MODEL.value)
-    crops = sources.load(
+    crops = datasets.load(
         _DATASET.value,
         _DATA_DIR.value,
         "validation",
@@ -67,14 +70,14 @@ def main(_):
     print(timing.table("ms a face", {f"{_THREADS.value} threads": results, "torch : this": ratios}))
     print("\nMean distance from Keras, px: ", end="")
     print(", ".join(f"{name} {distance:.2g}" for name, distance in distances.items()))
-    provenance = runs.provenance(cli.resolved_flags())
+    provenance = run_provenance(app.resolved_flags())
     for name in ("torch", "onnxruntime"):
         if name in sys.modules:
             provenance["versions"][name] = sys.modules[name].__version__
     print(timing.where(provenance, _THREADS.value))
     if _OUTPUT.value:
         found = {"milliseconds": results, "torch_over": ratios, "distance": distances}
-        runs.write_json(_OUTPUT.value, {**found, "provenance": provenance})
+        write_json(_OUTPUT.value, {**found, "provenance": provenance})
 
 
 def _candidates(model, faces, folder):
@@ -137,4 +140,4 @@ def _distance(run, faces, expected):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

@@ -15,7 +15,8 @@ import tempfile
 
 from absl import flags, logging
 
-from keras_lapkl import cli, console
+from keras_lapkl._support import app, console
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _WIDTHS = flags.DEFINE_list("widths", ["1", "1/2", "1/4", "1/8", "1/16"], "Widths, by commas.")
 _NETWORKS = flags.DEFINE_list(
@@ -30,13 +31,15 @@ _PAPER_FPS = {"1": 4.92, "1/2": 11.92, "1/4": 16.77, "1/8": 21.38, "1/16": 26.51
 
 
 def main(_):
-    cli.quiet_tensorflow()
+    quiet_tensorflow()
     import numpy as np
 
     import keras_lapkl
-    from keras_lapkl import runs
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.export import conversion
     from keras_lapkl.models.costs import multiply_adds
-    from keras_lapkl.tflite import conversion, latency
+    from keras_lapkl.tflite import latency
 
     faces = np.random.default_rng(0).random((4, *2 * (_IMAGE_SIZE.value,), 3), np.float32)
     found = []
@@ -76,8 +79,8 @@ def main(_):
     headings += ("float32 ms", "int8 ms", "int8 faces/s", "paper's faces/s")
     print(console.aligned([headings, *map(_cells, found)]))
     if _OUTPUT.value:
-        provenance = runs.provenance(cli.resolved_flags())
-        runs.write_json(_OUTPUT.value, {"rows": found, "provenance": provenance})
+        provenance = run_provenance(app.resolved_flags())
+        write_json(_OUTPUT.value, {"rows": found, "provenance": provenance})
 
 
 def _cells(row):
@@ -96,4 +99,4 @@ def _cells(row):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

@@ -25,7 +25,8 @@ import sys
 
 from absl import flags
 
-from keras_lapkl import cli
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _WIDTHS = flags.DEFINE_list("widths", ["1/16", "1/8", "1/4"], "Widths of G, by commas.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "2n: images through G in a step, even.")
@@ -56,11 +57,12 @@ TOLERANCE = 1e-3
 def main(_):
     widths = {text: float(fractions.Fraction(text)) for text in _WIDTHS.value}
     with_torch = _TORCH.value and not _PROFILE.value
-    cli.quiet_tensorflow()
+    quiet_tensorflow()
     import tensorflow as tf
     import timing
 
-    from keras_lapkl import runs
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
 
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
@@ -77,7 +79,7 @@ def main(_):
             candidates |= _torch_steps(width)
         results[text] |= _statistics(timing.take_turns(candidates, _ROUNDS.value))
 
-    provenance = runs.provenance(cli.resolved_flags())
+    provenance = run_provenance(app.resolved_flags())
     if with_torch:
         provenance["versions"]["torch"] = torch_rcn.torch.__version__
     for title, key in (("ms an image", "ms_an_image"), ("ratio", "ratios")):
@@ -90,7 +92,7 @@ def main(_):
         )
     print(timing.where(provenance, _THREADS.value))
     if _OUTPUT.value:
-        runs.write_json(_OUTPUT.value, {"widths": results, "provenance": provenance})
+        write_json(_OUTPUT.value, {"widths": results, "provenance": provenance})
 
 
 def _generator(width, dropout=None):
@@ -179,4 +181,4 @@ def _statistics(seconds):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from absl import logging
 
-from keras_lapkl import console
+from keras_lapkl._support import console
 
 
 def take_turns(candidates, rounds):

@@ -3,9 +3,9 @@
     python benchmarks/tracking.py --model=model.tflite --photos_dir=300w \\
         --stems=300w/splits/validation.txt --plot=video.png
 
-Clips with known truth (`keras_lapkl.data.motion`), half of them synthetic heads, half photos that
-are moved as planes. Each filter gets the settings with the least flicker among those that add no
-more than --max_lag to no filter's and keep --min_talk of its response to talking, on other clips
+Clips with known truth (`keras_lapkl.data.synthetic.clips`), half of them synthetic heads, half
+photos that are moved as planes. Each filter gets the settings with the least flicker among
+those that add no more than --max_lag to no filter's and keep --min_talk of its response to talking, on other clips
 than those that are measured. Then each runs in `LandmarkTracker`.
 
 Further tables: how often a limit of the scale gives up a face, and keeps to what is none; and, with
@@ -22,14 +22,19 @@ import cv2
 import numpy as np
 from absl import flags, logging
 
-from keras_lapkl import cli, console, runs, schemes, tracking
-from keras_lapkl.data import motion
-from keras_lapkl.data.crops import crop_box
+from keras_lapkl import schemes
+from keras_lapkl._support import app, console
+from keras_lapkl._support.files import replacing, write_json
+from keras_lapkl._support.provenance import run_provenance
+from keras_lapkl.data.cropping import crop_box
 from keras_lapkl.data.images import read_image
-from keras_lapkl.data.locate import distance
 from keras_lapkl.data.pts import read_pts
-from keras_lapkl.data.synthetic import paint_background
-from keras_lapkl.detection import LandmarkDetector
+from keras_lapkl.data.synthetic import clips
+from keras_lapkl.data.synthetic.faces import paint_background
+from keras_lapkl.detection import filters, tracking
+from keras_lapkl.detection.first_pass import distance
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.evaluation import tracking_scores
 from keras_lapkl.tflite import TFLiteLocalizer
 
 _MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.", required=True)
@@ -66,14 +71,14 @@ class MovingAverage:
         return np.mean(self.last, axis=0)
 
 
-class OneScaleFilter(tracking.ScaleFilter):
+class OneScaleFilter(filters.ScaleFilter):
     """A `ScaleFilter` that takes all landmarks' scales for their mean."""
 
     def __call__(self, landmarks, scale, time):
         return super().__call__(landmarks, np.full_like(scale, scale.mean()), time)
 
 
-class AloneFilter(tracking.ScaleFilter):
+class AloneFilter(filters.ScaleFilter):
     """A `ScaleFilter` that leaves the shared motion to each landmark on its own."""
 
     def __call__(self, landmarks, scale, time):
@@ -89,14 +94,14 @@ _SCALE_GRID = {
 _FILTERS = {
     "moving average": (MovingAverage, {"n": (2, 3, 4)}),
     "one-euro": (
-        tracking.OneEuroFilter,
+        filters.OneEuroFilter,
         {
             "min_cutoff": (0.03, 0.1, 0.3, 1.0, 2.0, 3.0),
             "beta": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
             "derivative_cutoff": (1.0, 3.0, 10.0),
         },
     ),
-    "scale": (tracking.ScaleFilter, _SCALE_GRID),
+    "scale": (filters.ScaleFilter, _SCALE_GRID),
     "scale, all alike": (OneScaleFilter, _SCALE_GRID),
     "scale, no shared motion": (AloneFilter, _SCALE_GRID),
 }
@@ -141,7 +146,7 @@ def main(_):
     for i, clip in enumerate(clips):
         found = _tracked(detector, clip, filters)
         for name, (landmarks, calls) in found.items():
-            measured[name].append({**motion.evaluate(clip, landmarks), "calls": calls})
+            measured[name].append({**tracking_scores.evaluate(clip, landmarks), "calls": calls})
         if i == _PLOTTED_CLIP and _PLOT.value:
             _plot(clip, {name: found[name][0] for name in ("none", "one-euro", "scale")})
     kinds = {"synthetic": slice(_CLIPS.value), "photos": slice(_CLIPS.value, None)}
@@ -163,8 +168,8 @@ def main(_):
         print("\n" + console.aligned(costs))
     if _OUTPUT.value:
         content = {"settings": settings, "measured": measured, "limits": limits, "costs": costs}
-        content["provenance"] = runs.provenance(cli.resolved_flags())
-        runs.write_json(_OUTPUT.value, content)
+        content["provenance"] = run_provenance(app.resolved_flags())
+        write_json(_OUTPUT.value, content)
 
 
 def _photos():
@@ -187,8 +192,8 @@ def _photos():
 
 def _clips(photos, first):
     seeds = range(first, first + _CLIPS.value)
-    return [motion.synthetic_clip(seed, rate=_RATE.value) for seed in seeds] + [
-        motion.photo_clip(*photos[seed], seed=seed, rate=_RATE.value) for seed in seeds
+    return [clips.synthetic_clip(seed, rate=_RATE.value) for seed in seeds] + [
+        clips.photo_clip(*photos[seed], seed=seed, rate=_RATE.value) for seed in seeds
     ]
 
 
@@ -212,7 +217,10 @@ def _tuned(streams, kind, grid):
     """The values of a grid with the least flicker within the limits; else those that lag least."""
 
     def measure(make):
-        rows = [motion.evaluate(clip, _filtered(make, clip.times, *raw)) for clip, *raw in streams]
+        rows = [
+            tracking_scores.evaluate(clip, _filtered(make, clip.times, *raw))
+            for clip, *raw in streams
+        ]
         return {key: np.nanmean([row[key] for row in rows]) for key in ("flicker", "lag", "talk")}
 
     none = measure(None)
@@ -339,7 +347,7 @@ def _costs(clip):
                 middles = [np.linalg.norm(f.square[:2] - clip.landmarks[i].mean(0)) for f in faces]
                 found[i] = faces[int(np.argmin(middles))].landmarks
         spent = np.array([time.perf_counter() - start, detector.seconds["detect"] - before])
-        got = motion.evaluate(clip, found)
+        got = tracking_scores.evaluate(clip, found)
         rows.append(
             (
                 name,
@@ -352,7 +360,7 @@ def _costs(clip):
 
 def _plot(clip, found):
     """One coordinate at rest, and how far off it is in quick motion: no filter and two filters."""
-    from keras_lapkl import plots
+    from keras_lapkl.evaluation import plots
 
     start = int(np.flatnonzero(clip.motions == "jump")[0])
     second = round(_RATE.value)
@@ -374,9 +382,9 @@ def _plot(clip, found):
             axes.plot(clip.times[part], values, color=color, linewidth=width, label=label)
         axes.set(xlabel="time, s", ylabel=unit, title=title)
     figure.axes[0].legend()
-    with runs.replacing(_PLOT.value) as temporary:
+    with replacing(_PLOT.value) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

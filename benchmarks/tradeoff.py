@@ -12,7 +12,8 @@ import sys
 
 from absl import flags
 
-from keras_lapkl import cli, console
+from keras_lapkl._support import app, console
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _TFLITE = flags.DEFINE_list("tflite", None, "title=file, by commas.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.", required=True)
@@ -23,16 +24,16 @@ HEADINGS = ("model", "mode", "kB", "ms", "NME %", "spread px")
 
 
 def main(_):
-    cli.quiet_tensorflow()
-    from keras_lapkl import evaluation
-    from keras_lapkl.data import sources
+    quiet_tensorflow()
+    from keras_lapkl.data import datasets
+    from keras_lapkl.evaluation import model_scores
     from keras_lapkl.tflite import TFLiteLocalizer, latency
 
     titles, paths = zip(*(entry.split("=", 1) for entry in _TFLITE.value), strict=True)
     localizers = [TFLiteLocalizer(path) for path in paths]
     size, scale = localizers[0].image_size, localizers[0].crop_scale
-    crops = sources.load("300w", _DATA_DIR.value, "common", image_size=size, crop_scale=scale)
-    scores = [evaluation.evaluate_model(localizer, crops)[0] for localizer in localizers]
+    crops = datasets.load("300w", _DATA_DIR.value, "common", image_size=size, crop_scale=scale)
+    scores = [model_scores.evaluate_model(localizer, crops)[0] for localizer in localizers]
     times = latency.measure_many(paths, (1,), _RUNS.value)
     rows = [
         (
@@ -47,13 +48,14 @@ def main(_):
     ]
     cells = [[f"{value:.2f}" if isinstance(value, float) else value for value in r] for r in rows]
     print(console.aligned([HEADINGS, *cells]))
-    print(evaluation.conditions(scores[0]))
+    print(model_scores.conditions(scores[0]))
     draw(rows, _PICTURE.value)
 
 
 def draw(rows, path):
     """Files as discs whose area is their size, by latency and error."""
-    from keras_lapkl import plots, runs
+    from keras_lapkl._support.files import replacing
+    from keras_lapkl.evaluation import plots
 
     sheet = plots.figure(7, 4.5)
     axes = sheet.subplots()
@@ -80,9 +82,9 @@ def draw(rows, path):
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.margins(0.15)
     axes.grid(alpha=0.2, which="both")
-    with runs.replacing(path) as temporary:
+    with replacing(path) as temporary:
         sheet.savefig(temporary, dpi=120, format="png")
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

@@ -11,7 +11,9 @@ import numpy as np
 from absl import logging
 from keras import ops
 
-from keras_lapkl import heatmaps, plots, runs
+from keras_lapkl import heatmaps
+from keras_lapkl._support.files import replacing
+from keras_lapkl.evaluation import plots
 from keras_lapkl.models.adversarial import REPORTS, AdversarialLocalizer
 
 FINITE = REPORTS[:3]
@@ -51,7 +53,7 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         self.path = path
 
     def on_epoch_end(self, epoch, logs=None):
-        with runs.replacing(self.path) as temporary:
+        with replacing(self.path) as temporary:
             self.model.save(temporary)
 
 

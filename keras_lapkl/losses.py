@@ -263,3 +263,32 @@ class GaussianKL(_KLLoss):
 
 LOSSES = {"laplace_kl": LaplaceKL, "gaussian_kl": GaussianKL, "softargmax": SoftArgmaxLoss}
 """The losses by the names that the tools' `--loss` takes."""
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """−E log D(real) − E log(1 − D(fake)), D = sigmoid(logit): what D descends (Eq. 5, negated).
+
+    Example:
+
+    >>> discriminator_loss(np.zeros((1, 5, 5, 1)), np.zeros((1, 5, 5, 1)))   # 2·ln 2
+    1.3862944
+    """
+    return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
+
+
+def generator_loss(fake_logits, kind="minimax"):
+    """What D's opinion of its heatmaps makes G descend.
+
+    Args:
+        fake_logits: D's logits of generated heatmaps, any shape.
+        kind: `"minimax"`, E log(1 − D(fake)), as the paper writes it; or `"non_saturating"`,
+            −E log D(fake), whose gradient does not vanish while D wins.
+
+    Example:
+
+    >>> generator_loss(np.zeros((1, 5, 5, 1)))
+    -0.6931472
+    """
+    if kind == "minimax":
+        return -ops.mean(ops.softplus(fake_logits))
+    return ops.mean(ops.softplus(-fake_logits))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_lapkl import runs
+from keras_lapkl._support.files import read_json
 
 CROP_FROM = ("points", "box", "image")
 """What a crop may be cut by: the landmarks, a given box of the object, or the whole picture."""
@@ -334,7 +334,7 @@ def get(scheme):
 
 
 def _read(path):
-    content = runs.read_json(path)
+    content = read_json(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: expected a JSON object, such as Scheme.to_config gives.")
     try:

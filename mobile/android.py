@@ -1,72 +1,8 @@
-"""Times .tflite files on an Android device by adb and LiteRT's `benchmark_model`, in milliseconds.
-
-    python mobile/android.py --binary=android_aarch64_benchmark_model --model=int8.tflite \\
-        --threads=1,2,4 --affinity=f0 --budget_ms=10 --output=phone.json
-
-Pushes binary and files to /data/local/tmp, runs them, pulls what the binary said, and removes all
-again. Exits with 1 if a mean is over the budget. Needs adb, one device that allows USB debugging,
-and the binary for its processor, which LiteRT's documentation links prebuilt:
-https://ai.google.dev/edge/litert/models/measurement. The flags given to it and its summary line are
-those of that documentation and of the source of the interpreter's benchmark_model; min, median and
-p95 come from a line that only the source shows, and are None where a binary lacks it. Whether the
-CompiledModel benchmark_model of the same name takes more than --graph and --num_threads could not
-be checked.
-"""
+"""`lapkl android` as a script, with the same flags."""
 
 import sys
 
-from absl import flags
-
-from keras_lapkl import cli
-
-_BINARY = flags.DEFINE_string("binary", None, "benchmark_model for the device.", required=True)
-_MODEL = flags.DEFINE_list("model", None, "One or more .tflite files, by commas.", required=True)
-_THREADS = flags.DEFINE_list("threads", ["1"], "One or more numbers of threads, by commas.")
-_RUNS = flags.DEFINE_integer("runs", 200, "Timed runs of each.", lower_bound=1)
-_WARMUP = flags.DEFINE_integer("warmup", 20, "Runs of each before them.", lower_bound=0)
-_AFFINITY = flags.DEFINE_string("affinity", None, "Mask of cores for taskset, such as f0.")
-_SERIAL = flags.DEFINE_string("serial", None, "Which device, as `adb devices` lists it.")
-_BUDGET_MS = flags.DEFINE_float(
-    "budget_ms", None, "Exit with 1 if a mean is over it.", lower_bound=0
-)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write, with all the binary said.")
-
-flags.register_validator(
-    "threads",
-    lambda values: values and all(v.strip().isdecimal() and int(v) > 0 for v in values),
-    "must be whole numbers from 1 on, by commas, such as 1,2",
-)
-flags.register_validator(
-    "affinity",
-    lambda value: value is None or all(c in "0123456789abcdefABCDEF" for c in value),
-    "must be a mask in hexadecimal digits, such as f0",
-)
-
-
-def main(_):
-    from keras_lapkl import runs
-    from keras_lapkl.tflite import android, latency
-
-    results = android.measure_many(
-        android.Device(_SERIAL.value),
-        _BINARY.value,
-        _MODEL.value,
-        [int(v) for v in _THREADS.value],
-        _RUNS.value,
-        _WARMUP.value,
-        _AFFINITY.value,
-    )
-    over = []
-    if _BUDGET_MS.value is not None:
-        over = latency.over_budget(results, _BUDGET_MS.value, by="mean")
-    if _OUTPUT.value is not None:
-        provenance = runs.provenance(cli.resolved_flags())
-        runs.write_json(_OUTPUT.value, {"results": results, "provenance": provenance})
-    print(latency.formatted([{k: v for k, v in r.items() if k != "log"} for r in results]))
-    for line in over:
-        print(line, file=sys.stderr)
-    return 1 if over else 0
-
+from keras_lapkl import commands
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(commands.run("android"))

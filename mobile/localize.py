@@ -159,8 +159,8 @@ def confidence(calibration, scale):
 def cut(photo, square, size):
     """The size by size uint8 crop of a square (cx, cy, side), antialiased where it shrinks.
 
-    As `keras_lapkl.data.crops.warp_crop`: bilinear at one sample or more for each photo pixel, then
-    the mean over each crop pixel. Outside the photo its border pixels are repeated.
+    As `keras_lapkl.data.cropping.warp_crop`: bilinear at one sample or more for each photo pixel,
+    then the mean over each crop pixel. Outside the photo its border pixels are repeated.
     """
     x, y, side = square
     rows = _weights(y - side / 2, side, size, photo.shape[0])

@@ -53,7 +53,7 @@ class Localizer:
 
 def detector(*boxes, score=0.75):
     """A face detector that finds the same boxes in each photo, and keeps the photos' shapes."""
-    from keras_lapkl.detectors import Detection
+    from keras_lapkl.detection.detections import Detection
 
     def detect(photo):
         detect.shapes.append(photo.shape)

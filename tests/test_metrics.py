@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lapkl import heatmaps, metrics, schemes, scoring
+from keras_lapkl import heatmaps, metrics, schemes
+from keras_lapkl.evaluation import scoring
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.rcn import RCN
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import keras_lapkl
-from keras_lapkl import detection, evaluation, pretrained
-from keras_lapkl.data import sources
+from keras_lapkl import pretrained
+from keras_lapkl.data import datasets
+from keras_lapkl.detection import landmark_detector
+from keras_lapkl.evaluation import model_scores
 from keras_lapkl.tflite import TFLiteLocalizer, describe
 
 LIMIT = 2_600_000
@@ -71,7 +73,7 @@ def test_detector_from_pretrained_on_a_painted_face():
     images, labels = keras_lapkl.data.synthetic_faces(1, seed=5)
     photo = np.full((240, 320, 3), 90, np.uint8)
     photo[100:180, 60:140] = images[0]
-    detect = detection.LandmarkDetector.from_pretrained(detector=None)
+    detect = landmark_detector.LandmarkDetector.from_pretrained(detector=None)
     box = np.concatenate([labels[0].min(0), labels[0].max(0)]) + [60, 100, 60, 100]
     (face,) = detect(photo, [box])
     assert np.linalg.norm(face.landmarks - labels[0] - [60, 100], axis=-1).mean() < 6
@@ -81,8 +83,8 @@ def test_detector_from_pretrained_on_a_painted_face():
 @pytest.mark.parametrize("suffix", [".tflite", "-int8.tflite"])
 def test_nme_and_coverage_on_the_common_set(name, suffix, faces):
     model = TFLiteLocalizer(pretrained.path(name, suffix))
-    crops = sources.load("300w", faces / "300w", "common", image_size=model.image_size)
-    result, _ = evaluation.evaluate_model(model, crops)
+    crops = datasets.load("300w", faces / "300w", "common", image_size=model.image_size)
+    result, _ = model_scores.evaluate_model(model, crops)
     card = pretrained.path(name, ".md").read_text()
     assert f"{result['nme']:.2f}" in card
     # Faces of the common set are easier than those of the validation set.

@@ -1,54 +1,8 @@
-"""Draws the heatmaps of several models on the same faces, side by side, as the paper's Figure 1.
-
-    python tools/heatmaps.py --model=LaplaceKL=runs/a/model.keras \\
-        --model=softargmax=runs/b/model.keras --dataset=300w --data_dir=300w --output=heatmaps.png
-"""
+"""`lapkl heatmaps` as a script, with the same flags."""
 
 import sys
 
-from absl import flags
-
-from keras_lapkl import cli
-from keras_lapkl.data.sources import DATASETS
-
-_MODELS = flags.DEFINE_multi_string("model", None, "TITLE=FILE.keras, repeated.", required=True)
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
-_SPLIT = flags.DEFINE_string("split", "validation", "Split, or a file of stems or keypoints.")
-_FACES = flags.DEFINE_integer("faces", 4, "How many, evenly spread over the split.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)
-
-
-def main(_):
-    cli.quiet_tensorflow()
-    from keras_lapkl import load_model, plots
-    from keras_lapkl.data import sources
-
-    models = {}
-    for entry in _MODELS.value:
-        title, separator, path = entry.partition("=")
-        if not separator or not path.endswith(".keras"):
-            raise ValueError(f"--model must be TITLE=FILE.keras. Received: {entry}")
-        models[title] = load_model(path)
-    rules = {(model.image_size, model.crop_scale, model.scheme) for model in models.values()}
-    if len(rules) > 1:
-        raise ValueError(
-            f"The models need one (size, crop scale, scheme) in common. Received: {rules}"
-        )
-    image_size, crop_scale, scheme = rules.pop()
-    crops = sources.load(
-        _DATASET.value,
-        _DATA_DIR.value,
-        _SPLIT.value,
-        image_size=image_size,
-        crop_scale=crop_scale,
-        scheme=scheme,
-    )
-    images = crops.central()[:: max(1, len(crops) // _FACES.value)][: _FACES.value]
-    maps = {title: model.predict_heatmaps(images) for title, model in models.items()}
-    plots.heatmaps(images, maps, _OUTPUT.value)
-    print(f"Heatmaps of {', '.join(models)} on {len(images)} faces: {_OUTPUT.value}")
-
+from keras_lapkl import commands
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(commands.run("heatmaps"))

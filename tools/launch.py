@@ -1,40 +1,8 @@
-"""Runs a tool by several processes that train one model together, here or on several machines.
-
-Two processes on this machine:
-
-    python tools/launch.py --processes=2 tools/train.py --output_dir=runs/synthetic
-
-One process on each of two machines, which share the folder of the run; on the second, --here=1:
-
-    python tools/launch.py --addresses=10.0.0.1:2222,10.0.0.2:2222 --here=0 \\
-        tools/train.py --output_dir=/shared/runs/synthetic
-
-The batch size is that of all processes together. Stopped at any moment, the same command goes on
-from the last finished epoch.
-"""
+"""`lapkl launch` as a script, with the same flags."""
 
 import sys
 
-from absl import app, flags
-
-from keras_lapkl import cli, launching
-
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many, all on this machine.", 1)
-_ADDRESSES = flags.DEFINE_list("addresses", None, "Or host:port of each, on all machines.")
-_HERE = flags.DEFINE_list("here", None, "Which of those to start on this machine; 0 is the first.")
-
-
-def main(argv):
-    if len(argv) < 2:
-        raise app.UsageError("Expected a script and its flags, such as tools/train.py --seed=1.")
-    addresses, here = _ADDRESSES.value, _HERE.value
-    if (_PROCESSES.value is None) == (addresses is None) or (addresses is None) != (here is None):
-        raise app.UsageError("Expected --processes, or --addresses and --here.")
-    if addresses is None:
-        addresses, here = launching.loopback(_PROCESSES.value), range(_PROCESSES.value)
-    return launching.launch([sys.executable, *argv[1:]], addresses, [int(i) for i in here])
-
+from keras_lapkl import commands
 
 if __name__ == "__main__":
-    flags.FLAGS.set_gnu_getopt(False)  # what follows the script's name is the script's
-    sys.exit(cli.run(main, arguments=True))
+    sys.exit(commands.run("launch"))

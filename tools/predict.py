@@ -1,64 +1,8 @@
-"""Finds faces and their landmarks in photos and videos, and says how sure they are.
-
-    python tools/predict.py --input=photos --output_dir=found
-    python tools/predict.py --input='trip/*.jpg',clip.mp4 --output_dir=found --format=csv --overlays
-
-Takes files, folders and globs; a video's faces are tracked from frame to frame. Writes
-predictions.json or .csv, or a .pts file a face; with --overlays copies with the landmarks drawn in;
-and results.json with counts and times. What can't be read is listed in skipped.csv.
-"""
+"""`lapkl predict` as a script, with the same flags."""
 
 import sys
 
-from absl import flags
-
-from keras_lapkl import cli, pretrained
-
-_INPUT = flags.DEFINE_list("input", None, "Files, folders and globs.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
-_MODEL = flags.DEFINE_string(
-    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
-)
-_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
-_BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
-_FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Of what is written.")
-_OVERLAYS = flags.DEFINE_bool("overlays", False, "Draw the landmarks into copies.")
-_ROUNDS = flags.DEFINE_integer("rounds", 2, "Looks at a face, each by the last one's landmarks.", 1)
-_EVERY = flags.DEFINE_integer("every", 1, "Look at each n-th frame of a video.", 1)
-_MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
-_THREADS = flags.DEFINE_integer("threads", 1, "Of the localizer's interpreter.", 1)
-
-
-def main(_):
-    from keras_lapkl import detection, prediction, runs, tracking
-
-    files = prediction.find_inputs(_INPUT.value)
-    boxes = None if _BOXES.value is None else prediction.read_boxes(_BOXES.value)
-    if _MODEL.value.endswith(".keras"):
-        cli.quiet_tensorflow()
-    detector = detection.LandmarkDetector.from_pretrained(
-        _MODEL.value,
-        _DETECTOR.value if boxes is None else None,
-        _THREADS.value,
-        rounds=_ROUNDS.value,
-        max_side=_MAX_SIDE.value,
-    )
-    where = detector.detector or _BOXES.value or "the whole picture"
-    print(f"Find landmarks in {len(files):,} files, faces by {where}.")
-    results = prediction.predict_files(
-        detector,
-        files,
-        _OUTPUT_DIR.value,
-        _FORMAT.value,
-        overlays=_OVERLAYS.value,
-        boxes=boxes,
-        every=_EVERY.value,
-        tracker=lambda: tracking.LandmarkTracker(detector),
-        provenance=runs.provenance(cli.resolved_flags()),
-    )
-    print(prediction.summary(results))
-    print(f"Results: {_OUTPUT_DIR.value}")
-
+from keras_lapkl import commands
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(commands.run("predict"))

@@ -1,29 +1,8 @@
-"""Shows the faces that a camera sees, with their landmarks, in a window; q or Escape ends it.
-
-    python tools/watch.py
-
-Needs a display, and opencv-python in place of opencv-python-headless, which has no windows.
-"""
+"""`lapkl watch` as a script, with the same flags."""
 
 import sys
 
-from absl import flags
-
-from keras_lapkl import cli, pretrained
-
-_CAMERA = flags.DEFINE_integer("camera", 0, "Number of the device.", 0)
-_MODEL = flags.DEFINE_string(
-    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite file."
-)
-_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
-
-
-def main(_):
-    from keras_lapkl import detection, prediction, tracking
-
-    detector = detection.LandmarkDetector.from_pretrained(_MODEL.value, _DETECTOR.value)
-    prediction.watch(tracking.LandmarkTracker(detector), _CAMERA.value)
-
+from keras_lapkl import commands
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(commands.run("watch"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lapkl.runs import replacing
+from keras_lapkl._support.files import replacing
 
 _FIRST_PIXEL = 1  # what files call the pixel at index 0
 _HEADER = re.compile(r"([A-Za-z]\w*)\s*:\s*(.*)")

@@ -1,1 +1,5 @@
-"""Keras Models: generators of heatmaps, and what trains them."""
+"""Networks, and the Keras models that train them and read their heatmaps as landmarks."""
+
+from keras_lapkl._support import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

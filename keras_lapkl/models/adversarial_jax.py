@@ -3,7 +3,7 @@
 import jax
 import keras
 
-from keras_lapkl.models.adversarial import discriminator_loss, generator_loss
+from keras_lapkl.losses import discriminator_loss, generator_loss
 
 
 def train_step(model, state, data):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_lapkl.models.adversarial import discriminator_loss, generator_loss
+from keras_lapkl.losses import discriminator_loss, generator_loss
 
 
 def train_step(model, data):

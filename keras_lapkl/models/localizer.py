@@ -1,24 +1,10 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
-import pathlib
-import zipfile
-
 import keras
 import numpy as np
 from keras import ops
 
-# Losses, metrics, optimizers and networks are here only to be known to Keras when `load_model`
-# meets them.
-from keras_lapkl import (  # noqa: F401
-    confidence,
-    heatmaps,
-    losses,
-    metrics,
-    optimizers,
-    pretrained,
-    schemes,
-)
-from keras_lapkl.models import mobile_fpn, rcn  # noqa: F401
+from keras_lapkl import confidence, heatmaps, losses, metrics, schemes
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -241,39 +227,3 @@ def to_unit_range(images):
     if keras.backend.standardize_dtype(images.dtype) == "uint8":
         return ops.cast(images, "float32") / 255
     return images
-
-
-def load_model(name_or_path):
-    """A shipped model by its name; or the model in a file.
-
-    Args:
-        name_or_path: one of `pretrained.NAMES`, for its Keras model; or a file, `.keras` for a
-            Keras model, `.tflite` for a `TFLiteLocalizer`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is of another kind, or holds no model.
-
-    Example:
-
-    >>> load_model("fpn-eighth-300w").num_landmarks
-    68
-    """
-    if name_or_path in pretrained.NAMES:
-        name_or_path = pretrained.path(name_or_path)
-    path = pathlib.Path(name_or_path)
-    if path.suffix not in (".keras", ".tflite"):
-        raise ValueError(
-            f"Expected a .keras or .tflite file, or a name of {pretrained.NAMES}. Received: {path}"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no model at {path}.")
-    if path.suffix == ".tflite":
-        from keras_lapkl.tflite.runner import TFLiteLocalizer
-
-        return TFLiteLocalizer(path)
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no Keras model: expected what `model.save` writes.")
-    from keras_lapkl.models import adversarial  # noqa: F401  to be known to Keras
-
-    return keras.models.load_model(path)

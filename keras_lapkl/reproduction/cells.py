@@ -9,11 +9,16 @@ import time
 import numpy as np
 from absl import logging
 
-from keras_lapkl import evaluation, runs, tflite, training
-from keras_lapkl.data import sources
-from keras_lapkl.models.localizer import load_model
+from keras_lapkl import tflite
+from keras_lapkl._support.files import read_json, write_json
+from keras_lapkl.data import datasets
+from keras_lapkl.evaluation import model_scores
+from keras_lapkl.models.loading import load_model
 from keras_lapkl.reproduction import report
 from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan, fraction
+from keras_lapkl.training.building import build
+from keras_lapkl.training.recipe import Adversary, Recipe
+from keras_lapkl.training.run import train
 
 
 def miniature():
@@ -21,12 +26,12 @@ def miniature():
 
     The errors mean nothing.
     """
-    base = training.Recipe(
+    base = Recipe(
         epochs=2,
         learning_rate=3e-3,
         schedule="cosine",
         dropout=0.0,
-        adversary=training.Adversary(filters=4),
+        adversary=Adversary(filters=4),
     )
     plan = Plan(
         base,
@@ -49,7 +54,7 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
         load: function that gives the `Data`; called if something is to be trained, measured or
             drawn.
         output_dir: folder of all of it: a folder a cell, `RESULTS.md` and pictures.
-        provenance: dict from `runs.provenance`, kept in each cell's `cell.json`.
+        provenance: dict from `provenance.run_provenance`, kept in each cell's `cell.json`.
         budget_minutes: no cell is begun after so many; 0 only writes the report of what is there;
             None trains all.
 
@@ -60,7 +65,7 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
     load = functools.cache(load)
     cells = plan.cells()
     paths = {cell.name: output_dir / cell.name / "cell.json" for cell in cells}
-    results = {name: runs.read_json(path) for name, path in paths.items() if path.exists()}
+    results = {name: read_json(path) for name, path in paths.items() if path.exists()}
     missing = [cell for cell in cells if cell.name not in results]
     logging.info("%d cells, %d of them to train; %s.", len(cells), len(missing), output_dir)
     start = time.monotonic()
@@ -108,17 +113,17 @@ def load_data(
     if dataset == "synthetic":
         common["num_synthetic"] = num_synthetic
     margin = {"margin": crop.get("image_size", 80) // 5} if dataset != "synthetic" else {}
-    train = sources.load(dataset, data_dir, "train", **common, **margin)
+    train = datasets.load(dataset, data_dir, "train", **common, **margin)
 
     def load_unlabeled(number):
         if number == LABELED:
-            return sources.load_unlabeled(train, labeled_as_unlabeled=True)
-        return sources.load_unlabeled(train, unlabeled_dir, number)
+            return datasets.load_unlabeled(train, labeled_as_unlabeled=True)
+        return datasets.load_unlabeled(train, unlabeled_dir, number)
 
     return Data(
         train,
-        sources.load(dataset, data_dir, "validation", **common),
-        sources.load(dataset, data_dir, "common" if dataset == "300w" else "test", **common),
+        datasets.load(dataset, data_dir, "validation", **common),
+        datasets.load(dataset, data_dir, "common" if dataset == "300w" else "test", **common),
         load_unlabeled,
     )
 
@@ -126,12 +131,10 @@ def load_data(
 def _train(cell, data, folder, provenance):
     """Trains a cell, scores it on the test faces, and writes its `cell.json`."""
     unlabeled = data.load_unlabeled(cell.unlabeled) if cell.unlabeled else None
-    trained = training.train(
-        cell.recipe, data.train, data.validation, folder, provenance, unlabeled
-    )
+    trained = train(cell.recipe, data.train, data.validation, folder, provenance, unlabeled)
     model = load_model(folder / "model.keras")
-    score, predicted = evaluation.evaluate_model(model, data.test)
-    errors = evaluation.face_errors(predicted["landmarks"], data.test, score["normalizer"])
+    score, predicted = model_scores.evaluate_model(model, data.test)
+    errors = model_scores.face_errors(predicted["landmarks"], data.test, score["normalizer"])
     found = {
         "cell": {**dataclasses.asdict(cell.recipe), "unlabeled": cell.unlabeled},
         "test": {key: value for key, value in score.items() if key != "confidence"},
@@ -141,7 +144,7 @@ def _train(cell, data, folder, provenance):
         "seconds_of_training": trained["seconds_of_training"],
         "provenance": provenance,
     }
-    runs.write_json(folder / "cell.json", found)
+    write_json(folder / "cell.json", found)
     return found
 
 
@@ -156,7 +159,7 @@ def _measure_files(plan, load, output_dir):
     with tempfile.TemporaryDirectory() as folder:
         for width in plan.widths:
             recipe = plan.cell(plan.seeds[0], loss="laplace_kl", width=width).recipe
-            model = training.build(recipe, data.train)
+            model = build(recipe, data.train)
             for mode in report.FILE_MODES:
                 paths.append(pathlib.Path(folder) / f"{len(paths)}.tflite")
                 tflite.convert(
@@ -172,7 +175,7 @@ def _measure_files(plan, load, output_dir):
             fraction(width): {mode: {**next(times), "model": mode} for mode in report.FILE_MODES}
             for width in plan.widths
         }
-    runs.write_json(output_dir / report.FILES, {**report.network(plan), "files": files})
+    write_json(output_dir / report.FILES, {**report.network(plan), "files": files})
 
 
 def _draw(plan, results, load, output_dir):

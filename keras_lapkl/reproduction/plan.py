@@ -5,7 +5,7 @@ import hashlib
 import importlib.resources
 import json
 
-from keras_lapkl import training
+from keras_lapkl.training.recipe import Adversary, Recipe
 
 LABELED = "labeled"
 """In place of a number: the labeled faces as those without labels, the paper's control."""
@@ -34,7 +34,7 @@ class Plan:
             wide one may diverge by.
     """
 
-    recipe: training.Recipe
+    recipe: Recipe
     tables: tuple[str, ...] = TABLES
     losses: tuple[str, ...] = tuple(LOSSES)
     widths: tuple[float, ...] = WIDTHS
@@ -79,7 +79,7 @@ class Plan:
         return Cell(self._recipe(seed, unlabeled, changes), unlabeled)
 
     def _recipe(self, seed, unlabeled, changes):
-        adversary = (self.recipe.adversary or training.Adversary()) if unlabeled else None
+        adversary = (self.recipe.adversary or Adversary()) if unlabeled else None
         changes = {"width": self.widths[0], **changes}
         rate = self.learning_rates.get(changes["width"], self.recipe.learning_rate)
         return dataclasses.replace(
@@ -107,7 +107,7 @@ class Plan:
 class Cell:
     """One model to train: a recipe with its seed, and a number of unlabeled faces or `LABELED`."""
 
-    recipe: training.Recipe
+    recipe: Recipe
     unlabeled: int | str = 0
 
     @property
@@ -142,13 +142,13 @@ def recipe(name, epochs=None):
             given[key] = value or True
     types = {"float": float, "int": int}
     found = {}
-    for field in dataclasses.fields(training.Recipe):
+    for field in dataclasses.fields(Recipe):
         if field.name in given:
             convert = types.get(getattr(field.type, "__name__", field.type), lambda value: value)
             found[field.name] = convert(given[field.name])
     if epochs is not None:
         found["epochs"] = epochs
-    return training.Recipe(**found)
+    return Recipe(**found)
 
 
 def fraction(width):

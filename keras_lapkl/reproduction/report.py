@@ -6,7 +6,8 @@ import shlex
 
 import numpy as np
 
-from keras_lapkl import evaluation, plots, runs, scoring
+from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl.evaluation import model_scores, plots, scoring
 from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS, fraction
 
 PAPER_COMMON = {
@@ -42,7 +43,7 @@ def write_report(plan, results, output_dir, provenance=None):
         plan: the `Plan`; cells that are missing have an empty place in the tables.
         results: dict from cell name to the content of `cell.json`.
         output_dir: folder of the report.
-        provenance: dict from `runs.provenance`, whose command the report gives.
+        provenance: dict from `provenance.run_provenance`, whose command the report gives.
     """
     output_dir = pathlib.Path(output_dir)
     files = measured_files(plan, output_dir) if "table3" in plan.tables else None
@@ -61,7 +62,7 @@ def write_report(plan, results, output_dir, provenance=None):
         sections.append(
             f"## The losses, width {at}\n\n![Share of the faces by their error, by loss]({CED})\n"
         )
-    with runs.replacing(output_dir / "RESULTS.md") as temporary:
+    with replacing(output_dir / "RESULTS.md") as temporary:
         temporary.write_text("\n".join(sections), encoding="utf-8")
 
 
@@ -73,7 +74,7 @@ def measured_files(plan, output_dir):
         output_dir: a `pathlib.Path`, the folder of `FILES`.
     """
     path = output_dir / FILES
-    found = runs.read_json(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
     files = found.get("files", {})
     of_this = {key: found.get(key) for key in network(plan)} == network(plan)
     return files if of_this and {fraction(w) for w in plan.widths} <= set(files) else None
@@ -158,7 +159,7 @@ def _head(plan, results, provenance):
             f"Trained on {test['trained_on'].partition('; without labels')[0]}. Tested on "
             f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "
             f"{test['image_size']} pixels; error in percent of the "
-            f"{evaluation.MEANING[test['normalizer']]}. "
+            f"{model_scores.MEANING[test['normalizer']]}. "
         )
     augmentation = "on" if recipe.augment else "off"
     rates = "".join(f" ({r:g} at width {fraction(w)})" for w, r in plan.learning_rates.items())
@@ -394,5 +395,5 @@ def _draw_ced(plan, results, path):
     }
     if errors:
         normalizer = next(group for group in groups.values() if group)[0]["test"]["normalizer"]
-        plots.ced(errors, path, evaluation.MEANING[normalizer], limit=20.0)
+        plots.ced(errors, path, model_scores.MEANING[normalizer], limit=20.0)
     return bool(errors)

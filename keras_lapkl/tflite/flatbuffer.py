@@ -5,16 +5,13 @@ import pathlib
 import struct
 
 METADATA_NAME = "keras_lapkl"
-_IDENTIFIER = b"TFL3"
-_ALIGNMENT = 16
+IDENTIFIER = b"TFL3"
 
 
 def schema():
-    """The module generated from TFLite's schema: LiteRT's, or else TensorFlow's."""
-    try:
-        from ai_edge_litert import schema_py_generated
-    except ImportError:
-        from tensorflow.lite.python import schema_py_generated
+    """The module that LiteRT generates from TFLite's schema."""
+    from ai_edge_litert import schema_py_generated
+
     return schema_py_generated
 
 
@@ -29,8 +26,8 @@ def read(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
     content = path.read_bytes()
-    if content[4:8] != _IDENTIFIER:
-        raise ValueError(f"{path} is no TFLite file: bytes 4 to 7 are not {_IDENTIFIER.decode()}.")
+    if content[4:8] != IDENTIFIER:
+        raise ValueError(f"{path} is no TFLite file: bytes 4 to 7 are not {IDENTIFIER.decode()}.")
     try:
         return parse(content)
     except (struct.error, IndexError, TypeError, ValueError) as error:
@@ -42,17 +39,6 @@ def parse(content):
     return schema().ModelT.InitFromPackedBuf(content, 0)
 
 
-def pack(model):
-    """The bytes of a `ModelT`, its constants aligned to 16 bytes as kernels expect them."""
-    import flatbuffers
-
-    # The generated code writes constants wherever they fall; the schema wants them aligned.
-    model.buffers = [_AlignedBuffer(buffer) for buffer in model.buffers]
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
-    return bytes(builder.Output())
-
-
 def read_metadata(model):
     """This package's metadata in a `ModelT`, a dict; None if it has none."""
     for entry in model.metadata or ():
@@ -60,54 +46,6 @@ def read_metadata(model):
             data = model.buffers[entry.buffer].data
             return json.loads(bytes(bytearray(data)).decode())
     return None
-
-
-def add_metadata(model, data):
-    """Puts a dict of plain data into a `ModelT`, in place."""
-    buffer = schema().BufferT()
-    buffer.data = json.dumps(data).encode()
-    entry = schema().MetadataT()
-    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or ()), entry]
-
-
-def take_bytes(model, dtype, zero):
-    """Lets the image of a `ModelT` be bytes for [0, 1] instead of floats, in place.
-
-    Where a QUANTIZE reads the image, it reads the bytes; else a DEQUANTIZE before all reads them.
-
-    Args:
-        model: a `ModelT` whose first input is the image, float32.
-        dtype: `"uint8"` or `"int8"`.
-        zero: the value that stands for 0; `zero` + 255 stands for 1.
-    """
-    graph = model.subgraphs[0]
-    builtin, types = schema().BuiltinOperator, schema().TensorType
-    (image,) = graph.inputs
-    readers = [operator for operator in graph.operators if image in list(operator.inputs)]
-    tensor = graph.tensors[image]
-    if any(builtin_code(model, reader) != builtin.QUANTIZE for reader in readers):
-        tensor = schema().TensorT()
-        tensor.name, tensor.shape = b"image_bytes", graph.tensors[image].shape
-        tensor.shapeSignature = graph.tensors[image].shapeSignature
-        model.buffers.append(schema().BufferT())
-        tensor.buffer = len(model.buffers) - 1
-        graph.tensors.append(tensor)
-        code = schema().OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin.DEQUANTIZE
-        code.version = 2  # the first that takes int8
-        model.operatorCodes.append(code)
-        operator = schema().OperatorT()
-        operator.opcodeIndex = len(model.operatorCodes) - 1
-        operator.inputs, operator.outputs = [len(graph.tensors) - 1], [image]
-        graph.operators.insert(0, operator)
-        graph.inputs = [len(graph.tensors) - 1]
-        for signature in model.signatureDefs:
-            signature.inputs[0].tensorIndex = graph.inputs[0]
-    tensor.type = getattr(types, dtype.upper())
-    tensor.quantization = schema().QuantizationParametersT()
-    tensor.quantization.scale, tensor.quantization.zeroPoint = [1 / 255], [zero]
 
 
 def builtin_code(model, operator):
@@ -124,23 +62,3 @@ def names(enumeration):
 
 def _text(value):
     return value.decode() if isinstance(value, bytes) else value
-
-
-class _AlignedBuffer:
-    """A `BufferT` that packs its data aligned."""
-
-    def __init__(self, buffer):
-        self.data = buffer.data
-
-    def Pack(self, builder):  # noqa: N802  (the name that `ModelT.Pack` calls)
-        data = None
-        if self.data is not None and len(self.data):
-            content = bytes(bytearray(self.data))
-            builder.StartVector(1, len(content), _ALIGNMENT)
-            builder.head -= len(content)
-            builder.Bytes[builder.head : builder.head + len(content)] = content
-            data = builder.EndVector()
-        schema().BufferStart(builder)
-        if data is not None:
-            schema().BufferAddData(builder, data)
-        return schema().BufferEnd(builder)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from absl import logging
 
-from keras_lapkl import console
+from keras_lapkl._support import console
 from keras_lapkl.tflite import runner
 
 FORMATS = ("text", "json", "csv")

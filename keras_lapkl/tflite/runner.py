@@ -32,7 +32,6 @@ class TFLiteLocalizer:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no TFLite file, or not one of a localizer.
-        ImportError: neither ai_edge_litert nor TensorFlow is installed.
 
     Example:
 
@@ -96,7 +95,7 @@ class TFLiteLocalizer:
         if HEATMAPS not in self._outputs:
             raise ValueError(
                 "This file gives landmarks and scales alone. Convert it with `heatmaps=True` "
-                "(tools/convert.py --heatmaps)."
+                "(`lapkl convert --heatmaps`)."
             )
         maps = []
         for image in images:
@@ -155,7 +154,7 @@ def _unit_range(crop):
 
 
 def load_interpreter(path, num_threads=1, **kwargs):
-    """An interpreter of a .tflite file with its tensors allocated: LiteRT's, or TensorFlow's.
+    """LiteRT's interpreter of a .tflite file, with its tensors allocated.
 
     Args:
         path: the file.
@@ -164,13 +163,17 @@ def load_interpreter(path, num_threads=1, **kwargs):
 
     Raises:
         ValueError: `num_threads` below 1, or a file that the interpreter refuses.
-        ImportError: neither ai_edge_litert nor TensorFlow is installed.
     """
     if num_threads < 1:
         raise ValueError(f"`num_threads` must be at least 1. Received: {num_threads}")
-    interpreter_class = _interpreter_class()
     try:
-        interpreter = interpreter_class(str(path), num_threads=num_threads, **kwargs)
+        from ai_edge_litert.interpreter import Interpreter  # 0.2 s: only where a file is run
+    except ImportError as error:
+        raise ImportError(
+            "Running a .tflite file needs LiteRT: pip install ai-edge-litert"
+        ) from error
+    try:
+        interpreter = Interpreter(str(path), num_threads=num_threads, **kwargs)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The interpreter can't run {path}: {error}") from error
@@ -200,22 +203,6 @@ def undelegated(path):
             taken.add(node["index"])
             waiting += [int(t) for t in node["inputs"]]
     return [node["op_name"] for node in own if node["index"] not in taken]
-
-
-def _interpreter_class():
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-
-        return Interpreter
-    except ImportError:
-        pass
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise ImportError(
-            "Running a .tflite file needs LiteRT: pip install ai-edge-litert (or tensorflow)."
-        ) from error
-    return tf.lite.Interpreter
 
 
 def _signature_tensors(interpreter, path):

@@ -135,7 +135,7 @@ export class Localizer {
 }
 
 /**
- * The size by size RGB bytes in a square of a picture, as keras_lapkl.data.crops.warp_crop gives
+ * The size by size RGB bytes in a square of a picture, as keras_lapkl.data.cropping.warp_crop gives
  * them: bilinear at one sample or more for each pixel of the picture, then the mean over each pixel
  * of the crop, and the border's pixels outside. How a canvas shrinks differs between browsers.
  */

@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from keras_lapkl import cli
+from keras_lapkl._support import app
 
 _MODEL = flags.DEFINE_string("model", None, ".tflite file of tools/convert.py to begin with.")
 _FACE = flags.DEFINE_integer("face", 0, "Which synthetic face to begin with.", lower_bound=0)
@@ -94,7 +94,7 @@ def face(index, size):
     """A synthetic face as PNG."""
     import cv2
 
-    from keras_lapkl.data.synthetic import synthetic_faces
+    from keras_lapkl.data.synthetic.faces import synthetic_faces
 
     images, _ = synthetic_faces(1, image_size=size, start=index)
     return cv2.imencode(".png", images[0, :, :, ::-1])[1].tobytes()
@@ -135,4 +135,4 @@ def handler(files):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(app.run_main(main))

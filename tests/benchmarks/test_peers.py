@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl import evaluation
-from keras_lapkl.data import sources, synthetic_faces, write_pts
+from keras_lapkl.data import datasets, synthetic_faces, write_pts
+from keras_lapkl.evaluation import model_scores
 
 SCRIPT = "benchmarks/peers.py"
 MODEL = pathlib.Path(__file__).parents[2] / "keras_lapkl/weights/fpn-sixteenth-300w-int8.tflite"
@@ -65,8 +65,8 @@ def test_face_api(run_tool, photos, packages, tmp_path):
     assert theirs.startswith("face-api (crop scale ")
     # The stand-in takes no time; through the pipe it would take longer than this.
     assert 0 < found["milliseconds"][theirs]["median"] < found["milliseconds"][ours]["median"]
-    crops = sources.load("300w", photos, "common", image_size=80)
-    centres = evaluation.in_photos(np.full((len(crops), 68, 2), 39.5, np.float32), crops)
+    crops = datasets.load("300w", photos, "common", image_size=80)
+    centres = model_scores.in_photos(np.full((len(crops), 68, 2), 39.5, np.float32), crops)
     written = json.loads((tmp_path / "face-api.json").read_text())
     points = np.array([picture["faces"][0]["landmarks"] for picture in written["pictures"]])
     np.testing.assert_allclose(points[..., 0], centres[..., 0], atol=1e-3)

@@ -6,28 +6,26 @@ import time
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from keras_lapkl import schemes
-from keras_lapkl.data import crops as module
+from keras_lapkl.data import crops as crops_module
 from keras_lapkl.data.annotations import Annotations
-from keras_lapkl.data.crops import (
-    Crops,
+from keras_lapkl.data.cropping import (
     apply_transform,
     can_crop,
     crop_box,
     crop_transform,
     default_crop_scale,
     invert_transform,
-    load_crops,
     picture_squares,
     turned_box,
     turned_square,
     warp_crop,
 )
+from keras_lapkl.data.crops import Crops, load_crops
 from keras_lapkl.data.images import ImageError
-from keras_lapkl.data.w300 import read_300w
+from keras_lapkl.data.readers.w300 import read_300w
 
 NAN = float("nan")
 PAIR = schemes.Scheme("pair", ("left", "right"), flip=(1, 0))
@@ -130,7 +128,7 @@ class TestCropBox:
 
     @pytest.mark.faces
     def test_proportions_are_aflws(self, faces):
-        from keras_lapkl.data.aflw import read_aflw
+        from keras_lapkl.data.readers.aflw import read_aflw
 
         path = faces / "aflw" / "AFLWinfo_release.mat"
         parts = [read_aflw(path, split) for split in ("train", "test")]
@@ -354,7 +352,7 @@ class TestWholePictures:
     def test_cached(self, whole, tmp_path, monkeypatch):
         cache = tmp_path / "crops.npz"
         first = load_crops(whole, 48, 1, cache=cache)
-        monkeypatch.setattr(module, "read_image", None)
+        monkeypatch.setattr(crops_module, "read_image", None)
         again = load_crops(whole, 48, 1, cache=cache)
         np.testing.assert_array_equal(first.images, again.images)
         np.testing.assert_array_equal(first.transforms, again.transforms)
@@ -511,13 +509,13 @@ class TestCache:
     def reads(self, monkeypatch):
         """The photos read so far."""
         paths = []
-        read_image = module.read_image
+        read_image = crops_module.read_image
 
         def counting(path):
             paths.append(path)
             return read_image(path)
 
-        monkeypatch.setattr(module, "read_image", counting)
+        monkeypatch.setattr(crops_module, "read_image", counting)
         return paths
 
     def test_read_once(self, annotations, tmp_path, reads):

@@ -6,8 +6,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from keras_lapkl.data import images
 from keras_lapkl.data.images import ImageError, find_images, read_image

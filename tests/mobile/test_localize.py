@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from keras_lapkl import confidence, tflite
-from keras_lapkl.data import crops
+from keras_lapkl.data import cropping
+from keras_lapkl.export import flatbuffer_writer
 from keras_lapkl.tflite import flatbuffer
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "mobile" / "localize.py"
@@ -82,13 +83,13 @@ def test_photo(rounds, files, localize, photo, run, tmp_path):
 
     localizer = tflite.TFLiteLocalizer(files["float32"])
     nothing = np.full((1, 6, 2), np.nan)
-    square = crops.crop_box(nothing, localizer.scheme, 3.0, boxes=[BOX])[0]
+    square = cropping.crop_box(nothing, localizer.scheme, 3.0, boxes=[BOX])[0]
     for i in range(rounds):
-        transform = crops.crop_transform(square, 32)
+        transform = cropping.crop_transform(square, 32)
         landmarks, scale = localizer(localize.cut(photo, square, 32))
-        points = crops.apply_transform(crops.invert_transform(transform), landmarks)
+        points = cropping.apply_transform(cropping.invert_transform(transform), landmarks)
         if i < rounds - 1:
-            square = crops.crop_box(points[None], localizer.scheme, 3.0)[0]
+            square = cropping.crop_box(points[None], localizer.scheme, 3.0)[0]
     np.testing.assert_allclose(found["square"], square, atol=1e-6)
     np.testing.assert_allclose(found["landmarks"], points, atol=1e-4)
     np.testing.assert_allclose(found["scale"], scale * square[2] / 32, atol=1e-4)
@@ -108,8 +109,8 @@ def test_photo_by_another_rule(crop_from, box, square, files, localize, photo):
     found = localizer.in_photo(photo, box)
     np.testing.assert_allclose(found["square"], square)
     landmarks = np.array(localizer.in_crop(localize.cut(photo, square, 32))["landmarks"])
-    expected = crops.apply_transform(
-        crops.invert_transform(crops.crop_transform(square, 32)), landmarks
+    expected = cropping.apply_transform(
+        cropping.invert_transform(cropping.crop_transform(square, 32)), landmarks
     )
     np.testing.assert_allclose(found["landmarks"], expected, atol=1e-4)
 
@@ -128,15 +129,15 @@ def test_whole_pictures_have_no_box(files, localize, photo):
 )
 def test_cut_as_the_library_does(square, localize, photo):
     found = localize.cut(photo, square, 32).astype(int)
-    expected = crops.warp_crop(photo, crops.crop_transform(square, 32), 32)
+    expected = cropping.warp_crop(photo, cropping.crop_transform(square, 32), 32)
     # Both round to whole grey levels, OpenCV also in between.
     assert np.abs(found - expected).max() <= 4
     assert np.abs(found - expected).mean() <= 0.7
 
 
 def test_five_points_by_face_box_as_the_library_has_it(localize):
-    assert localize._FIVE_BY_FACE_BOX == crops.FIVE_BY_FACE_BOX
-    assert localize._FIVE_BELOW_FACE_BOX == crops.FIVE_BELOW_FACE_BOX
+    assert localize._FIVE_BY_FACE_BOX == cropping.FIVE_BY_FACE_BOX
+    assert localize._FIVE_BELOW_FACE_BOX == cropping.FIVE_BELOW_FACE_BOX
 
 
 def test_confidence_as_the_library_has_it(localize, rng):
@@ -196,7 +197,7 @@ def test_wrong_models(files, localize, tmp_path):
         "empty": (b"", "no TFLite file"),
         "text": (b"This is no model.\n" * 20, "no TFLite file"),
         "head": (content[:16], "damaged"),
-        "foreign": (flatbuffer.pack(model), "tools/convert.py"),
+        "foreign": (flatbuffer_writer.pack(model), "tools/convert.py"),
         **{f"cut{n}": (content[:n], "damaged|can't run") for n in range(100, len(content), 4999)},
     }
     for name, (damaged, message) in wrong.items():

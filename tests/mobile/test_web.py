@@ -117,7 +117,7 @@ def page(chromium, address):
 
 def on_face(path):
     """What Python finds on the synthetic face that the server makes."""
-    from keras_lapkl.data.synthetic import synthetic_faces
+    from keras_lapkl.data.synthetic.faces import synthetic_faces
     from keras_lapkl.tflite import TFLiteLocalizer
 
     localizer = TFLiteLocalizer(path)
@@ -147,7 +147,7 @@ def test_threads(page, address, files):
     "square", [(60.0, 48.0, 32.0), (50.3, 41.7, 77.7), (5.0, 90.0, 61.0), (70.2, 30.1, 19.5)]
 )
 def test_cuts_as_the_package_does(page, photo, square):
-    from keras_lapkl.data.crops import crop_transform, warp_crop
+    from keras_lapkl.data.cropping import crop_transform, warp_crop
 
     height, width, _ = photo.shape
     pixels = np.dstack([photo, np.full((height, width), 255, np.uint8)]).ravel().tolist()
@@ -165,7 +165,7 @@ def test_cuts_as_the_package_does(page, photo, square):
 
 
 def test_crop_rule(page, rng):
-    from keras_lapkl.data.crops import crop_box
+    from keras_lapkl.data.cropping import crop_box
     from keras_lapkl.schemes import IBUG68
 
     landmarks = rng.uniform(10, 70, (68, 2))
@@ -265,13 +265,14 @@ def test_a_phone_needs_no_sideways_scrolling(page):
     ],
 )
 def test_bad_models(page, files, tmp_path, content, said):
+    from keras_lapkl.export import flatbuffer_writer
     from keras_lapkl.tflite import flatbuffer
 
     whole = files["float32"].read_bytes()
     if content == "foreign":
         model = flatbuffer.parse(whole)
         model.metadata = []
-        content = flatbuffer.pack(model)
+        content = flatbuffer_writer.pack(model)
     contents = {"half": whole[: len(whole) // 2], "less": whole[:-1]}
     path = tmp_path / "chosen.tflite"
     path.write_bytes(contents.get(content, content))

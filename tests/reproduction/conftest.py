@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_lapkl import training
 from keras_lapkl.reproduction import LABELED, Plan
+from keras_lapkl.training.recipe import Recipe
 
 FACES = 40
 
@@ -10,7 +10,7 @@ FACES = 40
 @pytest.fixture
 def plan():
     return Plan(
-        training.Recipe(epochs=1),
+        Recipe(epochs=1),
         widths=(1 / 8, 1 / 16),
         num_unlabeled=(LABELED, 10),
         seeds=(0, 1),

@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from keras_lapkl import reproduction, training
+from keras_lapkl import reproduction
 from keras_lapkl.reproduction import LABELED, Plan, cells
+from keras_lapkl.training.recipe import Adversary, Recipe
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
 
 
 def test_cells_are_trained_scored_and_drawn(data, tmp_path):
-    recipe = training.Recipe(epochs=1, adversary=training.Adversary(filters=4))
+    recipe = Recipe(epochs=1, adversary=Adversary(filters=4))
     plan = Plan(recipe, ("table2",), ("laplace_kl",), (1 / 32,), (LABELED,), (0,))
     results = reproduction.run(plan, lambda: data, tmp_path)
     for cell in plan.cells():
@@ -60,7 +61,7 @@ def test_cells_are_trained_scored_and_drawn(data, tmp_path):
 
 
 def test_files_of_untrained_networks_are_measured_once(data, tmp_path, monkeypatch):
-    plan = Plan(training.Recipe(), ("table3",), ("laplace_kl",), (1 / 32, 1 / 64), (), (0,))
+    plan = Plan(Recipe(), ("table3",), ("laplace_kl",), (1 / 32, 1 / 64), (), (0,))
     reproduction.run(plan, lambda: data, tmp_path, budget_minutes=1e-9)
     files = json.loads((tmp_path / "files.json").read_text())["files"]
     assert files["1/32"]["int8"]["bytes"] < files["1/32"]["float32"]["bytes"]
@@ -69,6 +70,6 @@ def test_files_of_untrained_networks_are_measured_once(data, tmp_path, monkeypat
     assert f"| 1/32 | {files['1/32']['float32']['bytes'] / 1000:,.0f} | " in report
     monkeypatch.setattr(cells.tflite, "measure_many", pytest.fail)
     reproduction.run(plan, lambda: data, tmp_path, budget_minutes=1e-9)
-    other = dataclasses.replace(plan, recipe=training.Recipe(head="linear"))
+    other = dataclasses.replace(plan, recipe=Recipe(head="linear"))
     reproduction.run(other, pytest.fail, tmp_path, budget_minutes=0)
     assert "faces/s" not in (tmp_path / "RESULTS.md").read_text()

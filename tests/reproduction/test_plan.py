@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from keras_lapkl import reproduction, training
+from keras_lapkl import reproduction
 from keras_lapkl.reproduction import Plan
 from keras_lapkl.reproduction.plan import fraction
+from keras_lapkl.training.recipe import Recipe
 
 
 def test_what_tables_share_is_trained_once(plan):
@@ -56,7 +57,7 @@ def test_recipes_are_the_files_of_flags():
 )
 def test_bad_plan(change, message):
     with pytest.raises(ValueError, match=message):
-        Plan(training.Recipe(), **change)
+        Plan(Recipe(), **change)
 
 
 def test_widths_are_written_as_the_paper_does():

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_lapkl.detection import LandmarkDetector
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.detection.tracking import LandmarkTracker
 from keras_lapkl.tflite import TFLiteLocalizer
-from keras_lapkl.tracking import LandmarkTracker
 
 
 def test_a_converted_file_follows_a_face(converted, images, stub):

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data import shards
-from keras_lapkl.data.synthetic import synthetic_faces
+from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.data.unlabeled import shards
 
 SCRIPT = "tools/crop.py"
 BOX = ("--crop_by=box", "--box=0.3,0.3,0.7,0.7")

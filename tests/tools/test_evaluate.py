@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import confidence, schemes
-from keras_lapkl.data.predictions import read_predictions
+from keras_lapkl.data.prediction_files import read_predictions
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.losses import LaplaceKL
 from keras_lapkl.models.localizer import LandmarkLocalizer

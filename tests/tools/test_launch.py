@@ -19,7 +19,7 @@ def test_one_of_two_machines(run_tool, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--processes=2"], "a script and its flags"),
+        (["--processes=2"], "a command and its flags"),
         (["script.py"], "--processes, or"),
         (["--processes=0", "script.py"], "processes"),
         (["--processes=2", "--here=0", "script.py"], "--processes, or"),

@@ -1,0 +1,42 @@
+from . import (
+    callbacks as callbacks,
+    confidence as confidence,
+    data as data,
+    detection as detection,
+    evaluation as evaluation,
+    export as export,
+    heatmaps as heatmaps,
+    losses as losses,
+    metrics as metrics,
+    models as models,
+    optimizers as optimizers,
+    pretrained as pretrained,
+    reproduction as reproduction,
+    schemes as schemes,
+    tflite as tflite,
+    training as training,
+)
+from .detection import (
+    LandmarkDetector as LandmarkDetector,
+    LandmarkTracker as LandmarkTracker,
+    detectors as detectors,
+    tracking as tracking,
+)
+from .evaluation import (
+    comparison as comparison,
+    plots as plots,
+    scoring as scoring,
+)
+from .models import (
+    RCN as RCN,
+    AdversarialLocalizer as AdversarialLocalizer,
+    LandmarkLocalizer as LandmarkLocalizer,
+    MobileFPN as MobileFPN,
+    PatchGAN as PatchGAN,
+    load_model as load_model,
+)
+from .training import (
+    distillation as distillation,
+)
+
+__version__: str

@@ -1,0 +1,1 @@
+"""What all rooms share: files, provenance, tables, command lines."""

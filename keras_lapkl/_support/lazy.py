@@ -1,0 +1,39 @@
+"""Names of a package that are imported when they are first used."""
+
+import importlib
+
+import lazy_loader
+
+EXTRAS = {"keras": "train", "tensorflow": "train"}
+"""Which extra brings a module that the plain installation does not have."""
+
+
+def attach(package, file, elsewhere=None):
+    """`lazy_loader.attach_stub`, with names of other packages, and errors that name the extra.
+
+    Args:
+        package: `__name__` of the package.
+        file: its `__file__`, beside which the stub `__init__.pyi` stands.
+        elsewhere: dict from public names to the modules of other packages that they live in.
+
+    Returns:
+        `__getattr__`, `__dir__` and `__all__` of the package.
+    """
+    elsewhere = elsewhere or {}
+    own, _, names = lazy_loader.attach_stub(package, file)
+    names = sorted([*names, *elsewhere])
+
+    def __getattr__(name):  # noqa: N807
+        try:
+            if name in elsewhere:
+                return getattr(importlib.import_module(elsewhere[name]), name)
+            return own(name)
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").split(".")[0])
+            if extra is None:
+                raise
+            raise ImportError(
+                f"{package}.{name} needs {error.name}: pip install 'keras_lapkl[{extra}]'"
+            ) from error
+
+    return __getattr__, lambda: list(names), names

@@ -1,0 +1,61 @@
+"""How a result came to be: command, flags, time, versions, state of the checkout."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+PACKAGES = (
+    "keras_lapkl",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "opencv-python-headless",
+    "ai-edge-litert",
+)
+
+
+def run_provenance(flags=None):
+    """Command, resolved flags, time, versions and git state of the running program."""
+    return {
+        "command": [os.path.basename(sys.executable), *sys.argv],
+        "flags": flags or {},
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+        "versions": {"python": platform.python_version(), **_versions()},
+        "git": _git_state(),
+    }
+
+
+def _versions():
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _git_state():
+    """Commit and whether the tree differs from it; None outside a checkout or without git."""
+    folder = pathlib.Path(__file__).resolve().parent
+
+    def git(*words):
+        return subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=True
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "-uno")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,80 @@
+"""The commands of `lapkl`, one module each; the scripts in `tools` and `mobile` call them too.
+
+lapkl train --output_dir=runs/first
+python -m keras_lapkl train --output_dir=runs/first
+"""
+
+import ast
+import importlib
+import pathlib
+import sys
+
+from absl import flags
+
+from keras_lapkl._support.app import run_main
+
+COMMANDS = (
+    "predict",
+    "watch",
+    "train",
+    "evaluate",
+    "convert",
+    "benchmark",
+    "android",
+    "crop",
+    "heatmaps",
+    "launch",
+    "reproduce",
+    "demo",
+)
+"""In the order in which `lapkl --help` lists them."""
+
+
+def run(name):
+    """Runs a command by the flags in `sys.argv`; the exit status.
+
+    A command is a module with absl flags and `main(argv)`. Words that are no flags are left to a
+    command with `ARGUMENTS`.
+    """
+    command = importlib.import_module(f"keras_lapkl.commands.{name}")
+    # absl shows the help of the main module, and the flags that it defines.
+    sys.modules["__main__"].__doc__ = command.__doc__
+    for flag in flags.FLAGS.get_key_flags_for_module(command.__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    arguments = getattr(command, "ARGUMENTS", False)
+    if arguments:
+        flags.FLAGS.set_gnu_getopt(False)  # what follows the first word is not the command's
+    return run_main(command.main, arguments)
+
+
+def main():
+    """The console command `lapkl`."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h", "help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        from keras_lapkl import __version__
+
+        print(f"keras_lapkl {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"error: expected one of {', '.join(COMMANDS)}. Received: {name}", file=sys.stderr)
+        return 2
+    sys.argv = [f"lapkl {name}", *sys.argv[2:]]
+    return run(name)
+
+
+def overview():
+    """What `lapkl --help` prints: the commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {_summary(name)}" for name in COMMANDS]
+    return "\n".join(
+        ["Usage: lapkl COMMAND [--flag=value ...]", "", *lines, "", "Flags: lapkl COMMAND --help"]
+    )
+
+
+def _summary(name):
+    """The first line of a command's docstring; read, not imported."""
+    text = pathlib.Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(text)).splitlines()[0]

@@ -1,0 +1,58 @@
+"""Times .tflite files on this machine: min, median (p50), mean, p90 and p99 of a run, in ms.
+
+    lapkl benchmark --model=float32.tflite,int8.tflite --threads=1,2 --budget_ms=30
+
+Files and numbers of threads take turns, run by run, so that their times can be compared. Exits
+with 1 if a median is over the budget. `drift` is the median of the last quarter of the runs by that
+of the first; beyond --drift_percent it is said on stderr. Needs LiteRT and NumPy, not TensorFlow.
+"""
+
+import sys
+
+from absl import flags
+
+from keras_lapkl._support import app
+
+_MODEL = flags.DEFINE_list("model", None, "One or more .tflite files, by commas.", required=True)
+_THREADS = flags.DEFINE_list("threads", ["1"], "One or more numbers of threads, by commas.")
+_RUNS = flags.DEFINE_integer("runs", 200, "Timed runs of each.", lower_bound=1)
+_WARMUP = flags.DEFINE_integer("warmup", 20, "Runs of each before them.", lower_bound=0)
+_BUDGET_MS = flags.DEFINE_float(
+    "budget_ms", None, "Exit with 1 if a median is over it.", lower_bound=0
+)
+_DRIFT_PERCENT = flags.DEFINE_float(
+    "drift_percent", 10, "Warn where the runs got slower or faster by more.", lower_bound=0
+)
+_FORMAT = flags.DEFINE_enum("format", "text", ["text", "json", "csv"], "What to print.")
+_OUTPUT = flags.DEFINE_string("output", None, "Write that to this file instead.")
+
+flags.register_validator(
+    "threads",
+    lambda values: values and all(v.strip().isdecimal() and int(v) > 0 for v in values),
+    "must be whole numbers from 1 on, by commas, such as 1,2",
+)
+
+
+def main(_):
+    from keras_lapkl._support.files import replacing
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.tflite import latency
+
+    results = latency.measure_many(
+        _MODEL.value, [int(v) for v in _THREADS.value], _RUNS.value, _WARMUP.value
+    )
+    over = [] if _BUDGET_MS.value is None else latency.over_budget(results, _BUDGET_MS.value)
+    text = latency.formatted(
+        results,
+        _FORMAT.value,
+        within_budget=None if _BUDGET_MS.value is None else not over,
+        provenance=run_provenance(app.resolved_flags()),
+    )
+    if _OUTPUT.value is None:
+        print(text)
+    else:
+        with replacing(_OUTPUT.value) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    for line in (*latency.drifted(results, _DRIFT_PERCENT.value), *over):
+        print(line, file=sys.stderr)
+    return 1 if over else 0

@@ -1,0 +1,129 @@
+"""Converts a trained model to .tflite, checks the files against Keras, and says what is in them.
+
+    lapkl convert --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all \\
+        --dataset=300w --data_dir=300w
+
+With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
+report stands beside each file, as <file>.json. int8 is fitted to training faces and every file is
+compared with Keras on validation faces: give the data that the model was trained on. Times are
+medians of 50 runs by turns. A mode whose file is out of bounds is refused, and the exit status 1.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl.data.datasets import DATASETS
+
+_MODEL = flags.DEFINE_string("model", None, "A .keras file.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "A .tflite file, or a folder.", required=True)
+_MODE = flags.DEFINE_enum(
+    "mode", "float32", ["float32", "float16", "dynamic", "int8", "all"], "Numbers in the file."
+)
+_INPUT_DTYPE = flags.DEFINE_enum(
+    "input_dtype", "float32", ["float32", "uint8", "int8"], "Numbers of the image."
+)
+_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Give the heatmaps as well.")
+_NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a decoding of your own.")
+_MIRROR = flags.DEFINE_bool("mirror", False, "Mean with the mirrored face: twice the time.")
+_LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
+_TRAIN = flags.DEFINE_string("train_split", "train", "Split, or a file of stems or keypoints.")
+_VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, to compare on.")
+_NUM_REPRESENTATIVE = flags.DEFINE_integer(
+    "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
+)
+_NUM_PARITY = flags.DEFINE_integer("num_parity", 100, "Faces to compare on.", lower_bound=1)
+_MEAN_BOUND = flags.DEFINE_float(
+    "mean_bound", None, "Mean distance from Keras that int8 and dynamic may have, pixels.", 0
+)
+_NME_BOUND = flags.DEFINE_float(
+    "nme_bound", None, "Percent of itself by which the NME may grow; 1 for int8 if not given.", 0
+)
+_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
+
+
+def main(_):
+    output = pathlib.Path(_OUTPUT.value)
+    if not _MODEL.value.endswith(".keras"):
+        raise ValueError(f"--model must be a .keras file. Received: {_MODEL.value}")
+    if (_MODE.value == "all") == (output.suffix == ".tflite"):
+        raise ValueError(
+            "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
+            f"--mode={_MODE.value} --output={output}"
+        )
+    quiet_tensorflow()
+    from keras_lapkl import load_model
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.export import conversion
+    from keras_lapkl.export.report import layer_table, summary
+    from keras_lapkl.tflite import ConversionError
+
+    modes = conversion.MODES if _MODE.value == "all" else (_MODE.value,)
+    model = load_model(_MODEL.value)
+    validation = _faces(model, _VALIDATION.value, _NUM_PARITY.value)
+    training = _faces(model, _TRAIN.value, _NUM_REPRESENTATIVE.value) if "int8" in modes else None
+    reports, refused = [], []
+    for mode in modes:
+        path = output / f"{mode}.tflite" if _MODE.value == "all" else output
+        bounds = dict(conversion.BOUNDS[mode])
+        if mode in ("dynamic", "int8") and _MEAN_BOUND.value is not None:
+            bounds["mean"] = _MEAN_BOUND.value
+        if _NME_BOUND.value is not None:
+            bounds["nme"] = _NME_BOUND.value / 100
+        try:
+            report = conversion.convert(
+                model,
+                path,
+                mode,
+                faces=validation,
+                representative_images=training.central() if mode == "int8" else None,
+                bounds=bounds,
+                input_dtype=_INPUT_DTYPE.value,
+                with_heatmaps=_HEATMAPS.value,
+                decode=not _NO_DECODE.value,
+                mirror=_MIRROR.value,
+                layers=_LAYERS.value,
+            )
+        except ConversionError as error:
+            if len(modes) == 1:
+                raise
+            refused.append(f"{mode} refused: {error}")
+            continue
+        provenance = run_provenance(app.resolved_flags())
+        write_json(f"{path}.json", {**report, "provenance": provenance})
+        reports.append(report)
+    if reports:
+        print(summary(reports))
+    print(
+        f"NME on {len(validation)} faces of {validation.name}; distances from Keras. Trained on "
+        f"{model.trained_on or 'faces unknown'}."
+    )
+    for report in reports:
+        if "layers" in report:
+            print(f"\nLayers of {report['path']}:\n{layer_table(report['layers'])}")
+    for failure in refused:
+        print(f"\n{failure}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+def _faces(model, split, count):
+    """Crops spread over a split, at most `count`."""
+    from keras_lapkl.data import datasets
+
+    crops = datasets.load(
+        _DATASET.value,
+        _DATA_DIR.value,
+        split,
+        image_size=model.image_size,
+        crop_scale=model.crop_scale,
+        scheme=model.scheme,
+        num_synthetic=count if _DATASET.value == "synthetic" else None,
+        skip_bad=_SKIP_BAD.value,
+    )
+    return crops.take(range(0, len(crops), -(-len(crops) // count)))

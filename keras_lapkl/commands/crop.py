@@ -1,0 +1,89 @@
+"""Cuts the faces out of a folder of photos without labels, into shards to train with.
+
+    lapkl crop --input_dir=photos --output_dir=faces --crop_by=model \\
+        --model=runs/w300/tflite/float32.tflite
+    lapkl crop --input_dir=aligned --output_dir=faces --crop_by=box \\
+        --box=0.28,0.29,0.70,0.70
+
+Each face is cut by the rule of labeled ones: a square of --crop_scale times the longer edge of the
+box of five points (eye centres, nose tip, mouth corners). --crop_by says who finds them: a model
+that looks at the whole photo, or at --box of it, first; a box, the same in each photo; or a
+detector of all faces. Killed at any moment, the same command goes on after the last finished shard.
+Photos left out are listed with the reason in skipped.csv.
+"""
+
+from absl import flags
+
+from keras_lapkl._support import app
+
+_INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the shards.", required=True)
+_CROP_BY = flags.DEFINE_enum(
+    "crop_by", None, ["box", "model", "detector"], "Who finds the five points.", required=True
+)
+_BOX = flags.DEFINE_list(
+    "box", None, "x0,y0,x1,y1 of the five points' box, in fractions of the photo."
+)
+_MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.")
+_MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
+_DETECTOR = flags.DEFINE_string(
+    "detector", None, "Finds the faces, see `keras_lapkl.detectors`; default mtcnn."
+)
+_MIN_CONFIDENCE = flags.DEFINE_float(
+    "min_confidence", None, "Confidence of a detected face; default the detector's own."
+)
+_MIN_SIZE = flags.DEFINE_float("min_size", 40, "Longer edge of a detected face, photo pixels.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops.", lower_bound=1)
+_MARGIN = flags.DEFINE_integer(
+    "margin", None, "Spare pixels on each side, for augmentation; default a fifth of --image_size."
+)
+_CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Photos in a shard.", lower_bound=1)
+_WORKERS = flags.DEFINE_integer(
+    "workers", None, "Processes; default one a core, one for MTCNN (1 GB each).", lower_bound=1
+)
+_UNUSED = {"box": ["model", "detector"], "model": ["detector"], "detector": ["box", "model"]}
+
+
+def main(_):
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data.unlabeled import shards
+
+    margin = _IMAGE_SIZE.value // 5 if _MARGIN.value is None else _MARGIN.value
+    results = shards.crop_folder(
+        _INPUT_DIR.value,
+        _OUTPUT_DIR.value,
+        _locate(),
+        image_size=_IMAGE_SIZE.value,
+        margin=margin,
+        crop_scale=_CROP_SCALE.value,
+        shard_size=_SHARD_SIZE.value,
+        workers=_WORKERS.value,
+    )
+    provenance = run_provenance(app.resolved_flags())
+    write_json(f"{_OUTPUT_DIR.value}/results.json", {**results, "provenance": provenance})
+    print(f"{shards.read_shards(_OUTPUT_DIR.value).summary}: {_OUTPUT_DIR.value}")
+
+
+def _locate():
+    from keras_lapkl.detection import first_pass
+
+    for name in _UNUSED[_CROP_BY.value]:
+        if flags.FLAGS[name].value is not None:
+            raise ValueError(f"--{name} does not go with --crop_by={_CROP_BY.value}: drop it.")
+    if _CROP_BY.value == "detector":
+        return first_pass.ByDetector(
+            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "mtcnn"
+        )
+    try:
+        box = None if _BOX.value is None else tuple(map(float, _BOX.value))
+    except ValueError as error:
+        raise ValueError(f"--box must be four numbers. Received: {_BOX.value}") from error
+    if _CROP_BY.value == "model":
+        if _MODEL.value is None:
+            raise ValueError("--crop_by=model needs --model, a .tflite file.")
+        return first_pass.ByModel(_MODEL.value, box, _MAX_SCALE.value)
+    if box is None:
+        raise ValueError("--crop_by=box needs --box=x0,y0,x1,y1.")
+    return first_pass.ByBox(box)

@@ -1,0 +1,132 @@
+"""Measures a model, or anybody's predictions, on labeled faces: a table, results.json, pictures.
+
+    lapkl evaluate --model=runs/w300/model.keras --dataset=300w --data_dir=300w \\
+        --split=common --output_dir=runs/w300/common
+    lapkl evaluate --predictions=theirs.csv,ours=runs/w300/common/predictions.json \\
+        --dataset=300w --data_dir=300w --split=common --output_dir=compared
+
+A model is a .keras or a .tflite file. Faces are cropped by the rule that stands in the file, and
+its landmarks go to predictions.json. Predictions are folders of .pts files, CSV or JSON files, in
+pixels of the photos; docs/model_scores.md has the formats and the rules.
+"""
+
+import pathlib
+
+from absl import flags
+
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.evaluation import scoring
+
+_MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file.")
+_PREDICTIONS = flags.DEFINE_list(
+    "predictions",
+    None,
+    "Instead of a model: FILE or TITLE=FILE, by commas; the first is compared to.",
+)
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Labeled data.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
+_SPLIT = flags.DEFINE_string("split", "validation", "Split, or a file of stems or keypoints.")
+_SCHEME = flags.DEFINE_string(
+    "scheme",
+    None,
+    "With --predictions of keypoints: a .json file, ibug68 or aflw19.",
+)
+_CATEGORY = flags.DEFINE_string("category", None, "Which of a COCO file's categories.")
+_NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to measure on.")
+_NORMALIZER = flags.DEFINE_enum(
+    "normalizer",
+    None,
+    [*scoring.NORMALIZERS, "crop"],
+    "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
+)
+_MIRROR = flags.DEFINE_bool("mirror", False, "Mean with the mirrored face: twice the time.")
+_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+
+
+def main(_):
+    if (_MODEL.value is None) == (not _PREDICTIONS.value):
+        raise ValueError("Give either --model or --predictions.")
+    if _MODEL.value and _SCHEME.value:
+        raise ValueError("A model has its own scheme: drop --scheme.")
+    if _PREDICTIONS.value and _MIRROR.value:
+        raise ValueError("--mirror needs a model, which looks at faces: drop it.")
+    if _PREDICTIONS.value:
+        return _score_predictions()
+    quiet_tensorflow()
+    from keras_lapkl import load_model
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data import datasets
+    from keras_lapkl.data.prediction_files import write_predictions
+    from keras_lapkl.evaluation import matching, model_scores, plots
+
+    model = load_model(_MODEL.value)
+    crops = datasets.load(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _SPLIT.value,
+        image_size=model.image_size,
+        crop_scale=model.crop_scale,
+        scheme=model.scheme,
+        category=_CATEGORY.value,
+        num_synthetic=_NUM_SYNTHETIC.value,
+        skip_bad=_SKIP_BAD.value,
+    )
+    print(f"Evaluate {_MODEL.value} on {crops.summary}.")
+    result, predicted = model_scores.evaluate_model(model, crops, _NORMALIZER.value, _MIRROR.value)
+    print(model_scores.table([result]))
+    print(model_scores.conditions(result))
+    if "confidence" in result:
+        print(model_scores.confidence_lines(result))
+
+    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    provenance = run_provenance(app.resolved_flags())
+    write_json(
+        output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
+    )
+    plots.predictions(
+        crops.central()[:16],
+        predicted["landmarks"],
+        predicted["scale"],
+        output_dir / "predictions.png",
+        edges=crops.scheme.edges,
+    )
+    if "confidence" in result:
+        plots.confidence(result["confidence"], output_dir / "confidence.png")
+    landmarks = model_scores.in_photos(predicted["landmarks"], crops)
+    names = matching.names_below(crops.names, _DATA_DIR.value)
+    write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
+    print(f"Results and pictures: {output_dir}")
+
+
+def _score_predictions():
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data import datasets
+    from keras_lapkl.evaluation import comparison, plots
+
+    annotations = datasets.read(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _SPLIT.value,
+        scheme=_SCHEME.value,
+        category=_CATEGORY.value,
+    )
+    predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme)
+    results, errors = comparison.compare(
+        annotations, predictions, _DATA_DIR.value, _NORMALIZER.value
+    )
+    print(f"Truth: {annotations.summary}.")
+    print(comparison.report(results))
+
+    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    provenance = run_provenance(app.resolved_flags())
+    write_json(output_dir / "results.json", {**results, "provenance": provenance})
+    comparison.write_errors(output_dir / "errors.csv", annotations, errors, _DATA_DIR.value)
+    normalizer = results["normalizer"]
+    curves = {title: errors[title, normalizer] for title in predictions}
+    plots.ced(curves, output_dir / "ced.png", scoring.MEANING[normalizer])
+    print(f"Results, errors of each face and their distribution: {output_dir}")

@@ -1,0 +1,62 @@
+"""Finds faces and their landmarks in photos and videos, and says how sure they are.
+
+    lapkl predict --input=photos --output_dir=found
+    lapkl predict --input='trip/*.jpg',clip.mp4 --output_dir=found --format=csv --overlays
+
+Takes files, folders and globs; a video's faces are tracked from frame to frame. Writes
+predictions.json or .csv, or a .pts file a face; with --overlays copies with the landmarks drawn in;
+and results.json with counts and times. What can't be read is listed in skipped.csv.
+"""
+
+from absl import flags
+
+from keras_lapkl import pretrained
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
+
+_INPUT = flags.DEFINE_list("input", None, "Files, folders and globs.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+_MODEL = flags.DEFINE_string(
+    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
+)
+_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
+_FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Of what is written.")
+_OVERLAYS = flags.DEFINE_bool("overlays", False, "Draw the landmarks into copies.")
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "Looks at a face, each by the last one's landmarks.", 1)
+_EVERY = flags.DEFINE_integer("every", 1, "Look at each n-th frame of a video.", 1)
+_MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
+_THREADS = flags.DEFINE_integer("threads", 1, "Of the localizer's interpreter.", 1)
+
+
+def main(_):
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.detection import landmark_detector, tracking
+    from keras_lapkl.detection.files import find_inputs, predict_files, read_boxes, summary
+
+    files = find_inputs(_INPUT.value)
+    boxes = None if _BOXES.value is None else read_boxes(_BOXES.value)
+    if _MODEL.value.endswith(".keras"):
+        quiet_tensorflow()
+    detector = landmark_detector.LandmarkDetector.from_pretrained(
+        _MODEL.value,
+        _DETECTOR.value if boxes is None else None,
+        _THREADS.value,
+        rounds=_ROUNDS.value,
+        max_side=_MAX_SIDE.value,
+    )
+    where = detector.detector or _BOXES.value or "the whole picture"
+    print(f"Find landmarks in {len(files):,} files, faces by {where}.")
+    results = predict_files(
+        detector,
+        files,
+        _OUTPUT_DIR.value,
+        _FORMAT.value,
+        overlays=_OVERLAYS.value,
+        boxes=boxes,
+        every=_EVERY.value,
+        tracker=lambda: tracking.LandmarkTracker(detector),
+        provenance=run_provenance(app.resolved_flags()),
+    )
+    print(summary(results))
+    print(f"Results: {_OUTPUT_DIR.value}")

@@ -1,0 +1,91 @@
+"""Runs the paper's tables and figures, and writes them beside the paper's own numbers.
+
+    lapkl reproduce --miniature --output_dir=reproduction
+    lapkl reproduce --data_dir=300w --unlabeled_dir=shards --output_dir=reproduction \\
+        --widths=1/8,1/16 --epochs=40 --seeds=0,1
+
+Each cell is one training run, kept in a folder of its own; stopped at any moment, the same command
+goes on. OUTPUT_DIR/RESULTS.md and its pictures fill as the runs end. --miniature does all of it in
+small on synthetic faces, to see that it works: its errors mean nothing.
+"""
+
+import fractions
+import functools
+
+from absl import flags
+
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
+
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all of it.", required=True)
+_MINIATURE = flags.DEFINE_bool("miniature", False, "All of it in small, on synthetic faces.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.")
+_UNLABELED_DIR = flags.DEFINE_string("unlabeled_dir", None, "Shards of tools/crop.py, for D.")
+_TABLES = flags.DEFINE_list("tables", ["table2", "table3", "figure4"], "Which of them.")
+_LOSSES = flags.DEFINE_list("losses", ["softargmax", "gaussian_kl", "laplace_kl"], "Losses.")
+_WIDTHS = flags.DEFINE_list(
+    "widths", ["1", "1/2", "1/4", "1/8", "1/16"], "For Table 3; the others take the first."
+)
+_UNLABELED = flags.DEFINE_list(
+    "num_unlabeled", ["labeled", "5000", "10000", "20000"], "For D; Table 3 takes the largest."
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1"], "Seeds of each cell.")
+_RECIPE = flags.DEFINE_enum(
+    "recipe",
+    "w300",
+    ["w300", "w300_mobile", "w300_muon", "w300_paper"],
+    "What the cells have in common.",
+)
+_LEARNING_RATES = flags.DEFINE_list(
+    "learning_rates", [], "WIDTH:RATE, …, in place of the recipe's rate: 1:1e-3."
+)
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Of each cell; default the recipe's.", 1)
+_BUDGET = flags.DEFINE_float(
+    "budget_minutes", None, "Begin no cell after so many; 0 only writes the report.", 0
+)
+_CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
+
+
+def main(_):
+    quiet_tensorflow()
+    from keras_lapkl import reproduction
+    from keras_lapkl._support.provenance import run_provenance
+
+    if _MINIATURE.value:
+        plan, load = reproduction.miniature()
+    else:
+        if not _DATA_DIR.value and _BUDGET.value != 0:
+            raise ValueError("--data_dir must name the folder of 300-W; or give --miniature.")
+        unlabeled = [n if n == "labeled" else int(n) for n in _UNLABELED.value]
+        plan = reproduction.Plan(
+            reproduction.recipe(_RECIPE.value, _EPOCHS.value),
+            tuple(_TABLES.value),
+            tuple(_LOSSES.value),
+            tuple(float(fractions.Fraction(width)) for width in _WIDTHS.value),
+            tuple(unlabeled if _UNLABELED_DIR.value else [n for n in unlabeled if n == "labeled"]),
+            tuple(map(int, _SEEDS.value)),
+            learning_rates=_learning_rates(),
+        )
+        load = functools.partial(
+            reproduction.load_data,
+            "300w",
+            _DATA_DIR.value,
+            _UNLABELED_DIR.value,
+            cache_dir=f"{_OUTPUT_DIR.value}/crops",
+            crop_scale=_CROP_SCALE.value,
+        )
+    provenance = run_provenance(app.resolved_flags())
+    results = reproduction.run(plan, load, _OUTPUT_DIR.value, provenance, _BUDGET.value)
+    print(f"{len(results)} cells. Report and pictures: {_OUTPUT_DIR.value}")
+
+
+def _learning_rates():
+    """{width: rate} of the flag."""
+    pairs = [each.partition(":") for each in _LEARNING_RATES.value]
+    try:
+        return {float(fractions.Fraction(width)): float(rate) for width, _, rate in pairs}
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3. "
+            f"Received: {','.join(_LEARNING_RATES.value)}"
+        ) from error

@@ -1,0 +1,24 @@
+"""Shows the faces that a camera sees, with their landmarks, in a window; q or Escape ends it.
+
+    lapkl watch
+
+Needs a display, and opencv-python in place of opencv-python-headless, which has no windows.
+"""
+
+from absl import flags
+
+from keras_lapkl import pretrained
+
+_CAMERA = flags.DEFINE_integer("camera", 0, "Number of the device.", 0)
+_MODEL = flags.DEFINE_string(
+    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite file."
+)
+_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+
+
+def main(_):
+    from keras_lapkl.detection import landmark_detector, tracking
+    from keras_lapkl.detection.camera import watch
+
+    detector = landmark_detector.LandmarkDetector.from_pretrained(_MODEL.value, _DETECTOR.value)
+    watch(tracking.LandmarkTracker(detector), _CAMERA.value)

@@ -1,0 +1,398 @@
+"""The data sets by the names that the tools' `--dataset` takes, as crops ready for training."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from keras_lapkl import schemes
+from keras_lapkl.data.cropping import apply_transform, default_crop_scale, invert_transform
+from keras_lapkl.data.crops import Crops, load_crops
+from keras_lapkl.data.keypoints import croppable
+from keras_lapkl.data.readers.coco import read_coco
+from keras_lapkl.data.readers.keypoint_csv import read_csv
+from keras_lapkl.data.unlabeled import shards
+
+DATASETS = ("synthetic", "300w", "aflw", "csv", "coco")
+OWN = {"csv": ".csv", "coco": ".json"}
+"""The data sets of anybody's keypoints, with how their files end."""
+SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
+"""Seed of each synthetic split: no face is in two of them."""
+SYNTHETIC_CROP_SCALE = 3.0
+HOLD_OUT = 10
+_LICENCES = {
+    "300-W": "300-W: non-commercial research only",
+    "AFLW": "AFLW: non-commercial research only",
+    "synthetic face": "synthetic faces: none",
+    "faces unknown": "faces that are not known: unknown",
+}
+_CHUNK = 100
+
+
+def load(
+    dataset,
+    data_dir=None,
+    split="train",
+    *,
+    image_size=80,
+    crop_scale="auto",
+    margin=0,
+    scheme=None,
+    crop_from=None,
+    category=None,
+    num_synthetic=None,
+    skip_bad=False,
+    cache_dir=None,
+):
+    """The crops of one split of a data set.
+
+    Where a data set has no validation split of its own, each tenth training image is one.
+
+    Args:
+        dataset: a name in `DATASETS`.
+        data_dir: folder of the data; not for `"synthetic"`. Keypoint files need none where `split`
+            is a file that their images' paths start from.
+        split: `"train"`, `"validation"`, `"test"` (AFLW, synthetic), `"common"`, `"challenge"`,
+            `"full"` (300-W), a file with one stem a line (300-W), or a keypoint file or the stem of
+            one in the folder (csv, coco).
+        image_size: side of the crops in pixels.
+        crop_scale: side of the crop in longer edges of the box of the five points, or of what the
+            scheme crops from; `"auto"` for `default_crop_scale`.
+        margin: spare pixels on each side, for augmentation; synthetic faces have none.
+        scheme: which landmarks are expected and how they are cropped, such as that of a model; as
+            `schemes.get` takes it. None for the data's own.
+        crop_from: what keypoints are cropped from, one of `schemes.CROP_FROM`; None for what the
+            scheme says.
+        category: which of the categories of a COCO file, by name.
+        num_synthetic: how many synthetic faces.
+        skip_bad: leave out images that can't be read, and say which, instead of stopping.
+        cache_dir: folder to keep crops in between runs.
+
+    Raises:
+        ValueError: arguments that do not fit together, or data that can't be read.
+        FileNotFoundError: data that is not there.
+    """
+    if crop_scale is None:
+        raise ValueError(
+            "`crop_scale` is not known: this model does not say which crop it is right on. Set the "
+            "`crop_scale` of the loaded model, and save it."
+        )
+    scheme = None if scheme is None else schemes.get(scheme)
+    _check_fit(dataset, crop_from, category, num_synthetic)
+    if dataset == "synthetic":
+        if data_dir:
+            raise ValueError("Synthetic faces are made, not read: drop `data_dir`.")
+        if scheme is not None and scheme != schemes.IBUG68:
+            raise ValueError(
+                f"Synthetic faces have scheme {schemes.IBUG68.name!r}. Received: {scheme.name!r}"
+            )
+        return _synthetic(split, num_synthetic, image_size, crop_scale)
+    annotations = read(
+        dataset,
+        data_dir,
+        split,
+        scheme=scheme,
+        crop_from=crop_from,
+        category=category,
+        missing_ok=skip_bad,
+    )
+    if dataset in OWN:
+        annotations = croppable(annotations)
+    if crop_scale == "auto":
+        crop_scale = default_crop_scale(annotations.scheme)
+    cache = None
+    if cache_dir is not None:
+        name = pathlib.Path(split).stem
+        cache = pathlib.Path(cache_dir) / f"{dataset}-{name}-{image_size}+{margin}.npz"
+    crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
+    for path, reason in crops.skipped:
+        logging.warning("Left out %s: %s", path, reason)
+    if dataset in OWN:
+        _check_inside(crops)
+    return crops
+
+
+def read(
+    dataset,
+    data_dir,
+    split="train",
+    *,
+    scheme=None,
+    crop_from=None,
+    category=None,
+    missing_ok=True,
+):
+    """The labels of one split of a data set, in pixels of its photos, which are not opened.
+
+    Args:
+        dataset, data_dir, split, scheme, crop_from, category: as in `load`; synthetic faces have no
+            photos.
+        missing_ok: whether photos of keypoint files may be missing.
+
+    Returns:
+        `Annotations`.
+
+    Raises:
+        ValueError: arguments that do not fit together, or labels that can't be read.
+        FileNotFoundError: data that is not there.
+    """
+    if dataset == "synthetic":
+        raise ValueError("Synthetic faces are made as crops and have no photos: name a data set.")
+    scheme = None if scheme is None else schemes.get(scheme)
+    _check_fit(dataset, crop_from, category)
+    if dataset in OWN:
+        return _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok)
+    readers = {"300w": _annotations_300w, "aflw": _annotations_aflw}
+    if dataset not in readers:
+        raise ValueError(f"`dataset` must be one of {DATASETS}. Received: {dataset!r}")
+    if not data_dir:
+        raise ValueError(f"`data_dir` must name the folder of {dataset}.")
+    return _as(scheme, readers[dataset](pathlib.Path(data_dir), split))
+
+
+def _check_fit(dataset, crop_from=None, category=None, num_synthetic=None):
+    for name, value, allowed in (
+        ("num_synthetic", num_synthetic, ("synthetic",)),
+        ("crop_from", crop_from, tuple(OWN)),
+        ("category", category, ("coco",)),
+    ):
+        if value is not None and dataset not in allowed:
+            raise ValueError(f"`{name}` does not go with dataset {dataset!r}.")
+
+
+def warn_of_shared(crops, validation):
+    """Tells of images that are in both: an error on them says little of others."""
+    shared = sorted(set(crops.names) & set(validation.names))
+    if shared:
+        logging.warning(
+            "%d images of %s are among those of %s, such as %s: their error says little of others.",
+            len(shared),
+            validation.name,
+            crops.name,
+            shared[0],
+        )
+
+
+def licence(trained_on):
+    """The limit that training data set to a model's use, by its line on them; None if unknown."""
+    limits = {name: text for name, text in _LICENCES.items() if name in (trained_on or "")}
+    return "; ".join(limits.values()) or None
+
+
+def load_unlabeled(
+    crops,
+    unlabeled_dir=None,
+    num_unlabeled=None,
+    labeled_as_unlabeled=False,
+    locate=None,
+    cache_dir=None,
+    memory_mb=4096,
+):
+    """The faces without labels that go with labeled crops.
+
+    They come from a folder of shards by `tools/crop.py`, or of photos, which are then cropped by a
+    first-pass model; or are the labeled faces themselves, the paper's control; or, beside
+    synthetic faces, further synthetic ones.
+
+    Args:
+        crops: the labeled `Crops`.
+        unlabeled_dir: folder of shards or of photos, one face in each.
+        num_unlabeled: how many; None for all there are, 0 for none. A smaller number's faces are
+            among a larger one's.
+        labeled_as_unlabeled: take the labeled faces.
+        locate: what finds the five points of the faces in photos, such as `ByModel`.
+        cache_dir: folder for the crops of photos.
+        memory_mb: megabytes of decoded faces to hold; what does not fit is read when needed.
+
+    Returns:
+        `UnlabeledCrops`, or None for none.
+
+    Raises:
+        ValueError: arguments that do not fit together, or fewer faces than asked.
+    """
+    if unlabeled_dir and labeled_as_unlabeled:
+        raise ValueError("Give `unlabeled_dir` or `labeled_as_unlabeled`, not both.")
+    if num_unlabeled is not None and num_unlabeled < 0:
+        raise ValueError(f"`num_unlabeled` must be ≥ 0. Received: {num_unlabeled}")
+    if num_unlabeled == 0:
+        return None
+    if unlabeled_dir and crops.scheme.crop_from != "points":
+        raise ValueError(
+            "Images without labels are cropped by the landmarks that are found in them. These "
+            f"labeled ones are cropped from the {crops.scheme.crop_from}: a model is only right on "
+            "one crop rule."
+        )
+    if labeled_as_unlabeled:
+        found = shards.from_crops(crops)
+    elif unlabeled_dir:
+        if not shards.is_shard_folder(unlabeled_dir):
+            unlabeled_dir = _crop_photos(crops, unlabeled_dir, locate, cache_dir)
+        found = shards.read_shards(unlabeled_dir, memory_mb)
+    elif num_unlabeled is None:
+        return None
+    elif crops.name.startswith("synthetic"):
+        found = shards.from_crops(
+            _synthetic("unlabeled", num_unlabeled, crops.image_size, crops.crop_scale)
+        )
+    else:
+        raise ValueError("`num_unlabeled` needs `unlabeled_dir`, the folder of the faces.")
+    return found if num_unlabeled is None else found.take(num_unlabeled)
+
+
+def _crop_photos(crops, photos, locate, cache_dir):
+    """The folder of shards of the photos, cropped as the labeled faces are."""
+    if locate is None or cache_dir is None:
+        raise ValueError(
+            f"{photos} holds no shards. Cut its photos by tools/crop.py first, or name a "
+            "first-pass model (.tflite) that finds the faces in them."
+        )
+    folder = pathlib.Path(cache_dir) / "unlabeled"
+    size = crops.image_size
+    shards.crop_folder(photos, folder, locate, size, size // 5, crops.crop_scale)
+    return folder
+
+
+def _synthetic(split, count, image_size, crop_scale):
+    from keras_lapkl.data.synthetic.faces import synthetic_faces
+
+    if split not in SYNTHETIC_SPLITS:
+        raise ValueError(
+            f"Synthetic faces have the splits {sorted(SYNTHETIC_SPLITS)}. Received: {split!r}"
+        )
+    if crop_scale == "auto":
+        crop_scale = SYNTHETIC_CROP_SCALE
+    if crop_scale != SYNTHETIC_CROP_SCALE:
+        raise ValueError(
+            f"Synthetic faces are framed at crop scale {SYNTHETIC_CROP_SCALE:g}. Received: "
+            f"{crop_scale:g}"
+        )
+    if count is None:
+        count = 6000 if split == "train" else 500
+    if count < 1:
+        raise ValueError(f"`num_synthetic` must be at least 1. Received: {count}")
+    parts = []
+    for start in range(0, count, _CHUNK):
+        logging.log_every_n_seconds(logging.INFO, "Made %d of %d faces.", 5, start, count)
+        size = min(_CHUNK, count - start)
+        parts.append(synthetic_faces(size, SYNTHETIC_SPLITS[split], image_size, start))
+    images, landmarks = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Crops(
+        images=images,
+        landmarks=landmarks,
+        visible=np.ones(landmarks.shape[:2], bool),
+        transforms=np.tile(np.eye(2, 3), (count, 1, 1)),
+        names=tuple(f"{split}/{i}" for i in range(count)),
+        scheme=schemes.IBUG68,
+        image_size=image_size,
+        margin=0,
+        crop_scale=crop_scale,
+        name=f"synthetic {split}",
+        summary=f"{count:,} synthetic faces",
+    )
+
+
+def _annotations_300w(folder, split):
+    from keras_lapkl.data.readers.w300 import read_300w
+
+    has_list = (folder / "splits" / "validation.txt").is_file()
+    if split not in ("train", "validation") or has_list:
+        return read_300w(folder, split)
+    return _hold_out(read_300w(folder, "train"), split)
+
+
+def _annotations_aflw(folder, split):
+    from keras_lapkl.data.readers.aflw import read_aflw
+
+    file = folder / "AFLWinfo_release.mat"
+    if split == "test":
+        return read_aflw(file, "test", folder)
+    if split not in ("train", "validation"):
+        raise ValueError(f"AFLW has train, validation and test. Received: {split!r}")
+    return _hold_out(read_aflw(file, "train", folder), split)
+
+
+def _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok):
+    file, is_part = _own_file(dataset, data_dir, split)
+    common = {"scheme": scheme, "crop_from": crop_from, "missing_ok": missing_ok}
+    if dataset == "csv":
+        annotations = read_csv(file, data_dir, **common)
+    else:
+        annotations = read_coco(file, data_dir, category=category, **common)
+    return _hold_out(annotations, split) if is_part else annotations
+
+
+def _own_file(dataset, data_dir, split):
+    """The keypoint file of a split, and whether the split is a part of it."""
+    suffix = OWN[dataset]
+    if str(split).endswith(suffix):
+        return pathlib.Path(split), False
+    if not data_dir:
+        raise ValueError(
+            f"Without `data_dir`, `split` must be a {suffix} file. Received: {str(split)!r}"
+        )
+    folder = pathlib.Path(data_dir)
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"`data_dir` must be the folder of {dataset} files and their images; a single file is "
+            f"given as the split. Received: {data_dir}"
+        )
+    train, validation = (folder / f"{name}{suffix}" for name in ("train", "validation"))
+    file = folder / f"{split}{suffix}"
+    if split in ("train", "validation") and not validation.is_file() and train.is_file():
+        return train, True
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no {file.name} in {folder}. Name the file so, or give its path as the split."
+        )
+    return file, False
+
+
+def _as(scheme, annotations):
+    """Annotations of the very points of a scheme, to be cropped by its rule."""
+    if scheme is None:
+        return annotations
+    if scheme.names != annotations.scheme.names:
+        raise ValueError(
+            f"{annotations.name} has the points of scheme {annotations.scheme.name!r}. Expected "
+            f"are those of {scheme.name!r}."
+        )
+    return dataclasses.replace(annotations, scheme=scheme)
+
+
+def _check_inside(crops):
+    """Refuses landmarks that are mostly outside of their images; tells of any that are."""
+    points = apply_transform(invert_transform(crops.transforms), crops.landmarks)
+    inside = ((points > -0.6) & (points < crops.sizes[:, None] - 0.4)).all(-1)
+    outside = np.argwhere(crops.visible & ~inside)
+    if not len(outside):
+        return
+    i, k = outside[0]
+    (x, y), (width, height) = points[i, k], crops.sizes[i]
+    text = (
+        f"{crops.name}: {len(outside):,} of {crops.visible.sum():,} points lie outside of their "
+        f"images, such as {crops.scheme.names[k]} at ({x:.6g}, {y:.6g}) of {crops.names[i]}, "
+        f"{width}x{height}. Expected are pixels from 0, x first, in the upright picture, and "
+        "no position of a point that is not annotated."
+    )
+    if 2 * len(outside) > crops.visible.sum():
+        raise ValueError(text)
+    logging.warning("%s", text)
+
+
+def _hold_out(annotations, split):
+    """All of each tenth image for validation, the others for training."""
+    index = {}
+    for path in annotations.paths:
+        index.setdefault(path, len(index))
+    held = np.array([index[path] for path in annotations.paths]) % HOLD_OUT == 0
+    kept = annotations.take(held if split == "validation" else ~held)
+    if not len(kept):
+        raise ValueError(
+            f"{annotations.name}: expected two images or more, to hold out one for validation. "
+            f"Received: {len(index)}"
+        )
+    note = f"{len(kept):,} of them for {split}, each tenth held out for validation"
+    return dataclasses.replace(
+        kept, name=f"{annotations.name} ({split})", summary=f"{annotations.summary}; {note}"
+    )

@@ -1,0 +1,348 @@
+"""Landmarks that any program predicted, from its files: `.pts`, CSV and JSON. NumPy alone.
+
+Coordinates are pixels of the photo, x first. In CSV and JSON they are 0-based, in `.pts` files
+1-based, as that format has it; in memory they are 0-based.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl.data.pts import read_pts
+
+UNITS = "pixels of the picture, x first, pixel centres at whole numbers from 0"
+
+_FILE_COLUMNS = ("file", "path", "image", "image_path", "filename", "name")
+_FURTHER = re.compile(r"\.face[1-9][0-9]*$")
+_NUMBERED = re.compile(r"([xy])_?([0-9]+)")
+_JSON_FORMS = (
+    'expected {"pictures": [{"file": …, "faces": [{"landmarks": [[x, y], …]}, …]}, …]} as '
+    "tools/predict.py writes it, or a list of such {file, landmarks}, or an object from file names "
+    "to landmarks"
+)
+
+
+class PredictionError(ValueError):
+    """A file of predictions that can't be understood."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """M predicted faces.
+
+    Attributes:
+        source: file or folder that they were read from.
+        form: `"pts"`, `"csv"` or `"json"`.
+        names: M names of photos as the files have them; one with several faces is there as often.
+        landmarks: (M, K, 2) float64 pixels, 0-based; NaN where the file says that the photo has
+            no face.
+    """
+
+    source: str
+    form: str
+    names: tuple[str, ...]
+    landmarks: np.ndarray
+
+    def __len__(self):
+        return len(self.names)
+
+
+def read_predictions(path, scheme):
+    """Predictions of the points of a scheme.
+
+    A folder holds one `.pts` file a face, named as the photo, in folders as the photos are or not;
+    `x.face1.pts` and so on beside `x.pts` are further faces of photo x. A CSV file has one line a
+    face: the photo, and x and y of each point. Its header names columns `<point>_x,<point>_y` by
+    the scheme's names, or `x0,y0,x1,…`, or `x1,y1,x2,…`; the photo is the column `file`, `path`,
+    `image` or the like, or else the first; other columns are left alone. Without header, there is
+    the photo, and nothing else but x, y, x, y. A JSON file is as `tools/predict.py` writes it, or a
+    list of `{"file": …, "landmarks": …}`, or an object from file names to landmarks or lists of
+    those. Frames of videos are named `<video>/<frame>`, with six digits.
+
+    Args:
+        path: folder or file.
+        scheme: `Scheme` of the points.
+
+    Returns:
+        `Predictions`.
+
+    Raises:
+        PredictionError, PtsError: with file, and line or entry, what was expected and what is
+            there: another number of points, numbers that are not finite, or another form.
+        FileNotFoundError: there is nothing at `path`.
+
+    Example:
+
+    >>> _ = Path("found.json").write_text('{"a.jpg": [[1, 2], [3, 4]]}')
+    >>> scheme = schemes.get({"name": "pair", "num_landmarks": 2})
+    >>> read_predictions("found.json", scheme).landmarks
+    array([[[1., 2.],
+            [3., 4.]]])
+    """
+    path = Path(path)
+    if path.is_dir():
+        form, faces = "pts", _pts_faces(path, scheme)
+    elif not path.exists():
+        raise FileNotFoundError(f"There is no file or folder of predictions at {path}.")
+    elif path.suffix.lower() in _READERS:
+        form = path.suffix.lower()[1:]
+        faces = _READERS[path.suffix.lower()](path, scheme)
+    else:
+        raise PredictionError(
+            f"{path}: expected a folder of .pts files, a .csv or a .json file of predictions."
+        )
+    names, landmarks = zip(*faces, strict=True) if faces else ((), ())
+    shape = (len(names), scheme.num_landmarks, 2)
+    return Predictions(str(path), form, names, np.array(landmarks, np.float64).reshape(shape))
+
+
+@contextlib.contextmanager
+def json_writer(path, scheme, about=None):
+    """Writes predictions as JSON, picture by picture: whole in the end, or not at all.
+
+    Args:
+        path: file to write.
+        scheme: `Scheme` of the landmarks.
+        about: dict of plain data to stand at the head.
+
+    Yields:
+        Function from a file name, a list of dicts with `landmarks` (K lists of x and y in pixels)
+        and whatever else there is of a face, and optionally more data of the picture.
+    """
+    head = {"units": UNITS, **(about or {}), "scheme": scheme.to_config()}
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        file.write(json.dumps(head)[:-1] + ', "pictures": [')
+        separators = itertools.chain(["\n"], itertools.repeat(",\n"))
+
+        def write(name, faces, **place):
+            line = {"file": name, **place, "faces": faces}
+            file.write(next(separators) + json.dumps(line, allow_nan=False))
+
+        yield write
+        file.write("\n]}\n")
+
+
+def write_predictions(path, scheme, names, landmarks):
+    """Writes landmarks (N, K, 2) of N faces, to a thousandth of a pixel, with names of photos.
+
+    Landmarks that are not finite are written as a photo without a face.
+    """
+    with json_writer(path, scheme) as write:
+        for name, points in zip(names, np.round(landmarks, 3), strict=True):
+            write(name, [{"landmarks": points.tolist()}] if np.isfinite(points).all() else [])
+
+
+def _pts_faces(folder, scheme):
+    paths = sorted(path for path in folder.rglob("*.pts") if path.is_file())
+    if not paths:
+        others = sorted(p.name for ending in _READERS for p in folder.glob(f"*{ending}"))
+        hint = f" It holds {others[0]}: name that file, not the folder." if others else ""
+        raise PredictionError(f"{folder}: expected .pts files in it or below it.{hint}")
+    stems = {path: path.relative_to(folder).as_posix()[: -len(".pts")] for path in paths}
+    found = set(stems.values())
+    faces = []
+    for path, stem in stems.items():
+        first = _FURTHER.sub("", stem)
+        faces.append((first if first in found else stem, read_pts(path, scheme.num_landmarks)))
+    return faces
+
+
+def _csv_faces(path, scheme):
+    rows = _csv_rows(path)
+    columns, file_column, frame_column, has_header = _csv_columns(path, scheme, *rows[0])
+    faces = []
+    for number, row in rows[has_header:]:
+        where = f"{path}, line {number}"
+        if len(row) != len(rows[0][1]):
+            raise PredictionError(
+                f"{where}: expected {len(rows[0][1])} cells, as in line {rows[0][0]}. Received: "
+                f"{len(row)}"
+            )
+        frame = "" if frame_column is None else row[frame_column].strip()
+        name = _name(where, row[file_column], frame or None)
+        faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))
+    return faces
+
+
+def _csv_rows(path):
+    """(line, cells) of each line that is not blank."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PredictionError(f"{path}: expected comma-separated text in UTF-8: {error}") from error
+    if not rows:
+        raise PredictionError(f"{path}: expected lines of predictions. Received: none")
+    return rows
+
+
+def _csv_columns(path, scheme, number, first):
+    """Of a CSV: indices of x and y of each point, of the photo and the frame; if it has a header.
+
+    Without header, the first cell is the photo, and the others x and y of each point.
+    """
+    k = scheme.num_landmarks
+    if all(_is_number(cell) for cell in first[1:]):
+        if len(first) != 1 + 2 * k:
+            raise PredictionError(
+                f"{path}, line {number}: expected the photo and x and y of {k} points, "
+                f"{1 + 2 * k} cells. Received: {len(first)} cells, and no header"
+            )
+        return [(1 + 2 * i, 2 + 2 * i) for i in range(k)], 0, None, False
+    header = [cell.strip() for cell in first]
+    index = {name: i for i, name in enumerate(header)}
+    lower = [name.lower() for name in header]
+    photo = next((lower.index(name) for name in _FILE_COLUMNS if name in lower), 0)
+    frame = index.get("frame")
+    named = [(index.get(f"{name}_x"), index.get(f"{name}_y")) for name in scheme.names]
+    if all(None not in pair for pair in named):
+        return named, photo, frame, True
+    numbered = {}
+    for name, i in index.items():
+        if match := _NUMBERED.fullmatch(name.lower()):
+            numbered.setdefault(int(match[2]), {})[match[1]] = i
+    complete = sorted(i for i, pair in numbered.items() if len(pair) == 2)
+    if complete in ([*range(k)], [*range(1, k + 1)]):
+        return [(numbered[i]["x"], numbered[i]["y"]) for i in complete], photo, frame, True
+    points = [name[:-2] for name in header if name.endswith("_x") and f"{name[:-2]}_y" in index]
+    received = f"{len(points)} points by name, such as {points[0]}" if points else "no names"
+    raise PredictionError(
+        f"{path}, line {number}: expected columns {scheme.names[0]}_x, {scheme.names[0]}_y and so "
+        f"on for the {k} points of scheme {scheme.name!r}, or x0, y0 to x{k - 1}, y{k - 1}. "
+        f"Received: {received}, {len(complete)} by number"
+    )
+
+
+def _json_faces(path, scheme):
+    content = read_json(path)
+    order = None
+    if isinstance(content, dict) and "pictures" in content:
+        order = _json_order(path, content.get("scheme"), scheme)
+        entries = [("pictures", each) for each in _list(path, "pictures", content["pictures"])]
+    elif isinstance(content, dict):
+        return [
+            (_name(path, name, None), _points(f"{path}, {name!r}, face {i}", points, scheme))
+            for name, faces in content.items()
+            for i, points in enumerate(_faces_of(faces))
+        ]
+    elif isinstance(content, list):
+        entries = [("entry", each) for each in content]
+    else:
+        raise PredictionError(f"{path}: {_JSON_FORMS}. Received: a {type(content).__name__}")
+    faces = []
+    for i, (kind, entry) in enumerate(entries):
+        where = f"{path}, {kind} {i}"
+        if not isinstance(entry, dict) or not {"faces", "landmarks"} & set(entry):
+            raise PredictionError(f"{where}: {_JSON_FORMS}. Received: {str(entry)[:80]}")
+        name = _name(where, entry.get("file"), entry.get("frame"))
+        found = _list(where, "faces", entry["faces"]) if "faces" in entry else [entry]
+        for j, face in enumerate(found):
+            if not isinstance(face, dict) or "landmarks" not in face:
+                raise PredictionError(f"{where}, face {j}: {_JSON_FORMS}. Received: {face!r:.80}")
+            points = _points(f"{where} ({name}), face {j}", face["landmarks"], scheme)
+            faces.append((name, points if order is None else points[order]))
+        if not found:
+            faces.append((name, _nothing(scheme)))
+    return faces
+
+
+def _json_order(path, config, scheme):
+    """Where the scheme's points stand among those of the file's own scheme; None if as they are."""
+    names = config.get("names") if isinstance(config, dict) else None
+    if not isinstance(names, list) or names == list(scheme.names):
+        return None
+    if sorted(map(str, names)) != sorted(scheme.names):
+        raise PredictionError(
+            f"{path}: expected the points of scheme {scheme.name!r}. Received: {len(names)} points "
+            f"of scheme {config.get('name')!r}"
+        )
+    return [names.index(name) for name in scheme.names]
+
+
+def _faces_of(value):
+    """The faces of an object's value: landmarks of one, or a list of those of several."""
+    if not isinstance(value, list) or not value:
+        return [None]
+    first = value[0]
+    several = first is None or (isinstance(first, list) and first and isinstance(first[0], list))
+    return value if several else [value]
+
+
+def _list(where, key, value):
+    if not isinstance(value, list):
+        raise PredictionError(f"{where}: expected a list as {key!r}. Received: {value!r:.80}")
+    return value
+
+
+def _name(where, name, frame):
+    if not isinstance(name, str) or not name.strip():
+        raise PredictionError(f"{where}: expected the name of a photo. Received: {name!r:.80}")
+    if frame is None:
+        return name.strip()
+    try:
+        return f"{name.strip()}/{int(frame):06d}"
+    except (OverflowError, TypeError, ValueError) as error:
+        raise PredictionError(
+            f"{where}: expected a whole number as frame. Received: {frame!r:.80}"
+        ) from error
+
+
+def _points(where, points, scheme):
+    """Landmarks (K, 2) from text or numbers; NaN if none is given, an error if some are."""
+    if points is None:
+        return _nothing(scheme)
+    shape = (scheme.num_landmarks, 2)
+    try:
+        found = np.array([[_number(x), _number(y)] for x, y in points], np.float64)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise PredictionError(
+            f"{where}: expected {shape[0]} points, x and y of each. Received: {str(points)[:80]}"
+        ) from error
+    if found.shape != shape:
+        raise PredictionError(f"{where}: expected {shape[0]} points. Received: {len(found)}")
+    if np.isnan(found).all():
+        return found
+    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    if bad.size:
+        raise PredictionError(
+            f"{where}: expected finite numbers, or none at all where there is no face. Received: "
+            f"({found[bad[0], 0]:g}, {found[bad[0], 1]:g}) at {scheme.names[bad[0]]}, {bad.size} "
+            "such in all"
+        )
+    return found
+
+
+def _nothing(scheme):
+    return np.full((scheme.num_landmarks, 2), np.nan)
+
+
+def _number(value):
+    """A float of text or a number; NaN of an empty cell or null."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"not a number: {value!r}")
+    return float(value)
+
+
+def _is_number(text):
+    try:
+        _number(text)
+    except ValueError:
+        return False
+    return True
+
+
+_READERS = {".csv": _csv_faces, ".json": _json_faces}

@@ -1,0 +1,263 @@
+"""Keypoints of anything, from a CSV file."""
+
+import collections
+import csv
+import dataclasses
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+
+from keras_lapkl.data.keypoints import (
+    BOX,
+    FARTHEST,
+    NAME,
+    SHOWN,
+    KeypointError,
+    KeypointObject,
+    fitting_scheme,
+    joined,
+    shortened,
+    to_annotations,
+)
+
+_COLUMN = re.compile(r"(?P<name>.+)_(?P<value>x|y|visible)|(?P<short>[xyv])(?P<number>\d+)")
+_SHORT = {"x": "x", "y": "y", "v": "visible"}
+
+
+def read_csv(path, images=None, scheme=None, crop_from=None, missing_ok=False):
+    """Keypoints from a CSV file, one line an object.
+
+    A line has the picture's path, then x and y of each point: `a.png,10.5,20,30,40`. The first line
+    may be a header, whose first column is the path; the others are `x1,y1,x2,y2,…`, or
+    `NOSE_x,NOSE_y,…` by the names of the points, optionally with `v1` or `NOSE_visible`, and
+    `box_x0,box_y0,box_x1,box_y1` for a box of the object, in any order. Empty cells of a point say
+    that it is not annotated; a visibility of 0 hides it, 1 and 2 show it.
+
+    Args:
+        path: the file, UTF-8, separated by commas.
+        images: folder that the paths start from; None for the file's own.
+        scheme: which points these are, as `schemes.get` takes it: columns go to its points by
+            name, or by order where the file has no names. None to make one of the file, mirrored
+            by "left" and "right" in the names.
+        crop_from: what crops are cut by, one of `schemes.CROP_FROM`; None for what the scheme says.
+        missing_ok: whether pictures may be missing, to be left out when they are read.
+
+    Returns:
+        `Annotations`, in the order of the lines. Those without a labeled point are left out, and
+        counted in `summary`.
+
+    Raises:
+        KeypointError: with file and line, what was expected and what is there.
+        FileNotFoundError: there is no such file, or a picture is missing.
+
+    Example:
+
+    >>> _ = Path("pair.csv").write_text("a.png,1,2,3,4\\n")
+    >>> read_csv("pair.csv", missing_ok=True).landmarks
+    array([[[1., 2.],
+            [3., 4.]]], dtype=float32)
+    """
+    path = Path(path)
+    rows = _csv_rows(path)
+    columns, has_header = _csv_columns(path, rows)
+    objects = [_csv_object(path, columns, *row) for row in rows[has_header:]]
+    if not objects:
+        raise KeypointError(f"{path}: expected lines of keypoints. Received: a header alone")
+    if not columns.names:
+        _check_no_visibility(path, objects)
+    order, scheme = fitting_scheme(
+        path, scheme, crop_from, {"name": NAME, **_own_names(columns)}, columns.named
+    )
+    return to_annotations(path, "csv", objects, order, scheme, [images or path.parent], missing_ok)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """Where in a line of CSV is what.
+
+    Attributes:
+        points: indices of x, y and visibility, or None, of each point.
+        box: four indices, or None.
+        names: K names, empty without a header.
+        named: whether these are names, not numbers.
+        count: cells in a line.
+        heads: the header's cells, or what a message may call them.
+    """
+
+    points: tuple[tuple[int, int, int | None], ...]
+    box: tuple[int, ...] | None
+    names: tuple[str, ...]
+    named: bool
+    count: int
+    heads: tuple[str, ...]
+
+
+def _csv_rows(path):
+    """(line number, cells) of the lines that are not blank."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise KeypointError(f"{path}: expected UTF-8 text. Received: {error}") from error
+    first = next(filter(str.strip, re.split(r"[\r\n]", text)), "")
+    separator = max(";\t,", key=first.count)  # ;1,5;2,5 has as many decimal commas
+    if separator != "," and separator in first:
+        raise KeypointError(
+            f"{path}: expected cells separated by commas, and decimal points. Received: cells "
+            f"separated by {separator!r} in {first[:SHOWN]!r}"
+        )
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    rows = []
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if any(cells):
+                rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise KeypointError(f"{path}, line {reader.line_num}: no CSV: {error}") from error
+    if not rows:
+        raise KeypointError(f"{path}: expected lines of path,x1,y1,… Received: an empty file")
+    return rows
+
+
+def _csv_columns(path, rows):
+    """`_Columns`, and whether the first line is a header: its second cell is then no number."""
+    line, cells = rows[0]
+    if len(cells) > 1 and cells[1] and not _is_number(cells[1]):
+        return _csv_header(path, line, cells), True
+    if len(cells) < 3 or len(cells) % 2 == 0:
+        raise KeypointError(
+            f"{path}, line {line}: expected a path and pairs x, y, an odd number of cells. "
+            f"Received: {len(cells)} in {shortened(cells)}. Further columns need a header."
+        )
+    count = len(cells)
+    points = tuple((i, i + 1, None) for i in range(1, count, 2))
+    heads = ("path", *(f"{axis}{i}" for i in range(1, len(points) + 1) for axis in "xy"))
+    return _Columns(points, None, (), False, count, heads), False
+
+
+def _csv_header(path, line, cells):
+    where = f"{path}, line {line}"
+    twice = [cell for cell, count in collections.Counter(cells).items() if count > 1]
+    if twice:
+        raise KeypointError(f"{where}: expected each column once. Received {twice[0]!r} twice.")
+    places = collections.defaultdict(dict)
+    box, numbered = {}, set()
+    for index, cell in enumerate(cells[1:], start=1):
+        column = _COLUMN.fullmatch(cell)
+        if cell in BOX:
+            box[cell] = index
+        elif column is None:
+            raise KeypointError(
+                f"{where}: expected columns x1,y1,… or NAME_x,NAME_y, with v1 or NAME_visible, or "
+                f"{','.join(BOX)}, for the second cell of this line is no number. Received: "
+                f"{cell[:SHOWN]!r}"
+            )
+        elif column["name"] is not None:
+            places[column["name"]][column["value"]] = index
+        else:
+            name = f"point_{column['number']}"
+            numbered.add(name)
+            places[name][_SHORT[column["short"]]] = index
+    for name, values in places.items():
+        if not {"x", "y"} <= set(values):
+            raise KeypointError(
+                f"{where}: expected x and y of {name!r}. Received: {joined(values)}"
+            )
+    if not places:
+        raise KeypointError(f"{where}: expected columns of points. Received: {shortened(cells)}")
+    if box and len(box) < len(BOX):
+        raise KeypointError(f"{where}: expected all of {','.join(BOX)}. Received: {joined(box)}")
+    return _Columns(
+        points=tuple((v["x"], v["y"], v.get("visible")) for v in places.values()),
+        box=tuple(box[name] for name in BOX) if box else None,
+        names=tuple(places),
+        named=numbered != set(places),
+        count=len(cells),
+        heads=tuple(cells),
+    )
+
+
+def _own_names(columns):
+    return {"names": columns.names} if columns.names else {"num_landmarks": len(columns.points)}
+
+
+def _csv_object(path, columns, line, cells):
+    where = f"line {line}"
+    if len(cells) != columns.count or not cells[0]:
+        raise KeypointError(
+            f"{path}, {where}: expected a path and {columns.count - 1} more cells, as the first "
+            f"line has. Received: {len(cells)} cells, {shortened(cells)}"
+        )
+
+    def value(index):
+        return _csv_number(path, where, columns.heads[index], cells[index])
+
+    points = np.full((len(columns.points), 2), np.nan)
+    visible = np.zeros(len(columns.points), bool)
+    for k, (x, y, v) in enumerate(columns.points):
+        point = value(x), value(y)
+        shown = 1.0 if v is None else value(v)
+        if (point[0] is None) != (point[1] is None):
+            raise KeypointError(
+                f"{path}, {where}: expected both {columns.heads[x]} and {columns.heads[y]}, or "
+                f"neither. Received: {cells[x]!r} and {cells[y]!r}"
+            )
+        if v is not None and shown not in (None, 0, 1, 2):
+            raise KeypointError(
+                f"{path}, {where}: expected 0, 1 or 2 for {columns.heads[v]}. Received: {cells[v]}"
+            )
+        if point[0] is None:
+            if v is not None and shown:
+                raise KeypointError(
+                    f"{path}, {where}: expected a position of a point that is visible. Received: "
+                    f"{columns.heads[v]} {cells[v]} and empty {columns.heads[x]}"
+                )
+            continue
+        if point == (-1, -1):
+            raise KeypointError(
+                f"{path}, {where}: expected empty cells for a point that is not annotated. "
+                f"Received: -1 for {columns.heads[x]} and {columns.heads[y]}"
+            )
+        points[k] = point
+        visible[k] = shown is None or shown > 0
+    box = [None if columns.box is None else value(i) for i in columns.box or range(4)]
+    box = np.array([np.nan if edge is None else edge for edge in box])
+    if np.isfinite(box).any() and not (box[:2] < box[2:]).all():
+        raise KeypointError(
+            f"{path}, {where}: expected a box with x0 < x1 and y0 < y1, or empty cells. Received: "
+            f"{shortened([cells[i] for i in columns.box])}"
+        )
+    return KeypointObject(where, cells[0], points, visible, box)
+
+
+def _csv_number(path, where, head, text):
+    """A number, None for an empty cell."""
+    if not text:
+        return None
+    if not _is_number(text) or not abs(float(text)) <= FARTHEST:
+        raise KeypointError(
+            f"{path}, {where}: expected a number of pixels for {head}, or an empty cell. Received: "
+            f"{text[:SHOWN]!r}"
+        )
+    return float(text)
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text  # Python takes 1_000
+
+
+def _check_no_visibility(path, objects):
+    """Refuses x, y, visibility without a header: they would be read as other points."""
+    values = np.array([each.points.ravel() for each in objects])
+    thirds = values[:, 2::3]
+    if values.shape[1] % 3 == 0 and np.isin(thirds, (0, 1, 2)).all():
+        raise KeypointError(
+            f"{path}: each third number is 0, 1 or 2, as visibilities are. Say by a header which "
+            "columns these are, such as path,x1,y1,v1,x2,y2,v2"
+        )

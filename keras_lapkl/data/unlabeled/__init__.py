@@ -1,0 +1,5 @@
+"""Images without labels: cut into shards, and read back in any order."""
+
+from keras_lapkl._support import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -1,0 +1,377 @@
+"""Faces without labels: cut out of folders of photos into shards, and read back in any order.
+
+A folder of shards has, for each few thousand photos in sorted order,
+
+    faces-00000-of-00012.tfrecord   one `tf.train.Example` a face: `image`, a PNG of S+2m pixels a
+                                    side; `source`, the photo's path in the folder of photos;
+                                    `square`, centre x, centre y and longer edge of the box of the
+                                    five points, in photo pixels
+    faces-00000-of-00012.npz        where each image lies in it, and the photos left out
+
+and, for all, `shards.json` with settings and counts, and `skipped.csv`. The images are PNG, since
+a discriminator could tell faces without labels from those with labels, which are cropped anew and
+never stored, by what a JPEG leaves in them.
+"""
+
+import contextlib
+import csv
+import datetime
+import functools
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from absl import logging
+
+from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl.data.cropping import crop_transform, warp_crop
+from keras_lapkl.data.images import ImageError, find_images, read_image
+from keras_lapkl.data.unlabeled import records
+from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
+from keras_lapkl.data.unlabeled.workers import map_in_order
+
+SETTINGS = "shards.json"
+SKIPPED = "skipped.csv"
+_FORMAT = 1  # raise it when the same photos and settings give other bytes
+_BATCH = 16  # photos that a process takes at once
+
+
+def from_crops(crops):
+    """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`."""
+    return UnlabeledCrops(
+        InMemory(crops.images),
+        crops.image_size,
+        crops.margin,
+        crops.crop_scale,
+        crops.name,
+        f"{crops.summary}, without their labels",
+    )
+
+
+def is_shard_folder(path):
+    """Whether `crop_folder` has begun to write into this folder."""
+    return (Path(path) / SETTINGS).is_file()
+
+
+def read_shards(folder, memory_mb=4096):
+    """Opens a folder that `crop_folder` wrote.
+
+    Only the index is read: 20 bytes a face. Faces are read and decoded when they are asked for, and
+    the first ones of the set, as many as fit, are kept.
+
+    Args:
+        folder: of the shards.
+        memory_mb: megabytes (2²⁰ bytes) of decoded faces to keep.
+
+    Returns:
+        `UnlabeledCrops`, in the order of the photos.
+
+    Raises:
+        FileNotFoundError: this is no folder of shards.
+        ValueError: it is not finished, or damaged.
+    """
+    folder = Path(folder)
+    if not is_shard_folder(folder):
+        raise FileNotFoundError(
+            f"Expected shards of faces in {folder}. There is no {SETTINGS}: crop the photos with "
+            "tools/crop.py."
+        )
+    about = read_json(folder / SETTINGS)
+    if "faces" not in about:
+        raise ValueError(
+            f"{folder} is not finished: give the command that began it again, and it goes on."
+        )
+    settings = about["settings"]
+    files = _shard_files(folder, settings)
+    parts = [_read_index(file, _digest(settings)) for file in files]
+    for file, part in zip(files, parts, strict=True):
+        if part is None:
+            raise ValueError(
+                f"{file} is damaged, missing, or of another run. Delete it and give the command "
+                "that made it again: only what is missing is made."
+            )
+    index = np.concatenate([images for images, _ in parts])
+    shard = np.repeat(np.arange(len(files)), [len(images) for images, _ in parts])
+    size, margin = settings["image_size"], settings["margin"]
+    name = about["name"]
+    summary = (
+        f"{len(index):,} faces without labels from {settings['photos']:,} photos in {name}, "
+        f"cropped {about['located']}; {about['skipped']:,} photos skipped"
+    )
+    faces = InShards(files, shard.astype(np.uint32), index, size + 2 * margin, memory_mb)
+    return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, summary)
+
+
+def crop_folder(
+    input_dir,
+    output_dir,
+    locate,
+    image_size=80,
+    margin=16,
+    crop_scale=3.0,
+    shard_size=4096,
+    workers=None,
+    progress=True,
+):
+    """Cuts the faces out of all photos in a folder and below it, into shards.
+
+    The files written are the same for any number of workers. Killed at any moment, the same call
+    goes on after the last finished shard. A photo that can't be used is left out, and listed with
+    the reason in `skipped.csv`.
+
+    Args:
+        input_dir: folder of photos, as `find_images` reads it.
+        output_dir: folder for the shards: a new one, or one that the same call has begun.
+        locate: where the five points are: `ByBox`, `ByModel` or `ByDetector` of
+            `keras_lapkl.detection.first_pass`.
+        image_size: S, side of the crops in pixels.
+        margin: m, spare pixels on each side, for augmentation.
+        crop_scale: side of the crop in longer edges of the box of the five points.
+        shard_size: photos in a shard, the last one excepted.
+        workers: processes; None for as many as `locate` does well with, mostly one on each core. A
+            script that calls this needs `if __name__ == "__main__":`.
+        progress: write lines to stderr if it takes longer than two seconds.
+
+    Returns:
+        dict, as in `shards.json`: settings, and the numbers of `faces` and of `skipped` photos.
+
+    Raises:
+        NotADirectoryError: there is no such folder of photos.
+        ImageError: it holds no images.
+        ValueError: the output folder is another call's, an argument is out of range, or no face
+            was found at all.
+    """
+    for name, value, least in (
+        ("image_size", image_size, 1),
+        ("margin", margin, 0),
+        ("shard_size", shard_size, 1),
+        ("workers", 1 if workers is None else workers, 1),
+    ):
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}. Received: {value}")
+    if not 0 < crop_scale < float("inf"):
+        raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
+    input_dir, output_dir = Path(input_dir).absolute(), Path(output_dir)
+    photos = _Listing(input_dir, find_images(input_dir), shard_size)
+    logging.info("Found %s photos in %s.", f"{len(photos):,}", input_dir)
+    settings = {
+        "format": _FORMAT,
+        "image_size": image_size,
+        "margin": margin,
+        "crop_scale": float(crop_scale),
+        "locate": locate.settings,
+        "photos": len(photos),
+        "shard_size": shard_size,
+        "listing": photos.digest(),
+    }
+    about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
+    _claim(output_dir, about)
+    for left in output_dir.glob(".faces-*"):  # by a run that was killed
+        shutil.rmtree(left)
+    digest = _digest(settings)
+    files = _shard_files(output_dir, settings)
+    todo = [n for n, file in enumerate(files) if _read_index(file, digest) is None]
+    results = map_in_order(
+        functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale),
+        itertools.chain.from_iterable(map(photos.batches, todo)),
+        workers or locate.default_workers or os.cpu_count() or 1,
+        died=lambda photo: ([], "the process that read it died"),
+    )
+    meter = _Meter(sum(map(photos.count, todo)), progress)
+    with contextlib.closing(results):
+        for number in todo:
+            cut = meter.watched(itertools.islice(results, photos.count(number)))
+            _write_shard(files[number], digest, photos.names(number), cut)
+    return _finish(output_dir, about, files, digest)
+
+
+class _Listing:
+    """Photos of a folder in their order, each with its size and time; about 130 bytes a photo."""
+
+    def __init__(self, folder, paths, shard_size):
+        self._shards = []
+        cut = len(os.fsencode(folder / "_")) - 1
+        for start in range(0, len(paths), shard_size):
+            part = paths[start : start + shard_size]
+            names = b"\0".join(os.fsencode(path)[cut:] for path in part)
+            states = np.array([_state(path) for path in part], np.int64)
+            self._shards.append((names, states))
+
+    def __len__(self):
+        return sum(map(self.count, range(len(self._shards))))
+
+    def count(self, shard):
+        return len(self._shards[shard][1])
+
+    def names(self, shard):
+        return list(map(os.fsdecode, self._shards[shard][0].split(b"\0")))
+
+    def batches(self, shard):
+        """Lists of (name, (size, time)) of the photos of a shard."""
+        states = map(tuple, self._shards[shard][1].tolist())
+        photos = list(zip(self.names(shard), states, strict=True))
+        return [photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
+
+    def digest(self):
+        digest = hashlib.sha256()
+        for names, states in self._shards:
+            digest.update(names + b"\0\0" + states.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def _state(path):
+    """Size and time of a file; of one that is not there, none that any file has."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
+
+
+def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
+    """The faces of a photo, each framed for a TFRecord file and indexed; or why there are none."""
+    name, listed = photo
+    path = input_dir / name
+    try:
+        image = read_image(path)
+        if _state(path) != listed:
+            return [], "changed after it was listed"
+        faces = []
+        for square in locate(image):
+            transform = crop_transform(square * (1, 1, crop_scale), image_size, margin)
+            crop = warp_crop(image, transform, image_size + 2 * margin)
+            faces.append(_record(crop, name, square))
+    except OSError as error:
+        return [], error.strerror or str(error)
+    except ImageError as error:
+        return [], str(error).removeprefix(f"{path}: ")
+    except Exception as error:  # whatever a photo does to a library must not end the run
+        return [], f"{type(error).__name__}: {error}"
+    return faces, None if faces else "no face found"
+
+
+def _record(crop, name, square):
+    """A face as it stands in the file, and its index entry, counted from there."""
+    quick = (cv2.IMWRITE_PNG_COMPRESSION, 3)
+    image = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), quick)[1].tobytes()
+    features = {"image": image, "source": os.fsencode(name), "square": square}
+    framed = records.frame(records.example(features))
+    return framed, (framed.index(image), len(image), zlib.crc32(image))
+
+
+class _Meter:
+    """Tells stderr, two seconds after the first result and then every two, how far it is."""
+
+    def __init__(self, total, progress):
+        self._total, self._progress = total, progress
+        self._done = self._skipped = 0
+        self._start = self._told = None
+
+    def watched(self, results):
+        for result in results:
+            self._done += 1
+            self._skipped += result[1] is not None
+            now = time.monotonic()
+            if self._start is None:
+                self._start = self._told = now
+            last = self._done == self._total and self._told > self._start
+            if self._progress and (now - self._told > 2 or last):
+                self._told = now
+                self._tell((self._done - 1) / (now - self._start), "\n" if last else "")
+            yield result
+
+    def _tell(self, rate, end):
+        left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
+        line = (
+            f"cropped {self._done:,} of {self._total:,} photos, {self._skipped:,} skipped, "
+            f"{rate:.1f} photos/s, {left} left"
+        )
+        print(f"\r{line:<79}", end=end, file=sys.stderr, flush=True)
+
+
+def _shard_files(folder, settings):
+    shards = -(-settings["photos"] // settings["shard_size"])
+    return [folder / f"faces-{n:05d}-of-{shards:05d}.tfrecord" for n in range(shards)]
+
+
+def _digest(settings):
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _write_shard(file, digest, names, results):
+    """Writes a shard, and its index last: a shard with an index is whole."""
+    index, skipped, size = [], [], 0
+    with replacing(file) as temporary, temporary.open("wb") as stream:
+        for name, (faces, reason) in zip(names, results, strict=True):
+            if reason is not None:
+                skipped.append((name, reason))
+            for framed, (offset, length, crc) in faces:
+                stream.write(framed)
+                index.append((size + offset, length, crc))
+                size += len(framed)
+    about = json.dumps({"digest": digest, "size": size, "skipped": skipped})
+    with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, images=np.array(index, INDEX), about=about)
+
+
+# TypeError: a single .npy array, which is no context manager.
+_UNREADABLE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+def _read_index(file, digest):
+    """Index and skipped photos of a shard; None if it is not whole, or of other settings."""
+    try:
+        with file.with_suffix(".npz").open("rb") as stream, np.load(stream) as stored:
+            images, about = stored["images"], json.loads(str(stored["about"]))
+        if about["digest"] == digest and about["size"] == file.stat().st_size:
+            return images, about["skipped"]
+    except _UNREADABLE:
+        pass
+    return None
+
+
+def _claim(folder, about):
+    """Marks a folder as this call's, or refuses if it is another's."""
+    path = folder / SETTINGS
+    if not path.exists():
+        write_json(path, about)
+        return
+    held = read_json(path).get("settings", {})
+    ours = about["settings"]
+    changed = [key for key in {*held, *ours} if held.get(key) != ours.get(key)]
+    if changed:
+        lines = [f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now" for key in changed]
+        raise ValueError(
+            f"{folder} holds faces of other photos or settings; name another folder or delete it "
+            "(listing: names, sizes and times of the photos):\n" + "\n".join(sorted(lines))
+        )
+
+
+def _finish(folder, about, files, digest):
+    """Counts all shards, lists what was skipped, and marks the folder as finished."""
+    faces, skipped = 0, []
+    for file in files:
+        images, reasons = _read_index(file, digest)
+        faces += len(images)
+        skipped += reasons
+    # Names of files need not be valid UTF-8.
+    text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with replacing(folder / SKIPPED) as temporary, temporary.open("w", **text) as stream:
+        csv.writer(stream).writerows([("photo", "reason"), *skipped])
+    if not faces:
+        raise ValueError(
+            f"No face in any of {len(skipped):,} photos; {folder / SKIPPED} lists them. The first: "
+            f"{skipped[0][0]}: {skipped[0][1]}"
+        )
+    about = {**about, "faces": faces, "skipped": len(skipped)}
+    write_json(folder / SETTINGS, about)
+    return about

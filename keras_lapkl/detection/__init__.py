@@ -1,0 +1,5 @@
+"""From photos and videos to faces with landmarks."""
+
+from keras_lapkl._support import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -1,0 +1,42 @@
+"""Shows the faces that a camera sees."""
+
+import time
+
+import cv2
+import numpy as np
+
+from keras_lapkl.detection.drawing import draw_faces
+
+
+def watch(tracker, camera=0):
+    """Shows the faces that a camera sees in a window, until q or Escape is pressed in it.
+
+    Args:
+        tracker: a `tracking.LandmarkTracker`.
+        camera: number of the device.
+
+    Raises:
+        OSError: there is no camera, no display, or an OpenCV without windows.
+    """
+    source = cv2.VideoCapture(camera)
+    try:
+        start = time.monotonic()
+        while True:
+            there, frame = source.read()
+            if not there:
+                raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
+            photo = np.ascontiguousarray(frame[..., ::-1])
+            faces = tracker(photo, time.monotonic() - start)
+            edges = tracker.detector.localizer.scheme.edges
+            try:
+                cv2.imshow("keras_lapkl", draw_faces(photo, faces, edges)[..., ::-1])
+                if cv2.waitKey(1) in (ord("q"), 27):
+                    cv2.destroyAllWindows()
+                    return
+            except cv2.error as error:
+                raise OSError(
+                    "Showing a camera needs a display, and an OpenCV with windows: install "
+                    "opencv-python in place of opencv-python-headless."
+                ) from error
+    finally:
+        source.release()

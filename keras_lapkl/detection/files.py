@@ -1,0 +1,207 @@
+"""Finds the landmarks of files of photos and videos."""
+
+import contextlib
+import csv
+import glob
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from keras_lapkl._support import console
+from keras_lapkl._support.files import write_json
+from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images
+from keras_lapkl.detection.detections import as_boxes
+from keras_lapkl.detection.video import VIDEO_SUFFIXES, is_video, read_pictures
+from keras_lapkl.detection.writers import FORMATS, face_writer, overlay_writer, write_skipped
+
+
+def find_inputs(patterns):
+    """Photo and video files, sorted, each once.
+
+    Args:
+        patterns: files, folders (their photos and videos, at any depth) and globs.
+
+    Raises:
+        FileNotFoundError: a pattern without a match.
+    """
+    found = set()
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            found.update(find_images(path, IMAGE_SUFFIXES + VIDEO_SUFFIXES))
+        elif path.exists() or path.is_symlink():
+            found.add(path)
+        else:
+            matches = map(Path, glob.glob(str(pattern), recursive=True))
+            files = [match for match in matches if not match.is_dir()]
+            if not files:
+                raise FileNotFoundError(f"There is no file or folder {pattern}, nor a match of it.")
+            found.update(files)
+    return sorted(found)
+
+
+def read_boxes(path):
+    """Boxes by file name from a CSV of lines `file,x0,y0,x1,y1`, one line a face.
+
+    Args:
+        path: the file; its first line may be a header. Names are those of photos, with folders or
+            without.
+
+    Returns:
+        dict from name to (n, 4) float64.
+
+    Raises:
+        ValueError: with file and line, what was expected and what is there.
+    """
+    boxes = {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        for number, row in enumerate(csv.reader(file), start=1):
+            if not row or (number == 1 and row[1:] == ["x0", "y0", "x1", "y1"]):
+                continue
+            try:
+                name, *numbers = row
+                boxes.setdefault(name, []).append(as_boxes([[float(each) for each in numbers]])[0])
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected file,x0,y0,x1,y1 with x0 < x1 and y0 < y1. "
+                    f"Received: {','.join(row)!r}"
+                ) from error
+    return {name: np.array(each) for name, each in boxes.items()}
+
+
+def predict_files(
+    detector,
+    files,
+    output_dir,
+    form="json",
+    *,
+    overlays=False,
+    boxes=None,
+    every=1,
+    tracker=None,
+    provenance=None,
+):
+    """Finds the landmarks of photos and videos, and writes them.
+
+    Files that can't be used are left out, and listed with the reason in `skipped.csv`. Equal input
+    gives equal predictions, byte by byte. Only one photo is in memory at a time.
+
+    Args:
+        detector: a `LandmarkDetector`.
+        files: photos, and videos (by `VIDEO_SUFFIXES`).
+        output_dir: folder to write into: `predictions.json` or `predictions.csv`, or a `.pts` file
+            a face; `overlays/`; `skipped.csv`; `results.json` with counts and times.
+        form: one of `FORMATS`.
+        overlays: whether to draw the landmarks into copies of photos and videos.
+        boxes: dict from file name to (n, 4) face boxes, which are taken instead of the detector's;
+            photos without are left out.
+        every: frames of a video from one that is looked at to the next.
+        tracker: function that makes a fresh `tracking.LandmarkTracker` for each video.
+        provenance: dict from `provenance.run_provenance`, kept in `results.json`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        ValueError: no file could be used.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"`form` must be one of {FORMATS}. Received: {form!r}")
+    output_dir = Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    names = _names(files)
+    start = time.perf_counter()
+    before = dict(detector.seconds)
+    counts = {"files": len(files), "pictures": 0, "faces": 0, "without_face": 0}
+    seconds = {"read": 0.0, "write": 0.0}
+    skipped = []
+
+    with face_writer(form, output_dir, detector.localizer.scheme, names.values()) as writer:
+        total = f"{{}} of {{}} files, {output_dir}"
+        for file in console.reported(files, len(files), total):
+            name = names[file]
+            with contextlib.ExitStack() as stack:
+                picture_file = output_dir / "overlays" / name if overlays else None
+                draw = stack.enter_context(overlay_writer(picture_file, file, every))
+                pictures = read_pictures(file, every)
+                find = _finder(detector, tracker, file, name, boxes)
+                try:
+                    while True:
+                        with _timed(seconds, "read"):
+                            picture = next(pictures, None)
+                        if picture is None:
+                            break
+                        frame, at, photo = picture
+                        faces = find(photo, at)
+                        counts["pictures"] += 1
+                        counts["faces"] += len(faces)
+                        counts["without_face"] += not faces
+                        with _timed(seconds, "write"):
+                            writer(name, frame, at, faces)
+                            draw(photo, faces, detector.localizer.scheme)
+                except (ImageError, OSError, cv2.error) as error:
+                    skipped.append((name, " ".join(str(error).split())))
+    write_skipped(output_dir / "skipped.csv", skipped)
+    if not counts["pictures"]:
+        raise ValueError(
+            f"None of {len(files)} files could be used; {output_dir / 'skipped.csv'} says why. "
+            f"The first: {skipped[0][1]}"
+        )
+    spent = time.perf_counter() - start
+    parts = {part: detector.seconds[part] - before.get(part, 0) for part in detector.seconds}
+    results = {
+        **counts,
+        "skipped": len(skipped),
+        "seconds": round(spent, 3),
+        "pictures_per_second": round(counts["pictures"] / spent, 2),
+        "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
+        "provenance": provenance,
+    }
+    write_json(output_dir / "results.json", results)
+    return results
+
+
+def summary(results):
+    """Lines of text that say what `predict_files` found and where its time went."""
+    parts = results["seconds_by_part"]
+    shares = ", ".join(f"{name} {100 * s / results['seconds']:.0f} %" for name, s in parts.items())
+    return (
+        f"{results['faces']:,} faces in {results['pictures']:,} pictures, "
+        f"{results['without_face']:,} of them without a face; {results['skipped']:,} of "
+        f"{results['files']:,} files left out.\n"
+        f"{results['pictures_per_second']:g} pictures a second: {shares}."
+    )
+
+
+def _names(files):
+    """What each file is called in the results: its path below the folder common to all."""
+    if not files:
+        raise ValueError("Expected one file or more. Received: none")
+    common = os.path.commonpath([file.absolute().parent for file in files])
+    return {file: file.absolute().relative_to(common).as_posix() for file in files}
+
+
+def _finder(detector, tracker, file, name, boxes):
+    """Function from a photo and its time to faces."""
+    if boxes is not None:
+        given = boxes.get(name, boxes.get(Path(name).name))
+
+        def find(photo, at):
+            if given is None:
+                raise ImageError(f"{file}: no boxes are given for it")
+            return detector(photo, given)
+
+        return find
+    if tracker is not None and is_video(file):
+        return tracker()
+    return lambda photo, at: detector(photo)
+
+
+@contextlib.contextmanager
+def _timed(seconds, part):
+    start = time.perf_counter()
+    yield
+    seconds[part] += time.perf_counter() - start

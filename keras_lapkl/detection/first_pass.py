@@ -1,0 +1,242 @@
+"""Where the five points of a face lie in a photo without labels, by three ways to tell.
+
+Each way is a callable from a photo (H, W, 3) uint8 RGB to squares (n, 3) float64: centre x, centre
+y and longer edge of the box of the five points, in photo pixels, as `crop_box(…, crop_scale=1)`
+gives them from labels. It can be pickled. `settings`, plain data, says all that decides what it
+gives, `str` the same for people, and `default_workers` how many processes to run it in, None for
+one on each core.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from keras_lapkl._support import console
+from keras_lapkl.data.cropping import (
+    apply_transform,
+    crop_box,
+    crop_transform,
+    invert_transform,
+    warp_crop,
+)
+from keras_lapkl.data.images import ImageError
+from keras_lapkl.detection import detections, detectors
+from keras_lapkl.schemes import IBUG68
+
+_FIRST_LOOKS = (1, 0.7, 0.5)  # parts of the photo's longer edge
+
+
+class FaceError(ImageError):
+    """A photo in which no face was found, or none surely enough."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ByBox:
+    """One face a photo, its five points in the same place of each: for aligned sets.
+
+    Args:
+        box: (x0, y0, x1, y1) of the five points' box, in fractions of the photo's width and
+            height.
+
+    Raises:
+        ValueError: a box that is no box, or outside the photo.
+
+    Example:
+
+    >>> ByBox((0.25, 0.25, 0.75, 0.75))(np.zeros((80, 80, 3), np.uint8))
+    array([[39.5, 39.5, 40. ]])
+    """
+
+    box: tuple[float, float, float, float]
+    default_workers = None
+
+    def __post_init__(self):
+        _check_box(self.box)
+
+    def __call__(self, photo):
+        return _box_square(self.box, photo)[None]
+
+    @property
+    def settings(self):
+        return {"by": "box", "box": [float(edge) for edge in self.box]}
+
+    def __str__(self):
+        return f"by the box {_joined(self.box)} of each photo"
+
+
+@dataclasses.dataclass(frozen=True)
+class ByModel:
+    """One face a photo, its five points by a first-pass model.
+
+    The model looks at a first crop, then at the crop by the landmarks that it found, and so on
+    until the square stays where it is. A photo is refused if that does not come about, or if the
+    model is unsure in the end. That is no detector: the face should fill a good part of the photo.
+    `benchmarks/locate.py` measures what is kept and what is wrong, by `max_scale`.
+
+    Args:
+        model: a .tflite file of `keras_lapkl.tflite.convert` that knows its crop rule.
+        box: where to look first, as `ByBox`'s. None to look at the whole photo and at two smaller
+            squares in its middle, and to go on from where the model is surest.
+        max_scale: largest mean scale of the landmarks that counts as sure, pixels of the model's
+            crop.
+        settled: largest move of the square, and change of its size, that counts as none, in sides.
+        rounds: how often the model may look, the first looks counted as one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no localizer, does not know its crop rule, or an argument is out of range.
+    """
+
+    model: Path | str
+    box: tuple[float, float, float, float] | None = None
+    max_scale: float = 1.6
+    settled: float = 0.05
+    rounds: int = 8
+    default_workers = None
+
+    def __post_init__(self):
+        if self.box is not None:
+            _check_box(self.box)
+        for name in ("max_scale", "settled", "rounds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be > 0. Received: {getattr(self, name)}")
+        localizer = self._localizer
+        if localizer.crop_scale is None or localizer.scheme is None:
+            raise ValueError(
+                f"{self.model} does not say which crop it is right on, or which landmarks it "
+                "gives. Set `crop_scale` and `scheme` of the Keras model, and convert it again."
+            )
+
+    def __call__(self, photo):
+        looks = [self._look(photo, square) for square in self._first_squares(photo)]
+        scale, move, square = min(looks, key=lambda look: look[0])
+        for _ in range(self.rounds - 1):
+            if move <= self.settled or move == math.inf:
+                break
+            scale, move, square = self._look(photo, square)
+        if move == math.inf:
+            raise FaceError("no face found: all landmarks in one point, or not finite")
+        if move > self.settled:
+            raise FaceError(f"no face found: the square still moves by {move:.2f} of its side")
+        if not scale <= self.max_scale:
+            raise FaceError(
+                f"no sure face found: mean scale {scale:.2f} px, at most {self.max_scale:g} wanted"
+            )
+        return square[None]
+
+    def _look(self, photo, square):
+        """Mean scale, how far the square moved, and where to."""
+        localizer = self._localizer
+        transform = crop_transform(square * (1, 1, localizer.crop_scale), localizer.image_size)
+        landmarks, scale = localizer(warp_crop(photo, transform, localizer.image_size))
+        points = apply_transform(invert_transform(transform), landmarks)
+        try:
+            found = crop_box(points[None], localizer.scheme, crop_scale=1)[0]
+        except ValueError:  # all landmarks in one point, or not finite
+            return math.inf, math.inf, square
+        return float(np.mean(scale)), distance(square, found), found
+
+    def _first_squares(self, photo):
+        if self.box is not None:
+            return [_box_square(self.box, photo)]
+        height, width = photo.shape[:2]
+        side = max(height, width) / self._localizer.crop_scale
+        return [np.array([(width - 1) / 2, (height - 1) / 2, part * side]) for part in _FIRST_LOOKS]
+
+    @functools.cached_property
+    def _localizer(self):
+        from keras_lapkl.tflite.runner import TFLiteLocalizer
+
+        with console.held_stderr():  # LiteRT greets
+            return TFLiteLocalizer(self.model)
+
+    def __reduce__(self):
+        # An interpreter can't be pickled; the copy opens its own.
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return type(self), tuple(values)
+
+    @property
+    def settings(self):
+        return {
+            "by": "model",
+            "model_sha256": hashlib.sha256(Path(self.model).read_bytes()).hexdigest(),
+            "box": None if self.box is None else [float(edge) for edge in self.box],
+            "max_scale": float(self.max_scale),
+            "settled": float(self.settled),
+            "rounds": self.rounds,
+        }
+
+    def __str__(self):
+        return f"by the model {Path(self.model).name} where its mean scale is ≤ {self.max_scale:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ByDetector:
+    """All faces of a photo that are large and sure enough, by a face detector, left to right.
+
+    Args:
+        min_confidence: smallest confidence of a face; None for the detector's own default.
+        min_size: smallest longer edge of a face's box, photo pixels.
+        detector: its name, of `keras_lapkl.detectors.NAMES`.
+
+    Raises:
+        ImportError: it is not installed.
+        ValueError: there is none of that name, or an argument is out of range.
+    """
+
+    min_confidence: float | None = None
+    min_size: float = 40
+    detector: str = "mtcnn"
+
+    def __post_init__(self):
+        _ = self._detector  # raises what there is to raise
+
+    def __call__(self, photo):
+        found = detections.squares(self._detector(photo), IBUG68, self._detector)
+        return found[np.lexsort(found.T[::-1])]
+
+    @functools.cached_property
+    def _detector(self):
+        return detectors.from_name(
+            self.detector, min_confidence=self.min_confidence, min_size=self.min_size
+        )
+
+    @property
+    def default_workers(self):
+        return self._detector.default_workers
+
+    @property
+    def settings(self):
+        return {"by": "detector", **self._detector.settings}
+
+    def __str__(self):
+        return f"by {self._detector}"
+
+
+def _check_box(box):
+    if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise ValueError(
+            "`box` must be (x0, y0, x1, y1) in fractions of the photo, 0 ≤ x0 < x1 ≤ 1 and 0 ≤ y0 "
+            f"< y1 ≤ 1. Received: {_joined(box)}"
+        )
+
+
+def _joined(box):
+    return ",".join(f"{edge:g}" for edge in box)
+
+
+def _box_square(box, photo):
+    height, width = photo.shape[:2]
+    x0, y0, x1, y1 = np.multiply(box, (width, height, width, height))
+    # The photo's left edge is at -0.5: pixel centres are at whole numbers.
+    return np.array([(x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, max(x1 - x0, y1 - y0)])
+
+
+def distance(square, other):
+    """How far two squares are apart: in sides, or as the logarithm of their ratio."""
+    move = np.abs(other[:2] - square[:2]).max() / square[2]
+    return float(max(move, abs(math.log(other[2] / square[2]))))

@@ -1,0 +1,226 @@
+"""From a photo to landmarks: find the faces, cut them out, localize, and map back to the photo."""
+
+import collections
+import contextlib
+import dataclasses
+import pathlib
+import time
+
+import cv2
+import numpy as np
+
+from keras_lapkl import pretrained
+from keras_lapkl._support import console
+from keras_lapkl.data.cropping import (
+    apply_transform,
+    crop_transform,
+    invert_transform,
+    picture_squares,
+    turned_box,
+    warp_crop,
+)
+from keras_lapkl.detection import detections, detectors
+from keras_lapkl.detection.face import COVERAGE, Face
+
+
+class LandmarkDetector:
+    """The faces of a photo with their landmarks.
+
+    Args:
+        localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
+        detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
+            as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
+        rounds: looks at a face, ≥ 1: the first at the crop by the detector's box, each further one
+            at the crop by the landmarks of the one before.
+        max_side: photos with a longer side are shrunk to it for the detector, never for the
+            landmarks; None for never.
+
+    Attributes:
+        seconds: a counter of the time spent so far in `detect`, `crop` and `net`.
+
+    Raises:
+        ValueError: a localizer that does not know its scheme or its crop rule, or an argument out
+            of range.
+
+    Example:
+
+    >>> detect = LandmarkDetector.from_pretrained("fpn-eighth-300w")
+    >>> faces = detect(photo)                       # (H, W, 3) uint8 RGB
+    >>> faces[0].landmarks.shape, faces[0].radius.shape
+    ((68, 2), (68,))
+    """
+
+    def __init__(self, localizer, detector=None, rounds=2, max_side=None):
+        if localizer.scheme is None or localizer.crop_scale is None:
+            raise ValueError(
+                "The localizer does not say which landmarks it gives, or which crop it is right "
+                "on. Set `scheme` and `crop_scale` of the Keras model, and save or convert it "
+                "again."
+            )
+        if rounds < 1:
+            raise ValueError(f"`rounds` must be at least 1. Received: {rounds}")
+        if max_side is not None and max_side < 1:
+            raise ValueError(f"`max_side` must be at least 1 pixel. Received: {max_side}")
+        self.localizer = localizer
+        if isinstance(detector, str):
+            whole = localizer.scheme.crop_from == "image"
+            detector = None if whole else detectors.from_name(detector)
+        self.detector = detector
+        self.rounds = rounds
+        self.max_side = max_side
+        self.seconds = collections.Counter()
+
+    @classmethod
+    def from_pretrained(cls, name="fpn-eighth-300w", detector="auto", num_threads=1, **kwargs):
+        """A detector with a trained model, without TensorFlow where neither of them needs it.
+
+        Args:
+            name: of a shipped model, of `keras_lapkl.pretrained.NAMES`, whose `.tflite` is taken;
+                or a .tflite or .keras file.
+            detector: as the constructor's; `"auto"` is the fastest that is installed.
+            num_threads: of a .tflite file's interpreter.
+            kwargs: more arguments of the constructor.
+        """
+        path = pathlib.Path(pretrained.path(name, ".tflite") if name in pretrained.NAMES else name)
+        if path.suffix == ".tflite":
+            from keras_lapkl.tflite.runner import TFLiteLocalizer
+
+            with console.held_stderr():  # LiteRT greets
+                localizer = TFLiteLocalizer(path, num_threads)
+        elif path.suffix == ".keras":
+            from keras_lapkl.models.loading import load_model
+
+            localizer = load_model(path)
+        else:
+            raise ValueError(
+                f"Expected a model of {pretrained.NAMES}, or a .tflite or .keras file. Received: "
+                f"{str(name)!r}"
+            )
+        return cls(localizer, detector, **kwargs)
+
+    def __call__(self, photo, boxes=None):
+        """The faces of one photo.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: reverse it, `bgr[..., ::-1]`.
+            boxes: (n, 4) x0, y0, x1, y1 of face boxes in pixels of the photo; None to detect them.
+
+        Returns:
+            list of `Face`: in the order of the boxes, or from left to right. Of a model that is
+            right on whole pictures the one object, whatever the boxes.
+
+        Raises:
+            ValueError: another shape, type or box, or neither boxes nor a detector.
+        """
+        photo = detections.as_photo(photo)
+        scheme = self.localizer.scheme
+        if scheme.crop_from == "image":
+            return self.localize(photo, picture_squares(photo.shape[1::-1]))
+        detector = self.detector if boxes is None else None
+        if boxes is None:
+            found = self.find(photo)
+        else:
+            found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
+        if scheme.crop_from == "box":
+            squares, rounds = [detections.square(each.box) for each in found], 1
+        else:
+            squares, rounds = detections.turned_squares(found, scheme, detector), self.rounds
+        faces = self.localize(photo, squares, rounds)
+        return [
+            dataclasses.replace(face, box=each.box, score=each.score)
+            for face, each in zip(faces, found, strict=True)
+        ]
+
+    def predict(self, photos):
+        """The faces of each of many photos: a generator of lists, in their order."""
+        return (self(photo) for photo in photos)
+
+    def find(self, photo):
+        """What the face detector finds in a photo: a list of `detectors.Detection`."""
+        if self.detector is None:
+            raise ValueError("Without a detector, say by `boxes` where the faces are.")
+        photo = detections.as_photo(photo)
+        with self._timed("detect"):
+            ratio = (self.max_side or np.inf) / max(photo.shape[:2])
+            if ratio >= 1:
+                return list(self.detector(photo))
+            height, width = (max(1, round(ratio * side)) for side in photo.shape[:2])
+            small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+            ratios = np.array(photo.shape[1::-1]) / (width, height)
+            return [_enlarged(each, ratios) for each in self.detector(small)]
+
+    def localize(self, photo, squares, rounds=1):
+        """The faces in known squares.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            squares: (n, 3) centre x, centre y and longer edge of the five points' box in pixels of
+                the photo, as `crop_box(…, crop_scale=1)` gives them from landmarks; or (n, 4) with
+                the angle, as `turned_box` gives them.
+            rounds: looks at each face; from the second on at a crop turned as the face is.
+
+        Returns:
+            list of n `Face`.
+        """
+        photo = detections.as_photo(photo)
+        squares = np.asarray(squares, np.float64)
+        if not squares.size:
+            return []
+        squares = np.atleast_2d(squares)
+        if squares.shape[1] == 3:
+            squares = np.column_stack([squares, np.zeros(len(squares))])
+        localizer = self.localizer
+        size = localizer.image_size
+        for i in range(rounds):
+            boxes = squares * (1, 1, localizer.crop_scale, 1)
+            with self._timed("crop"):
+                transforms = crop_transform(boxes, size)
+                crops = np.stack([warp_crop(photo, each, size) for each in transforms])
+            with self._timed("net"):
+                found = localizer.predict(crops, verbose=0)
+            landmarks = apply_transform(invert_transform(transforms), found["landmarks"])
+            if i < rounds - 1:
+                squares = _next_squares(landmarks, squares, localizer.scheme)
+        pixels = boxes[:, 2] / size
+        cos, sin = np.cos(boxes[:, 3]) ** 2, np.sin(boxes[:, 3]) ** 2
+        turned = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
+        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ turned)
+        scale *= pixels[:, None, None]
+        error = radius = [None] * len(boxes)
+        if localizer.calibration is not None:
+            error = localizer.calibration.error(found["scale"]) * pixels[:, None]
+            radius = localizer.calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
+        parts = zip(landmarks, scale, boxes[:, :3], error, radius, strict=True)
+        return [
+            Face(*each, angle=float(angle)) for each, angle in zip(parts, boxes[:, 3], strict=True)
+        ]
+
+    @contextlib.contextmanager
+    def _timed(self, part):
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
+
+
+def _enlarged(detection, ratios):
+    """A detection in a shrunk photo, in pixels of the photo."""
+
+    def enlarged(points):
+        # Pixel centres are at whole numbers: the photo's corner is at -0.5.
+        return (np.reshape(points, (-1, 2)) + 0.5) * ratios - 0.5
+
+    points = detection.points
+    return dataclasses.replace(
+        detection,
+        box=enlarged(detection.box).ravel(),
+        points=None if points is None else enlarged(points),
+    )
+
+
+def _next_squares(landmarks, squares, scheme):
+    """The squares by the landmarks; the old one where these give none."""
+    found = squares.copy()
+    for i, points in enumerate(landmarks):
+        with contextlib.suppress(ValueError):  # all landmarks in one point, or not finite
+            found[i] = turned_box(points, scheme)
+    return found

@@ -1,0 +1,217 @@
+"""Faces in video: followed from frame to frame by their landmarks, which are filtered over time."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from keras_lapkl.data.cropping import turned_box
+from keras_lapkl.detection.face import Face
+from keras_lapkl.detection.filters import SHORTEST, ScaleFilter
+from keras_lapkl.detection.first_pass import distance
+
+_JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from its middle
+_AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
+_SMALLEST = 8.0  # px, side of the five points' square: below it a face is a speck
+_REMEMBERED = 1.0  # s that a lost face can come back with its number
+
+
+# ---- The tracker
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrackedFace(Face):
+    """A `Face` of a video. `landmarks` are filtered; all else is of this frame alone.
+
+    Attributes:
+        id: a whole number ≥ 0, the same as long as the face is followed, never given twice.
+        raw: (K, 2) float64, the landmarks before the filter.
+    """
+
+    id: int = 0
+    raw: np.ndarray | None = None
+
+
+class LandmarkTracker:
+    """Follows the faces of a video: the next crop is cut by the last landmarks.
+
+    With a filter it is cut where these will be if the face keeps its speed.
+
+    The face detector runs while no face is followed, in the frame in which one is lost, and every
+    `find_every` frames to find new ones. A face is lost where the mean scale of its landmarks
+    exceeds `max_scale`; where its landmarks are not finite, or jump by a side of the five points'
+    square or by a factor e in size; or where that square's centre leaves the frame or its side
+    falls below 8 pixels. It comes back with its number if it is found within a second and half a
+    side. Of two that have become one, the older goes on. A frame of another size, or an earlier
+    time, starts anew.
+
+    Args:
+        detector: a `LandmarkDetector`: called with a frame, it finds faces; its `localize` is
+            called with a frame and squares.
+        make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
+        max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
+            default is for 80-pixel crops; benchmarks/tracking.py measures what it keeps.
+        find_every: frames from one search for new faces to the next; None to search only when a
+            face is lost or none is followed.
+
+    Raises:
+        ValueError: an argument out of range, or a model whose crops are not cut by landmarks.
+
+    Example:
+
+    >>> tracker = LandmarkTracker(LandmarkDetector.from_pretrained())
+    >>> for i, frame in enumerate(frames):          # (H, W, 3) uint8 RGB each
+    ...     for face in tracker(frame, i / 30):
+    ...         print(face.id, face.landmarks[30])
+    """
+
+    def __init__(self, detector, make_filter=ScaleFilter, max_scale=2.0, find_every=30):
+        if not max_scale > 0:
+            raise ValueError(f"`max_scale` must be > 0. Received: {max_scale}")
+        if find_every is not None and find_every < 1:
+            raise ValueError(f"`find_every` must be at least 1, or None. Received: {find_every}")
+        crop_from = detector.localizer.scheme.crop_from
+        if crop_from != "points":
+            raise ValueError(
+                "Faces are followed by their landmarks: expected a model whose crops are cut by "
+                f'them (`crop_from="points"`). Received: {crop_from!r}. Detect in each frame.'
+            )
+        self.detector = detector
+        self.make_filter = make_filter
+        self.max_scale = max_scale
+        self.find_every = find_every
+        self._next_id = 0
+        self.reset()
+
+    def reset(self):
+        """Forgets all faces, as before a new video. Numbers are not given again."""
+        self._tracks = []
+        self._lost = []
+        self._since_search = 0
+        self._shape = None
+        self._time = -math.inf
+
+    def __call__(self, frame, time):
+        """The faces of the next frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: reverse it, `bgr[..., ::-1]`.
+            time: seconds, from any start. Frames need not be evenly spaced.
+
+        Returns:
+            list of `TrackedFace` by rising `id`.
+
+        Raises:
+            ValueError: a time that is not finite, or as `LandmarkDetector`.
+        """
+        if not math.isfinite(time):
+            raise ValueError(f"`time` must be finite, in seconds. Received: {time}")
+        frame = np.asarray(frame)
+        if frame.shape != self._shape or time < self._time:
+            self.reset()
+        self._shape, self._time = frame.shape, time
+
+        lost = self._follow(frame, time)
+        self._lost = [each for each in self._lost if time - each.time <= _REMEMBERED] + lost
+        self._since_search += 1
+        due = self.find_every is not None and self._since_search >= self.find_every
+        if lost or due or not self._tracks:
+            self._since_search = 0
+            self._search(frame, time)
+        return [track.face for track in self._tracks]
+
+    def _follow(self, frame, time):
+        """Moves the tracks to a frame; returns those that are lost."""
+        if not self._tracks:
+            return []
+        squares = np.stack([track.expected(time) for track in self._tracks])
+        faces = self.detector.localize(frame, squares)
+        kept, lost = [], []
+        for track, face in zip(self._tracks, faces, strict=True):
+            square = self._checked(face)
+            if square is None or distance(track.square, square) > _JUMP:
+                lost.append(track)
+            elif not any(_is_same(square, other.square) for other in kept):
+                self._update(track, face, time)
+                kept.append(track)
+        self._tracks = kept
+        return lost
+
+    def _search(self, frame, time):
+        """Begins tracks of the faces that the detector finds where there is none."""
+        for face in self.detector(frame):
+            square = self._checked(face)
+            if square is None or any(_is_same(square, each.square) for each in self._tracks):
+                continue
+            former = next((each for each in self._lost if _is_same(square, each.square)), None)
+            if former is None:
+                number = self._next_id
+                self._next_id += 1
+            else:
+                number = former.number
+                self._lost.remove(former)
+            track = _Track(number, self.make_filter() if self.make_filter else None)
+            self._update(track, face, time)
+            self._tracks.append(track)
+        self._tracks.sort(key=lambda track: track.number)
+
+    def _update(self, track, face, time):
+        values = {field.name: getattr(face, field.name) for field in dataclasses.fields(Face)}
+        if track.smooth is not None:
+            values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
+        track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
+        square = turned_box(track.face.landmarks, self.detector.localizer.scheme)
+        track.move(square, time)
+
+    def _checked(self, face):
+        """The five points' square of a face; None if it is no face that can be followed."""
+        localizer = self.detector.localizer
+        scale = face.scale.mean() * localizer.image_size / face.square[2]
+        if not (np.isfinite(face.landmarks).all() and scale <= self.max_scale):
+            return None
+        try:
+            square = turned_box(face.landmarks, localizer.scheme)
+        except ValueError:  # all landmarks in one point
+            return None
+        height, width = self._shape[:2]
+        inside = -0.5 <= square[0] <= width - 0.5 and -0.5 <= square[1] <= height - 0.5
+        return square if inside and square[2] >= _SMALLEST else None
+
+
+@dataclasses.dataclass(eq=False)
+class _Track:
+    """One face that is followed.
+
+    Attributes:
+        number: its id.
+        smooth: its filter, or None.
+        face: `TrackedFace` of the last frame.
+        square: (4,) the five points' square by its landmarks, with its angle.
+        speed: (2,) of the square's centre, pixels a second.
+        time: of the last frame, seconds.
+    """
+
+    number: int
+    smooth: Callable | None
+    face: TrackedFace | None = None
+    square: np.ndarray | None = None
+    speed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
+    time: float = 0.0
+
+    def move(self, square, time):
+        # Without a filter a speed would be mostly flicker.
+        if self.square is not None and self.smooth is not None:
+            self.speed = (square[:2] - self.square[:2]) / max(time - self.time, SHORTEST)
+        self.square, self.time = square, time
+
+    def expected(self, time):
+        """Where the square is if the face keeps its speed."""
+        reach = _AHEAD * self.square[2]
+        shift = np.clip(self.speed * (time - self.time), -reach, reach)
+        return self.square + np.append(shift, (0, 0))
+
+
+def _is_same(square, other):
+    """Whether the centres of two squares are within half the larger one's side."""
+    return np.abs(square[:2] - other[:2]).max() <= max(square[2], other[2]) / 2

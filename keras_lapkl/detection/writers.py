@@ -1,0 +1,139 @@
+"""Writes the faces of photos and videos: JSON, CSV, .pts and pictures."""
+
+import collections
+import contextlib
+import csv
+import logging
+import os
+
+import cv2
+import numpy as np
+
+from keras_lapkl._support.files import replacing
+from keras_lapkl.data.prediction_files import json_writer
+from keras_lapkl.data.pts import write_pts
+from keras_lapkl.detection.drawing import draw_faces
+from keras_lapkl.detection.face import COVERAGE
+from keras_lapkl.detection.video import frame_rate, is_video
+
+FORMATS = ("json", "csv", "pts")
+_DIGITS = 3
+
+
+def record(face):
+    """A face as plain data, lengths rounded to a thousandth of a pixel."""
+    data = {"id": getattr(face, "id", None), "score": face.score}
+    for field in ("box", "square", "landmarks", "scale", "error", "radius"):
+        value = getattr(face, field, None)
+        data[field] = None if value is None else np.round(value, _DIGITS).tolist()
+    if data["score"] is not None:
+        data["score"] = round(float(data["score"]), 4)
+    if face.angle:
+        data["angle"] = round(face.angle, 4)
+    return {key: value for key, value in data.items() if value is not None}
+
+
+@contextlib.contextmanager
+def face_writer(form, output_dir, scheme, names):
+    """Yields a function that writes the faces of a picture."""
+    if form == "pts":
+        stems = collections.Counter(os.path.splitext(name)[0] for name in names)
+
+        def write_pts_of(name, frame, at, faces):
+            stem = os.path.splitext(name)[0]
+            # photo.jpg and photo.png may not share photo.pts
+            _write_pts(output_dir / (stem if stems[stem] == 1 else name), frame, faces)
+
+        yield write_pts_of
+        return
+    if form == "json":
+        with json_writer(
+            output_dir / "predictions.json", scheme, {"radius_coverage": COVERAGE}
+        ) as write:
+
+            def write_json_of(name, frame, at, faces):
+                place = {} if frame is None else {"frame": frame, "seconds": round(at, 4)}
+                write(name, [record(face) for face in faces], **place)
+
+            yield write_json_of
+        return
+    with (
+        replacing(output_dir / "predictions.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        yield _csv_writer(file, scheme)
+
+
+def _csv_writer(file, scheme):
+    rows = csv.writer(file, lineterminator="\n")
+    columns = [f"{n}_{c}" for n in scheme.names for c in ("x", "y", "error", "radius")]
+    rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", *columns])
+
+    def write(name, frame, at, faces):
+        for i, face in enumerate(map(record, faces)):
+            points = np.full((scheme.num_landmarks, 4), None, object)
+            points[:, :2] = face["landmarks"]
+            for column, field in ((2, "error"), (3, "radius")):
+                points[:, column] = face.get(field)
+            rows.writerow(
+                [
+                    name,
+                    frame,
+                    face.get("id", i),
+                    face.get("score"),
+                    *face.get("box", [None] * 4),
+                    *points.ravel(),
+                ]
+            )
+
+    return write
+
+
+def _write_pts(path, frame, faces):
+    """`path`.pts, `path`.face1.pts and so on; for a frame, in a folder `path`."""
+    if frame is not None:
+        path = path / f"{frame:06d}"
+    for i, face in enumerate(faces):
+        number = getattr(face, "id", i)
+        write_pts(
+            path.with_name(f"{path.name}{f'.face{number}' if number else ''}.pts"), face.landmarks
+        )
+
+
+@contextlib.contextmanager
+def overlay_writer(path, file, every):
+    """Yields a function that draws the faces of a picture of `file` into one of that name."""
+    if path is None:
+        yield lambda photo, faces, scheme: None
+        return
+    with contextlib.ExitStack() as stack:
+        video = None
+
+        def draw(photo, faces, scheme):
+            nonlocal video
+            drawn = draw_faces(photo, faces, scheme.edges)[..., ::-1]
+            if not is_video(file):
+                with replacing(path.with_name(path.name + ".jpg")) as temporary:
+                    if not cv2.imwrite(str(temporary), drawn):
+                        raise OSError(f"OpenCV can't write {temporary}.")
+                return
+            if video is None:
+                temporary = stack.enter_context(replacing(path.with_name(f"{path.name}.avi")))
+                size = photo.shape[1::-1]
+                codec = cv2.VideoWriter_fourcc(*"MJPG")
+                rate = frame_rate(cv2.VideoCapture(str(file))) / every
+                video = cv2.VideoWriter(str(temporary), codec, rate, size)
+                stack.callback(video.release)
+            video.write(np.ascontiguousarray(drawn))
+
+        yield draw
+
+
+def write_skipped(path, skipped):
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "reason"), *skipped])
+    for name, reason in skipped[:5]:
+        logging.warning("Left out %s: %s", name, reason)

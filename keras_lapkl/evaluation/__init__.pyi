@@ -1,0 +1,27 @@
+from . import (
+    comparison as comparison,
+    convention_checks as convention_checks,
+    matching as matching,
+    plots as plots,
+    scoring as scoring,
+    tracking_scores as tracking_scores,
+)
+from .comparison import (
+    compare as compare,
+)
+from .model_scores import (
+    MEANING as MEANING,
+    SHARES as SHARES,
+    calibrate as calibrate,
+    check_confidence as check_confidence,
+    conditions as conditions,
+    confidence_lines as confidence_lines,
+    default_normalizer as default_normalizer,
+    distances as distances,
+    evaluate_model as evaluate_model,
+    face_errors as face_errors,
+    in_photos as in_photos,
+    predict_mirrored as predict_mirrored,
+    score as score,
+    table as table,
+)

@@ -1,0 +1,294 @@
+"""Scores anybody's predictions against labels, alone or side by side: tables, intervals, traps."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from keras_lapkl._support import console
+from keras_lapkl._support.files import replacing
+from keras_lapkl.data.prediction_files import read_predictions
+from keras_lapkl.evaluation import convention_checks, scoring
+from keras_lapkl.evaluation.matching import match, names_below
+
+_SHOWN = 20
+"""Rows of a table that a terminal gets; results.json has all."""
+
+
+def read_sets(entries, scheme):
+    """Predictions by their titles, from `FILE` or `TITLE=FILE` each.
+
+    The title of a file without one is its stem, or where that is `predictions` its folder's name.
+
+    Raises:
+        ValueError: two with one title; also as `read_predictions` does.
+    """
+    found = {}
+    for entry in entries:
+        title, separator, path = entry.partition("=")
+        if not separator or Path(entry).exists():
+            path = entry
+            resolved = Path(path).resolve()
+            title = resolved.stem if resolved.stem != "predictions" else resolved.parent.name
+        if not title or title in found:
+            raise ValueError(
+                f"Expected predictions with titles that differ. Received {title!r} twice or empty: "
+                f"write TITLE=FILE. In: {','.join(entries)}"
+            )
+        found[title] = read_predictions(path, scheme)
+    if not found:
+        raise ValueError("Expected predictions as FILE or TITLE=FILE. Received: none")
+    return found
+
+
+def compare(annotations, predictions, folder=None, normalizer=None):
+    """Scores of one or more sets of predictions on the same labelled faces.
+
+    All intervals come from the same resamples of the faces, so those of differences are paired.
+
+    Args:
+        annotations: `Annotations`, the truth.
+        predictions: dict from title to `Predictions`. The first is what others are compared to.
+        folder: where the data is. Names of photos start here, and their first folder is a subset.
+        normalizer: a name of `scoring.MEANING` for all but the first table; None takes the first of
+            `scoring.normalizers`.
+
+    Returns:
+        The content of `results.json`, plain data; and the errors of each face: dict from (title,
+        normaliser) to (N,) percent, as `scoring.face_errors` gives them.
+
+    Raises:
+        ValueError: a normaliser that the faces do not allow, no face that can be scored, or
+            predictions that fit no photo.
+    """
+    scheme, boxes = annotations.scheme, annotations.boxes
+    truth = annotations.landmarks.astype(np.float64)
+    visible = annotations.visible & np.isfinite(truth).all(-1)
+    sizes = {
+        name: scoring.distances(name, truth, visible, scheme, boxes)
+        for name in scoring.normalizers(scheme, boxes)
+    }
+    if not sizes:
+        raise ValueError(
+            f"{annotations.name}: expected two points or more, or boxes, to which errors can be "
+            "relative. Received: one point and no boxes"
+        )
+    normalizer = normalizer or next(iter(sizes))
+    if normalizer not in sizes:
+        raise ValueError(
+            f"`normalizer` must be one of {tuple(sizes)} for {annotations.name}. Received: "
+            f"{normalizer!r}"
+        )
+    if not (np.isfinite(sizes[normalizer]) & visible.any(1)).any():
+        raise ValueError(
+            f"No face of {annotations.name} can be scored with the {normalizer} normaliser: none "
+            "has the points that it needs."
+        )
+    subsets = _subsets(names_below(annotations.paths, folder))
+    about, tables = {}, {}
+    for title, each in predictions.items():
+        found = match(annotations, each, folder)
+        about[title] = _matched(each, found, truth, visible, sizes[normalizer], scheme)
+        given = found.landmarks, truth, visible
+        scores = {name: scoring.face_errors(*given, size) for name, size in sizes.items()}
+        inside = {n: np.where(i, scores[normalizer], np.nan) for n, i in subsets.items()}
+        groups = scoring.group_errors(*given, sizes[normalizer], scheme)
+        tables[title] = {"scores": scores, "subsets": inside, "groups": groups}
+    for (title, kind, name), row in _estimated(tables, normalizer).items():
+        about[title].setdefault(kind, {})[name] = row
+    results = {
+        "data": annotations.name,
+        "summary": annotations.summary,
+        "labelled_faces": len(annotations),
+        "normalizer": normalizer,
+        "resamples": scoring.RESAMPLES,
+        "interval": scoring.LEVEL,
+        "predictions": about,
+    }
+    return results, {(t, n): errors for t in tables for n, errors in tables[t]["scores"].items()}
+
+
+def write_errors(path, annotations, errors, folder=None):
+    """Writes the errors of each face as CSV: `inf` without prediction, empty if not to be scored.
+
+    Args:
+        path: file to write.
+        annotations: `Annotations`.
+        errors: as `compare` gives them.
+        folder: as `compare` takes it.
+    """
+    rows = np.stack(list(errors.values()), axis=1)
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", *(f"{title} {name}" for title, name in errors)])
+        for name, row in zip(names_below(annotations.paths, folder), rows, strict=True):
+            writer.writerow([name, *("" if np.isnan(e) else f"{e:.6g}" for e in row)])
+
+
+def report(results):
+    """The results of `compare` as text: counts, suspicions and tables."""
+    sets, normalizer = results["predictions"], results["normalizer"]
+    parts = ["\n".join(_about_lines(title, each) for title, each in sets.items())]
+    parts.append(_score_table(sets))
+    meaning = scoring.MEANING[normalizer]
+    subsets = _row_names(sets, "subsets")
+    if len(subsets) > 1:
+        parts.append(f"By subset, in percent of the {meaning}:\n" + _side_table(sets, "subsets"))
+    parts.append(f"By landmarks, in percent of the {meaning}:\n" + _side_table(sets, "groups"))
+    lines = [
+        f"{title} − {first}, the same faces: {_difference_line(row)}"
+        for title, each in sets.items()
+        for first, row in each.get("difference", {}).items()
+    ]
+    if lines:
+        parts.append("\n".join(lines))
+    parts.append(
+        f"[…]: {results['interval']:.0%} intervals over faces, bootstrap, {results['resamples']:,} "
+        "resamples. FR and AUC count a face without prediction as a failure, NME leaves it out."
+    )
+    return "\n\n".join(parts)
+
+
+def _matched(predictions, found, truth, visible, size, scheme):
+    offset, deviation = convention_checks.mean_offset(found.landmarks, truth, visible)
+    suspicions = convention_checks.suspicions(
+        found.landmarks, truth, visible, size, scheme, predictions.form
+    )
+    near = np.where(found.elsewhere[:, None, None], np.nan, found.landmarks)
+    nme = scoring.face_errors(near, truth, visible, size)
+    nme = nme[np.isfinite(nme)]
+    return {
+        "file": predictions.source,
+        "form": predictions.form,
+        "matched": int(visible.any(1).sum()) - found.missing,
+        "missing": found.missing,
+        "not_named": found.not_named,
+        "extra_photos": found.extra,
+        "photos_with_several": found.several,
+        "repeated_faces": found.twice,
+        "elsewhere": int(found.elsewhere.sum()),
+        "nme_without_elsewhere": float(nme.mean()) if nme.size else None,
+        "offset": [None if np.isnan(value) else float(value) for value in offset],
+        "offset_error": [None if np.isnan(value) else float(value) for value in deviation],
+        "suspicions": suspicions,
+    }
+
+
+def _estimated(tables, normalizer):
+    """Rows of results by (title, kind, name), and of differences from the first title."""
+    errors = {
+        (title, kind, name): each
+        for title, kinds in tables.items()
+        for kind, rows in kinds.items()
+        for name, each in rows.items()
+    }
+    rows = {key: scoring.statistics(each) for key, each in errors.items()}
+    first, *others = tables
+    base = rows[first, "scores", normalizer]
+    for title in others:
+        own = rows[title, "scores", normalizer]
+        rows[title, "difference", first] = {name: own[name] - base[name] for name in base}
+    columns = {(*key, name): each for key, row in rows.items() for name, each in row.items()}
+    found = scoring.estimates(columns)
+    return {
+        key: {
+            **(scoring.counts(errors[key]) if key in errors else {}),
+            **scoring.summary({name: found[(*key, name)] for name in row}),
+        }
+        for key, row in rows.items()
+    }
+
+
+def _subsets(names):
+    """Which faces are of each first folder; all are of one where there are no folders."""
+    first = np.array([name.split("/")[0] if "/" in name else "" for name in names])
+    return {str(folder): first == folder for folder in sorted(set(first.tolist()))}
+
+
+def _about_lines(title, about):
+    total = about["matched"] + about["missing"]
+    x, y = (
+        f"{_number(value, 2, '+')} ± {_number(error)}"
+        for value, error in zip(about["offset"], about["offset_error"], strict=True)
+    )
+    lines = [
+        f"{title}: {about['matched']:,} of {total:,} faces have a prediction, on the whole off by "
+        f"({x}, {y}) px."
+    ]
+    for count, text in (
+        (about["missing"], "faces have none, {not_named:,} of them in photos that are not named"),
+        (about["extra_photos"], "photos with predictions are not among the labelled ones"),
+        (
+            about["photos_with_several"],
+            "photos have more predicted faces than labelled ones: those that overlap most count",
+        ),
+        (about["repeated_faces"], "predictions repeat another of their photo, number by number"),
+        (
+            about["elsewhere"],
+            "predictions do not overlap their face at all; NME without them: {without}",
+        ),
+    ):
+        if count:
+            text = text.format(**about, without=_percent(about["nme_without_elsewhere"]))
+            lines.append(f"  {count:,} {text}.")
+    for each in about["suspicions"]:
+        without = "" if each["nme"] is None else f" NME without: {each['nme']:.2f} %."
+        lines.append(f"  CAUTION: {each['text']}.{without} Nothing was corrected.")
+    return "\n".join(lines)
+
+
+def _score_table(sets):
+    thresholds = scoring.THRESHOLDS
+    rows = [
+        ("", "normaliser", "faces", "missing", "NME %", "", "median")
+        + (*(f"FR@{t} %" for t in thresholds), *(f"AUC@{t}" for t in thresholds))
+    ]
+    for title, about in sets.items():
+        for name, row in about["scores"].items():
+            rows.append(
+                (title, name, f"{row['faces']:,}", f"{row['missing']:,}", _number(row["nme"]))
+                + (_interval(row["nme_interval"]), _number(row["nme_median"]))
+                + tuple(_number(row[f"failure_rate_{t}"]) for t in thresholds)
+                + tuple(_number(row[f"auc_{t}"], 3) for t in thresholds)
+            )
+    return console.aligned(rows)
+
+
+def _side_table(sets, kind):
+    """NME with its interval: one row a subset or group, one column a set of predictions."""
+    names = _row_names(sets, kind)
+    rows = [("", "faces", *(word for title in sets for word in (title, "")))]
+    for name in names[:_SHOWN]:
+        found = [about[kind][name] for about in sets.values()]
+        cells = (w for f in found for w in (_number(f["nme"]), _interval(f["nme_interval"])))
+        rows.append((name or ".", f"{found[0]['faces']:,}", *cells))
+    rest = len(names) - _SHOWN
+    more = f"\nresults.json has {rest:,} more." if rest > 0 else ""
+    return console.aligned(rows) + more
+
+
+def _row_names(sets, kind):
+    return list(next(iter(sets.values()))[kind])
+
+
+def _difference_line(row):
+    parts = (("nme", "NME", 2), ("failure_rate_8", "FR@8", 2), ("auc_8", "AUC@8", 3))
+    return ", ".join(
+        f"{name} {_number(row[key], digits, '+')} {_interval(row[f'{key}_interval'], digits, '+')}"
+        for key, name, digits in parts
+    )
+
+
+def _number(value, digits=2, sign=""):
+    return "–" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def _percent(value):
+    return "–" if value is None else f"{value:.2f} %"
+
+
+def _interval(ends, digits=2, sign=""):
+    return "" if ends is None else f"[{', '.join(_number(end, digits, sign) for end in ends)}]"

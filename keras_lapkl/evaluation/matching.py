@@ -1,0 +1,198 @@
+"""Which predicted face goes with which labelled one: by the photo's name, then by the place."""
+
+import dataclasses
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from keras_lapkl.data.images import IMAGE_SUFFIXES
+from keras_lapkl.data.prediction_files import PredictionError
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """Predictions in the order of N labelled faces.
+
+    Attributes:
+        landmarks: (N, K, 2) float64 photo pixels, NaN for a face without prediction.
+        missing: how many faces with visible points have none; `not_named` of them are in photos
+            that the predictions do not name.
+        extra: photos in the predictions that are not labelled.
+        several: labelled photos with more predicted faces than labelled ones.
+        twice: predicted faces that repeat another one of their photo, number by number.
+        elsewhere: faces whose prediction does not overlap them.
+    """
+
+    landmarks: np.ndarray
+    missing: int
+    not_named: int
+    extra: int
+    several: int
+    twice: int
+    elsewhere: np.ndarray
+
+
+def match(annotations, predictions, folder=None):
+    """Finds the prediction of each labelled face.
+
+    A prediction is of a photo if its name, without the suffix of an image, is the end of the
+    photo's path, or ends with the photo's path below `folder`; in whole names of folders. Of the
+    faces of a photo, labelled and predicted, those two go together first whose landmarks' boxes
+    overlap most (intersection over union), each face once; where none overlap, those whose boxes'
+    centres are nearest. The error itself does not decide.
+
+    Args:
+        annotations: `Annotations`.
+        predictions: `Predictions` of the same scheme.
+        folder: where the data is; None for the folder common to all photos.
+
+    Returns:
+        `Match`.
+
+    Raises:
+        PredictionError: no prediction is of a labelled photo, or a name fits several.
+    """
+    photos = list(dict.fromkeys(annotations.paths))
+    named = _photos_of(photos, predictions, folder)
+    labelled, predicted = defaultdict(list), defaultdict(list)
+    for i, path in enumerate(annotations.paths):
+        labelled[path].append(i)
+    for i, name in enumerate(predictions.names):
+        if name in named:
+            predicted[named[name]].append(i)
+
+    visible = annotations.visible & np.isfinite(annotations.landmarks).all(-1)
+    landmarks = np.full(annotations.landmarks.shape, np.nan)
+    elsewhere = np.zeros(len(annotations), bool)
+    several = twice = not_named = 0
+    for path in photos:
+        truth = [i for i in labelled[path] if visible[i].any()]
+        found = predicted.get(path)
+        if found is None:
+            not_named += len(truth)
+            continue
+        faces = predictions.landmarks[found]
+        faces = faces[np.isfinite(faces).all((1, 2))]
+        several += len(faces) > len(truth)
+        twice += len(faces) - len({face.tobytes() for face in faces})
+        for i, j, overlap in _pairs(annotations.landmarks[truth], visible[truth], faces):
+            landmarks[truth[i]] = faces[j]
+            elsewhere[truth[i]] = overlap == 0
+    return Match(
+        landmarks=landmarks,
+        missing=int((np.isnan(landmarks).any((1, 2)) & visible.any(1)).sum()),
+        not_named=not_named,
+        extra=len(set(predictions.names) - set(named)),
+        several=several,
+        twice=twice,
+        elsewhere=elsewhere,
+    )
+
+
+def names_below(paths, folder=None):
+    """Paths from a folder on, with /; from the one common to all where one is not below it.
+
+    Example:
+
+    >>> names_below(["300w/helen/testset/1.jpg", "300w/ibug/2.jpg"], "300w")
+    ('helen/testset/1.jpg', 'ibug/2.jpg')
+    """
+    paths = [Path(os.path.abspath(path)) for path in paths]
+    base = None if folder is None else Path(os.path.abspath(folder))
+    if base is None or not all(path.is_relative_to(base) for path in paths):
+        base = os.path.commonpath([path.parent for path in paths])
+    return tuple(path.relative_to(base).as_posix() for path in paths)
+
+
+def _photos_of(photos, predictions, folder):
+    """The photo of each name in the predictions that is one's."""
+    by_stem = defaultdict(list)
+    for photo, name in zip(photos, names_below(photos, folder), strict=True):
+        whole, suffix = _parts(os.path.abspath(photo))
+        by_stem[whole[-1]].append((photo, whole, _parts(name)[0], suffix))
+
+    candidates = defaultdict(list)
+    for name in dict.fromkeys(predictions.names):
+        parts, suffix = _parts(name)
+        fitting = [
+            ((_common_tail(parts, whole), suffix == own), photo)
+            for photo, whole, short, own in by_stem.get(parts[-1] if parts else "", ())
+            if _ends_with(whole, parts) or _ends_with(parts, short)
+        ]
+        if fitting:
+            fit, photo = _best(fitting, f"{predictions.source}: {name!r} may be", "labelled photos")
+            candidates[photo].append((fit, name))
+    if not candidates:
+        example = f", such as {predictions.names[0]!r}" if len(predictions) else ""
+        raise PredictionError(
+            f"{predictions.source}: expected predictions of the labelled photos, such as "
+            f"{names_below(photos, folder)[0]!r}. Received: {len(set(predictions.names)):,} other "
+            f"photos{example}"
+        )
+    question = f"{predictions.source}: the labelled photo {{}} may be"
+    return {
+        _best(fitting, question.format(photo), "photos of the predictions")[1]: photo
+        for photo, fitting in candidates.items()
+    }
+
+
+def _best(fitting, question, what):
+    """The (fit, one) of the best fit, which must be one alone."""
+    fit = max(fit for fit, _ in fitting)
+    best = [one for each, one in fitting if each == fit]
+    if len(best) > 1:
+        raise PredictionError(
+            f"{question} any of {len(best)} {what}: {', '.join(map(str, best[:3]))}. Name the "
+            "photos with their folders, as they stand in the data."
+        )
+    return fit, best[0]
+
+
+def _parts(name):
+    """Folders and stem of a name, and the suffix of an image, if it has one, in lower case."""
+    parts = [part for part in re.split(r"[/\\]", str(name)) if part not in ("", ".", "..")]
+    stem, suffix = os.path.splitext(parts[-1]) if parts else ("", "")
+    if suffix.lower() not in IMAGE_SUFFIXES:
+        return tuple(parts), ""
+    return (*parts[:-1], stem), suffix.lower()
+
+
+def _ends_with(parts, tail):
+    return len(tail) <= len(parts) and parts[len(parts) - len(tail) :] == tail
+
+
+def _common_tail(a, b):
+    length = 0
+    for one, other in zip(reversed(a), reversed(b), strict=False):
+        if one != other:
+            break
+        length += 1
+    return length
+
+
+def _pairs(truth, visible, faces):
+    """(label, face, overlap) of a photo, each label and face at most once.
+
+    Args:
+        truth: (T, K, 2) labels.
+        visible: (T, K) bool, one or more of each label.
+        faces: (F, K, 2) predictions.
+    """
+    ranked = []
+    for i, shown in enumerate(visible):
+        first, last = truth[i, shown].min(0), truth[i, shown].max(0)
+        lows, highs = faces[:, shown].min(1), faces[:, shown].max(1)
+        common = np.maximum(np.minimum(highs, last) - np.maximum(lows, first), 0).prod(-1)
+        union = (highs - lows).prod(-1) + (last - first).prod() - common
+        overlap = np.divide(common, union, out=np.zeros(len(faces)), where=union > 0)
+        apart = np.linalg.norm((lows + highs - first - last) / 2, axis=-1)
+        ranked += [(-o, a, i, j) for j, (o, a) in enumerate(zip(overlap, apart, strict=True))]
+    labels, found = set(), set()
+    for negative, _, i, j in sorted(ranked):
+        if i not in labels and j not in found:
+            labels.add(i)
+            found.add(j)
+            yield i, j, -negative

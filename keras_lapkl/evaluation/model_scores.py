@@ -1,0 +1,208 @@
+"""How good a model is on crops: the numbers of the papers' tables. What they are: `scoring`."""
+
+import numpy as np
+
+from keras_lapkl import confidence
+from keras_lapkl._support import console
+from keras_lapkl.data.cropping import apply_transform, invert_transform
+from keras_lapkl.evaluation import scoring
+
+SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
+"""Of the faces, the surest first, for which the mean error is told."""
+
+
+MEANING = {**scoring.MEANING, "crop": "side of the crop"}
+"""What an error is a percentage of, by normaliser: those of `scoring`, and one for crops."""
+
+
+def evaluate_model(model, crops, normalizer=None, mirror=False):
+    """Scores a `LandmarkLocalizer` or a `TFLiteLocalizer` on crops; see `score`.
+
+    Args:
+        model: the localizer.
+        crops: `Crops`.
+        normalizer: see `score`.
+        mirror: whether to score `predict_mirrored` instead of the model's own answer.
+
+    Returns:
+        The dict of `score` with `trained_on`, and `confidence` if the model is calibrated (see
+        `check_confidence`), which its mean with the mirrored face is not; and the predictions.
+    """
+    predict = predict_mirrored if mirror else _predict
+    predicted = predict(model, crops.central())
+    result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
+    result["trained_on"] = model.trained_on
+    if model.calibration is not None and not mirror:
+        result["confidence"] = check_confidence(model.calibration, predicted, crops)
+    return result, predicted
+
+
+def predict_mirrored(model, images):
+    """Means of what a model finds in images and in their mirror images, at twice the time.
+
+    Args:
+        model: a localizer whose scheme knows how its landmarks mirror.
+        images: (N, H, W, 3).
+
+    Returns:
+        dict of `landmarks` and `scale`, each (N, K, 2), as `predict` gives it.
+
+    Raises:
+        ValueError: it is not known how the landmarks mirror.
+    """
+    if model.scheme is None or model.scheme.flip is None:
+        raise ValueError(
+            "Mirroring needs a scheme with `flip`. Received a model of "
+            f"{'no scheme' if model.scheme is None else model.scheme.name!r}."
+        )
+    found = _predict(model, images)
+    mirrored = _predict(model, np.ascontiguousarray(images[:, :, ::-1]))
+    back = {name: value[:, list(model.scheme.flip)] for name, value in mirrored.items()}
+    back["landmarks"] = (images.shape[2] - 1, 0) - back["landmarks"] * (1, -1)
+    return {name: ((value + back[name]) / 2).astype(value.dtype) for name, value in found.items()}
+
+
+def _predict(model, images):
+    return model.predict(images, verbose=0)
+
+
+def distances(landmarks, crops):
+    """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden."""
+    apart = np.linalg.norm(landmarks - crops.landmarks, axis=-1)
+    return np.where(_visible(crops), apart, np.nan)
+
+
+def in_photos(landmarks, crops):
+    """Landmarks (N, K, 2) in crop pixels as they lie in the photos, float64 pixels."""
+    return apply_transform(invert_transform(crops.transforms), landmarks)
+
+
+def calibrate(predicted, crops):
+    """`confidence.Calibration` from predictions on crops that the model was not trained on."""
+    data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
+    return confidence.fit(distances(predicted["landmarks"], crops), predicted["scale"], data)
+
+
+def check_confidence(calibration, predicted, crops):
+    """What a calibration is worth on crops that it was not fitted on.
+
+    Returns:
+        dict of plain data: `calibrated_on`; `coverage`, the share of landmarks within their radius
+        by the probability asked for; `reliability`, expected and measured error in ten groups,
+        pixels; `selective`, mean error in pixels of the surest share of the faces.
+    """
+    errors = distances(predicted["landmarks"], crops)
+    scale = predicted["scale"]
+    scored = np.isfinite(errors).any(1)
+    faces = np.nanmean(errors[scored], axis=1), calibration.error(scale[scored]).mean(1)
+    expected, measured = confidence.reliability(calibration, errors, scale)
+    found = confidence.coverage(calibration, errors, scale)
+    return {
+        "calibrated_on": calibration.data,
+        "coverage": {str(asked): share for asked, (share, _) in found.items()},
+        "reliability": {"expected": expected.tolist(), "measured": measured.tolist()},
+        "selective": dict(
+            zip(map(str, SHARES), confidence.selective(*faces, SHARES).tolist(), strict=True)
+        ),
+    }
+
+
+def score(landmarks, scale, crops, normalizer=None):
+    """NME, failure rates, areas under the CED and mean spread of predictions on crops.
+
+    Args:
+        landmarks: (N, K, 2) predicted, in crop pixels.
+        scale: (N, K, 2) predicted, in crop pixels.
+        crops: `Crops` with the truth.
+        normalizer: a name of `MEANING`; None takes `default_normalizer`.
+
+    Returns:
+        dict: `nme` (percent, mean over faces), `nme_std` and `nme_median` (over faces), `spread`
+        (pixels), and at each t of `scoring.THRESHOLDS` `failure_rate_t` (percent of faces) and
+        `auc_t` (0 to 1); `nme_interval` and so on, the bootstrap's 95 % intervals; and, to be read
+        beside them, `data`, `faces`, `missing` (faces without finite prediction), `crop_scale`,
+        `image_size` and `normalizer`.
+
+    Raises:
+        ValueError: no face can be scored.
+    """
+    normalizer = normalizer or default_normalizer(crops.scheme)
+    errors = face_errors(landmarks, crops, normalizer)
+    if not np.isfinite(errors).any():
+        raise ValueError(
+            f"No face of {crops.name} can be scored with the {normalizer} normaliser: none has "
+            "the landmarks that it needs and a finite prediction."
+        )
+    visible = _visible(crops)
+    seen = visible.any(1)
+    spread = np.asarray(scale, np.float64).mean(-1)[seen].mean(-1, where=visible[seen])
+    return {
+        "data": crops.name,
+        **scoring.counts(errors),
+        "crop_scale": crops.crop_scale,
+        "image_size": crops.image_size,
+        "normalizer": normalizer,
+        "spread": float(spread.mean()),
+        **scoring.summary(scoring.estimates(scoring.statistics(errors))),
+    }
+
+
+def default_normalizer(scheme):
+    """`"interocular"` where the scheme has eye corners, else `"hull"`.
+
+    One point has no hull, and that of two has no area where they are level: `"crop"`, then.
+    """
+    if scheme.eye_corners is not None:
+        return "interocular"
+    return "hull" if scheme.num_landmarks > 2 else "crop"
+
+
+def face_errors(landmarks, crops, normalizer):
+    """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,)."""
+    visible = _visible(crops)
+    if normalizer == "crop":
+        distance = np.full(len(crops), float(crops.image_size))
+        return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
+    boxes = None if crops.boxes is None else crops.cropped_boxes()
+    distance = scoring.distances(normalizer, crops.landmarks, visible, crops.scheme, boxes)
+    return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
+
+
+def table(results):
+    """Lines of text, one for each dict of `score`, aligned under their headings."""
+    columns = ("data", "faces", "nme", "nme_interval", "spread", "failure_rate_8", "auc_8")
+    headings = ("data", "faces", "NME %", "95 %", "spread px", "FR@8 %", "AUC@8")
+    return console.aligned([headings, *([_cell(r[c]) for c in columns] for r in results)])
+
+
+def confidence_lines(result):
+    """Lines of text on `confidence` of a result."""
+    found = result["confidence"]
+    covered = ", ".join(f"{float(c):.0%}: {share:.1%}" for c, share in found["coverage"].items())
+    surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
+    return (
+        f"Landmarks within the radius that is to hold … of them: {covered}.\n"
+        f"Mean error in pixels of the surest … of the faces: {surest}.\n"
+        f"Calibrated on {found['calibrated_on']}."
+    )
+
+
+def conditions(result):
+    """One line with what an error means nothing without: training faces, crop and normaliser."""
+    missing = result["missing"]
+    return (
+        (f"{missing:,} faces have no finite prediction and count as failures. " if missing else "")
+        + f"Trained on {result['trained_on'] or 'faces unknown'}. "
+        f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
+        f"pixels; error in percent of the {MEANING[result['normalizer']]}."
+    )
+
+
+def _visible(crops):
+    return crops.visible & np.isfinite(crops.landmarks).all(-1)
+
+
+def _cell(value):
+    if isinstance(value, list):
+        return "–".join(f"{end:.2f}" for end in value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,257 @@
+"""Pictures of what a model sees: predictions with their scales, heatmaps, D's answers to them."""
+
+import math
+
+import numpy as np
+
+from keras_lapkl._support.files import replacing
+from keras_lapkl.evaluation import scoring
+
+CELL = 2.6
+"""Inches of one picture in a sheet."""
+
+MAX_VALUES = 8
+"""Patches a side up to which the value of each is legible."""
+
+
+def figure(width, height):
+    """A matplotlib figure of that many inches, without a display.
+
+    Raises:
+        ImportError: matplotlib, an optional extra, is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("Pictures need matplotlib: pip install 'keras_lapkl[plots]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def predictions(images, landmarks, scale, path, edges=(), columns=8):
+    """Saves a sheet of faces with their landmarks, each inside the ellipse of its scales.
+
+    Args:
+        images: (N, S, S, 3) uint8.
+        landmarks: (≥N, K, 2) pixels.
+        scale: (≥N, K, 2) pixels, drawn as the half axes of an ellipse.
+        path: file to write; its suffix says the format.
+        edges: pairs of landmarks to join.
+        columns: faces in a row.
+    """
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    sheet = figure(2.2 * columns, 2.2 * rows)
+    from matplotlib.collections import EllipseCollection, LineCollection
+
+    for i, image in enumerate(images):
+        axes = sheet.add_subplot(rows, columns, i + 1)
+        _show(axes, image)
+        axes.add_collection(
+            LineCollection([landmarks[i, list(e)] for e in edges], colors="white", linewidths=0.4)
+        )
+        axes.add_collection(
+            EllipseCollection(
+                *(2 * scale[i].T),
+                np.zeros(len(scale[i])),
+                units="xy",
+                offsets=landmarks[i],
+                offset_transform=axes.transData,
+                facecolors=(0.1, 1.0, 0.4, 0.35),
+                edgecolors=(0.1, 1.0, 0.4, 0.9),
+                linewidths=0.4,
+            )
+        )
+    _save(sheet, path)
+
+
+def heatmaps(images, maps, path, gamma=0.5):
+    """Saves the heatmaps of several models on the same faces, one column a model.
+
+    Each picture shows, at every pixel, the largest of the K heatmaps, each relative to its own
+    peak: a sharp map is a point, a wide one a cloud. A map that is the same at every pixel, as that
+    of a hidden landmark, is left out.
+
+    Args:
+        images: (N, S, S, 3) uint8, the first column.
+        maps: dict of title → (N, S, S, K) heatmaps.
+        path: file to write.
+        gamma: exponent that lifts small values, in (0, 1].
+    """
+
+    def column(values):
+        return lambda axes, i: _draw_maps(axes, values[i], gamma)
+
+    columns = {title: column(values) for title, values in maps.items()}
+    _save(_sheet(images, {"face": lambda axes, i: None, **columns}), path)
+
+
+def adversarial(
+    images,
+    landmarks,
+    maps,
+    path,
+    labels=None,
+    true_maps=None,
+    patches=None,
+    true_patches=None,
+    dpi=150,
+):
+    """Saves what a localizer G makes of faces, and a discriminator D of that, one row a face.
+
+    The columns: the face with its landmarks; ω, the heatmaps of the labels, beside those of G, both
+    drawn as by `heatmaps`; D's answers on either, patch by patch, and their mean. Blue is taken for
+    true, red for generated. What is not given has no column.
+
+    Args:
+        images: (N, S, S, 3), uint8 or float in [0, 1].
+        landmarks: (N, K, 2) pixels, predicted: dots.
+        maps: (N, S, S, K) heatmaps of G.
+        path: file to write, whose suffix says the format; or a binary file, which gets a PNG.
+        labels: (N, K, 2|3) pixels: rings, joined to the dots. Hidden ones are left out.
+        true_maps: (N, S, S, K), ω of the labels.
+        patches: (N, h, w) in [0, 1], D's chance that each patch of G's heatmaps is true.
+        true_patches: the same of ω.
+        dpi: pixels an inch; a picture is 2.6 inches wide.
+
+    Example:
+
+    >>> seen = callbacks.views(model, images, landmarks)["labeled"]
+    >>> plots.adversarial(path="faces.png", **seen)
+    """
+    columns = {
+        "face": lambda axes, i: _draw_points(
+            axes, landmarks[i], None if labels is None else labels[i]
+        )
+    }
+    if true_maps is not None:
+        columns["ω of the labels"] = lambda axes, i: _draw_maps(axes, true_maps[i])
+    columns["heatmaps of G"] = lambda axes, i: _draw_maps(axes, maps[i])
+    if true_patches is not None:
+        columns["D on ω"] = lambda axes, i: _draw_patches(axes, images[i], true_patches[i])
+    if patches is not None:
+        columns["D on G"] = lambda axes, i: _draw_patches(axes, images[i], patches[i])
+    _save(_sheet(images, columns), path, dpi)
+
+
+def confidence(found, path):
+    """Saves what `evaluation.check_confidence` found: reliability, coverage and the surest faces.
+
+    Args:
+        found: its dict.
+        path: file to write.
+    """
+    sheet = figure(3 * 3.4, 3.2)
+    reliability, coverage, selective = (sheet.add_subplot(1, 3, i) for i in (1, 2, 3))
+    expected, measured = found["reliability"]["expected"], found["reliability"]["measured"]
+    _diagonal(reliability, 1.1 * max(*expected, *measured))
+    reliability.plot(expected, measured, "o-", markersize=4)
+    reliability.set(xlabel="expected error, px", ylabel="measured error, px", title="reliability")
+    asked, shares = (
+        np.array([*map(float, each)]) for each in zip(*found["coverage"].items(), strict=True)
+    )
+    _diagonal(coverage, 1)
+    coverage.plot(asked, shares, "o-", markersize=4)
+    coverage.set(xlabel="asked", ylabel="within the radius", title="coverage")
+    kept, errors = zip(*found["selective"].items(), strict=True)
+    selective.plot([100 * float(share) for share in kept], errors, "o-", markersize=4)
+    selective.set(
+        xlabel="surest % of the faces",
+        ylabel="mean error, px",
+        title="selection",
+        ylim=(0, 1.1 * max(errors)),
+    )
+    _save(sheet, path)
+
+
+def ced(errors, path, unit, limit=10.0):
+    """Saves cumulative error distributions: the share of faces with at most a given error.
+
+    Args:
+        errors: dict from title to (N,) percent, as `scoring.face_errors` gives them.
+        path: file to write.
+        unit: what the errors are a percentage of.
+        limit: the largest error to show, percent.
+    """
+    sheet = figure(6.4, 4.4)
+    axes = sheet.add_subplot()
+    for title, each in errors.items():
+        found, shares = scoring.ced(np.asarray(each))
+        last = shares[-1:] if len(shares) else [0]
+        # The curve is a step at each face, from 0 and on to the edge of the picture.
+        x, y = np.concatenate([[0], found, [np.inf]]), np.concatenate([[0], shares, last])
+        axes.step(np.minimum(x, 2 * limit), 100 * y, where="post", linewidth=1.4, label=title)
+    axes.set(xlabel=f"error, % of the {unit}", ylabel="faces, %", xlim=(0, limit), ylim=(0, 100))
+    axes.grid(linewidth=0.4)
+    axes.legend(loc="lower right")
+    _save(sheet, path)
+
+
+def _diagonal(axes, end):
+    axes.plot([0, end], [0, end], color="grey", linewidth=0.8)
+    axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
+
+
+def _sheet(images, columns):
+    """A figure of one row a face; `columns` is title → what draws row i onto the face."""
+    sheet = figure(CELL * len(columns), CELL * len(images))
+    for i, image in enumerate(images):
+        for j, (title, draw) in enumerate(columns.items()):
+            axes = sheet.add_subplot(len(images), len(columns), i * len(columns) + j + 1)
+            _show(axes, image)
+            draw(axes, i)
+            if i == 0:
+                axes.set_title(title)
+    return sheet
+
+
+def _show(axes, image):
+    axes.imshow(image)
+    axes.set_axis_off()
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+
+
+def _draw_points(axes, landmarks, labels):
+    from matplotlib.collections import LineCollection
+
+    if labels is not None:
+        known = np.isfinite(labels).all(-1) & (labels[:, 2:] > 0).all(-1)
+        points, truth = landmarks[known], labels[known, :2]
+        axes.add_collection(
+            LineCollection(np.stack([points, truth], 1), colors="white", linewidths=0.6)
+        )
+        axes.scatter(*truth.T, s=9, facecolors="none", edgecolors="white", linewidths=0.5)
+    axes.scatter(*landmarks.T, s=5, color=(0.1, 1.0, 0.4), linewidths=0)
+
+
+def _draw_maps(axes, maps, gamma=0.5):
+    """At every pixel the largest of the K maps, each relative to its own peak."""
+    peaks = maps.max(axis=(0, 1))
+    shaped = maps.min(axis=(0, 1)) < (1 - 1e-6) * peaks
+    relative = np.max(maps[..., shaped] / peaks[shaped], axis=-1, initial=0)
+    axes.imshow(relative**gamma, cmap="inferno", vmin=0, vmax=1, alpha=0.85)
+
+
+def _draw_patches(axes, image, patches):
+    """Patches as wide as the image, over it in grey, with their values and their mean."""
+    height, width = patches.shape
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.imshow(image.mean(-1), cmap="gray")
+    extent = (left, right, bottom, top)
+    axes.imshow(patches, cmap="RdBu", vmin=0, vmax=1, alpha=0.65, extent=extent)
+    below = {"transform": axes.transAxes, "ha": "center", "va": "top"}
+    axes.text(0.5, -0.02, f"mean {patches.mean():.2f}", **below)
+    if max(height, width) > MAX_VALUES:
+        return
+    for (row, column), value in np.ndenumerate(patches):
+        x = left + (column + 0.5) / width * (right - left)
+        y = top + (row + 0.5) / height * (bottom - top)
+        color = "black" if 0.2 < value < 0.8 else "white"
+        axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color=color)
+
+
+def _save(sheet, path, dpi=150):
+    if hasattr(path, "write"):
+        sheet.savefig(path, dpi=dpi, format="png")
+        return
+    with replacing(path) as temporary:
+        sheet.savefig(temporary, dpi=dpi)

@@ -1,0 +1,231 @@
+"""From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
+
+import keras
+import numpy as np
+from absl import logging
+
+import keras_lapkl
+from keras_lapkl._support.files import replacing
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.datasets import licence
+from keras_lapkl.evaluation import model_scores
+from keras_lapkl.export import flatbuffer_writer, verify
+from keras_lapkl.export.graph import LOGITS, convert_reduced
+from keras_lapkl.export.int8 import Int8Converter, int8_layers
+from keras_lapkl.export.report import layer_table
+from keras_lapkl.export.verify import predict_by_file
+from keras_lapkl.tflite import flatbuffer, inspection, runner
+
+BOUNDS = {
+    "float32": {"max": 1e-3, "nme": 1e-3},
+    "float16": {"mean": 0.02, "nme": 2e-3},
+    "dynamic": {"mean": 0.3, "nme": 0.02},
+    "int8": {"mean": 0.15, "nme": 0.01},
+}
+"""What is allowed to each mode: distance from Keras in pixels, for landmarks and for scale, and
+growth of the NME as a share of Keras's, where labels are known."""
+
+MODES = tuple(BOUNDS)
+
+INPUTS = ("float32", *runner.BYTES)
+"""Types that the image may have."""
+_PROBED = 8
+_SEARCHED = 64
+
+
+def convert(
+    model,
+    path,
+    mode="float32",
+    *,
+    faces,
+    representative_images=None,
+    bounds=None,
+    input_dtype="float32",
+    with_heatmaps=False,
+    decode=True,
+    mirror=False,
+    layers=False,
+):
+    """Writes a localizer and the decoding of its heatmaps as one .tflite file.
+
+    The file has the signature `serving_default` from `image` (1, S, S, 3) to `landmarks` and
+    `scale`, each (K, 2) float32 in pixels of the image. Modes:
+
+    - `"float32"`.
+    - `"float16"`: weights in half the bytes, the same computation.
+    - `"dynamic"`: convolutions with int8 weights whose inputs are quantized as they come.
+    - `"int8"`: the network in int8 with a step size for each output channel of its weights, and
+      the decoding in float: TFLite's int8 softmax would be wrong by pixels. Where the whole
+      network in int8 is out of bounds, stages of it stay in float too, one after the other until
+      it is not: first the one that does most harm for its work, measured with each alone in int8.
+      A stage is all layers whose names begin alike up to the first `_`.
+
+    The file is put in place only after its operators' types were read back from it and its outputs
+    compared to Keras's; otherwise nothing is left behind, and a file that was there stays.
+
+    Args:
+        model: a `LandmarkLocalizer`.
+        path: the file to write.
+        mode: one of `MODES`.
+        faces: `Crops`, or images (N, S, S, 3), uint8 or float in [0, 1]: what to compare on, best
+            real faces from the validation set. With `Crops` the NME is measured as well, and the
+            file's own scales are calibrated.
+        representative_images: images from the training set, for int8's step sizes; some hundred.
+        bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
+            by `"nme"`; None takes `BOUNDS[mode]`, and an empty dict allows any.
+        input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
+            `"int8"` from -128 to 127.
+        with_heatmaps: whether the file also gives `heatmaps`, (S, S, K), each summing to 1.
+        decode: if not, the file gives `logits`, (S, S, K), and nothing else, for a decoding of your
+            own. int8 moves each map by a constant and cuts it far below its maximum, which a
+            softmax does not notice.
+        mirror: whether the file looks at the mirrored face too and answers the mean of both looks,
+            as `evaluation.predict_mirrored`, in twice the time. It is calibrated only if `faces`
+            are `Crops`.
+        layers: whether to report the error of each layer of an int8 file: see `verify.layers`.
+
+    Returns:
+        dict: `path`, `bytes`, `mode`, `float_layers` (how their names begin), `parity` (see
+        `verify.parity`; with `nme` and `nme_keras` in percent if labels are known), `bounds`,
+        `signature`, `inputs`, `outputs`, `operators` and `metadata` (see `describe`), and `layers`
+        if asked for.
+
+    Raises:
+        ConversionError: the file is not what was asked for.
+        ValueError: arguments of another kind, or a Keras backend other than TensorFlow.
+
+    Example:
+
+    >>> convert(model, "model.tflite", "int8", faces=validation,
+    ...         representative_images=training.central())["operators"]["CONV_2D"]
+    {'int8': 17}
+    """
+    _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, mirror)
+    bounds = BOUNDS[mode] if bounds is None else bounds
+    images = faces.central() if isinstance(faces, Crops) else faces
+    outputs = _output_shapes(model, with_heatmaps, decode)
+    expected = (
+        model_scores.predict_mirrored(model, images) if mirror else model.predict(images, verbose=0)
+    )
+    if mode == "int8":
+        int8 = Int8Converter(model, representative_images, tuple(outputs), mirror)
+        candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
+    else:
+        candidates = [((), convert_reduced(model, mode, tuple(outputs), mirror))]
+    with replacing(path) as temporary:
+        for float_layers, converted in candidates:
+            tflite = flatbuffer.parse(converted)
+            if input_dtype != "float32":
+                flatbuffer_writer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
+            temporary.write_bytes(flatbuffer_writer.pack(tflite))
+            verify.check_signature(temporary, input_dtype, model.image_size, outputs)
+            verify.check_operators(temporary, mode, int8_layers(model.generator, float_layers))
+            logging.info("Comparing with Keras on %d images.", len(images))
+            received = predict_by_file(temporary, images, model.beta)
+            parity = verify.parity(received, expected)
+            if isinstance(faces, Crops):
+                scores = [model_scores.score(**p, crops=faces) for p in (received, expected)]
+                parity["nme"], parity["nme_keras"] = (score["nme"] for score in scores)
+            failure = verify.out_of_bounds(parity, bounds)
+            if failure is None:
+                break
+            logging.info("%s", failure)
+        errors = None
+        if mode == "int8" and (layers or failure):
+            errors = int8.layer_errors(temporary, images[:_PROBED])
+        if failure:
+            raise verify.ConversionError(failure + (f"\n{layer_table(errors)}" if errors else ""))
+        about = _metadata(model, mode, float_layers, input_dtype, mirror)
+        if isinstance(faces, Crops):
+            kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
+            about["measured"] = {name: scores[0][name] for name in kept}
+            about["calibration"] = model_scores.calibrate(received, faces).to_config()
+        flatbuffer_writer.add_metadata(tflite, about)
+        temporary.write_bytes(flatbuffer_writer.pack(tflite))
+        if not np.array_equal(
+            predict_by_file(temporary, images[:1], model.beta)["landmarks"],
+            received["landmarks"][:1],
+        ):
+            raise verify.ConversionError("Metadata changed what the file answers.")
+    return {
+        "path": str(path),
+        "mode": mode,
+        "float_layers": list(float_layers),
+        "parity": parity,
+        "bounds": bounds,
+        **inspection.describe(path),
+        **({} if errors is None else {"layers": errors}),
+    }
+
+
+def _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, mirror):
+    if mode not in MODES:
+        raise ValueError(f"`mode` must be one of {MODES}. Received: {mode!r}")
+    if input_dtype not in INPUTS:
+        raise ValueError(f"`input_dtype` must be one of {INPUTS}. Received: {input_dtype!r}")
+    if with_heatmaps and not decode:
+        raise ValueError("`with_heatmaps` needs `decode`: without, the file gives logits alone.")
+    if mirror and (with_heatmaps or not decode):
+        raise ValueError("`mirror` gives landmarks and scales alone: no heatmaps, no logits.")
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Converting needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
+            f"{keras.backend.backend()}"
+        )
+    if getattr(model, "generator", None) is None:
+        raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
+    if (representative_images is None) == (mode == "int8"):
+        raise ValueError(
+            "`representative_images` goes with mode 'int8', and only with it. Received: mode "
+            f"{mode!r} {'without' if representative_images is None else 'with'} them."
+        )
+    _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
+    if mode == "int8":
+        _check_images("representative_images", representative_images, model)
+
+
+def _check_images(name, images, model):
+    expected = (model.image_size, model.image_size, 3)
+    if not len(images) or images.shape[1:] != expected:
+        raise ValueError(
+            f"`{name}` must be images of shape (N, {', '.join(map(str, expected))}), N > 0. "
+            f"Received: {np.shape(images)}"
+        )
+
+
+def _output_shapes(model, with_heatmaps, decode):
+    """{name: shape} of what a file gives."""
+    maps = tuple(model.generator.output_shape[1:])
+    if not decode:
+        return {LOGITS: maps}
+    shapes = dict.fromkeys(runner.OUTPUTS, (model.num_landmarks, 2))
+    return {**shapes, runner.HEATMAPS: maps} if with_heatmaps else shapes
+
+
+def _metadata(model, mode, float_layers, input_dtype, mirror):
+    """What a user of the file must know, as plain data."""
+    calibration = None
+    if model.calibration is not None and not mirror:  # it is not that of the mean of two looks
+        calibration = model.calibration.to_config()
+    image = {"channels": "RGB", "dtype": input_dtype, "range": [0.0, 1.0]}
+    if input_dtype in runner.BYTES:
+        zero = runner.BYTES[input_dtype]
+        image["range"] = [zero, zero + 255]
+    return {
+        "keras_lapkl": keras_lapkl.__version__,
+        "mode": mode,
+        "float_layers": list(float_layers),
+        "mirror": mirror,
+        "image_size": model.image_size,
+        "num_landmarks": model.num_landmarks,
+        "input": image,
+        "units": "pixels of the input, x first, pixel centres at whole numbers from 0",
+        "beta": model.beta,
+        "crop_scale": model.crop_scale,
+        "crop": None if model.scheme is None else model.scheme.crop_rule,
+        "scheme": None if model.scheme is None else model.scheme.to_config(),
+        "trained_on": model.trained_on,
+        "licence": licence(model.trained_on),
+        "calibration": calibration,
+    }

@@ -1,0 +1,87 @@
+"""The graph of a localizer with its decoding, for TensorFlow's converter."""
+
+import contextlib
+import functools
+import tempfile
+import warnings
+
+import keras
+from keras import ops
+
+from keras_lapkl import heatmaps
+from keras_lapkl._support import console
+from keras_lapkl.tflite import runner
+
+LOGITS = "logits"
+
+
+def convert_reduced(model, mode, outputs, mirror):
+    """The bytes of a .tflite file that computes in float32."""
+    import tensorflow as tf
+
+    with graph_converter(model.generator, model, outputs, mirror) as converter:
+        if mode != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if mode == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+
+
+def readout_model(generator):
+    """From images to a list of the maps; or of the columns' and the rows', whose sum they are."""
+    axes = getattr(generator, "axis_logits", None)
+    if axes is not None:
+        return functools.partial(axes, training=False)
+    return lambda images: [generator(images, training=False)]
+
+
+@contextlib.contextmanager
+def graph_converter(generator, model, outputs, mirror, floors=None):
+    """TensorFlow's converter of image → outputs by one generator, silenced.
+
+    By way of a saved model: `from_concrete_functions` gives a file that answers NaN.
+    """
+    import tensorflow as tf
+
+    size = model.image_size
+    image = keras.InputSpec(shape=(1, size, size, 3), dtype="float32", name=runner.INPUT)
+
+    readout = readout_model(generator)
+
+    def localize(image):
+        logits = readout(ops.concatenate([image, ops.flip(image, axis=2)]) if mirror else image)
+        if floors is not None:
+            # Becomes the last convolution's bias and fused activation.
+            logits = [ops.relu(each - floor) for each, floor in zip(logits, floors, strict=True)]
+        found = {}
+        if LOGITS in outputs:
+            found[LOGITS] = sum(logits[1:], logits[0])
+        elif len(logits) == 2:
+            axes = [ops.squeeze(each, axis) for axis, each in enumerate(logits, 1)]
+            found.update(zip(runner.OUTPUTS, heatmaps.decode_axes(*axes, model.beta), strict=True))
+        else:
+            found.update(zip(runner.OUTPUTS, heatmaps.decode(*logits, model.beta), strict=True))
+        if runner.HEATMAPS in outputs:
+            found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
+        if mirror:
+            found = _mean_of_looks(found, model.scheme.flip, size)
+        return {name: ops.squeeze(value, 0) for name, value in found.items()}
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        console.held_stderr(),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        archive = keras.export.ExportArchive()
+        archive.track(generator)
+        archive.add_endpoint("serve", localize, input_signature=[image])
+        archive.write_out(folder, verbose=False)
+        yield tf.lite.TFLiteConverter.from_saved_model(folder)
+
+
+def _mean_of_looks(found, flip, size):
+    """One answer (1, K, 2) from those to an image and its mirror image, (2, K, 2)."""
+    back = {name: ops.take(value[1:], flip, axis=1) for name, value in found.items()}
+    landmarks = back[runner.OUTPUTS[0]]
+    back[runner.OUTPUTS[0]] = landmarks * (-1.0, 1.0) + (size - 1.0, 0.0)
+    return {name: (value[:1] + back[name]) / 2 for name, value in found.items()}

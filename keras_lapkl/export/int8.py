@@ -1,0 +1,142 @@
+"""Converts a localizer to int8: what stays in float is chosen by measured error."""
+
+import functools
+import math
+import pathlib
+import tempfile
+import warnings
+
+import keras
+import numpy as np
+from absl import logging
+from keras import ops
+
+from keras_lapkl._support import console
+from keras_lapkl.export import equalization, verify
+from keras_lapkl.export.graph import graph_converter, readout_model
+from keras_lapkl.export.verify import predict_by_file
+from keras_lapkl.models.costs import multiply_adds
+from keras_lapkl.models.localizer import to_unit_range
+from keras_lapkl.tflite import flatbuffer, inspection
+
+_NEGLIGIBLE = 0.1
+
+
+def int8_layers(generator, float_layers=()):
+    """Names of a generator's layers, but for those that begin with one of `float_layers`."""
+    names = [
+        layer.name for layer in generator.layers if not isinstance(layer, keras.layers.InputLayer)
+    ]
+    return tuple(name for name in names if not name.startswith(tuple(float_layers)))
+
+
+class Int8Converter:
+    """Converts one model to int8: called, gives the bytes of a file."""
+
+    def __init__(self, model, images, outputs, mirror):
+        self._model, self._outputs, self._mirror = model, outputs, mirror
+        self._images = ops.convert_to_numpy(to_unit_range(images))
+        self._generator = equalization.equalized(model.generator, self._images)
+        self._floors = equalization.map_floors(
+            readout_model(self._generator), self._images, model.beta
+        )
+
+    @functools.cached_property
+    def reference(self):
+        """The bytes of a float32 file that does the same, by tensors of the same names."""
+        with self._converter() as converter:
+            return converter.convert()
+
+    @functools.cached_property
+    def _written(self):
+        """Its operators: nodes go by the names of the tensors that they write."""
+        return inspection.operators(flatbuffer.parse(self.reference))
+
+    def candidates(self, images, expected):
+        """Yields what stays in float and the bytes: nothing, then stages, the most harmful first.
+
+        Rounding errors are nearly independent: their squares add, and a stage's own is seen best
+        where it alone is int8.
+        """
+        logging.info("Calibrating int8 on %d images.", len(self._images))
+        yield (), self()
+        logging.info("Measuring on %d images the error of each stage alone in int8.", len(images))
+        stages = self._stages()
+        work = {name: sum(map(_work, layers)) for name, layers in stages.items()}
+        errors = {}
+        for stage in stages:
+            others = tuple(name for name in stages if name != stage)
+            errors[stage] = self._error(others, images, expected)
+            share = 100 * work[stage] / sum(work.values())
+            logging.info("%s: %.3f px, %.1f %% of the work.", stage, errors[stage], share)
+        least = _NEGLIGIBLE * max(errors.values())
+        harmful = [name for name in stages if errors[name] > least]
+        harmful.sort(key=lambda name: errors[name] ** 2 / work[name], reverse=True)
+        for count in range(1, len(harmful) + 1):
+            spared = tuple(harmful[:count])
+            logging.info("Trying int8 but for %s.", ", ".join(spared))
+            yield spared, self(spared)
+
+    def _stages(self):
+        """{beginning of their names: layers} of what the file computes, in order."""
+        stages = {}
+        for layer in self._generator.layers:
+            stages.setdefault(layer.name.split("_")[0], []).append(layer)
+        return {
+            name: layers
+            for name, layers in stages.items()
+            if any(verify.of_layers(o, [x.name for x in layers]) for o in self._written)
+        }
+
+    def _error(self, float_layers, images, expected):
+        """Mean distance of the landmarks of a file, in pixels."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "candidate.tflite"
+            path.write_bytes(self(float_layers))
+            found = predict_by_file(path, images, self._model.beta)["landmarks"]
+        return float(np.linalg.norm(found - expected, axis=-1).mean())
+
+    def layer_errors(self, path, images):
+        """`verify.layer_errors` of a file that this has made."""
+        with tempfile.TemporaryDirectory() as folder:
+            reference = pathlib.Path(folder) / "reference.tflite"
+            reference.write_bytes(self.reference)
+            return verify.layer_errors(path, reference, images)
+
+    @functools.cached_property
+    def _calibrated(self):
+        """The ranges of all tensors, measured once for all choices of what stays in float."""
+        import tensorflow as tf
+
+        def batches():
+            return ([image[None]] for image in self._images)
+
+        with self._converter() as converter:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = batches
+            # Named for debugging, but TensorFlow's one way to leave some operators in float.
+            return tf.lite.experimental.QuantizationDebugger(
+                converter=converter, debug_dataset=batches
+            )
+
+    def __call__(self, float_layers=()):
+        """The generator in int8, but for layers whose names begin with some."""
+        import tensorflow as tf
+
+        body = int8_layers(self._generator, float_layers)
+        calibrated = self._calibrated
+        with console.held_stderr(), warnings.catch_warnings(action="ignore"):
+            calibrated.options = tf.lite.experimental.QuantizationDebugOptions(
+                denylisted_nodes=[o.result for o in self._written if not verify.of_layers(o, body)]
+            )
+            return calibrated.get_nondebug_quantized_model()
+
+    def _converter(self):
+        return graph_converter(
+            self._generator, self._model, self._outputs, self._mirror, self._floors
+        )
+
+
+def _work(layer):
+    """Multiply-adds; of other layers than convolutions, the values that they write."""
+    return multiply_adds(layer) or math.prod(layer.output.shape[1:])

@@ -1,0 +1,212 @@
+"""Whether a written .tflite file is what was asked for: types, operators, signature, parity."""
+
+import re
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_lapkl import heatmaps
+from keras_lapkl.export.graph import LOGITS
+from keras_lapkl.tflite import flatbuffer, inspection, runner
+
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+
+_REDUCED = {"float16", "int8", "uint8", "int16", "int4"}
+
+
+class ConversionError(ValueError):
+    """A conversion gave a file that is not what was asked for; the file was not put in place."""
+
+
+def check_signature(path, input_dtype, image_size, outputs):
+    """ConversionError unless the file maps `image` to float32 outputs of some shapes.
+
+    Args:
+        path: a .tflite file.
+        input_dtype: of the image, (1, image_size, image_size, 3).
+        image_size: S.
+        outputs: dict of shapes.
+    """
+    found = inspection.describe(path)
+    image = {"name": runner.INPUT, "shape": [1, image_size, image_size, 3], "dtype": input_dtype}
+    expected = {"signature": runner.SIGNATURE, "inputs": [image]}
+    for key, value in expected.items():
+        if found[key] != value:
+            raise ConversionError(f"{key}: expected {value}. Received: {found[key]}")
+    received = {o["name"]: (o["shape"], o["dtype"]) for o in found["outputs"]}
+    wanted = {name: (list(shape), "float32") for name, shape in outputs.items()}
+    if received != wanted:
+        raise ConversionError(f"outputs: expected {wanted}. Received: {received}")
+
+
+def of_layers(operator, layers):
+    """Whether an operator comes from a Keras layer whose name begins with one of `layers`."""
+    return any(f"/{layer}" in operator.result for layer in layers)
+
+
+def check_operators(path, mode, int8_layers=()):
+    """ConversionError unless all operators are TFLite's own and of the types that `mode` means.
+
+    `"float32"`: no reduced type anywhere. `"float16"`: the same, but each convolution's weights
+    are float16 in the file. `"dynamic"`: the same, but convolutions have int8 weights; TensorFlow
+    leaves those with few weights in float. `"int8"`: int8 values, weights and results in the layers
+    whose names begin with one of `int8_layers`, and float everywhere else.
+    """
+    operators = inspection.operators(flatbuffer.read(path))
+    wrong = [o for o in operators if o.custom or not _fits(o, mode, int8_layers)]
+    convolutions = [o for o in operators if o.name in CONVOLUTIONS]
+    if not convolutions:
+        raise ConversionError("Expected convolutions in the file. Received none.")
+    halves = sum(o.name == "DEQUANTIZE" and o.inputs == ("float16",) for o in operators)
+    if mode == "float16" and halves < len(convolutions):
+        raise ConversionError(
+            f"Expected float16 weights in {len(convolutions)} convolutions. Received: {halves}"
+        )
+    if mode == "dynamic" and not any(o.inputs[1] == "int8" for o in convolutions):
+        raise ConversionError("Expected convolutions with int8 weights. Received none.")
+    if wrong:
+        lines = [
+            f"  {'custom ' if o.custom else ''}{o.name}: {', '.join(o.inputs)} -> "
+            f"{', '.join(o.outputs)}"
+            for o in wrong
+        ]
+        raise ConversionError(
+            f"Expected TFLite's own operators with the types of mode {mode!r}. Received "
+            f"{len(wrong)} others:\n" + "\n".join(lines)
+        )
+
+
+def predict_by_file(path, images, beta):
+    """Landmarks and scales by a file, whatever of the two or logits it gives."""
+    if inspection.describe(path)["outputs"][0]["name"] != LOGITS:
+        return runner.TFLiteLocalizer(path).predict(images)
+    interpreter = runner.load_interpreter(path)
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    for each in images:
+        interpreter.set_tensor(image["index"], runner.as_input(each, image))
+        interpreter.invoke()
+        maps = interpreter.get_tensor(logits["index"])
+        found.append([value[0] for value in heatmaps.decode(maps[None], beta)])
+    return dict(zip(runner.OUTPUTS, np.swapaxes(found, 0, 1), strict=True))
+
+
+def parity(received, expected):
+    """Distances between a file's outputs and expected ones, in pixels.
+
+    Args:
+        received, expected: dicts of `landmarks` and `scale`, each (N, K, 2).
+
+    Returns:
+        dict: `images`, their number; `landmarks` and `scale`, each a dict of `mean` and `max`.
+    """
+    distances = {
+        name: np.linalg.norm(received[name] - expected[name], axis=-1) for name in runner.OUTPUTS
+    }
+    return {
+        "images": len(received["landmarks"]),
+        **{n: {"mean": float(d.mean()), "max": float(d.max())} for n, d in distances.items()},
+    }
+
+
+class LayerError(NamedTuple):
+    """How far the values of a layer in a file are from a reference's, as a share of their size."""
+
+    layer: str
+    dtype: str
+    error: float
+
+
+def layer_errors(path, reference, images):
+    """Errors of the convolutions of a file, in the order in which they run.
+
+    Each is √(Σ(received − reference)² / Σ reference²) over the images, of all that the layer and
+    those before it lost: where it rises, the loss is made.
+
+    Args:
+        path, reference: .tflite files whose tensors have the same names.
+        images: (N, S, S, 3), as `TFLiteLocalizer.predict` takes them; a few are enough.
+
+    Returns:
+        A list of `LayerError`.
+    """
+    operators = inspection.operators(flatbuffer.read(path))
+    convolutions = [o for o in operators if o.name in CONVOLUTIONS]
+    squares = np.zeros((2, len(convolutions)))
+    both = [_results(file, convolutions, images) for file in (path, reference)]
+    for found, expected in zip(*both, strict=True):
+        for i, (received, truth) in enumerate(zip(found, expected, strict=True)):
+            squares[:, i] += np.sum((received - truth) ** 2), np.sum(truth**2)
+    return [
+        LayerError(_layer(o.result), o.outputs[0], float(np.sqrt(lost / size)))
+        for o, (lost, size) in zip(convolutions, squares.T, strict=True)
+    ]
+
+
+def _results(path, operators, images):
+    """For each image, what operators wrote, by the names of their results: a list of arrays."""
+    with warnings.catch_warnings(action="ignore"):  # it is slow: so it may be
+        interpreter = runner.load_interpreter(path, experimental_preserve_all_tensors=True)
+    by_name = {tensor["name"]: tensor for tensor in interpreter.get_tensor_details()}
+    (image,) = interpreter.get_input_details()
+    for each in images:
+        interpreter.set_tensor(image["index"], runner.as_input(each, image))
+        interpreter.invoke()
+        values = []
+        for operator in operators:
+            tensor = by_name[operator.result]
+            step, zero = tensor["quantization"]
+            value = interpreter.get_tensor(tensor["index"]).astype(np.float32)
+            values.append((value - zero) * step if step else value)
+        yield values
+
+
+def _layer(result):
+    """Name of the Keras layer that wrote a tensor, from the tensor's."""
+    return re.sub(r"_\d+$", "", result.split("/")[1])
+
+
+def out_of_bounds(measured, bounds):
+    """What is wrong with a `parity`, or None if each of `bounds` holds.
+
+    Args:
+        measured: as `parity` gives it, with `nme` and `nme_keras` if labels are known.
+        bounds: by `"mean"` or `"max"`, pixels; by `"nme"`, the growth of the error that is allowed,
+            as a share of Keras's.
+    """
+    if "nme" in bounds and "nme" in measured:
+        growth = measured["nme"] / measured["nme_keras"] - 1
+        if not growth <= bounds["nme"]:
+            return (
+                f"NME on {measured['images']} faces: expected at most {100 * bounds['nme']:g} % "
+                f"above Keras's {measured['nme_keras']:.3f} %. Received: {measured['nme']:.3f} %, "
+                f"{100 * growth:.2g} % above"
+            )
+    for name in runner.OUTPUTS:
+        for statistic in ("mean", "max"):
+            bound, value = bounds.get(statistic), measured[name][statistic]
+            if statistic in bounds and not value <= bound:  # so that NaN fails
+                return (
+                    f"Parity of {name} with Keras on {measured['images']} images: expected a "
+                    f"{statistic} distance of at most {bound:g} px. Received: {value:.4g} px"
+                )
+    return None
+
+
+def _fits(operator, mode, int8_layers):
+    dtypes = (*operator.inputs, *operator.outputs)
+    if operator.name == "DEQUANTIZE" and operator.inputs[0] in runner.BYTES:
+        # Also of an image of bytes, which has no name of a layer.
+        return mode == "int8" or operator.of_input
+    if operator.name == "DEQUANTIZE":
+        return mode == "float16"
+    if operator.name == "QUANTIZE":
+        return mode == "int8"
+    if mode == "dynamic" and operator.name in CONVOLUTIONS:
+        return not _REDUCED & {operator.inputs[0], *operator.outputs}
+    if mode != "int8" or not of_layers(operator, int8_layers):
+        return not _REDUCED & set(dtypes)
+    if operator.name in CONVOLUTIONS:
+        return (*operator.inputs[:2], *operator.outputs) == ("int8",) * 3
+    return (operator.inputs[0], *operator.outputs) == ("int8", "int8")

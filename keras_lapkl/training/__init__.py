@@ -1,0 +1,5 @@
+"""Training runs: recipes, batches, and what a run keeps in its folder."""
+
+from keras_lapkl._support import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -1,0 +1,27 @@
+from . import (
+    distillation as distillation,
+    distributed as distributed,
+    launching as launching,
+)
+from .arrays import (
+    SemiSupervisedArrays as SemiSupervisedArrays,
+)
+from .augmentation import (
+    Augmentation as Augmentation,
+)
+from .batches import (
+    self_training_batches as self_training_batches,
+    semi_supervised_batches as semi_supervised_batches,
+    training_batches as training_batches,
+)
+from .building import (
+    build as build,
+)
+from .recipe import (
+    Adversary as Adversary,
+    Recipe as Recipe,
+    Teacher as Teacher,
+)
+from .run import (
+    train as train,
+)

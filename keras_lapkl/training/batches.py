@@ -1,0 +1,205 @@
+"""tf.data pipelines from crops in memory to batches, the same at each step of a seed.
+
+The training stream is a function of (seed, step): a run that resumes at step n sees what the
+unbroken run would have seen, without going through the first n batches.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_lapkl.training.augmentation import augment
+
+
+def label_array(crops):
+    """(N, K, 3) float32: x, y in crop pixels (0 where not annotated) and visibility, 0 or 1."""
+    visible = crops.visible & np.isfinite(crops.landmarks).all(-1)
+    landmarks = np.where(visible[..., None], crops.landmarks, 0)
+    return np.concatenate([landmarks, visible[..., None]], axis=-1).astype(np.float32)
+
+
+def steps_per_epoch(crops, batch_size):
+    """Whole batches in an epoch; the faces left over differ from epoch to epoch."""
+    if not 1 <= batch_size <= len(crops):
+        raise ValueError(
+            f"The batch size must be in 1..{len(crops)}, the number of faces in {crops.name}. "
+            f"Received: {batch_size}"
+        )
+    return len(crops) // batch_size
+
+
+def training_batches(crops, batch_size, seed=0, augmentation=None, first_step=0):
+    """An endless stream of shuffled, optionally augmented batches, beginning at any step.
+
+    Args:
+        crops: `Crops`.
+        batch_size: faces in a batch, at most the number of crops.
+        seed: an int; equal seeds give equal streams.
+        augmentation: an `Augmentation`, or None for the crops as they are. Crops whose scheme has
+            no mirror map (`flip`) are not mirrored.
+        first_step: number of batches to be thought of as already taken.
+
+    Returns:
+        tf.data.Dataset of images (B, S, S, 3), uint8 or, augmented, float32 in [0, 1], and
+        landmarks (B, K, 3) with visibility last.
+    """
+    return _stream(_labeled(crops, batch_size, seed, augmentation), first_step)
+
+
+def semi_supervised_batches(
+    crops,
+    unlabeled,
+    batch_size,
+    unlabeled_batch_size=None,
+    seed=0,
+    augmentation=None,
+    first_step=0,
+):
+    """As `training_batches`, each batch with unlabeled faces beside, for `AdversarialLocalizer`.
+
+    The labeled half is the stream that `training_batches` gives. The unlabeled faces go through
+    epochs of their own, shuffled anew in each, and are augmented as the labeled ones. Neither is
+    mirrored where the labeled ones' scheme does not say how (`flip`).
+
+    Args:
+        crops: labeled `Crops`.
+        unlabeled: `UnlabeledCrops` of the same image size.
+        batch_size: labeled faces in a batch.
+        unlabeled_batch_size: unlabeled faces in a batch; None for as many.
+        seed, augmentation, first_step: as in `training_batches`.
+
+    Returns:
+        tf.data.Dataset of ((images, unlabeled_images), landmarks).
+
+    Raises:
+        ValueError: fewer faces than a batch, or crops that differ in size or crop rule.
+    """
+    _check_alike(crops, unlabeled)
+    labeled = _labeled(crops, batch_size, seed, augmentation)
+    flip = crops.scheme.flip
+    other = _unlabeled(unlabeled, unlabeled_batch_size or batch_size, seed, augmentation, flip)
+
+    def batch(step):
+        images, landmarks = labeled(step)
+        return (images, other(step)[0]), landmarks
+
+    return _stream(batch, first_step)
+
+
+def self_training_batches(
+    crops,
+    unlabeled,
+    pseudo_labels,
+    batch_size,
+    unlabeled_batch_size=None,
+    seed=0,
+    augmentation=None,
+    first_step=0,
+):
+    """As `training_batches`, with faces in between whose labels are a teacher's.
+
+    Args:
+        crops, unlabeled: as in `semi_supervised_batches`.
+        pseudo_labels: (N, K, 3) of the unlabeled faces, as `distillation.pseudo_labels` gives them.
+        batch_size, unlabeled_batch_size, seed, augmentation, first_step: as there.
+
+    Returns:
+        tf.data.Dataset of images (B + U, S, S, 3) and landmarks (B + U, K, 3).
+
+    Raises:
+        ValueError: as there, or labels of other faces.
+    """
+    _check_alike(crops, unlabeled)
+    expected = (len(unlabeled), crops.scheme.num_landmarks, 3)
+    if pseudo_labels.shape != expected:
+        raise ValueError(
+            f"`pseudo_labels` must have shape {expected}. Received: {pseudo_labels.shape}"
+        )
+    labeled = _labeled(crops, batch_size, seed, augmentation)
+    size = unlabeled_batch_size or batch_size
+    other = _unlabeled(unlabeled, size, seed, augmentation, crops.scheme.flip, pseudo_labels)
+    # Mixed evenly: several devices each take a run of neighbours, and should have faces of both.
+    places = np.concatenate([np.arange(n) / n for n in (batch_size, size)])
+    order = np.argsort(places, kind="stable")
+
+    def batch(step):
+        pairs = zip(labeled(step), other(step), strict=True)
+        return tuple(tf.gather(tf.concat(pair, 0), order) for pair in pairs)
+
+    return _stream(batch, first_step)
+
+
+def evaluation_batches(crops, batch_size=32):
+    """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
+    data = tf.data.Dataset.from_tensor_slices((crops.central(), label_array(crops)))
+    return data.batch(batch_size).prefetch(2)
+
+
+def _check_alike(crops, unlabeled):
+    for name in ("image_size", "crop_scale"):
+        ours, theirs = getattr(crops, name), getattr(unlabeled, name)
+        if ours != theirs:
+            raise ValueError(
+                f"{crops.name} has {name} {ours} and {unlabeled.name} has {theirs}: a model is "
+                "only right on one crop rule. Crop them alike."
+            )
+
+
+def _stream(batch, first_step):
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _labeled(crops, batch_size, seed, augmentation):
+    """Function from a step to its images and landmarks."""
+    steps = steps_per_epoch(crops, batch_size)
+    images = crops.images if augmentation else np.ascontiguousarray(crops.central())
+    with tf.device("CPU"):
+        images, landmarks = tf.constant(images), tf.constant(label_array(crops))
+
+    def batch(step):
+        index = _shuffled(step, steps, batch_size, len(crops), seed)
+        x, y = tf.gather(images, index), tf.gather(landmarks, index)
+        if augmentation is None:
+            return x, y
+        step_seed = tf.stack([tf.constant(seed, tf.int64), step])
+        return augment(x, y, step_seed, augmentation, crops.scheme.flip, crops.image_size)
+
+    return batch
+
+
+def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):
+    """Function from a step to its images, read as they are needed, and their labels or None."""
+    steps = steps_per_epoch(crops, batch_size)
+    margin = crops.margin
+    side = crops.image_size + 2 * margin
+    inner = slice(margin, margin + crops.image_size)
+    seed += _UNLABELED
+    if pseudo_labels is not None:
+        with tf.device("CPU"):
+            pseudo_labels = tf.constant(pseudo_labels)
+
+    def batch(step):
+        index = _shuffled(step, steps, batch_size, len(crops), seed)
+        x = tf.numpy_function(crops.gather, [index], tf.uint8, stateful=False)
+        x = tf.ensure_shape(x, (batch_size, side, side, 3))
+        y = None if pseudo_labels is None else tf.gather(pseudo_labels, index)
+        if augmentation is None:
+            return x[:, inner, inner], y
+        step_seed = tf.stack([tf.constant(seed, tf.int64), step])
+        return augment(x, y, step_seed, augmentation, flip, crops.image_size)
+
+    return batch
+
+
+_UNLABELED = 128
+"""Added to the seed for the unlabeled stream, so that equal sets do not come in equal order;
+`index_shuffle` reads no more than eight bits of a seed."""
+
+
+def _shuffled(step, steps, batch_size, count, seed):
+    """Indices of the faces of a step, in the order of its epoch."""
+    epoch, position = step // steps, step % steps
+    order = position * batch_size + tf.range(batch_size, dtype=tf.int64)
+    key = tf.stack([tf.constant(seed, tf.int64), epoch])
+    last = tf.constant(count - 1, tf.int64)
+    return tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)

@@ -1,0 +1,185 @@
+"""One training run, from crops to a saved model; stopped and resumed at will."""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+from absl import logging
+
+from keras_lapkl import callbacks, schemes
+from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl.evaluation import model_scores
+from keras_lapkl.models.loading import load_model
+from keras_lapkl.training import distributed
+from keras_lapkl.training.augmentation import Augmentation
+from keras_lapkl.training.batches import (
+    evaluation_batches,
+    label_array,
+    self_training_batches,
+    semi_supervised_batches,
+    steps_per_epoch,
+    training_batches,
+)
+from keras_lapkl.training.building import build, check_models
+from keras_lapkl.training.run_folder import claim_folder, load_pseudo_labels, trim_history
+
+SHOWN = 4
+"""Faces in a picture for TensorBoard."""
+
+
+def train(
+    recipe, crops, validation, output_dir, provenance=None, unlabeled=None, tensorboard=False
+):
+    """Trains, and writes `model.keras`, `history.csv` and `results.json` into a folder.
+
+    With an adversary, `model.keras` is the localizer alone, and `adversarial.keras` all of it.
+
+    The model's scales are calibrated on the validation faces: see `confidence`.
+
+    Each epoch ends with a checkpoint. Called again with the same recipe and data, it goes on from
+    there, to the result that the unbroken run would have had; a finished run is only read.
+
+    Args:
+        recipe: a `Recipe`.
+        crops, validation: `Crops` to train on and to measure on, of one scheme and crop rule.
+        output_dir: folder of this run alone.
+        provenance: dict from `provenance.run_provenance`, kept in `results.json`.
+        unlabeled: `UnlabeledCrops`, if the recipe has an adversary or a teacher.
+        tensorboard: whether to write curves and pictures for TensorBoard into `tensorboard/`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        ValueError: the folder holds another run, or unlabeled faces are given without adversary
+            and teacher, or the other way around.
+        FloatingPointError: the loss is no longer finite.
+    """
+    if (unlabeled is None) != (recipe.adversary is None and recipe.teacher is None):
+        raise ValueError(
+            "Expected unlabeled faces and an adversary or a teacher together. Received: "
+            f"unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
+            f"teacher={recipe.teacher}"
+        )
+    output_dir = pathlib.Path(output_dir)
+    steps = steps_per_epoch(crops, recipe.batch_size)
+    settings = {
+        **dataclasses.asdict(recipe),
+        "data": crops.summary,
+        "unlabeled_data": unlabeled and unlabeled.summary,
+        "validation_data": validation.summary,
+        "crop_scale": crops.crop_scale,
+        "image_size": crops.image_size,
+        "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
+    }
+    if not (output_dir / "run.json").exists():
+        check_models(recipe, crops)
+    if distributed.is_chief():
+        claim_folder(output_dir, settings)
+    results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
+    if results_path.exists():
+        logging.info("%s holds this run, finished; nothing to train.", output_dir)
+        return read_json(results_path)
+
+    labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
+    last = output_dir / "last.keras"
+    with distributed.strategy().scope():
+        model = load_model(last) if last.exists() else build(recipe, crops, unlabeled)
+    done = int(model.optimizer.iterations.numpy())
+    writers = ()
+    if distributed.is_chief():
+        trim_history(output_dir / "history.csv", done // steps)
+        writers = (
+            keras.callbacks.CSVLogger(output_dir / "history.csv", append=True),
+            *(_tensorboard(output_dir, validation, unlabeled) if tensorboard else ()),
+            callbacks.ResumableCheckpoint(last),
+        )
+    logging.info(
+        "%s %s: %d parameters, %d epochs of %d steps of %d faces%s; %s.",
+        "Training" if not done else f"Resuming after epoch {done // steps}",
+        recipe.loss,
+        model.generator.count_params(),
+        recipe.epochs,
+        steps,
+        recipe.batch_size,
+        "" if unlabeled is None else f" and {len(unlabeled):,} faces without labels",
+        output_dir,
+    )
+    start = time.monotonic()
+    try:
+        distributed.fit(
+            model,
+            _batches(recipe, crops, unlabeled, labels, done),
+            initial_epoch=done // steps,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            validation_data=evaluation_batches(validation),
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(raise_error=True)
+                if recipe.adversary is None
+                else callbacks.AdversarialMonitor(),
+                *writers,
+            ],
+            verbose=1 if sys.stderr.isatty() else 2,
+        )
+    except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
+        raise FloatingPointError(
+            f"Training stopped: {error}. Lower the learning rate and train into another folder."
+        ) from error
+    seconds = time.monotonic() - start
+    if not distributed.is_chief():
+        distributed.wait()
+        return read_json(results_path)
+    if recipe.adversary is not None:
+        with replacing(output_dir / "adversarial.keras") as temporary:
+            model.save(temporary)
+        model = model.localizer()
+    with replacing(model_path) as temporary:
+        model.save(temporary)
+        # Read back outside of the strategy's scope, where `predict` needs no other process.
+        model = load_model(temporary)
+        scored, predicted = model_scores.evaluate_model(model, validation)
+        model.calibration = model_scores.calibrate(predicted, validation)
+        model.save(temporary)
+    results = {
+        "validation": scored,
+        "parameters": model.generator.count_params(),
+        "seconds_of_training": round(seconds, 1),
+        "epochs_in_those_seconds": recipe.epochs - done // steps,
+        "recipe": settings,
+        "provenance": provenance,
+    }
+    write_json(results_path, results)
+    last.unlink()
+    distributed.wait()
+    return results
+
+
+def _batches(recipe, crops, unlabeled, labels, first_step):
+    augmentation = Augmentation().scaled(recipe.augment_strength) if recipe.augment else None
+    common = {"seed": recipe.seed, "augmentation": augmentation, "first_step": first_step}
+    if unlabeled is None:
+        return training_batches(crops, recipe.batch_size, **common)
+    if labels is not None:
+        return self_training_batches(
+            crops, unlabeled, labels, recipe.batch_size, recipe.teacher.batch_size, **common
+        )
+    return semi_supervised_batches(
+        crops, unlabeled, recipe.batch_size, recipe.adversary.batch_size, **common
+    )
+
+
+def _tensorboard(output_dir, validation, unlabeled):
+    """Curves, and pictures of the first faces."""
+    folder = output_dir / "tensorboard"
+    labeled = validation.central()[:SHOWN], label_array(validation)[:SHOWN]
+    if unlabeled is not None:
+        count = min(SHOWN, len(unlabeled))
+        inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
+        unlabeled = unlabeled.gather(np.arange(count))[:, inner, inner]
+    faces = callbacks.TensorBoardFaces(folder, labeled, unlabeled)
+    return keras.callbacks.TensorBoard(folder), faces

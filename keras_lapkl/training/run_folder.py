@@ -1,0 +1,54 @@
+"""What a training run keeps in its folder."""
+
+import csv
+
+import numpy as np
+
+from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl.models.loading import load_model
+from keras_lapkl.training import distillation, distributed
+
+
+def load_pseudo_labels(recipe, unlabeled, output_dir):
+    """What the teacher finds, kept in the run's folder: a run that goes on has the same."""
+    path = output_dir / "pseudo_labels.npy"
+    if path.exists():
+        return np.load(path)
+    labels = distillation.pseudo_labels(
+        load_model(recipe.teacher.model), unlabeled, recipe.teacher.max_scale
+    )
+    if distributed.is_chief():
+        with replacing(path) as temporary:
+            np.save(temporary, labels)
+    return labels
+
+
+def claim_folder(output_dir, settings):
+    """Marks a folder as this run's, or refuses if it is another's."""
+    path = output_dir / "run.json"
+    if not path.exists():
+        write_json(path, settings)
+        return
+    held = read_json(path)
+    changed = {
+        key: (held.get(key), settings.get(key))
+        for key in {*held, *settings}
+        if held.get(key) != settings.get(key)
+    }
+    if changed:
+        lines = [f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items()]
+        raise ValueError(
+            f"{output_dir} holds a run with other settings; name another folder or delete it:\n"
+            + "\n".join(sorted(lines))
+        )
+
+
+def trim_history(path, epochs):
+    """Drops the rows of epochs that will be trained again: a kill can leave one too many."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    kept = [row for i, row in enumerate(rows) if i == 0 or int(row[0]) < epochs]
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows(kept)

@@ -1,0 +1,519 @@
+import csv
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings, strategies as st
+
+from keras_lapkl import schemes
+from keras_lapkl.data import read_coco, read_csv
+from keras_lapkl.data.crops import load_crops
+from keras_lapkl.data.keypoints import KeypointError, croppable
+
+NAN = float("nan")
+NAMED = "path,nose_x,nose_y,left_ear_x,left_ear_y,right_ear_x,right_ear_y\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads text or bytes as a CSV file, of pictures that are not there."""
+
+    def read(content, **kwargs):
+        path = tmp_path / "some points.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_csv(path, missing_ok=True, **kwargs)
+
+    return read
+
+
+class TestCSV:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a.png,1,2,3.5,-4\nb.png,5,6,7,8e1\n",
+            "a.png,1,2,3.5,-4\nb.png,5,6,7,8e1",
+            "file,x1,y1,x2,y2\na.png,1,2,3.5,-4\nb.png,5,6,7,8e1\n",
+            "file,p_y,q_x,p_x,q_y\na.png,2,3.5,1,-4\nb.png,6,7,5,8e1\n",
+            '"a.png", 1 , 2,3.5,"-4"\n\n , ,\nb.png,5,6,7,80.0\n',
+        ],
+    )
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    @pytest.mark.parametrize("mark", ["", "\ufeff"])
+    def test_forms(self, read, tmp_path, text, end, mark):
+        found = read(mark + text.replace("\n", end))
+        assert found.paths == (tmp_path / "a.png", tmp_path / "b.png")
+        assert found.landmarks.dtype == np.float32 and found.boxes is found.sizes is None
+        np.testing.assert_array_equal(found.landmarks, [[[1, 2], [3.5, -4]], [[5, 6], [7, 80]]])
+        assert found.visible.all()
+
+    def test_names_make_the_scheme(self, read):
+        found = read(NAMED + "a.png,1,2,3,4,5,6\n")
+        assert found.scheme == schemes.Scheme(
+            "custom", ("nose", "left_ear", "right_ear"), flip=(0, 2, 1)
+        )
+        assert found.name == "csv some points"
+        assert found.summary == (
+            "csv some points: 1 objects in 1 images, 3 of 3 points labeled on average"
+        )
+
+    def test_numbers_make_no_mirror(self, read):
+        assert read("a.png,1,2,3,4\n").scheme == schemes.Scheme("custom", ("point_0", "point_1"))
+        named = read("path,x1,y1,x2,y2\na.png,1,2,3,4\n").scheme
+        assert named.names == ("point_1", "point_2") and named.flip is None
+
+    def test_what_is_not_annotated(self, read):
+        found = read("a.png,1,2,,,5,6\nb.png,,,3,4,5,6\n")
+        np.testing.assert_array_equal(
+            found.landmarks, [[[1, 2], [NAN, NAN], [5, 6]], [[NAN, NAN], [3, 4], [5, 6]]]
+        )
+        np.testing.assert_array_equal(found.visible, [[True, False, True], [False, True, True]])
+        assert "2 of 3 points labeled" in found.summary
+
+    def test_visibility(self, read):
+        found = read(
+            "path,x1,y1,v1,b_x,b_y,b_visible,c_x,c_y\n"
+            "a.png,1,2,0,3,4,1,5,6\n"
+            "b.png,1,2,2,,,0,5,6\n"
+            "c.png,1,2,,,,,5,6\n"
+        )
+        np.testing.assert_array_equal(
+            found.visible, [[False, True, True], [True, False, True], [True, False, True]]
+        )
+        np.testing.assert_array_equal(found.landmarks[0, 0], [1, 2])
+        assert np.isnan(found.landmarks[1:, 1]).all()
+
+    def test_boxes(self, read):
+        head = "path,x1,y1,x2,y2,box_x0,box_y0,box_x1,box_y1\n"
+        found = read(head + "a.png,1,2,3,4,-0.5,0,9.5,20\nb.png,1,2,3,4,,,,\n")
+        np.testing.assert_array_equal(found.boxes, [[-0.5, 0, 9.5, 20], [NAN] * 4])
+        assert read(head + "a.png,1,2,3,4,,,,\n").boxes is None
+        box = read(head + "a.png,,,3,4,0,0,9,9\n", crop_from="box")
+        assert box.scheme.crop_from == "box" and croppable(box) is box
+
+    def test_several_objects_of_an_image(self, read):
+        found = read("a.png,1,2,3,4\na.png,5,6,7,8\n./a.png,9,6,7,8\n")
+        assert len(found) == 3 and len(set(found.paths)) == 1
+        assert "3 objects in 1 images" in found.summary
+
+    def test_paths(self, read, tmp_path):
+        found = read(f'"b,c/d e.png",1,2,3,4\n{tmp_path}/f.png,1,2,3,4\n', images="pictures")
+        assert found.paths == (pathlib.Path("pictures/b,c/d e.png"), tmp_path / "f.png")
+
+    def test_one_point(self, read):
+        found = read("a.png,7,9\nb.png,8,9\n", crop_from="image")
+        assert found.landmarks.shape == (2, 1, 2) and found.scheme.flip == (0,)
+        assert croppable(found) is found
+        with pytest.raises(KeypointError, match="line 1: expected two distinct points or more"):
+            croppable(read("a.png,7,9\n"))
+
+    def test_hundreds_of_points(self, read, rng):
+        points = rng.uniform(0, 500, (4, 300, 2)).astype(np.float32)
+        text = "".join(
+            f"{i}.png,{','.join(map(repr, each.ravel().tolist()))}\n"
+            for i, each in enumerate(points)
+        )
+        np.testing.assert_array_equal(read(text).landmarks, points)
+
+    def test_without_a_labeled_point_is_left_out(self, read):
+        head = "path,x1,y1,v1,x2,y2,v2\n"
+        found = read(head + "a.png,1,2,0,3,4,1\nb.png,,,,,,\nc.png,1,2,0,3,4,0\n")
+        assert [path.name for path in found.paths] == ["a.png"]
+        assert found.summary.endswith("; 2 without a labeled point left out")
+        with pytest.raises(KeypointError, match=r"labeled points\. Received: none"):
+            read("b.png,,,,,,\n")
+
+    def test_without_two_points_has_no_crop_by_them(self, read):
+        text = "a.png,1,2,,,5,6\nb.png,,,3,4,,\nc.png,1,1,1,1,1,1\n"
+        found = read(text)
+        assert len(found) == 3
+        some = croppable(found)
+        assert [path.name for path in some.paths] == ["a.png"]
+        assert some.summary == (
+            f"{found.summary}; 2 with fewer than two points to crop by left out"
+        )
+        assert len(croppable(read(text, crop_from="image"))) == 3
+        with pytest.raises(
+            KeypointError, match=r"line 1: .* fewer, in 1 of 1 objects\. Crop from a"
+        ):
+            croppable(read("b.png,,,3,4,,\n"))
+
+    def test_the_origin_is_suspicious(self, read, caplog):
+        read("a.png,1,2,0,0\nb.png,0,0,5,6\nc.png,0,6,5,6\n")
+        assert "2 points lie at exactly (0, 0)" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "an empty file"),
+            (" \n,,\n", "an empty file"),
+            (NAMED, "a header alone"),
+            ("a.png\n", "line 1: expected a path and pairs.*1 in 'a.png'"),
+            ("a.png,1,2,3\n", "line 1: expected a path and pairs.*4 in 'a.png,1,2,3'"),
+            ("a.png;1;2\n", "separated by commas.*';' in 'a.png;1;2'"),
+            ("a.png;1,5;2,5;3,5\n", "separated by commas"),
+            ("a.png\t1\t2\n", r"separated by commas.*'\\t'"),
+            ("a.png,1,2\nb.png,1\n", "line 2: expected a path and 2 more.*2 cells, 'b.png,1'"),
+            ("a.png,1,2\n\n,1,2\n", "line 3: expected a path and 2 more"),
+            ("a.png,1,2\nb.png,x,2\n", "line 2: expected a number of pixels for x1.*'x'"),
+            (NAMED + "a.png,1,2,3,4,5,6px\n", "line 2: .* for right_ear_y.*'6px'"),
+            ("a.png,1,2\nb.png,1,nan\n", "line 2: .* for y1.*'nan'"),
+            ("a.png,inf,2\n", "line 1: .* for x1.*'inf'"),
+            ("a.png,1_0,2\n", "line 1: expected columns.*no number.*'1_0'"),
+            ("a.png,1,2\nb.png,1_0,2\n", "line 2: .*'1_0'"),
+            ("a.png,1e300,2\n", "line 1: .*'1e300'"),
+            ("a.png,1,2\nb.png,,2\n", "line 2: expected both x1 and y1.*'' and '2'"),
+            ("a.png,1,2,-1,-1\n", "line 1: expected empty cells .*-1 for x2 and y2"),
+            ("a.png,.1,.2,.3,.4\nb.png,0,1,.2,.2\n", "4 points in 0..1, like fractions"),
+            ("a.png,5,6,1,7,8,2\nb.png,5,6,0,7,8,2\n", "as visibilities are.*header"),
+            ("path,x1,x1,y1\n", "line 1: expected each column once.*'x1'"),
+            ("path,x1,y1,who\na.png,1,2,me\n", "line 1: expected columns.*'who'"),
+            ("path,x1,y1,a_x\n", "line 1: expected x and y of 'a'. Received: x"),
+            ("path,x1,y1,v2\n", "line 1: expected x and y of 'point_2'. Received: visible"),
+            ("path,box_x0,box_y0,box_x1,box_y1\n", "line 1: expected columns of points"),
+            ("path,x1,y1,box_x0\n", "line 1: expected all of box_x0,box_y0.*Received: box_x0"),
+            ("path,x1,y1,v1\na.png,1,2,3\n", "line 2: expected 0, 1 or 2 for v1. Received: 3"),
+            ("path,x1,y1,v1\na.png,,,1\n", "line 2: expected a position .* v1 1 and empty x1"),
+            (
+                "path,x1,y1,box_x0,box_y0,box_x1,box_y1\na.png,1,2,5,5,5,9\n",
+                "line 2: expected a box with x0 < x1 .*'5,5,5,9'",
+            ),
+            (
+                "path,x1,y1,box_x0,box_y0,box_x1,box_y1\na.png,1,2,5,5,,9\n",
+                "line 2: expected a box with x0 < x1 .*'5,5,,9'",
+            ),
+            ('a.png,1,2\n"b.png,1,2\n', "line 2: no CSV: unexpected end"),
+            ('a.png,1,2\n"b"x,1,2\n', "line 2: no CSV: ',' expected"),
+            ("a.png,1," + "1" * 200_000, "line 1: no CSV: field larger"),
+            (b"a\xff.png,1,2\n", "expected UTF-8 text.*0xff"),
+            ("a.png,1,2\n".encode("utf-16"), "expected UTF-8 text"),
+        ],
+    )
+    def test_malformed(self, read, text, message):
+        with pytest.raises(KeypointError, match=r"some points\.csv.*" + message):
+            read(text, crop_from="image")
+
+    def test_box_that_is_needed(self, read):
+        head = "path,x1,y1,x2,y2,box_x0,box_y0,box_x1,box_y1\n"
+        lines = "a.png,1,2,3,4,0,0,9,9\nb.png,1,2,3,4,,,,\n"
+        for text, line in ((head + lines, 3), ("a.png,1,2,3,4\n", 1)):
+            with pytest.raises(KeypointError, match=f"line {line}: expected a box of the object"):
+                croppable(read(text, crop_from="box"))
+
+    def test_two_objects_of_a_whole_picture(self, read):
+        found = read("a.png,1,2,3,4\nb.png,1,2,3,4\na.png,5,6,7,8\n", crop_from="image")
+        with pytest.raises(
+            ValueError, match=r"csv, line 3: .* one object.*a\.png, beside .* line 1"
+        ):
+            load_crops(found)
+
+    def test_missing_pictures(self, tmp_path):
+        path = tmp_path / "points.csv"
+        path.write_text("a.png,1,2,3,4\nb.png,1,2,3,4\nb.png,1,2,3,4\nc.png,1,2,3,4\n")
+        (tmp_path / "a.png").touch()
+        with pytest.raises(FileNotFoundError, match=r"points\.csv, line 2: .*b\.png; 2 of 3 are"):
+            read_csv(path)
+        with pytest.raises(FileNotFoundError, match=r"none\.csv"):
+            read_csv(tmp_path / "none.csv")
+
+
+class TestScheme:
+    SCHEME = schemes.Scheme("head", ("right_ear", "nose", "left_ear"), (2, 1, 0), edges=((0, 1),))
+
+    def test_columns_go_by_name(self, read):
+        found = read(NAMED + "a.png,1,2,3,4,5,6\n", scheme=self.SCHEME)
+        assert found.scheme == self.SCHEME
+        np.testing.assert_array_equal(found.landmarks, [[[5, 6], [1, 2], [3, 4]]])
+
+    def test_or_by_order(self, read):
+        for head in ("", "path,x1,y1,x2,y2,x3,y3\n"):
+            found = read(head + "a.png,1,2,3,4,5,6\n", scheme=self.SCHEME.to_config())
+            assert found.scheme == self.SCHEME
+            np.testing.assert_array_equal(found.landmarks, [[[1, 2], [3, 4], [5, 6]]])
+
+    def test_crop_from_stands_before_it(self, read):
+        found = read("a.png,1,2,3,4,5,6\n", scheme=self.SCHEME, crop_from="image")
+        assert found.scheme.crop_from == "image" and found.scheme.edges == ((0, 1),)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a.png,1,2,3,4\n", "the 3 points of scheme 'head'. Received: 2"),
+            (
+                NAMED.replace("nose", "nase") + "a.png,1,2,3,4,5,6\n",
+                "'head', with nose. Received: nase",
+            ),
+        ],
+    )
+    def test_other_points(self, read, text, message):
+        with pytest.raises(KeypointError, match=r"some points\.csv: .*" + message):
+            read(text, scheme=self.SCHEME)
+
+    def test_five_points(self, read):
+        """A face that hides one of them is cropped by its box."""
+        scheme = schemes.Scheme("pair", ("a", "b"), five_points=((0,), (1,)))
+        head = "path,x1,y1,x2,y2,box_x0,box_y0,box_x1,box_y1\n"
+        found = read(head + "a.png,1,2,,,0,0,9,9\nb.png,1,2,,,,,,\n", scheme=scheme)
+        assert len(croppable(found)) == 1
+
+
+cells = st.one_of(st.none(), st.tuples(*[st.floats(-1e6, 1e6, width=32)] * 2))
+names = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
+
+
+@settings(deadline=None)  # a busy disk takes any time
+@given(
+    points=st.integers(1, 5).flatmap(
+        lambda k: st.lists(st.lists(cells, min_size=k, max_size=k), min_size=1, max_size=5)
+    ),
+    picture=names,
+    header=st.booleans(),
+)
+@example(points=[[(0.0, -0.0), None]], picture='a",;\n.png', header=True)
+def test_csv_round_trip(points, picture, header):
+    """What Python's own writer writes is read back, to the last bit of float32."""
+    values = np.array([[(NAN, NAN) if p is None else p for p in each] for each in points])
+    known = np.isfinite(values).all(-1)
+    if not known.any() or (values[known] == -1).all(1).any() or (abs(values[known]) <= 1).all():
+        return
+    k = values.shape[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "p.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if header:
+                writer.writerow(["path", *(f"p{i}_{axis}" for i in range(k) for axis in "xy")])
+            for i, each in enumerate(points):
+                line = [number for p in each for number in (("", "") if p is None else p)]
+                writer.writerow([f"{i}/{picture}", *line])
+        try:
+            found = read_csv(path, crop_from="image", missing_ok=True)
+        except KeypointError as error:
+            known = ("as visibilities", "a header", "separated by")
+            assert not header and any(reason in str(error) for reason in known)
+            return
+    kept = known.any(1)
+    np.testing.assert_array_equal(found.landmarks, values[kept].astype(np.float32))
+    np.testing.assert_array_equal(found.visible, known[kept])
+    expected = [pathlib.Path(folder, f"{i}/{picture}".strip()) for i in np.flatnonzero(kept)]
+    assert list(found.paths) == expected
+
+
+@settings(deadline=None)
+@given(content=st.one_of(st.binary(max_size=80), st.text(',;\n"ab.x1_y-\ufeff\0 ', max_size=40)))
+@example(content='a,"')
+@example(content="a\0,1,2")
+def test_any_csv_is_read_or_refused(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "p.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        try:
+            found = read_csv(path, crop_from="image", missing_ok=True)
+        except KeypointError as error:
+            assert "p.csv" in str(error)
+        else:
+            assert len(found) and found.visible.any(1).all()
+
+
+def coco(**changes):
+    """A COCO file of a dog and a cat category; two dogs in one picture, a cat in another."""
+    content = {
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 64, "height": 48},
+            {"id": "b", "file_name": "b.png"},
+        ],
+        "annotations": [
+            annotation(17, [1, 2, 2, 30, 40, 1, 0, 0, 0], bbox=[0, 1, 40, 45]),
+            annotation(18, [5, 6, 1, 7, 8, 1, 9, 9, 1], image_id="b"),
+            annotation(19, [5, 6, 2, 7, 8, 2], image_id="b", category_id=2),
+            annotation(20, [0, 0, 0, 0, 0, 0, 0, 0, 0], num_keypoints=3),
+            annotation(21, [1, 2, 2, 3, 4, 2, 5, 6, 2], iscrowd=1),
+            {"id": 22, "image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 5]},
+        ],
+        "categories": [
+            {
+                "id": 1,
+                "name": "dog",
+                "keypoints": ["nose", "left_ear", "right_ear"],
+                "skeleton": [[1, 2], [1, 3]],
+            },
+            {"id": 2, "name": "cat", "keypoints": ["nose", "tail"], "skeleton": []},
+            {"id": 3, "name": "tree"},
+        ],
+    }
+    return {**content, **changes}
+
+
+def annotation(number, keypoints, **changes):
+    return {
+        "id": number,
+        "image_id": 7,
+        "category_id": 1,
+        "keypoints": keypoints,
+        "bbox": [1, 2, 30, 20],
+        **changes,
+    }
+
+
+@pytest.fixture
+def coco_file(tmp_path):
+    """Writes a COCO file, of pictures that are there."""
+
+    def write(content=None, name="dogs.json"):
+        for picture in ("a.png", "b.png"):
+            (tmp_path / picture).touch()
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content or coco()))
+        return path
+
+    return write
+
+
+class TestCOCO:
+    def test_what_is_read(self, coco_file, tmp_path):
+        found = read_coco(coco_file(), category="dog")
+        assert found.paths == (tmp_path / "a.png", tmp_path / "b.png")
+        np.testing.assert_array_equal(
+            found.landmarks, [[[1, 2], [30, 40], [NAN, NAN]], [[5, 6], [7, 8], [9, 9]]]
+        )
+        np.testing.assert_array_equal(found.visible, [[True, True, False], [True] * 3])
+        # The corner of the first pixel is at -0.5.
+        np.testing.assert_array_equal(
+            found.boxes, [[-0.5, 0.5, 39.5, 45.5], [0.5, 1.5, 30.5, 21.5]]
+        )
+        np.testing.assert_array_equal(found.sizes, [[64, 48], [0, 0]])
+        assert found.summary == (
+            "coco dogs: 2 objects in 2 images, 2.5 of 3 points labeled on average; 2 without a "
+            "labeled point left out; 1 crowds left out"
+        )
+
+    def test_category_makes_the_scheme(self, coco_file):
+        assert read_coco(coco_file(), category="dog").scheme == schemes.Scheme(
+            "dog", ("nose", "left_ear", "right_ear"), (0, 2, 1), edges=((0, 1), (0, 2))
+        )
+        cat = read_coco(coco_file(), category="cat")
+        assert cat.scheme == schemes.Scheme("cat", ("nose", "tail")) and len(cat) == 1
+
+    def test_category_by_the_scheme(self, coco_file):
+        scheme = schemes.Scheme("dog", ("right_ear", "left_ear", "nose"), crop_from="box")
+        found = read_coco(coco_file(), scheme=scheme)
+        assert found.scheme == scheme
+        np.testing.assert_array_equal(found.landmarks[1], [[9, 9], [7, 8], [5, 6]])
+
+    def test_the_only_one_with_keypoints(self, coco_file):
+        one = [each for each in coco()["categories"] if each["name"] != "cat"]
+        assert read_coco(coco_file(coco(categories=one))).scheme.name == "dog"
+
+    def test_without_names(self, coco_file):
+        bare = coco(categories=[{"id": 1, "name": "dog"}])
+        found = read_coco(coco_file(bare))
+        assert found.scheme == schemes.Scheme("dog", ("point_0", "point_1", "point_2"))
+
+    @pytest.mark.parametrize("folder", ["images", "dogs_small2017", "small2017"])
+    def test_folders_of_pictures(self, coco_file, tmp_path, folder):
+        path = coco_file(name="dogs_small2017.json")
+        (tmp_path / "root" / folder).mkdir(parents=True)
+        for name in ("a.png", "b.png"):
+            (tmp_path / name).rename(tmp_path / "root" / folder / name)
+        found = read_coco(path, tmp_path / "root", category="dog")
+        assert found.paths[0] == tmp_path / "root" / folder / "a.png"
+
+    def test_missing_picture(self, coco_file, tmp_path):
+        path = coco_file()
+        (tmp_path / "b.png").unlink()
+        with pytest.raises(
+            FileNotFoundError, match=r"dogs\.json, annotation id 18: .*b\.png; 1 of"
+        ):
+            read_coco(path, category="dog")
+        assert len(read_coco(path, category="dog", missing_ok=True)) == 2
+
+    def test_box_that_is_needed(self, coco_file):
+        flat = annotation(30, [1, 2, 2, 3, 4, 2, 0, 0, 0], bbox=[1, 1, 0, 5])
+        path = coco_file(coco(annotations=[flat]))
+        with pytest.raises(KeypointError, match="annotation id 30: expected a box"):
+            croppable(read_coco(path, category="dog", crop_from="box"))
+        assert read_coco(path, category="dog").boxes is None
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"categories": [{"name": "dog"}]}, "categories with id, name"),
+            ({"categories": [{"id": 1, "name": "dog", "keypoints": "nose"}]}, "list of keypoints"),
+            ({"categories": 2 * [{"id": 1, "name": "dog"}]}, "'dog' once, not twice"),
+            ({"categories": []}, "`category`.*one of .*'dog'"),
+            (
+                {"categories": [{"id": 1, "name": "dog", "keypoints": ["a", "a", "b"]}]},
+                "point names must differ",
+            ),
+            (
+                {
+                    "categories": [
+                        {"id": 1, "name": "dog", "keypoints": ["a", "b", "c"], "skeleton": [[0, 1]]}
+                    ]
+                },
+                r"skeleton pairs of 1..3.*'0,1'",
+            ),
+            ({"images": [{"id": 7}]}, "images with id and file_name"),
+            ({"images": 2 * [{"id": 7, "file_name": "a"}]}, "image id 7 once, not twice"),
+            ({"annotations": [{"id": 1}]}, "image_id and category_id.* at index 0"),
+            ({"annotations": []}, "labeled keypoints. Received: none in 0"),
+            (
+                {"annotations": [annotation(5, [1, 2])]},
+                "annotation id 5: .* 2 numbers, no multiple",
+            ),
+            ({"annotations": [annotation(5, [1, 2, 2])]}, "annotation id 5: expected 3 keypoints"),
+            ({"annotations": [annotation(5, [1, 2, 3] * 3)]}, "annotation id 5: .* v of 0, 1 or 2"),
+            (
+                {"annotations": [annotation(5, [1, 2, -1] * 3)]},
+                "annotation id 5: .* v of 0, 1 or 2",
+            ),
+            (
+                {"annotations": [annotation(5, [1, NAN, 2] * 3)]},
+                "annotation id 5: .* for keypoints",
+            ),
+            ({"annotations": [annotation(5, [10**400] * 9)]}, "annotation id 5: .* for keypoints"),
+            ({"annotations": [annotation(5, "12")]}, "annotation id 5: .* for keypoints"),
+            ({"annotations": [annotation(5, ["1"] * 9)]}, "annotation id 5: .* for keypoints"),
+            (
+                {"annotations": [annotation(5, [1, 2, 2] * 3, bbox=[1, 2, 3])]},
+                "annotation id 5: expected 4 numbers of pixels for bbox",
+            ),
+            (
+                {"annotations": [annotation(5, [1, 2, 2] * 3, image_id=8)]},
+                "annotation id 5: expected an image_id of `images`. Received: '8'",
+            ),
+            (
+                {"annotations": [annotation(5, [1, 2, 2] * 3, image_id=[7])]},
+                "annotation id 5: expected an image_id",
+            ),
+            (
+                {"annotations": [annotation(i, [0.1, 0.2, 2, 1, 1, 2, 0, 0, 0]) for i in (1, 2)]},
+                "4 points in 0..1, like fractions",
+            ),
+        ],
+    )
+    def test_malformed(self, coco_file, change, message):
+        with pytest.raises(KeypointError, match=r"dogs\.json.*" + message):
+            read_coco(coco_file(coco(**change)), category="dog")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "is no JSON"),
+            ("[1", "is no JSON"),
+            ("[" * 100_000, "is no JSON"),
+            ("[1, 2]", "expected a COCO keypoint file.*'1,2'"),
+            ("null", "expected a COCO keypoint file.*'None'"),
+            ('{"images": [], "annotations": {}}', r"Received: keys \['annotations', 'images'\]"),
+        ],
+    )
+    def test_no_coco(self, coco_file, text, message):
+        with pytest.raises(KeypointError, match=r"dogs\.json.*" + message):
+            read_coco(coco_file(text))
+
+    def test_categories_are_listed(self, coco_file):
+        with pytest.raises(KeypointError, match=r"one of \['cat', 'dog'\]. Received: None"):
+            read_coco(coco_file())
+        with pytest.raises(KeypointError, match=r"one of \['cat', 'dog'\]. Received: 'horse'"):
+            read_coco(coco_file(), category="horse")

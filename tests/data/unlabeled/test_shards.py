@@ -1,0 +1,422 @@
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_lapkl.data.cropping import crop_transform, warp_crop
+from keras_lapkl.data.images import ImageError, read_image
+from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.detection.first_pass import ByBox
+
+
+@pytest.fixture(autouse=True)
+def here(request, monkeypatch):
+    """Does the work in this process, to save time, unless a test is about the processes."""
+    if "processes" not in request.fixturenames:
+        monkeypatch.setattr(
+            shards,
+            "map_in_order",
+            lambda cut, batches, workers, died: (
+                cut(photo) for batch in batches for photo in batch
+            ),
+        )
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Lets worker processes import this module, by whatever command pytest was begun."""
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[3])
+
+
+LOCATE = ByBox((0.3, 0.3, 0.7, 0.7))
+SMALL = {"image_size": 32, "margin": 6, "shard_size": 5, "workers": 1, "progress": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class FromPixels:
+    """As many faces as the first pixel says; the process dies, or a bug strikes, as it says."""
+
+    default_workers = None
+    settings = {"by": "pixels"}  # noqa: RUF012
+
+    def __call__(self, photo):
+        said = int(photo[0, 0, 0])
+        if said == 250:
+            os.abort()
+        if said == 251:
+            raise ZeroDivisionError("a bug")
+        return np.array([[20 + 5 * i, 30, 15] for i in range(said)], float).reshape(-1, 3)
+
+    def __str__(self):
+        return "by pixels"
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return synthetic_faces(12, image_size=48)[0]
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    """Twelve faces in PNG files, in folders whose names are no ASCII, in the order of names."""
+    folder = tmp_path / "photos ü"
+    (folder / "a b").mkdir(parents=True)
+    for i, face in enumerate(pictures):
+        name = f"a b/{i:02d}.png" if i < 7 else f"é{i:02d}.png"
+        write(folder / name, face)
+    return folder
+
+
+def write(path, image):
+    path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+
+
+def crop(folder, output, locate=LOCATE, **changes):
+    return shards.crop_folder(folder, output, locate, **{**SMALL, **changes})
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def skipped(folder):
+    with (folder / "skipped.csv").open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == ["photo", "reason"]
+    return dict(rows)
+
+
+class TestRoundTrip:
+    def test_faces_are_cut_by_the_rule(self, folder, pictures, tmp_path):
+        crop(folder, tmp_path / "out")
+        found = shards.read_shards(tmp_path / "out")
+        assert len(found) == 12
+        assert (found.image_size, found.margin, found.crop_scale) == (32, 6, 3.0)
+        (square,) = LOCATE(pictures[0])
+        transform = crop_transform(square * (1, 1, 3.0), 32, 6)
+        expected = np.stack([warp_crop(face, transform, 44) for face in pictures])
+        np.testing.assert_array_equal(found.gather(np.arange(12)), expected)
+
+    def test_summary(self, folder, tmp_path):
+        (folder / "bad.jpg").touch()
+        crop(folder, tmp_path / "out")
+        found = shards.read_shards(tmp_path / "out")
+        assert found.name == "photos ü"
+        assert found.summary == (
+            "12 faces without labels from 13 photos in photos ü, cropped by the box "
+            "0.3,0.3,0.7,0.7 of each photo; 1 photos skipped"
+        )
+
+    def test_tensorflow_reads_the_records(self, folder, tmp_path):
+        import tensorflow as tf  # not above: the workers import this module
+
+        features = {
+            "image": tf.io.FixedLenFeature([], tf.string),
+            "source": tf.io.FixedLenFeature([], tf.string),
+            "square": tf.io.FixedLenFeature([3], tf.float32),
+        }
+        crop(folder, tmp_path / "out")
+        files = sorted(map(str, (tmp_path / "out").glob("*.tfrecord")))
+        assert [os.path.basename(file) for file in files] == [
+            f"faces-{i:05d}-of-00003.tfrecord" for i in range(3)
+        ]
+        found = shards.read_shards(tmp_path / "out")
+        for i, record in enumerate(tf.data.TFRecordDataset(files)):
+            parsed = tf.io.parse_single_example(record, features)
+            image = tf.io.decode_png(parsed["image"]).numpy()
+            np.testing.assert_array_equal(image, found.gather([i])[0])
+            name = f"a b/{i:02d}.png" if i < 7 else f"é{i:02d}.png"
+            assert parsed["source"].numpy().decode() == name
+            np.testing.assert_allclose(parsed["square"], [23.5, 23.5, 0.4 * 48], rtol=1e-6)
+        assert i == 11
+
+    def test_many_faces_in_a_photo_and_none(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        for i, count in enumerate((2, 0, 3)):
+            write(tmp_path / "in" / f"{i}.png", np.full((40, 60, 3), count, np.uint8))
+        about = crop(tmp_path / "in", tmp_path / "out", FromPixels())
+        assert (about["faces"], about["skipped"]) == (5, 1)
+        found = shards.read_shards(tmp_path / "out").gather(np.arange(5))
+        assert (found[:, 0, 0, 0] == [2, 2, 3, 3, 3]).all()
+        assert skipped(tmp_path / "out") == {"1.png": "no face found"}
+
+    def test_a_shard_may_be_empty(self, folder, tmp_path):
+        for path in (folder / "a b").glob("*"):
+            path.write_bytes(b"")
+        crop(folder, tmp_path / "out")
+        assert (tmp_path / "out" / "faces-00000-of-00003.tfrecord").stat().st_size == 0
+        assert len(shards.read_shards(tmp_path / "out")) == 5
+
+    def test_relative_folders(self, folder, tmp_path, monkeypatch):
+        crop(folder, tmp_path / "out")
+        monkeypatch.chdir(folder)
+        crop(".", "../other")
+        assert contents(tmp_path / "other") == contents(tmp_path / "out")
+
+    def test_from_crops(self, folder):
+        from keras_lapkl.data import datasets
+
+        crops = datasets.load("synthetic", num_synthetic=4, image_size=32)
+        found = shards.from_crops(crops)
+        assert (len(found), found.image_size, found.margin, found.crop_scale) == (4, 32, 0, 3.0)
+        assert found.summary == "4 synthetic faces, without their labels"
+        np.testing.assert_array_equal(found.gather([3, 1]), crops.images[[3, 1]])
+
+
+class TestSameResult:
+    def test_whatever_the_number_of_workers(self, processes, folder, tmp_path):
+        (folder / "bad.jpg").write_bytes(b"text")
+        crop(folder, tmp_path / "one", workers=1)
+        crop(folder, tmp_path / "three", workers=3)
+        assert contents(tmp_path / "one") == contents(tmp_path / "three")
+        assert len(contents(tmp_path / "one")) == 3 * 2 + 2
+
+    def test_again_is_nothing_to_do(self, folder, tmp_path, monkeypatch):
+        about = crop(folder, tmp_path / "out")
+        before = contents(tmp_path / "out")
+        monkeypatch.setattr(shards, "_write_shard", None)
+        assert crop(folder, tmp_path / "out") == about
+        assert contents(tmp_path / "out") == before
+
+    @pytest.mark.parametrize("missing", ["tfrecord", "npz"])
+    def test_only_what_is_missing_is_made(self, folder, tmp_path, missing):
+        out = tmp_path / "out"
+        crop(folder, out)
+        before = contents(out)
+        kept = out / "faces-00000-of-00003.tfrecord"
+        inode = kept.stat().st_ino
+        (out / f"faces-00001-of-00003.{missing}").unlink()
+        with pytest.raises(ValueError, match=r"faces-00001-of-00003\.tfrecord is damaged"):
+            shards.read_shards(out)
+        crop(folder, out)
+        assert contents(out) == before and kept.stat().st_ino == inode
+
+    def test_what_a_killed_run_left_is_removed(self, folder, tmp_path):
+        left = tmp_path / "out" / ".faces-00001-of-00003.abc"
+        left.mkdir(parents=True)
+        (left / "faces-00001-of-00003.tfrecord").touch()
+        crop(folder, tmp_path / "out")
+        assert not left.exists()
+
+
+class TestBadPhotos:
+    def test_are_listed_with_the_reason(self, folder, pictures, tmp_path):
+        whole = (folder / "é07.png").read_bytes()
+        bad = {
+            "0 empty.png": (b"", "an empty file"),
+            "1 text.jpg": (b"hello", "expected a JPEG, PNG, BMP or WebP file"),
+            "2 cut.png": (whole[:500], "truncated"),
+            "3 bomb.png": (whole[:16] + b"\x00\x00\xff\xff" * 2 + whole[24:], "megapixels"),
+        }
+        for name, (data, _) in bad.items():
+            (folder / name).write_bytes(data)
+        os.symlink(folder / "nowhere.png", folder / "4 link.png")
+        bad["4 link.png"] = (b"", "No such file")
+        about = crop(folder, tmp_path / "out")
+        assert (about["faces"], about["skipped"]) == (12, 5)
+        reasons = skipped(tmp_path / "out")
+        assert reasons.keys() == bad.keys()
+        for name, (_, reason) in bad.items():
+            assert reason in reasons[name] and str(tmp_path) not in reasons[name]
+
+    def test_gone_or_changed_after_listing(self, folder, tmp_path, monkeypatch):
+        def claim(*arguments):
+            """Comes after listing."""
+            (folder / "é08.png").unlink()
+            shutil.copy(folder / "a b" / "03.png", folder / "é09.png")
+
+        monkeypatch.setattr(shards, "_claim", claim)
+        (tmp_path / "out").mkdir()
+        crop(folder, tmp_path / "out")
+        assert skipped(tmp_path / "out") == {
+            "é08.png": "No such file or directory",
+            "é09.png": "changed after it was listed",
+        }
+
+    def test_a_bug_or_a_dead_process_costs_one_photo(self, processes, tmp_path):
+        (tmp_path / "in").mkdir()
+        for i, said in enumerate((1, 250, 251, 1)):
+            write(tmp_path / "in" / f"{i}.png", np.full((40, 60, 3), said, np.uint8))
+        about = crop(tmp_path / "in", tmp_path / "out", FromPixels())
+        assert about["faces"] == 2
+        assert skipped(tmp_path / "out") == {
+            "1.png": "the process that read it died",
+            "2.png": "ZeroDivisionError: a bug",
+        }
+
+    def test_all_bad(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        for i in range(7):
+            (tmp_path / "in" / f"{i}.jpg").touch()
+        match = r"No face in any of 7 photos; .*skipped\.csv lists them.*0\.jpg: .*empty"
+        with pytest.raises(ValueError, match=match):
+            crop(tmp_path / "in", tmp_path / "out")
+        with pytest.raises(ValueError, match="not finished"):
+            shards.read_shards(tmp_path / "out")
+
+    def test_names_that_are_no_text(self, folder, tmp_path, pictures):
+        name = os.fsdecode(b"\xff\xfe.png")
+        write(folder / name, pictures[0])
+        (folder / f"bad{name}").touch()
+        assert crop(folder, tmp_path / "out")["faces"] == 13
+        assert b"bad\xff\xfe.png," in (tmp_path / "out" / "skipped.csv").read_bytes()
+
+    def test_links_in_a_circle(self, folder, tmp_path):
+        os.symlink(folder, folder / "a b" / "again")
+        assert crop(folder, tmp_path / "out")["faces"] == 12
+
+
+class TestClaim:
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"image_size": 48}, "image_size: 32 there, 48 now"),
+            ({"margin": 0}, "margin: 6 there, 0 now"),
+            ({"crop_scale": 2}, "crop_scale: 3.0 there, 2.0 now"),
+            ({"shard_size": 6}, "shard_size"),
+            ({"locate": ByBox((0, 0, 1, 1))}, "locate"),
+        ],
+    )
+    def test_other_settings(self, folder, tmp_path, change, said):
+        crop(folder, tmp_path / "out")
+        before = contents(tmp_path / "out")
+        with pytest.raises(ValueError, match="other photos or settings") as error:
+            crop(folder, tmp_path / "out", **change)
+        assert said in str(error.value)
+        assert contents(tmp_path / "out") == before
+
+    def test_other_photos(self, folder, tmp_path, pictures):
+        crop(folder, tmp_path / "out")
+        os.utime(folder / "é09.png", (1, 1))
+        with pytest.raises(ValueError, match="listing"):
+            crop(folder, tmp_path / "out")
+        write(folder / "more.png", pictures[0])
+        with pytest.raises(ValueError, match="photos: 12 there, 13 now"):
+            crop(folder, tmp_path / "out")
+
+    def test_equal_settings_of_other_types(self, folder, tmp_path):
+        crop(folder, tmp_path / "out", crop_scale=3)
+        crop(folder, tmp_path / "out", crop_scale=3.0)
+
+    def test_a_moved_folder_is_the_same(self, folder, tmp_path):
+        crop(folder, tmp_path / "out")
+        moved = folder.rename(tmp_path / "moved")
+        crop(moved, tmp_path / "out")
+
+    def test_a_shard_of_another_run(self, folder, tmp_path):
+        crop(folder, tmp_path / "out")
+        crop(folder, tmp_path / "other", ByBox((0.2, 0.3, 0.6, 0.7)))
+        for suffix in (".tfrecord", ".npz"):
+            name = f"faces-00002-of-00003{suffix}"
+            shutil.copy(tmp_path / "other" / name, tmp_path / "out" / name)
+        with pytest.raises(ValueError, match=r"faces-00002-of-00003\.tfrecord is damaged"):
+            shards.read_shards(tmp_path / "out")
+
+
+class TestReading:
+    def test_what_is_a_folder_of_shards(self, folder, tmp_path):
+        assert not shards.is_shard_folder(folder)
+        assert not shards.is_shard_folder(tmp_path / "nowhere")
+        crop(folder, tmp_path / "out")
+        assert shards.is_shard_folder(tmp_path / "out")
+
+    def test_photos_are_no_shards(self, folder):
+        with pytest.raises(FileNotFoundError, match=r"no shards\.json.*tools/crop\.py"):
+            shards.read_shards(folder)
+
+    def test_unfinished(self, folder, tmp_path):
+        crop(folder, tmp_path / "out")
+        path = tmp_path / "out" / "shards.json"
+        about = json.loads(path.read_text())
+        del about["faces"]
+        path.write_text(json.dumps(about))
+        with pytest.raises(ValueError, match="out is not finished"):
+            shards.read_shards(tmp_path / "out")
+        crop(folder, tmp_path / "out")
+        assert len(shards.read_shards(tmp_path / "out")) == 12
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"PK\x03\x04 no zip"])
+    @pytest.mark.parametrize("name", ["faces-00001-of-00003.npz", "shards.json"])
+    def test_damaged_index(self, folder, tmp_path, name, content):
+        crop(folder, tmp_path / "out")
+        (tmp_path / "out" / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name.removesuffix(".npz")):
+            shards.read_shards(tmp_path / "out")
+
+    def test_cut_shard(self, folder, tmp_path):
+        crop(folder, tmp_path / "out")
+        path = tmp_path / "out" / "faces-00001-of-00003.tfrecord"
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(ValueError, match=path.name):
+            shards.read_shards(tmp_path / "out")
+
+    def test_changed_byte(self, folder, tmp_path):
+        crop(folder, tmp_path / "out")
+        path = tmp_path / "out" / "faces-00001-of-00003.tfrecord"
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        found = shards.read_shards(tmp_path / "out")
+        with pytest.raises(ValueError, match=f"{path.name} is damaged at byte"):
+            found.gather(np.arange(12))
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"image_size": 0}, "`image_size` must be at least 1"),
+            ({"margin": -1}, "`margin` must be at least 0"),
+            ({"shard_size": 0}, "`shard_size`"),
+            ({"workers": 0}, "`workers`"),
+            ({"crop_scale": 0}, "`crop_scale`"),
+            ({"crop_scale": float("nan")}, "`crop_scale`"),
+        ],
+    )
+    def test_ranges(self, folder, tmp_path, change, message):
+        with pytest.raises(ValueError, match=message):
+            crop(folder, tmp_path / "out", **change)
+        assert not (tmp_path / "out").exists()
+
+    def test_no_photos(self, tmp_path):
+        with pytest.raises(NotADirectoryError):
+            crop(tmp_path / "nowhere", tmp_path / "out")
+        with pytest.raises(ImageError, match="none"):
+            crop(tmp_path, tmp_path / "out")
+
+
+def test_progress(capsys, monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(shards.time, "monotonic", lambda: next(now))
+    results = [([], None), ([], "bad"), ([], None), ([], None), ([], None)]
+    meter = shards._Meter(5, progress=True)
+    assert list(meter.watched(iter(results))) == results
+    lines = [line.strip() for line in capsys.readouterr().err.split("\r")]
+    assert lines == [
+        "",
+        "cropped 4 of 5 photos, 1 skipped, 1.0 photos/s, 0:00:01 left",
+        "cropped 5 of 5 photos, 1 skipped, 1.0 photos/s, 0:00:00 left",
+    ]
+
+
+@pytest.mark.faces
+def test_real_faces(faces, tmp_path):
+    folder = tmp_path / "in"
+    for name in ("utkface", "lfw"):
+        (folder / name).mkdir(parents=True)
+        for path in sorted((faces / "unlabeled" / name).iterdir())[:20]:
+            os.symlink(path, folder / name / path.name)
+    crop(folder, tmp_path / "out", shard_size=16, image_size=80, margin=16)
+    found = shards.read_shards(tmp_path / "out")
+    assert found.gather(np.arange(40)).shape == (40, 112, 112, 3)
+    first = read_image(sorted((folder / "lfw").iterdir())[0])
+    (square,) = LOCATE(first)
+    expected = warp_crop(first, crop_transform(square * (1, 1, 3), 80, 16), 112)
+    np.testing.assert_array_equal(found.gather([0])[0], expected)

@@ -1,0 +1,126 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_lapkl.data.unlabeled import workers
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Lets worker processes import this module, by whatever command pytest was begun."""
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[3])
+
+
+def answer(item):
+    """The square; late for even items, and the process dies on 13 and above."""
+    if item >= 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.02 * (item % 2 == 0))
+    return item**2
+
+
+def inverse(item):
+    return 1 / item
+
+
+def died(item):
+    return -item
+
+
+def batches(items, size=3):
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_results_are_in_order(count):
+    items = list(range(12))
+    found = workers.map_in_order(answer, batches(items), count, died)
+    assert list(found) == [item**2 for item in items]
+
+
+def test_a_death_costs_only_its_item():
+    items = [1, 13, 2, 3, 14, 15, 4, 5, 6]
+    found = workers.map_in_order(answer, batches(items), 2, died)
+    assert list(found) == [1, -13, 4, 9, -14, -15, 16, 25, 36]
+
+
+def test_an_error_costs_only_its_item():
+    assert list(workers.map_in_order(inverse, [[1, 0, 2]], 1, died)) == [1, 0, 0.5]
+
+
+def test_gives_up_when_all_die(monkeypatch):
+    monkeypatch.setattr(workers, "_MAX_DEATHS", 3)
+    with pytest.raises(OSError, match=r"3 worker processes died in a row, the last on 14"):
+        list(workers.map_in_order(answer, batches([13, 14, 15, 16]), 1, died))
+
+
+def test_reads_only_a_little_ahead():
+    taken = []
+
+    def endless():
+        for item in range(10_000):
+            taken.append(item)
+            yield [item % 10]
+
+    found = workers.map_in_order(answer, endless(), 1, died)
+    for _ in range(3):
+        next(found)
+    assert len(taken) < 12
+    found.close()
+
+
+def test_no_workers():
+    with pytest.raises(ValueError, match=r"at least 1\. Received: 0"):
+        list(workers.map_in_order(answer, [[1]], 0, died))
+
+
+def test_nothing_to_do():
+    assert list(workers.map_in_order(answer, [], 1, died)) == []
+
+
+SCRIPT = """
+import os, signal, sys, time
+from keras_lapkl.data.unlabeled import workers
+
+def tell(item):
+    os.write(1, b"%d\\n" % os.getpid())  # whole lines, as `print` does not
+    time.sleep(0.2)
+
+if __name__ == "__main__":
+    list(workers.map_in_order(tell, [range(1000), range(1000)], 2, None))
+"""
+
+
+def test_processes_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    children = set()
+    while len(children) < 2:
+        children.add(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(map(_runs, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_runs, children))
+    parent.stdout.close()
+
+
+def _runs(pid):
+    """Whether a process runs; one that ended and was not waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

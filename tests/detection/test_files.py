@@ -1,0 +1,267 @@
+import csv
+import json
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_lapkl.data import read_pts
+from keras_lapkl.data.images import ImageError
+from keras_lapkl.detection.camera import watch
+from keras_lapkl.detection.files import find_inputs, predict_files, read_boxes, summary
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.detection.tracking import LandmarkTracker
+
+
+@pytest.fixture
+def detector(stub):
+    return LandmarkDetector(stub.Localizer(stub.POINTS), stub.detector(stub.BOX))
+
+
+@pytest.fixture
+def photos(stub, tmp_path):
+    """A folder with two photos, one of them in a folder below."""
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    for name in ("a.png", "below/b.png"):
+        cv2.imwrite(str(folder / name), stub.ramp()[..., ::-1])
+    return folder
+
+
+def video(path, frames, rate=10):
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, frames[0].shape[1::-1]
+    )
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
+
+
+def run(detector, inputs, output, **kwargs):
+    return predict_files(detector, find_inputs(inputs), output, **kwargs)
+
+
+def test_json(detector, stub, photos, tmp_path):
+    results = run(detector, [photos], tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [p["file"] for p in found["pictures"]] == ["a.png", "below/b.png"]
+    (face,) = found["pictures"][0]["faces"]
+    np.testing.assert_allclose(face["landmarks"], stub.POINTS, atol=0.5)
+    assert face["box"] == list(stub.BOX) and face["score"] == 0.75
+    assert "radius" not in face and found["scheme"]["names"] == list(stub.SCHEME.names)
+    assert (results["files"], results["pictures"], results["faces"]) == (2, 2, 2)
+    assert set(results["seconds_by_part"]) == {"read", "write", "detect", "crop", "net"}
+    assert "2 faces in 2 pictures" in summary(results)
+    assert not (tmp_path / "out" / "skipped.csv").exists()
+
+
+def test_csv(detector, stub, photos, tmp_path):
+    run(detector, [photos], tmp_path, form="csv")
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["a.png", "below/b.png"]
+    assert float(rows[0]["nose_x"]) == pytest.approx(95, abs=0.5)
+    assert rows[0]["nose_radius"] == "" and rows[0]["x1"] == "120.0"
+
+
+def test_pts(detector, stub, photos, tmp_path):
+    detector.detector = stub.detector(stub.BOX, (60, 30, 130, 120))
+    run(detector, [photos], tmp_path / "out", form="pts")
+    for name in ("a.pts", "a.face1.pts", "below/b.pts", "below/b.face1.pts"):
+        np.testing.assert_allclose(read_pts(tmp_path / "out" / name), stub.POINTS, atol=0.7)
+
+
+def test_photos_of_one_stem_do_not_share_a_pts_file(detector, stub, photos, tmp_path):
+    cv2.imwrite(str(photos / "a.bmp"), stub.ramp())
+    run(detector, [photos], tmp_path / "out", form="pts")
+    assert (tmp_path / "out" / "a.png.pts").exists() and (tmp_path / "out" / "a.bmp.pts").exists()
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_equal_input_gives_equal_bytes(detector, photos, tmp_path, form):
+    for name in ("first", "second"):
+        run(detector, [photos], tmp_path / name, form=form)
+    first, second = (tmp_path / n / f"predictions.{form}" for n in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_overlay_shows_the_landmarks(detector, stub, photos, tmp_path):
+    run(detector, [photos / "a.png"], tmp_path / "out", overlays=True)
+    drawn = cv2.imread(str(tmp_path / "out" / "overlays" / "a.png.jpg")).astype(int)
+    x, y = stub.POINTS[2].astype(int)
+    changed = np.abs(drawn - stub.ramp()[..., ::-1]).sum(-1) > 100
+    assert changed[y, x] and not changed[:20].any()
+
+
+def png_header(width, height):
+    """A PNG of a few bytes that claims any size."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + body
+
+
+def test_hostile_files_are_listed_and_stop_nothing(detector, stub, photos, tmp_path):
+    whole = cv2.imencode(".jpg", stub.ramp())[1].tobytes()
+    hostile = {
+        "bomb.png": (png_header(60_000, 60_000), "at most 100 megapixels"),
+        "cut.jpg": (whole[: len(whole) // 2], "truncated"),
+        "empty.jpg": (b"", "an empty file"),
+        "text.jpg": (b"no picture\n", "Received: 11 bytes that begin with"),
+        "noframes.avi": (b"RIFF    AVI LIST", "no frame that can be decoded"),
+        "text.mp4": (b"no video\n", "no frame that can be decoded"),
+    }
+    for name, (content, _) in hostile.items():
+        (photos / name).write_bytes(content)
+    (photos / "folder.jpg").mkdir()
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    (photos / "gone.jpg").symlink_to("nowhere.jpg")
+    (photos / "below" / "round").symlink_to(photos)
+    results = run(detector, [photos], tmp_path / "out", overlays=True)
+    assert results["pictures"] == 2 and results["skipped"] == len(hostile) + 2
+    with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
+        reasons = {row["file"]: row["reason"] for row in csv.DictReader(file)}
+    for name, (_, reason) in hostile.items():
+        assert reason in reasons[name]
+    assert "symbolic links" in reasons["loop.jpg"] and "No such file" in reasons["gone.jpg"]
+    json.loads((tmp_path / "out" / "predictions.json").read_text())
+
+
+def test_unreadable_file(detector, photos, tmp_path):
+    (photos / "a.png").chmod(0)
+    if os.access(photos / "a.png", os.R_OK):
+        pytest.skip("this user may read every file")
+    assert run(detector, [photos], tmp_path / "out")["skipped"] == 1
+
+
+def test_nothing_but_bad_files_is_an_error(detector, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"None of 1 files.*empty file"):
+        run(detector, [tmp_path], tmp_path / "out")
+
+
+def test_video_frames_with_their_times(detector, stub, tmp_path):
+    file = video(tmp_path / "clip.avi", [stub.ramp()] * 5)
+    results = run(detector, [file], tmp_path / "out", every=2, overlays=True)
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"]
+    assert [(p["frame"], p["seconds"]) for p in found] == [(0, 0.0), (2, 0.2), (4, 0.4)]
+    assert results["pictures"] == results["faces"] == 3
+    shown = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "clip.avi.avi"))
+    assert shown.get(cv2.CAP_PROP_FPS) == 5 and sum(iter(lambda: shown.grab(), False)) == 3
+
+
+def test_each_video_gets_a_tracker_of_its_own(detector, stub, tmp_path):
+    made = []
+
+    def tracker():
+        made.append([])
+        return lambda photo, at: made[-1].append(at) or detector(photo)
+
+    for name in ("a.avi", "b.avi"):
+        video(tmp_path / name, [stub.ramp()] * 2)
+    cv2.imwrite(str(tmp_path / "c.png"), stub.ramp())
+    run(detector, [tmp_path], tmp_path / "out", tracker=tracker, form="pts")
+    assert made == [[0.0, 0.1], [0.0, 0.1]]
+    assert (tmp_path / "out" / "a" / "000001.pts").exists()
+
+
+def test_given_boxes(stub, photos, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("file,x0,y0,x1,y1\nb.png,70,40,120,110\nb.png,60,30,130,120\n")
+    detector = LandmarkDetector(stub.Localizer(stub.POINTS))
+    results = run(detector, [photos], tmp_path / "out", boxes=read_boxes(boxes))
+    assert results["faces"] == 2 and results["skipped"] == 1  # a.png has none
+
+
+@pytest.mark.parametrize(
+    "line", ["b.png,1,2,3", "b.png,1,2,3,x", "b.png,5,5,5,9", "b.png,1,2,3,nan"]
+)
+def test_bad_line_of_boxes(tmp_path, line):
+    (tmp_path / "boxes.csv").write_text(f"a.png,1,2,3,4\n{line}\n")
+    with pytest.raises(ValueError, match=r"boxes\.csv, line 2: expected file,x0,y0,x1,y1"):
+        read_boxes(tmp_path / "boxes.csv")
+
+
+def test_inputs(photos, tmp_path):
+    both = [photos / "a.png", photos / "below" / "b.png"]
+    assert find_inputs([photos]) == both
+    assert find_inputs([f"{photos}/**/*.png", photos / "a.png"]) == both
+    with pytest.raises(FileNotFoundError, match=r"nor a match"):
+        find_inputs([f"{photos}/*.gif"])
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ImageError, match="Received: none"):
+        find_inputs([tmp_path / "bare"])
+
+
+def test_interrupted_run_leaves_nothing_half_written(detector, photos, tmp_path):
+    output = tmp_path / "out"
+    run(detector, [photos], output)
+    before = (output / "predictions.json").read_bytes()
+
+    def stop(photo):
+        raise KeyboardInterrupt
+
+    detector.detector = stop
+    with pytest.raises(KeyboardInterrupt):
+        run(detector, [photos], output)
+    assert (output / "predictions.json").read_bytes() == before
+    assert sorted(path.name for path in output.iterdir()) == ["predictions.json", "results.json"]
+
+
+def test_bad_format(detector, photos, tmp_path):
+    with pytest.raises(ValueError, match="`form` must be one of"):
+        run(detector, [photos], tmp_path, form="xml")
+
+
+class Camera:
+    """In place of cv2.VideoCapture: a few frames, then none."""
+
+    frames = 0
+
+    def __init__(self, device):
+        self.left = self.frames
+
+    def read(self):
+        self.left -= 1
+        return self.left >= 0, np.full((160, 200, 3), 9, np.uint8)
+
+    def release(self):
+        pass
+
+
+@pytest.fixture
+def tracker(detector):
+    return LandmarkTracker(detector, max_scale=100)
+
+
+def test_camera_until_a_key_is_pressed(tracker, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Camera, "frames", 9)
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    watch(tracker)
+    assert shown == [(160, 200, 3)] * 3
+
+
+def test_no_camera_and_no_window(tracker, monkeypatch):
+    def imshow(title, picture):
+        raise cv2.error("not implemented")
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    with pytest.raises(OSError, match="camera as device 1"):
+        watch(tracker, 1)
+    monkeypatch.setattr(Camera, "frames", 9)
+    monkeypatch.setattr(cv2, "imshow", imshow)
+    with pytest.raises(OSError, match="opencv-python in place of"):
+        watch(tracker)

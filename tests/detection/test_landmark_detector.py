@@ -1,0 +1,174 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_lapkl import confidence
+from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.detection.detections import Detection
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+
+
+@pytest.fixture
+def localizer(stub):
+    return stub.Localizer(stub.POINTS)
+
+
+def test_landmarks_come_back_in_the_photo(localizer, stub):
+    detect = LandmarkDetector(localizer, stub.detector(stub.BOX), rounds=1)
+    (face,) = detect(stub.ramp())
+    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colours are whole numbers
+    np.testing.assert_array_equal(face.box, stub.BOX)
+    assert face.score == 0.75 and face.error is None and face.radius is None
+    pixel = face.square[2] / stub.SIZE
+    np.testing.assert_allclose(face.scale, np.broadcast_to([pixel, 2 * pixel], (5, 2)))
+
+
+def test_second_look_is_at_the_models_own_crop(localizer, stub):
+    detect = LandmarkDetector(localizer, stub.detector(stub.BOX), rounds=2)
+    (face,) = detect(stub.ramp())
+    own = crop_box(stub.POINTS[None], stub.SCHEME, crop_scale=2)[0]
+    np.testing.assert_allclose(face.square, own, atol=0.6)
+    assert len(localizer.crops) == 2
+    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colours are whole numbers
+
+
+@pytest.mark.parametrize("degrees", [-150, -40, 10, 90])
+def test_crops_are_turned_as_the_face_is(stub, degrees):
+    """First by the detector's points, then by the landmarks; scale and side stay the face's own."""
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = (stub.POINTS - (95, 75)) @ turn + (95, 75)
+    localizer = stub.Localizer(points)
+    found = [Detection(stub.BOX, 0.5, points)]
+    (face,) = LandmarkDetector(localizer, lambda photo: found, rounds=1)(stub.ramp())
+    assert face.angle == pytest.approx(angle)
+    assert face.square[2] == pytest.approx(2 * 30)
+    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colours are whole numbers
+    cos, sin, pixel = np.cos(angle), np.sin(angle), 60 / stub.SIZE
+    expected = pixel * np.sqrt([cos**2 + 4 * sin**2, sin**2 + 4 * cos**2])
+    np.testing.assert_allclose(face.scale, np.tile(expected, (5, 1)))
+
+    (face,) = LandmarkDetector(localizer, rounds=2)(stub.ramp(), [stub.BOX])
+    assert np.cos(face.angle - angle) > np.cos(0.02)
+    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colours are whole numbers
+
+
+def test_squares_with_and_without_an_angle(localizer, stub):
+    detect = LandmarkDetector(localizer)
+    (upright,) = detect.localize(stub.ramp(), [(95, 75, 40)])
+    (turned,) = detect.localize(stub.ramp(), [(95, 75, 40, 0.5)])
+    assert (upright.angle, turned.angle) == (0, 0.5)
+    np.testing.assert_allclose(upright.landmarks, turned.landmarks, atol=0.5)
+    assert detect.localize(stub.ramp(), np.empty((0, 4))) == []
+
+
+def test_given_boxes_need_no_detector(localizer, stub):
+    faces = LandmarkDetector(localizer)(stub.ramp(), boxes=[stub.BOX, (60, 30, 130, 120)])
+    assert [tuple(face.box) for face in faces] == [stub.BOX, (60, 30, 130, 120)]
+    assert all(face.score is None for face in faces)
+
+
+def test_models_of_whole_pictures_and_of_boxes_take_these(localizer, stub):
+    localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="image")
+    localizer.crop_scale = 1.0
+    (face,) = LandmarkDetector(localizer)(stub.ramp())
+    np.testing.assert_array_equal(face.square, (99.5, 79.5, 200))
+    assert face.box is None
+    localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="box")
+    (face,) = LandmarkDetector(localizer, rounds=3)(stub.ramp(), [stub.BOX])
+    np.testing.assert_array_equal(face.square, (95, 75, 70))
+    assert len(localizer.crops) == 2  # one look each
+
+
+def test_no_faces(localizer, stub):
+    assert LandmarkDetector(localizer, stub.detector())(stub.ramp()) == []
+    assert LandmarkDetector(localizer)(stub.ramp(), boxes=[]) == []
+    assert not localizer.crops
+
+
+def test_detector_sees_a_shrunk_photo_and_its_boxes_come_back(localizer, stub):
+    small = stub.detector((34.5, 19.5, 59.5, 54.5))
+    detect = LandmarkDetector(localizer, small, max_side=100)
+    (face,) = detect(stub.ramp())
+    assert small.shapes == [(80, 100, 3)]
+    np.testing.assert_allclose(face.box, (69.5, 39.5, 119.5, 109.5))
+    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colours are whole numbers
+    assert set(detect.seconds) == {"detect", "crop", "net"}
+
+
+def test_small_photos_are_not_enlarged(localizer, stub):
+    small = stub.detector()
+    LandmarkDetector(localizer, small, max_side=4000)(stub.ramp())
+    assert small.shapes == [(160, 200, 3)]
+
+
+def test_calibrated_errors_in_pixels_of_the_photo(localizer, stub):
+    localizer.calibration = confidence.Calibration(
+        (1.0, 2.0), (1.0, 3.0), (1.0,) * 5, {0.9: (2.0,) * 5}, "made", 9
+    )
+    (face,) = LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
+    pixel = face.square[2] / stub.SIZE
+    np.testing.assert_allclose(face.error, np.full(5, 2 * pixel))  # at a mean scale of 1.5
+    np.testing.assert_allclose(face.radius, np.full(5, 4 * pixel))
+
+
+def test_landmarks_in_one_point_keep_the_square(localizer, stub):
+    photo = np.zeros((160, 200, 3), np.uint8)
+    (face,) = LandmarkDetector(localizer, rounds=3)(photo, [stub.BOX])
+    assert np.isfinite(face.landmarks).all() and len(localizer.crops) == 3
+
+
+def test_faces_at_and_beyond_the_border(localizer, stub):
+    faces = LandmarkDetector(localizer)(stub.ramp(), [(-50, -50, 30, 30), (400, 300, 480, 380)])
+    assert len(faces) == 2
+
+
+def test_many_photos_one_at_a_time(localizer, stub):
+    found = LandmarkDetector(localizer, stub.detector(stub.BOX)).predict(iter([stub.ramp()] * 3))
+    assert not localizer.crops
+    assert [len(faces) for faces in found] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("photo", "message"),
+    [
+        (np.zeros((9, 9), np.uint8), r"Received: \(9, 9\)"),
+        (np.zeros((9, 9, 4), np.uint8), r"Received: \(9, 9, 4\)"),
+        (np.zeros((9, 9, 3), np.float32), "float32"),
+        (np.zeros((0, 9, 3), np.uint8), r"\(0, 9, 3\)"),
+    ],
+)
+def test_bad_photos(localizer, stub, photo, message):
+    with pytest.raises(ValueError, match=message):
+        LandmarkDetector(localizer)(photo, [stub.BOX])
+
+
+@pytest.mark.parametrize(
+    "boxes", [[(5, 5, 5, 9)], [(1, 2, 3)], [(0, 0, np.nan, 9)], np.ones((2, 5))]
+)
+def test_bad_boxes(localizer, stub, boxes):
+    with pytest.raises(ValueError, match="Expected boxes"):
+        LandmarkDetector(localizer)(stub.ramp(), boxes)
+
+
+def test_plain_errors(localizer, stub):
+    with pytest.raises(ValueError, match="say by `boxes`"):
+        LandmarkDetector(localizer)(stub.ramp())
+    with pytest.raises(ValueError, match="`rounds`"):
+        LandmarkDetector(localizer, rounds=0)
+    with pytest.raises(ValueError, match="`max_side`"):
+        LandmarkDetector(localizer, max_side=0)
+    localizer.crop_scale = None
+    with pytest.raises(ValueError, match="which crop it is right on"):
+        LandmarkDetector(localizer)
+
+
+def test_needs_no_tensorflow():
+    code = (
+        "import sys, keras_lapkl.detection.files, keras_lapkl.tflite.runner\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,505 @@
+import dataclasses
+import math
+import subprocess
+import sys
+import types
+
+import hypothesis
+import hypothesis.extra.numpy as arrays
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.detection import filters
+from keras_lapkl.detection.face import Face
+from keras_lapkl.detection.filters import OneEuroFilter, ScaleFilter
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.detection.tracking import LandmarkTracker
+
+RATE = 30
+FRAME = np.zeros((240, 320, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def points(stub):
+    """A face around the origin whose five points' square has a side of 40."""
+    return (stub.POINTS - stub.POINTS.mean(0)) * 40 / 30
+
+
+# ---- Filters
+
+
+def corners(count=4):
+    angles = 2 * np.pi * np.arange(count) / count
+    return 50 * np.stack([np.cos(angles), np.sin(angles)], -1)
+
+
+def run(smooth, landmarks, scale=1.0, rate=RATE):
+    scale = np.broadcast_to(scale, landmarks.shape[1:])
+    return np.stack([smooth(each, scale, i / rate) for i, each in enumerate(landmarks)])
+
+
+def jitter(found):
+    return np.sqrt((np.diff(found, axis=0) ** 2).mean((0, 2)))
+
+
+def test_innovation_gain_by_hand():
+    gain, variance = filters.innovation_gain(
+        np.array([1.0, 1.0, 3.0]), np.array([2.0, 12.0, 3.0]), np.array([3.0, 3.0, 1.0])
+    )
+    np.testing.assert_allclose(gain, (0.25, 0.75, 0.75))
+    np.testing.assert_allclose(variance, (0.75, 2.25, 0.75))
+
+
+@hypothesis.given(
+    arrays.arrays(np.float64, (6, 2), elements=st.floats(-500, 500)),
+    arrays.arrays(np.float64, (6, 1), elements=st.floats(1e-3, 1e3)),
+)
+def test_similarity_modes_are_orthonormal(landmarks, weights):
+    hypothesis.assume(np.ptp(landmarks, axis=0).min() > 1)
+    modes = filters.similarity_modes(landmarks, weights)
+    np.testing.assert_allclose(
+        np.einsum("ikd,k,jkd->ij", modes, weights[:, 0], modes), np.eye(4), atol=1e-6
+    )
+
+
+def test_similarity_modes_are_shift_turn_and_size():
+    landmarks, weights = corners(5), np.ones((5, 1))
+    modes = filters.similarity_modes(landmarks, weights)
+    moved = landmarks * 1.02 + landmarks[:, ::-1] * (-0.01, 0.01) + (3, -4)
+    parts = np.tensordot(modes, moved - landmarks, 2)
+    np.testing.assert_allclose(landmarks + np.tensordot(parts, modes, 1), moved, atol=1e-9)
+
+
+def test_scale_filter_by_hand():
+    """Two opposite corners move apart and two together: no shared motion is in it."""
+    step = np.array([(2.5, 0), (0, -2.5), (-2.5, 0), (0, 2.5)])
+    smooth = ScaleFilter(gate=2, drift=0.01, memory=0.1)
+    smooth(corners(), np.ones((4, 2)), 0)
+    found = smooth(corners() + step, np.ones((4, 2)), 0.05)
+
+    noise = (2 * 0.11) ** 2
+    alpha = 1 - math.exp(-0.5)
+    surprise = (alpha * 2.5) ** 2 / 2 * (2 - alpha) / alpha  # the mean of x and y; one of them is 0
+    predicted = max(noise + (0.01 * 100) ** 2 * 0.05, surprise - noise)
+    gain = predicted / (predicted + noise)
+    assert surprise - noise > noise + 0.05 and gain > 0.9
+    np.testing.assert_allclose(found, corners() + gain * step, atol=1e-9)
+
+    # The next frame is as the last output: all that is left is the mean of the innovations.
+    smooth(found, np.ones((4, 2)), 0.1)
+    change = np.median(np.abs(np.array([(1 - gain) * 2.5, 0])))
+    flicker = 0.11 + (1 - math.exp(-0.05 / 2)) * (change / 0.6745 / math.sqrt(2) - 0.11)
+    assert smooth.flicker == pytest.approx(flicker)
+
+
+def test_a_still_face_stays(rng):
+    still = np.broadcast_to(corners(), (30, 4, 2))
+    np.testing.assert_allclose(run(ScaleFilter(), still), still, atol=1e-12)
+
+
+def test_flicker_falls_and_more_where_the_scale_is_larger(rng):
+    scale = np.repeat((1.0, 4.0), 8)[:, None] * np.ones(2)
+    noise = 0.11 * scale * rng.standard_normal((300, 16, 2))
+    found = run(ScaleFilter(), corners(16) + noise, scale)
+    left = jitter(found[60:]) / jitter(noise[60:])
+    assert left.max() < 0.3
+    alike = run(ScaleFilter(), corners(16) + noise, np.full((16, 2), scale.mean()))
+    assert left[8:].mean() < left[:8].mean()
+    assert jitter(alike[60:])[8:].mean() > 1.3 * jitter(found[60:])[8:].mean()
+
+
+def test_gain_falls_as_the_scale_rises():
+    """One lip moves alone by the same way: the surer it is, the more of it is taken."""
+
+    def taken(scale):
+        smooth = ScaleFilter()
+        smooth(corners(20), np.ones((20, 2)), 0)
+        moved = corners(20)
+        moved[3, 1] += 2.0
+        scales = np.ones((20, 2))
+        scales[3] = scale
+        return smooth(moved, scales, 1 / RATE)[3, 1] - corners(20)[3, 1]
+
+    shares = [taken(scale) for scale in (1.0, 2.0, 5.0, 20.0)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 1.7 and shares[-1] < 0.5
+
+
+@pytest.mark.parametrize("rate", [10, 30, 60, 240])
+def test_moving_faces_are_followed_without_lag(rng, rate):
+    times = np.arange(rate) / rate
+    way = np.stack([90 * times, 30 * times], -1)[:, None]
+    noise = 0.11 * rng.standard_normal((rate, 30, 2))
+    found = run(ScaleFilter(), corners(30) + way + noise, rate=rate)
+    behind = (found - corners(30) - way)[rate // 2 :].mean((0, 1))
+    assert np.abs(behind).max() < 0.01 * 90  # of a second
+    slow = run(OneEuroFilter(min_cutoff=0.3, beta=0.2), corners(30) + way + noise, rate=rate)
+    late = (slow - corners(30) - way)[rate // 2 :].mean((0, 1))
+    assert np.abs(late).max() > 2 * np.abs(behind).max()
+
+
+def test_the_flicker_of_a_model_is_learned(rng):
+    """Scales all ten times as large make no difference after a while."""
+    truth = corners(30) + 2 * np.sin(np.arange(600) / 20)[:, None, None]
+    noisy = truth + 0.2 * rng.standard_normal(truth.shape)
+    one, ten = ScaleFilter(), ScaleFilter()
+    np.testing.assert_allclose(run(one, noisy, 1.0)[-60:], run(ten, noisy, 10.0)[-60:], atol=0.05)
+    assert one.flicker == pytest.approx(0.2, rel=0.15)
+    assert ten.flicker == pytest.approx(0.02, rel=0.2)
+
+
+def test_scale_filter_goes_with_the_picture(rng):
+    """A picture twice as large, elsewhere, gives landmarks twice as large, elsewhere."""
+    noisy = corners(12) + 0.3 * rng.standard_normal((40, 12, 2))
+    large = run(ScaleFilter(), 2 * noisy + (30, -700), 2.0)
+    np.testing.assert_allclose(large, 2 * run(ScaleFilter(), noisy, 1.0) + (30, -700), atol=1e-8)
+
+
+@pytest.mark.parametrize("smooth", [ScaleFilter, OneEuroFilter])
+def test_odd_times_and_scales(smooth, rng):
+    smooth = smooth()
+    scales = (np.zeros((4, 2)), np.full((4, 2), 1e6), np.ones((4, 2)))
+    for i, time in enumerate((0, 0, 1 / 30, 1 / 30, 0.5, 900)):
+        found = smooth(corners() + rng.standard_normal((4, 2)), scales[i % 3], time)
+        assert np.isfinite(found).all() and np.abs(found - corners()).max() < 10
+
+
+@pytest.mark.parametrize("smooth", [ScaleFilter, OneEuroFilter])
+def test_filters_keep_their_input(smooth):
+    smooth, first = smooth(), corners()
+    first.setflags(write=False)
+    np.testing.assert_array_equal(smooth(first, np.ones((4, 2)), 0), first)
+    smooth(first + 1, np.ones((4, 2)), 0.1)
+    smooth(first + 5, np.ones((4, 2)), 0.2)
+
+
+def test_one_euro_by_hand():
+    smooth = OneEuroFilter(min_cutoff=1, beta=0.5, derivative_cutoff=2)
+    assert smooth(np.array([[10.0]]), None, 1.0) == 10
+    dt = 0.1
+    speed = (4 / dt) / (1 + 1 / (2 * math.pi * 2 * dt))
+    part = 1 / (1 + 1 / (2 * math.pi * (1 + 0.5 * speed) * dt))
+    assert smooth(np.array([[14.0]]), None, 1.1)[0, 0] == pytest.approx(10 + 4 * part)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: ScaleFilter(gate=0), "gate"),
+        (lambda: ScaleFilter(shared=math.inf), "shared"),
+        (lambda: ScaleFilter(memory=-1), "memory"),
+        (lambda: OneEuroFilter(min_cutoff=math.nan), "min_cutoff"),
+        (lambda: OneEuroFilter(beta=-0.1), "beta"),
+        (lambda: OneEuroFilter(derivative_cutoff=0), "derivative_cutoff"),
+        (lambda: LandmarkTracker(None, max_scale=0), "max_scale"),
+        (lambda: LandmarkTracker(None, find_every=0), "find_every"),
+    ],
+)
+def test_bad_arguments(make, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        make()
+
+
+# ---- The tracker
+
+
+def test_models_of_boxes_are_refused(world):
+    made = world()
+    made.localizer.scheme = dataclasses.replace(made.localizer.scheme, crop_from="box")
+    with pytest.raises(ValueError, match="Received: 'box'"):
+        LandmarkTracker(made)
+
+
+class World:
+    """A `LandmarkDetector` of faces whose places are set: {name: (x, y)}, each with its scale."""
+
+    def __init__(self, points, scheme, **faces):
+        self.points = points
+        self.localizer = types.SimpleNamespace(scheme=scheme, image_size=80, crop_scale=3.0)
+        self.faces = dict(faces)
+        self.scale = dict.fromkeys(faces, 1.0)
+        self.spoil = {}
+        self.searches = 0
+        self.asked = []
+
+    def __call__(self, frame):
+        self.searches += 1
+        return [self._face(name, np.array([*place, 40.0])) for name, place in self.faces.items()]
+
+    def localize(self, frame, squares, rounds=1):
+        self.asked.append(np.array(squares))
+        return [self._nearest(square) for square in squares]
+
+    def _nearest(self, square):
+        gaps = {k: np.abs(square[:2] - place).max() for k, place in self.faces.items()}
+        name = min(gaps, key=gaps.get, default=None)
+        if name is not None and gaps[name] <= 1.2 * square[2]:
+            return self._face(name, square)
+        found = square[:2] + self.points * square[2] / 40
+        return self._make(found, 4.0, square)
+
+    def _face(self, name, square):
+        landmarks = self.points + self.faces[name]
+        return self._make(self.spoil.get(name, lambda x: x)(landmarks), self.scale[name], square)
+
+    def _make(self, landmarks, pixels, square):
+        side = 3 * square[2]
+        scale = np.full(landmarks.shape, pixels * side / 80)
+        return Face(landmarks, scale, np.array([*square[:2], side]), score=0.5)
+
+
+@pytest.fixture
+def world(points, stub):
+    def make(**faces):
+        return World(points, stub.SCHEME, **faces)
+
+    return make
+
+
+def ids(faces):
+    return [face.id for face in faces]
+
+
+def test_a_face_is_detected_once_and_then_followed(world):
+    made = world(a=(100.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    for i in range(20):
+        made.faces["a"] = (100 + 5 * i, 100 - i)
+        (face,) = tracker(FRAME, i / RATE)
+        assert face.id == 0 and face.score == 0.5
+        np.testing.assert_array_equal(face.raw, made.points + made.faces["a"])
+        np.testing.assert_allclose(face.landmarks, face.raw, atol=2)
+    assert made.searches == 1
+    assert len(made.asked) == 19
+
+
+def test_the_crop_is_cut_where_the_face_will_be(world):
+    made = world(a=(60.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    times = np.cumsum([1, 1, 1, 1, 1, 2, 1, 3, 1]) / RATE  # frames are left out
+    for time in times:
+        made.faces["a"] = (60 + 150 * time, 100)
+        tracker(FRAME, time)
+    square = crop_box(made.points[None], made.localizer.scheme, 1)[0]
+    expected = 60 + 150 * times[1:] + square[0]
+    asked = np.array([each[0, 0] for each in made.asked])
+    np.testing.assert_allclose(asked[3:], expected[3:], atol=1.5)
+    assert abs(asked[0] - expected[0]) > 3  # one place tells no speed
+
+
+def test_a_crop_is_never_far_ahead(world):
+    made = world(a=(60.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    for i in range(4):
+        made.faces["a"] = (60 + 20 * i, 100)
+        tracker(FRAME, i / RATE)
+    tracker(FRAME, 3 / RATE + 30)
+    assert made.asked[-1][0, 0] == pytest.approx(120 + 20, abs=3)
+
+
+def test_without_filter(world, rng):
+    made = world(a=(100.0, 100.0))
+    tracker = LandmarkTracker(made, None)
+    for i in range(5):
+        made.faces["a"] = tuple(100 + 9 * rng.standard_normal(2))
+        (face,) = tracker(FRAME, i / RATE)
+        np.testing.assert_array_equal(face.landmarks, made.points + made.faces["a"])
+
+
+@pytest.mark.parametrize(
+    ("scale", "spoil", "found"),
+    [
+        pytest.param(2.01, lambda x: x, [], id="unsure"),
+        pytest.param(math.nan, lambda x: x, [], id="scale NaN"),
+        pytest.param(1.0, lambda x: x * np.nan, [], id="NaN"),
+        pytest.param(1.0, lambda x: np.where(x > 100, np.inf, x), [], id="infinite"),
+        pytest.param(1.0, lambda x: 0 * x + 100, [], id="one point"),
+        pytest.param(1.0, lambda x: x + (45, 0), [1], id="jump"),
+        pytest.param(1.0, lambda x: 100 + (x - 100) / 3, [0], id="shrunk"),
+        pytest.param(1.0, lambda x: 100 + (x - 100) * 3, [0], id="grown"),
+    ],
+)
+def test_a_lost_face_is_searched_in_the_same_frame(world, scale, spoil, found):
+    made = world(a=(100.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    for i in range(5):
+        assert ids(tracker(FRAME, i / RATE)) == [0]
+    assert made.searches == 1
+    made.scale["a"], made.spoil["a"] = scale, spoil
+    assert ids(tracker(FRAME, 5 / RATE)) == found
+    assert made.searches == 2
+
+
+@pytest.mark.parametrize("place", [(-1.0, 100.0), (100.0, 241.0), (500.0, 100.0)])
+def test_a_face_whose_middle_leaves_the_frame_is_lost(world, place):
+    made = world(a=(100.0, 100.0))
+    tracker = LandmarkTracker(made, None)
+    start = np.array(made.faces["a"])
+    for i, part in enumerate(np.linspace(0, 1, 20)):
+        made.faces["a"] = tuple(start + part * (np.array(place) - start))
+        found = tracker(FRAME, i / RATE)
+    assert found == []
+
+
+def test_a_speck_is_no_face(world):
+    made = world(a=(100.0, 100.0))
+    made.points = made.points / 6
+    assert LandmarkTracker(made)(FRAME, 0) == []
+    assert made.searches == 1
+
+
+def test_a_face_comes_back_with_its_number(world):
+    made = world(a=(100.0, 100.0), b=(220.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    assert ids(tracker(FRAME, 0)) == [0, 1]
+    made.scale["a"] = 3.0
+    for i in range(1, 20):
+        assert ids(tracker(FRAME, i / RATE)) == [1]
+    assert made.searches == 2  # another face is followed: no search until the next is lost
+    made.scale["a"] = 1.0
+    made.scale["b"] = 3.0
+    assert ids(tracker(FRAME, 20 / RATE)) == [0]
+    made.scale["b"] = 1.0
+    made.faces["b"] = (215.0, 104.0)
+    tracker.find_every = 1
+    faces = tracker(FRAME, 21 / RATE)
+    assert ids(faces) == [0, 1]
+    np.testing.assert_array_equal(faces[1].landmarks, faces[1].raw)  # the filter begins anew
+
+
+@pytest.mark.parametrize(("seconds", "place"), [(1.2, (100.0, 100.0)), (0.2, (160.0, 100.0))])
+def test_too_late_or_elsewhere_it_is_another_face(world, seconds, place):
+    made = world(a=(100.0, 100.0))
+    tracker = LandmarkTracker(made)
+    tracker(FRAME, 0)
+    made.scale["a"] = 3.0
+    assert tracker(FRAME, 0.1) == []
+    made.scale["a"] = 1.0
+    made.faces["a"] = place
+    assert ids(tracker(FRAME, seconds)) == [1]
+    assert made.searches == 3
+
+
+def test_while_there_is_no_face_each_frame_is_searched(world):
+    made = world()
+    tracker = LandmarkTracker(made)
+    for i in range(4):
+        assert tracker(FRAME, i / RATE) == []
+    assert made.searches == 4 and made.asked == []
+
+
+@pytest.mark.parametrize(("every", "frame"), [(1, 5), (4, 8), (7, 7), (None, None)])
+def test_new_faces_are_found_every_n_frames(world, every, frame):
+    made = world(a=(80.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=every)
+    seen = {}
+    for i in range(12):
+        if i == 5:
+            made.faces["b"], made.scale["b"] = (200.0, 100.0), 1.0
+        for face in tracker(FRAME, i / RATE):
+            seen.setdefault(face.id, i)
+    assert seen == ({0: 0} if frame is None else {0: 0, 1: frame})
+
+
+def test_faces_that_pass_each_other_keep_their_numbers(world):
+    made = world(a=(60.0, 80.0), b=(260.0, 140.0))
+    tracker = LandmarkTracker(made, find_every=5)
+    for i in range(40):
+        made.faces["a"] = (60 + 5 * i, 80)
+        made.faces["b"] = (260 - 5 * i, 140)
+        faces = tracker(FRAME, i / RATE)
+        assert ids(faces) == [0, 1]
+        np.testing.assert_array_equal(faces[0].raw, made.points + made.faces["a"])
+        np.testing.assert_array_equal(faces[1].raw, made.points + made.faces["b"])
+
+
+def test_of_two_that_become_one_the_older_goes_on(world):
+    made = world(a=(80.0, 100.0), b=(140.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=1)
+    assert ids(tracker(FRAME, 0)) == [0, 1]
+    del made.faces["b"]
+    made.faces["a"] = (110.0, 100.0)
+    assert ids(tracker(FRAME, 1 / RATE)) == [0]
+    assert made.asked[-1].shape == (2, 4)
+    tracker(FRAME, 2 / RATE)
+    assert made.asked[-1].shape == (1, 4)
+
+
+def test_twice_detected_is_one_face(world):
+    made = world(a=(80.0, 100.0), b=(90.0, 100.0))
+    assert ids(LandmarkTracker(made)(FRAME, 0)) == [0]
+
+
+def test_unsure_detections_are_no_faces(world):
+    made = world(a=(80.0, 100.0))
+    made.scale["a"] = 2.5
+    assert LandmarkTracker(made)(FRAME, 0) == []
+    assert ids(LandmarkTracker(made, max_scale=3)(FRAME, 0)) == [0]
+
+
+def test_another_size_or_an_earlier_time_starts_anew(world):
+    made = world(a=(80.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    assert ids(tracker(FRAME, 0)) == ids(tracker(FRAME, 0)) == [0]
+    assert ids(tracker(FRAME[:200], 0.1)) == [1]
+    assert ids(tracker(FRAME[:200], 0.2)) == [1]
+    assert ids(tracker(FRAME[:200], 0.1)) == [2]
+    tracker.reset()
+    assert ids(tracker(FRAME[:200], 0.2)) == [3]
+    assert made.searches == 4
+
+
+places = st.tuples(st.floats(-50, 350), st.floats(-50, 300))
+spoils = st.sampled_from([lambda x: x, lambda x: x * np.nan, lambda x: 0 * x, lambda x: 9 * x])
+sights = st.dictionaries(st.sampled_from("abc"), st.tuples(places, st.floats(0.5, 3), spoils))
+
+
+@hypothesis.given(st.lists(st.tuples(st.floats(0, 2), sights), max_size=12), st.integers(1, 4))
+@hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_whatever_is_seen(world, frames, every):
+    made = world()
+    tracker = LandmarkTracker(made, find_every=every)
+    time = 0.0
+    for wait, seen in frames:
+        time += wait
+        made.faces, made.scale, made.spoil = {}, {}, {}
+        for name, (place, scale, spoil) in seen.items():
+            made.faces[name], made.scale[name], made.spoil[name] = place, scale, spoil
+        faces = tracker(FRAME, time)
+        assert ids(faces) == sorted(set(ids(faces)))
+        assert all(np.isfinite(face.landmarks).all() for face in faces)
+        assert len(faces) <= len(seen)
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf])
+def test_bad_times(world, time):
+    with pytest.raises(ValueError, match="`time` must be finite"):
+        LandmarkTracker(world())(FRAME, time)
+
+
+def test_with_a_landmark_detector(stub):
+    """Crops, landmarks and scales are those of `LandmarkDetector`."""
+    localizer = stub.Localizer(stub.POINTS)
+    detector = LandmarkDetector(localizer, stub.detector(stub.BOX))
+    tracker = LandmarkTracker(detector, find_every=None)
+    for i in range(4):
+        localizer.points = stub.POINTS + (3 * i, i)
+        (face,) = tracker(stub.ramp(), i / RATE)
+        np.testing.assert_allclose(face.raw, localizer.points, atol=0.7)  # colours are whole
+        np.testing.assert_allclose(face.landmarks, localizer.points, atol=1.5)
+        assert (face.box is not None) == (i == 0)
+    assert len(detector.detector.shapes) == 1
+    with pytest.raises(ValueError, match=r"Received: \(160, 200\)"):
+        tracker(stub.ramp()[..., 0], 1.0)
+
+
+def test_needs_no_tensorflow():
+    code = (
+        "import sys, keras_lapkl.detection.tracking\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

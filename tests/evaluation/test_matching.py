@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_lapkl import schemes
+from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.prediction_files import PredictionError, Predictions
+from keras_lapkl.evaluation.matching import match, names_below
+
+FOUR = schemes.get({"name": "four", "num_landmarks": 4})
+SQUARE = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
+
+
+def labels(paths, landmarks=None, visible=None):
+    n = len(paths)
+    landmarks = np.tile(SQUARE, (n, 1, 1)) if landmarks is None else np.array(landmarks)
+    visible = np.ones((n, 4), bool) if visible is None else visible
+    return Annotations("some", FOUR, tuple(map(Path, paths)), landmarks, visible)
+
+
+def predicted(names, landmarks=None):
+    """Face i is the square moved by i, unless landmarks are given."""
+    if landmarks is None:
+        landmarks = SQUARE + np.arange(len(names))[:, None, None]
+    return Predictions("found.json", "json", tuple(names), np.array(landmarks, np.float64))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.jpg", "1", "1.png", "testset/1", "helen/testset/1.JPG", "/data/300w/helen/testset/1.jpg"]
+    + ["/elsewhere/helen/testset/1.jpg", "./helen/testset/1", r"C:\x\helen\testset\1.png"],
+)
+def test_names_that_are_of_a_photo(name):
+    truth = labels(["/data/300w/helen/testset/1.jpg", "/data/300w/lfpw/testset/2.jpg"])
+    found = match(truth, predicted([name]), "/data/300w")
+    np.testing.assert_array_equal(found.landmarks[0], SQUARE)
+    assert (found.missing, found.not_named, found.extra) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["10.jpg", "1.5.jpg", "x1.jpg", "trainset/1.jpg", "lfpw/testset/1.jpg", "1.pts", ".."]
+    + ["/elsewhere/testset/1.jpg"],
+)
+def test_names_that_are_not(name):
+    truth = labels(["/data/300w/helen/testset/1.jpg", "/data/300w/lfpw/testset/2.jpg"])
+    found = match(truth, predicted([name, "2"]), "/data/300w")
+    assert np.isnan(found.landmarks[0]).all() and found.extra == 1
+    with pytest.raises(
+        PredictionError, match=r"found\.json: expected.*helen/testset/1\.jpg.*1 other"
+    ):
+        match(truth, predicted(["3"]), "/data/300w")
+
+
+def test_the_longest_name_wins():
+    truth = labels(["a/1.jpg", "b/1.jpg"])
+    found = match(truth, predicted(["b/1", "a/1", "c/1"]))
+    np.testing.assert_array_equal(found.landmarks[:, 0, 0], [1, 0])
+    assert (found.missing, found.extra) == (0, 1)
+    # One folder of data: its photos may be called so or by their folders.
+    found = match(labels(["a/1.jpg"]), predicted(["1", "a/1"]), "a")
+    assert found.landmarks[0, 0, 0] == 1 and found.extra == 1
+
+
+def test_the_same_suffix_wins():
+    found = match(labels(["1.jpg", "1.png"]), predicted(["1.png", "1.jpg"]))
+    np.testing.assert_array_equal(found.landmarks[:, 0, 0], [1, 0])
+
+
+def test_names_that_may_be_of_several():
+    with pytest.raises(PredictionError, match=r"'1' may be any of 2 labelled photos: a.1\.jpg"):
+        match(labels(["a/1.jpg", "b/1.jpg"]), predicted(["1"]))
+    with pytest.raises(PredictionError, match=r"1\.jpg may be any of 2 photos of the pred"):
+        match(labels(["1.jpg"]), predicted(["1.png", "1.bmp"]))
+
+
+def test_nothing_predicted():
+    with pytest.raises(PredictionError, match="Received: 0 other photos"):
+        match(labels(["1.jpg"]), predicted([], np.zeros((0, 4, 2))))
+
+
+def test_the_face_that_overlaps_most():
+    faces = [SQUARE + 4, SQUARE + 100, SQUARE + 3, SQUARE - 50]
+    found = match(labels(["1.jpg"]), predicted(["1"] * 4, faces))
+    np.testing.assert_array_equal(found.landmarks[0], SQUARE + 3)
+    assert (found.several, found.twice, found.elsewhere.any()) == (1, 0, False)
+
+
+def test_overlap_decides_and_not_the_error():
+    """A turned prediction on the very place is taken, for all its error."""
+    faces = [SQUARE[::-1], SQUARE + 2]
+    found = match(labels(["1.jpg"]), predicted(["1"] * 2, faces))
+    np.testing.assert_array_equal(found.landmarks[0], SQUARE[::-1])
+
+
+def test_where_none_overlaps_the_nearest_counts():
+    faces = [SQUARE + 90, SQUARE + 40, SQUARE - 60]
+    found = match(labels(["1.jpg"]), predicted(["1"] * 3, faces))
+    np.testing.assert_array_equal(found.landmarks[0], SQUARE + 40)
+    assert found.elsewhere.all() and found.missing == 0
+
+
+def test_several_labels_of_a_photo_share_its_predictions():
+    truth = labels(["1.jpg"] * 3, [SQUARE, SQUARE + 6, SQUARE + 200])
+    found = match(truth, predicted(["1"] * 2, [SQUARE + 7, SQUARE + 3]))
+    # the second label has the best of all overlaps; the first takes what is left
+    np.testing.assert_array_equal(found.landmarks[:2], [SQUARE + 3, SQUARE + 7])
+    assert (found.missing, found.not_named, found.several) == (1, 0, 0)
+
+
+def test_the_same_face_twice():
+    found = match(labels(["1.jpg"]), predicted(["1"] * 3, [SQUARE, SQUARE + 1, SQUARE]))
+    assert (found.twice, found.several) == (1, 1)
+
+
+def test_photos_without_a_face():
+    faces = [np.full((4, 2), np.nan), SQUARE]
+    found = match(labels(["1.jpg", "2.jpg", "3.jpg"]), predicted(["1", "2"], faces))
+    assert (found.missing, found.not_named) == (2, 1)
+    np.testing.assert_array_equal(np.isnan(found.landmarks).any((1, 2)), [True, False, True])
+
+
+def test_hidden_points_have_no_place():
+    truth = labels(["1.jpg", "2.jpg"], visible=np.array([[1, 1, 0, 0], [0, 0, 0, 0]], bool))
+    truth.landmarks[0, 2:] = np.nan
+    faces = [SQUARE + 3, SQUARE + 50 * np.array([[0, 0], [0, 0], [1, 1], [1, 1]])]
+    found = match(truth, predicted(["1", "1"], faces))
+    np.testing.assert_array_equal(found.landmarks[0], faces[1])
+    assert (found.missing, found.not_named) == (0, 0)  # nothing is asked for in the second
+
+
+def test_names_below(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert names_below(["a/b/1.jpg"]) == ("1.jpg",)
+    assert names_below(["a/b/1.jpg", "a/2.jpg"]) == ("b/1.jpg", "2.jpg")
+    assert names_below(["a/b/1.jpg", "a/2.jpg"], ".") == ("a/b/1.jpg", "a/2.jpg")
+    assert names_below([tmp_path / "a/../b/1.jpg"], tmp_path) == ("b/1.jpg",)
+    assert names_below(["a/1.jpg", "c/2.jpg"], "a") == ("a/1.jpg", "c/2.jpg")

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+
+from keras_lapkl import schemes
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.evaluation import model_scores
+
+
+@pytest.fixture
+def crops():
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(10, 70, (4, 68, 2)).astype(np.float32)
+    landmarks[:, 36], landmarks[:, 45] = (20, 30), (60, 30)
+    return Crops(
+        images=np.zeros((4, 80, 80, 3), np.uint8),
+        landmarks=landmarks,
+        visible=np.ones((4, 68), bool),
+        transforms=np.tile(np.array([[0.5, 0, 0], [0, 0.5, 0]]), (4, 1, 1)),
+        names=tuple("abcd"),
+        scheme=schemes.IBUG68,
+        image_size=80,
+        margin=0,
+        crop_scale=3.0,
+        name="four",
+        summary="4 faces",
+        boxes=np.tile(np.float32([10, 10, 110, 74]), (4, 1)),
+    )
+
+
+def off_by(crops, pixels):
+    return crops.landmarks + np.array(pixels, np.float32)[:, None, None] * np.float32([1, 0])
+
+
+SCALE = np.full((4, 68, 2), 1.5, np.float32)
+
+
+def test_numbers_by_hand(crops):
+    result = model_scores.score(off_by(crops, [1, 2, 3, 6]), SCALE, crops)
+    assert result["nme"] == pytest.approx(100 * 3 / 40, rel=1e-5)
+    assert result["nme_std"] == pytest.approx(np.std([2.5, 5, 7.5, 15]), rel=1e-5)
+    assert result["failure_rate_8"] == 25 and result["failure_rate_10"] == 25
+    assert result["auc_10"] == pytest.approx(np.mean([0.75, 0.5, 0.25, 0]), rel=1e-5)
+    assert result["spread"] == pytest.approx(1.5)
+    assert (result["faces"], result["crop_scale"], result["normalizer"]) == (4, 3.0, "interocular")
+
+
+def test_box_normalizer_in_crop_pixels(crops):
+    # 100 x 64 photo pixels are 50 x 32 in the crop: √1600 = 40.
+    result = model_scores.score(off_by(crops, [2] * 4), SCALE, crops, "box")
+    assert result["nme"] == pytest.approx(5, rel=1e-5)
+
+
+def test_hull_normalizer(crops):
+    size = np.sqrt(np.ptp(crops.landmarks, axis=1).prod(-1))
+    result = model_scores.score(off_by(crops, [2] * 4), SCALE, crops, "hull")
+    assert result["nme"] == pytest.approx((200 / size).mean(), rel=1e-5)
+
+
+def test_crop_normalizer(crops):
+    size = crops.image_size
+    result = model_scores.score(off_by(crops, [2] * 4), SCALE, crops, "crop")
+    assert result["nme"] == pytest.approx(200 / size, rel=1e-5)
+    assert "side of the crop" in model_scores.conditions({**result, "trained_on": None})
+
+
+@pytest.mark.parametrize(("k", "normalizer"), [(1, "crop"), (2, "crop"), (3, "hull")])
+def test_default_normalizer_without_eyes(k, normalizer):
+    scheme = schemes.Scheme("x", tuple("abc"[:k]))
+    assert model_scores.default_normalizer(scheme) == normalizer
+
+
+def test_hidden_landmarks_do_not_count(crops):
+    predicted = off_by(crops, [1, 1, 1, 1])
+    predicted[:, 5] += 50
+    crops.visible[:, 5] = False
+    assert model_scores.score(predicted, SCALE, crops)["nme"] == pytest.approx(2.5, rel=1e-5)
+
+
+def test_face_without_eyes_is_left_out_and_counted(crops):
+    crops.visible[0, 36] = False
+    result = model_scores.score(off_by(crops, [9, 2, 2, 2]), SCALE, crops)
+    assert result["faces"] == 3 and result["nme"] == pytest.approx(5, rel=1e-5)
+
+
+def test_nothing_to_score(crops):
+    crops.visible[:, 36] = False
+    with pytest.raises(ValueError, match="interocular"):
+        model_scores.score(crops.landmarks, SCALE, crops)
+
+
+def test_thresholds_and_intervals(crops):
+    result = model_scores.score(off_by(crops, [1, 1.9, 3, 6]), SCALE, crops)
+    assert result["failure_rate_5"] == 50 and result["auc_5"] == pytest.approx(0.1375, rel=1e-5)
+    low, high = result["nme_interval"]
+    assert 2.499 < low < result["nme"] < high < 15.001
+    assert result["nme_median"] == pytest.approx(6.125, rel=1e-5)
+
+
+def test_hidden_landmarks_have_no_spread(crops):
+    scale = SCALE.copy()
+    scale[:, 7] = 1000
+    crops.visible[:, 7] = False
+    assert model_scores.score(crops.landmarks, scale, crops)["spread"] == pytest.approx(1.5)
+
+
+def test_face_without_finite_prediction_has_failed(crops):
+    predicted = off_by(crops, [1, 2, 3, 6])
+    predicted[3, 5] = np.nan
+    result = model_scores.score(predicted, SCALE, crops)
+    assert (result["faces"], result["missing"], result["failure_rate_10"]) == (4, 1, 25)
+    assert result["nme"] == pytest.approx(5, rel=1e-5)
+    said = model_scores.conditions({**result, "trained_on": None})
+    assert said.startswith("1 faces have no finite prediction")
+
+
+def test_landmarks_in_photos(crops):
+    # The crop is the photo at half its size.
+    found = model_scores.in_photos(crops.landmarks, crops)
+    np.testing.assert_allclose(found, 2 * crops.landmarks, rtol=1e-6)
+
+
+def test_table_and_conditions(crops):
+    result = model_scores.score(off_by(crops, [2] * 4), SCALE, crops)
+    lines = model_scores.table([result, result]).splitlines()
+    assert len(lines) == 3 and len({len(line) for line in lines}) == 1
+    assert "5.000" in lines[1]
+    said = model_scores.conditions({**result, "trained_on": "1,809 of 3,148 faces"})
+    assert "1,809 of 3,148" in said and "Crop scale 3" in said and "outer eye corners" in said
+
+
+class Left:
+    """Says that each landmark lies at its brightest pixel, and 2 pixels too far left."""
+
+    def __init__(self, scheme):
+        self.scheme = scheme
+
+    def predict(self, images, verbose=0):
+        points = images.argmax(axis=2).transpose(0, 2, 1).min(axis=2).astype(np.float32)
+        points = np.stack([points - 2, np.zeros_like(points)], axis=-1)
+        return {"landmarks": points, "scale": 1 + points.clip(0, 1)}
+
+
+def test_mean_with_the_mirrored_face():
+    """Its errors to the left and to the right are those of mirrored landmarks, and cancel."""
+    images = np.zeros((1, 1, 16, 3), np.uint8)
+    for landmark, x in enumerate((7, 3, 12)):
+        images[0, 0, x, landmark] = 255
+    scheme = schemes.Scheme("toy", ("tip", "left", "right"), flip=(0, 2, 1))
+    # In the mirrored picture, landmark 1 is found where 2 is: swap the channels as the face would.
+    model = Left(scheme)
+    plain = model.predict
+    model.predict = lambda images, verbose=0: plain(
+        images if images[0, 0, 7, 0] else images[..., [0, 2, 1]]
+    )
+    found = model_scores.predict_mirrored(model, images)
+    np.testing.assert_allclose(found["landmarks"][0, :, 0], [7, 3, 12])
+    assert found["landmarks"].dtype == np.float32 and found["scale"].shape == (1, 3, 2)
+    model.scheme = schemes.Scheme("toy", ("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"needs a scheme with `flip`.*'toy'"):
+        model_scores.predict_mirrored(model, images)

@@ -1,0 +1,499 @@
+import numpy as np
+import pytest
+
+import keras_lapkl
+from keras_lapkl import tflite
+from keras_lapkl.data import datasets
+from keras_lapkl.evaluation import model_scores
+from keras_lapkl.export import conversion, equalization, int8, report as conversion_report, verify
+from keras_lapkl.models.localizer import to_unit_range
+from keras_lapkl.tflite import flatbuffer, inspection
+
+SIZE = 32
+BODY = {"CONCATENATION", "CONV_2D", "LEAKY_RELU", "MAX_POOL_2D", "RESIZE_BILINEAR"}
+
+
+def file_of(converted, mode):
+    return converted[mode][0]
+
+
+class TestConvert:
+    def test_float32_equals_keras(self, converted):
+        parity = converted["float32"][1]["parity"]
+        assert parity["landmarks"]["max"] <= 1e-3
+        assert parity["scale"]["max"] <= 1e-3
+        assert parity["images"] == 20
+
+    def test_parity_is_measured_on_the_file(self, converted, localizer, images):
+        path, report = converted["int8"]
+        expected = localizer.predict(images[20:], verbose=0)["landmarks"]
+        received = tflite.TFLiteLocalizer(path).predict(images[20:])["landmarks"]
+        distances = np.linalg.norm(received - expected, axis=-1)
+        assert report["parity"]["landmarks"]["mean"] == pytest.approx(distances.mean(), rel=1e-5)
+        assert distances.max() > 0
+
+    def test_float32_has_float_operators_only(self, converted):
+        counts = converted["float32"][1]["operators"]
+        assert counts["CONV_2D"] == {"float32": 17}
+        assert not {"QUANTIZE", "DEQUANTIZE"} & set(counts)
+
+    def test_int8_body_and_float_tail(self, converted):
+        counts = converted["int8"][1]["operators"]
+        assert counts["CONV_2D"] == {"int8": 17}
+        assert counts["LEAKY_RELU"] == {"int8": 16}
+        assert counts["QUANTIZE"] == {"int8": 1} and counts["DEQUANTIZE"] == {"float32": 1}
+        assert {name for name, types in counts.items() if "int8" in types} == BODY | {"QUANTIZE"}
+        assert "RELU" not in counts  # fused into the last convolution
+
+    def test_int8_weights_have_a_step_size_for_each_channel(self, converted):
+        graph = flatbuffer.read(file_of(converted, "int8")).subgraphs[0]
+        tensors = [t for t in graph.tensors if t.shape is not None and len(t.shape) == 4]
+        filters = [t for t in tensors if t.buffer and t.quantization.quantizedDimension == 0]
+        steps = [(len(t.quantization.scale), t.shape[0]) for t in filters if t.shape[0] > 1]
+        assert steps and all(count == channels for count, channels in steps)
+
+    def test_int8_is_smaller(self, converted):
+        assert converted["int8"][1]["bytes"] < 0.75 * converted["float32"][1]["bytes"]
+
+    def test_constants_are_aligned(self, converted):
+        content = file_of(converted, "int8").read_bytes()
+        model = flatbuffer.schema().Model.GetRootAs(content, 0)
+        buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+        table = [b._tab for b in buffers if not b.DataIsNone()]
+        assert table and {tab.Vector(tab.Offset(4)) % 16 for tab in table} == {0}
+
+    def test_summary(self, converted):
+        reports = [report for _, report in converted.values()]
+        lines = conversion_report.summary(reports, runs=1).splitlines()
+        assert len(lines) == 5
+        assert "17 float32" in lines[1] and "17 int8" in lines[4]
+        assert lines[0].split("  ")[-1] == "not on XNNPACK" and "PACK" in lines[1]
+
+    def test_user_model_is_untouched(self, converted, localizer, make_localizer):
+        """The fixture's model, after all conversions."""
+        for a, b in zip(make_localizer().get_weights(), localizer.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def harmful(monkeypatch):
+    """Three stages are said to do harm, without measuring, which takes a conversion for each."""
+    harm = {"logits": 0.3, "encoder1": 0.2, "decoder1": 0.2}
+
+    def error(self, float_layers, images, expected):
+        (stage,) = set(self._stages()) - set(float_layers)
+        return harm.get(stage, 0.01)
+
+    monkeypatch.setattr(int8.Int8Converter, "_error", error)
+
+
+@pytest.fixture
+def searched(harmful, monkeypatch):
+    """Int8 is too far until two stages are in float."""
+    verdicts = iter(["too far", "too far", None])
+    monkeypatch.setattr(verify, "out_of_bounds", lambda measured, bounds: next(verdicts))
+
+
+def test_int8_spares_the_stages_that_do_most_harm_for_their_work(
+    searched, localizer, images, tmp_path
+):
+    path = tmp_path / "m.tflite"
+    report = tflite.convert(
+        localizer, path, "int8", faces=images[:2], representative_images=images[:4]
+    )
+    # decoder1 has 15 times the multiply-adds of encoder1, and this four times those of the logits.
+    assert report["float_layers"] == report["metadata"]["float_layers"] == ["logits", "encoder1"]
+    assert report["operators"]["CONV_2D"] == {"float32": 2, "int8": 15}
+    generator = localizer.generator
+    verify.check_operators(path, "int8", int8.int8_layers(generator, report["float_layers"]))
+    with pytest.raises(tflite.ConversionError, match="CONV_2D"):
+        verify.check_operators(path, "int8", int8.int8_layers(generator))
+
+
+def test_harm_of_a_stage_is_measured_with_it_alone_in_int8(localizer, images):
+    converter = int8.Int8Converter(localizer, images[:4], ("landmarks", "scale"), mirror=False)
+    stages = tuple(converter._stages())
+    assert stages[:2] == ("encoder1", "encoder2") and stages[-1] == "logits"
+    expected = localizer.predict(images[:2], verbose=0)["landmarks"]
+    alone = converter._error(stages[:-1], images[:2], expected)
+    assert 0.001 < alone < converter._error((), images[:2], expected)
+
+
+class TestFailures:
+    def test_parity_out_of_bounds_leaves_nothing(self, localizer, images, tmp_path):
+        with pytest.raises(tflite.ConversionError, match=r"at most 1e-12 px\. Received: "):
+            tflite.convert(
+                localizer, tmp_path / "m.tflite", faces=images[:2], bounds={"max": 1e-12}
+            )
+        assert not list(tmp_path.iterdir())
+
+    def test_nan_weights_keep_the_existing_file(self, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        path.write_bytes(b"precious")
+        broken = type(localizer).from_config(localizer.get_config())
+        broken.set_weights([np.full_like(w, np.nan) for w in localizer.get_weights()])
+        with pytest.raises(tflite.ConversionError, match="nan"):
+            tflite.convert(broken, path, faces=images[:2])
+        assert path.read_bytes() == b"precious"
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("written", conversion.MODES)
+    @pytest.mark.parametrize("asked", conversion.MODES)
+    def test_only_the_types_that_were_asked_for(self, converted, localizer, written, asked):
+        def check():
+            layers = int8.int8_layers(localizer.generator)
+            verify.check_operators(file_of(converted, written), asked, layers)
+
+        if written == asked:
+            return check()
+        with pytest.raises(tflite.ConversionError, match="Expected"):
+            check()
+
+    def test_int8_softmax_is_refused(self, harmful, localizer, images, tmp_path, monkeypatch):
+        """All in int8, as TensorFlow does it when nobody tells it what to spare."""
+        monkeypatch.setattr(verify, "of_layers", lambda operator, layers: True)
+        monkeypatch.setattr(verify, "check_operators", lambda *args: None)
+        with pytest.raises(tflite.ConversionError, match=r"at most 0\.15 px"):
+            tflite.convert(
+                localizer,
+                tmp_path / "m.tflite",
+                "int8",
+                faces=images[:4],
+                representative_images=images[:4],
+            )
+        assert not list(tmp_path.iterdir())
+
+    def test_failure_says_which_layer_loses_how_much(self, harmful, localizer, images, tmp_path):
+        with pytest.raises(tflite.ConversionError) as caught:
+            tflite.convert(
+                localizer,
+                tmp_path / "m.tflite",
+                "int8",
+                faces=images[:4],
+                representative_images=images[:4],
+                bounds={"mean": 1e-9},
+            )
+        lines = str(caught.value).splitlines()
+        assert lines[1].split() == ["layer", "type", "error", "%"]
+        assert lines[2].split() == ["encoder1", "float32", "0.00"]  # spared in the last attempt
+        layer, dtype, error = lines[3].split()
+        assert (layer, dtype) == ("encoder2", "int8") and 0 < float(error) < 100
+        assert not list(tmp_path.iterdir())
+
+    def test_custom_operators(self, converted, monkeypatch):
+        mine = inspection.Operator("MINE", ("float32",), ("float32",), custom=True)
+        convolution = inspection.Operator("CONV_2D", ("float32",) * 3, ("float32",))
+        monkeypatch.setattr(inspection, "operators", lambda model: [convolution, mine])
+        with pytest.raises(tflite.ConversionError, match="custom MINE"):
+            verify.check_operators(file_of(converted, "float32"), "float32")
+
+    def test_no_convolution(self, converted, monkeypatch):
+        monkeypatch.setattr(inspection, "operators", lambda model: [])
+        with pytest.raises(tflite.ConversionError, match="none"):
+            verify.check_operators(file_of(converted, "float32"), "float32")
+
+    def test_wrong_signature(self, converted):
+        path, shapes = file_of(converted, "float32"), {"landmarks": (5, 2), "scale": (5, 2)}
+        verify.check_signature(path, "float32", 32, shapes)
+        for dtype, size in (("float32", 48), ("uint8", 32)):
+            with pytest.raises(tflite.ConversionError, match="inputs: expected"):
+                verify.check_signature(path, dtype, size, shapes)
+        for other in ({"landmarks": (5, 2)}, {**shapes, "scale": (6, 2)}):
+            with pytest.raises(tflite.ConversionError, match="outputs: expected"):
+                verify.check_signature(path, "float32", 32, other)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"mode": "float8"}, "must be one of"),
+            ({"mode": "int8"}, "without them"),
+            ({"representative_images": np.zeros((1, 32, 32, 3))}, "with them"),
+            ({"faces": np.zeros((0, 32, 32, 3))}, "N > 0"),
+            ({"faces": np.zeros((1, 80, 80, 3))}, r"\(N, 32, 32, 3\)"),
+            ({"input_dtype": "int16"}, "must be one of"),
+            ({"with_heatmaps": True, "decode": False}, "needs `decode`"),
+            ({"mirror": True, "with_heatmaps": True}, "`mirror` gives landmarks"),
+            ({"mirror": True, "decode": False}, "`mirror` gives landmarks"),
+            ({"model": None}, "must be a LandmarkLocalizer"),
+        ],
+    )
+    def test_arguments(self, changes, message, localizer, images, tmp_path):
+        kwargs = {"model": localizer, "faces": images[:1], **changes}
+        with pytest.raises(ValueError, match=message):
+            tflite.convert(path=tmp_path / "m.tflite", **kwargs)
+        assert not list(tmp_path.iterdir())
+
+    def test_other_backend(self, localizer, images, tmp_path, monkeypatch):
+        monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+        with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+            tflite.convert(localizer, tmp_path / "m.tflite", faces=images[:1])
+
+
+class TestBytes:
+    """Files that take the image as bytes."""
+
+    @pytest.mark.parametrize(("mode", "dtype"), [("float32", "int8"), ("int8", "uint8")])
+    def test_answers_as_the_file_that_takes_floats(
+        self, mode, dtype, converted, localizer, images, tmp_path
+    ):
+        path = tmp_path / "m.tflite"
+        representative = {"representative_images": images[:20]} if mode == "int8" else {}
+        report = tflite.convert(
+            localizer,
+            path,
+            mode,
+            faces=images[20:],
+            input_dtype=dtype,
+            bounds={"mean": 1.0},
+            **representative,
+        )
+        assert report["inputs"][0]["dtype"] == dtype
+        low, high = report["metadata"]["input"]["range"]
+        assert (low, high) == ((0, 255) if dtype == "uint8" else (-128, 127))
+        floats = tflite.TFLiteLocalizer(file_of(converted, mode))
+        taking_bytes = tflite.TFLiteLocalizer(path)
+        for image in (images[20], images[20] / np.float32(255)):
+            found = [localize(image)[0] for localize in (floats, taking_bytes)]
+            distance = np.linalg.norm(found[0] - found[1], axis=-1).mean()
+            assert distance < (1e-3 if mode == "float32" else 0.5)  # int8 rounds bytes once more
+
+    def test_float_encoder_reads_bytes_too(self, searched, localizer, images, tmp_path):
+        report = tflite.convert(
+            localizer,
+            tmp_path / "m.tflite",
+            "int8",
+            faces=images[:2],
+            representative_images=images[:4],
+            input_dtype="uint8",
+        )
+        assert "encoder1" in report["float_layers"] and report["inputs"][0]["dtype"] == "uint8"
+        assert report["parity"]["landmarks"]["mean"] < 1
+
+
+class TestOutputs:
+    def test_heatmaps(self, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        report = tflite.convert(localizer, path, faces=images[:2], with_heatmaps=True)
+        assert [o["name"] for o in report["outputs"]] == ["heatmaps", "landmarks", "scale"]
+        received = tflite.TFLiteLocalizer(path).predict_heatmaps(images[:2])
+        np.testing.assert_allclose(received, localizer.predict_heatmaps(images[:2]), atol=1e-5)
+
+    def test_file_without_heatmaps(self, converted, images):
+        with pytest.raises(ValueError, match="--heatmaps"):
+            tflite.TFLiteLocalizer(file_of(converted, "float32")).predict_heatmaps(images[:1])
+
+    @pytest.mark.parametrize("mode", ["float32", "int8"])
+    def test_logits_alone(self, mode, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        representative = {"representative_images": images[:4]} if mode == "int8" else {}
+        report = tflite.convert(
+            localizer, path, mode, faces=images[:2], decode=False, bounds={}, **representative
+        )
+        assert [(o["name"], o["shape"]) for o in report["outputs"]] == [("logits", [32, 32, 5])]
+        assert report["parity"]["landmarks"]["mean"] < (1e-3 if mode == "float32" else 1)
+        with pytest.raises(ValueError, match="is no localizer"):
+            tflite.TFLiteLocalizer(path)
+
+    @pytest.mark.parametrize(
+        ("mode", "dtype"), [("float32", "float32"), ("float16", "float32"), ("int8", "uint8")]
+    )
+    def test_mirrored_too(self, mode, dtype, converted, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        representative = {"representative_images": images[:20]} if mode == "int8" else {}
+        bounds = {"mean": 1.0} if mode == "int8" else None
+        report = tflite.convert(
+            localizer,
+            path,
+            mode,
+            faces=images[20:],
+            bounds=bounds,
+            input_dtype=dtype,
+            mirror=True,
+            **representative,
+        )
+        assert report["metadata"]["mirror"]
+        assert not converted[mode][1]["metadata"]["mirror"]
+        # The weights are there once.
+        assert report["bytes"] < converted[mode][1]["bytes"] + 10_000
+        found = tflite.TFLiteLocalizer(path).predict(images[20:])
+        expected = model_scores.predict_mirrored(localizer, images[20:])
+        alone = localizer.predict(images[20:], verbose=0)
+        for name in ("landmarks", "scale"):
+            apart = np.abs(found[name] - expected[name]).mean()
+            assert apart < (0.3 if mode == "int8" else 5e-3)
+            assert np.abs(alone[name] - expected[name]).mean() > 3 * apart
+
+    def test_mirrored_needs_mirror_pairs(self, localizer, images, tmp_path):
+        bare = keras_lapkl.LandmarkLocalizer(localizer.generator, crop_scale=3.0)
+        with pytest.raises(ValueError, match="needs a scheme with `flip`"):
+            tflite.convert(bare, tmp_path / "m.tflite", faces=images[:1], mirror=True)
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return datasets.load("synthetic", split="validation", num_synthetic=6, image_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    import keras
+
+    keras.utils.set_random_seed(3)
+    return keras_lapkl.LandmarkLocalizer(
+        keras_lapkl.RCN(68, 1 / 16, SIZE), "ibug68", 3.0, trained_on="1 synthetic face"
+    )
+
+
+class TestLabels:
+    @pytest.mark.parametrize("mirror", [False, True])
+    def test_nme_is_measured_and_kept_in_the_file(self, mirror, untrained, crops, tmp_path):
+        path = tmp_path / "m.tflite"
+        report = tflite.convert(untrained, path, faces=crops, mirror=mirror)
+        localizer = tflite.TFLiteLocalizer(path)
+        result, predicted = model_scores.evaluate_model(localizer, crops)
+        assert localizer.calibration == model_scores.calibrate(predicted, crops)
+        assert report["parity"]["nme"] == pytest.approx(result["nme"])
+        about = tflite.describe(path)["metadata"]
+        assert about["measured"]["nme"] == pytest.approx(result["nme"])
+        assert about["measured"]["faces"] == 6
+        assert about["measured"]["normalizer"] == "interocular"
+        assert about["licence"] == "synthetic faces: none"
+        _, expected = model_scores.evaluate_model(untrained, crops, mirror=mirror)
+        np.testing.assert_allclose(predicted["scale"], expected["scale"], atol=1e-3)
+
+    def test_calibration_of_one_look_is_not_that_of_two(self, untrained, crops, tmp_path):
+        once = model_scores.calibrate(untrained.predict(crops.central(), verbose=0), crops)
+        model = keras_lapkl.LandmarkLocalizer(untrained.generator, "ibug68", 3.0, calibration=once)
+        for mirror in (False, True):
+            path = tmp_path / f"{mirror}.tflite"
+            tflite.convert(model, path, faces=crops.central(), mirror=mirror)
+            found = tflite.TFLiteLocalizer(path).calibration
+            assert found == (None if mirror else once)
+
+    def test_growth_of_the_nme_is_bounded(self, untrained, crops, tmp_path, monkeypatch):
+        scores = iter([{"nme": 10.2}, {"nme": 10.0}])
+        monkeypatch.setattr(model_scores, "score", lambda **_: next(scores))
+        with pytest.raises(tflite.ConversionError, match=r"1 % above Keras's 10\.000.* 2 % above"):
+            tflite.convert(untrained, tmp_path / "m.tflite", faces=crops, bounds={"nme": 0.01})
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("network", ["linear", "marginal", "mobile_fpn"])
+def test_other_networks(network, images, tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(3)
+    if network == "mobile_fpn":
+        generator, last = keras_lapkl.MobileFPN(5, 1 / 16, SIZE), ("maps",)
+    else:
+        normalize = network == "marginal"
+        generator = keras_lapkl.RCN(5, 1 / 16, SIZE, head=network, normalize=normalize)
+        last = ("logits",) if network == "linear" else ("columns", "rows")
+    for name in last:
+        generator.get_layer(name).kernel.assign(100 * generator.get_layer(name).kernel)
+    scheme = {"name": "toy", "num_landmarks": 5, "flip": [[0, 1]]}
+    model = keras_lapkl.LandmarkLocalizer(generator, scheme, crop_scale=3.0)
+    for mirror in (False, True):
+        path = tmp_path / "float32.tflite"
+        report = tflite.convert(model, path, faces=images[20:24], mirror=mirror)
+        assert report["parity"]["landmarks"]["max"] < 1e-3
+    path = tmp_path / "int8.tflite"
+    report = tflite.convert(
+        model,
+        path,
+        "int8",
+        faces=images[20:24],
+        representative_images=images[:20],
+        bounds={"mean": 1.0},
+        layers=True,
+    )
+    convolutions = [report["operators"].get(name, {}) for name in verify.CONVOLUTIONS]
+    assert {dtype for counts in convolutions for dtype in counts} == {"int8"}
+    assert len(report["layers"]) == sum(counts.get("int8", 0) for counts in convolutions)
+    if network != "linear":  # no map is made
+        assert set(report["operators"]["ADD"]) == {"int8"}
+        graph = flatbuffer.read(path).subgraphs[0]
+        assert not any(list(t.shape) == [1, SIZE, SIZE, 5] for t in graph.tensors)
+
+
+class TestQuantize:
+    def test_equalized_is_the_same_function_with_ranges_of_one(self, localizer, images):
+        import keras
+
+        images = np.asarray(to_unit_range(images))
+        equal = equalization.equalized(localizer.generator, images)
+        expected = np.asarray(localizer.generator(images))
+        received = np.asarray(equal(images))
+        np.testing.assert_allclose(received, expected, atol=1e-4 * np.abs(expected).max())
+        for name in ("encoder1", "encoder4", "bottleneck2", "decoder3_reduce", "decoder1", "head2"):
+            values = keras.Model(equal.input, equal.get_layer(name).output)(images)
+            np.testing.assert_allclose(np.abs(values).max((0, 1, 2)), 1.0, rtol=1e-3)
+
+    def test_equalized_through_depthwise_convolutions(self, images):
+        import keras
+
+        keras.utils.set_random_seed(3)
+        generator = keras_lapkl.MobileFPN(5, 1 / 16, SIZE)
+        images = np.asarray(to_unit_range(images))
+        generator(images, training=True)
+        equal = equalization.equalized(generator, images)
+        expected = np.asarray(generator(images))
+        received = np.asarray(equal(images))
+        np.testing.assert_allclose(received, expected, atol=1e-4 * np.abs(expected).max())
+        for name in ("encoder1_expand", "encoder3_down_depthwise", "decoder1_depthwise"):
+            values = keras.Model(equal.input, equal.get_layer(name).output)(images)
+            np.testing.assert_allclose(np.abs(values).max((0, 1, 2)), 1.0, rtol=1e-3)
+
+    def test_helps_where_channels_differ_in_range(self, localizer, images):
+        """Halves of the channels in very different units: the same function, hard on int8."""
+        generator = type(localizer.generator).from_config(localizer.generator.get_config())
+        generator.set_weights(localizer.generator.get_weights())
+        units = np.array([1e-3, 1e3, 1.0, 30.0], np.float32)
+        kernel, bias = generator.get_layer("encoder1").get_weights()
+        generator.get_layer("encoder1").set_weights([kernel * units, bias * units])
+        kernel, bias = generator.get_layer("encoder2").get_weights()
+        generator.get_layer("encoder2").set_weights([kernel / units[:, None], bias])
+        kernel, bias = generator.get_layer("decoder1").get_weights()
+        kernel[:, :, 4:] /= units[:, None]  # after the four channels from below
+        generator.get_layer("decoder1").set_weights([kernel, bias])
+
+        images = np.asarray(to_unit_range(images))
+        received = equalization.equalized(generator, images).get_weights()
+        expected = equalization.equalized(localizer.generator, images).get_weights()
+        for a, b in zip(received, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3 * np.abs(b).max())
+
+    def test_dead_channels_stay_finite(self, localizer, images):
+        generator = type(localizer.generator).from_config(localizer.generator.get_config())
+        generator.get_layer("encoder1").set_weights(
+            [np.zeros((3, 3, 3, 4)), np.array([0.0, 0.0, 0.0, 1.0])]
+        )
+        equal = equalization.equalized(generator, np.asarray(to_unit_range(images[:2])))
+        assert all(np.isfinite(w).all() for w in equal.get_weights())
+
+    def test_keeps_ranges_before_layers_that_do_not_commute(self, images):
+        import keras
+
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.Conv2D(2, 1, name="free")(inputs)
+        x = keras.layers.ReLU()(x)
+        x = keras.layers.Conv2D(2, 1, name="kept")(x)
+        x = keras.layers.Activation("tanh")(x)
+        model = keras.Model(inputs, keras.layers.Conv2D(2, 1, name="last")(x))
+        equal = equalization.equalized(model, np.asarray(to_unit_range(images[:2])))
+        same = [
+            np.array_equal(model.get_layer(n).get_weights()[1], equal.get_layer(n).get_weights()[1])
+            and np.allclose(model.get_layer(n).kernel, equal.get_layer(n).kernel)
+            for n in ("free", "kept", "last")
+        ]
+        assert same == [False, False, True]
+
+    def test_map_floors(self):
+        def readout(images):
+            return [images[..., :1] * np.array([1.0, 10.0], np.float32)]
+
+        images = np.zeros((3, 4, 4, 3), np.float32)
+        images[:, 1, 2] = np.array([2.0, 3.0, 4.0])[:, None]
+        np.testing.assert_allclose(
+            equalization.map_floors(readout, images, beta=2.0), [[2 - 16, 20 - 16]]
+        )

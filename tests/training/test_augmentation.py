@@ -1,0 +1,154 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lapkl.training.augmentation import OFF, Augmentation, augment, blur, occlude, recolour
+
+SIZE, MARGIN = 48, 10
+FLIP = (1, 0, 2)
+
+
+@pytest.fixture
+def batch():
+    """Images with a bright dot at each landmark: red, green, blue for landmarks 0, 1, 2."""
+    rng = np.random.default_rng(3)
+    landmarks = rng.uniform(14, 34, (6, 3, 2))
+    y, x = np.mgrid[: SIZE + 2 * MARGIN, : SIZE + 2 * MARGIN] - MARGIN
+    images = np.stack(
+        [
+            np.exp(-((x - p[k, 0]) ** 2 + (y - p[k, 1]) ** 2) / 8)
+            for p in landmarks
+            for k in range(3)
+        ]
+    )
+    images = images.reshape(6, 3, *x.shape).transpose(0, 2, 3, 1).astype(np.float32)
+    return images, np.concatenate([landmarks, np.ones((6, 3, 1))], -1).astype(np.float32)
+
+
+def run(batch, augmentation, seed=(1, 2), flip=FLIP):
+    images, landmarks = augment(*batch, seed, augmentation, flip, SIZE)
+    return images.numpy(), landmarks.numpy()
+
+
+def centroids(images):
+    """(B, 3, 2): the centroid of each channel."""
+    y, x = np.mgrid[: images.shape[1], : images.shape[2]]
+    mass = images.sum((1, 2))
+    return np.stack(
+        [(images * x[..., None]).sum((1, 2)) / mass, (images * y[..., None]).sum((1, 2)) / mass], -1
+    )
+
+
+def test_off_is_the_central_crop(batch):
+    images, landmarks = run(batch, OFF)
+    np.testing.assert_allclose(images, batch[0][:, MARGIN:-MARGIN, MARGIN:-MARGIN], atol=1e-5)
+    np.testing.assert_allclose(landmarks, batch[1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"rotation": 40.0}, {"scale": 0.3}, {"shift": 0.1}, {"rotation": 30.0, "scale": 0.2}]
+)
+def test_pixels_and_landmarks_move_together(batch, change):
+    images, landmarks = run(batch, dataclasses.replace(OFF, **change))
+    assert not np.allclose(landmarks, batch[1], atol=0.5)
+    np.testing.assert_allclose(centroids(images), landmarks[..., :2], atol=0.15)
+
+
+def test_mirror_swaps_the_indices(batch):
+    images, landmarks = run(batch, dataclasses.replace(OFF, mirror=1.0))
+    expected = batch[1][:, FLIP].copy()
+    expected[..., 0] = SIZE - 1 - expected[..., 0]
+    np.testing.assert_allclose(landmarks, expected, atol=1e-4)
+    np.testing.assert_allclose(centroids(images)[:, FLIP], landmarks[..., :2], atol=0.1)
+
+
+def test_mirror_carries_the_visibility(batch):
+    batch[1][:, 0, 2] = 0
+    _, landmarks = run(batch, dataclasses.replace(OFF, mirror=1.0))
+    assert (landmarks[:, :, 2] == [1, 0, 1]).all()
+
+
+def test_no_mirror_map_no_mirror(batch):
+    mirrored = dataclasses.replace(OFF, mirror=1.0)
+    images, landmarks = (np.asarray(each) for each in augment(*batch, (1, 2), mirrored, None, SIZE))
+    expected = run(batch, OFF)
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(landmarks, expected[1])
+
+
+def test_mirror_with_rotation_keeps_them_together(batch):
+    images, landmarks = run(batch, dataclasses.replace(OFF, mirror=1.0, rotation=30.0, scale=0.1))
+    np.testing.assert_allclose(centroids(images)[:, FLIP], landmarks[..., :2], atol=0.15)
+
+
+def test_landmark_that_leaves_is_hidden(batch):
+    batch[1][:, 0, :2] = (SIZE + 5, 10)
+    _, landmarks = run(batch, OFF)
+    assert (landmarks[:, 0, 2] == 0).all() and (landmarks[:, 1:, 2] == 1).all()
+
+
+def test_seed_decides_all(batch):
+    first, again, other = (run(batch, Augmentation(), seed) for seed in ((1, 5), (1, 5), (1, 6)))
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert not np.allclose(first[1], other[1])
+
+
+def test_uint8_equals_float(batch):
+    images = np.round(batch[0] * 255).astype(np.uint8)
+    a, _ = run((images, batch[1]), Augmentation())
+    b, _ = run((images.astype(np.float32) / 255, batch[1]), Augmentation())
+    assert a.dtype == np.float32
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_stays_in_range_and_changes_colour(batch):
+    images, _ = run(batch, Augmentation(colour=1.0))
+    assert images.min() >= 0 and images.max() <= 1
+    kept, _ = run(batch, OFF)
+    changed = recolour(tf.constant(kept), (1, 2), 0.5, 0.0).numpy()
+    assert (abs(changed - kept).max((1, 2, 3)) > 0.05).all()
+
+
+def test_grey(batch):
+    kept, _ = run(batch, OFF)
+    grey = recolour(tf.constant(kept), (1, 2), 0.0, 1.0).numpy()
+    np.testing.assert_allclose(grey[..., 0], grey[..., 1])
+    np.testing.assert_allclose(grey[..., 0], kept @ np.float32([0.299, 0.587, 0.114]), atol=1e-5)
+
+
+def test_blur_keeps_the_mean_and_lowers_the_contrast(rng):
+    images = tf.constant(rng.random((4, 32, 32, 3), np.float32))
+    blurred = blur(images, (3, 4), 1.0).numpy()
+    np.testing.assert_allclose(blurred.mean((1, 2)), images.numpy().mean((1, 2)), atol=0.02)
+    assert (blurred.std((1, 2, 3)) < images.numpy().std((1, 2, 3))).all()
+    np.testing.assert_array_equal(blur(images, (3, 4), 0.0), images)
+
+
+def test_occlusion_is_one_flat_rectangle():
+    images = tf.fill([64, 50, 50, 3], 2.0)
+    covered = occlude(images, (5, 6), 1.0).numpy()
+    mask = (covered != 2).any(-1)
+    rows, columns = mask.any(2).sum(1), mask.any(1).sum(1)
+    assert (mask.sum((1, 2)) == rows * columns).all()
+    assert rows.max() <= 20 and rows.min() >= 2
+    for image, hidden in zip(covered, mask, strict=True):
+        assert (image[hidden] == image[hidden][0]).all()
+    np.testing.assert_array_equal(occlude(images, (5, 6), 0.0), images)
+
+
+@pytest.mark.parametrize("name", ["rotation", "scale", "mirror", "occlusion"])
+def test_bad_strength(name):
+    with pytest.raises(ValueError, match=name):
+        Augmentation(**{name: -0.1})
+    with pytest.raises(ValueError, match=name):
+        Augmentation(**{name: 181})
+
+
+def test_scaled_leaves_mirroring():
+    half = Augmentation().scaled(0.5)
+    assert (half.rotation, half.occlusion, half.mirror) == (10, 0.1, 0.5)
+    with pytest.raises(ValueError, match="`rotation`"):
+        Augmentation().scaled(10)

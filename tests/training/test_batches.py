@@ -1,0 +1,215 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_lapkl import schemes
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.training.augmentation import OFF, Augmentation
+from keras_lapkl.training.batches import (
+    evaluation_batches,
+    label_array,
+    self_training_batches,
+    semi_supervised_batches,
+    steps_per_epoch,
+    training_batches,
+)
+
+
+def numbered(count, margin=4, size=16):
+    """Crops whose every pixel and landmark says which face it is."""
+    number = np.arange(count)
+    side = size + 2 * margin
+    return Crops(
+        images=np.broadcast_to(
+            number[:, None, None, None].astype(np.uint8), (count, side, side, 3)
+        ).copy(),
+        landmarks=np.broadcast_to(number[:, None, None], (count, 2, 2)).astype(np.float32).copy(),
+        visible=np.ones((count, 2), bool),
+        transforms=np.tile(np.eye(2, 3), (count, 1, 1)),
+        names=tuple(map(str, number)),
+        scheme=schemes.Scheme("pair", ("a", "b"), flip=(1, 0)),
+        image_size=size,
+        margin=margin,
+        crop_scale=3.0,
+        name="numbered",
+        summary=f"{count} numbers",
+    )
+
+
+def order(crops, batch_size, steps, **kwargs):
+    stream = training_batches(crops, batch_size, **kwargs).take(steps)
+    return np.array([y.numpy()[:, 0, 0] for _, y in stream])
+
+
+def test_an_epoch_has_each_face_once():
+    seen = order(numbered(20), 5, 8).reshape(2, 20)
+    for epoch in seen:
+        assert sorted(epoch) == list(range(20))
+    assert (seen[0] != seen[1]).any() and (seen[0] != np.arange(20)).any()
+
+
+def test_pixels_go_with_their_landmarks():
+    for x, y in training_batches(numbered(20), 5).take(4):
+        assert x.shape == (5, 16, 16, 3) and x.dtype == "uint8" and y.shape == (5, 2, 3)
+        np.testing.assert_array_equal(x[:, 3, 3, 0], y[:, 0, 0])
+
+
+@pytest.mark.parametrize(("flip", "mirrored"), [((1, 0), True), (None, False)])
+def test_mirrored_only_where_the_scheme_says_how(flip, mirrored):
+    """The left half of each crop is dark; no other augmentation is on."""
+    crops = numbered(16, margin=0)
+    crops.images[:, :, :8], crops.images[:, :, 8:] = 0, 255
+    crops = dataclasses.replace(crops, scheme=dataclasses.replace(crops.scheme, flip=flip))
+    alone = dataclasses.replace(OFF, mirror=1.0)
+    (x, _) = next(iter(training_batches(crops, 16, augmentation=alone)))
+    assert (x.numpy()[:, :, 0] == mirrored).all()
+    unlabeled = shards.from_crops(crops)
+    batches = semi_supervised_batches(crops, unlabeled, 16, augmentation=alone)
+    ((x, other), _) = next(iter(batches))
+    assert (x.numpy()[:, :, 0] == mirrored).all() and (other.numpy()[:, :, 0] == mirrored).all()
+
+
+def test_seed_decides_the_order():
+    crops = numbered(20)
+    np.testing.assert_array_equal(order(crops, 5, 8, seed=3), order(crops, 5, 8, seed=3))
+    assert (order(crops, 5, 8, seed=3) != order(crops, 5, 8, seed=4)).any()
+
+
+def test_begins_at_any_step():
+    crops = numbered(23)
+    np.testing.assert_array_equal(order(crops, 5, 9)[6:], order(crops, 5, 3, first_step=6))
+
+
+def test_augmented_stream_begins_at_any_step():
+    crops = numbered(10)
+    whole = list(training_batches(crops, 5, augmentation=Augmentation()).take(4))
+    late = next(iter(training_batches(crops, 5, augmentation=Augmentation(), first_step=3)))
+    assert whole[0][0].shape == (5, 16, 16, 3) and whole[0][0].dtype == "float32"
+    for a, b in zip(whole[3], late, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_left_over_faces_change_from_epoch_to_epoch():
+    assert steps_per_epoch(numbered(23), 5) == 4
+    seen = order(numbered(23), 5, 12).reshape(3, 20)
+    left_over = [set(range(23)) - set(epoch) for epoch in seen]
+    assert left_over[0] != left_over[1] or left_over[1] != left_over[2]
+
+
+def test_labels_hide_nan_and_invisible():
+    crops = numbered(3)
+    crops.landmarks[0, 0] = np.nan
+    crops.visible[1, 1] = False
+    labels = label_array(crops)
+    assert labels[..., 2].tolist() == [[0, 1], [1, 0], [1, 1]]
+    assert np.isfinite(labels).all()
+
+
+def test_evaluation_has_all_in_order():
+    batches = list(evaluation_batches(numbered(7), 3))
+    assert [len(x) for x, _ in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate([y[:, 0, 0] for _, y in batches]), range(7))
+
+
+@pytest.mark.parametrize("batch_size", [0, 8])
+def test_batch_larger_than_the_data(batch_size):
+    with pytest.raises(ValueError, match=r"1\.\.7"):
+        training_batches(numbered(7), batch_size)
+
+
+def paired(crops, unlabeled, steps, *args, **kwargs):
+    """Numbers of the labeled and the unlabeled faces by step, and whether labels went along."""
+    stream = semi_supervised_batches(crops, unlabeled, *args, **kwargs).take(steps)
+    found = [(x[:, 3, 3, 0], u[:, 3, 3, 0], y[:, 0, 0]) for (x, u), y in stream]
+    return [np.array(part) for part in zip(*found, strict=True)]
+
+
+class TestSemiSupervised:
+    def test_streams_are_of_their_own(self):
+        images, unlabeled, landmarks = paired(
+            numbered(20), shards.from_crops(numbered(14)), 8, 5, 7
+        )
+        np.testing.assert_array_equal(images, landmarks)
+        np.testing.assert_array_equal(landmarks, order(numbered(20), 5, 8))
+        epochs = unlabeled.reshape(4, 14)
+        for epoch in epochs:
+            assert sorted(epoch) == list(range(14))
+        assert (epochs[0] != epochs[1]).any()
+
+    def test_labeled_faces_as_unlabeled_come_in_another_order(self):
+        crops = numbered(20)
+        images, unlabeled, _ = paired(crops, shards.from_crops(crops), 4, 5)
+        assert (images != unlabeled).any() and set(unlabeled.ravel()) == set(range(20))
+
+    def test_begins_at_any_step(self):
+        unlabeled = shards.from_crops(numbered(14))
+        whole = paired(numbered(20), unlabeled, 9, 5, 4)
+        rest = paired(numbered(20), unlabeled, 3, 5, 4, first_step=6)
+        for a, b in zip(whole, rest, strict=True):
+            np.testing.assert_array_equal(a[6:], b)
+
+    def test_augmented_alike(self):
+        unlabeled = shards.from_crops(numbered(14))
+        args = (numbered(20), unlabeled, 5, 4, 1, Augmentation())
+        (first,), (again,) = (semi_supervised_batches(*args).take(1) for _ in range(2))
+        (images, others), _ = first
+        assert images.shape == (5, 16, 16, 3) and others.shape == (4, 16, 16, 3)
+        assert images.dtype == others.dtype == "float32"
+        np.testing.assert_array_equal(others, again[0][1])
+
+    def test_fewer_faces_than_a_batch(self):
+        with pytest.raises(ValueError, match=r"1\.\.3"):
+            semi_supervised_batches(numbered(20), shards.from_crops(numbered(3)), 5)
+
+    @pytest.mark.parametrize("change", [{"size": 32}, {"crop_scale": 2.0}])
+    def test_other_crops(self, change):
+        size = change.get("size", 16)
+        other = dataclasses.replace(
+            numbered(9, size=size), crop_scale=change.get("crop_scale", 3.0)
+        )
+        with pytest.raises(ValueError, match="Crop them alike"):
+            semi_supervised_batches(numbered(20), shards.from_crops(other), 5)
+
+
+class TestSelfTraining:
+    """Unlabeled faces 0 to 13 whose labels are 100 to 113."""
+
+    @pytest.fixture
+    def pseudo_labels(self):
+        number = np.broadcast_to(100 + np.arange(14)[:, None, None], (14, 2, 2))
+        return np.concatenate([number, np.ones((14, 2, 1))], -1).astype(np.float32)
+
+    def batches(self, pseudo_labels, steps, **kwargs):
+        unlabeled = shards.from_crops(numbered(14))
+        stream = self_training_batches(numbered(20), unlabeled, pseudo_labels, 5, 7, **kwargs)
+        return list(stream.take(steps).as_numpy_iterator())
+
+    def test_labels_go_with_their_faces(self, pseudo_labels):
+        plain = order(numbered(20), 5, 8)
+        found = self.batches(pseudo_labels, 8)
+        for (x, y), labeled in zip(found, plain, strict=True):
+            assert x.shape == (12, 16, 16, 3) and y.shape == (12, 2, 3)
+            ours, theirs = y[:, 0, 0] < 100, y[:, 0, 0] >= 100
+            np.testing.assert_array_equal(y[ours, 0, 0], labeled)
+            np.testing.assert_array_equal(x[ours, 3, 3, 0], labeled)
+            np.testing.assert_array_equal(x[theirs, 3, 3, 0] + 100, y[theirs, 0, 0])
+            assert 2 <= ours[:6].sum() <= 3  # each device's share has faces of both
+        seen = np.concatenate([y[y[:, 0, 0] >= 100, 0, 0] for _, y in found[:2]])
+        assert sorted(seen) == list(range(100, 114))
+
+    def test_begins_at_any_step_augmented(self, pseudo_labels):
+        whole = self.batches(pseudo_labels, 4, augmentation=Augmentation())
+        (late,) = self.batches(pseudo_labels, 1, augmentation=Augmentation(), first_step=3)
+        for a, b in zip(whole[3], late, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_hidden_ones_stay_hidden(self, pseudo_labels):
+        pseudo_labels[:, 1, 2] = 0
+        ((_, y),) = self.batches(pseudo_labels, 1, augmentation=Augmentation())
+        assert (y[..., 2].sum(1) <= 1).sum() >= 7
+
+    def test_labels_of_other_faces(self, pseudo_labels):
+        with pytest.raises(ValueError, match=r"shape \(14, 2, 3\).*\(13, 2, 3\)"):
+            self.batches(pseudo_labels[1:], 1)

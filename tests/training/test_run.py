@@ -1,0 +1,446 @@
+import csv
+import dataclasses
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keras_lapkl import callbacks, schemes
+from keras_lapkl._support.files import read_json
+from keras_lapkl.data import datasets
+from keras_lapkl.models.loading import load_model
+from keras_lapkl.training import distillation, run
+from keras_lapkl.training.building import build
+from keras_lapkl.training.recipe import Adversary, Recipe, Teacher
+from keras_lapkl.training.run import train
+
+TRAIN = pathlib.Path(__file__).resolve().parents[2] / "tools" / "train.py"
+FLAGS = [
+    "--width=0.015625",
+    "--num_synthetic=48",
+    "--image_size=32",
+    "--dropout=0.2",
+    "--learning_rate=1e-3",
+]
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return datasets.load("synthetic", split="train", num_synthetic=48, image_size=32)
+
+
+@pytest.fixture(scope="module")
+def validation():
+    return datasets.load("synthetic", split="validation", num_synthetic=20, image_size=32)
+
+
+def recipe(**changes):
+    return Recipe(
+        **{"width": 1 / 64, "epochs": 3, "schedule": "cosine", "augment": True, **changes}
+    )
+
+
+def test_writes_model_history_and_results(crops, validation, tmp_path):
+    results = train(recipe(), crops, validation, tmp_path, {"seed": 0})
+    assert read_json(tmp_path / "results.json") == results
+    assert results["validation"]["faces"] == 20
+    assert results["validation"]["trained_on"] == "48 synthetic faces"
+    assert results["recipe"]["width"] == 1 / 64 and results["provenance"] == {"seed": 0}
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert {"loss", "nme", "spread", "val_nme", "val_spread"} <= rows[0].keys()
+    model = load_model(tmp_path / "model.keras")
+    assert model.scheme is not None and model.crop_scale == 3.0
+    assert model.trained_on == "48 synthetic faces"
+    assert not (tmp_path / "last.keras").exists()
+
+
+def test_one_landmark_of_whole_pictures(crops, validation, tmp_path):
+    """It has no hull to divide errors by: the crop's side does."""
+    scheme = schemes.Scheme("nose", ("tip",), crop_from="image")
+    one, other = (
+        dataclasses.replace(
+            each,
+            landmarks=each.landmarks[:, 30:31],
+            visible=each.visible[:, 30:31],
+            scheme=scheme,
+            crop_scale=1.0,
+        )
+        for each in (crops, validation)
+    )
+    results = train(recipe(epochs=1), one, other, tmp_path)
+    assert results["validation"]["normalizer"] == "crop"
+    model = load_model(tmp_path / "model.keras")
+    found = model.predict(other.images, verbose=0)["landmarks"]
+    error = 100 * np.linalg.norm(found - other.landmarks, axis=-1).mean() / 32
+    assert results["validation"]["nme"] == pytest.approx(error, rel=1e-4)
+    with (tmp_path / "history.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["val_nme"]) == pytest.approx(error, rel=1e-4)
+    assert model.scheme == scheme
+    mirrored = dataclasses.replace(one, scheme=dataclasses.replace(scheme, flip=(0,)))
+    with pytest.raises(ValueError, match=r"other settings.*\n  scheme: .*'flip': None"):
+        train(recipe(epochs=1), mirrored, other, tmp_path)
+
+
+def test_equal_seeds_give_equal_models(crops, validation, tmp_path):
+    folders = [tmp_path / name for name in "abc"]
+    for folder, seed in zip(folders, (0, 0, 1), strict=True):
+        train(recipe(epochs=1, dropout=0.2, seed=seed), crops, validation, folder)
+    first, again, other = (load_model(f / "model.keras").get_weights() for f in folders)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_muon_on_normalized_images_and_calibrated_scales(crops, validation, tmp_path):
+    chosen = recipe(optimizer="muon", normalize=True, augment_strength=0.5)
+    train(chosen, crops, validation, tmp_path)
+    model = load_model(tmp_path / "model.keras")
+    assert model.generator.normalize and type(model.optimizer).__name__ == "ConvolutionMuon"
+    assert model.calibration.faces == 20 and "synthetic faces" in model.calibration.data
+
+
+def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, monkeypatch):
+    """Statistics of batch normalization and both halves of Muon come back from the checkpoint."""
+    chosen = recipe(network="mobile_fpn", dropout=0, optimizer="muon")
+    train(chosen, crops, validation, tmp_path / "unbroken")
+
+    def stop(self, epoch, logs):
+        original(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    original = callbacks.ResumableCheckpoint.on_epoch_end
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.ResumableCheckpoint, "on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(chosen, crops, validation, tmp_path / "stopped")
+    train(chosen, crops, validation, tmp_path / "stopped")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
+
+
+def test_finished_run_is_read_not_trained(crops, validation, tmp_path):
+    results = train(recipe(), crops, validation, tmp_path)
+    written = (tmp_path / "model.keras").stat().st_mtime_ns
+    assert train(recipe(), crops, validation, tmp_path) == results
+    assert (tmp_path / "model.keras").stat().st_mtime_ns == written
+
+
+def test_folder_of_another_run_is_refused(crops, validation, tmp_path):
+    train(recipe(), crops, validation, tmp_path)
+    with pytest.raises(ValueError, match="epochs: 3 there, 5 now"):
+        train(recipe(epochs=5), crops, validation, tmp_path)
+
+
+def test_other_image_size_is_another_run(crops, validation, tmp_path):
+    train(recipe(epochs=1), crops, validation, tmp_path)
+    other = datasets.load("synthetic", num_synthetic=48, image_size=48)
+    with pytest.raises(ValueError, match="image_size: 32 there, 48 now"):
+        train(recipe(epochs=1), other, validation, tmp_path)
+
+
+def test_nan_stops_and_says_so(crops, validation, tmp_path):
+    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
+        train(recipe(learning_rate=1e30, schedule="constant"), crops, validation, tmp_path)
+    assert not (tmp_path / "model.keras").exists()
+
+
+class TestTeacher:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def teacher(cls, crops, tmp_path_factory):
+        path = tmp_path_factory.mktemp("teacher") / "model.keras"
+        build(recipe(), crops).save(path)
+        return Teacher(str(path), batch_size=4)
+
+    @pytest.fixture
+    def unlabeled(self, crops):
+        return datasets.load_unlabeled(crops, num_unlabeled=20)
+
+    def test_goes_on_to_the_unbroken_run_on_the_same_labels(
+        self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
+    ):
+        args = recipe(teacher=teacher, dropout=0.2), crops, validation
+        results = train(*args, tmp_path / "unbroken", unlabeled=unlabeled)
+        assert results["recipe"]["teacher"]["batch_size"] == 4
+        trained_on = results["validation"]["trained_on"]
+        assert trained_on.startswith("48 synthetic faces; without labels 20 ")
+        assert trained_on.endswith(", labeled by a model trained on the same labels")
+
+        def stop(self, epoch, logs):
+            original(self, epoch, logs)
+            raise KeyboardInterrupt
+
+        original = callbacks.ResumableCheckpoint.on_epoch_end
+        with monkeypatch.context() as patch:
+            patch.setattr(callbacks.ResumableCheckpoint, "on_epoch_end", stop)
+            with pytest.raises(KeyboardInterrupt):
+                train(*args, tmp_path / "stopped", unlabeled=unlabeled)
+        labels = np.load(tmp_path / "stopped" / "pseudo_labels.npy")
+        assert labels.shape == (20, 68, 3) and (labels[..., 2] == 1).all()
+        monkeypatch.setattr(distillation, "pseudo_labels", pytest.fail)
+        train(*args, tmp_path / "stopped", unlabeled=unlabeled)
+        assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
+
+    def test_batches_have_the_teachers_labels(
+        self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
+    ):
+        given = []
+
+        def label(model, faces, max_scale):
+            given.append(max_scale)
+            return np.full((len(faces), 68, 3), 1, np.float32)
+
+        def batches(crops, faces, labels, batch_size, unlabeled_batch_size, **kwargs):
+            given.extend([labels, batch_size, unlabeled_batch_size])
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(distillation, "pseudo_labels", label)
+        monkeypatch.setattr(run, "self_training_batches", batches)
+        chosen = recipe(epochs=1, batch_size=8, teacher=dataclasses.replace(teacher, max_scale=3.0))
+        with pytest.raises(KeyboardInterrupt):
+            train(chosen, crops, validation, tmp_path, unlabeled=unlabeled)
+        max_scale, labels, *sizes = given
+        assert max_scale == 3.0 and labels.shape == (20, 68, 3) and sizes == [8, 4]
+
+    def test_refused_before_the_folder_is_taken(
+        self, crops, validation, unlabeled, teacher, tmp_path
+    ):
+        """So that the same folder can be given with the mistake mended."""
+        other = dataclasses.replace(
+            crops,
+            scheme=schemes.Scheme("others", tuple(f"p{i}" for i in range(68))),
+        )
+        kept = {"unlabeled": unlabeled}
+        missing = Teacher("nowhere.keras")
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            train(recipe(teacher=missing), crops, validation, tmp_path, **kept)
+        with pytest.raises(ValueError, match=r"scheme 'others'.*Received: scheme 'ibug68'"):
+            train(recipe(teacher=teacher), other, validation, tmp_path, **kept)
+        assert not list(tmp_path.iterdir())
+
+    def test_path_and_text_are_the_same(self, teacher):
+        assert Teacher(pathlib.Path(teacher.model)) == Teacher(teacher.model)
+        for change in ({"batch_size": 0}, {"max_scale": -1.0}):
+            with pytest.raises(ValueError, match="must be > 0"):
+                Teacher(teacher.model, **change)
+
+    def test_needs_unlabeled_faces(self, crops, validation, teacher, tmp_path):
+        with pytest.raises(ValueError, match="together"):
+            train(recipe(teacher=teacher), crops, validation, tmp_path)
+
+    def test_no_adversary_beside_it(self, teacher):
+        with pytest.raises(ValueError, match="not both"):
+            recipe(teacher=teacher, adversary=Adversary())
+
+
+class TestInitialModel:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def start(cls, crops, tmp_path_factory):
+        path = tmp_path_factory.mktemp("start") / "model.keras"
+        build(recipe(network="mobile_fpn", dropout=0), crops).save(path)
+        return path
+
+    def test_begins_with_its_weights(self, crops, start):
+        chosen = recipe(network="mobile_fpn", dropout=0, seed=5, initial_model=str(start))
+        for a, b in zip(
+            build(chosen, crops).generator.get_weights(),
+            load_model(start).generator.get_weights(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+
+    def test_layers_of_another_shape_stay_random(self, crops, start):
+        few = dataclasses.replace(
+            crops,
+            landmarks=crops.landmarks[:, :5],
+            visible=crops.visible[:, :5],
+            scheme=schemes.Scheme("five", tuple("abcde")),
+        )
+        chosen = recipe(network="mobile_fpn", dropout=0, seed=5, initial_model=str(start))
+        ours = build(chosen, few).generator
+        theirs = load_model(start).generator
+        assert ours.get_layer("maps").kernel.shape[-1] == 5
+        for name in ("stem", "decoder1_project"):
+            np.testing.assert_array_equal(
+                ours.get_layer(name).get_weights()[0], theirs.get_layer(name).get_weights()[0]
+            )
+
+    def test_owes_to_its_faces_too(self, crops):
+        chosen = recipe(
+            network="mobile_fpn", dropout=0, width=1 / 8, initial_model="fpn-eighth-300w"
+        )
+        model = build(chosen, crops)
+        assert model.trained_on.startswith(
+            "48 synthetic faces; begun with a model trained on 300-W"
+        )
+        assert "300-W: non-commercial research only" in datasets.licence(model.trained_on)
+
+    def test_the_same_faces_are_named_once(self, crops, start, tmp_path):
+        chosen = recipe(network="mobile_fpn", dropout=0, initial_model=str(start))
+        again = build(chosen, crops)
+        again.save(tmp_path / "again.keras")
+        chosen = dataclasses.replace(chosen, initial_model=str(tmp_path / "again.keras"))
+        begun = "; begun with a model trained on the same labels"
+        assert build(chosen, crops).trained_on == f"48 synthetic faces{begun}{begun}"
+
+    def test_of_no_keras_model(self, crops, validation, tmp_path):
+        from keras_lapkl import pretrained
+
+        file = pretrained.path("fpn-eighth-300w", ".tflite")
+        with pytest.raises(ValueError, match=r"`initial_model` must be.*TFLiteLocalizer"):
+            train(recipe(initial_model=file), crops, validation, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_of_another_network(self, crops, start):
+        with pytest.raises(ValueError, match=r"MobileFPN of which 0 of the .* fit this RCN"):
+            build(recipe(initial_model=str(start)), crops)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "l2"}, "laplace_kl"),
+        ({"schedule": "step"}, "cosine"),
+        ({"network": "vgg"}, "mobile_fpn"),
+        ({"network": "mobile_fpn", "dropout": 0, "head": "marginal"}, "has one head"),
+        ({"network": "mobile_fpn", "dropout": 0.1}, "no dropout"),
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": -1}, "learning_rate"),
+    ],
+)
+def test_bad_recipe(change, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**change)
+
+
+def test_cosine_rises_then_falls_to_zero(crops):
+    schedule = build(recipe(epochs=20, learning_rate=0.01), crops).optimizer._learning_rate
+    steps = 20 * 6
+    rates = np.array([float(schedule(i)) for i in range(steps + 1)])
+    assert rates[6] == pytest.approx(0.01, rel=1e-3) and rates.argmax() == 6
+    assert rates[0] < 0.001 and rates[-1] == pytest.approx(0, abs=1e-6)
+
+
+def start(folder, *flags):
+    command = [sys.executable, str(TRAIN), *FLAGS, *flags, f"--output_dir={folder}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(path, process, seconds=120):
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def assert_same_run(run, other, steps):
+    models = [load_model(folder / "model.keras") for folder in (run, other)]
+    if (run / "adversarial.keras").exists():
+        models = [load_model(folder / "adversarial.keras") for folder in (run, other)]
+        counts = [int(m.discriminator_optimizer.iterations) for m in models]
+        assert counts == [steps, steps]
+        states = [m.discriminator_optimizer.variables for m in models]
+        assert_equal_but_for_rounding(*states)
+    assert [int(m.optimizer.iterations) for m in models] == [steps, steps]
+    assert_equal_but_for_rounding(*(m.variables for m in models))
+
+
+def assert_equal_but_for_rounding(ours, theirs):
+    """Another place in the data, seed or moment moves Adam's weights by far more than this."""
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-7 + 0.01 * np.abs(b).max())
+
+
+def test_run_stopped_by_ctrl_c_says_so_and_goes_on(tmp_path, run_tool):
+    stopped = tmp_path / "stopped"
+    flags = ["--epochs=8"]
+    process = start(stopped, *flags)
+    wait_for(stopped / "last.keras", process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "The same command" in output
+    assert not (stopped / "results.json").exists(), "finished before the signal: train longer"
+    again = run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={stopped}")
+    assert "Resuming after epoch" in again.stderr
+    assert int(load_model(stopped / "model.keras").optimizer.iterations) == 48
+    rows = (stopped / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", *"01234567"]
+
+
+def test_adversarial_run_killed_at_random_moments_equals_the_unbroken_one(tmp_path, run_tool):
+    """Weights, both optimizers, dropout, noise, augmentation and the place in both streams."""
+    flags = ["--epochs=8", "--num_unlabeled=37", "--discriminator_filters=4"]
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={unbroken}")
+    wait = np.random.default_rng(time.time_ns()).uniform(0, 1, 2)
+    print(f"killed after {wait} s")
+    last = killed / "last.keras"
+    for seconds in wait:
+        seen = last.stat().st_mtime_ns if last.exists() else None
+        process = start(killed, *flags)
+        until = time.monotonic() + 120
+        while not last.exists() or last.stat().st_mtime_ns == seen:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.kill()
+        process.communicate(timeout=60)
+        if (killed / "results.json").exists():
+            break
+    run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={killed}")
+    assert_same_run(unbroken, killed, steps=48)
+    histories = [
+        list(csv.DictReader((folder / "history.csv").open())) for folder in (unbroken, killed)
+    ]
+    assert [row["epoch"] for row in histories[1]] == [str(i) for i in range(8)]
+    for ours, theirs in zip(*histories, strict=True):
+        for name in ours:
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4), name
+
+
+class TestAdversary:
+    @pytest.fixture
+    def unlabeled(self, crops):
+        return datasets.load_unlabeled(crops, num_unlabeled=20)
+
+    def test_writes_the_localizer_and_all_of_it(self, crops, validation, unlabeled, tmp_path):
+        adversary = Adversary(filters=4, batch_size=4)
+        results = train(
+            recipe(epochs=1, adversary=adversary), crops, validation, tmp_path, None, unlabeled
+        )
+        model, whole = (load_model(tmp_path / f"{n}.keras") for n in ("model", "adversarial"))
+        assert type(model).__name__ == "LandmarkLocalizer"
+        assert type(whole).__name__ == "AdversarialLocalizer"
+        for a, b in zip(model.get_weights(), whole.generator.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert "without labels 20 " in model.trained_on
+        assert results["parameters"] == model.count_params()
+        assert results["recipe"]["adversary"]["filters"] == 4
+        with (tmp_path / "history.csv").open() as file:
+            header = next(csv.reader(file))
+        assert {"discriminator_loss", "localization_loss", "val_nme"} <= set(header)
+
+    @pytest.mark.parametrize("adversary", [None, Adversary()])
+    def test_goes_with_unlabeled_faces(self, crops, validation, unlabeled, tmp_path, adversary):
+        with pytest.raises(ValueError, match="together"):
+            train(
+                recipe(adversary=adversary),
+                crops,
+                validation,
+                tmp_path,
+                unlabeled=None if adversary else unlabeled,
+            )
+
+    def test_more_than_there_are_in_a_batch(self, crops, validation, tmp_path):
+        few = datasets.load_unlabeled(crops, num_unlabeled=3)
+        with pytest.raises(ValueError, match=r"1\.\.3"):
+            train(recipe(adversary=Adversary()), crops, validation, tmp_path, None, few)
