@@ -122,7 +122,7 @@ def _spoiled(crops):
 
 
 def _turned(crops, degrees):
-    """Crops turned about their centre; landmarks that leave the picture are hidden."""
+    """Crops turned about their center; landmarks that leave the picture are hidden."""
     import cv2
     import numpy as np
 

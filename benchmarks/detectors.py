@@ -8,7 +8,7 @@ Each photo has one .pts file with 68 landmarks of one of its faces. That face is
 the labels' box have 0.3 of their union in common; the box that has most is taken. Other faces have
 no labels, so nothing is said of false ones.
 
-NME in percent of the distance of the outer eye corners, after 1, 2 and 3 rounds, of the faces that
+NME in percent of the distance of the outer eye corners, after 1, 2 and 3 passes, of the faces that
 the detector found; "perfect crops" is the error of the same faces from the squares by the labels.
 Both crops are turned as the face is.
 `labels' box` stands for a box of the user's own. Times are of one thread and a photo: the median of
@@ -30,7 +30,7 @@ from keras_lapkl import pretrained
 from keras_lapkl._support import app, console
 from keras_lapkl._support.files import write_json
 from keras_lapkl._support.provenance import run_provenance
-from keras_lapkl.data.cropping import crop_box, turned_box
+from keras_lapkl.data.cropping import crop_squares, face_square
 from keras_lapkl.data.images import read_image
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.detection import detections, detectors
@@ -62,9 +62,9 @@ OVERLAP = 0.3
 def main(_):
     cv2.setNumThreads(1)
     faces = [_prepared(*each) for each in _labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
-    with console.held_stderr():  # LiteRT greets
+    with console.held_stderr():  # LiteRT logs on start-up
         detect = LandmarkDetector(TFLiteLocalizer(_model()))
-    perfect = _errors(detect, faces, [turned_box(labels, IBUG68) for _, labels in faces])
+    perfect = _errors(detect, faces, [face_square(labels, IBUG68) for _, labels in faces])
     ways = {"labels' box": lambda _, labels: [_labels_box(labels)]}
     by_name = {}
     for name in _DETECTORS.value:
@@ -89,7 +89,7 @@ def main(_):
     if _PROPORTIONS.value:
         results["proportions"] = proportions
         text = (
-            "Five points' true square: size and centre by the box, in its longer edges; and size by"
+            "Five points' true square: size and center by the box, in its longer edges; and size by"
         )
         _show(f"{text} the detector's five points. Medians and standard deviations.", proportions)
     if _WRONG_SQUARES.value:
@@ -143,7 +143,7 @@ def _prepared(path, labels):
 
 
 def _true_square(labels):
-    return crop_box(labels[None], IBUG68, crop_scale=1)[0]
+    return crop_squares(labels[None], IBUG68, crop_scale=1)[0]
 
 
 def _labels_box(labels):
@@ -172,7 +172,7 @@ def _find(find, faces):
 
 def _end_to_end(detect, detector, found, faces, perfect):
     indices = list(found)
-    squares = detections.turned_squares(found.values(), IBUG68, detector)
+    squares = detections.rotated_squares(found.values(), IBUG68, detector)
     detect.seconds.clear()
     errors = _errors(detect, [faces[i] for i in indices], squares)
     looks = sum(ROUNDS) * max(1, len(indices))
@@ -185,11 +185,11 @@ def _end_to_end(detect, detector, found, faces, perfect):
 
 
 def _errors(detect, faces, squares):
-    """NME of each face after each number of rounds, percent, (n, 3)."""
+    """NME of each face after each number of passes, percent, (n, 3)."""
     found = np.empty((len(faces), len(ROUNDS)))
     for row, (photo, labels), square in zip(found, faces, squares, strict=True):
-        for j, rounds in enumerate(ROUNDS):
-            (face,) = detect.localize(photo, square, rounds)
+        for j, passes in enumerate(ROUNDS):
+            (face,) = detect.localize(photo, square, passes)
             row[j] = _nme(face.landmarks, labels)
     return found
 
@@ -217,7 +217,7 @@ def _proportions(found, faces):
 
 
 def _wrong_squares(detect, faces):
-    squares = np.array([turned_box(labels, IBUG68) for _, labels in faces])
+    squares = np.array([face_square(labels, IBUG68) for _, labels in faces])
     angles = 2 * np.pi * np.arange(len(faces)) / _DIRECTIONS
     away = np.column_stack([np.cos(angles), np.sin(angles)]) * squares[:, 2:3]
     rows = []

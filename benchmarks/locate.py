@@ -3,7 +3,7 @@
     python benchmarks/first_pass.py --photos_dir=photos --model=runs/w300/tflite/float32.tflite
 
 Each photo has one .pts file, of one of its faces. A photo is kept if a face is found, and wrong if
-none that was found has its centre within a quarter of the labeled square's side and a side within
+none that was found has its center within a quarter of the labeled square's side and a side within
 a factor exp(1/4).
 """
 
@@ -15,7 +15,7 @@ from absl import flags
 
 from keras_lapkl import schemes
 from keras_lapkl._support import app, console
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.detection import first_pass
@@ -30,7 +30,8 @@ _WRONG = 0.25
 def main(_):
     labels = _labels(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)
     photos = [
-        (read_image(path), crop_box(points[None], schemes.IBUG68, 1)[0]) for path, points in labels
+        (read_image(path), crop_squares(points[None], schemes.IBUG68, 1)[0])
+        for path, points in labels
     ]
     ways = [
         (f"model, scale ≤ {s}", first_pass.ByModel(_MODEL.value, max_scale=float(s)))

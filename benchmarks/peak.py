@@ -6,7 +6,7 @@ The peak is what the same interpreter attains on one thread: the most multiply-a
 1×1 convolution in int8, from as many channels to as many, on a map of 32×32. Those of the file are
 counted from its own shapes. LiteRT's Python has no profiler, so the file is cut behind each of its
 operators, and an operator takes what its cut takes longer than the one before: medians of rounds
-by turns, whose sum is the time of the whole file. A single one is good to a few microseconds, so
+interleaved, whose sum is the time of the whole file. A single one is good to a few microseconds, so
 they are told by kind: name, window, and type of what comes out.
 """
 

@@ -1,4 +1,4 @@
-"""Other people's landmark models that run offline, on the same faces and by turns with ours.
+"""Other people's landmark models that run offline, on the same faces and interleaved with ours.
 
     pip install dlib-bin face_recognition_models
     pip download --no-deps mediapipe==0.10.21 && unzip mediapipe-*.whl '*/face_landmark.tflite'
@@ -108,7 +108,7 @@ def _work(run, crop):
 
 
 def _dlib():
-    """dlib's shape predictor on a box about the centre of a crop, the best on validation."""
+    """dlib's shape predictor on a box about the center of a crop, the best on validation."""
     import dlib
 
     # Not imported: that needs a setuptools which is gone.

@@ -3,7 +3,7 @@
     python benchmarks/sizes.py --output=sizes.json
 
 The networks are untrained: none of these numbers depends on the weights. Times are medians of
-rounds by turns with one thread, decoding included, and faces a second their inverse. Beside them
+rounds interleaved with one thread, decoding included, and faces a second their inverse. Beside them
 stand the frames a second of the paper's Table 3, on other hardware (a 2.8 GHz i7) and another
 stack.
 """

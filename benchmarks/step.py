@@ -3,7 +3,7 @@
     python benchmarks/step.py --widths=1/16,1/8,1/4 --threads=2 --output=step.json
     python benchmarks/step.py --widths=1/8 --profile
 
-Prints milliseconds an image through G, and ratios of steps: the median over rounds, and the
+Prints milliseconds an image through G, and ratios of steps: the median over passes, and the
 quartiles. All steps of a width take turns, so that whatever else the machine does meets all alike.
 With --batch_size=2n:
 

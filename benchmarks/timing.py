@@ -8,7 +8,7 @@ from absl import logging
 from keras_lapkl._support import console
 
 
-def take_turns(candidates, rounds):
+def take_turns(candidates, passes):
     """Seconds of each candidate in each round.
 
     Whatever else the machine does meets all candidates of a round alike, so that the ratio of two
@@ -19,11 +19,11 @@ def take_turns(candidates, rounds):
         rounds: rounds that count, ≥ 1; the one before them traces the graphs.
 
     Returns:
-        name → (rounds,) array.
+        name → (passes,) array.
     """
-    seconds = {name: np.empty(1 + rounds) for name in candidates}
-    for i in range(1 + rounds):
-        logging.log_every_n_seconds(logging.INFO, "Round %d of %d.", 10, i, rounds)
+    seconds = {name: np.empty(1 + passes) for name in candidates}
+    for i in range(1 + passes):
+        logging.log_every_n_seconds(logging.INFO, "Round %d of %d.", 10, i, passes)
         for name, work in candidates.items():
             seconds[name][i] = work()
     return {name: taken[1:] for name, taken in seconds.items()}

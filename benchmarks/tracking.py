@@ -5,8 +5,8 @@
 
 Clips with known truth (`keras_lapkl.data.synthetic.clips`), half of them synthetic heads, half
 photos that are moved as planes. Each filter gets the settings with the least flicker among
-those that add no more than --max_lag to no filter's and keep --min_talk of its response to talking, on other clips
-than those that are measured. Then each runs in `LandmarkTracker`.
+those that add no more than --max_lag to no filter's and keep --min_talk of its response to
+talking, on other clips than those that are measured. Then each runs in `LandmarkTracker`.
 
 Further tables: how often a limit of the scale gives up a face, and keeps to what is none; and, with
 --detector, what a frame costs by tracking, and by detecting in each.
@@ -26,7 +26,7 @@ from keras_lapkl import schemes
 from keras_lapkl._support import app, console
 from keras_lapkl._support.files import replacing, write_json
 from keras_lapkl._support.provenance import run_provenance
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.images import read_image
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.data.synthetic import clips
@@ -113,7 +113,7 @@ class Stand:
     def __init__(self, detector, clip):
         self.localizer = detector.localizer
         self.localize = detector.localize
-        self.squares = crop_box(clip.landmarks, clip.scheme, 1)
+        self.squares = crop_squares(clip.landmarks, clip.scheme, 1)
         self.frame = 0
         self.calls = 0
 
@@ -127,8 +127,8 @@ class Stand:
 
 def main(_):
     cv2.setNumThreads(1)
-    with console.held_stderr():  # LiteRT greets
-        detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), rounds=1)
+    with console.held_stderr():  # LiteRT logs on start-up
+        detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), passes=1)
     photos = _photos()
 
     logging.info("Choose settings on %d clips.", 2 * _CLIPS.value)
@@ -289,7 +289,7 @@ def _limits(detector, photos):
     rng = np.random.default_rng(0)
     right, wrong = [], []
     for photo, landmarks in photos:
-        square = crop_box(landmarks[None], schemes.IBUG68, 1)[0]
+        square = crop_squares(landmarks[None], schemes.IBUG68, 1)[0]
         right.append(_walk(detector, photo, square)[0][0])
         for _ in range(5):
             place = rng.uniform(0, 1, 2) * photo.shape[1::-1]
@@ -318,7 +318,7 @@ def _walk(detector, photo, square):
     for i in range(_LOOKS):
         face = detector.localize(photo, [square])[0]
         try:
-            square = crop_box(face.landmarks[None], localizer.scheme, 1)[0]
+            square = crop_squares(face.landmarks[None], localizer.scheme, 1)[0]
         except ValueError:  # all landmarks in one point
             break
         if not (square[:2] >= 0).all() or not (square[:2] < photo.shape[1::-1]).all():

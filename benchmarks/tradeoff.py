@@ -4,7 +4,7 @@
         --tflite="paper 1/8=a/float32.tflite,paper 1/8=a/int8.tflite,marginal 1/8=b/int8.tflite"
 
 Files of one title are joined by a line. NME on 300-W's common set in percent of the distance of the
-outer eye corners; milliseconds are medians of runs by turns with one thread.
+outer eye corners; milliseconds are medians of runs interleaved with one thread.
 """
 
 import collections

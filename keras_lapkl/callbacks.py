@@ -67,7 +67,7 @@ def collapse(loss, accuracy_real, accuracy_fake, win=0.99, chance=0.52):
         win: share of both from which on it wins; and of one, with as little of the other, from
             which on it gives one answer to all.
         chance: mean of both shares up to which it guesses, unless its loss is below a guess's.
-            Epochs of a discriminator that had learnt nothing yet had 0.49 to 0.52.
+            Epochs of a discriminator that had learned nothing yet had 0.49 to 0.52.
 
     Example:
 
@@ -182,7 +182,7 @@ def views(model, images, landmarks, unlabeled=None):
 
     Returns:
         `{"labeled": arguments}`, and `"unlabeled"` if there are any. The discriminator answers as
-        in training: with its noise, normalised over the faces given.
+        in training: with its noise, normalized over the faces given.
 
     Raises:
         ValueError: faces of another size or with another K than the model's.

@@ -2,7 +2,7 @@
 
 A heatmap is a distribution over the H×W pixels, one for each of K landmarks. Everything that the
 losses and the decoder need follows from its two marginals, the sums over rows and over columns, so
-no (B, H, W, K, 2) tensor is ever built. Pixel centres are whole numbers, x comes first, and all is
+no (B, H, W, K, 2) tensor is ever built. Pixel centers are whole numbers, x comes first, and all is
 computed in float32 whatever the type of the input.
 
 Source: Robinson et al., ICCV 2019, Section 3.1.
@@ -79,7 +79,7 @@ def decode(logits, beta=1.0, distribution="laplace", reduce="axis"):
     """Location and scale of every landmark from logits, in one pass over the two marginals.
 
     Equal to `location` and `scale` of `probabilities(logits, beta)`, but cheaper: only the
-    marginals are normalised, never the map.
+    marginals are normalized, never the map.
 
     Args:
         logits: (B, H, W, K), any float type.
@@ -91,7 +91,7 @@ def decode(logits, beta=1.0, distribution="laplace", reduce="axis"):
 
     Example:
 
-    >>> decode(np.zeros((1, 5, 5, 1)))   # a constant map: its centre, and mean |x − 2| = 6/5
+    >>> decode(np.zeros((1, 5, 5, 1)))   # a constant map: its center, and mean |x − 2| = 6/5
     ([[[2.0, 2.0]]], [[[1.2, 1.2]]])
     """
     sums = _sums_of_exp(_energy(logits, beta))
@@ -181,9 +181,9 @@ def decode_logits(logits, beta=1.0, distribution="laplace", reduce="axis"):
 
 
 def render(landmarks, height, width, scale=1.0, visible=None, distribution="laplace"):
-    """ω(s): the heatmaps of known landmarks, a distribution sampled at the pixel centres.
+    """ω(s): the heatmaps of known landmarks, a distribution sampled at the pixel centers.
 
-    Laplace: `p(x, y) ∝ exp(−(|x − s_x| + |y − s_y|) / scale)`, normalised to sum 1; Gaussian:
+    Laplace: `p(x, y) ∝ exp(−(|x − s_x| + |y − s_y|) / scale)`, normalized to sum 1; Gaussian:
     `p ∝ exp(−‖(x, y) − s‖² / (2·scale²))`. Sampling keeps the mean to 0.015 px away from the
     border, and moves it inwards near the border (a landmark at 0 gets mean 0.58). The paper does
     not give ω: this choice is inferred.
@@ -222,7 +222,7 @@ def _check(name, value, allowed):
 
 
 def _energy(logits, beta):
-    """β·(logits − max), whose exp is the softmax before its normalisation, safe from overflow."""
+    """β·(logits − max), whose exp is the softmax before its normalization, safe from overflow."""
     logits = ops.cast(logits, "float32")
     if len(logits.shape) != 4:
         raise ValueError(f"Expected heatmaps of shape (B, H, W, K). Received: {logits.shape}")

@@ -102,7 +102,7 @@ def laplace_kl(y_true, y_pred, target_scale=1.0, scale="axis", beta=1.0):
     """KL of the heatmap's Laplace distribution to the label's, summed over both axes.
 
     `KL(Laplace(s̃, b) ‖ Laplace(s, target_scale))` with s̃ and b of `heatmaps.decode`; see
-    `laplace_kl_divergence` for the formula. The b that minimises it grows with the error that is
+    `laplace_kl_divergence` for the formula. The b that minimizes it grows with the error that is
     left (b = 1 at no error, 1.24 at 1 px, 2.48 at 5 px): the scale learns to estimate the error.
 
     Args:
@@ -165,7 +165,7 @@ class SoftArgmaxLoss(keras.losses.Loss):
 
     Example:
 
-    >>> flat = np.zeros((1, 5, 5, 1))            # its mean is the centre, (2, 2)
+    >>> flat = np.zeros((1, 5, 5, 1))            # its mean is the center, (2, 2)
     >>> SoftArgmaxLoss()(np.array([[[5.0, 6.0]]]), flat)
     5.0
     """

@@ -36,7 +36,7 @@ def face_errors(landmarks, visible, location, distance):
     Args:
         landmarks, visible: (B, K, 2) pixels and (B, K), as `losses.split_visible` gives them.
         location: (B, K, 2) predicted, pixels.
-        distance: (B,) the normalising d, pixels.
+        distance: (B,) the normalizing d, pixels.
 
     Returns:
         NME (B,), 0 where it is not defined, and a bool (B,) of where it is: at least one visible
@@ -66,7 +66,7 @@ class _FaceMetric(keras.metrics.Mean):
         if normalizer == "interocular" and self.scheme.eye_corners is None:
             raise ValueError(
                 f"Scheme {self.scheme.name!r} has no `eye_corners`, which the inter-ocular "
-                "normaliser needs; use `normalizer='hull'`."
+                "normalizer needs; use `normalizer='hull'`."
             )
         self.beta = beta
 
@@ -78,7 +78,7 @@ class _FaceMetric(keras.metrics.Mean):
             y_pred: (B, H, W, K) logits, or (B, 2·S, K) of `heatmaps.join_axes`, or (B, K, 2)
                 landmarks in pixels.
             sample_weight: (B,), ≥ 0.
-            distance: (B,) normalising distances in pixels, in place of the normaliser's;
+            distance: (B,) normalizing distances in pixels, in place of the normalizer's;
                 `normalizer="box"` needs it, since a face box can't be read off the landmarks.
         """
         landmarks, visible = split_visible(y_true)

@@ -22,10 +22,10 @@ class Scheme:
         flip: K indices; landmark k of the mirrored image is landmark `flip[k]` of the image. An
             involution. None where a mirrored image shows no such object, or that is not known:
             training then mirrors nothing.
-        eye_corners: the two outer eye corners, whose distance is the inter-ocular normaliser, or
+        eye_corners: the two outer eye corners, whose distance is the inter-ocular normalizer, or
             None where the scheme has no eyes.
         five_points: groups of indices; the mean of each group is one point of the crop rule (for
-            faces: both eye centres, nose tip, both mouth corners). Empty: all points are used.
+            faces: both eye centers, nose tip, both mouth corners). Empty: all points are used.
         edges: pairs of indices to join in drawings.
         crop_from: one of `CROP_FROM`, what the model's crop is cut by. `"points"` are the five
             points where there are such, else all landmarks.
@@ -93,7 +93,7 @@ class Scheme:
         points = "the box of the five points" if self.five_points else "the box of the landmarks"
         by = {"points": points, "box": "the box of the object", "image": "the picture"}
         return (
-            f"square about the centre of {by[self.crop_from]}, side crop_scale times its longer "
+            f"square about the center of {by[self.crop_from]}, side crop_scale times its longer "
             "edge"
         )
 
@@ -282,7 +282,7 @@ def _ibug68():
 
 def _aflw19():
     # Sides are the picture's: AFLW's "left" eye lies left in an upright photo.
-    sides = ("left", "centre", "right")
+    sides = ("left", "center", "right")
     return Scheme(
         name="aflw19",
         names=(

@@ -8,7 +8,7 @@ Copy this one file beside the model, to a Raspberry Pi or into a Debian in Termu
 
 A model of whole pictures takes a photo without --box. Takes .npy (H, W, 3) uint8 RGB and binary
 .ppm, and what Pillow reads where it is installed. Prints JSON: landmarks and their scales in pixels
-of that picture, x first, pixel centres at whole numbers from 0; and if the file is calibrated, the
+of that picture, x first, pixel centers at whole numbers from 0; and if the file is calibrated, the
 error to expect of each landmark, and the radius that holds the true point in 90 % of all cases.
 Exits with 1 on what it cannot use, and says why.
 """
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--model", required=True, help=".tflite file of tools/convert.py")
     parser.add_argument("--image", required=True, help="a crop of the model's size, or a photo")
     parser.add_argument("--box", help="x0,y0,x1,y1 of the face in pixels of the photo")
-    parser.add_argument("--rounds", type=int, default=2, help="looks at a photo")
+    parser.add_argument("--passes", type=int, default=2, help="looks at a photo")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     try:
@@ -48,7 +48,7 @@ def main():
         if box is None and localizer.crop_from != "image":
             found = localizer.in_crop(picture)
         else:
-            found = localizer.in_photo(picture, box, args.rounds)
+            found = localizer.in_photo(picture, box, args.passes)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -95,7 +95,7 @@ class Localizer:
             **confidence(self.calibration, found["scale"]),
         }
 
-    def in_photo(self, photo, box=None, rounds=2):
+    def in_photo(self, photo, box=None, passes=2):
         """What is in a photo, in its pixels, and the square (cx, cy, side) that was cut out.
 
         The first square is a guess by the face box, each further one the model's crop rule on the
@@ -109,25 +109,25 @@ class Localizer:
                 raise ValueError("The model takes whole pictures: drop --box.")
             height, width = photo.shape[:2]
             box = [-0.5, -0.5, width - 0.5, height - 0.5]
-        if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]) or rounds < 1:
+        if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]) or passes < 1:
             raise ValueError(
-                "Expected a box x0,y0,x1,y1 with x0 < x1 and y0 < y1, and one round or more. "
-                f"Received: {box}, {rounds}"
+                "Expected a box x0,y0,x1,y1 with x0 < x1 and y0 < y1, and one pass or more. "
+                f"Received: {box}, {passes}"
             )
         groups = self.scheme.get("five_points")
         x, y, edge = _square(np.reshape(box, (2, 2)))
         if self.crop_from != "points":
-            rounds = 1
+            passes = 1
         elif groups:
             y, edge = y + _FIVE_BELOW_FACE_BOX * edge, _FIVE_BY_FACE_BOX * edge
-        for _ in range(rounds):
+        for _ in range(passes):
             if not 0 < edge < np.inf:
                 raise ValueError(f"No face there: its square would have an edge of {edge:g} px.")
             side = float(self.crop_scale * edge)
             square = [float(x), float(y), side]
             pixel = side / self.image_size
             found = self.in_crop(cut(photo, square, self.image_size))
-            # Pixel centres are at whole numbers: the corner of the crop is half a pixel off.
+            # Pixel centers are at whole numbers: the corner of the crop is half a pixel off.
             corner = np.array([x, y]) + (pixel - side) / 2
             points = corner + pixel * np.array(found["landmarks"])
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
@@ -186,7 +186,7 @@ def _weights(first, side, size, count):
 
 
 def _square(points):
-    """Centre x, centre y and longer edge of the box of points."""
+    """Center x, center y and longer edge of the box of points."""
     first, last = np.min(points, 0), np.max(points, 0)
     return *(first + last) / 2, (last - first).max()
 
@@ -195,7 +195,7 @@ def read_metadata(path):
     """What tools/convert.py wrote into a .tflite file, a dict; read without TFLite's schema."""
     content = pathlib.Path(path).read_bytes()
     if content[4:8] != b"TFL3":
-        raise ValueError(f"{path} is no TFLite file: bytes 4 to 7 are not TFL3.")
+        raise ValueError(f"{path} is not a TFLite file: bytes 4 to 7 are not TFL3.")
 
     def number(kind, position):
         return struct.unpack_from("<" + kind, content, position)[0]

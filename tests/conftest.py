@@ -94,7 +94,7 @@ def localizer(make_localizer):
 
 @pytest.fixture(scope="session")
 def images():
-    """Smooth random colours, (40, 32, 32, 3) uint8."""
+    """Smooth random colors, (40, 32, 32, 3) uint8."""
     coarse = np.random.default_rng(1).integers(0, 256, (40, SIZE // 8, SIZE // 8, 3))
     return np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""A localizer for tests whose answers are known: it reads places from a photo's colours."""
+"""A localizer for tests whose answers are known: it reads places from a photo's colors."""
 
 import numpy as np
 
@@ -44,8 +44,8 @@ class Localizer:
 
     def _find(self, crop):
         y, x = np.mgrid[SIZE // 4 : 3 * SIZE // 4, SIZE // 4 : 3 * SIZE // 4].reshape(2, -1)
-        colours = crop[y, x, :2]
-        affine = np.linalg.lstsq(np.column_stack([x, y, np.ones_like(x)]), colours)[0]
+        colors = crop[y, x, :2]
+        affine = np.linalg.lstsq(np.column_stack([x, y, np.ones_like(x)]), colors)[0]
         if abs(np.linalg.det(affine[:2])) < 1e-6:
             return np.zeros_like(self.points)
         return (self.points - affine[2]) @ np.linalg.inv(affine[:2])

@@ -113,7 +113,7 @@ def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
     measured = json.loads((tmp_path / "scissors/test/results.json").read_text())
     assert measured["faces"] == 100 and measured["nme"] < 6
     metadata = names["localizer"].metadata
-    assert metadata["crop"].startswith("square about the centre of the picture")
+    assert metadata["crop"].startswith("square about the center of the picture")
     assert metadata["scheme"]["flip"] == [0, 2, 1, 4, 3] and metadata["scheme"]["edges"]
     assert np.linalg.norm(names["found"] - names["truth"], axis=1).max() < 8
     assert (tmp_path / "scissors/test/predictions.png").exists()

@@ -124,7 +124,7 @@ class TestNormalizers:
 
 
 @pytest.mark.parametrize("cls", ERROR_METRICS)
-def test_faces_without_the_normaliser_do_not_count(cls, faces):
+def test_faces_without_the_normalizer_do_not_count(cls, faces):
     truth, predicted = faces
     alone = cls()
     alone.update_state(truth[1:], predicted[1:])

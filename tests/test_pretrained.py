@@ -39,7 +39,7 @@ def test_keras_and_file_agree_and_say_what_they_are(name, suffix, mode, bound):
         assert "1,809 of 3,148" in each.trained_on
         assert each.calibration.faces == 200
     about = describe(pretrained.path(name, suffix))["metadata"]
-    assert about["licence"] == "300-W: non-commercial research only"
+    assert about["license"] == "300-W: non-commercial research only"
     assert about["mode"] == mode
     images, labels = keras_lapkl.data.synthetic_faces(16, 5, model.image_size)
     found, expected = (each.predict(images, verbose=0) for each in (file, model))

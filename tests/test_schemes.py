@@ -117,9 +117,9 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "is no JSON"),
-            ("{", "is no JSON"),
-            ("[" * 100_000, "is no JSON"),
+            ("", "is not valid JSON"),
+            ("{", "is not valid JSON"),
+            ("[" * 100_000, "is not valid JSON"),
             ("[1]", "expected a JSON object"),
             ('{"name": "x"}', "num_landmarks"),
             ('{"name": "x", "num_landmarks": "5"}', "`num_landmarks` must be an int"),
@@ -159,7 +159,7 @@ class TestFile:
 )
 def test_crop_rule_in_words(change, rule):
     scheme = schemes.Scheme("x", ("a",), **change)
-    expected = f"square about the centre of {rule}, side crop_scale times its longer edge"
+    expected = f"square about the center of {rule}, side crop_scale times its longer edge"
     assert scheme.crop_rule == expected
 
 

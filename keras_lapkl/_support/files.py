@@ -32,7 +32,7 @@ def read_json(path):
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # bytes, text, huge numbers, deep nesting
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
 def _plain(value):

@@ -6,7 +6,7 @@
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
 report stands beside each file, as <file>.json. int8 is fitted to training faces and every file is
 compared with Keras on validation faces: give the data that the model was trained on. Times are
-medians of 50 runs by turns. A mode whose file is out of bounds is refused, and the exit status 1.
+medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
 """
 
 import pathlib
@@ -28,7 +28,9 @@ _INPUT_DTYPE = flags.DEFINE_enum(
 )
 _HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Give the heatmaps as well.")
 _NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a decoding of your own.")
-_MIRROR = flags.DEFINE_bool("mirror", False, "Mean with the mirrored face: twice the time.")
+_FLIP_AVERAGE = flags.DEFINE_bool(
+    "flip_average", False, "Mean with the mirrored face: twice the time."
+)
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
@@ -87,7 +89,7 @@ def main(_):
                 input_dtype=_INPUT_DTYPE.value,
                 with_heatmaps=_HEATMAPS.value,
                 decode=not _NO_DECODE.value,
-                mirror=_MIRROR.value,
+                flip_average=_FLIP_AVERAGE.value,
                 layers=_LAYERS.value,
             )
         except ConversionError as error:

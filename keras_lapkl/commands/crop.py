@@ -6,7 +6,7 @@
         --box=0.28,0.29,0.70,0.70
 
 Each face is cut by the rule of labeled ones: a square of --crop_scale times the longer edge of the
-box of five points (eye centres, nose tip, mouth corners). --crop_by says who finds them: a model
+box of five points (eye centers, nose tip, mouth corners). --crop_by says who finds them: a model
 that looks at the whole photo, or at --box of it, first; a box, the same in each photo; or a
 detector of all faces. Killed at any moment, the same command goes on after the last finished shard.
 Photos left out are listed with the reason in skipped.csv.

@@ -1,4 +1,4 @@
-"""The whole line in some minutes: train on synthetic faces, evaluate, convert, check latency.
+"""The whole pipeline in some minutes: train on synthetic faces, evaluate, convert, check latency.
 
     lapkl demo --output_dir=demo
 

@@ -1,4 +1,4 @@
-"""Measures a model, or anybody's predictions, on labeled faces: a table, results.json, pictures.
+"""Measures a model, or predictions from any program, on labeled faces.
 
     lapkl evaluate --model=runs/w300/model.keras --dataset=300w --data_dir=300w \\
         --split=common --output_dir=runs/w300/common
@@ -41,7 +41,9 @@ _NORMALIZER = flags.DEFINE_enum(
     [*scoring.NORMALIZERS, "crop"],
     "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
-_MIRROR = flags.DEFINE_bool("mirror", False, "Mean with the mirrored face: twice the time.")
+_FLIP_AVERAGE = flags.DEFINE_bool(
+    "flip_average", False, "Mean with the mirrored face: twice the time."
+)
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 
@@ -51,8 +53,8 @@ def main(_):
         raise ValueError("Give either --model or --predictions.")
     if _MODEL.value and _SCHEME.value:
         raise ValueError("A model has its own scheme: drop --scheme.")
-    if _PREDICTIONS.value and _MIRROR.value:
-        raise ValueError("--mirror needs a model, which looks at faces: drop it.")
+    if _PREDICTIONS.value and _FLIP_AVERAGE.value:
+        raise ValueError("--flip_average needs a model, which looks at faces: drop it.")
     if _PREDICTIONS.value:
         return _score_predictions()
     quiet_tensorflow()
@@ -76,7 +78,9 @@ def main(_):
         skip_bad=_SKIP_BAD.value,
     )
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
-    result, predicted = model_scores.evaluate_model(model, crops, _NORMALIZER.value, _MIRROR.value)
+    result, predicted = model_scores.evaluate_model(
+        model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value
+    )
     print(model_scores.table([result]))
     print(model_scores.conditions(result))
     if "confidence" in result:
@@ -128,5 +132,5 @@ def _score_predictions():
     comparison.write_errors(output_dir / "errors.csv", annotations, errors, _DATA_DIR.value)
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
-    plots.ced(curves, output_dir / "ced.png", scoring.MEANING[normalizer])
+    plots.ced(curves, output_dir / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
     print(f"Results, errors of each face and their distribution: {output_dir}")

@@ -23,7 +23,7 @@ _DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Of what is written.")
 _OVERLAYS = flags.DEFINE_bool("overlays", False, "Draw the landmarks into copies.")
-_ROUNDS = flags.DEFINE_integer("rounds", 2, "Looks at a face, each by the last one's landmarks.", 1)
+_PASSES = flags.DEFINE_integer("passes", 2, "Looks at a face, each by the last one's landmarks.", 1)
 _EVERY = flags.DEFINE_integer("every", 1, "Look at each n-th frame of a video.", 1)
 _MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Of the localizer's interpreter.", 1)
@@ -42,7 +42,7 @@ def main(_):
         _MODEL.value,
         _DETECTOR.value if boxes is None else None,
         _THREADS.value,
-        rounds=_ROUNDS.value,
+        passes=_PASSES.value,
         max_side=_MAX_SIDE.value,
     )
     where = detector.detector or _BOXES.value or "the whole picture"

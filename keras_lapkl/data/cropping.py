@@ -1,6 +1,6 @@
 """The square crop around a face, with its inverse, and whole data sets as crops in memory.
 
-A crop box (cx, cy, side) is a square in the photo. Pixel centres are at whole numbers in photo and
+A crop box (cx, cy, side) is a square in the photo. Pixel centers are at whole numbers in photo and
 crop; the S by S pixels of the crop tile the box if photo pixel x and crop pixel x' go together as
 
     x' = (x - cx + side/2)·S/side - 1/2
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 # The five points' box from less, for faces that do not show all five: medians over the 7,149 faces
-# of AFLW with all 19 points visible, of longer edge by longer edge, and of the centres' offset in y
+# of AFLW with all 19 points visible, of longer edge by longer edge, and of the centers' offset in y
 # by the longer edge. (x: 0.00. On the 68 points of 300-W: 0.50 and -0.07.)
 FIVE_BY_FACE_BOX = 0.42
 FIVE_BELOW_FACE_BOX = -0.01
@@ -29,10 +29,10 @@ does, but for the extremes of all three; a box of the object has air about the p
 _MAX_SUPERSAMPLED_SIDE = 4096
 
 
-def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
+def crop_squares(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
     """The square to cut out around each face.
 
-    The box of the scheme's five points is made square about its own centre, with side
+    The box of the scheme's five points is made square about its own center, with side
     `crop_scale` times its longer edge. A face that hides a landmark of the five points gets that
     box from its face box, or without one from the box of its visible landmarks, by AFLW's median
     proportions (`FIVE_BY_FACE_BOX` and so on). Where the scheme has no five points, the box of all
@@ -48,7 +48,7 @@ def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
         boxes: (N, 4) face boxes (x0, y0, x1, y1), or None. NaN rows are no boxes.
 
     Returns:
-        (N, 3) float64: centre x, centre y, side.
+        (N, 3) float64: center x, center y, side.
 
     Raises:
         ValueError: faces without two distinct visible landmarks and without a box; objects without
@@ -57,7 +57,7 @@ def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
     Example:
 
     >>> pair = Scheme("pair", ("a", "b"), flip=(1, 0))
-    >>> crop_box(np.array([[[10.0, 40.0], [30.0, 40.0]]]), pair, crop_scale=2)
+    >>> crop_squares(np.array([[[10.0, 40.0], [30.0, 40.0]]]), pair, crop_scale=2)
     array([[20., 40., 40.]])
     """
     check_crop_scale(crop_scale)
@@ -75,18 +75,18 @@ def crop_box(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
 
 
 def can_crop(landmarks, scheme, visible=None, boxes=None):
-    """Which of N objects `crop_box` has a square for: (N,) bool. Arguments as there."""
+    """Which of N objects `crop_squares` has a square for: (N,) bool. Arguments as there."""
     return _is_valid(_squares(landmarks, scheme, visible, boxes))
 
 
 def picture_squares(sizes):
-    """The squares about whole pictures, as `crop_box(…, crop_scale=1)` gives them of objects.
+    """The squares about whole pictures, as `crop_squares(…, crop_scale=1)` gives them of objects.
 
     Args:
         sizes: (N, 2) width and height in pixels.
 
     Returns:
-        (N, 3) float64: centre x, centre y, longer edge.
+        (N, 3) float64: center x, center y, longer edge.
 
     Example:
 
@@ -105,7 +105,7 @@ def default_crop_scale(scheme):
 
 
 def _squares(landmarks, scheme, visible, boxes):
-    """`crop_box` at crop scale 1, not valid (`_is_valid`) where there is none."""
+    """`crop_squares` at crop scale 1, not valid (`_is_valid`) where there is none."""
     if scheme.crop_from == "image":
         raise ValueError(
             f"Scheme {scheme.name!r} takes whole pictures, wherever its landmarks are: "
@@ -149,7 +149,7 @@ def _square(first, last):
 
 
 def _within(squares, ratio, below):
-    """Squares `ratio` as large, with the centre moved down by `below` of the old side."""
+    """Squares `ratio` as large, with the center moved down by `below` of the old side."""
     x, y, side = squares.T
     return np.column_stack([x, y + below * side, ratio * side])
 
@@ -166,8 +166,8 @@ def crop_transform(box, image_size=80, margin=0):
     """The affine from photo pixels to pixels of the crop of a box.
 
     Args:
-        box: (…, 3) centre x, centre y, side, as `crop_box` gives them; or (…, 4) with the angle by
-            which the crop is turned, radians from the x axis to the y axis.
+        box: (…, 3) center x, center y, side, as `crop_squares` gives them; or (…, 4) with the
+            angle by which the crop is rotated, radians from the x axis to the y axis.
         image_size: S, pixels along a side of the box.
         margin: m further pixels on each side, in the same resolution; adds m to x' and y'.
 
@@ -188,13 +188,13 @@ def crop_transform(box, image_size=80, margin=0):
     transform[..., 0, 2] = (side / 2 - x) * scale - 0.5 + margin
     transform[..., 1, 2] = (side / 2 - y) * scale - 0.5 + margin
     if box.shape[-1] == 4:
-        back, centre = _rotation(-box[..., 3]), box[..., :2, None]
-        transform[..., 2:] += transform[..., :2] @ (centre - back @ centre)
+        back, center = _rotation(-box[..., 3]), box[..., :2, None]
+        transform[..., 2:] += transform[..., :2] @ (center - back @ center)
         transform[..., :2] = transform[..., :2] @ back
     return transform
 
 
-def turned_square(points):
+def rotated_square(points):
     """The square about the five points of a face, turned as the face is.
 
     Eyes and mouth say how far, so that it is right for faces that look aside as well:
@@ -202,16 +202,16 @@ def turned_square(points):
         v = (eye₂ − eye₁) + R(−90°)(mouth − eyes)        angle = atan2(v_y, v_x)
 
     Args:
-        points: (5, 2) both eye centres, nose tip, both mouth corners; picture-left first in an
+        points: (5, 2) both eye centers, nose tip, both mouth corners; picture-left first in an
             upright face.
 
     Returns:
-        (4,) float64: centre x, centre y, longer edge of the points' box in the turned picture, and
+        (4,) float64: center x, center y, longer edge of the points' box in the turned picture, and
         angle in radians from the x axis to the y axis.
 
     Example:
 
-    >>> turned_square([[5, 0], [5, 4], [3, 2], [1, 0], [1, 4]])  # a quarter to the right
+    >>> rotated_square([[5, 0], [5, 4], [3, 2], [1, 0], [1, 4]])  # a quarter to the right
     array([3.        , 2.        , 4.        , 1.57079633])
     """
     points = np.asarray(points, np.float64)
@@ -223,24 +223,24 @@ def turned_square(points):
     return np.array([*(rotation @ square[:2]), square[2], angle])
 
 
-def turned_box(landmarks, scheme):
-    """`turned_square` of a face's landmarks; of other schemes `crop_box`, which is not turned.
+def face_square(landmarks, scheme):
+    """`rotated_square` of a face's landmarks; of other schemes `crop_squares`, which is not turned.
 
     Args:
         landmarks: (K, 2) photo pixels.
         scheme: `Scheme` of the landmarks.
 
     Returns:
-        (4,) float64: centre x, centre y, side at crop scale 1, angle in radians.
+        (4,) float64: center x, center y, side at crop scale 1, angle in radians.
 
     Raises:
         ValueError: all landmarks in one point, or not finite.
     """
     if is_face(scheme):
-        found = turned_square(scheme.anchor_points(landmarks))
+        found = rotated_square(scheme.anchor_points(landmarks))
         if _is_valid(found[None, :3])[0]:
             return found
-    return np.append(crop_box(np.asarray(landmarks)[None], scheme, crop_scale=1)[0], 0.0)
+    return np.append(crop_squares(np.asarray(landmarks)[None], scheme, crop_scale=1)[0], 0.0)
 
 
 def is_face(scheme):

@@ -18,7 +18,7 @@ from keras_lapkl._support.files import replacing
 from keras_lapkl.data.cropping import (
     apply_transform,
     check_crop_scale,
-    crop_box,
+    crop_squares,
     crop_transform,
     picture_squares,
     warp_crop,
@@ -134,7 +134,7 @@ def load_crops(
     Args:
         annotations: `Annotations`.
         image_size: S, side of the crops in pixels.
-        crop_scale: side of the crop in longer edges of the box of the five points (`crop_box`).
+        crop_scale: side of the crop in longer edges of the box of the five points (`crop_squares`).
         margin: further pixels on each side, for augmentation.
         skip_bad: leave out images that can't be read, and list them in `skipped`, instead of
             stopping at the first.
@@ -148,8 +148,8 @@ def load_crops(
     Raises:
         ImageError: an image can't be used; with `skip_bad`, only if none can.
         OSError: an image can't be opened; likewise.
-        ValueError: there are no annotations, a face without box (`crop_box`), or two objects in a
-            picture that is taken as a whole.
+        ValueError: there are no annotations, a face without box (`crop_squares`), or two objects
+            in a picture that is taken as a whole.
     """
     if not len(annotations):
         raise ValueError(f"{annotations.name}: expected annotations to crop. Received: none")
@@ -159,7 +159,7 @@ def load_crops(
         check_crop_scale(crop_scale)
         _check_one_each(annotations)
     else:
-        squares = crop_box(
+        squares = crop_squares(
             annotations.landmarks,
             annotations.scheme,
             crop_scale,

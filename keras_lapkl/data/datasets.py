@@ -16,12 +16,12 @@ from keras_lapkl.data.unlabeled import shards
 
 DATASETS = ("synthetic", "300w", "aflw", "csv", "coco")
 OWN = {"csv": ".csv", "coco": ".json"}
-"""The data sets of anybody's keypoints, with how their files end."""
+"""The data sets of keypoints of anything, with how their files end."""
 SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
 HOLD_OUT = 10
-_LICENCES = {
+_LICENSES = {
     "300-W": "300-W: non-commercial research only",
     "AFLW": "AFLW: non-commercial research only",
     "synthetic face": "synthetic faces: none",
@@ -174,9 +174,9 @@ def warn_of_shared(crops, validation):
         )
 
 
-def licence(trained_on):
+def license(trained_on):
     """The limit that training data set to a model's use, by its line on them; None if unknown."""
-    limits = {name: text for name, text in _LICENCES.items() if name in (trained_on or "")}
+    limits = {name: text for name, text in _LICENSES.items() if name in (trained_on or "")}
     return "; ".join(limits.values()) or None
 
 

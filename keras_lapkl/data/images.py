@@ -24,9 +24,9 @@ def read_image(path):
     """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB.
 
     The EXIF orientation is applied: label coordinates are in the upright picture, as viewers show
-    it. Grey and palette pictures become RGB, CMYK is converted, 16 bits are scaled to 8, and of an
+    it. Gray and palette pictures become RGB, CMYK is converted, 16 bits are scaled to 8, and of an
     animation the first frame is taken. An alpha channel is dropped, not composited: landmarks are
-    clicked on the stored colours, and a background colour would be invented.
+    clicked on the stored colors, and a background color would be invented.
 
     Args:
         path: image file. Its content decides the format, not its name.
@@ -37,7 +37,7 @@ def read_image(path):
     Raises:
         ImageError: the file is empty, truncated, of another format, or its size is outside
             `MIN_SIDE`, `MAX_SIDE` and `MAX_PIXELS`. A JPEG without its end marker counts as
-            truncated; decoders would fill the rest with grey.
+            truncated; decoders would fill the rest with gray.
         OSError: the file can't be opened.
     """
     data = Path(path).read_bytes()

@@ -1,6 +1,6 @@
 """Keypoints of anything: CSV files and COCO keypoint files as labeled sources, any K.
 
-Coordinates are pixels, x first, 0-based, pixel centres at whole numbers, in the upright picture. A
+Coordinates are pixels, x first, 0-based, pixel centers at whole numbers, in the upright picture. A
 keypoint whose position is not known is no label; one that is labeled though hidden is a label.
 """
 
@@ -183,7 +183,7 @@ def _check_pictures(annotations):
     if missing:
         first = missing[0]
         raise FileNotFoundError(
-            f"{annotations.place(first)}: there is no picture {annotations.paths[first]}; "
+            f"{annotations.place(first)}: there is not an image {annotations.paths[first]}; "
             f"{len(missing):,} of {len(known):,} are missing. Paths start from the folder of the "
             "data, or else of this file."
         )

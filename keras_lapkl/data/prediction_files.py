@@ -18,7 +18,7 @@ import numpy as np
 from keras_lapkl._support.files import read_json, replacing
 from keras_lapkl.data.pts import read_pts
 
-UNITS = "pixels of the picture, x first, pixel centres at whole numbers from 0"
+UNITS = "pixels of the picture, x first, pixel centers at whole numbers from 0"
 
 _FILE_COLUMNS = ("file", "path", "image", "image_path", "filename", "name")
 _FURTHER = re.compile(r"\.face[1-9][0-9]*$")

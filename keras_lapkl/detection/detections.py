@@ -4,17 +4,17 @@ import dataclasses
 
 import numpy as np
 
-from keras_lapkl.data.cropping import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX, is_face, turned_square
+from keras_lapkl.data.cropping import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX, is_face, rotated_square
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detection:
-    """One face found, in pixels of the photo: x first, pixel centres at whole numbers from 0.
+    """One face found, in pixels of the photo: x first, pixel centers at whole numbers from 0.
 
     Args:
         box: (4,) x0, y0, x1, y1.
         score: the detector's confidence in [0, 1], or None.
-        points: (5, 2) eye centres, tip of the nose, corners of the mouth, picture-left first in an
+        points: (5, 2) eye centers, tip of the nose, corners of the mouth, picture-left first in an
             upright face; None if the detector does not know them.
 
     Raises:
@@ -61,11 +61,11 @@ def squares(detections, scheme, detector=None):
         detections: n `Detection`.
         scheme: `Scheme` of the landmarks that are to be found.
         detector: what found them, for its `five_by_box` and `five_below_box`: longer edge of the
-            five points' box, and how far its centre lies below that of the face box, both in longer
+            five points' box, and how far its center lies below that of the face box, both in longer
             edges of the face box.
 
     Returns:
-        (n, 3) float64: centre x, centre y and side, as `LandmarkDetector.localize` takes them.
+        (n, 3) float64: center x, center y and side, as `LandmarkDetector.localize` takes them.
 
     Example:
 
@@ -85,23 +85,23 @@ def squares(detections, scheme, detector=None):
     return found
 
 
-def turned_squares(detections, scheme, detector=None):
+def rotated_squares(detections, scheme, detector=None):
     """As `squares`, but turned as the faces are, where their five points say so.
 
     Returns:
-        (n, 4) float64: centre x, centre y, side and angle, as `LandmarkDetector.localize` takes
+        (n, 4) float64: center x, center y, side and angle, as `LandmarkDetector.localize` takes
         them; radians from the x axis to the y axis, 0 where it is not known.
     """
     found = np.zeros((len(detections), 4))
     found[:, :3] = squares(detections, scheme, detector)
     for i, each in enumerate(detections):
         if is_face(scheme) and each.points is not None and np.ptp(each.points, axis=0).any():
-            found[i] = turned_square(each.points)
+            found[i] = rotated_square(each.points)
     return found
 
 
 def square(box):
-    """Centre x, centre y and longer edge of a box (4,), as (3,) float64.
+    """Center x, center y and longer edge of a box (4,), as (3,) float64.
 
     Example:
 

@@ -198,11 +198,11 @@ class BlazeFace(_Detector):
         values, logits = self._network(canvas / np.float32(127.5) - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -80, 80)))
         likely = scores >= self.min_confidence
-        # Centre, size and six points, all but the size from the anchor.
+        # Center, size and six points, all but the size from the anchor.
         pairs = values[likely].reshape(-1, 8, 2).astype(np.float64)
         pairs[:, [0, *range(2, 8)]] += self._anchors[likely, None]
-        centres, sizes = ratios * pairs[:, 0] - 0.5, ratios * pairs[:, 1]
-        boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+        centers, sizes = ratios * pairs[:, 0] - 0.5, ratios * pairs[:, 1]
+        boxes = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
         points = ratios * pairs[:, 2:][:, self._points] - 0.5
         scores = scores[likely]
         kept = _distinct(boxes, scores)
@@ -222,7 +222,7 @@ class BlazeFace(_Detector):
     def _network(self):
         from ai_edge_litert.interpreter import Interpreter
 
-        with console.held_stderr():  # LiteRT greets
+        with console.held_stderr():  # LiteRT logs on start-up
             interpreter = Interpreter(str(self._find_package()), num_threads=1)
             interpreter.allocate_tensors()
         (image,) = interpreter.get_input_details()

@@ -9,13 +9,13 @@ COVERAGE = 0.9
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Face:
-    """One face of a photo, in pixels of the photo: x first, pixel centres at whole numbers from 0.
+    """One face of a photo, in pixels of the photo: x first, pixel centers at whole numbers from 0.
 
     Attributes:
         landmarks: (K, 2) float64.
         scale: (K, 2) float64, the model's Laplace scale b of each coordinate, of the turned crop's
             brought to the photo's as deviations are: b_x² ← cos² b_x² + sin² b_y².
-        square: (3,) float64, centre x, centre y and side of the crop that the model looked at.
+        square: (3,) float64, center x, center y and side of the crop that the model looked at.
         angle: by which that crop was turned, radians from the x axis to the y axis.
         error: (K,) float64, the expected distance of each landmark from the true point; None if the
             model is not calibrated.

@@ -36,7 +36,7 @@ class ScaleFilter:
     face has S < R: P falls, and with it K, more so the larger b. A moving one has S ≫ R and K near
     1: no lag. Flicker changes sign and leaves m small; motion does not.
     θ is weighted by 1/R and in the units in which it has variance 1 if each landmark has the
-    variance R on its own; its own R is `shared`², since neighbours flicker together.
+    variance R on its own; its own R is `shared`², since neighbors flicker together.
     The flicker f, in scales, is measured on the way: the median of |change of what is left over|/b
     over all coordinates, as a deviation, averaged over two seconds. A model whose scales are all
     twice as large is filtered alike.

@@ -1,7 +1,7 @@
 """Where the five points of a face lie in a photo without labels, by three ways to tell.
 
-Each way is a callable from a photo (H, W, 3) uint8 RGB to squares (n, 3) float64: centre x, centre
-y and longer edge of the box of the five points, in photo pixels, as `crop_box(…, crop_scale=1)`
+Each way is a callable from a photo (H, W, 3) uint8 RGB to squares (n, 3) float64: center x, center
+y and longer edge of the box of the five points, in photo pixels, as `crop_squares(…, crop_scale=1)`
 gives them from labels. It can be pickled. `settings`, plain data, says all that decides what it
 gives, `str` the same for people, and `default_workers` how many processes to run it in, None for
 one on each core.
@@ -18,7 +18,7 @@ import numpy as np
 from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
-    crop_box,
+    crop_squares,
     crop_transform,
     invert_transform,
     warp_crop,
@@ -84,24 +84,25 @@ class ByModel:
         max_scale: largest mean scale of the landmarks that counts as sure, pixels of the model's
             crop.
         settled: largest move of the square, and change of its size, that counts as none, in sides.
-        rounds: how often the model may look, the first looks counted as one.
+        passes: how often the model may look, the first looks counted as one.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no localizer, does not know its crop rule, or an argument is out of range.
+        ValueError: it is not a localizer, does not know its crop rule, or an argument is out of
+            range.
     """
 
     model: Path | str
     box: tuple[float, float, float, float] | None = None
     max_scale: float = 1.6
     settled: float = 0.05
-    rounds: int = 8
+    passes: int = 8
     default_workers = None
 
     def __post_init__(self):
         if self.box is not None:
             _check_box(self.box)
-        for name in ("max_scale", "settled", "rounds"):
+        for name in ("max_scale", "settled", "passes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be > 0. Received: {getattr(self, name)}")
         localizer = self._localizer
@@ -114,7 +115,7 @@ class ByModel:
     def __call__(self, photo):
         looks = [self._look(photo, square) for square in self._first_squares(photo)]
         scale, move, square = min(looks, key=lambda look: look[0])
-        for _ in range(self.rounds - 1):
+        for _ in range(self.passes - 1):
             if move <= self.settled or move == math.inf:
                 break
             scale, move, square = self._look(photo, square)
@@ -135,7 +136,7 @@ class ByModel:
         landmarks, scale = localizer(warp_crop(photo, transform, localizer.image_size))
         points = apply_transform(invert_transform(transform), landmarks)
         try:
-            found = crop_box(points[None], localizer.scheme, crop_scale=1)[0]
+            found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]
         except ValueError:  # all landmarks in one point, or not finite
             return math.inf, math.inf, square
         return float(np.mean(scale)), distance(square, found), found
@@ -151,7 +152,7 @@ class ByModel:
     def _localizer(self):
         from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-        with console.held_stderr():  # LiteRT greets
+        with console.held_stderr():  # LiteRT logs on start-up
             return TFLiteLocalizer(self.model)
 
     def __reduce__(self):
@@ -167,7 +168,7 @@ class ByModel:
             "box": None if self.box is None else [float(edge) for edge in self.box],
             "max_scale": float(self.max_scale),
             "settled": float(self.settled),
-            "rounds": self.rounds,
+            "passes": self.passes,
         }
 
     def __str__(self):
@@ -232,7 +233,7 @@ def _joined(box):
 def _box_square(box, photo):
     height, width = photo.shape[:2]
     x0, y0, x1, y1 = np.multiply(box, (width, height, width, height))
-    # The photo's left edge is at -0.5: pixel centres are at whole numbers.
+    # The photo's left edge is at -0.5: pixel centers are at whole numbers.
     return np.array([(x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, max(x1 - x0, y1 - y0)])
 
 

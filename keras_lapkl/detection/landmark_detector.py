@@ -14,9 +14,9 @@ from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_transform,
+    face_square,
     invert_transform,
     picture_squares,
-    turned_box,
     warp_crop,
 )
 from keras_lapkl.detection import detections, detectors
@@ -30,7 +30,7 @@ class LandmarkDetector:
         localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
         detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
             as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
-        rounds: looks at a face, ≥ 1: the first at the crop by the detector's box, each further one
+        passes: looks at a face, ≥ 1: the first at the crop by the detector's box, each further one
             at the crop by the landmarks of the one before.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
@@ -50,15 +50,15 @@ class LandmarkDetector:
     ((68, 2), (68,))
     """
 
-    def __init__(self, localizer, detector=None, rounds=2, max_side=None):
+    def __init__(self, localizer, detector=None, passes=2, max_side=None):
         if localizer.scheme is None or localizer.crop_scale is None:
             raise ValueError(
                 "The localizer does not say which landmarks it gives, or which crop it is right "
                 "on. Set `scheme` and `crop_scale` of the Keras model, and save or convert it "
                 "again."
             )
-        if rounds < 1:
-            raise ValueError(f"`rounds` must be at least 1. Received: {rounds}")
+        if passes < 1:
+            raise ValueError(f"`passes` must be at least 1. Received: {passes}")
         if max_side is not None and max_side < 1:
             raise ValueError(f"`max_side` must be at least 1 pixel. Received: {max_side}")
         self.localizer = localizer
@@ -66,7 +66,7 @@ class LandmarkDetector:
             whole = localizer.scheme.crop_from == "image"
             detector = None if whole else detectors.from_name(detector)
         self.detector = detector
-        self.rounds = rounds
+        self.passes = passes
         self.max_side = max_side
         self.seconds = collections.Counter()
 
@@ -85,7 +85,7 @@ class LandmarkDetector:
         if path.suffix == ".tflite":
             from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-            with console.held_stderr():  # LiteRT greets
+            with console.held_stderr():  # LiteRT logs on start-up
                 localizer = TFLiteLocalizer(path, num_threads)
         elif path.suffix == ".keras":
             from keras_lapkl.models.loading import load_model
@@ -122,10 +122,10 @@ class LandmarkDetector:
         else:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
         if scheme.crop_from == "box":
-            squares, rounds = [detections.square(each.box) for each in found], 1
+            squares, passes = [detections.square(each.box) for each in found], 1
         else:
-            squares, rounds = detections.turned_squares(found, scheme, detector), self.rounds
-        faces = self.localize(photo, squares, rounds)
+            squares, passes = detections.rotated_squares(found, scheme, detector), self.passes
+        faces = self.localize(photo, squares, passes)
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)
@@ -149,15 +149,15 @@ class LandmarkDetector:
             ratios = np.array(photo.shape[1::-1]) / (width, height)
             return [_enlarged(each, ratios) for each in self.detector(small)]
 
-    def localize(self, photo, squares, rounds=1):
+    def localize(self, photo, squares, passes=1):
         """The faces in known squares.
 
         Args:
             photo: (H, W, 3) uint8 RGB.
-            squares: (n, 3) centre x, centre y and longer edge of the five points' box in pixels of
-                the photo, as `crop_box(…, crop_scale=1)` gives them from landmarks; or (n, 4) with
-                the angle, as `turned_box` gives them.
-            rounds: looks at each face; from the second on at a crop turned as the face is.
+            squares: (n, 3) center x, center y and longer edge of the five points' box in pixels of
+                the photo, as `crop_squares(…, crop_scale=1)` gives them from landmarks; or (n, 4)
+                with the angle, as `face_square` gives them.
+            passes: looks at each face; from the second on at a crop turned as the face is.
 
         Returns:
             list of n `Face`.
@@ -171,7 +171,7 @@ class LandmarkDetector:
             squares = np.column_stack([squares, np.zeros(len(squares))])
         localizer = self.localizer
         size = localizer.image_size
-        for i in range(rounds):
+        for i in range(passes):
             boxes = squares * (1, 1, localizer.crop_scale, 1)
             with self._timed("crop"):
                 transforms = crop_transform(boxes, size)
@@ -179,7 +179,7 @@ class LandmarkDetector:
             with self._timed("net"):
                 found = localizer.predict(crops, verbose=0)
             landmarks = apply_transform(invert_transform(transforms), found["landmarks"])
-            if i < rounds - 1:
+            if i < passes - 1:
                 squares = _next_squares(landmarks, squares, localizer.scheme)
         pixels = boxes[:, 2] / size
         cos, sin = np.cos(boxes[:, 3]) ** 2, np.sin(boxes[:, 3]) ** 2
@@ -206,7 +206,7 @@ def _enlarged(detection, ratios):
     """A detection in a shrunk photo, in pixels of the photo."""
 
     def enlarged(points):
-        # Pixel centres are at whole numbers: the photo's corner is at -0.5.
+        # Pixel centers are at whole numbers: the photo's corner is at -0.5.
         return (np.reshape(points, (-1, 2)) + 0.5) * ratios - 0.5
 
     points = detection.points
@@ -222,5 +222,5 @@ def _next_squares(landmarks, squares, scheme):
     found = squares.copy()
     for i, points in enumerate(landmarks):
         with contextlib.suppress(ValueError):  # all landmarks in one point, or not finite
-            found[i] = turned_box(points, scheme)
+            found[i] = face_square(points, scheme)
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_lapkl.data.cropping import turned_box
+from keras_lapkl.data.cropping import face_square
 from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.filters import SHORTEST, ScaleFilter
 from keras_lapkl.detection.first_pass import distance
@@ -41,7 +41,7 @@ class LandmarkTracker:
     The face detector runs while no face is followed, in the frame in which one is lost, and every
     `find_every` frames to find new ones. A face is lost where the mean scale of its landmarks
     exceeds `max_scale`; where its landmarks are not finite, or jump by a side of the five points'
-    square or by a factor e in size; or where that square's centre leaves the frame or its side
+    square or by a factor e in size; or where that square's center leaves the frame or its side
     falls below 8 pixels. It comes back with its number if it is found within a second and half a
     side. Of two that have become one, the older goes on. A frame of another size, or an earlier
     time, starts anew.
@@ -161,7 +161,7 @@ class LandmarkTracker:
         if track.smooth is not None:
             values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
         track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
-        square = turned_box(track.face.landmarks, self.detector.localizer.scheme)
+        square = face_square(track.face.landmarks, self.detector.localizer.scheme)
         track.move(square, time)
 
     def _checked(self, face):
@@ -171,7 +171,7 @@ class LandmarkTracker:
         if not (np.isfinite(face.landmarks).all() and scale <= self.max_scale):
             return None
         try:
-            square = turned_box(face.landmarks, localizer.scheme)
+            square = face_square(face.landmarks, localizer.scheme)
         except ValueError:  # all landmarks in one point
             return None
         height, width = self._shape[:2]
@@ -188,7 +188,7 @@ class _Track:
         smooth: its filter, or None.
         face: `TrackedFace` of the last frame.
         square: (4,) the five points' square by its landmarks, with its angle.
-        speed: (2,) of the square's centre, pixels a second.
+        speed: (2,) of the square's center, pixels a second.
         time: of the last frame, seconds.
     """
 
@@ -213,5 +213,5 @@ class _Track:
 
 
 def _is_same(square, other):
-    """Whether the centres of two squares are within half the larger one's side."""
+    """Whether the centers of two squares are within half the larger one's side."""
     return np.abs(square[:2] - other[:2]).max() <= max(square[2], other[2]) / 2

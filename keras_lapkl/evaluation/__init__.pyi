@@ -10,7 +10,7 @@ from .comparison import (
     compare as compare,
 )
 from .model_scores import (
-    MEANING as MEANING,
+    NORMALIZER_MEANINGS as NORMALIZER_MEANINGS,
     SHARES as SHARES,
     calibrate as calibrate,
     check_confidence as check_confidence,
@@ -21,7 +21,7 @@ from .model_scores import (
     evaluate_model as evaluate_model,
     face_errors as face_errors,
     in_photos as in_photos,
-    predict_mirrored as predict_mirrored,
+    predict_flip_averaged as predict_flip_averaged,
     score as score,
     table as table,
 )

@@ -1,4 +1,4 @@
-"""Scores anybody's predictions against labels, alone or side by side: tables, intervals, traps."""
+"""Scores predictions from any program against labels, alone or side by side."""
 
 import csv
 from pathlib import Path
@@ -42,7 +42,7 @@ def read_sets(entries, scheme):
 
 
 def compare(annotations, predictions, folder=None, normalizer=None):
-    """Scores of one or more sets of predictions on the same labelled faces.
+    """Scores of one or more sets of predictions on the same labeled faces.
 
     All intervals come from the same resamples of the faces, so those of differences are paired.
 
@@ -50,15 +50,15 @@ def compare(annotations, predictions, folder=None, normalizer=None):
         annotations: `Annotations`, the truth.
         predictions: dict from title to `Predictions`. The first is what others are compared to.
         folder: where the data is. Names of photos start here, and their first folder is a subset.
-        normalizer: a name of `scoring.MEANING` for all but the first table; None takes the first of
-            `scoring.normalizers`.
+        normalizer: a name of `scoring.NORMALIZER_MEANINGS` for all but the first table; None takes
+            the first of `scoring.normalizers`.
 
     Returns:
         The content of `results.json`, plain data; and the errors of each face: dict from (title,
-        normaliser) to (N,) percent, as `scoring.face_errors` gives them.
+        normalizer) to (N,) percent, as `scoring.face_errors` gives them.
 
     Raises:
-        ValueError: a normaliser that the faces do not allow, no face that can be scored, or
+        ValueError: a normalizer that the faces do not allow, no face that can be scored, or
             predictions that fit no photo.
     """
     scheme, boxes = annotations.scheme, annotations.boxes
@@ -81,7 +81,7 @@ def compare(annotations, predictions, folder=None, normalizer=None):
         )
     if not (np.isfinite(sizes[normalizer]) & visible.any(1)).any():
         raise ValueError(
-            f"No face of {annotations.name} can be scored with the {normalizer} normaliser: none "
+            f"No face of {annotations.name} can be scored with the {normalizer} normalizer: none "
             "has the points that it needs."
         )
     subsets = _subsets(names_below(annotations.paths, folder))
@@ -99,7 +99,7 @@ def compare(annotations, predictions, folder=None, normalizer=None):
     results = {
         "data": annotations.name,
         "summary": annotations.summary,
-        "labelled_faces": len(annotations),
+        "labeled_faces": len(annotations),
         "normalizer": normalizer,
         "resamples": scoring.RESAMPLES,
         "interval": scoring.LEVEL,
@@ -129,11 +129,11 @@ def write_errors(path, annotations, errors, folder=None):
 
 
 def report(results):
-    """The results of `compare` as text: counts, suspicions and tables."""
+    """The results of `compare` as text: counts, suspected_conventions and tables."""
     sets, normalizer = results["predictions"], results["normalizer"]
     parts = ["\n".join(_about_lines(title, each) for title, each in sets.items())]
     parts.append(_score_table(sets))
-    meaning = scoring.MEANING[normalizer]
+    meaning = scoring.NORMALIZER_MEANINGS[normalizer]
     subsets = _row_names(sets, "subsets")
     if len(subsets) > 1:
         parts.append(f"By subset, in percent of the {meaning}:\n" + _side_table(sets, "subsets"))
@@ -154,7 +154,7 @@ def report(results):
 
 def _matched(predictions, found, truth, visible, size, scheme):
     offset, deviation = convention_checks.mean_offset(found.landmarks, truth, visible)
-    suspicions = convention_checks.suspicions(
+    suspected_conventions = convention_checks.suspected_conventions(
         found.landmarks, truth, visible, size, scheme, predictions.form
     )
     near = np.where(found.elsewhere[:, None, None], np.nan, found.landmarks)
@@ -173,7 +173,7 @@ def _matched(predictions, found, truth, visible, size, scheme):
         "nme_without_elsewhere": float(nme.mean()) if nme.size else None,
         "offset": [None if np.isnan(value) else float(value) for value in offset],
         "offset_error": [None if np.isnan(value) else float(value) for value in deviation],
-        "suspicions": suspicions,
+        "suspected_conventions": suspected_conventions,
     }
 
 
@@ -220,10 +220,10 @@ def _about_lines(title, about):
     ]
     for count, text in (
         (about["missing"], "faces have none, {not_named:,} of them in photos that are not named"),
-        (about["extra_photos"], "photos with predictions are not among the labelled ones"),
+        (about["extra_photos"], "photos with predictions are not among the labeled ones"),
         (
             about["photos_with_several"],
-            "photos have more predicted faces than labelled ones: those that overlap most count",
+            "photos have more predicted faces than labeled ones: those that overlap most count",
         ),
         (about["repeated_faces"], "predictions repeat another of their photo, number by number"),
         (
@@ -234,7 +234,7 @@ def _about_lines(title, about):
         if count:
             text = text.format(**about, without=_percent(about["nme_without_elsewhere"]))
             lines.append(f"  {count:,} {text}.")
-    for each in about["suspicions"]:
+    for each in about["suspected_conventions"]:
         without = "" if each["nme"] is None else f" NME without: {each['nme']:.2f} %."
         lines.append(f"  CAUTION: {each['text']}.{without} Nothing was corrected.")
     return "\n".join(lines)
@@ -243,7 +243,7 @@ def _about_lines(title, about):
 def _score_table(sets):
     thresholds = scoring.THRESHOLDS
     rows = [
-        ("", "normaliser", "faces", "missing", "NME %", "", "median")
+        ("", "normalizer", "faces", "missing", "NME %", "", "median")
         + (*(f"FR@{t} %" for t in thresholds), *(f"AUC@{t}" for t in thresholds))
     ]
     for title, about in sets.items():

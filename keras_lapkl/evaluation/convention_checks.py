@@ -36,8 +36,8 @@ _OFFSETS = {
     },
 }
 _HALVES = {
-    0.5: "as coordinates do that count from a pixel's corner, with the first pixel's centre at 0.5",
-    -0.5: "as if 0.5 had been subtracted from coordinates that count from pixels' centres already",
+    0.5: "as coordinates do that count from a pixel's corner, with the first pixel's center at 0.5",
+    -0.5: "as if 0.5 had been subtracted from coordinates that count from pixels' centers already",
 }
 
 
@@ -69,7 +69,7 @@ def mean_offset(predicted, landmarks, visible):
     return median, np.sqrt(np.pi / 2) * deviation / np.sqrt(len(offsets))
 
 
-def suspicions(predicted, landmarks, visible, distance, scheme, form):
+def suspected_conventions(predicted, landmarks, visible, distance, scheme, form):
     """What it looks like if predictions follow another convention.
 
     An offset is told if it is near one of both axes by ±1 or ±½ px, within 40 % of that, and 5
@@ -80,7 +80,7 @@ def suspicions(predicted, landmarks, visible, distance, scheme, form):
         predicted: (N, K, 2) pixels, NaN for none.
         landmarks: (N, K, 2) pixels.
         visible: (N, K) bool.
-        distance: (N,) the normalising d, pixels.
+        distance: (N,) the normalizing d, pixels.
         scheme: `Scheme` of the landmarks.
         form: `"pts"`, `"csv"` or `"json"`, what they were read from.
 

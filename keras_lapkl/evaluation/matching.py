@@ -1,4 +1,4 @@
-"""Which predicted face goes with which labelled one: by the photo's name, then by the place."""
+"""Which predicted face goes with which labeled one: by the photo's name, then by the place."""
 
 import dataclasses
 import os
@@ -14,14 +14,14 @@ from keras_lapkl.data.prediction_files import PredictionError
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """Predictions in the order of N labelled faces.
+    """Predictions in the order of N labeled faces.
 
     Attributes:
         landmarks: (N, K, 2) float64 photo pixels, NaN for a face without prediction.
         missing: how many faces with visible points have none; `not_named` of them are in photos
             that the predictions do not name.
-        extra: photos in the predictions that are not labelled.
-        several: labelled photos with more predicted faces than labelled ones.
+        extra: photos in the predictions that are not labeled.
+        several: labeled photos with more predicted faces than labeled ones.
         twice: predicted faces that repeat another one of their photo, number by number.
         elsewhere: faces whose prediction does not overlap them.
     """
@@ -36,13 +36,13 @@ class Match:
 
 
 def match(annotations, predictions, folder=None):
-    """Finds the prediction of each labelled face.
+    """Finds the prediction of each labeled face.
 
     A prediction is of a photo if its name, without the suffix of an image, is the end of the
     photo's path, or ends with the photo's path below `folder`; in whole names of folders. Of the
-    faces of a photo, labelled and predicted, those two go together first whose landmarks' boxes
+    faces of a photo, labeled and predicted, those two go together first whose landmarks' boxes
     overlap most (intersection over union), each face once; where none overlap, those whose boxes'
-    centres are nearest. The error itself does not decide.
+    centers are nearest. The error itself does not decide.
 
     Args:
         annotations: `Annotations`.
@@ -53,13 +53,13 @@ def match(annotations, predictions, folder=None):
         `Match`.
 
     Raises:
-        PredictionError: no prediction is of a labelled photo, or a name fits several.
+        PredictionError: no prediction is of a labeled photo, or a name fits several.
     """
     photos = list(dict.fromkeys(annotations.paths))
     named = _photos_of(photos, predictions, folder)
-    labelled, predicted = defaultdict(list), defaultdict(list)
+    labeled, predicted = defaultdict(list), defaultdict(list)
     for i, path in enumerate(annotations.paths):
-        labelled[path].append(i)
+        labeled[path].append(i)
     for i, name in enumerate(predictions.names):
         if name in named:
             predicted[named[name]].append(i)
@@ -69,7 +69,7 @@ def match(annotations, predictions, folder=None):
     elsewhere = np.zeros(len(annotations), bool)
     several = twice = not_named = 0
     for path in photos:
-        truth = [i for i in labelled[path] if visible[i].any()]
+        truth = [i for i in labeled[path] if visible[i].any()]
         found = predicted.get(path)
         if found is None:
             not_named += len(truth)
@@ -123,16 +123,16 @@ def _photos_of(photos, predictions, folder):
             if _ends_with(whole, parts) or _ends_with(parts, short)
         ]
         if fitting:
-            fit, photo = _best(fitting, f"{predictions.source}: {name!r} may be", "labelled photos")
+            fit, photo = _best(fitting, f"{predictions.source}: {name!r} may be", "labeled photos")
             candidates[photo].append((fit, name))
     if not candidates:
         example = f", such as {predictions.names[0]!r}" if len(predictions) else ""
         raise PredictionError(
-            f"{predictions.source}: expected predictions of the labelled photos, such as "
+            f"{predictions.source}: expected predictions of the labeled photos, such as "
             f"{names_below(photos, folder)[0]!r}. Received: {len(set(predictions.names)):,} other "
             f"photos{example}"
         )
-    question = f"{predictions.source}: the labelled photo {{}} may be"
+    question = f"{predictions.source}: the labeled photo {{}} may be"
     return {
         _best(fitting, question.format(photo), "photos of the predictions")[1]: photo
         for photo, fitting in candidates.items()

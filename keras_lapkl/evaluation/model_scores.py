@@ -11,33 +11,33 @@ SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 """Of the faces, the surest first, for which the mean error is told."""
 
 
-MEANING = {**scoring.MEANING, "crop": "side of the crop"}
-"""What an error is a percentage of, by normaliser: those of `scoring`, and one for crops."""
+NORMALIZER_MEANINGS = {**scoring.NORMALIZER_MEANINGS, "crop": "side of the crop"}
+"""What an error is a percentage of, by normalizer: those of `scoring`, and one for crops."""
 
 
-def evaluate_model(model, crops, normalizer=None, mirror=False):
+def evaluate_model(model, crops, normalizer=None, flip_average=False):
     """Scores a `LandmarkLocalizer` or a `TFLiteLocalizer` on crops; see `score`.
 
     Args:
         model: the localizer.
         crops: `Crops`.
         normalizer: see `score`.
-        mirror: whether to score `predict_mirrored` instead of the model's own answer.
+        flip_average: whether to score `predict_flip_averaged` instead of the model's own answer.
 
     Returns:
         The dict of `score` with `trained_on`, and `confidence` if the model is calibrated (see
         `check_confidence`), which its mean with the mirrored face is not; and the predictions.
     """
-    predict = predict_mirrored if mirror else _predict
+    predict = predict_flip_averaged if flip_average else _predict
     predicted = predict(model, crops.central())
     result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
     result["trained_on"] = model.trained_on
-    if model.calibration is not None and not mirror:
+    if model.calibration is not None and not flip_average:
         result["confidence"] = check_confidence(model.calibration, predicted, crops)
     return result, predicted
 
 
-def predict_mirrored(model, images):
+def predict_flip_averaged(model, images):
     """Means of what a model finds in images and in their mirror images, at twice the time.
 
     Args:
@@ -114,7 +114,7 @@ def score(landmarks, scale, crops, normalizer=None):
         landmarks: (N, K, 2) predicted, in crop pixels.
         scale: (N, K, 2) predicted, in crop pixels.
         crops: `Crops` with the truth.
-        normalizer: a name of `MEANING`; None takes `default_normalizer`.
+        normalizer: a name of `NORMALIZER_MEANINGS`; None takes `default_normalizer`.
 
     Returns:
         dict: `nme` (percent, mean over faces), `nme_std` and `nme_median` (over faces), `spread`
@@ -130,7 +130,7 @@ def score(landmarks, scale, crops, normalizer=None):
     errors = face_errors(landmarks, crops, normalizer)
     if not np.isfinite(errors).any():
         raise ValueError(
-            f"No face of {crops.name} can be scored with the {normalizer} normaliser: none has "
+            f"No face of {crops.name} can be scored with the {normalizer} normalizer: none has "
             "the landmarks that it needs and a finite prediction."
         )
     visible = _visible(crops)
@@ -188,13 +188,13 @@ def confidence_lines(result):
 
 
 def conditions(result):
-    """One line with what an error means nothing without: training faces, crop and normaliser."""
+    """One line with what an error means nothing without: training faces, crop and normalizer."""
     missing = result["missing"]
     return (
         (f"{missing:,} faces have no finite prediction and count as failures. " if missing else "")
         + f"Trained on {result['trained_on'] or 'faces unknown'}. "
         f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
-        f"pixels; error in percent of the {MEANING[result['normalizer']]}."
+        f"pixels; error in percent of the {NORMALIZER_MEANINGS[result['normalizer']]}."
     )
 
 

@@ -187,7 +187,7 @@ def ced(errors, path, unit, limit=10.0):
 
 
 def _diagonal(axes, end):
-    axes.plot([0, end], [0, end], color="grey", linewidth=0.8)
+    axes.plot([0, end], [0, end], color="gray", linewidth=0.8)
     axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
 
 
@@ -232,7 +232,7 @@ def _draw_maps(axes, maps, gamma=0.5):
 
 
 def _draw_patches(axes, image, patches):
-    """Patches as wide as the image, over it in grey, with their values and their mean."""
+    """Patches as wide as the image, over it in gray, with their values and their mean."""
     height, width = patches.shape
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     axes.imshow(image.mean(-1), cmap="gray")

@@ -1,7 +1,7 @@
 """How far landmarks are from the true ones: NME, failure rate, AUC, CED and their intervals.
 
 NumPy alone. Landmarks are (N, K, 2) pixels of any picture, x first. A face's error is in percent:
-NaN where it can't be scored, since a point that the normaliser needs is hidden, and infinite where
+NaN where it can't be scored, since a point that the normalizer needs is hidden, and infinite where
 it has no prediction. What is infinite has failed, and counts so in the failure rate, the area under
 the CED and the CED itself, but has no place in a mean error.
 """
@@ -10,17 +10,17 @@ import re
 
 import numpy as np
 
-MEANING = {
+NORMALIZER_MEANINGS = {
     "interocular": "distance of the outer eye corners",
-    "interpupil": "distance of the eyes' centres",
+    "interpupil": "distance of the eyes' centers",
     "hull": "size √(w·h) of the visible landmarks' box",
     "hull_diagonal": "diagonal √(w² + h²) of the visible landmarks' box",
     "box": "size √(w·h) of the face box",
     "box_diagonal": "diagonal √(w² + h²) of the face box",
 }
-"""What an error is a percentage of, by normaliser."""
+"""What an error is a percentage of, by normalizer."""
 
-NORMALIZERS = tuple(MEANING)
+NORMALIZERS = tuple(NORMALIZER_MEANINGS)
 
 THRESHOLDS = (5, 7, 8, 10)
 """Errors in percent at which the failure rate and the area under the CED are taken."""
@@ -31,10 +31,10 @@ _CHUNK = 2**22  # numbers drawn at a time
 
 
 def normalizers(scheme, boxes=None):
-    """The names of `MEANING` that go with a scheme, the customary one first.
+    """The names of `NORMALIZER_MEANINGS` that go with a scheme, the customary one first.
 
     Args:
-        scheme: `Scheme`. The eyes' centres are the first two of its five points.
+        scheme: `Scheme`. The eyes' centers are the first two of its five points.
         boxes: face boxes, or None.
     """
     has_eyes = scheme.eye_corners is not None
@@ -50,10 +50,10 @@ def normalizers(scheme, boxes=None):
 
 
 def distances(normalizer, landmarks, visible, scheme, boxes=None):
-    """The normalising distance of each face.
+    """The normalizing distance of each face.
 
     Args:
-        normalizer: a name of `MEANING`.
+        normalizer: a name of `NORMALIZER_MEANINGS`.
         landmarks: (N, K, 2) true ones, pixels.
         visible: (N, K) bool.
         scheme: `Scheme` of the landmarks.
@@ -63,7 +63,7 @@ def distances(normalizer, landmarks, visible, scheme, boxes=None):
         (N,) float64 pixels; NaN where a point or box that it needs is not there, or it is 0.
 
     Raises:
-        ValueError: the scheme or the faces do not have what the normaliser needs.
+        ValueError: the scheme or the faces do not have what the normalizer needs.
 
     Example:
 
@@ -103,7 +103,7 @@ def face_errors(predicted, landmarks, visible, distance):
         predicted: (N, K, 2) pixels. A face with a NaN in place of a visible point has none.
         landmarks: (N, K, 2) true ones, pixels; hidden ones may be NaN.
         visible: (N, K) bool.
-        distance: (N,) the normalising d in pixels, NaN where there is none.
+        distance: (N,) the normalizing d in pixels, NaN where there is none.
 
     Returns:
         (N,) float64: NaN without d or without visible points, infinite without prediction.

@@ -7,7 +7,7 @@ from absl import logging
 import keras_lapkl
 from keras_lapkl._support.files import replacing
 from keras_lapkl.data.crops import Crops
-from keras_lapkl.data.datasets import licence
+from keras_lapkl.data.datasets import license
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import flatbuffer_writer, verify
 from keras_lapkl.export.graph import LOGITS, convert_reduced
@@ -44,7 +44,7 @@ def convert(
     input_dtype="float32",
     with_heatmaps=False,
     decode=True,
-    mirror=False,
+    flip_average=False,
     layers=False,
 ):
     """Writes a localizer and the decoding of its heatmaps as one .tflite file.
@@ -80,8 +80,8 @@ def convert(
         decode: if not, the file gives `logits`, (S, S, K), and nothing else, for a decoding of your
             own. int8 moves each map by a constant and cuts it far below its maximum, which a
             softmax does not notice.
-        mirror: whether the file looks at the mirrored face too and answers the mean of both looks,
-            as `evaluation.predict_mirrored`, in twice the time. It is calibrated only if `faces`
+        flip_average: whether the file gives the mean with the mirrored face, as
+            `evaluation.predict_flip_averaged`, in twice the time. It is calibrated only if `faces`
             are `Crops`.
         layers: whether to report the error of each layer of an int8 file: see `verify.layers`.
 
@@ -101,18 +101,22 @@ def convert(
     ...         representative_images=training.central())["operators"]["CONV_2D"]
     {'int8': 17}
     """
-    _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, mirror)
+    _check(
+        model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
+    )
     bounds = BOUNDS[mode] if bounds is None else bounds
     images = faces.central() if isinstance(faces, Crops) else faces
     outputs = _output_shapes(model, with_heatmaps, decode)
     expected = (
-        model_scores.predict_mirrored(model, images) if mirror else model.predict(images, verbose=0)
+        model_scores.predict_flip_averaged(model, images)
+        if flip_average
+        else model.predict(images, verbose=0)
     )
     if mode == "int8":
-        int8 = Int8Converter(model, representative_images, tuple(outputs), mirror)
+        int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
         candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
     else:
-        candidates = [((), convert_reduced(model, mode, tuple(outputs), mirror))]
+        candidates = [((), convert_reduced(model, mode, tuple(outputs), flip_average))]
     with replacing(path) as temporary:
         for float_layers, converted in candidates:
             tflite = flatbuffer.parse(converted)
@@ -136,7 +140,7 @@ def convert(
             errors = int8.layer_errors(temporary, images[:_PROBED])
         if failure:
             raise verify.ConversionError(failure + (f"\n{layer_table(errors)}" if errors else ""))
-        about = _metadata(model, mode, float_layers, input_dtype, mirror)
+        about = _metadata(model, mode, float_layers, input_dtype, flip_average)
         if isinstance(faces, Crops):
             kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
             about["measured"] = {name: scores[0][name] for name in kept}
@@ -159,15 +163,17 @@ def convert(
     }
 
 
-def _check(model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, mirror):
+def _check(
+    model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
+):
     if mode not in MODES:
         raise ValueError(f"`mode` must be one of {MODES}. Received: {mode!r}")
     if input_dtype not in INPUTS:
         raise ValueError(f"`input_dtype` must be one of {INPUTS}. Received: {input_dtype!r}")
     if with_heatmaps and not decode:
         raise ValueError("`with_heatmaps` needs `decode`: without, the file gives logits alone.")
-    if mirror and (with_heatmaps or not decode):
-        raise ValueError("`mirror` gives landmarks and scales alone: no heatmaps, no logits.")
+    if flip_average and (with_heatmaps or not decode):
+        raise ValueError("`flip_average` gives landmarks and scales alone: no heatmaps, no logits.")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Converting needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
@@ -203,10 +209,10 @@ def _output_shapes(model, with_heatmaps, decode):
     return {**shapes, runner.HEATMAPS: maps} if with_heatmaps else shapes
 
 
-def _metadata(model, mode, float_layers, input_dtype, mirror):
+def _metadata(model, mode, float_layers, input_dtype, flip_average):
     """What a user of the file must know, as plain data."""
     calibration = None
-    if model.calibration is not None and not mirror:  # it is not that of the mean of two looks
+    if model.calibration is not None and not flip_average:  # it is not that of the flip average
         calibration = model.calibration.to_config()
     image = {"channels": "RGB", "dtype": input_dtype, "range": [0.0, 1.0]}
     if input_dtype in runner.BYTES:
@@ -216,16 +222,16 @@ def _metadata(model, mode, float_layers, input_dtype, mirror):
         "keras_lapkl": keras_lapkl.__version__,
         "mode": mode,
         "float_layers": list(float_layers),
-        "mirror": mirror,
+        "flip_average": flip_average,
         "image_size": model.image_size,
         "num_landmarks": model.num_landmarks,
         "input": image,
-        "units": "pixels of the input, x first, pixel centres at whole numbers from 0",
+        "units": "pixels of the input, x first, pixel centers at whole numbers from 0",
         "beta": model.beta,
         "crop_scale": model.crop_scale,
         "crop": None if model.scheme is None else model.scheme.crop_rule,
         "scheme": None if model.scheme is None else model.scheme.to_config(),
         "trained_on": model.trained_on,
-        "licence": licence(model.trained_on),
+        "license": license(model.trained_on),
         "calibration": calibration,
     }

@@ -15,11 +15,11 @@ from keras_lapkl.tflite import runner
 LOGITS = "logits"
 
 
-def convert_reduced(model, mode, outputs, mirror):
+def convert_reduced(model, mode, outputs, flip_average):
     """The bytes of a .tflite file that computes in float32."""
     import tensorflow as tf
 
-    with graph_converter(model.generator, model, outputs, mirror) as converter:
+    with graph_converter(model.generator, model, outputs, flip_average) as converter:
         if mode != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if mode == "float16":
@@ -36,7 +36,7 @@ def readout_model(generator):
 
 
 @contextlib.contextmanager
-def graph_converter(generator, model, outputs, mirror, floors=None):
+def graph_converter(generator, model, outputs, flip_average, floors=None):
     """TensorFlow's converter of image → outputs by one generator, silenced.
 
     By way of a saved model: `from_concrete_functions` gives a file that answers NaN.
@@ -49,7 +49,9 @@ def graph_converter(generator, model, outputs, mirror, floors=None):
     readout = readout_model(generator)
 
     def localize(image):
-        logits = readout(ops.concatenate([image, ops.flip(image, axis=2)]) if mirror else image)
+        logits = readout(
+            ops.concatenate([image, ops.flip(image, axis=2)]) if flip_average else image
+        )
         if floors is not None:
             # Becomes the last convolution's bias and fused activation.
             logits = [ops.relu(each - floor) for each, floor in zip(logits, floors, strict=True)]
@@ -63,8 +65,8 @@ def graph_converter(generator, model, outputs, mirror, floors=None):
             found.update(zip(runner.OUTPUTS, heatmaps.decode(*logits, model.beta), strict=True))
         if runner.HEATMAPS in outputs:
             found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
-        if mirror:
-            found = _mean_of_looks(found, model.scheme.flip, size)
+        if flip_average:
+            found = _mean_of_both(found, model.scheme.flip, size)
         return {name: ops.squeeze(value, 0) for name, value in found.items()}
 
     with (
@@ -79,7 +81,7 @@ def graph_converter(generator, model, outputs, mirror, floors=None):
         yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
-def _mean_of_looks(found, flip, size):
+def _mean_of_both(found, flip, size):
     """One answer (1, K, 2) from those to an image and its mirror image, (2, K, 2)."""
     back = {name: ops.take(value[1:], flip, axis=1) for name, value in found.items()}
     landmarks = back[runner.OUTPUTS[0]]

@@ -33,8 +33,8 @@ def int8_layers(generator, float_layers=()):
 class Int8Converter:
     """Converts one model to int8: called, gives the bytes of a file."""
 
-    def __init__(self, model, images, outputs, mirror):
-        self._model, self._outputs, self._mirror = model, outputs, mirror
+    def __init__(self, model, images, outputs, flip_average):
+        self._model, self._outputs, self._flip_average = model, outputs, flip_average
         self._images = ops.convert_to_numpy(to_unit_range(images))
         self._generator = equalization.equalized(model.generator, self._images)
         self._floors = equalization.map_floors(
@@ -133,7 +133,7 @@ class Int8Converter:
 
     def _converter(self):
         return graph_converter(
-            self._generator, self._model, self._outputs, self._mirror, self._floors
+            self._generator, self._model, self._outputs, self._flip_average, self._floors
         )
 
 

@@ -19,7 +19,7 @@ def layer_table(errors):
 
 
 def summary(reports, threads=(1, 2), runs=50):
-    """Lines of text, one for each report of `convert`; the files are timed by turns.
+    """Lines of text, one for each report of `convert`; the files are timed interleaved.
 
     Args:
         reports: of files that are there and give landmarks.

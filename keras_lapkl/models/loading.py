@@ -39,5 +39,5 @@ def load_model(name_or_path):
     if path.suffix == ".tflite":
         return TFLiteLocalizer(path)
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no Keras model: expected what `model.save` writes.")
+        raise ValueError(f"{path} is not a Keras model: expected what `model.save` writes.")
     return keras.models.load_model(path)

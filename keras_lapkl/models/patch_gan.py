@@ -15,7 +15,7 @@ class PatchGAN(keras.Model):
 
     Its input is an image in [0, 1] with the K heatmaps of its landmarks behind it. Four 4×4
     convolutions of stride 2, 64-128-256-1 channels; before each, Gaussian noise while training;
-    batch normalisation in the second and third; leaky ReLU 0.2 after all but the last. No
+    batch normalization in the second and third; leaky ReLU 0.2 after all but the last. No
     activation at the end: a logit > 0 means that the patch is taken for true.
 
     Args:

@@ -149,7 +149,7 @@ def _train(cell, data, folder, provenance):
 
 
 def _measure_files(plan, load, output_dir):
-    """Bytes and time of Table 3's networks as files, all timed by turns, kept in `files.json`.
+    """Bytes and time of Table 3's networks as files, all timed interleaved, kept in `files.json`.
 
     Neither depends on the weights, so that no network needs to be trained for it.
     """

@@ -159,7 +159,7 @@ def _head(plan, results, provenance):
             f"Trained on {test['trained_on'].partition('; without labels')[0]}. Tested on "
             f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "
             f"{test['image_size']} pixels; error in percent of the "
-            f"{model_scores.MEANING[test['normalizer']]}. "
+            f"{model_scores.NORMALIZER_MEANINGS[test['normalizer']]}. "
         )
     augmentation = "on" if recipe.augment else "off"
     rates = "".join(f" ({r:g} at width {fraction(w)})" for w, r in plan.learning_rates.items())
@@ -249,7 +249,7 @@ def _files(plan, files):
         paper = f"{PAPER_FPS[WIDTHS.index(width)]}" if width in WIDTHS else ""
         rows.append([fraction(width), *cells, paper])
     return (
-        "Storage and speed, one thread, decoding included, medians by turns, of untrained "
+        "Storage and speed, one thread, decoding included, medians interleaved, of untrained "
         "networks, which cost the same; the paper's on other hardware.\n\n" + _md(rows)
     )
 
@@ -395,5 +395,5 @@ def _draw_ced(plan, results, path):
     }
     if errors:
         normalizer = next(group for group in groups.values() if group)[0]["test"]["normalizer"]
-        plots.ced(errors, path, model_scores.MEANING[normalizer], limit=20.0)
+        plots.ced(errors, path, model_scores.NORMALIZER_MEANINGS[normalizer], limit=20.0)
     return bool(errors)

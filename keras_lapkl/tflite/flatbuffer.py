@@ -20,14 +20,16 @@ def read(path):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no TFLite file, or a damaged one.
+        ValueError: it is not a TFLite file, or a damaged one.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}.")
     content = path.read_bytes()
     if content[4:8] != IDENTIFIER:
-        raise ValueError(f"{path} is no TFLite file: bytes 4 to 7 are not {IDENTIFIER.decode()}.")
+        raise ValueError(
+            f"{path} is not a TFLite file: bytes 4 to 7 are not {IDENTIFIER.decode()}."
+        )
     try:
         return parse(content)
     except (struct.error, IndexError, TypeError, ValueError) as error:

@@ -40,7 +40,7 @@ def describe(path):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no TFLite file, or a damaged one.
+        ValueError: it is not a TFLite file, or a damaged one.
 
     Example:
 

@@ -31,7 +31,7 @@ class TFLiteLocalizer:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no TFLite file, or not one of a localizer.
+        ValueError: it is not a TFLite file, or not one of a localizer.
 
     Example:
 
@@ -210,7 +210,7 @@ def _signature_tensors(interpreter, path):
     signature = interpreter.get_signature_list().get(SIGNATURE, {"inputs": [], "outputs": []})
     if signature["inputs"] != [INPUT] or not set(OUTPUTS) <= set(signature["outputs"]):
         raise ValueError(
-            f"{path} is no localizer: expected a signature {SIGNATURE!r} from {INPUT!r} to "
+            f"{path} is not a localizer: expected a signature {SIGNATURE!r} from {INPUT!r} to "
             f"{OUTPUTS}. Received: {signature}. Files by `tools/convert.py` have it."
         )
     runner = interpreter.get_signature_runner(SIGNATURE)

@@ -18,18 +18,18 @@ class Augmentation:
         scale: largest relative change of size, log-uniform in [1/(1+scale), 1+scale].
         shift: largest shift along each axis, as a fraction of the image's side.
         mirror: probability of a mirrored face.
-        colour: largest change of brightness, contrast and each channel's gain, as a fraction.
-        grey: probability of a grey image.
+        color: largest change of brightness, contrast and each channel's gain, as a fraction.
+        gray: probability of a gray image.
         blur: probability of a blurred image.
-        occlusion: probability of a rectangle of one colour, of 10 to 40 % of the side.
+        occlusion: probability of a rectangle of one color, of 10 to 40 % of the side.
     """
 
     rotation: float = 20.0
     scale: float = 0.15
     shift: float = 0.05
     mirror: float = 0.5
-    colour: float = 0.2
-    grey: float = 0.1
+    color: float = 0.2
+    gray: float = 0.1
     blur: float = 0.1
     occlusion: float = 0.2
 
@@ -46,11 +46,11 @@ class Augmentation:
         return dataclasses.replace(self, **changed)
 
 
-OFF = Augmentation(rotation=0, scale=0, shift=0, mirror=0, colour=0, grey=0, blur=0, occlusion=0)
+OFF = Augmentation(rotation=0, scale=0, shift=0, mirror=0, color=0, gray=0, blur=0, occlusion=0)
 
 
 def augment(images, landmarks, seed, augmentation, flip, image_size):
-    """A batch of images and landmarks, moved and recoloured at random.
+    """A batch of images and landmarks, moved and recolored at random.
 
     Args:
         images: (B, S+2m, S+2m, 3), uint8 or float in [0, 1], with m spare pixels on each side that
@@ -75,7 +75,7 @@ def augment(images, landmarks, seed, augmentation, flip, image_size):
     if landmarks is not None:
         landmarks = _move(landmarks, matrix, shift, mirrored, flip, image_size)
     images = blur(images, seeds[1], augmentation.blur)
-    images = recolour(images, seeds[2], augmentation.colour, augmentation.grey)
+    images = recolor(images, seeds[2], augmentation.color, augmentation.gray)
     return occlude(images, seeds[3], augmentation.occlusion), landmarks
 
 
@@ -90,29 +90,29 @@ def blur(images, seed, probability):
     return images + share[:, None, None, None] * (blurred - images)
 
 
-def recolour(images, seed, colour, grey):
-    """Changes brightness, contrast and channel gains by at most `colour`; greys some images."""
+def recolor(images, seed, color, gray):
+    """Changes brightness, contrast and channel gains by at most `color`; grays some images."""
     draws = _uniform(tf.shape(images)[0], 6, seed)
-    change = (2 * draws[:, :5] - 1) * colour
+    change = (2 * draws[:, :5] - 1) * color
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
     contrast = 1 + change[:, 0, None, None, None]
     brightness = change[:, 1, None, None, None] / 2
     images = (images - mean) * contrast + mean + brightness
     images *= 1 + change[:, None, None, 2:5] / 2
     luma = tf.reduce_sum(images * tf.constant([0.299, 0.587, 0.114]), axis=-1, keepdims=True)
-    greyed = draws[:, 5, None, None, None] < grey
-    return tf.clip_by_value(tf.where(greyed, luma, images), 0.0, 1.0)
+    grayed = draws[:, 5, None, None, None] < gray
+    return tf.clip_by_value(tf.where(grayed, luma, images), 0.0, 1.0)
 
 
 def occlude(images, seed, probability):
-    """Covers some images by a rectangle of one colour, 10 to 40 % of the side long and wide."""
+    """Covers some images by a rectangle of one color, 10 to 40 % of the side long and wide."""
     draws = _uniform(tf.shape(images)[0], 8, seed)
     inside = draws[:, 7, None] < probability
     masks = []
-    for axis, (centre, length) in enumerate(((0, 1), (2, 3))):
+    for axis, (center, length) in enumerate(((0, 1), (2, 3))):
         size = tf.cast(tf.shape(images)[1 + axis], tf.float32)
         half = (0.1 + 0.3 * draws[:, length, None]) * size / 2
-        masks.append(tf.abs(tf.range(size)[None, :] - draws[:, centre, None] * size) < half)
+        masks.append(tf.abs(tf.range(size)[None, :] - draws[:, center, None] * size) < half)
     mask = masks[0][:, :, None] & masks[1][:, None, :] & inside[:, :, None]
     return tf.where(mask[..., None], draws[:, None, None, 4:7], images)
 
@@ -122,7 +122,7 @@ def _uniform(batch, count, seed):
 
 
 def _draw_affine(batch, seed, augmentation, image_size):
-    """Matrices (B, 2, 2) and shifts (B, 2) about the image's centre, and who is mirrored (B,)."""
+    """Matrices (B, 2, 2) and shifts (B, 2) about the image's center, and who is mirrored (B,)."""
     draws = _uniform(batch, 5, seed)
     signed = 2 * draws - 1
     angle = signed[:, 0] * (augmentation.rotation * 3.141592653589793 / 180)
@@ -137,10 +137,10 @@ def _draw_affine(batch, seed, augmentation, image_size):
 
 def _warp(images, matrix, shift, image_size):
     """Samples the S×S output from the larger input; corners beyond it repeat the border."""
-    centre = (image_size - 1) / 2
+    center = (image_size - 1) / 2
     margin = (images.shape[1] - image_size) / 2
     inverse = tf.linalg.inv(matrix)
-    offset = centre + margin - tf.linalg.matvec(inverse, shift + centre)
+    offset = center + margin - tf.linalg.matvec(inverse, shift + center)
     rows = tf.concat([inverse, offset[..., None]], axis=-1)
     flat = tf.reshape(rows, [-1, 6])
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -157,9 +157,9 @@ def _move(landmarks, matrix, shift, mirrored, flip, image_size):
     if flip is not None:
         other = tf.gather(landmarks, list(flip), axis=1)
         landmarks = tf.where(mirrored[:, None, None], other, landmarks)
-    centre = (image_size - 1) / 2
-    moved = tf.einsum("bij,bkj->bki", matrix, landmarks[..., :2] - centre)
-    moved += shift[:, None, :] + centre
+    center = (image_size - 1) / 2
+    moved = tf.einsum("bij,bkj->bki", matrix, landmarks[..., :2] - center)
+    moved += shift[:, None, :] + center
     inside = tf.reduce_all((moved >= -0.5) & (moved <= image_size - 0.5), axis=-1)
     visible = landmarks[..., 2] * tf.cast(inside, landmarks.dtype)
     return tf.concat([moved, visible[..., None]], axis=-1)

@@ -117,7 +117,7 @@ def self_training_batches(
     labeled = _labeled(crops, batch_size, seed, augmentation)
     size = unlabeled_batch_size or batch_size
     other = _unlabeled(unlabeled, size, seed, augmentation, crops.scheme.flip, pseudo_labels)
-    # Mixed evenly: several devices each take a run of neighbours, and should have faces of both.
+    # Mixed evenly: several devices each take a run of neighbors, and should have faces of both.
     places = np.concatenate([np.arange(n) / n for n in (batch_size, size)])
     order = np.argsort(places, kind="stable")
 

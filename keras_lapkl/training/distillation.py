@@ -43,7 +43,7 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
         indices = np.arange(start, min(start + _BATCH, len(unlabeled)))
         faces = _resized(unlabeled.gather(indices)[:, inner, inner], teacher.image_size)
         if mirrors:
-            found = model_scores.predict_mirrored(teacher, faces)
+            found = model_scores.predict_flip_averaged(teacher, faces)
         else:
             found = teacher.predict(faces, verbose=0)
         visible = np.isfinite(found["landmarks"]).all(-1)

@@ -1,6 +1,6 @@
 // What a .tflite file of keras_lapkl says of itself, the crop that it wants, and its landmarks.
-// Pictures are {width, height, data} with RGBA bytes; points are [x, y] with pixel centres at whole
-// numbers from 0; squares are {x, y, side} with their centre, as in keras_lapkl/data/crops.py.
+// Pictures are {width, height, data} with RGBA bytes; points are [x, y] with pixel centers at whole
+// numbers from 0; squares are {x, y, side} with their center, as in keras_lapkl/data/crops.py.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 
@@ -61,7 +61,7 @@ export class Localizer {
     if (compiled.key !== SIGNATURE || !OUTPUTS.every((output) => given.includes(output))) {
       compiled.delete();
       throw new Error(
-        `${name} is no localizer: expected ${OUTPUTS.join(" and ")}. ` +
+        `${name} is not a localizer: expected ${OUTPUTS.join(" and ")}. ` +
           `Received: ${given.join(", ")}. Convert it by tools/convert.py, without --no_decode.`,
       );
     }
@@ -203,7 +203,7 @@ export function readMetadata(bytes, name) {
     new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(start, start + length));
   if (bytes.length < 8 || identifier(bytes) !== "TFL3") {
     throw new Error(
-      `${name} is no TFLite file: bytes 4 to 7 are not TFL3. Expected a file by tools/convert.py.`,
+      `${name} is not a TFLite file: bytes 4 to 7 are not TFL3. Expected a file by tools/convert.py.`,
     );
   }
   const follow = (position) => position + view.getUint32(position, true);

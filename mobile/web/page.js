@@ -20,7 +20,7 @@ const context = canvas.getContext("2d");
 const pixels = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
 const threads = Math.max(1, Number(new URLSearchParams(location.search).get("threads")) || 1);
-const state = { localizer: null, picture: null, guide: null, square: null, rounds: 1 };
+const state = { localizer: null, picture: null, guide: null, square: null, passes: 1 };
 const shared = { found: null, looks: 0, tracking: false, timing: null };
 Object.defineProperty(shared, "guide", { get: () => state.guide });
 window.keras_lapkl = shared;
@@ -59,7 +59,7 @@ async function look(square) {
 async function lookAtStill() {
   if (state.localizer && state.picture) {
     state.square = state.guide;
-    for (let round = 0; round < state.rounds; round++) await look(state.square);
+    for (let round = 0; round < state.passes; round++) await look(state.square);
     element("readout").textContent = perCrop(shared.found);
   }
   draw();
@@ -121,7 +121,7 @@ function describe({ metadata, name, dtype, size }) {
     "Crop rule": cropRule(metadata),
     Threads: threads,
     "Trained on": metadata.trained_on ?? "unknown",
-    Licence: metadata.licence ?? "unknown",
+    License: metadata.license ?? "unknown",
   };
   const entries = Object.entries(facts).flatMap(([term, fact]) => [
     Object.assign(document.createElement("dt"), { textContent: term }),
@@ -159,7 +159,7 @@ async function showFace() {
   const bitmap = await createImageBitmap(await response.blob());
   grab(bitmap, bitmap.width, bitmap.height);
   // It is a crop already, so the model gets its very pixels.
-  Object.assign(state, { guide: middle(state.picture, 1), rounds: 1 });
+  Object.assign(state, { guide: middle(state.picture, 1), passes: 1 });
   tell("");
   await lookAtStill();
 }
@@ -169,12 +169,12 @@ async function showPhoto(file) {
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    throw new Error(`${file.name} is no picture that this browser reads; try a JPEG or a PNG.`);
+    throw new Error(`${file.name} is not an image that this browser reads; try a JPEG or a PNG.`);
   }
   const shrink = Math.min(1, MAX_PHOTO_SIDE / Math.max(bitmap.width, bitmap.height));
   grab(bitmap, Math.round(shrink * bitmap.width), Math.round(shrink * bitmap.height));
   // The second look is by the crop rule, so that the guide need not be exact.
-  Object.assign(state, { guide: middle(state.picture, 0.7), rounds: 2 });
+  Object.assign(state, { guide: middle(state.picture, 0.7), passes: 2 });
   tell("Drag the square until the head fills it; its corners or two fingers resize it.");
   await lookAtStill();
 }
@@ -270,7 +270,7 @@ function draw() {
   canvas.height = Math.round(zoom * picture.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(pixels.canvas, 0, 0, canvas.width, canvas.height);
-  // From here on in the picture's pixels, whose centres are at whole numbers.
+  // From here on in the picture's pixels, whose centers are at whole numbers.
   context.setTransform(zoom, 0, 0, zoom, zoom / 2, zoom / 2);
   context.lineWidth = window.devicePixelRatio / zoom;
   drawGuide(shown);

@@ -13,7 +13,7 @@ from keras_lapkl.evaluation import model_scores
 SCRIPT = "benchmarks/peers.py"
 MODEL = pathlib.Path(__file__).parents[2] / "keras_lapkl/weights/fpn-sixteenth-300w-int8.tflite"
 FOLDERS = ("afw", "helen/trainset", "lfpw/trainset", "helen/testset", "lfpw/testset")
-# What face_api.cjs asks of the packages, without a network: all points at the crop's centre.
+# What face_api.cjs asks of the packages, without a network: all points at the crop's center.
 WASM = "module.exports = { setWasmPaths() {}, setThreadsCount() {} };"
 FACE_API = """
 const points = (image) => Array(68).fill({ x: image.size / 2, y: image.size / 2 });
@@ -66,10 +66,10 @@ def test_face_api(run_tool, photos, packages, tmp_path):
     # The stand-in takes no time; through the pipe it would take longer than this.
     assert 0 < found["milliseconds"][theirs]["median"] < found["milliseconds"][ours]["median"]
     crops = datasets.load("300w", photos, "common", image_size=80)
-    centres = model_scores.in_photos(np.full((len(crops), 68, 2), 39.5, np.float32), crops)
+    centers = model_scores.in_photos(np.full((len(crops), 68, 2), 39.5, np.float32), crops)
     written = json.loads((tmp_path / "face-api.json").read_text())
     points = np.array([picture["faces"][0]["landmarks"] for picture in written["pictures"]])
-    np.testing.assert_allclose(points[..., 0], centres[..., 0], atol=1e-3)
+    np.testing.assert_allclose(points[..., 0], centers[..., 0], atol=1e-3)
 
 
 def test_packages_that_are_missing(run_tool, photos, tmp_path):

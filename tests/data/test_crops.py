@@ -14,13 +14,13 @@ from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import (
     apply_transform,
     can_crop,
-    crop_box,
+    crop_squares,
     crop_transform,
     default_crop_scale,
+    face_square,
     invert_transform,
     picture_squares,
-    turned_box,
-    turned_square,
+    rotated_square,
     warp_crop,
 )
 from keras_lapkl.data.crops import Crops, load_crops
@@ -35,29 +35,29 @@ FIVE = schemes.Scheme(
     flip=tuple(range(7)),
     five_points=((0, 1), (2,), (3,), (4,), (5,)),
 )
-# The eye's centre is (10, 20); the five points span x 10..50, y 20..80; all landmarks y 20..120.
+# The eye's center is (10, 20); the five points span x 10..50, y 20..80; all landmarks y 20..120.
 FACE = np.array([[[5, 20], [15, 20], [50, 20], [30, 45], [20, 80], [40, 78], [30, 120]]], float)
 
 
 class TestCropBox:
     def test_five_points(self):
         """Box 40 x 60 about (30, 50), made square by its longer edge."""
-        np.testing.assert_array_equal(crop_box(FACE, FIVE, crop_scale=2), [[30, 50, 120]])
-        np.testing.assert_array_equal(crop_box(FACE, FIVE), [[30, 50, 180]])
+        np.testing.assert_array_equal(crop_squares(FACE, FIVE, crop_scale=2), [[30, 50, 120]])
+        np.testing.assert_array_equal(crop_squares(FACE, FIVE), [[30, 50, 180]])
 
     def test_from_the_box(self):
         """Whatever the landmarks are; box 20 x 50 about (30, 45)."""
         scheme = dataclasses.replace(FIVE, crop_from="box")
         boxes = np.array([[20, 20, 40, 70.0]])
-        np.testing.assert_array_equal(crop_box(FACE, scheme, 2, boxes=boxes), [[30, 45, 100]])
+        np.testing.assert_array_equal(crop_squares(FACE, scheme, 2, boxes=boxes), [[30, 45, 100]])
         for none in (None, np.full((1, 4), NAN), [[20, 20, 20, 70]], [[20, 70, 40, 20]]):
             assert not can_crop(FACE, scheme, boxes=none).any()
             with pytest.raises(ValueError, match=r"box x0, y0, x1, y1 .* object\. Received 1"):
-                crop_box(FACE, scheme, boxes=none)
+                crop_squares(FACE, scheme, boxes=none)
 
     def test_not_from_the_image(self):
         with pytest.raises(ValueError, match="`picture_squares` gives their crops"):
-            crop_box(FACE, dataclasses.replace(FIVE, crop_from="image"))
+            crop_squares(FACE, dataclasses.replace(FIVE, crop_from="image"))
 
     def test_who_can_be_cropped(self):
         two = np.array([[[1, 2], [3, 4]], [[1, 2], [1, 2]], [[1, 2], [NAN, NAN]]])
@@ -66,37 +66,37 @@ class TestCropBox:
     def test_landmarks_outside_the_five_points_may_be_hidden(self):
         visible = np.ones((1, 7), bool)
         visible[0, 6] = False
-        np.testing.assert_array_equal(crop_box(FACE, FIVE, 2, visible), [[30, 50, 120]])
+        np.testing.assert_array_equal(crop_squares(FACE, FIVE, 2, visible), [[30, 50, 120]])
 
     def test_hidden_point_falls_back_to_the_visible_box(self):
-        """All but the first landmark: x 15..50, y 20..120, longer edge 100, centre (32.5, 70)."""
+        """All but the first landmark: x 15..50, y 20..120, longer edge 100, center (32.5, 70)."""
         visible = np.ones((1, 7), bool)
         visible[0, 0] = False
         expected = [[32.5, 70 - 0.08 * 100, 0.56 * 100 * 2]]
-        np.testing.assert_allclose(crop_box(FACE, FIVE, 2, visible), expected)
+        np.testing.assert_allclose(crop_squares(FACE, FIVE, 2, visible), expected)
         hidden = np.where(visible[..., None], FACE, NAN)
-        np.testing.assert_allclose(crop_box(hidden, FIVE, 2), expected)
+        np.testing.assert_allclose(crop_squares(hidden, FIVE, 2), expected)
 
     def test_face_box_comes_before_the_visible_box(self):
         visible = np.ones((1, 7), bool)
         visible[0, 0] = False
         box = np.array([[0, 10, 80, 110]])
-        np.testing.assert_allclose(crop_box(FACE, FIVE, 2, visible, box), [[40, 59, 84]])
+        np.testing.assert_allclose(crop_squares(FACE, FIVE, 2, visible, box), [[40, 59, 84]])
         np.testing.assert_allclose(
-            crop_box(FACE, FIVE, 2, visible, np.full((1, 4), NAN)), [[32.5, 62, 112]]
+            crop_squares(FACE, FIVE, 2, visible, np.full((1, 4), NAN)), [[32.5, 62, 112]]
         )
 
     def test_five_points_come_before_the_face_box(self):
         box = np.array([[0, 10, 80, 110]])
-        np.testing.assert_array_equal(crop_box(FACE, FIVE, 2, boxes=box), [[30, 50, 120]])
+        np.testing.assert_array_equal(crop_squares(FACE, FIVE, 2, boxes=box), [[30, 50, 120]])
 
     def test_scheme_without_five_points_takes_what_is_visible(self):
         landmarks = np.array([[[10, 40], [30, 50]]])
-        np.testing.assert_array_equal(crop_box(landmarks, PAIR, 2), [[20, 45, 40]])
+        np.testing.assert_array_equal(crop_squares(landmarks, PAIR, 2), [[20, 45, 40]])
 
     def test_each_face_on_its_own(self):
         both = np.concatenate([FACE, np.where(np.arange(7)[:, None] == 2, NAN, FACE)])
-        boxes = crop_box(both, FIVE, 2)
+        boxes = crop_squares(both, FIVE, 2)
         np.testing.assert_array_equal(boxes[0], [30, 50, 120])
         np.testing.assert_allclose(boxes[1], [22.5, 62, 112])
 
@@ -107,7 +107,7 @@ class TestCropBox:
     def test_too_few_points(self, landmarks):
         good = [[0, 0], [10, 10]]
         with pytest.raises(ValueError, match="index 1, 3"):
-            crop_box(np.array([good, landmarks, good, landmarks]), PAIR)
+            crop_squares(np.array([good, landmarks, good, landmarks]), PAIR)
 
     @pytest.mark.parametrize(
         ("scheme", "expected"),
@@ -124,7 +124,7 @@ class TestCropBox:
     @pytest.mark.parametrize("crop_scale", [0, -1, NAN, np.inf])
     def test_crop_scale(self, crop_scale):
         with pytest.raises(ValueError, match="crop_scale"):
-            crop_box(FACE, FIVE, crop_scale)
+            crop_squares(FACE, FIVE, crop_scale)
 
     @pytest.mark.faces
     def test_proportions_are_aflws(self, faces):
@@ -135,12 +135,12 @@ class TestCropBox:
         full = [part.take(part.visible.all(1)) for part in parts]
         landmarks = np.concatenate([part.landmarks for part in full])
         boxes = np.concatenate([part.boxes for part in full])
-        five = crop_box(landmarks, schemes.AFLW19, 1)
+        five = crop_squares(landmarks, schemes.AFLW19, 1)
         none = np.zeros(landmarks.shape[:2], bool)
-        one = np.arange(19) != 7  # an eye's centre is never at the edge of all 19 points
+        one = np.arange(19) != 7  # an eye's center is never at the edge of all 19 points
         for fallback in (
-            crop_box(landmarks, schemes.AFLW19, 1, none, boxes),
-            crop_box(landmarks, schemes.AFLW19, 1, one & ~none),
+            crop_squares(landmarks, schemes.AFLW19, 1, none, boxes),
+            crop_squares(landmarks, schemes.AFLW19, 1, one & ~none),
         ):
             assert np.median(five[:, 2] / fallback[:, 2]) == pytest.approx(1, abs=0.01)
             offset = (five - fallback)[:, :2] / fallback[:, 2:]
@@ -149,7 +149,7 @@ class TestCropBox:
 
 class TestTransforms:
     def test_pixels_of_the_crop_tile_the_box(self):
-        """The box 0..40 by 20..60 in 80 pixels: the first pixel's centre is at (0.25, 20.25)."""
+        """The box 0..40 by 20..60 in 80 pixels: the first pixel's center is at (0.25, 20.25)."""
         transform = crop_transform((20, 40, 40), 80)
         corners = apply_transform(transform, [[0.25, 20.25], [39.75, 59.75], [0, 20], [40, 60]])
         np.testing.assert_allclose(corners, [[0, 0], [79, 79], [-0.5, -0.5], [79.5, 79.5]])
@@ -200,8 +200,8 @@ def blob(center, sigma, shape):
     """A bright Gaussian on black."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     distance = (x - center[0]) ** 2 + (y - center[1]) ** 2
-    grey = np.round(255 * np.exp(-distance / (2 * sigma**2))).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    gray = np.round(255 * np.exp(-distance / (2 * sigma**2))).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def centroid(image):
@@ -223,19 +223,19 @@ class TestTurned:
         cos, sin = size * np.cos(angle), size * np.sin(angle)
         moved = self.FACE @ [[cos, sin], [-sin, cos]] + shift
         x, y = np.array([40, 51]) @ [[cos, sin], [-sin, cos]] + shift
-        found = turned_square(moved)
+        found = rotated_square(moved)
         np.testing.assert_allclose(found, [x, y, 22 * size, angle], rtol=1e-6, atol=1e-6)
 
     def test_faces_that_look_aside_are_upright(self):
         """The eyes go down to the right by a tenth, the mouth lies to the left by a tenth."""
         points = [[30, 39], [50, 41], [30, 50], [36, 60], [40, 60]]
-        assert turned_square(points)[3] == pytest.approx(np.arctan2(2 + 2, 20 + 20))
+        assert rotated_square(points)[3] == pytest.approx(np.arctan2(2 + 2, 20 + 20))
         aside = np.array(points)
         aside[3:, 0] += 4  # now to the right by a tenth: the two cancel out
-        assert turned_square(aside)[3] == pytest.approx(0)
+        assert rotated_square(aside)[3] == pytest.approx(0)
 
     def test_transform_by_hand(self):
-        """A quarter to the right about (20, 40): 10 below the centre is 10 right of it before."""
+        """A quarter to the right about (20, 40): 10 below the center is 10 right of it before."""
         transform = crop_transform((20, 40, 40, np.pi / 2), image_size=80)
         points = apply_transform(transform, [[20, 40], [20, 50], [10, 40]])
         np.testing.assert_allclose(points, [[39.5, 39.5], [59.5, 39.5], [39.5, 59.5]])
@@ -245,19 +245,19 @@ class TestTurned:
     def test_box_of_landmarks(self, rng):
         face = rng.uniform(0, 90, (68, 2))
         np.testing.assert_allclose(
-            turned_box(face, schemes.IBUG68), turned_square(schemes.IBUG68.anchor_points(face))
+            face_square(face, schemes.IBUG68), rotated_square(schemes.IBUG68.anchor_points(face))
         )
 
     def test_other_schemes_are_not_turned(self, rng):
         points = rng.uniform(0, 90, (5, 2))
         pentagon = schemes.Scheme("p", tuple("abcde"), five_points=((0,), (1,), (2,), (3,), (4,)))
-        expected = [*crop_box(points[None], pentagon, 1)[0], 0]
-        np.testing.assert_allclose(turned_box(points, pentagon), expected)
+        expected = [*crop_squares(points[None], pentagon, 1)[0], 0]
+        np.testing.assert_allclose(face_square(points, pentagon), expected)
 
     @pytest.mark.parametrize("value", [7.0, np.nan])
     def test_no_face(self, value):
         with pytest.raises(ValueError, match="distinct visible landmarks"):
-            turned_box(np.full((68, 2), value), schemes.IBUG68)
+            face_square(np.full((68, 2), value), schemes.IBUG68)
 
 
 class TestWarpCrop:
@@ -288,7 +288,7 @@ class TestWarpCrop:
 
     @pytest.mark.parametrize("period", [2, 3])
     def test_no_moire(self, period):
-        """Stripes finer than a crop pixel become an even grey."""
+        """Stripes finer than a crop pixel become an even gray."""
         photo = np.zeros((640, 640, 3), np.uint8)
         photo[:, ::period] = 255
         crop = warp_crop(photo, crop_transform((319.5, 319.5, 600.0), 80), 80)
@@ -406,7 +406,7 @@ class TestLoadCrops:
         for image, landmarks in zip(crops.images, crops.landmarks, strict=True):
             np.testing.assert_allclose(centroid(image) - margin, landmarks[0], atol=0.1)
 
-    def test_margin_leaves_the_centre_as_it_is(self, annotations):
+    def test_margin_leaves_the_center_as_it_is(self, annotations):
         plain, spare = (load_crops(annotations, 48, margin=margin) for margin in (0, 9))
         np.testing.assert_allclose(plain.images, spare.central().astype(int), atol=1)
         np.testing.assert_array_equal(plain.landmarks, spare.landmarks)
@@ -606,7 +606,7 @@ class TestProgress:
 @pytest.mark.parametrize(("crop_scale", "low", "high"), [(2, 9, 10), (3, 0.02, 0.06)])
 def test_share_of_landmarks_cut_off(faces, crop_scale, low, high):
     annotations = read_300w(faces / "300w", "common")
-    boxes = crop_box(annotations.landmarks, annotations.scheme, crop_scale)
+    boxes = crop_squares(annotations.landmarks, annotations.scheme, crop_scale)
     landmarks = apply_transform(crop_transform(boxes), annotations.landmarks)
     lost = ((landmarks < -0.5) | (landmarks > 79.5)).any(-1)
     assert low < 100 * lost.mean() < high
@@ -618,14 +618,14 @@ def test_real_faces(faces):
     crops = load_crops(annotations, margin=8)
     assert crops.images.shape == (20, 96, 96, 3) and crops.images.std() > 20
     # Eyes are darker than the cheeks below them, which lie between the eye and the mouth corner.
-    grey = crops.central().mean(-1)
+    gray = crops.central().mean(-1)
     right_eye, left_eye, _, right_mouth, left_mouth = np.moveaxis(
         crops.scheme.anchor_points(crops.landmarks), 1, 0
     )
 
     def brightness(points):
         x, y = np.round(points).astype(int).T
-        return grey[np.arange(20), y, x]
+        return gray[np.arange(20), y, x]
 
     for eye, mouth in [(right_eye, right_mouth), (left_eye, left_mouth)]:
         assert (brightness(eye) < brightness((eye + mouth) / 2)).mean() > 0.8

@@ -144,7 +144,7 @@ class TestOwn:
         assert len(datasets.load("csv", split=str(folder / "mine.csv"))) == 6
         (folder / "mine.csv").rename(tmp_path / "moved.csv")
         assert len(datasets.load("csv", folder, tmp_path / "moved.csv")) == 6
-        with pytest.raises(FileNotFoundError, match=r"moved\.csv, line 2: there is no picture"):
+        with pytest.raises(FileNotFoundError, match=r"moved\.csv, line 2: there is not an image"):
             datasets.load("csv", split=tmp_path / "moved.csv")
         assert len(datasets.load("csv", folder, own("all.csv") / "all.csv")) == 21
         assert len(datasets.load("csv", folder, "all")) == 21
@@ -295,8 +295,8 @@ def test_faces_of_other_points_are_refused(tmp_path):
         (None, None),
     ],
 )
-def test_licence(trained_on, expected):
-    assert datasets.licence(trained_on) == expected
+def test_license(trained_on, expected):
+    assert datasets.license(trained_on) == expected
 
 
 def test_data_dir_is_needed():

@@ -22,7 +22,7 @@ SUFFIXES = [".jpg", ".png", ".bmp", ".webp"]
 
 
 def encode(suffix, image=RGB):
-    """File content from RGB, RGBA or grey."""
+    """File content from RGB, RGBA or gray."""
     swapped = image[..., [2, 1, 0, *range(3, image.shape[-1])]] if image.ndim == 3 else image
     return cv2.imencode(suffix, swapped)[1].tobytes()
 
@@ -34,7 +34,7 @@ def with_orientation(jpeg, orientation):
 
 
 def png(header, *chunks):
-    """A PNG from width, height, depth and colour type, and (name, data) chunks."""
+    """A PNG from width, height, depth and color type, and (name, data) chunks."""
     parts = [(b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0)), *chunks, (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -70,7 +70,7 @@ class TestReadImage:
     def test_any_path(self, read):
         np.testing.assert_array_equal(read(encode(".png"), "a face, ägä 顔.png"), RGB)
 
-    def test_grey(self, read):
+    def test_gray(self, read):
         image = read(encode(".png", RGB[..., 0]))
         np.testing.assert_array_equal(image, np.repeat(RGB[..., :1], 3, axis=2))
 

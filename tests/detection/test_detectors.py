@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.images import read_image
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.data.synthetic.faces import synthetic_faces
@@ -67,12 +67,12 @@ class TestSquares:
         np.testing.assert_allclose(found, [[40, 51, 22]])
 
     def test_in_the_box_otherwise(self):
-        """Longer edge 100: centre a hundredth up, 0.42 as large, as AFLW's boxes have it."""
+        """Longer edge 100: center a hundredth up, 0.42 as large, as AFLW's boxes have it."""
         found = detections.squares([Detection((0, 0, 100, 80))], IBUG68, lambda photo: [])
         np.testing.assert_allclose(found, [[50, 39, 42]])
 
     def test_by_the_detectors_own_proportions(self):
-        """Centre 0.1 edges down, half as large."""
+        """Center 0.1 edges down, half as large."""
         own = types.SimpleNamespace(five_by_box=0.5, five_below_box=0.1)
         found = detections.squares([Detection((0, 0, 100, 80))], IBUG68, own)
         np.testing.assert_allclose(found, [[50, 50, 50]])
@@ -87,15 +87,15 @@ class TestSquares:
 
     def test_none_found(self):
         assert detections.squares([], IBUG68).shape == (0, 3)
-        assert detections.turned_squares([], IBUG68).shape == (0, 4)
+        assert detections.rotated_squares([], IBUG68).shape == (0, 4)
 
     def test_turned_where_the_points_say_so(self):
         """Eyes 20 apart and the mouth 21 straight below; then a quarter to the right."""
         right = np.array(POINTS)[:, ::-1] * (-1, 1)
         found = [Detection((-90, 0, 10, 80), 1, right), Detection((0, 0, 100, 80))]
-        squares = detections.turned_squares(found, IBUG68)
+        squares = detections.rotated_squares(found, IBUG68)
         np.testing.assert_allclose(squares, [[-51, 40, 22, np.pi / 2], [50, 39, 42, 0]])
-        unturned = detections.turned_squares(found[:1], PAIR)
+        unturned = detections.rotated_squares(found[:1], PAIR)
         np.testing.assert_allclose(unturned, [[-40, 40, 100, 0]])
 
 
@@ -136,7 +136,7 @@ class TestOnPaintedFaces:
     def test_all_from_left_to_right(self, kind, crowd):
         photo, labels = crowd
         found = installed(kind)(photo)
-        true = crop_box(labels, IBUG68, crop_scale=1)
+        true = crop_squares(labels, IBUG68, crop_scale=1)
         assert len(found) in (5, 6)
         for square in detections.squares(found, IBUG68):
             assert min(distance(expected, square) for expected in true) < 0.35
@@ -225,7 +225,7 @@ class TestYuNet:
         face, labels = (each[0] for each in synthetic_faces(1, image_size=150)[:2])
         face = cv2.resize(face, None, fx=12, fy=12, interpolation=cv2.INTER_CUBIC)
         found = detections.squares(detect(face), IBUG68)
-        expected = crop_box(((labels[:, :2] + 0.5) * 12 - 0.5)[None], IBUG68, crop_scale=1)[0]
+        expected = crop_squares(((labels[:, :2] + 0.5) * 12 - 0.5)[None], IBUG68, crop_scale=1)[0]
         assert min(distance(expected, square) for square in found) < 0.35
 
     def test_one_face_in_both_looks_is_one(self):
@@ -339,6 +339,6 @@ def test_agrees_with_labels(faces, name):
         pytest.importorskip("mtcnn", reason="mtcnn is not installed")
     for path in sorted((faces / "photos").glob("*.jpg"))[:6]:
         points = read_pts(path.with_suffix(".pts"))
-        expected = crop_box(points[None], IBUG68, 1)[0]
+        expected = crop_squares(points[None], IBUG68, 1)[0]
         found = detections.squares(detect(read_image(path)), IBUG68)
         assert min(distance(expected, square) for square in found) < 0.25, path

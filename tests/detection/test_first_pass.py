@@ -137,7 +137,7 @@ class TestByModel:
         with pytest.raises(ValueError, match=r"first\.tflite does not say"):
             ByModel(model)
 
-    @pytest.mark.parametrize("name", ["max_scale", "settled", "rounds"])
+    @pytest.mark.parametrize("name", ["max_scale", "settled", "passes"])
     def test_ranges(self, model, name):
         with pytest.raises(ValueError, match=f"`{name}` must be > 0"):
             ByModel(model, **{name: 0})

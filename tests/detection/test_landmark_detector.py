@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import confidence
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.detection.detections import Detection
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
@@ -17,9 +17,9 @@ def localizer(stub):
 
 
 def test_landmarks_come_back_in_the_photo(localizer, stub):
-    detect = LandmarkDetector(localizer, stub.detector(stub.BOX), rounds=1)
+    detect = LandmarkDetector(localizer, stub.detector(stub.BOX), passes=1)
     (face,) = detect(stub.ramp())
-    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colours are whole numbers
+    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colors are whole numbers
     np.testing.assert_array_equal(face.box, stub.BOX)
     assert face.score == 0.75 and face.error is None and face.radius is None
     pixel = face.square[2] / stub.SIZE
@@ -27,12 +27,12 @@ def test_landmarks_come_back_in_the_photo(localizer, stub):
 
 
 def test_second_look_is_at_the_models_own_crop(localizer, stub):
-    detect = LandmarkDetector(localizer, stub.detector(stub.BOX), rounds=2)
+    detect = LandmarkDetector(localizer, stub.detector(stub.BOX), passes=2)
     (face,) = detect(stub.ramp())
-    own = crop_box(stub.POINTS[None], stub.SCHEME, crop_scale=2)[0]
+    own = crop_squares(stub.POINTS[None], stub.SCHEME, crop_scale=2)[0]
     np.testing.assert_allclose(face.square, own, atol=0.6)
     assert len(localizer.crops) == 2
-    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colours are whole numbers
+    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colors are whole numbers
 
 
 @pytest.mark.parametrize("degrees", [-150, -40, 10, 90])
@@ -43,17 +43,17 @@ def test_crops_are_turned_as_the_face_is(stub, degrees):
     points = (stub.POINTS - (95, 75)) @ turn + (95, 75)
     localizer = stub.Localizer(points)
     found = [Detection(stub.BOX, 0.5, points)]
-    (face,) = LandmarkDetector(localizer, lambda photo: found, rounds=1)(stub.ramp())
+    (face,) = LandmarkDetector(localizer, lambda photo: found, passes=1)(stub.ramp())
     assert face.angle == pytest.approx(angle)
     assert face.square[2] == pytest.approx(2 * 30)
-    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colours are whole numbers
+    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colors are whole numbers
     cos, sin, pixel = np.cos(angle), np.sin(angle), 60 / stub.SIZE
     expected = pixel * np.sqrt([cos**2 + 4 * sin**2, sin**2 + 4 * cos**2])
     np.testing.assert_allclose(face.scale, np.tile(expected, (5, 1)))
 
-    (face,) = LandmarkDetector(localizer, rounds=2)(stub.ramp(), [stub.BOX])
+    (face,) = LandmarkDetector(localizer, passes=2)(stub.ramp(), [stub.BOX])
     assert np.cos(face.angle - angle) > np.cos(0.02)
-    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colours are whole numbers
+    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colors are whole numbers
 
 
 def test_squares_with_and_without_an_angle(localizer, stub):
@@ -78,7 +78,7 @@ def test_models_of_whole_pictures_and_of_boxes_take_these(localizer, stub):
     np.testing.assert_array_equal(face.square, (99.5, 79.5, 200))
     assert face.box is None
     localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="box")
-    (face,) = LandmarkDetector(localizer, rounds=3)(stub.ramp(), [stub.BOX])
+    (face,) = LandmarkDetector(localizer, passes=3)(stub.ramp(), [stub.BOX])
     np.testing.assert_array_equal(face.square, (95, 75, 70))
     assert len(localizer.crops) == 2  # one look each
 
@@ -95,7 +95,7 @@ def test_detector_sees_a_shrunk_photo_and_its_boxes_come_back(localizer, stub):
     (face,) = detect(stub.ramp())
     assert small.shapes == [(80, 100, 3)]
     np.testing.assert_allclose(face.box, (69.5, 39.5, 119.5, 109.5))
-    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colours are whole numbers
+    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)  # colors are whole numbers
     assert set(detect.seconds) == {"detect", "crop", "net"}
 
 
@@ -117,7 +117,7 @@ def test_calibrated_errors_in_pixels_of_the_photo(localizer, stub):
 
 def test_landmarks_in_one_point_keep_the_square(localizer, stub):
     photo = np.zeros((160, 200, 3), np.uint8)
-    (face,) = LandmarkDetector(localizer, rounds=3)(photo, [stub.BOX])
+    (face,) = LandmarkDetector(localizer, passes=3)(photo, [stub.BOX])
     assert np.isfinite(face.landmarks).all() and len(localizer.crops) == 3
 
 
@@ -157,8 +157,8 @@ def test_bad_boxes(localizer, stub, boxes):
 def test_plain_errors(localizer, stub):
     with pytest.raises(ValueError, match="say by `boxes`"):
         LandmarkDetector(localizer)(stub.ramp())
-    with pytest.raises(ValueError, match="`rounds`"):
-        LandmarkDetector(localizer, rounds=0)
+    with pytest.raises(ValueError, match="`passes`"):
+        LandmarkDetector(localizer, passes=0)
     with pytest.raises(ValueError, match="`max_side`"):
         LandmarkDetector(localizer, max_side=0)
     localizer.crop_scale = None

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.detection import filters
 from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.filters import OneEuroFilter, ScaleFilter
@@ -228,7 +228,7 @@ class World:
         self.searches += 1
         return [self._face(name, np.array([*place, 40.0])) for name, place in self.faces.items()]
 
-    def localize(self, frame, squares, rounds=1):
+    def localize(self, frame, squares, passes=1):
         self.asked.append(np.array(squares))
         return [self._nearest(square) for square in squares]
 
@@ -282,7 +282,7 @@ def test_the_crop_is_cut_where_the_face_will_be(world):
     for time in times:
         made.faces["a"] = (60 + 150 * time, 100)
         tracker(FRAME, time)
-    square = crop_box(made.points[None], made.localizer.scheme, 1)[0]
+    square = crop_squares(made.points[None], made.localizer.scheme, 1)[0]
     expected = 60 + 150 * times[1:] + square[0]
     asked = np.array([each[0, 0] for each in made.asked])
     np.testing.assert_allclose(asked[3:], expected[3:], atol=1.5)
@@ -489,7 +489,7 @@ def test_with_a_landmark_detector(stub):
     for i in range(4):
         localizer.points = stub.POINTS + (3 * i, i)
         (face,) = tracker(stub.ramp(), i / RATE)
-        np.testing.assert_allclose(face.raw, localizer.points, atol=0.7)  # colours are whole
+        np.testing.assert_allclose(face.raw, localizer.points, atol=0.7)  # colors are whole
         np.testing.assert_allclose(face.landmarks, localizer.points, atol=1.5)
         assert (face.box is not None) == (i == 0)
     assert len(detector.detector.shapes) == 1

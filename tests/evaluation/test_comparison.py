@@ -61,7 +61,7 @@ def test_numbers_by_hand(truth, tmp_path):
     assert diagonal == pytest.approx(5 * 100 / np.hypot(100, 40))
     np.testing.assert_allclose(errors["a", "interocular"], [1, 3, 6, 10], rtol=1e-6)
     assert list(found["scores"]) == ["interocular", "hull", "hull_diagonal"]
-    assert (results["data"], results["labelled_faces"]) == ("four faces", 4)
+    assert (results["data"], results["labeled_faces"]) == ("four faces", 4)
 
 
 def test_subsets_and_groups(truth, tmp_path):
@@ -131,7 +131,7 @@ def test_one_point_has_nothing_to_be_relative_to(tmp_path):
     assert found["scores"]["box"]["nme"] == pytest.approx(10 * np.sqrt(2))
 
 
-def test_faces_that_one_normaliser_does_not_allow(truth, tmp_path):
+def test_faces_that_one_normalizer_does_not_allow(truth, tmp_path):
     truth.visible[1, 0] = False
     results, _ = comparison.compare(truth, {"a": off_by(truth, [1, 3, 6, 10])}, tmp_path)
     scores = results["predictions"]["a"]["scores"]
@@ -147,7 +147,7 @@ def test_report_says_what_is_strange(truth, tmp_path):
     said = comparison.report(comparison.compare(truth, {"a": found}, tmp_path)[0])
     assert "4 of 4 faces have a prediction, on the whole off by (+1.00 ± 0.00, +1.00" in said
     assert "2 photos with predictions are not among" in said
-    assert "3 photos have more predicted faces than labelled ones" in said
+    assert "3 photos have more predicted faces than labeled ones" in said
     assert "3 predictions repeat another" in said
     assert "1 predictions do not overlap their face at all; NME without them: 1.41 %" in said
     assert "CAUTION: they lie off as if 1 had been added twice" in said
@@ -214,10 +214,10 @@ def test_real_labels_as_predictions(faces, tmp_path):
     own = results["predictions"]["own"]
     assert (own["matched"], own["missing"], own["photos_with_several"]) == (554, 0, 0)
     assert own["extra_photos"] == 2009 and list(own["subsets"]) == ["helen", "lfpw"]
-    assert [each["kind"] for each in own["suspicions"]] == ["labels"]
+    assert [each["kind"] for each in own["suspected_conventions"]] == ["labels"]
     moved = dataclasses.replace(found, landmarks=found.landmarks - 1)
     (own,) = comparison.compare(truth, {"own": moved}, root)[0]["predictions"].values()
-    (said,) = own["suspicions"]
+    (said,) = own["suspected_conventions"]
     assert said["kind"] == "offset -1" and said["nme"] == pytest.approx(0, abs=1e-6)
 
 

@@ -31,7 +31,7 @@ def noisy(truth, pixels=1.0):
 
 
 def kinds(found, faces, form="json", scheme=IBUG):
-    said = convention_checks.suspicions(found, *faces, scheme, form)
+    said = convention_checks.suspected_conventions(found, *faces, scheme, form)
     assert len(said) <= 1
     return [each["kind"] for each in said]
 
@@ -44,7 +44,7 @@ def test_good_predictions_raise_no_suspicion(faces):
 @pytest.mark.parametrize("offset", [1.0, -1.0, 0.5, -0.5])
 def test_offsets_of_conventions(faces, offset):
     found = noisy(faces[0]) + offset
-    (said,) = convention_checks.suspicions(found, *faces, IBUG, "json")
+    (said,) = convention_checks.suspected_conventions(found, *faces, IBUG, "json")
     assert said["kind"] == f"offset {offset:+g}"
     without = scoring.face_errors(found - offset, *faces).mean()
     assert said["nme"] == pytest.approx(without)
@@ -62,7 +62,7 @@ def test_offsets_of_conventions(faces, offset):
     ],
 )
 def test_what_an_offset_means_depends_on_the_form(faces, offset, form, words):
-    (said,) = convention_checks.suspicions(noisy(faces[0]) + offset, *faces, IBUG, form)
+    (said,) = convention_checks.suspected_conventions(noisy(faces[0]) + offset, *faces, IBUG, form)
     assert words in said["text"]
 
 
@@ -94,15 +94,17 @@ def test_an_offset_must_be_clear(faces):
 )
 def test_what_undoing_mends(faces, kind, change):
     found = noisy(faces[0])
-    (said,) = convention_checks.suspicions(change(found), *faces, IBUG, "csv")
+    (said,) = convention_checks.suspected_conventions(change(found), *faces, IBUG, "csv")
     clean = scoring.face_errors(found, *faces).mean()
     assert said["kind"] == kind and said["nme"] == pytest.approx(clean, rel=0.05)
 
 
 def test_numbers_are_told(faces):
-    (said,) = convention_checks.suspicions(2 * noisy(faces[0]), *faces, IBUG, "csv")
+    (said,) = convention_checks.suspected_conventions(2 * noisy(faces[0]), *faces, IBUG, "csv")
     assert "2 times as large" in said["text"] or "2.0" in said["text"]
-    (said,) = convention_checks.suspicions(noisy(faces[0]) + (30, -12), *faces, IBUG, "csv")
+    (said,) = convention_checks.suspected_conventions(
+        noisy(faces[0]) + (30, -12), *faces, IBUG, "csv"
+    )
     assert "(+30." in said["text"] or "(+29." in said["text"]
 
 
@@ -112,7 +114,7 @@ def test_fractions_and_crops(faces):
     rng = np.random.default_rng(3)
     factors, origins = rng.uniform(0.4, 2, (50, 1, 1)), rng.uniform(40, 90, (50, 1, 2))
     found = (noisy(truth) - origins) * factors
-    (said,) = convention_checks.suspicions(found, *faces, IBUG, "csv")
+    (said,) = convention_checks.suspected_conventions(found, *faces, IBUG, "csv")
     assert said["kind"] == "crops" and said["nme"] is None
 
 

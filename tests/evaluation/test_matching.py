@@ -69,7 +69,7 @@ def test_the_same_suffix_wins():
 
 
 def test_names_that_may_be_of_several():
-    with pytest.raises(PredictionError, match=r"'1' may be any of 2 labelled photos: a.1\.jpg"):
+    with pytest.raises(PredictionError, match=r"'1' may be any of 2 labeled photos: a.1\.jpg"):
         match(labels(["a/1.jpg", "b/1.jpg"]), predicted(["1"]))
     with pytest.raises(PredictionError, match=r"1\.jpg may be any of 2 photos of the pred"):
         match(labels(["1.jpg"]), predicted(["1.png", "1.bmp"]))

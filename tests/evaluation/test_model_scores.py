@@ -152,9 +152,9 @@ def test_mean_with_the_mirrored_face():
     model.predict = lambda images, verbose=0: plain(
         images if images[0, 0, 7, 0] else images[..., [0, 2, 1]]
     )
-    found = model_scores.predict_mirrored(model, images)
+    found = model_scores.predict_flip_averaged(model, images)
     np.testing.assert_allclose(found["landmarks"][0, :, 0], [7, 3, 12])
     assert found["landmarks"].dtype == np.float32 and found["scale"].shape == (1, 3, 2)
     model.scheme = schemes.Scheme("toy", ("a", "b", "c"))
     with pytest.raises(ValueError, match=r"needs a scheme with `flip`.*'toy'"):
-        model_scores.predict_mirrored(model, images)
+        model_scores.predict_flip_averaged(model, images)

@@ -72,7 +72,7 @@ def test_normalizers_that_a_scheme_allows():
 
 
 def test_pupils_of_the_known_schemes():
-    """The eyes' centres lie between the eyes' corners."""
+    """The eyes' centers lie between the eyes' corners."""
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 100, (3, 68, 2))
     points[:, 36:42], points[:, 42:48] = points[:, 36:37], points[:, 45:46]

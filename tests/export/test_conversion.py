@@ -111,7 +111,9 @@ def test_int8_spares_the_stages_that_do_most_harm_for_their_work(
 
 
 def test_harm_of_a_stage_is_measured_with_it_alone_in_int8(localizer, images):
-    converter = int8.Int8Converter(localizer, images[:4], ("landmarks", "scale"), mirror=False)
+    converter = int8.Int8Converter(
+        localizer, images[:4], ("landmarks", "scale"), flip_average=False
+    )
     stages = tuple(converter._stages())
     assert stages[:2] == ("encoder1", "encoder2") and stages[-1] == "logits"
     expected = localizer.predict(images[:2], verbose=0)["landmarks"]
@@ -291,7 +293,7 @@ class TestOutputs:
         )
         assert [(o["name"], o["shape"]) for o in report["outputs"]] == [("logits", [32, 32, 5])]
         assert report["parity"]["landmarks"]["mean"] < (1e-3 if mode == "float32" else 1)
-        with pytest.raises(ValueError, match="is no localizer"):
+        with pytest.raises(ValueError, match="is not a localizer"):
             tflite.TFLiteLocalizer(path)
 
     @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ class TestOutputs:
             faces=images[20:],
             bounds=bounds,
             input_dtype=dtype,
-            mirror=True,
+            flip_average=True,
             **representative,
         )
         assert report["metadata"]["mirror"]
@@ -316,7 +318,7 @@ class TestOutputs:
         # The weights are there once.
         assert report["bytes"] < converted[mode][1]["bytes"] + 10_000
         found = tflite.TFLiteLocalizer(path).predict(images[20:])
-        expected = model_scores.predict_mirrored(localizer, images[20:])
+        expected = model_scores.predict_flip_averaged(localizer, images[20:])
         alone = localizer.predict(images[20:], verbose=0)
         for name in ("landmarks", "scale"):
             apart = np.abs(found[name] - expected[name]).mean()
@@ -326,7 +328,7 @@ class TestOutputs:
     def test_mirrored_needs_mirror_pairs(self, localizer, images, tmp_path):
         bare = keras_lapkl.LandmarkLocalizer(localizer.generator, crop_scale=3.0)
         with pytest.raises(ValueError, match="needs a scheme with `flip`"):
-            tflite.convert(bare, tmp_path / "m.tflite", faces=images[:1], mirror=True)
+            tflite.convert(bare, tmp_path / "m.tflite", faces=images[:1], flip_average=True)
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +350,7 @@ class TestLabels:
     @pytest.mark.parametrize("mirror", [False, True])
     def test_nme_is_measured_and_kept_in_the_file(self, mirror, untrained, crops, tmp_path):
         path = tmp_path / "m.tflite"
-        report = tflite.convert(untrained, path, faces=crops, mirror=mirror)
+        report = tflite.convert(untrained, path, faces=crops, flip_average=mirror)
         localizer = tflite.TFLiteLocalizer(path)
         result, predicted = model_scores.evaluate_model(localizer, crops)
         assert localizer.calibration == model_scores.calibrate(predicted, crops)
@@ -357,8 +359,8 @@ class TestLabels:
         assert about["measured"]["nme"] == pytest.approx(result["nme"])
         assert about["measured"]["faces"] == 6
         assert about["measured"]["normalizer"] == "interocular"
-        assert about["licence"] == "synthetic faces: none"
-        _, expected = model_scores.evaluate_model(untrained, crops, mirror=mirror)
+        assert about["license"] == "synthetic faces: none"
+        _, expected = model_scores.evaluate_model(untrained, crops, flip_average=mirror)
         np.testing.assert_allclose(predicted["scale"], expected["scale"], atol=1e-3)
 
     def test_calibration_of_one_look_is_not_that_of_two(self, untrained, crops, tmp_path):
@@ -366,7 +368,7 @@ class TestLabels:
         model = keras_lapkl.LandmarkLocalizer(untrained.generator, "ibug68", 3.0, calibration=once)
         for mirror in (False, True):
             path = tmp_path / f"{mirror}.tflite"
-            tflite.convert(model, path, faces=crops.central(), mirror=mirror)
+            tflite.convert(model, path, faces=crops.central(), flip_average=mirror)
             found = tflite.TFLiteLocalizer(path).calibration
             assert found == (None if mirror else once)
 
@@ -395,7 +397,7 @@ def test_other_networks(network, images, tmp_path):
     model = keras_lapkl.LandmarkLocalizer(generator, scheme, crop_scale=3.0)
     for mirror in (False, True):
         path = tmp_path / "float32.tflite"
-        report = tflite.convert(model, path, faces=images[20:24], mirror=mirror)
+        report = tflite.convert(model, path, faces=images[20:24], flip_average=mirror)
         assert report["parity"]["landmarks"]["max"] < 1e-3
     path = tmp_path / "int8.tflite"
     report = tflite.convert(

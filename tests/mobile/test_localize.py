@@ -74,22 +74,22 @@ def test_crop(mode, files, crop, run, tmp_path):
     assert found["scheme"] == "toy" and len(found["names"]) == 6
 
 
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_photo(rounds, files, localize, photo, run, tmp_path):
-    flags = (f"--image={write_ppm(tmp_path / 'p.ppm', photo)}", f"--rounds={rounds}")
+@pytest.mark.parametrize("passes", [1, 2])
+def test_photo(passes, files, localize, photo, run, tmp_path):
+    flags = (f"--image={write_ppm(tmp_path / 'p.ppm', photo)}", f"--passes={passes}")
     done = run(f"--model={files['float32']}", f"--box={','.join(map(str, BOX))}", *flags)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
 
     localizer = tflite.TFLiteLocalizer(files["float32"])
     nothing = np.full((1, 6, 2), np.nan)
-    square = cropping.crop_box(nothing, localizer.scheme, 3.0, boxes=[BOX])[0]
-    for i in range(rounds):
+    square = cropping.crop_squares(nothing, localizer.scheme, 3.0, boxes=[BOX])[0]
+    for i in range(passes):
         transform = cropping.crop_transform(square, 32)
         landmarks, scale = localizer(localize.cut(photo, square, 32))
         points = cropping.apply_transform(cropping.invert_transform(transform), landmarks)
-        if i < rounds - 1:
-            square = cropping.crop_box(points[None], localizer.scheme, 3.0)[0]
+        if i < passes - 1:
+            square = cropping.crop_squares(points[None], localizer.scheme, 3.0)[0]
     np.testing.assert_allclose(found["square"], square, atol=1e-6)
     np.testing.assert_allclose(found["landmarks"], points, atol=1e-4)
     np.testing.assert_allclose(found["scale"], scale * square[2] / 32, atol=1e-4)
@@ -130,7 +130,7 @@ def test_whole_pictures_have_no_box(files, localize, photo):
 def test_cut_as_the_library_does(square, localize, photo):
     found = localize.cut(photo, square, 32).astype(int)
     expected = cropping.warp_crop(photo, cropping.crop_transform(square, 32), 32)
-    # Both round to whole grey levels, OpenCV also in between.
+    # Both round to whole gray levels, OpenCV also in between.
     assert np.abs(found - expected).max() <= 4
     assert np.abs(found - expected).mean() <= 0.7
 
@@ -161,8 +161,8 @@ def test_pictures_by_pillow(localize, photo, tmp_path):
     image = pytest.importorskip("PIL.Image")
     image.fromarray(photo).save(tmp_path / "p.png")
     np.testing.assert_array_equal(localize.read_picture(tmp_path / "p.png"), photo)
-    image.fromarray(photo).convert("L").save(tmp_path / "grey.png")
-    assert localize.read_picture(tmp_path / "grey.png").shape == photo.shape
+    image.fromarray(photo).convert("L").save(tmp_path / "gray.png")
+    assert localize.read_picture(tmp_path / "gray.png").shape == photo.shape
     turned = image.Exif()
     turned[0x0112] = 6
     image.fromarray(photo).save(tmp_path / "p.jpg", exif=turned)
@@ -243,7 +243,7 @@ def test_wrong_arrays(picture, localize, tmp_path):
         (("--box=1,2,3",), "Expected a box x0,y0,x1,y1"),
         (("--box=9,2,3,5",), "Expected a box x0,y0,x1,y1"),
         (("--box=a,2,3,5",), "could not convert string to float: 'a'"),
-        (("--box=1,2,3,4", "--rounds=0"), "one round or more"),
+        (("--box=1,2,3,4", "--passes=0"), "one pass or more"),
         (("--threads=0",), "can't run"),
         (("--image=none.ppm",), "No such file or directory: 'none.ppm'"),
         (("--model=none.tflite",), "No such file or directory: 'none.tflite'"),

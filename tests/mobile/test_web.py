@@ -165,7 +165,7 @@ def test_cuts_as_the_package_does(page, photo, square):
 
 
 def test_crop_rule(page, rng):
-    from keras_lapkl.data.cropping import crop_box
+    from keras_lapkl.data.cropping import crop_squares
     from keras_lapkl.schemes import IBUG68
 
     landmarks = rng.uniform(10, 70, (68, 2))
@@ -175,7 +175,7 @@ def test_crop_rule(page, rng):
         metadata,
         landmarks.tolist(),
     )
-    expected = crop_box(landmarks[None], IBUG68, 2.5)[0]
+    expected = crop_squares(landmarks[None], IBUG68, 2.5)[0]
     np.testing.assert_allclose([square[k] for k in ("x", "y", "side")], expected)
 
 
@@ -257,8 +257,8 @@ def test_a_phone_needs_no_sideways_scrolling(page):
 @pytest.mark.parametrize(
     "content, said",
     [
-        (b"This is no model.\n", "is no TFLite file: bytes 4 to 7 are not TFL3"),
-        (b"", "is no TFLite file"),
+        (b"This is no model.\n", "is not a TFLite file: bytes 4 to 7 are not TFL3"),
+        (b"", "is not a TFLite file"),
         ("half", "is a damaged TFLite file"),
         ("less", "is the file whole?"),
         ("foreign", "says nothing of crop and landmarks"),
@@ -296,7 +296,7 @@ def test_without_webassembly(page):
 def test_bad_photo(page, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
     message = page.fails(lambda: page.element("photo").send_keys(str(tmp_path / "photo.jpg")))
-    assert message.startswith("photo.jpg is no picture that this browser reads")
+    assert message.startswith("photo.jpg is not an image that this browser reads")
 
 
 def permit(page, setting):
@@ -382,7 +382,7 @@ def test_nothing_else_is_served(address, path):
 @pytest.mark.skipif(not INSTALLED, reason=NOT_INSTALLED)
 @pytest.mark.parametrize(
     "content, said",
-    [(None, "There is no model at"), (b"text in place of a model", "is no TFLite file")],
+    [(None, "There is no model at"), (b"text in place of a model", "is not a TFLite file")],
 )
 def test_refuses_models(run_tool, tmp_path, content, said):
     path = tmp_path / "model.tflite"

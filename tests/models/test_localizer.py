@@ -24,7 +24,7 @@ def small(dropout=0.0, loss=None, optimizer=None, **kwargs):
 
 @pytest.fixture
 def data():
-    """Dots of three colours: where each is, is the landmark."""
+    """Dots of three colors: where each is, is the landmark."""
     rng = np.random.default_rng(0)
     landmarks = rng.integers(2, SIZE - 2, (32, K, 2))
     images = np.zeros((32, SIZE, SIZE, 3), np.uint8)

@@ -68,7 +68,7 @@ def test_file_without_signature(converted, tmp_path):
     found = tflite.describe(path)
     assert found["signature"] is None
     assert [len(found["inputs"]), len(found["outputs"])] == [1, 2]
-    with pytest.raises(ValueError, match="is no localizer"):
+    with pytest.raises(ValueError, match="is not a localizer"):
         tflite.TFLiteLocalizer(path)
 
 
@@ -89,7 +89,7 @@ def test_missing_file(tmp_path):
 def test_no_tflite_file(content, tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no TFLite file"):
+    with pytest.raises(ValueError, match="is not a TFLite file"):
         tflite.describe(path)
 
 

@@ -58,7 +58,7 @@ def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
 @pytest.mark.parametrize("mirror", [False, True])
 def test_one_mode(mirror, run_tool, model, tmp_path):
     path = tmp_path / "m.tflite"
-    flags = ["--mirror"] if mirror else []
+    flags = ["--flip_average"] if mirror else []
     run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2", *flags)
     assert keras_lapkl.load_model(path).crop_scale == 3.0
     assert tflite.describe(path)["metadata"]["mirror"] == mirror

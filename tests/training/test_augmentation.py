@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lapkl.training.augmentation import OFF, Augmentation, augment, blur, occlude, recolour
+from keras_lapkl.training.augmentation import OFF, Augmentation, augment, blur, occlude, recolor
 
 SIZE, MARGIN = 48, 10
 FLIP = (1, 0, 2)
@@ -104,19 +104,19 @@ def test_uint8_equals_float(batch):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_stays_in_range_and_changes_colour(batch):
-    images, _ = run(batch, Augmentation(colour=1.0))
+def test_stays_in_range_and_changes_color(batch):
+    images, _ = run(batch, Augmentation(color=1.0))
     assert images.min() >= 0 and images.max() <= 1
     kept, _ = run(batch, OFF)
-    changed = recolour(tf.constant(kept), (1, 2), 0.5, 0.0).numpy()
+    changed = recolor(tf.constant(kept), (1, 2), 0.5, 0.0).numpy()
     assert (abs(changed - kept).max((1, 2, 3)) > 0.05).all()
 
 
-def test_grey(batch):
+def test_gray(batch):
     kept, _ = run(batch, OFF)
-    grey = recolour(tf.constant(kept), (1, 2), 0.0, 1.0).numpy()
-    np.testing.assert_allclose(grey[..., 0], grey[..., 1])
-    np.testing.assert_allclose(grey[..., 0], kept @ np.float32([0.299, 0.587, 0.114]), atol=1e-5)
+    gray = recolor(tf.constant(kept), (1, 2), 0.0, 1.0).numpy()
+    np.testing.assert_allclose(gray[..., 0], gray[..., 1])
+    np.testing.assert_allclose(gray[..., 0], kept @ np.float32([0.299, 0.587, 0.114]), atol=1e-5)
 
 
 def test_blur_keeps_the_mean_and_lowers_the_contrast(rng):

@@ -13,7 +13,7 @@ def teacher(stub):
 
 
 def ramps(stub, count, size, margin=3, crop_scale=2.0):
-    """Faces at different places of a photo whose colours are its coordinates."""
+    """Faces at different places of a photo whose colors are its coordinates."""
     photo, side = stub.ramp(), size + 2 * margin
     images = np.stack([photo[40 + i : 40 + i + side, 70 : 70 + side] for i in range(count)])
     name = "ramps"

@@ -280,7 +280,7 @@ class TestInitialModel:
         assert model.trained_on.startswith(
             "48 synthetic faces; begun with a model trained on 300-W"
         )
-        assert "300-W: non-commercial research only" in datasets.licence(model.trained_on)
+        assert "300-W: non-commercial research only" in datasets.license(model.trained_on)
 
     def test_the_same_faces_are_named_once(self, crops, start, tmp_path):
         chosen = recipe(network="mobile_fpn", dropout=0, initial_model=str(start))

@@ -36,7 +36,7 @@ def read_aflw(path, split="train", images=None):
 
     Returns:
         `Annotations` with face boxes. `metrics.hull_size` of the visible landmarks is the paper's
-        normaliser, the size of the boxes the other one in use.
+        normalizer, the size of the boxes the other one in use.
 
     Raises:
         FileNotFoundError: there is no such file, or some of the images are missing.

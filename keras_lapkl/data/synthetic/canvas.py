@@ -39,7 +39,7 @@ class Canvas:
         return len(self.pixels) / self.factor
 
     def _fixed(self, points):
-        # cv2 takes sixteenths of pixels. Pixel centres are whole numbers at every factor; the last
+        # cv2 takes sixteenths of pixels. Pixel centers are whole numbers at every factor; the last
         # 0.5 makes the cast to integers round.
         return (points * (16 * self.factor) + (8 * (self.factor - 1) + 0.5)).astype(np.int32)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.synthetic.faces import paint_head
 from keras_lapkl.data.synthetic.head import close_eyes, express, sample_head
 from keras_lapkl.schemes import IBUG68, Scheme
@@ -109,7 +109,7 @@ def synthetic_clip(seed=0, size=320, rate=30.0, motions=MOTIONS):
 
     side = size / _SIDES
     zoom = head.zoom
-    zoom *= side / crop_box(pose(0).marks[None], IBUG68, 1)[0, 2] * math.exp(path["zoom"][0])
+    zoom *= side / crop_squares(pose(0).marks[None], IBUG68, 1)[0, 2] * math.exp(path["zoom"][0])
     landmarks = np.stack([pose(i).marks for i in range(len(times))])
     camera = _Camera(rng, seed, landmarks.mean(1), times, path["cover"], side)
     state = np.random.default_rng([seed, 2]).bit_generator.state
@@ -140,7 +140,7 @@ def photo_clip(photo, landmarks, scheme=IBUG68, seed=0, size=320, rate=30.0, mot
     rng = np.random.default_rng([seed, 3])
     times, path, motions = _path(rng, rate, [each for each in motions if each not in _FACIAL])
     side = size / _SIDES
-    x, y, edge = crop_box(np.asarray(landmarks)[None], scheme, 1)[0]
+    x, y, edge = crop_squares(np.asarray(landmarks)[None], scheme, 1)[0]
     to_plane = np.array(((1 / edge, 0, -x / edge), (0, 1 / edge, -y / edge), (0, 0, 1)))
 
     def homography(i):

@@ -32,7 +32,7 @@ from keras_lapkl.data.synthetic.styles import (
 
 
 def _develop(image, rng):
-    """What a camera does: exposure, contrast, cast, grey, blur, noise, compression."""
+    """What a camera does: exposure, contrast, cast, gray, blur, noise, compression."""
     size = len(image)
     level = np.linspace(0, 1, 256)[:, None] ** np.exp(rng.normal(0, 0.2))
     level = level * rng.uniform(0.65, 1.25) * (1 + rng.normal(0, 0.06, 3))
@@ -46,7 +46,7 @@ def _develop(image, rng):
     elif lens < 0.53:
         reach = max(round(rng.uniform(1, 2) * size / 80), 1)
         kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
-        # Through the centre, so that the picture does not move away from its landmarks.
+        # Through the center, so that the picture does not move away from its landmarks.
         a = rng.integers(0, 2 * reach + 1, 2)
         cv2.line(kernel, a.tolist(), (2 * reach - a).tolist(), 1.0)
         image = cv2.filter2D(image, -1, kernel / kernel.sum())
@@ -72,7 +72,7 @@ def paint_head(head, size, rng):
     look = sample_look(rng)
     style = rng.choice(list(STYLES), p=list(STYLES.values()))
     canvas = Canvas(np.empty((2 * size, 2 * size, 3), np.uint8), 2)
-    shade = Canvas(np.full((size, size, 3), 128, np.uint8), 1)  # 128: colours stay as they are
+    shade = Canvas(np.full((size, size, 3), 128, np.uint8), 1)  # 128: colors stay as they are
     paint_scene(canvas, rng)
     paint_behind(canvas, shade, head, look, style, rng)
     paint_body(canvas, shade, head, look, style, rng)
@@ -118,7 +118,7 @@ def synthetic_faces(count, seed=0, image_size=80, start=0):
 
     Returns:
         images (N, S, S, 3), uint8 RGB; and landmarks (N, 68, 2), float32 pixels in iBUG-68 order,
-        x first, 0-based, pixel centres at whole numbers.
+        x first, 0-based, pixel centers at whole numbers.
 
     Raises:
         ValueError: an argument is no integer or below its minimum.

@@ -20,7 +20,7 @@ CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], -1)
 
 @dataclasses.dataclass(frozen=True)
 class _Look:
-    """Colours (RGB, 0 to 255) of what the landmarks outline; brow height and gaze (3,) in mm."""
+    """Colors (RGB, 0 to 255) of what the landmarks outline; brow height and gaze (3,) in mm."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -43,7 +43,7 @@ def sample_color(rng):
 
 
 def sample_look(rng):
-    """A person's colours; dark skin mostly comes with dark hair and eyes."""
+    """A person's colors; dark skin mostly comes with dark hair and eyes."""
     tone = rng.uniform(0, len(_SKINS) - 1)
     skin = np.array([np.interp(tone, range(len(_SKINS)), c) for c in _SKINS.T])
     skin = skin * rng.uniform(0.94, 1.06, 3)
@@ -65,7 +65,7 @@ def sample_look(rng):
     )
 
 
-# ---- Painting what the landmarks outline, in plain colours
+# ---- Painting what the landmarks outline, in plain colors
 
 
 def paint_face(canvas, head, look):

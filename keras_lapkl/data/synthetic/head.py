@@ -1,7 +1,7 @@
 """The 3-D head of the synthetic faces: its shape, identity, expression, pose and projection.
 
 Head coordinates are millimetres: x to the picture's right, y down, z towards the camera, origin
-between the eyes. Picture coordinates are pixels of the final image, centres at whole numbers.
+between the eyes. Picture coordinates are pixels of the final image, centers at whole numbers.
 """
 
 import dataclasses
@@ -128,9 +128,9 @@ class _Head:
         scale = self.zoom * self.distance / (self.distance - turned[..., 2:])
         return turned[..., :2] * scale + self.offset
 
-    def facing(self, centre, offsets):
+    def facing(self, center, offsets):
         """Picture coordinates of mm `offsets` (…, 2) from a 3-D point, in the picture's plane."""
-        return self.project(centre) + np.asarray(offsets) @ self.axes
+        return self.project(center) + np.asarray(offsets) @ self.axes
 
     def height(self, y):
         """Where this head has what `_ROWS` has at height `y`."""
@@ -164,11 +164,11 @@ def _sample_identity(rng):
     rows, points = _ROWS.copy(), NEUTRAL.copy()
     n = np.clip(rng.standard_normal(18), -2.3, 2.3)
     for eye, side in zip(EYES, (-1, 1), strict=True):
-        centre = points[eye].mean(0)
-        points[eye] -= centre
+        center = points[eye].mean(0)
+        points[eye] -= center
         points[eye] *= (1 + 0.06 * n[0], 1 + 0.2 * n[1], 1)
         points[eye, 1] -= 0.05 * side * n[2] * points[eye, 0]
-        points[eye] += centre
+        points[eye] += center
         points[eye, 0] += 1.2 * side * n[3]
     points[_BROWS] *= (1 + 0.04 * n[4], 1 + 0.08 * n[5], 1)
     relief = 1 + 0.15 * n[6]
@@ -237,8 +237,8 @@ def sample_head(rng, size):
     five = IBUG68.anchor_points(marks)
     low, high = five.min(0), five.max(0)
     side = 3 * (high - low).max() * rng.uniform(0.9, 1.1)
-    centre = (low + high) / 2 + side * rng.uniform(-0.04, 0.04, 2)
+    center = (low + high) / 2 + side * rng.uniform(-0.04, 0.04, 2)
     # The package's crop can lose a jaw point under a strong yaw; here it grows to keep all 68.
-    side = max(side, 2.04 * np.abs(marks - centre).max())
+    side = max(side, 2.04 * np.abs(marks - center).max())
     zoom = size / side
-    return dataclasses.replace(head, zoom=zoom, offset=(size - 1) / 2 - centre * zoom)
+    return dataclasses.replace(head, zoom=zoom, offset=(size - 1) / 2 - center * zoom)

@@ -71,10 +71,10 @@ def paint_behind(canvas, shade, head, look, style, rng):
     ears = head.skin(10, np.array((-1.0, 1.0)), visible=False)
     wide = 8 + 18 * abs(np.sin(head.yaw))
     for ear, side in zip(ears, (-1, 1), strict=True):
-        centre = ear + np.array((3 * side, 0, 4))
+        center = ear + np.array((3 * side, 0, 4))
         lean = np.array(((1, -0.16 * side), (0.16 * side, 1)))
-        canvas.fill(head.facing(centre, CIRCLE * (wide, 26) @ lean), look.skin * 0.9)
-        canvas.fill(head.facing(centre, CIRCLE * (0.4 * wide, 15) @ lean), look.skin * 0.65)
+        canvas.fill(head.facing(center, CIRCLE * (wide, 26) @ lean), look.skin * 0.9)
+        canvas.fill(head.facing(center, CIRCLE * (0.4 * wide, 15) @ lean), look.skin * 0.65)
 
 
 def paint_hair(canvas, head, look, style, rng):
@@ -136,13 +136,13 @@ def paint_glasses(canvas, head, rng):
     rim = np.sign(CIRCLE) * np.abs(CIRCLE) ** rng.uniform(0.5, 1) * radii
     sunny = rng.random() < 0.15
     for eye, side in zip(EYES, (-1, 1), strict=True):
-        centre = head.points[eye].mean(0) + np.array((side, 3, 14))
-        glass = head.project(centre + np.insert(rim, 2, -0.15 * side * rim[:, 0], axis=1))
+        center = head.points[eye].mean(0) + np.array((side, 3, 14))
+        glass = head.project(center + np.insert(rim, 2, -0.15 * side * rim[:, 0], axis=1))
         if sunny:
             canvas.tint(glass, color * 0.4, 0.93)
         canvas.stroke(glass, color, width, closed=True)
-        bridge = (0, centre[1] - 5, centre[2] + 3), centre - np.array((side * radii[0], 2, 0))
-        hinge = centre + np.array((side * radii[0], -4, -5))
+        bridge = (0, center[1] - 5, center[2] + 3), center - np.array((side * radii[0], 2, 0))
+        hinge = center + np.array((side * radii[0], -4, -5))
         temple = hinge, head.skin(head.rows[5, 0], float(side))
         canvas.stroke(head.project([bridge, temple]), color, width)
 
@@ -165,9 +165,9 @@ def paint_occluder(canvas, head, look, rng):
     elif kind == 1:
         angle, extent = rng.uniform(0, np.pi), rng.uniform(0.05, 0.22, 2) * size
         turn = np.array(((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
-        centre = size / 2 + rng.choice((-1, 1), 2) * rng.uniform(0.1, 0.45, 2) * size
+        center = size / 2 + rng.choice((-1, 1), 2) * rng.uniform(0.1, 0.45, 2) * size
         board = np.array(((-1, -1), (1, -1), (1, 1), (-1, 1))) * extent @ turn
-        canvas.fill(centre + board, sample_color(rng))
+        canvas.fill(center + board, sample_color(rng))
     else:
         edge = curve(marks[[1, 3, 29 if rng.random() < 0.4 else 57, 13, 15]])
         low = np.array(((1.2, 1.2), (-0.2, 1.2))) * size

@@ -4,7 +4,7 @@ A folder of shards has, for each few thousand photos in sorted order,
 
     faces-00000-of-00012.tfrecord   one `tf.train.Example` a face: `image`, a PNG of S+2m pixels a
                                     side; `source`, the photo's path in the folder of photos;
-                                    `square`, centre x, centre y and longer edge of the box of the
+                                    `square`, center x, center y and longer edge of the box of the
                                     five points, in photo pixels
     faces-00000-of-00012.npz        where each image lies in it, and the photos left out
 

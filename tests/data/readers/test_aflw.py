@@ -5,7 +5,7 @@ import pytest
 import scipy.io
 
 from keras_lapkl import schemes
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.readers.aflw import read_aflw
 
 N = 24_386
@@ -117,7 +117,7 @@ def test_real_annotations(faces):
     assert len(visible) == N
     assert visible.sum(1).mean() == pytest.approx(15.1, abs=0.05)
     assert visible.all(1).mean() == pytest.approx(0.29, abs=0.01)
-    boxes = crop_box(train.landmarks, train.scheme, 3.0, train.visible, train.boxes)
+    boxes = crop_squares(train.landmarks, train.scheme, 3.0, train.visible, train.boxes)
     assert np.isfinite(boxes).all() and (boxes[:, 2] > 0).all()
 
 

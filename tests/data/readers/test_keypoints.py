@@ -500,9 +500,9 @@ class TestCOCO:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "is no JSON"),
-            ("[1", "is no JSON"),
-            ("[" * 100_000, "is no JSON"),
+            ("", "is not valid JSON"),
+            ("[1", "is not valid JSON"),
+            ("[" * 100_000, "is not valid JSON"),
             ("[1, 2]", "expected a COCO keypoint file.*'1,2'"),
             ("null", "expected a COCO keypoint file.*'None'"),
             ('{"images": [], "annotations": {}}', r"Received: keys \['annotations', 'images'\]"),

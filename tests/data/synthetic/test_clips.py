@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data.cropping import crop_box
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.synthetic import clips
 from keras_lapkl.evaluation import tracking_scores
 from keras_lapkl.schemes import AFLW19, IBUG68
@@ -14,7 +14,7 @@ MAKERS = (clips.synthetic_clip, lambda **kwargs: clips.photo_clip(*dotted(), **k
 
 
 def dotted():
-    """A grey photo with a white dot at each of 68 landmarks, (256, 256, 3)."""
+    """A gray photo with a white dot at each of 68 landmarks, (256, 256, 3)."""
     y, x = np.divmod(np.arange(68), 9)
     landmarks = np.stack([70.0 + 14 * x, 70.0 + 14 * y], -1)
     landmarks[48:] += (0, 3)
@@ -56,7 +56,7 @@ def test_the_face_stays_in_the_frame_and_moves_smoothly(make):
     for seed in range(5):
         clip = make(seed=seed)
         assert clip.landmarks.min() > 0 and clip.landmarks.max() < 319
-        squares = crop_box(clip.landmarks, IBUG68, 1)
+        squares = crop_squares(clip.landmarks, IBUG68, 1)
         assert squares[:, 2].min() > 30 and squares[:, 2].max() < 80
         ways = np.linalg.norm(np.diff(squares[:, :2], axis=0), axis=-1) / squares[1:, 2]
         assert ways.max() < 0.45

@@ -25,7 +25,7 @@ def sample(index, size=SIZE):
 
 
 def paint_flat(index, factor, **colors):
-    """The features alone, on black: those in `colors` in that colour, all others in blue."""
+    """The features alone, on black: those in `colors` in that color, all others in blue."""
     head, look = sample(index)
     painted = ("skin", "lips", "mouth", "teeth", "brow", "sclera", "iris")
     look = dataclasses.replace(look, **dict.fromkeys(painted, BLUE) | colors)
@@ -110,7 +110,7 @@ def test_bad_arguments(name, value):
 def test_framing(faces):
     landmarks = faces[1]
     assert ((landmarks >= 0) & (landmarks <= SIZE - 1)).all((1, 2)).mean() > 0.99
-    # The package's crop: three times the longer side of the five points' box, centred on it.
+    # The package's crop: three times the longer side of the five points' box, centered on it.
     five = IBUG68.anchor_points(landmarks)
     low, high = five.min(1), five.max(1)
     side = SIZE / (3 * (high - low).max(-1))
@@ -187,11 +187,11 @@ def test_canvas_keeps_positions_at_every_factor(factor):
     Canvas(pixels, factor).fill(disc, RED)
     image = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_AREA)[..., 0].astype(float)
     y, x = np.mgrid[:SIZE, :SIZE]
-    centre = (x * image).sum() / image.sum(), (y * image).sum() / image.sum()
-    np.testing.assert_allclose(centre, (30.3, 51.7), atol=0.06)
+    center = (x * image).sum() / image.sum(), (y * image).sum() / image.sum()
+    np.testing.assert_allclose(center, (30.3, 51.7), atol=0.06)
 
 
-# Per feature: its landmarks, the colours to paint with (all else is blue), and where it is.
+# Per feature: its landmarks, the colors to paint with (all else is blue), and where it is.
 FEATURES = {
     "jaw": (range(17), {}, lambda r, g, b: b > 40),
     "eyes": (range(36, 48), {"sclera": RED, "iris": RED}, lambda r, g, b: r > b),
