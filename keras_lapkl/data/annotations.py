@@ -9,6 +9,16 @@ from keras_lapkl.data.images import ImageError
 from keras_lapkl.schemes import Scheme
 
 
+def known_points(landmarks, visible):
+    """Which landmarks may be learned and scored: (…, K) bool, visible and finite.
+
+    Args:
+        landmarks: (…, K, 2), NaN where not annotated.
+        visible: (…, K) bool.
+    """
+    return visible & np.isfinite(landmarks).all(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Annotations:
     """N labeled photos of one scheme.
@@ -53,6 +63,11 @@ class Annotations:
 
     def __len__(self):
         return len(self.paths)
+
+    @property
+    def known(self):
+        """(N, K) bool: which landmarks are visible and have finite numbers."""
+        return known_points(self.landmarks, self.visible)
 
     def take(self, indices):
         """The same annotations, only those at `indices` (a sequence of ints or a bool mask)."""

@@ -15,6 +15,7 @@ from absl import logging
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import replacing
+from keras_lapkl.data.annotations import known_points
 from keras_lapkl.data.cropping import (
     apply_transform,
     check_crop_scale,
@@ -89,6 +90,11 @@ class Crops:
 
     def __len__(self):
         return len(self.names)
+
+    @property
+    def known(self):
+        """(N, K) bool: which landmarks are visible and have finite numbers."""
+        return known_points(self.landmarks, self.visible)
 
     def take(self, indices):
         """The same crops, only those at `indices` (a sequence of ints or a bool mask)."""
@@ -190,7 +196,7 @@ def load_crops(
     return Crops(
         images=images,
         landmarks=apply_transform(transforms, found.landmarks).astype(np.float32),
-        visible=found.visible & np.isfinite(found.landmarks).all(-1),
+        visible=found.known,
         transforms=transforms,
         names=tuple(str(path) for path in found.paths),
         scheme=found.scheme,

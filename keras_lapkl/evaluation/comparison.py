@@ -63,7 +63,7 @@ def compare(annotations, predictions, folder=None, normalizer=None):
     """
     scheme, boxes = annotations.scheme, annotations.boxes
     truth = annotations.landmarks.astype(np.float64)
-    visible = annotations.visible & np.isfinite(truth).all(-1)
+    visible = annotations.known
     sizes = {
         name: scoring.distances(name, truth, visible, scheme, boxes)
         for name in scoring.normalizers(scheme, boxes)

@@ -64,7 +64,7 @@ def match(annotations, predictions, folder=None):
         if name in named:
             predicted[named[name]].append(i)
 
-    visible = annotations.visible & np.isfinite(annotations.landmarks).all(-1)
+    visible = annotations.known
     landmarks = np.full(annotations.landmarks.shape, np.nan)
     elsewhere = np.zeros(len(annotations), bool)
     several = twice = not_named = 0

@@ -69,7 +69,7 @@ def _predict(model, images):
 def distances(landmarks, crops):
     """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden."""
     apart = np.linalg.norm(landmarks - crops.landmarks, axis=-1)
-    return np.where(_visible(crops), apart, np.nan)
+    return np.where(crops.known, apart, np.nan)
 
 
 def in_photos(landmarks, crops):
@@ -133,7 +133,7 @@ def score(landmarks, scale, crops, normalizer=None):
             f"No face of {crops.name} can be scored with the {normalizer} normalizer: none has "
             "the landmarks that it needs and a finite prediction."
         )
-    visible = _visible(crops)
+    visible = crops.known
     seen = visible.any(1)
     spread = np.asarray(scale, np.float64).mean(-1)[seen].mean(-1, where=visible[seen])
     return {
@@ -159,7 +159,7 @@ def default_normalizer(scheme):
 
 def face_errors(landmarks, crops, normalizer):
     """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,)."""
-    visible = _visible(crops)
+    visible = crops.known
     if normalizer == "crop":
         distance = np.full(len(crops), float(crops.image_size))
         return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
@@ -196,10 +196,6 @@ def conditions(result):
         f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
         f"pixels; error in percent of the {NORMALIZER_MEANINGS[result['normalizer']]}."
     )
-
-
-def _visible(crops):
-    return crops.visible & np.isfinite(crops.landmarks).all(-1)
 
 
 def _cell(value):

@@ -12,7 +12,7 @@ from keras_lapkl.training.augmentation import augment
 
 def label_array(crops):
     """(N, K, 3) float32: x, y in crop pixels (0 where not annotated) and visibility, 0 or 1."""
-    visible = crops.visible & np.isfinite(crops.landmarks).all(-1)
+    visible = crops.known
     landmarks = np.where(visible[..., None], crops.landmarks, 0)
     return np.concatenate([landmarks, visible[..., None]], axis=-1).astype(np.float32)
 
