@@ -4,7 +4,14 @@ import contextlib
 import json
 import os
 import pathlib
+import struct
 import tempfile
+import zipfile
+import zlib
+
+import numpy as np
+
+_DAMAGED = (struct.error, zipfile.BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager
@@ -33,6 +40,44 @@ def read_json(path):
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # bytes, text, huge numbers, deep nesting
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_arrays(path):
+    """The arrays of an .npz file by name, all read; None if it can't be read, whatever is wrong."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return dict(stored)
+    # Damage shows in many ways; TypeError: a single .npy array, which is no context manager.
+    except (EOFError, KeyError, OSError, TypeError, ValueError, *_DAMAGED):
+        return None
+
+
+def claim(path, settings, what):
+    """Marks a folder as that of some settings, or refuses it if it is another's.
+
+    Args:
+        path: JSON file in the folder, which holds the settings of whoever came first, alone or as
+            `settings` among other data.
+        settings: dict of plain data; written if there is no file yet.
+        what: what the folder then holds, for the message.
+
+    Raises:
+        ValueError: with each setting that differs, as it is there and as it is now.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        write_json(path, settings)
+        return
+    held, ours = (each.get("settings", each) for each in (read_json(path), settings))
+    lines = [
+        f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now"
+        for key in sorted({*held, *ours})
+        if held.get(key) != ours.get(key)
+    ]
+    if lines:
+        raise ValueError(
+            f"{path.parent} holds {what}; name another folder or delete it:\n" + "\n".join(lines)
+        )
 
 
 def _plain(value):

@@ -5,16 +5,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from keras_lapkl._support import console
-from keras_lapkl._support.files import replacing
+from keras_lapkl._support.files import read_arrays, replacing
 from keras_lapkl.data.annotations import known_points
 from keras_lapkl.data.cropping import (
     apply_transform,
@@ -294,29 +291,16 @@ def _write_cache(file, fingerprint, images, sizes, kept, reasons):
         )
 
 
-# TypeError: a single .npy array, which is no context manager.
-_UNREADABLE = (
-    EOFError,
-    KeyError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 def _read_cache(file, fingerprint):
     """Images, sizes, kept indices and reasons; None if of something else or not to be read."""
     if not file.is_file():
         return None
+    stored = read_arrays(file)
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) != fingerprint:
-                return None
-            images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
-            return images, sizes, kept, json.loads(str(stored["reasons"]))
-    except _UNREADABLE:
+        if str(stored["fingerprint"]) != fingerprint:
+            return None
+        images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
+        return images, sizes, kept, json.loads(str(stored["reasons"]))
+    except (KeyError, TypeError, ValueError):  # TypeError: nothing could be read
         logging.warning("Crops in %s can't be read; making them anew.", file)
         return None

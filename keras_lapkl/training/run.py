@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import callbacks, schemes
-from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl._support.files import claim, read_json, replacing, write_json
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.models.loading import load_model
 from keras_lapkl.training import distributed
@@ -24,7 +24,7 @@ from keras_lapkl.training.batches import (
     training_batches,
 )
 from keras_lapkl.training.building import build, check_models
-from keras_lapkl.training.run_folder import claim_folder, load_pseudo_labels, trim_history
+from keras_lapkl.training.run_folder import load_pseudo_labels, trim_history
 
 SHOWN = 4
 """Faces in a picture for TensorBoard."""
@@ -78,7 +78,7 @@ def train(
     if not (output_dir / "run.json").exists():
         check_models(recipe, crops)
     if distributed.is_chief():
-        claim_folder(output_dir, settings)
+        claim(output_dir / "run.json", settings, "a run with other settings")
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
         logging.info("%s holds this run, finished; nothing to train.", output_dir)

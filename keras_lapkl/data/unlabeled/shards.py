@@ -24,7 +24,6 @@ import os
 import shutil
 import sys
 import time
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -32,7 +31,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl._support.files import claim, read_arrays, read_json, replacing, write_json
 from keras_lapkl.data.cropping import crop_transform, warp_crop
 from keras_lapkl.data.images import ImageError, find_images, read_image
 from keras_lapkl.data.unlabeled import records
@@ -174,7 +173,8 @@ def crop_folder(
         "listing": photos.digest(),
     }
     about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
-    _claim(output_dir, about)
+    # Its `listing` stands for names, sizes and times of the photos.
+    claim(output_dir / SETTINGS, about, "faces of other photos or settings")
     for left in output_dir.glob(".faces-*"):  # by a run that was killed
         shutil.rmtree(left)
     digest = _digest(settings)
@@ -323,37 +323,16 @@ def _write_shard(file, digest, names, results):
         np.savez(stream, images=np.array(index, INDEX), about=about)
 
 
-# TypeError: a single .npy array, which is no context manager.
-_UNREADABLE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
-
-
 def _read_index(file, digest):
     """Index and skipped photos of a shard; None if it is not whole, or of other settings."""
+    stored = read_arrays(file.with_suffix(".npz"))
     try:
-        with file.with_suffix(".npz").open("rb") as stream, np.load(stream) as stored:
-            images, about = stored["images"], json.loads(str(stored["about"]))
+        about = json.loads(str(stored["about"]))
         if about["digest"] == digest and about["size"] == file.stat().st_size:
-            return images, about["skipped"]
-    except _UNREADABLE:
+            return stored["images"], about["skipped"]
+    except (KeyError, OSError, TypeError, ValueError):  # TypeError: nothing could be read
         pass
     return None
-
-
-def _claim(folder, about):
-    """Marks a folder as this call's, or refuses if it is another's."""
-    path = folder / SETTINGS
-    if not path.exists():
-        write_json(path, about)
-        return
-    held = read_json(path).get("settings", {})
-    ours = about["settings"]
-    changed = [key for key in {*held, *ours} if held.get(key) != ours.get(key)]
-    if changed:
-        lines = [f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now" for key in changed]
-        raise ValueError(
-            f"{folder} holds faces of other photos or settings; name another folder or delete it "
-            "(listing: names, sizes and times of the photos):\n" + "\n".join(sorted(lines))
-        )
 
 
 def _finish(folder, about, files, digest):
