@@ -102,6 +102,7 @@ def main(_):
     quiet_tensorflow()
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
+    from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.detection import first_pass
     from keras_lapkl.evaluation import model_scores
     from keras_lapkl.training import distributed
@@ -145,7 +146,7 @@ def main(_):
         "skip_bad": _SKIP_BAD.value,
         "cache_dir": f"{_OUTPUT_DIR.value}/crops",
     }
-    margin = _IMAGE_SIZE.value // 5 if recipe.augment else 0
+    margin = default_margin(_IMAGE_SIZE.value) if recipe.augment else 0
     crops = datasets.load(
         _DATASET.value,
         _DATA_DIR.value,

@@ -104,6 +104,17 @@ def default_crop_scale(scheme):
     return CROP_SCALES[scheme.crop_from]
 
 
+def default_margin(image_size):
+    """Spare pixels on each side of a crop, for augmentation: a fifth of its side.
+
+    Example:
+
+    >>> default_margin(80)
+    16
+    """
+    return image_size // 5
+
+
 def _squares(landmarks, scheme, visible, boxes):
     """`crop_squares` at crop scale 1, not valid (`_is_valid`) where there is none."""
     if scheme.crop_from == "image":

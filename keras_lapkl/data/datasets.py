@@ -7,7 +7,12 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
-from keras_lapkl.data.cropping import apply_transform, default_crop_scale, invert_transform
+from keras_lapkl.data.cropping import (
+    apply_transform,
+    default_crop_scale,
+    default_margin,
+    invert_transform,
+)
 from keras_lapkl.data.crops import Crops, load_crops
 from keras_lapkl.data.keypoints import croppable
 from keras_lapkl.data.readers.coco import read_coco
@@ -249,7 +254,7 @@ def _crop_photos(crops, photos, locate, cache_dir):
         )
     folder = pathlib.Path(cache_dir) / "unlabeled"
     size = crops.image_size
-    shards.crop_folder(photos, folder, locate, size, size // 5, crops.crop_scale)
+    shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
     return folder
 
 

@@ -12,6 +12,7 @@ from absl import logging
 from keras_lapkl import tflite
 from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl.data import datasets
+from keras_lapkl.data.cropping import default_margin
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.models.loading import load_model
 from keras_lapkl.reproduction import report
@@ -112,7 +113,9 @@ def load_data(
     common = {"cache_dir": cache_dir, **crop}
     if dataset == "synthetic":
         common["num_synthetic"] = num_synthetic
-    margin = {"margin": crop.get("image_size", 80) // 5} if dataset != "synthetic" else {}
+    margin = (
+        {"margin": default_margin(crop.get("image_size", 80))} if dataset != "synthetic" else {}
+    )
     train = datasets.load(dataset, data_dir, "train", **common, **margin)
 
     def load_unlabeled(number):

@@ -94,8 +94,8 @@ class TFLiteLocalizer:
         """
         if HEATMAPS not in self._outputs:
             raise ValueError(
-                "This file gives landmarks and scales alone. Convert it with `heatmaps=True` "
-                "(`lapkl convert --heatmaps`)."
+                "This file gives landmarks and scales alone. Convert it with "
+                "`with_heatmaps=True` (`lapkl convert --heatmaps`)."
             )
         maps = []
         for image in images:
