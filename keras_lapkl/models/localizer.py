@@ -1,5 +1,7 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
+import os
+
 import keras
 import numpy as np
 from keras import ops
@@ -173,6 +175,23 @@ class LandmarkLocalizer(keras.Model):
             scale=getattr(self.loss, "target_scale", 1.0),
             visible=visible,
             distribution=getattr(self.loss, "distribution", "laplace"),
+        )
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """As `keras.Model.export`: an artifact from images in [0, 1] to logits, unchecked.
+
+        Keras can't tell the signature of a model that is made of another one: it is the
+        generator's, of one image for LiteRT, whose operators on shapes run slowly otherwise.
+        `keras_lapkl.tflite.convert` writes files that give landmarks, and checks them.
+        """
+        if input_signature is None:
+            batch = 1 if format == "litert" else None
+            shape = (batch, *self.generator.input_shape[1:])
+            input_signature = [keras.InputSpec(shape=shape, dtype="float32", name="image")]
+        return super().export(
+            os.fspath(filepath), format, verbose, input_signature=input_signature, **kwargs
         )
 
     def save_own_variables(self, store):

@@ -113,9 +113,9 @@ def load_data(
     common = {"cache_dir": cache_dir, **crop}
     if dataset == "synthetic":
         common["num_synthetic"] = num_synthetic
-    margin = (
-        {"margin": default_margin(crop.get("image_size", 80))} if dataset != "synthetic" else {}
-    )
+    margin = {}
+    if dataset != "synthetic":
+        margin["margin"] = default_margin(crop.get("image_size", 80))
     train = datasets.load(dataset, data_dir, "train", **common, **margin)
 
     def load_unlabeled(number):
