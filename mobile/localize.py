@@ -243,9 +243,9 @@ def read_picture(path):
         else:
             picture = _read_by_pillow(data)
     except ImportError as error:
-        raise ImportError(f"{path} is no .npy or binary .ppm: pip install pillow") from error
+        raise ImportError(f"{path} is not a .npy or binary .ppm: pip install pillow") from error
     except Exception as error:  # decoders raise all kinds
-        raise ValueError(f"{path} is no intact picture: {error}") from error
+        raise ValueError(f"{path} is not an intact image: {error}") from error
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(
             f"{path}: expected (H, W, 3) uint8. Received: {picture.shape} {picture.dtype}"

@@ -232,7 +232,7 @@ class TestBadPhotos:
             (folder / "é08.png").unlink()
             shutil.copy(folder / "a b" / "03.png", folder / "é09.png")
 
-        monkeypatch.setattr(shards, "_claim", claim)
+        monkeypatch.setattr(shards, "claim", claim)
         (tmp_path / "out").mkdir()
         crop(folder, tmp_path / "out")
         assert skipped(tmp_path / "out") == {
