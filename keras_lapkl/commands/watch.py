@@ -13,7 +13,11 @@ _CAMERA = flags.DEFINE_integer("camera", 0, "Number of the device.", 0)
 _MODEL = flags.DEFINE_string(
     "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite file."
 )
-_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_DETECTOR = flags.DEFINE_string(
+    "detector",
+    "auto",
+    "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
+)
 
 
 def main(_):

@@ -191,7 +191,7 @@ class ByDetector:
 
     min_confidence: float | None = None
     min_size: float = 40
-    detector: str = "mtcnn"
+    detector: str = "auto"
 
     def __post_init__(self):
         _ = self._detector  # raises what there is to raise
