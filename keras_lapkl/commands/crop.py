@@ -24,7 +24,9 @@ _CROP_BY = flags.DEFINE_enum(
 _BOX = flags.DEFINE_list(
     "box", None, "x0,y0,x1,y1 of the five points' box, in fractions of the photo."
 )
-_MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.")
+_MODEL = flags.DEFINE_string(
+    "model", None, "A .tflite file by lapkl convert, or a shipped model's name."
+)
 _MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
 _DETECTOR = flags.DEFINE_string(
     "detector", None, "Finds the faces: auto (the default), yunet, blazeface or mtcnn."
@@ -82,7 +84,9 @@ def _locate():
         raise ValueError(f"--box must be four numbers. Received: {_BOX.value}") from error
     if _CROP_BY.value == "model":
         if _MODEL.value is None:
-            raise ValueError("--crop_by=model needs --model, a .tflite file.")
+            raise ValueError(
+                "--crop_by=model needs --model, a .tflite file or a shipped model's name."
+            )
         return first_pass.ByModel(_MODEL.value, box, _MAX_SCALE.value)
     if box is None:
         raise ValueError("--crop_by=box needs --box=x0,y0,x1,y1.")

@@ -40,7 +40,7 @@ def main(_):
 
     files = find_inputs(_INPUT.value)
     boxes = None if _BOXES.value is None else read_boxes(_BOXES.value)
-    if _MODEL.value.endswith(".keras"):
+    if pretrained.resolve(_MODEL.value, (".tflite", ".keras")).suffix == ".keras":
         quiet_tensorflow()
     detector = landmark_detector.LandmarkDetector.from_pretrained(
         _MODEL.value,
