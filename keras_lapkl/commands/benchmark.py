@@ -49,6 +49,8 @@ def main(_):
         _RUNS.value,
         _WARMUP.value,
     )
+    names = [name for name in _MODEL.value for _ in _THREADS.value]
+    results = [{**each, "model": name} for each, name in zip(results, names, strict=True)]
     over = [] if _BUDGET_MS.value is None else latency.over_budget(results, _BUDGET_MS.value)
     text = latency.formatted(
         results,
