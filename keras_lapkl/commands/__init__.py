@@ -68,8 +68,8 @@ def with_recipes(argv):
 
     Example:
 
-    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])[1:4]
-    ['--dataset=300w', '--loss=laplace_kl', '--width=0.125']
+    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])[1:3]
+    ['--dataset=300w', '--loss=laplace_kl']
     """
     found = []
     words = iter(argv)

@@ -35,7 +35,7 @@ class TestRecipes:
 
     def test_one_that_begins_with_another(self):
         found = commands.with_recipes(["t", "--recipe=w300_unlabeled"])
-        assert found.index("--epochs=40") < found.index("--epochs=12")
+        assert [word for word in found if word.startswith("--epochs")][-1] == "--epochs=12"
         assert "--loss=laplace_kl" in found and not any("flagfile" in word for word in found)
 
     @pytest.mark.parametrize("name", ["w301", "", "../configs/w300"])
