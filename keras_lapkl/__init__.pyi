@@ -27,13 +27,15 @@ from .evaluation import (
     plots as plots,
     scoring as scoring,
 )
+from .loading import (
+    load_model as load_model,
+)
 from .models import (
     RCN as RCN,
     AdversarialLocalizer as AdversarialLocalizer,
     LandmarkLocalizer as LandmarkLocalizer,
     MobileFPN as MobileFPN,
     PatchGAN as PatchGAN,
-    load_model as load_model,
 )
 from .training import (
     distillation as distillation,

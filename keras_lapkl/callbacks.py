@@ -6,15 +6,19 @@ import pathlib
 import struct
 import time
 
-import keras
 import numpy as np
 from absl import logging
-from keras import ops
 
-from keras_lapkl import heatmaps
+from keras_lapkl._support import extras
 from keras_lapkl._support.files import replacing
 from keras_lapkl.evaluation import plots
-from keras_lapkl.models.adversarial import REPORTS, AdversarialLocalizer
+
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
+
+    from keras_lapkl import heatmaps
+    from keras_lapkl.models.adversarial import REPORTS, AdversarialLocalizer
 
 FINITE = REPORTS[:3]
 """What must stay finite in training."""

@@ -8,7 +8,10 @@ computed in float32 whatever the type of the input.
 Source: Robinson et al., ICCV 2019, Section 3.1.
 """
 
-from keras import ops
+from keras_lapkl._support import extras
+
+with extras.needed_by(__name__):
+    from keras import ops
 
 MIN_SCALE = 1e-3
 """Smallest scale in pixels: a one-hot map has scale 0, whose logarithm a loss could not take."""

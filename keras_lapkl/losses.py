@@ -8,10 +8,13 @@ landmarks, 0 if it has none.
 Source: Robinson et al., ICCV 2019, Section 3.1.
 """
 
-import keras
-from keras import ops
+from keras_lapkl._support import extras
 
-from keras_lapkl import heatmaps
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
+
+    from keras_lapkl import heatmaps
 
 
 def split_visible(y_true):

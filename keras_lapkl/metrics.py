@@ -6,11 +6,15 @@
 none visible does not count.
 """
 
-import keras
-from keras import ops
+from keras_lapkl import schemes
+from keras_lapkl._support import extras
 
-from keras_lapkl import heatmaps, schemes
-from keras_lapkl.losses import split_visible
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
+
+    from keras_lapkl import heatmaps
+    from keras_lapkl.losses import split_visible
 
 NORMALIZERS = ("interocular", "hull", "box")
 

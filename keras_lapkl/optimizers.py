@@ -1,7 +1,10 @@
 """Optimizers by the names that the tools' `--optimizer` takes, and Muon for convolutions."""
 
-import keras
-from keras import ops
+from keras_lapkl._support import extras
+
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")

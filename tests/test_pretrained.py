@@ -65,8 +65,43 @@ def test_unknown_names():
         pretrained.path("rcn-full-300w")
     with pytest.raises(ValueError, match="Expected a model of"):
         pretrained.path(pretrained.NAMES[0], ".onnx")
-    with pytest.raises(ValueError, match="or a name of"):
+    with pytest.raises(ValueError, match=r"rcn-full-300w.*fpn-eighth-300w"):
         keras_lapkl.load_model("rcn-full-300w")
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds", "found"),
+    [
+        ("fpn-eighth-300w", pretrained.KINDS, "fpn-eighth-300w.keras"),
+        ("fpn-eighth-300w", (".tflite", ".keras"), "fpn-eighth-300w.tflite"),
+        ("fpn-eighth-300w-int8", pretrained.KINDS, "fpn-eighth-300w-int8.tflite"),
+        ("fpn-eighth-300w-int8.tflite", (".tflite",), "fpn-eighth-300w-int8.tflite"),
+        ("fpn-eighth-300w.keras", pretrained.KINDS, "fpn-eighth-300w.keras"),
+    ],
+)
+def test_resolves_shipped_names(given, kinds, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = pretrained.resolve(given, kinds)
+    assert path.name == found and path.is_file()
+    (tmp_path / "fpn-eighth-300w.keras").write_text("mine")
+    own = given == "fpn-eighth-300w.keras"  # a file of the user's goes first
+    assert (pretrained.resolve(given, kinds).parent.name != "weights") == own
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds", "error", "message"),
+    [
+        ("fpn-eighth-300w-int8", (".keras",), ValueError, "Expected a .keras file"),
+        ("fpn-eighth-300w.md", pretrained.KINDS, ValueError, ".keras or .tflite file"),
+        ("../weights/fpn-eighth-300w", pretrained.KINDS, ValueError, "fpn-quarter-112-300w"),
+        ("none.tflite", (".tflite",), FileNotFoundError, "There is no model at none.tflite"),
+        ("", pretrained.KINDS, ValueError, "Received: ''"),
+    ],
+)
+def test_no_such_model_lists_the_shipped_ones(given, kinds, error, message):
+    with pytest.raises(error, match=message) as caught:
+        pretrained.resolve(given, kinds)
+    assert pretrained.NAMES[0] in str(caught.value)
 
 
 def test_detector_from_pretrained_on_a_painted_face():

@@ -7,12 +7,13 @@ from absl import app, flags, logging
 INTERRUPTED = 130
 
 
-def run_main(main, arguments=False):
+def run_main(main, arguments=False, argv=None):
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
     by which an optional extra names itself) are printed without a traceback; Ctrl-C exits with 130.
-    Words that are no flags are refused, or with `arguments` left to `main`.
+    Words that are no flags are refused, or with `arguments` left to `main`. The words of the
+    command line are `argv`, or those of `sys.argv`.
     """
 
     def guarded(argv):
@@ -30,7 +31,7 @@ def run_main(main, arguments=False):
 
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(None)
-    app.run(guarded)
+    app.run(guarded, argv=argv)
 
 
 def resolved_flags():

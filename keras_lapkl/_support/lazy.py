@@ -4,8 +4,7 @@ import importlib
 
 import lazy_loader
 
-EXTRAS = {"keras": "train", "tensorflow": "train"}
-"""Which extra brings a module that the plain installation does not have."""
+from keras_lapkl._support import extras
 
 
 def attach(package, file, elsewhere=None):
@@ -24,16 +23,9 @@ def attach(package, file, elsewhere=None):
     names = sorted([*names, *elsewhere])
 
     def __getattr__(name):  # noqa: N807
-        try:
+        with extras.needed_by(f"{package}.{name}"):
             if name in elsewhere:
                 return getattr(importlib.import_module(elsewhere[name]), name)
             return own(name)
-        except ModuleNotFoundError as error:
-            extra = EXTRAS.get((error.name or "").split(".")[0])
-            if extra is None:
-                raise
-            raise ImportError(
-                f"{package}.{name} needs {error.name}: pip install 'keras_lapkl[{extra}]'"
-            ) from error
 
     return __getattr__, lambda: list(names), names

@@ -22,7 +22,7 @@ PACKAGES = (
 def run_provenance(flags=None):
     """Command, resolved flags, time, versions and git state of the running program."""
     return {
-        "command": [os.path.basename(sys.executable), *sys.argv],
+        "command": _command(),
         "flags": flags or {},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
@@ -33,6 +33,14 @@ def run_provenance(flags=None):
         "versions": {"python": platform.python_version(), **_versions()},
         "git": _git_state(),
     }
+
+
+def _command():
+    """The words that were typed: `lapkl train …`, or `python script.py …`."""
+    script, *words = sys.argv
+    if script.startswith("lapkl "):
+        return [*script.split(), *words]
+    return [os.path.basename(sys.executable), script, *words]
 
 
 def _versions():

@@ -1,4 +1,4 @@
-"""Converts a trained model to .tflite, checks the files against Keras, and says what is in them.
+"""Converts a trained model to .tflite files, and checks each of them against Keras.
 
     lapkl convert --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all \\
         --dataset=300w --data_dir=300w
@@ -14,11 +14,14 @@ import sys
 
 from absl import flags
 
+from keras_lapkl import pretrained
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.data.datasets import DATASETS
 
-_MODEL = flags.DEFINE_string("model", None, "A .keras file.", required=True)
+_MODEL = flags.DEFINE_string(
+    "model", None, "A .keras file or a shipped model's name.", required=True
+)
 _OUTPUT = flags.DEFINE_string("output", None, "A .tflite file, or a folder.", required=True)
 _MODE = flags.DEFINE_enum(
     "mode", "float32", ["float32", "float16", "dynamic", "int8", "all"], "Numbers in the file."
@@ -51,13 +54,12 @@ _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead
 
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
-    if not _MODEL.value.endswith(".keras"):
-        raise ValueError(f"--model must be a .keras file. Received: {_MODEL.value}")
     if (_MODE.value == "all") == (output.suffix == ".tflite"):
         raise ValueError(
             "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
             f"--mode={_MODE.value} --output={output}"
         )
+    source = pretrained.resolve(_MODEL.value, (".keras",))
     quiet_tensorflow()
     from keras_lapkl import load_model
     from keras_lapkl._support.files import write_json
@@ -67,7 +69,7 @@ def main(_):
     from keras_lapkl.tflite import ConversionError
 
     modes = conversion.MODES if _MODE.value == "all" else (_MODE.value,)
-    model = load_model(_MODEL.value)
+    model = load_model(source)
     validation = _faces(model, _VALIDATION.value, _NUM_PARITY.value)
     training = _faces(model, _TRAIN.value, _NUM_REPRESENTATIVE.value) if "int8" in modes else None
     reports, refused = [], []

@@ -24,10 +24,12 @@ _CROP_BY = flags.DEFINE_enum(
 _BOX = flags.DEFINE_list(
     "box", None, "x0,y0,x1,y1 of the five points' box, in fractions of the photo."
 )
-_MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.")
+_MODEL = flags.DEFINE_string(
+    "model", None, "A .tflite file by lapkl convert, or a shipped model's name."
+)
 _MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
 _DETECTOR = flags.DEFINE_string(
-    "detector", None, "Finds the faces, see `keras_lapkl.detectors`; default mtcnn."
+    "detector", None, "Finds the faces: auto (the default), yunet, blazeface or mtcnn."
 )
 _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence", None, "Confidence of a detected face; default the detector's own."
@@ -75,7 +77,7 @@ def _locate():
             raise ValueError(f"--{name} does not go with --crop_by={_CROP_BY.value}: drop it.")
     if _CROP_BY.value == "detector":
         return first_pass.ByDetector(
-            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "mtcnn"
+            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "auto"
         )
     try:
         box = None if _BOX.value is None else tuple(map(float, _BOX.value))
@@ -83,7 +85,9 @@ def _locate():
         raise ValueError(f"--box must be four numbers. Received: {_BOX.value}") from error
     if _CROP_BY.value == "model":
         if _MODEL.value is None:
-            raise ValueError("--crop_by=model needs --model, a .tflite file.")
+            raise ValueError(
+                "--crop_by=model needs --model, a .tflite file or a shipped model's name."
+            )
         return first_pass.ByModel(_MODEL.value, box, _MAX_SCALE.value)
     if box is None:
         raise ValueError("--crop_by=box needs --box=x0,y0,x1,y1.")

@@ -1,4 +1,4 @@
-"""The whole pipeline in some minutes: train on synthetic faces, evaluate, convert, check latency.
+"""Runs the whole pipeline in minutes: train on synthetic faces, evaluate, convert, time.
 
     lapkl demo --output_dir=demo
 
@@ -60,7 +60,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     from keras_lapkl import tflite
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import model_scores, plots
-    from keras_lapkl.models.loading import load_model
+    from keras_lapkl.loading import load_model
     from keras_lapkl.training.recipe import Recipe
     from keras_lapkl.training.run import train
 

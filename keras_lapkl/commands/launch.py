@@ -1,4 +1,4 @@
-"""Runs a command by several processes that train one model together, here or on several machines.
+"""Trains one model by several processes, on this machine or on several.
 
 Two processes on this machine:
 

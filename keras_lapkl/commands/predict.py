@@ -19,7 +19,11 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", 
 _MODEL = flags.DEFINE_string(
     "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
 )
-_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_DETECTOR = flags.DEFINE_string(
+    "detector",
+    "auto",
+    "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
+)
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Of what is written.")
 _OVERLAYS = flags.DEFINE_bool("overlays", False, "Draw the landmarks into copies.")
@@ -36,7 +40,7 @@ def main(_):
 
     files = find_inputs(_INPUT.value)
     boxes = None if _BOXES.value is None else read_boxes(_BOXES.value)
-    if _MODEL.value.endswith(".keras"):
+    if pretrained.resolve(_MODEL.value, (".tflite", ".keras")).suffix == ".keras":
         quiet_tensorflow()
     detector = landmark_detector.LandmarkDetector.from_pretrained(
         _MODEL.value,

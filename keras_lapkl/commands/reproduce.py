@@ -20,7 +20,7 @@ from keras_lapkl._support.tensorflow import quiet_tensorflow
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all of it.", required=True)
 _MINIATURE = flags.DEFINE_bool("miniature", False, "All of it in small, on synthetic faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.")
-_UNLABELED_DIR = flags.DEFINE_string("unlabeled_dir", None, "Shards of tools/crop.py, for D.")
+_UNLABELED_DIR = flags.DEFINE_string("unlabeled_dir", None, "Shards of lapkl crop, for D.")
 _TABLES = flags.DEFINE_list("tables", ["table2", "table3", "figure4"], "Which of them.")
 _LOSSES = flags.DEFINE_list("losses", ["softargmax", "gaussian_kl", "laplace_kl"], "Losses.")
 _WIDTHS = flags.DEFINE_list(

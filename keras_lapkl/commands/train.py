@@ -1,11 +1,12 @@
 """Trains a landmark localizer; writes model.keras, history.csv and results.json.
 
     lapkl train --output_dir=runs/synthetic
-    lapkl train --flagfile=keras_lapkl/configs/w300.cfg --data_dir=300w \\
-        --output_dir=runs/w300
+    lapkl train --recipe=w300 --data_dir=300w --output_dir=runs/w300
     lapkl train --dataset=csv --data_dir=mine --output_dir=runs/mine
 
-Stopped at any moment, the same command goes on from the last finished epoch.
+Stopped at any moment, the same command goes on from the last finished epoch. --recipe=NAME stands
+for the flags of a recipe that comes with the package: w300, w300_mobile (the best below 40,000
+parameters), w300_muon, w300_paper or w300_unlabeled. Flags after it change them.
 """
 
 import dataclasses
@@ -69,7 +70,9 @@ _UNLABELED_DIR = flags.DEFINE_string(
     "unlabeled_dir", None, "Faces without labels, for D or a teacher: shards or photos."
 )
 _FIRST_PASS = flags.DEFINE_string(
-    "first_pass", None, "If these are photos: the .tflite model that finds the faces in them."
+    "first_pass",
+    None,
+    "If these are photos: the .tflite file or shipped model that finds the faces.",
 )
 _NUM_UNLABELED = flags.DEFINE_integer("num_unlabeled", None, "How many of them; default all.")
 _AS_UNLABELED = flags.DEFINE_bool(
@@ -82,7 +85,10 @@ _UNLABELED_MEMORY = flags.DEFINE_integer(
     "unlabeled_memory_mb", 4096, "Megabytes of unlabeled faces to hold decoded."
 )
 _TEACHER = flags.DEFINE_string(
-    "teacher", None, "A model to label the unlabeled faces by, instead of the adversarial branch."
+    "teacher",
+    None,
+    "A model, a file or a shipped one's name, to label the unlabeled faces by, instead of the "
+    "adversarial branch.",
 )
 _TEACHER_SCALE = flags.DEFINE_float(
     "teacher_max_scale", None, "Hide landmarks of a larger scale of the teacher's, its pixels."

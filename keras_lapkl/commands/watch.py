@@ -1,4 +1,4 @@
-"""Shows the faces that a camera sees, with their landmarks, in a window; q or Escape ends it.
+"""Shows a camera's faces with their landmarks in a window; q or Escape ends it.
 
     lapkl watch
 
@@ -11,9 +11,13 @@ from keras_lapkl import pretrained
 
 _CAMERA = flags.DEFINE_integer("camera", 0, "Number of the device.", 0)
 _MODEL = flags.DEFINE_string(
-    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite file."
+    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
 )
-_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_DETECTOR = flags.DEFINE_string(
+    "detector",
+    "auto",
+    "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
+)
 
 
 def main(_):

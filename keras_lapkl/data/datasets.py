@@ -196,7 +196,7 @@ def load_unlabeled(
 ):
     """The faces without labels that go with labeled crops.
 
-    They come from a folder of shards by `tools/crop.py`, or of photos, which are then cropped by a
+    They come from a folder of shards by `lapkl crop`, or of photos, which are then cropped by a
     first-pass model; or are the labeled faces themselves, the paper's control; or, beside
     synthetic faces, further synthetic ones.
 
@@ -249,7 +249,7 @@ def _crop_photos(crops, photos, locate, cache_dir):
     """The folder of shards of the photos, cropped as the labeled faces are."""
     if locate is None or cache_dir is None:
         raise ValueError(
-            f"{photos} holds no shards. Cut its photos by tools/crop.py first, or name a "
+            f"{photos} holds no shards. Cut its photos by `lapkl crop` first, or name a "
             "first-pass model (.tflite) that finds the faces in them."
         )
     folder = pathlib.Path(cache_dir) / "unlabeled"

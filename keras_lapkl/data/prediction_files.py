@@ -25,7 +25,7 @@ _FURTHER = re.compile(r"\.face[1-9][0-9]*$")
 _NUMBERED = re.compile(r"([xy])_?([0-9]+)")
 _JSON_FORMS = (
     'expected {"pictures": [{"file": …, "faces": [{"landmarks": [[x, y], …]}, …]}, …]} as '
-    "tools/predict.py writes it, or a list of such {file, landmarks}, or an object from file names "
+    "lapkl predict writes it, or a list of such {file, landmarks}, or an object from file names "
     "to landmarks"
 )
 
@@ -63,7 +63,7 @@ def read_predictions(path, scheme):
     face: the photo, and x and y of each point. Its header names columns `<point>_x,<point>_y` by
     the scheme's names, or `x0,y0,x1,…`, or `x1,y1,x2,…`; the photo is the column `file`, `path`,
     `image` or the like, or else the first; other columns are left alone. Without header, there is
-    the photo, and nothing else but x, y, x, y. A JSON file is as `tools/predict.py` writes it, or a
+    the photo, and nothing else but x, y, x, y. A JSON file is as `lapkl predict` writes it, or a
     list of `{"file": …, "landmarks": …}`, or an object from file names to landmarks or lists of
     those. Frames of videos are named `<video>/<frame>`, with six digits.
 

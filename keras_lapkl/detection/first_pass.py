@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl import pretrained
 from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
@@ -75,10 +76,10 @@ class ByModel:
     The model looks at a first crop, then at the crop by the landmarks that it found, and so on
     until the square stays where it is. A photo is refused if that does not come about, or if the
     model is unsure in the end. That is no detector: the face should fill a good part of the photo.
-    `benchmarks/locate.py` measures what is kept and what is wrong, by `max_scale`.
 
     Args:
-        model: a .tflite file of `keras_lapkl.tflite.convert` that knows its crop rule.
+        model: a shipped model's name, or a .tflite file of `keras_lapkl.tflite.convert` that knows
+            its crop rule.
         box: where to look first, as `ByBox`'s. None to look at the whole photo and at two smaller
             squares in its middle, and to go on from where the model is surest.
         max_scale: largest mean scale of the landmarks that counts as sure, pixels of the model's
@@ -153,7 +154,11 @@ class ByModel:
         from keras_lapkl.tflite.runner import TFLiteLocalizer
 
         with console.held_stderr():  # LiteRT logs on start-up
-            return TFLiteLocalizer(self.model)
+            return TFLiteLocalizer(self._path)
+
+    @property
+    def _path(self):
+        return pretrained.resolve(self.model, (".tflite",))
 
     def __reduce__(self):
         # An interpreter can't be pickled; the copy opens its own.
@@ -164,7 +169,7 @@ class ByModel:
     def settings(self):
         return {
             "by": "model",
-            "model_sha256": hashlib.sha256(Path(self.model).read_bytes()).hexdigest(),
+            "model_sha256": hashlib.sha256(self._path.read_bytes()).hexdigest(),
             "box": None if self.box is None else [float(edge) for edge in self.box],
             "max_scale": float(self.max_scale),
             "settled": float(self.settled),
@@ -172,7 +177,7 @@ class ByModel:
         }
 
     def __str__(self):
-        return f"by the model {Path(self.model).name} where its mean scale is ≤ {self.max_scale:g}"
+        return f"by the model {self._path.name} where its mean scale is ≤ {self.max_scale:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +196,7 @@ class ByDetector:
 
     min_confidence: float | None = None
     min_size: float = 40
-    detector: str = "mtcnn"
+    detector: str = "auto"
 
     def __post_init__(self):
         _ = self._detector  # raises what there is to raise

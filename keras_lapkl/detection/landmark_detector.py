@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import pathlib
 import time
 
 import cv2
@@ -21,6 +20,8 @@ from keras_lapkl.data.cropping import (
 )
 from keras_lapkl.detection import detections, detectors
 from keras_lapkl.detection.face import COVERAGE, Face
+from keras_lapkl.loading import load_model
+from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 
 class LandmarkDetector:
@@ -75,27 +76,23 @@ class LandmarkDetector:
         """A detector with a trained model, without TensorFlow where neither of them needs it.
 
         Args:
-            name: of a shipped model, of `keras_lapkl.pretrained.NAMES`, whose `.tflite` is taken;
-                or a .tflite or .keras file.
-            detector: as the constructor's; `"auto"` is the fastest that is installed.
+            name: a shipped model's name, as `"fpn-eighth-300w"` or `"fpn-eighth-300w-int8"`, or a
+                .tflite or .keras file; see `keras_lapkl.pretrained.resolve`.
+            detector: as the constructor's; `"auto"` is YuNet if installed, else BlazeFace.
             num_threads: of a .tflite file's interpreter.
             kwargs: more arguments of the constructor.
-        """
-        path = pathlib.Path(pretrained.path(name, ".tflite") if name in pretrained.NAMES else name)
-        if path.suffix == ".tflite":
-            from keras_lapkl.tflite.runner import TFLiteLocalizer
 
+        Raises:
+            FileNotFoundError: there is no such file.
+            ImportError: a .keras file, and Keras is not installed.
+            ValueError: no such model.
+        """
+        path = pretrained.resolve(name, (".tflite", ".keras"))
+        if path.suffix == ".tflite":
             with console.held_stderr():  # LiteRT logs on start-up
                 localizer = TFLiteLocalizer(path, num_threads)
-        elif path.suffix == ".keras":
-            from keras_lapkl.models.loading import load_model
-
-            localizer = load_model(path)
         else:
-            raise ValueError(
-                f"Expected a model of {pretrained.NAMES}, or a .tflite or .keras file. Received: "
-                f"{str(name)!r}"
-            )
+            localizer = load_model(path)
         return cls(localizer, detector, **kwargs)
 
     def __call__(self, photo, boxes=None):

@@ -51,7 +51,7 @@ class LandmarkTracker:
             called with a frame and squares.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
-            default is for 80-pixel crops; benchmarks/tracking.py measures what it keeps.
+            default is for 80-pixel crops.
         find_every: frames from one search for new faces to the next; None to search only when a
             face is lost or none is followed.
 

@@ -1,9 +1,6 @@
 from .adversarial import (
     AdversarialLocalizer as AdversarialLocalizer,
 )
-from .loading import (
-    load_model as load_model,
-)
 from .localizer import (
     LandmarkLocalizer as LandmarkLocalizer,
 )

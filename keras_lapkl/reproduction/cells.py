@@ -14,7 +14,7 @@ from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl.data import datasets
 from keras_lapkl.data.cropping import default_margin
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.reproduction import report
 from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan, fraction
 from keras_lapkl.training.building import build

@@ -184,7 +184,7 @@ folder holds its command, versions, time and the error of each face in `cell.jso
 
 def _command(provenance):
     """Without its budget, and with the last parts of its paths: no reader has these folders."""
-    words = provenance["command"] if provenance else ["python", "tools/reproduce.py"]
+    words = provenance["command"] if provenance else ["lapkl", "reproduce"]
     words = [re.sub("^/.*/(?=tools/)|(?<==)/.*/(?=.)|^/.*/", "", word) for word in words]
     return shlex.join(word for word in words if not word.startswith("--budget_minutes="))
 

@@ -211,7 +211,7 @@ def _signature_tensors(interpreter, path):
     if signature["inputs"] != [INPUT] or not set(OUTPUTS) <= set(signature["outputs"]):
         raise ValueError(
             f"{path} is not a localizer: expected a signature {SIGNATURE!r} from {INPUT!r} to "
-            f"{OUTPUTS}. Received: {signature}. Files by `tools/convert.py` have it."
+            f"{OUTPUTS}. Received: {signature}. Files by `lapkl convert` have it."
         )
     runner = interpreter.get_signature_runner(SIGNATURE)
     return runner.get_input_details()[INPUT], runner.get_output_details()

@@ -7,8 +7,8 @@ from absl import logging
 
 from keras_lapkl import losses, metrics
 from keras_lapkl.evaluation import model_scores
+from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
-from keras_lapkl.models.loading import load_model
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.patch_gan import PatchGAN

@@ -12,7 +12,7 @@ from absl import logging
 from keras_lapkl import callbacks, schemes
 from keras_lapkl._support.files import claim, read_json, replacing, write_json
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.training import distributed
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (

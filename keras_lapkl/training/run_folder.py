@@ -5,7 +5,7 @@ import csv
 import numpy as np
 
 from keras_lapkl._support.files import replacing
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, distributed
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from keras_lapkl import heatmaps, losses, metrics, tflite
+from keras_lapkl.loading import load_model
 from keras_lapkl.models import adversarial
 from keras_lapkl.models.adversarial import AdversarialLocalizer
-from keras_lapkl.models.loading import load_model
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN

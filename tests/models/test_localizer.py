@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import heatmaps, losses, metrics, schemes
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.rcn import RCN

@@ -71,7 +71,7 @@ def test_one_mode(mirror, run_tool, model, tmp_path):
         (("--model=m.keras", "--output=o.tflite", "--mode=float8"), "--mode"),
         (("--model=m.keras", "--output=o.tflite", "--mode=all"), "--output must be a folder"),
         (("--model=m.keras", "--output=folder", "--mode=int8"), "--output must be a folder"),
-        (("--model=m.tflite", "--output=o.tflite"), "--model must be a .keras file"),
+        (("--model=m.tflite", "--output=o.tflite"), "Expected a .keras file, or a shipped"),
         (("--model=m.keras", "--output=o.tflite", "--bogus"), "Unknown command line flag"),
     ],
 )

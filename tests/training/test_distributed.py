@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from keras_lapkl import callbacks, losses, metrics
 from keras_lapkl.data import datasets
+from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
-from keras_lapkl.models.loading import load_model
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.patch_gan import PatchGAN

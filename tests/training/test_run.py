@@ -12,7 +12,7 @@ import pytest
 from keras_lapkl import callbacks, schemes
 from keras_lapkl._support.files import read_json
 from keras_lapkl.data import datasets
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, run
 from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, Recipe, Teacher

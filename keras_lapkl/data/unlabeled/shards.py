@@ -82,7 +82,7 @@ def read_shards(folder, memory_mb=4096):
     if not is_shard_folder(folder):
         raise FileNotFoundError(
             f"Expected shards of faces in {folder}. There is no {SETTINGS}: crop the photos with "
-            "tools/crop.py."
+            "lapkl crop."
         )
     about = read_json(folder / SETTINGS)
     if "faces" not in about:
