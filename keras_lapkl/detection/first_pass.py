@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_squares,
@@ -152,8 +151,7 @@ class ByModel:
     def _localizer(self):
         from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-        with console.held_stderr():  # LiteRT logs on start-up
-            return TFLiteLocalizer(self.model)
+        return TFLiteLocalizer(self.model)
 
     def __reduce__(self):
         # An interpreter can't be pickled; the copy opens its own.

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_transform,
@@ -85,8 +84,7 @@ class LandmarkDetector:
         if path.suffix == ".tflite":
             from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-            with console.held_stderr():  # LiteRT logs on start-up
-                localizer = TFLiteLocalizer(path, num_threads)
+            localizer = TFLiteLocalizer(path, num_threads)
         elif path.suffix == ".keras":
             from keras_lapkl.models.loading import load_model
 
