@@ -119,9 +119,12 @@ def predict_files(
     seconds = {"read": 0.0, "write": 0.0}
     skipped = []
 
+    def progress(done):
+        return f"{done:,} of {len(files):,} files, {counts['pictures']:,} pictures, {output_dir}"
+
     with face_writer(form, output_dir, detector.localizer.scheme, names.values()) as writer:
-        total = f"{{}} of {{}} files, {output_dir}"
-        for file in console.reported(files, len(files), total):
+        meter = console.Meter()
+        for done, file in enumerate(files):
             name = names[file]
             with contextlib.ExitStack() as stack:
                 picture_file = output_dir / "overlays" / name if overlays else None
@@ -142,8 +145,10 @@ def predict_files(
                         with _timed(seconds, "write"):
                             writer(name, frame, at, faces)
                             draw(photo, faces, detector.localizer.scheme)
+                        meter.tell(lambda _, done=done: progress(done))
                 except (ImageError, OSError, cv2.error) as error:
                     skipped.append((name, " ".join(str(error).split())))
+    meter.end(lambda _: progress(len(files)))
     write_skipped(output_dir / "skipped.csv", skipped)
     if not counts["pictures"]:
         raise ValueError(
