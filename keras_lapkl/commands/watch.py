@@ -14,6 +14,7 @@ _MODEL = flags.DEFINE_string(
     "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite file."
 )
 _DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_RADII = flags.DEFINE_bool("radii", False, "Draw where the true points lie in 90 % of all cases.")
 
 
 def main(_):
@@ -21,4 +22,4 @@ def main(_):
     from keras_lapkl.detection.camera import watch
 
     detector = landmark_detector.LandmarkDetector.from_pretrained(_MODEL.value, _DETECTOR.value)
-    watch(tracking.LandmarkTracker(detector), _CAMERA.value)
+    watch(tracking.LandmarkTracker(detector), _CAMERA.value, _RADII.value)
