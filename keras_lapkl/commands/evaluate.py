@@ -12,6 +12,7 @@ pixels of the photos; docs/model_scores.md has the formats and the rules.
 
 import pathlib
 
+import numpy as np
 from absl import flags
 
 from keras_lapkl._support import app
@@ -94,8 +95,8 @@ def main(_):
     plots.predictions(
         crops.central()[:16],
         predicted["landmarks"],
-        predicted["scale"],
         output_dir / "predictions.png",
+        labels=np.where(crops.visible[..., None], crops.landmarks, np.nan),
         edges=crops.scheme.edges,
     )
     if "confidence" in result:
