@@ -97,8 +97,14 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
         rows[1 + i // len(THREADS)][f"median_ms_{timing['threads']}"] = timing["median_ms"]
 
     picture = output_dir / "predictions.png"
-    shown = test.central()[:24]
-    plots.predictions(shown, predicted["landmarks"], predicted["scale"], picture, test.scheme.edges)
+    plots.predictions(
+        test.central()[:16],
+        predicted["landmarks"],
+        picture,
+        scale=predicted["scale"],
+        edges=test.scheme.edges,
+        columns=8,
+    )
     results = {"rows": rows, "provenance": provenance}
     write_json(output_dir / "demo.json", results)
     print(table(rows))

@@ -7,6 +7,7 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
+from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
     default_crop_scale,
@@ -276,12 +277,16 @@ def _synthetic(split, count, image_size, crop_scale):
         count = 6000 if split == "train" else 500
     if count < 1:
         raise ValueError(f"`num_synthetic` must be at least 1. Received: {count}")
-    parts = []
-    for start in range(0, count, _CHUNK):
-        logging.log_every_n_seconds(logging.INFO, "Made %d of %d faces.", 5, start, count)
-        size = min(_CHUNK, count - start)
-        parts.append(synthetic_faces(size, SYNTHETIC_SPLITS[split], image_size, start))
-    images, landmarks = (np.concatenate(part) for part in zip(*parts, strict=True))
+
+    def made(done, _):
+        return f"made {min(done * _CHUNK, count):,} of {count:,} faces"
+
+    parts = (
+        synthetic_faces(min(_CHUNK, count - start), SYNTHETIC_SPLITS[split], image_size, start)
+        for start in range(0, count, _CHUNK)
+    )
+    parts = zip(*console.reported(parts, None, made), strict=True)
+    images, landmarks = map(np.concatenate, parts)
     return Crops(
         images=images,
         landmarks=landmarks,

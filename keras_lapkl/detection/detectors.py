@@ -230,11 +230,9 @@ class BlazeFace(_Detector):
 
     @functools.cached_property
     def _network(self):
-        from ai_edge_litert.interpreter import Interpreter
+        from keras_lapkl.tflite.runner import load_interpreter
 
-        with console.held_stderr():  # LiteRT logs on start-up
-            interpreter = Interpreter(str(self._find_package()), num_threads=1)
-            interpreter.allocate_tensors()
+        interpreter = load_interpreter(self._find_package())
         (image,) = interpreter.get_input_details()
         # Where the box is, (896, 16), and how sure it is, (896, 1).
         outputs = sorted(interpreter.get_output_details(), key=lambda each: -each["shape"][-1])

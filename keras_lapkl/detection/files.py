@@ -15,7 +15,13 @@ from keras_lapkl._support.files import write_json
 from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images
 from keras_lapkl.detection.detections import as_boxes
 from keras_lapkl.detection.video import VIDEO_SUFFIXES, is_video, read_pictures
-from keras_lapkl.detection.writers import FORMATS, face_writer, overlay_writer, write_skipped
+from keras_lapkl.detection.writers import (
+    FORMATS,
+    distinct_stems,
+    face_writer,
+    overlay_writer,
+    write_skipped,
+)
 
 
 def find_inputs(patterns):
@@ -79,6 +85,7 @@ def predict_files(
     form="json",
     *,
     overlays=False,
+    radii=False,
     boxes=None,
     every=1,
     tracker=None,
@@ -95,7 +102,9 @@ def predict_files(
         output_dir: folder to write into: `predictions.json` or `predictions.csv`, or a `.pts` file
             a face; `overlays/`; `skipped.csv`; `results.json` with counts and times.
         form: one of `FORMATS`.
-        overlays: whether to draw the landmarks into copies of photos and videos.
+        overlays: whether to draw the landmarks into copies of photos and videos, `x.overlay.jpg`
+            and `x.overlay.avi`.
+        radii: whether to draw the radius of each landmark, too.
         boxes: dict from file name to (n, 4) face boxes, which are taken instead of the detector's;
             photos without are left out.
         every: frames of a video from one that is looked at to the next.
@@ -113,19 +122,23 @@ def predict_files(
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     names = _names(files)
+    stems = distinct_stems(names.values())
     start = time.perf_counter()
     before = dict(detector.seconds)
     counts = {"files": len(files), "pictures": 0, "faces": 0, "without_face": 0}
     seconds = {"read": 0.0, "write": 0.0}
     skipped = []
 
+    def progress(done):
+        return f"{done:,} of {len(files):,} files, {counts['pictures']:,} pictures, {output_dir}"
+
     with face_writer(form, output_dir, detector.localizer.scheme, names.values()) as writer:
-        total = f"{{}} of {{}} files, {output_dir}"
-        for file in console.reported(files, len(files), total):
+        meter = console.Meter()
+        for done, file in enumerate(files):
             name = names[file]
             with contextlib.ExitStack() as stack:
-                picture_file = output_dir / "overlays" / name if overlays else None
-                draw = stack.enter_context(overlay_writer(picture_file, file, every))
+                picture_file = output_dir / "overlays" / stems[name] if overlays else None
+                draw = stack.enter_context(overlay_writer(picture_file, file, every, radii))
                 pictures = read_pictures(file, every)
                 find = _finder(detector, tracker, file, name, boxes)
                 try:
@@ -142,8 +155,10 @@ def predict_files(
                         with _timed(seconds, "write"):
                             writer(name, frame, at, faces)
                             draw(photo, faces, detector.localizer.scheme)
+                        meter.tell(lambda _, done=done: progress(done))
                 except (ImageError, OSError, cv2.error) as error:
                     skipped.append((name, " ".join(str(error).split())))
+    meter.end(lambda _: progress(len(files)))
     write_skipped(output_dir / "skipped.csv", skipped)
     if not counts["pictures"]:
         raise ValueError(

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_squares,
@@ -153,8 +152,7 @@ class ByModel:
     def _localizer(self):
         from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-        with console.held_stderr():  # LiteRT logs on start-up
-            return TFLiteLocalizer(self._path)
+        return TFLiteLocalizer(self._path)
 
     @property
     def _path(self):

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_transform,
@@ -89,8 +88,7 @@ class LandmarkDetector:
         """
         path = pretrained.resolve(name, (".tflite", ".keras"))
         if path.suffix == ".tflite":
-            with console.held_stderr():  # LiteRT logs on start-up
-                localizer = TFLiteLocalizer(path, num_threads)
+            localizer = TFLiteLocalizer(path, num_threads)
         else:
             localizer = load_model(path)
         return cls(localizer, detector, **kwargs)

@@ -12,7 +12,7 @@ import numpy as np
 from keras_lapkl._support.files import replacing
 from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
-from keras_lapkl.detection.drawing import draw_faces
+from keras_lapkl.detection import drawing
 from keras_lapkl.detection.face import COVERAGE
 from keras_lapkl.detection.video import frame_rate, is_video
 
@@ -33,16 +33,28 @@ def record(face):
     return {key: value for key, value in data.items() if value is not None}
 
 
+def distinct_stems(names):
+    """What the files made of each file are named by: its name without the suffix where no other
+    file, such as photo.png beside photo.jpg, would be named so; else its name.
+
+    Example:
+
+    >>> distinct_stems(["a.jpg", "b.jpg", "b.png"])
+    {'a.jpg': 'a', 'b.jpg': 'b.jpg', 'b.png': 'b.png'}
+    """
+    stems = {name: os.path.splitext(name)[0] for name in names}
+    taken = collections.Counter((*stems, *stems.values()))
+    return {name: stem if taken[stem] == 1 else name for name, stem in stems.items()}
+
+
 @contextlib.contextmanager
 def face_writer(form, output_dir, scheme, names):
     """Yields a function that writes the faces of a picture."""
     if form == "pts":
-        stems = collections.Counter(os.path.splitext(name)[0] for name in names)
+        stems = distinct_stems(names)
 
         def write_pts_of(name, frame, at, faces):
-            stem = os.path.splitext(name)[0]
-            # photo.jpg and photo.png may not share photo.pts
-            _write_pts(output_dir / (stem if stems[stem] == 1 else name), frame, faces)
+            _write_pts(output_dir / stems[name], frame, faces)
 
         yield write_pts_of
         return
@@ -101,8 +113,11 @@ def _write_pts(path, frame, faces):
 
 
 @contextlib.contextmanager
-def overlay_writer(path, file, every):
-    """Yields a function that draws the faces of a picture of `file` into one of that name."""
+def overlay_writer(path, file, every, radii=False):
+    """Yields a function that draws the faces of a picture of `file` into `path`.overlay.jpg.
+
+    Those of a video go into `path`.overlay.avi.
+    """
     if path is None:
         yield lambda photo, faces, scheme: None
         return
@@ -111,14 +126,17 @@ def overlay_writer(path, file, every):
 
         def draw(photo, faces, scheme):
             nonlocal video
-            drawn = draw_faces(photo, faces, scheme.edges)[..., ::-1]
+            drawn = drawing.draw_faces(
+                photo, faces, scheme.edges, radii, drawing.names_to_draw(scheme)
+            )[..., ::-1]
             if not is_video(file):
-                with replacing(path.with_name(path.name + ".jpg")) as temporary:
+                with replacing(path.with_name(f"{path.name}.overlay.jpg")) as temporary:
                     if not cv2.imwrite(str(temporary), drawn):
                         raise OSError(f"OpenCV can't write {temporary}.")
                 return
             if video is None:
-                temporary = stack.enter_context(replacing(path.with_name(f"{path.name}.avi")))
+                name = f"{path.name}.overlay.avi"
+                temporary = stack.enter_context(replacing(path.with_name(name)))
                 size = photo.shape[1::-1]
                 codec = cv2.VideoWriter_fourcc(*"MJPG")
                 rate = frame_rate(cv2.VideoCapture(str(file))) / every

@@ -97,14 +97,14 @@ def draw(models, test, output_dir):
     maps = {title: model.predict_heatmaps(faces) for title, model in models.items()}
     plots.heatmaps(faces, maps, output_dir / "heatmaps.png")
     model = list(models.values())[-1]
-    shown = test.central()[:: max(1, len(test) // 24)][:24]
-    predicted = model.predict(shown, verbose=0)
+    chosen = slice(None, None, max(1, len(test) // 16))
+    shown = test.central()[chosen][:16]
     plots.predictions(
         shown,
-        predicted["landmarks"],
-        predicted["scale"],
+        model.predict(shown, verbose=0)["landmarks"],
         output_dir / "predictions.png",
-        test.scheme.edges,
+        labels=np.where(test.visible[..., None], test.landmarks, np.nan)[chosen],
+        edges=test.scheme.edges,
     )
 
 
@@ -395,5 +395,5 @@ def _draw_ced(plan, results, path):
     }
     if errors:
         normalizer = next(group for group in groups.values() if group)[0]["test"]["normalizer"]
-        plots.ced(errors, path, model_scores.NORMALIZER_MEANINGS[normalizer], limit=20.0)
+        plots.ced(errors, path, model_scores.NORMALIZER_MEANINGS[normalizer])
     return bool(errors)

@@ -7,7 +7,6 @@ import pathlib
 import time
 
 import numpy as np
-from absl import logging
 
 from keras_lapkl._support import console
 from keras_lapkl.tflite import runner
@@ -57,8 +56,7 @@ def measure_many(paths, threads=(1,), runs=200, warmup=20):
     candidates = [(pathlib.Path(path), count) for path in paths for count in threads]
     interpreters = [_loaded(path, count) for path, count in candidates]
     seconds = np.empty((warmup + runs, len(candidates)))
-    for i, row in enumerate(seconds):
-        logging.log_every_n_seconds(logging.INFO, "Run %d of %d.", 5, i + 1, len(seconds))
+    for row in console.reported(seconds, len(seconds), "timed {} of {} runs"):
         for j, interpreter in enumerate(interpreters):
             row[j] = _time(interpreter)
     return [

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_lapkl import confidence, schemes
+from keras_lapkl._support import console
 from keras_lapkl.tflite import flatbuffer
 
 SIGNATURE = "serving_default"
@@ -173,8 +174,9 @@ def load_interpreter(path, num_threads=1, **kwargs):
             "Running a .tflite file needs LiteRT: pip install ai-edge-litert"
         ) from error
     try:
-        interpreter = Interpreter(str(path), num_threads=num_threads, **kwargs)
-        interpreter.allocate_tensors()
+        with console.held_stderr():  # LiteRT logs on start-up
+            interpreter = Interpreter(str(path), num_threads=num_threads, **kwargs)
+            interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The interpreter can't run {path}: {error}") from error
     return interpreter

@@ -124,7 +124,7 @@ def train(
                 else callbacks.AdversarialMonitor(),
                 *writers,
             ],
-            verbose=1 if sys.stderr.isatty() else 2,
+            verbose=1 if sys.stdout.isatty() else 2,
         )
     except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
         raise FloatingPointError(

@@ -591,7 +591,7 @@ class TestProgress:
 
     def test_slow(self, annotations, slow, capsys):
         load_crops(annotations)
-        assert capsys.readouterr().err == "\rcropped 3 of 5 images\rcropped 5 of 5 images\n"
+        assert capsys.readouterr().err == "cropped 5 of 5 images\n"
 
     def test_off(self, annotations, slow, capsys):
         load_crops(annotations, progress=False)

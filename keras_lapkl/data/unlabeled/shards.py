@@ -22,8 +22,6 @@ import itertools
 import json
 import os
 import shutil
-import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -31,6 +29,7 @@ import cv2
 import numpy as np
 from absl import logging
 
+from keras_lapkl._support import console
 from keras_lapkl._support.files import claim, read_arrays, read_json, replacing, write_json
 from keras_lapkl.data.cropping import crop_transform, warp_crop
 from keras_lapkl.data.images import ImageError, find_images, read_image
@@ -186,10 +185,10 @@ def crop_folder(
         workers or locate.default_workers or os.cpu_count() or 1,
         died=lambda photo: ([], "the process that read it died"),
     )
-    meter = _Meter(sum(map(photos.count, todo)), progress)
-    with contextlib.closing(results):
+    watched = _watched(results, sum(map(photos.count, todo))) if progress else results
+    with contextlib.closing(results), contextlib.closing(watched):
         for number in todo:
-            cut = meter.watched(itertools.islice(results, photos.count(number)))
+            cut = itertools.islice(watched, photos.count(number))
             _write_shard(files[number], digest, photos.names(number), cut)
     return _finish(output_dir, about, files, digest)
 
@@ -268,34 +267,25 @@ def _record(crop, name, square):
     return framed, (framed.index(image), len(image), zlib.crc32(image))
 
 
-class _Meter:
-    """Tells stderr, two seconds after the first result and then every two, how far it is."""
+def _watched(results, total):
+    """Hands the results of `_cut` through, and tells stderr how far it is."""
+    skipped = 0
 
-    def __init__(self, total, progress):
-        self._total, self._progress = total, progress
-        self._done = self._skipped = 0
-        self._start = self._told = None
-
-    def watched(self, results):
+    def counted():
+        nonlocal skipped
         for result in results:
-            self._done += 1
-            self._skipped += result[1] is not None
-            now = time.monotonic()
-            if self._start is None:
-                self._start = self._told = now
-            last = self._done == self._total and self._told > self._start
-            if self._progress and (now - self._told > 2 or last):
-                self._told = now
-                self._tell((self._done - 1) / (now - self._start), "\n" if last else "")
+            skipped += result[1] is not None
             yield result
 
-    def _tell(self, rate, end):
-        left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
-        line = (
-            f"cropped {self._done:,} of {self._total:,} photos, {self._skipped:,} skipped, "
-            f"{rate:.1f} photos/s, {left} left"
+    def line(done, seconds):
+        each = seconds / max(done - 1, 1)  # the clock starts with the first
+        left = datetime.timedelta(seconds=round((total - done) * each))
+        return (
+            f"cropped {done:,} of {total:,} photos, {skipped:,} skipped, "
+            f"{1 / max(each, 1e-9):.1f} photos/s, {left} left"
         )
-        print(f"\r{line:<79}", end=end, file=sys.stderr, flush=True)
+
+    return console.reported(counted(), total, line)
 
 
 def _shard_files(folder, settings):
