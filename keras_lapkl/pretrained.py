@@ -18,7 +18,7 @@ and a smaller error.
 SUFFIXES = (".keras", ".tflite", "-int8.tflite", ".md")
 
 
-def path(name, suffix=".keras"):
+def path(name: str, suffix: str = ".keras") -> pathlib.Path:
     """The file of a shipped model.
 
     Args:

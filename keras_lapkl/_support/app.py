@@ -1,13 +1,15 @@
 """What the binaries share: plain errors instead of tracebacks, and their flags as data."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags, logging
 
 INTERRUPTED = 130
 
 
-def run_main(main, arguments=False):
+def run_main(main: Callable[..., Any], arguments: bool = False) -> None:
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
@@ -33,6 +35,6 @@ def run_main(main, arguments=False):
     app.run(guarded)
 
 
-def resolved_flags():
+def resolved_flags() -> dict[str, Any]:
     """The running binary's own flags and their values, given or default."""
     return {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}

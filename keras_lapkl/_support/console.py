@@ -5,9 +5,11 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 
-def aligned(rows):
+def aligned(rows: Iterable[Sequence[str]]) -> str:
     """Rows of strings as lines, each column as wide as its widest cell and flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -16,7 +18,7 @@ def aligned(rows):
     )
 
 
-def reported(results, total, text):
+def reported(results: Iterable[Any], total: int, text: str) -> Iterator[Any]:
     """Hands results through, and after two seconds tells stderr every two how far it is.
 
     Args:
@@ -37,7 +39,7 @@ def reported(results, total, text):
 
 
 @contextlib.contextmanager
-def held_stderr():
+def held_stderr() -> Iterator[None]:
     """Holds back what a block writes to stderr, native code included; shows it if it fails."""
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -1,6 +1,8 @@
 """Names of a package that are imported when they are first used."""
 
 import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import lazy_loader
 
@@ -8,7 +10,9 @@ EXTRAS = {"keras": "train", "tensorflow": "train"}
 """Which extra brings a module that the plain installation does not have."""
 
 
-def attach(package, file, elsewhere=None):
+def attach(
+    package: str, file: str, elsewhere: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`lazy_loader.attach_stub`, with names of other packages, and errors that name the extra.
 
     Args:

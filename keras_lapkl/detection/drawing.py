@@ -1,10 +1,17 @@
 """Draws faces into photos."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from keras_lapkl.detection.face import Face
 
 
-def draw_faces(photo, faces, edges=()):
+def draw_faces(
+    photo: NDArray[np.uint8], faces: Sequence[Face], edges: Sequence[tuple[int, int]] = ()
+) -> NDArray[np.uint8]:
     """A copy of a photo with landmarks, edges and the radius of each landmark drawn in.
 
     Args:

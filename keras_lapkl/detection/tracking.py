@@ -5,11 +5,13 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.data.cropping import face_square
 from keras_lapkl.detection.face import Face
-from keras_lapkl.detection.filters import SHORTEST, ScaleFilter
+from keras_lapkl.detection.filters import SHORTEST, LandmarkFilter, ScaleFilter
 from keras_lapkl.detection.first_pass import distance
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
 _JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from its middle
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
@@ -30,7 +32,7 @@ class TrackedFace(Face):
     """
 
     id: int = 0
-    raw: np.ndarray | None = None
+    raw: NDArray[np.float64] | None = None
 
 
 class LandmarkTracker:
@@ -66,7 +68,13 @@ class LandmarkTracker:
     ...         print(face.id, face.landmarks[30])
     """
 
-    def __init__(self, detector, make_filter=ScaleFilter, max_scale=2.0, find_every=30):
+    def __init__(
+        self,
+        detector: LandmarkDetector,
+        make_filter: Callable[[], LandmarkFilter] | None = ScaleFilter,
+        max_scale: float = 2.0,
+        find_every: int | None = 30,
+    ) -> None:
         if not max_scale > 0:
             raise ValueError(f"`max_scale` must be > 0. Received: {max_scale}")
         if find_every is not None and find_every < 1:
@@ -84,7 +92,7 @@ class LandmarkTracker:
         self._next_id = 0
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets all faces, as before a new video. Numbers are not given again."""
         self._tracks = []
         self._lost = []
@@ -92,7 +100,7 @@ class LandmarkTracker:
         self._shape = None
         self._time = -math.inf
 
-    def __call__(self, frame, time):
+    def __call__(self, frame: ArrayLike, time: float) -> list[TrackedFace]:
         """The faces of the next frame.
 
         Args:

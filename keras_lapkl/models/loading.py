@@ -2,16 +2,19 @@
 
 import pathlib
 import zipfile
+from typing import Any
 
 import keras
 
 # All but `pretrained` is here only to be known to Keras when `load_model` meets it.
 from keras_lapkl import losses, metrics, optimizers, pretrained  # noqa: F401
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.models import adversarial, localizer, mobile_fpn, patch_gan, rcn  # noqa: F401
+from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 
-def load_model(name_or_path):
+def load_model(name_or_path: PathLike) -> LandmarkLocalizer | Any:
     """A shipped model by its name; or the model in a file.
 
     Args:
