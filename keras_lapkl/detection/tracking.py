@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,7 @@ _REMEMBERED = 1.0  # s that a lost face can come back with its number
 # ---- The tracker
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrackedFace(Face):
     """A `Face` of a video. `landmarks` are filtered; all else is of this frame alone.
 
@@ -33,6 +34,13 @@ class TrackedFace(Face):
 
     id: int = 0
     raw: NDArray[np.float64] | None = None
+
+    def _summary(self) -> list[str]:
+        return [f"id {self.id}", *super()._summary()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Face.to_dict`, with the `id`."""
+        return {"id": self.id, **super().to_dict()}
 
 
 class LandmarkTracker:
