@@ -1,13 +1,17 @@
 """What the binaries share: plain errors instead of tracebacks, and their flags as data."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags, logging
 
 INTERRUPTED = 130
 
 
-def run_main(main, arguments=False, argv=None):
+def run_main(
+    main: Callable[..., Any], arguments: bool = False, argv: list[str] | None = None
+) -> None:
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
@@ -34,6 +38,6 @@ def run_main(main, arguments=False, argv=None):
     app.run(guarded, argv=argv)
 
 
-def resolved_flags():
+def resolved_flags() -> dict[str, Any]:
     """The running binary's own flags and their values, given or default."""
     return {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}

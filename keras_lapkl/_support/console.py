@@ -7,13 +7,15 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 _SHORT = 2.0
 _PAUSES = (30.0, 600.0)
 """Seconds between two lines in a file, the first and the longest."""
 
 
-def aligned(rows):
+def aligned(rows: Iterable[Sequence[str]]) -> str:
     """Rows of strings as lines, each column as wide as its widest cell and flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -60,7 +62,7 @@ class Meter:
         self._line = line
 
 
-def reported(results, total, text):
+def reported(results: Iterable[Any], total: int | None, text: str) -> Iterator[Any]:
     """Hands results through, and tells stderr by a `Meter` how many there were.
 
     Args:
@@ -83,7 +85,7 @@ def reported(results, total, text):
 
 
 @contextlib.contextmanager
-def held_stderr():
+def held_stderr() -> Iterator[None]:
     """Holds back what a block writes to stderr, native code included; shows it if it fails."""
     try:
         stderr = os.dup(2)

@@ -8,14 +8,19 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from keras_lapkl._support.types import PathLike
 
 _DAMAGED = (struct.error, zipfile.BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: PathLike) -> Iterator[Path]:
     """Yields a temporary path beside `path`, renamed to it at the end, removed on an error.
 
     The temporary name keeps the suffix, by which writers choose a format.
@@ -28,13 +33,13 @@ def replacing(path):
         os.replace(temporary, path)
 
 
-def write_json(path, data):
+def write_json(path: PathLike, data: Any) -> None:
     """Writes plain data as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=2, default=_plain) + "\n", encoding="utf-8")
 
 
-def read_json(path):
+def read_json(path: PathLike) -> Any:
     """The data in a JSON file; ValueError with the path if it holds none."""
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))

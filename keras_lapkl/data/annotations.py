@@ -1,9 +1,12 @@
 """What every labeled source returns: image files with their landmarks in photo pixels."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.schemes import Scheme
@@ -39,10 +42,10 @@ class Annotations:
     name: str
     scheme: Scheme
     paths: tuple[Path, ...]
-    landmarks: np.ndarray
-    visible: np.ndarray
-    boxes: np.ndarray | None = None
-    sizes: np.ndarray | None = None
+    landmarks: NDArray[Any]
+    visible: NDArray[np.bool_]
+    boxes: NDArray[Any] | None = None
+    sizes: NDArray[Any] | None = None
     summary: str = ""
     places: tuple[str, ...] | None = None
 
@@ -61,15 +64,15 @@ class Annotations:
                     f"{self.scheme.name!r}. Received: {received}"
                 )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
     @property
-    def known(self):
+    def known(self) -> NDArray[np.bool_]:
         """(N, K) bool: which landmarks are visible and have finite numbers."""
         return known_points(self.landmarks, self.visible)
 
-    def take(self, indices):
+    def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """The same annotations, only those at `indices` (a sequence of ints or a bool mask)."""
         indices = np.arange(len(self))[list(indices)]
         return dataclasses.replace(
@@ -82,11 +85,11 @@ class Annotations:
             places=None if self.places is None else tuple(self.places[i] for i in indices),
         )
 
-    def place(self, index):
+    def place(self, index: int) -> str:
         """Where a label is, for messages."""
         return str(self.paths[index]) if self.places is None else self.places[index]
 
-    def check_size(self, index, size):
+    def check_size(self, index: int, size: Sequence[int] | NDArray[Any]) -> None:
         """Raises `ImageError` unless a photo has the width and height that its labels say."""
         if self.sizes is None or not self.sizes[index].all():
             return

@@ -5,14 +5,18 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import read_arrays, replacing
-from keras_lapkl.data.annotations import known_points
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations, known_points
 from keras_lapkl.data.cropping import (
     apply_transform,
     check_crop_scale,
@@ -49,10 +53,10 @@ class Crops:
         skipped: (path, reason) of each image that was left out.
     """
 
-    images: np.ndarray
-    landmarks: np.ndarray
-    visible: np.ndarray
-    transforms: np.ndarray
+    images: NDArray[np.uint8]
+    landmarks: NDArray[Any]
+    visible: NDArray[np.bool_]
+    transforms: NDArray[Any]
     names: tuple[str, ...]
     scheme: Scheme
     image_size: int
@@ -60,8 +64,8 @@ class Crops:
     crop_scale: float
     name: str
     summary: str
-    boxes: np.ndarray | None = None
-    sizes: np.ndarray | None = None
+    boxes: NDArray[Any] | None = None
+    sizes: NDArray[Any] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
@@ -85,15 +89,15 @@ class Crops:
                     f"{self.scheme.name!r}. Received: {received}"
                 )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
     @property
-    def known(self):
+    def known(self) -> NDArray[np.bool_]:
         """(N, K) bool: which landmarks are visible and have finite numbers."""
         return known_points(self.landmarks, self.visible)
 
-    def take(self, indices):
+    def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """The same crops, only those at `indices` (a sequence of ints or a bool mask)."""
         indices = np.arange(len(self))[list(indices)]
         return dataclasses.replace(
@@ -107,12 +111,12 @@ class Crops:
             sizes=None if self.sizes is None else self.sizes[indices],
         )
 
-    def central(self):
+    def central(self) -> NDArray[np.uint8]:
         """The images without their margin, (N, S, S, 3); a view."""
         inner = slice(self.margin, self.margin + self.image_size)
         return self.images[:, inner, inner]
 
-    def cropped_boxes(self):
+    def cropped_boxes(self) -> NDArray[np.float64]:
         """The face boxes (N, 4), x0, y0, x1, y1, in crop pixels.
 
         Raises:
@@ -124,14 +128,14 @@ class Crops:
 
 
 def load_crops(
-    annotations,
-    image_size=80,
-    crop_scale=3.0,
-    margin=0,
-    skip_bad=False,
-    cache=None,
-    progress=True,
-):
+    annotations: Annotations,
+    image_size: int = 80,
+    crop_scale: float = 3.0,
+    margin: int = 0,
+    skip_bad: bool = False,
+    cache: PathLike | None = None,
+    progress: bool = True,
+) -> Crops:
     """Reads and crops the photos of annotations.
 
     Args:

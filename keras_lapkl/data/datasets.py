@@ -2,12 +2,15 @@
 
 import dataclasses
 import pathlib
+from typing import Literal
 
 import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import (
     apply_transform,
     default_crop_scale,
@@ -19,6 +22,9 @@ from keras_lapkl.data.keypoints import croppable
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
+from keras_lapkl.data.unlabeled.shards import Locator
+from keras_lapkl.schemes import CropFrom, SchemeLike
 
 DATASETS = ("synthetic", "300w", "aflw", "csv", "coco")
 OWN = {"csv": ".csv", "coco": ".json"}
@@ -37,20 +43,20 @@ _CHUNK = 100
 
 
 def load(
-    dataset,
-    data_dir=None,
-    split="train",
+    dataset: str,
+    data_dir: PathLike | None = None,
+    split: PathLike = "train",
     *,
-    image_size=80,
-    crop_scale="auto",
-    margin=0,
-    scheme=None,
-    crop_from=None,
-    category=None,
-    num_synthetic=None,
-    skip_bad=False,
-    cache_dir=None,
-):
+    image_size: int = 80,
+    crop_scale: float | Literal["auto"] | None = "auto",
+    margin: int = 0,
+    scheme: SchemeLike | None = None,
+    crop_from: CropFrom | None = None,
+    category: str | None = None,
+    num_synthetic: int | None = None,
+    skip_bad: bool = False,
+    cache_dir: PathLike | None = None,
+) -> Crops:
     """The crops of one split of a data set.
 
     Where a data set has no validation split of its own, each tenth training image is one.
@@ -120,15 +126,15 @@ def load(
 
 
 def read(
-    dataset,
-    data_dir,
-    split="train",
+    dataset: str,
+    data_dir: PathLike | None,
+    split: PathLike = "train",
     *,
-    scheme=None,
-    crop_from=None,
-    category=None,
-    missing_ok=True,
-):
+    scheme: SchemeLike | None = None,
+    crop_from: CropFrom | None = None,
+    category: str | None = None,
+    missing_ok: bool = True,
+) -> Annotations:
     """The labels of one split of a data set, in pixels of its photos, which are not opened.
 
     Args:
@@ -167,7 +173,7 @@ def _check_fit(dataset, crop_from=None, category=None, num_synthetic=None):
             raise ValueError(f"`{name}` does not go with dataset {dataset!r}.")
 
 
-def warn_of_shared(crops, validation):
+def warn_of_shared(crops: Crops, validation: Crops) -> None:
     """Tells of images that are in both: an error on them says little of others."""
     shared = sorted(set(crops.names) & set(validation.names))
     if shared:
@@ -180,21 +186,21 @@ def warn_of_shared(crops, validation):
         )
 
 
-def license(trained_on):
+def license(trained_on: str | None) -> str | None:
     """The limit that training data set to a model's use, by its line on them; None if unknown."""
     limits = {name: text for name, text in _LICENSES.items() if name in (trained_on or "")}
     return "; ".join(limits.values()) or None
 
 
 def load_unlabeled(
-    crops,
-    unlabeled_dir=None,
-    num_unlabeled=None,
-    labeled_as_unlabeled=False,
-    locate=None,
-    cache_dir=None,
-    memory_mb=4096,
-):
+    crops: Crops,
+    unlabeled_dir: PathLike | None = None,
+    num_unlabeled: int | None = None,
+    labeled_as_unlabeled: bool = False,
+    locate: Locator | None = None,
+    cache_dir: PathLike | None = None,
+    memory_mb: float = 4096,
+) -> UnlabeledCrops | None:
     """The faces without labels that go with labeled crops.
 
     They come from a folder of shards by `lapkl crop`, or of photos, which are then cropped by a

@@ -29,7 +29,7 @@ class KeypointError(ValueError):
     """A file of keypoints that can't be understood or used."""
 
 
-def croppable(annotations):
+def croppable(annotations: Annotations) -> Annotations:
     """The annotations that the scheme's rule has a crop for.
 
     Args:

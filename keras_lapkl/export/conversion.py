@@ -1,11 +1,16 @@
 """From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import keras
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 import keras_lapkl
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.datasets import license
 from keras_lapkl.evaluation import model_scores
@@ -14,6 +19,7 @@ from keras_lapkl.export.graph import LOGITS, convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
 from keras_lapkl.export.report import layer_table
 from keras_lapkl.export.verify import predict_by_file
+from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite import flatbuffer, inspection, runner
 
 BOUNDS = {
@@ -34,19 +40,19 @@ _SEARCHED = 64
 
 
 def convert(
-    model,
-    path,
-    mode="float32",
+    model: LandmarkLocalizer,
+    path: PathLike,
+    mode: str = "float32",
     *,
-    faces,
-    representative_images=None,
-    bounds=None,
-    input_dtype="float32",
-    with_heatmaps=False,
-    decode=True,
-    flip_average=False,
-    layers=False,
-):
+    faces: Crops | NDArray[Any],
+    representative_images: NDArray[Any] | None = None,
+    bounds: Mapping[str, float] | None = None,
+    input_dtype: Literal["float32", "uint8", "int8"] = "float32",
+    with_heatmaps: bool = False,
+    decode: bool = True,
+    flip_average: bool = False,
+    layers: bool = False,
+) -> dict[str, Any]:
     """Writes a localizer and the decoding of its heatmaps as one .tflite file.
 
     The file has the signature `serving_default` from `image` (1, S, S, 3) to `landmarks` and

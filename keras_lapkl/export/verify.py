@@ -2,11 +2,14 @@
 
 import re
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl import heatmaps
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.export.graph import LOGITS
 from keras_lapkl.tflite import flatbuffer, inspection, runner
 
@@ -19,7 +22,9 @@ class ConversionError(ValueError):
     """A conversion gave a file that is not what was asked for; the file was not put in place."""
 
 
-def check_signature(path, input_dtype, image_size, outputs):
+def check_signature(
+    path: PathLike, input_dtype: str, image_size: int, outputs: Mapping[str, Sequence[int]]
+) -> None:
     """ConversionError unless the file maps `image` to float32 outputs of some shapes.
 
     Args:
@@ -40,12 +45,12 @@ def check_signature(path, input_dtype, image_size, outputs):
         raise ConversionError(f"outputs: expected {wanted}. Received: {received}")
 
 
-def of_layers(operator, layers):
+def of_layers(operator: inspection.Operator, layers: Iterable[str]) -> bool:
     """Whether an operator comes from a Keras layer whose name begins with one of `layers`."""
     return any(f"/{layer}" in operator.result for layer in layers)
 
 
-def check_operators(path, mode, int8_layers=()):
+def check_operators(path: PathLike, mode: str, int8_layers: Sequence[str] = ()) -> None:
     """ConversionError unless all operators are TFLite's own and of the types that `mode` means.
 
     `"float32"`: no reduced type anywhere. `"float16"`: the same, but each convolution's weights
@@ -77,7 +82,7 @@ def check_operators(path, mode, int8_layers=()):
         )
 
 
-def predict_by_file(path, images, beta):
+def predict_by_file(path: PathLike, images: NDArray[Any], beta: float) -> dict[str, NDArray[Any]]:
     """Landmarks and scales by a file, whatever of the two or logits it gives."""
     if inspection.describe(path)["outputs"][0]["name"] != LOGITS:
         return runner.TFLiteLocalizer(path).predict(images)
@@ -92,7 +97,9 @@ def predict_by_file(path, images, beta):
     return dict(zip(runner.OUTPUTS, np.swapaxes(found, 0, 1), strict=True))
 
 
-def parity(received, expected):
+def parity(
+    received: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
     """Distances between a file's outputs and expected ones, in pixels.
 
     Args:
@@ -118,7 +125,7 @@ class LayerError(NamedTuple):
     error: float
 
 
-def layer_errors(path, reference, images):
+def layer_errors(path: PathLike, reference: PathLike, images: NDArray[Any]) -> list[LayerError]:
     """Errors of the convolutions of a file, in the order in which they run.
 
     Each is √(Σ(received − reference)² / Σ reference²) over the images, of all that the layer and
@@ -167,7 +174,7 @@ def _layer(result):
     return re.sub(r"_\d+$", "", result.split("/")[1])
 
 
-def out_of_bounds(measured, bounds):
+def out_of_bounds(measured: Mapping[str, Any], bounds: Mapping[str, float]) -> str | None:
     """What is wrong with a `parity`, or None if each of `bounds` holds.
 
     Args:

@@ -1,12 +1,17 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
 import os
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from keras_lapkl import confidence, heatmaps, losses, metrics, schemes
+from keras_lapkl._support.types import PathLike, Tensor
+from keras_lapkl.confidence import CalibrationLike
+from keras_lapkl.schemes import SchemeLike
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -41,14 +46,14 @@ class LandmarkLocalizer(keras.Model):
 
     def __init__(
         self,
-        generator,
-        scheme=None,
-        crop_scale=None,
-        beta=1.0,
-        trained_on=None,
-        calibration=None,
-        **kwargs,
-    ):
+        generator: keras.Model,
+        scheme: SchemeLike | None = None,
+        crop_scale: float | None = None,
+        beta: float = 1.0,
+        trained_on: str | None = None,
+        calibration: CalibrationLike | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.generator = generator
         self.scheme = None if scheme is None else schemes.get(scheme)
@@ -64,18 +69,20 @@ class LandmarkLocalizer(keras.Model):
         self.built = True  # it has no variables of its own
 
     @property
-    def num_landmarks(self):
+    def num_landmarks(self) -> int:
         return self.generator.output_shape[-1]
 
     @property
-    def image_size(self):
+    def image_size(self) -> int | None:
         return self.generator.input_shape[1]
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         """Images (B, H, W, 3), uint8 or float in [0, 1] → logits (B, H, W, K)."""
         return self.generator(to_unit_range(images), training=training)
 
-    def compile(self, optimizer="adam", loss=None, jit_compile=None, **kwargs):
+    def compile(
+        self, optimizer: Any = "adam", loss: Any = None, jit_compile: Any = None, **kwargs: Any
+    ) -> None:
         """As `keras.Model.compile`; checks that the loss reads heatmaps as this model does.
 
         `jit_compile` is on where a GPU is seen and off elsewhere: on a CPU, TensorFlow's XLA makes
@@ -98,10 +105,10 @@ class LandmarkLocalizer(keras.Model):
             # Built here, so that a reloaded model finds the optimizer's state to restore.
             self.optimizer.build(self.generator.trainable_variables)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """One step on (images, landmarks[, sample_weight]); see `keras.Model.train_step`."""
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
@@ -143,7 +150,7 @@ class LandmarkLocalizer(keras.Model):
 
         return joined
 
-    def predict_step(self, *args):
+    def predict_step(self, *args: Any) -> Any:
         """Landmarks and scales of a batch; on JAX with the state, as `fit`'s step has it."""
         found = super().predict_step(*args)
         logits, *state = found if keras.backend.backend() == "jax" else (found,)
@@ -151,7 +158,7 @@ class LandmarkLocalizer(keras.Model):
         landmarks = {"landmarks": location, "scale": scale}
         return (landmarks, *state) if state else landmarks
 
-    def predict_heatmaps(self, images, batch_size=32):
+    def predict_heatmaps(self, images: Tensor, batch_size: int = 32) -> NDArray[np.float32]:
         """Heatmaps of images (N, H, W, 3): float32 (N, H, W, K), each summing to 1."""
         batches = [
             ops.convert_to_numpy(
@@ -161,7 +168,7 @@ class LandmarkLocalizer(keras.Model):
         ]
         return np.concatenate(batches)
 
-    def true_heatmaps(self, landmarks, height, width):
+    def true_heatmaps(self, landmarks: Tensor, height: int, width: int) -> Tensor:
         """ω(landmarks): the distributions that the loss aims at, (B, height, width, K).
 
         Args:
@@ -178,8 +185,13 @@ class LandmarkLocalizer(keras.Model):
         )
 
     def export(
-        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
-    ):
+        self,
+        filepath: PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """As `keras.Model.export`: an artifact from images in [0, 1] to logits, unchecked.
 
         Keras can't tell the signature of a model that is made of another one: it is the
@@ -194,13 +206,13 @@ class LandmarkLocalizer(keras.Model):
             os.fspath(filepath), format, verbose, input_signature=input_signature, **kwargs
         )
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Keeps dropout's random states too, which Keras does not: a resumed run needs them."""
         super().save_own_variables(store)
         for i, state in enumerate(self._seed_states()):
             store[f"seed_state_{i}"] = ops.convert_to_numpy(state)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         super().load_own_variables({})  # it has none: they are the generator's
         saved = set(store.keys())
         for i, state in enumerate(self._seed_states()):
@@ -211,7 +223,7 @@ class LandmarkLocalizer(keras.Model):
         layers = self._flatten_layers(include_self=False)
         return [layer.seed_generator.state for layer in layers if hasattr(layer, "seed_generator")]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "generator": keras.saving.serialize_keras_object(self.generator),
@@ -223,7 +235,9 @@ class LandmarkLocalizer(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         generator = keras.saving.deserialize_keras_object(config["generator"], custom_objects)
         return cls(**{**config, "generator": generator})
 
@@ -240,7 +254,7 @@ def _sees_gpu():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def to_unit_range(images):
+def to_unit_range(images: Tensor) -> Tensor:
     """uint8 images → float32 in [0, 1]; float images as they are."""
     images = ops.convert_to_tensor(images)
     if keras.backend.standardize_dtype(images.dtype) == "uint8":

@@ -3,7 +3,10 @@
 import collections
 import dataclasses
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import flatbuffer
 
 
@@ -27,7 +30,7 @@ class Operator:
     of_input: bool = False
 
 
-def describe(path):
+def describe(path: PathLike) -> dict[str, Any]:
     """What a .tflite file holds, read from its bytes and without an interpreter.
 
     Args:
@@ -60,7 +63,7 @@ def describe(path):
     }
 
 
-def operators(model):
+def operators(model: Any) -> list[Operator]:
     """The `Operator`s of a `ModelT`, in the order in which they run."""
     builtin = flatbuffer.names(flatbuffer.schema().BuiltinOperator)
     graph = model.subgraphs[0]
@@ -82,7 +85,7 @@ def operators(model):
     return found
 
 
-def count(found):
+def count(found: Iterable[Operator]) -> dict[str, dict[str, int]]:
     """{name: {output type: number}} of `Operator`s, sorted by name."""
     counts = collections.defaultdict(collections.Counter)
     for operator in found:

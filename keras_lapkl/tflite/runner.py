@@ -1,9 +1,14 @@
 """Runs a converted localizer, with LiteRT and NumPy alone."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl import confidence, schemes
 from keras_lapkl._support import console
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import flatbuffer
 
 SIGNATURE = "serving_default"
@@ -42,7 +47,7 @@ class TFLiteLocalizer:
     ((68, 2), (68, 2))
     """
 
-    def __init__(self, path, num_threads=1):
+    def __init__(self, path: PathLike, num_threads: int = 1) -> None:
         self.metadata = flatbuffer.read_metadata(flatbuffer.read(path)) or {}
         self._interpreter = load_interpreter(path, num_threads)
         self._input, self._outputs = _signature_tensors(self._interpreter, path)
@@ -54,7 +59,7 @@ class TFLiteLocalizer:
         self.trained_on = self.metadata.get("trained_on")
         self.calibration = confidence.get(self.metadata.get("calibration"))
 
-    def __call__(self, crop):
+    def __call__(self, crop: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Landmarks and scales of one crop.
 
         Args:
@@ -69,7 +74,7 @@ class TFLiteLocalizer:
         self._run(crop)
         return tuple(self._read(name) for name in OUTPUTS)
 
-    def predict(self, images, verbose=0):
+    def predict(self, images: NDArray[Any], verbose: Any = 0) -> dict[str, NDArray[np.float32]]:
         """As `LandmarkLocalizer.predict`, so that evaluation takes either; one image at a time.
 
         Args:
@@ -87,7 +92,7 @@ class TFLiteLocalizer:
             found[:, i] = self(image)
         return dict(zip(OUTPUTS, found, strict=True))
 
-    def predict_heatmaps(self, images):
+    def predict_heatmaps(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Heatmaps (N, S, S, K) of images (N, S, S, 3), as `LandmarkLocalizer.predict_heatmaps`.
 
         Raises:
@@ -113,7 +118,7 @@ class TFLiteLocalizer:
         return self._interpreter.get_tensor(self._outputs[name]["index"])
 
 
-def as_input(crop, tensor):
+def as_input(crop: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
     """One crop as the image tensor of a file takes it, (1, S, S, 3).
 
     Args:
@@ -154,7 +159,7 @@ def _unit_range(crop):
     return crop.astype(np.float32)
 
 
-def load_interpreter(path, num_threads=1, **kwargs):
+def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any:
     """LiteRT's interpreter of a .tflite file, with its tensors allocated.
 
     Args:
@@ -182,7 +187,7 @@ def load_interpreter(path, num_threads=1, **kwargs):
     return interpreter
 
 
-def undelegated(path):
+def undelegated(path: PathLike) -> list[str]:
     """Names of the operators of a file that the default delegate, XNNPACK, leaves to TFLite.
 
     They run slower, by one thread. An operator is the delegate's if what the delegate gives needs

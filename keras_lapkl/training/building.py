@@ -6,6 +6,8 @@ import keras
 from absl import logging
 
 from keras_lapkl import losses, metrics
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
@@ -16,12 +18,15 @@ from keras_lapkl.models.rcn import RCN
 from keras_lapkl.optimizers import OPTIMIZERS
 from keras_lapkl.training import distillation
 from keras_lapkl.training.batches import steps_per_epoch
+from keras_lapkl.training.recipe import Recipe
 
 WARMUP = 0.05
 """Share of a cosine run in which the learning rate rises to its peak."""
 
 
-def build(recipe, crops, unlabeled=None):
+def build(
+    recipe: Recipe, crops: Crops, unlabeled: UnlabeledCrops | None = None
+) -> LandmarkLocalizer:
     """A compiled model for these crops; `recipe.seed` sets every random state.
 
     Returns:
@@ -91,7 +96,7 @@ def _trained_on(recipe, crops, unlabeled):
     return found
 
 
-def check_models(recipe, crops):
+def check_models(recipe: Recipe, crops: Crops) -> None:
     """Fails at once on a teacher or first weights that won't do, before the folder is taken."""
     if recipe.teacher is not None:
         distillation.check_teacher(load_model(recipe.teacher.model), crops)

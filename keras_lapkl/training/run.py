@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import sys
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +12,9 @@ from absl import logging
 
 from keras_lapkl import callbacks, schemes
 from keras_lapkl._support.files import claim, read_json, replacing, write_json
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
 from keras_lapkl.training import distributed
@@ -24,6 +28,7 @@ from keras_lapkl.training.batches import (
     training_batches,
 )
 from keras_lapkl.training.building import build, check_models
+from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import load_pseudo_labels, trim_history
 
 SHOWN = 4
@@ -31,8 +36,14 @@ SHOWN = 4
 
 
 def train(
-    recipe, crops, validation, output_dir, provenance=None, unlabeled=None, tensorboard=False
-):
+    recipe: Recipe,
+    crops: Crops,
+    validation: Crops,
+    output_dir: PathLike,
+    provenance: dict[str, Any] | None = None,
+    unlabeled: UnlabeledCrops | None = None,
+    tensorboard: bool = False,
+) -> dict[str, Any]:
     """Trains, and writes `model.keras`, `history.csv` and `results.json` into a folder.
 
     With an adversary, `model.keras` is the localizer alone, and `adversarial.keras` all of it.

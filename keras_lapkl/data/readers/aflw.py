@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.schemes import AFLW19
 
@@ -18,7 +19,7 @@ _SHAPES = {
 }
 
 
-def read_aflw(path, split="train", images=None):
+def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = None) -> Annotations:
     """The faces of one split of AFLW-19.
 
     Coordinates are taken as they stand in the file: they seem 0-based (visible ones lie at 0 and

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.schemes import IBUG68
@@ -43,7 +44,7 @@ SPLIT_FILES = {
 _SUFFIXES = (".jpg", ".png")
 
 
-def read_300w(root, split):
+def read_300w(root: PathLike, split: PathLike) -> Annotations:
     """Reads one split of 300-W, without opening its images.
 
     A list in `root/splits` (see `SPLIT_FILES`) decides what is in the split; without one, the

@@ -5,6 +5,7 @@ import zlib
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 INDEX = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
 """Where the PNG of a face lies in its shard, and the checksum of it."""
@@ -24,7 +25,15 @@ class UnlabeledCrops:
         summary: one line: how many, where from, how cropped, how many photos skipped.
     """
 
-    def __init__(self, faces, image_size, margin, crop_scale, name, summary):
+    def __init__(
+        self,
+        faces: "InMemory | InShards",
+        image_size: int,
+        margin: int,
+        crop_scale: float,
+        name: str,
+        summary: str,
+    ) -> None:
         self._faces = faces
         self.image_size = image_size
         self.margin = margin
@@ -32,10 +41,10 @@ class UnlabeledCrops:
         self.name = name
         self.summary = summary
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._faces)
 
-    def gather(self, indices):
+    def gather(self, indices: ArrayLike) -> NDArray[np.uint8]:
         """The faces at indices (n,) of any order, (n, S+2m, S+2m, 3) uint8; from any thread.
 
         Raises:
@@ -51,7 +60,7 @@ class UnlabeledCrops:
             )
         return self._faces.gather(indices)
 
-    def take(self, n, seed=0):
+    def take(self, n: int, seed: int = 0) -> "UnlabeledCrops":
         """The first n faces of a permutation: what is in a smaller number is in a larger one.
 
         Raises:
@@ -78,8 +87,8 @@ class UnlabeledCrops:
 class InMemory:
     """Faces of an array, in an order."""
 
-    images: np.ndarray
-    order: np.ndarray | None = None
+    images: NDArray[np.uint8]
+    order: NDArray[np.int64] | None = None
 
     def __len__(self):
         return len(self.images if self.order is None else self.order)

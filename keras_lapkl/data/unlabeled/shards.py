@@ -24,14 +24,18 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import claim, read_arrays, read_json, replacing, write_json
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import crop_transform, warp_crop
+from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.images import ImageError, find_images, read_image
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
@@ -43,7 +47,28 @@ _FORMAT = 1  # raise it when the same photos and settings give other bytes
 _BATCH = 16  # photos that a process takes at once
 
 
-def from_crops(crops):
+class Locator(Protocol):
+    """Tells where the five points of the faces of a photo lie, as `detection.first_pass` does.
+
+    It can be pickled, and `str` says in words what it does.
+
+    Attributes:
+        settings: plain data, all that decides what it gives.
+        default_workers: how many processes to run it in; None for one on each core.
+    """
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    @property
+    def default_workers(self) -> int | None: ...
+
+    def __call__(self, photo: NDArray[np.uint8], /) -> NDArray[np.float64]:
+        """Squares (n, 3) in a photo (H, W, 3): center x, center y and side, photo pixels."""
+        ...
+
+
+def from_crops(crops: Crops) -> UnlabeledCrops:
     """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`."""
     return UnlabeledCrops(
         InMemory(crops.images),
@@ -55,12 +80,12 @@ def from_crops(crops):
     )
 
 
-def is_shard_folder(path):
+def is_shard_folder(path: PathLike) -> bool:
     """Whether `crop_folder` has begun to write into this folder."""
     return (Path(path) / SETTINGS).is_file()
 
 
-def read_shards(folder, memory_mb=4096):
+def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
     """Opens a folder that `crop_folder` wrote.
 
     Only the index is read: 20 bytes a face. Faces are read and decoded when they are asked for, and
@@ -110,16 +135,16 @@ def read_shards(folder, memory_mb=4096):
 
 
 def crop_folder(
-    input_dir,
-    output_dir,
-    locate,
-    image_size=80,
-    margin=16,
-    crop_scale=3.0,
-    shard_size=4096,
-    workers=None,
-    progress=True,
-):
+    input_dir: PathLike,
+    output_dir: PathLike,
+    locate: Locator,
+    image_size: int = 80,
+    margin: int = 16,
+    crop_scale: float = 3.0,
+    shard_size: int = 4096,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
     """Cuts the faces out of all photos in a folder and below it, into shards.
 
     The files written are the same for any number of workers. Killed at any moment, the same call
