@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from keras_lapkl import heatmaps
+from keras_lapkl.registries import LOSSES  # noqa: F401
 
 
 def split_visible(y_true):
@@ -259,10 +260,6 @@ class GaussianKL(_KLLoss):
 
     distribution = "gaussian"
     _function = staticmethod(gaussian_kl)
-
-
-LOSSES = {"laplace_kl": LaplaceKL, "gaussian_kl": GaussianKL, "softargmax": SoftArgmaxLoss}
-"""The losses by the names that the tools' `--loss` takes."""
 
 
 def discriminator_loss(real_logits, fake_logits):

@@ -1,7 +1,9 @@
-"""Optimizers by the names that the tools' `--optimizer` takes, and Muon for convolutions."""
+"""Muon for convolutions; `OPTIMIZERS` are those that `--optimizer` takes."""
 
 import keras
 from keras import ops
+
+from keras_lapkl.registries import OPTIMIZERS  # noqa: F401
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -46,6 +48,3 @@ def muon(learning_rate):
     return ConvolutionMuon(
         learning_rate, exclude_layers=["encoder1/", "logits/", "columns/", "rows/"]
     )
-
-
-OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": muon}
