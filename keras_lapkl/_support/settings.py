@@ -113,7 +113,11 @@ def in_words(interval):
 
 
 def define_flags(classes, flag_values=flags.FLAGS):
-    """Defines an absl flag for each setting of some dataclasses; of one name, the first counts."""
+    """Defines an absl flag for each setting of some dataclasses; of one name, the first counts.
+
+    Returns:
+        dict from the flags' names to their groups.
+    """
     fields = {}
     for cls in classes:
         for name, field in settings(cls).items():
@@ -137,6 +141,7 @@ def define_flags(classes, flag_values=flags.FLAGS):
                 inner, serializer = WidthParser(), WidthSerializer()
             parser = _NumberParser(inner, field.metadata["interval"], field.metadata["unit"])
             flags.DEFINE(parser, *args, field.metadata["help"], serializer=serializer, **common)
+    return {name: field.metadata["group"] for name, (field, _) in fields.items()}
 
 
 def from_flags(cls, flag_values=flags.FLAGS):

@@ -54,7 +54,9 @@ _UNLABELED_MEMORY = flags.DEFINE_integer(
     "unlabeled_memory_mb", 4096, "Megabytes of unlabeled faces to hold decoded."
 )
 
-define_flags(recipes.CLASSES)
+GROUPS = define_flags(recipes.CLASSES)
+for _flag in (_UNLABELED_DIR, _FIRST_PASS, _NUM_UNLABELED, _AS_UNLABELED, _UNLABELED_MEMORY):
+    GROUPS[_flag.name] = recipes.UNLABELED
 
 
 def main(_):

@@ -26,8 +26,9 @@ from keras_lapkl.models.networks import HEADS, NETWORKS, SETTINGS
 from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES, OPTIMIZERS
 from keras_lapkl.training.schedules import SCHEDULES
 
-_NETWORK, _TRAINING = "Network", "Training"
-_UNLABELED, _ADVERSARY = "Faces without labels", "Adversary"
+_NETWORK, _TRAINING, _ADVERSARY = "Network", "Training", "Adversary"
+UNLABELED = "Faces without labels"
+"""Heading of the flags on these, in `--help`."""
 
 
 @described
@@ -88,7 +89,7 @@ class Adversary:
         unit="faces",
         interval=AT_LEAST_1,
         flag="unlabeled_batch_size",
-        group=_UNLABELED,
+        group=UNLABELED,
     )
 
     def __post_init__(self):
@@ -105,7 +106,7 @@ class Teacher:
         "A model file or a shipped model's name, to label the unlabeled faces instead of the "
         "adversarial branch.",
         flag="teacher",
-        group=_UNLABELED,
+        group=UNLABELED,
     )
     batch_size: int | None = setting(
         None,
@@ -113,7 +114,7 @@ class Teacher:
         unit="faces",
         interval=AT_LEAST_1,
         flag="unlabeled_batch_size",
-        group=_UNLABELED,
+        group=UNLABELED,
     )
     max_scale: float | None = setting(
         None,
@@ -121,7 +122,7 @@ class Teacher:
         unit="pixels of its crop",
         interval=POSITIVE,
         flag="teacher_max_scale",
-        group=_UNLABELED,
+        group=UNLABELED,
     )
 
     def __post_init__(self):
