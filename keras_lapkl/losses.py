@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from keras_lapkl._support import extras
 from keras_lapkl._support.types import Tensor
+from keras_lapkl.registries import LOSSES  # noqa: F401
 
 with extras.needed_by(__name__):
     import keras
@@ -284,10 +285,6 @@ class GaussianKL(_KLLoss):
 
     distribution = "gaussian"
     _function = staticmethod(gaussian_kl)
-
-
-LOSSES = {"laplace_kl": LaplaceKL, "gaussian_kl": GaussianKL, "softargmax": SoftArgmaxLoss}
-"""The losses by the names that the tools' `--loss` takes."""
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

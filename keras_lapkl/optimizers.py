@@ -1,8 +1,9 @@
-"""Optimizers by the names that the tools' `--optimizer` takes, and Muon for convolutions."""
+"""Muon for convolutions; `OPTIMIZERS` are those that `--optimizer` takes."""
 
 from typing import Any, TypeAlias
 
 from keras_lapkl._support import extras
+from keras_lapkl.registries import OPTIMIZERS  # noqa: F401
 
 with extras.needed_by(__name__):
     import keras
@@ -59,6 +60,3 @@ def muon(learning_rate: LearningRate) -> ConvolutionMuon:
     return ConvolutionMuon(
         learning_rate, exclude_layers=["encoder1/", "logits/", "columns/", "rows/"]
     )
-
-
-OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": muon}

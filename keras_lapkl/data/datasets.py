@@ -26,7 +26,6 @@ from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.data.unlabeled.shards import Locator
 from keras_lapkl.schemes import CropFrom, SchemeLike
 
-DATASETS = ("synthetic", "300w", "aflw", "csv", "coco")
 OWN = {"csv": ".csv", "coco": ".json"}
 """The data sets of keypoints of anything, with how their files end."""
 SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
@@ -155,12 +154,12 @@ def read(
     _check_fit(dataset, crop_from, category)
     if dataset in OWN:
         return _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok)
-    readers = {"300w": _annotations_300w, "aflw": _annotations_aflw}
-    if dataset not in readers:
-        raise ValueError(f"`dataset` must be one of {DATASETS}. Received: {dataset!r}")
+    if dataset not in READERS:
+        known = ("synthetic", *READERS, *OWN)
+        raise ValueError(f"`dataset` must be one of {known}. Received: {dataset!r}")
     if not data_dir:
         raise ValueError(f"`data_dir` must name the folder of {dataset}.")
-    return _as(scheme, readers[dataset](pathlib.Path(data_dir), split))
+    return _as(scheme, READERS[dataset](pathlib.Path(data_dir), split))
 
 
 def _check_fit(dataset, crop_from=None, category=None, num_synthetic=None):
@@ -412,3 +411,10 @@ def _hold_out(annotations, split):
     return dataclasses.replace(
         kept, name=f"{annotations.name} ({split})", summary=f"{annotations.summary}; {note}"
     )
+
+
+READERS = {"300w": _annotations_300w, "aflw": _annotations_aflw}
+"""Data sets with a layout of their own: functions from their folder and the name of a split to
+`Annotations`."""
+
+DATASETS = ("synthetic", *READERS, *OWN)

@@ -17,21 +17,11 @@ from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import flatbuffer_writer, verify
 from keras_lapkl.export.graph import LOGITS, convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
+from keras_lapkl.export.modes import MODES
 from keras_lapkl.export.report import layer_table
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite import flatbuffer, inspection, runner
-
-BOUNDS = {
-    "float32": {"max": 1e-3, "nme": 1e-3},
-    "float16": {"mean": 0.02, "nme": 2e-3},
-    "dynamic": {"mean": 0.3, "nme": 0.02},
-    "int8": {"mean": 0.15, "nme": 0.01},
-}
-"""What is allowed to each mode: distance from Keras in pixels, for landmarks and for scale, and
-growth of the NME as a share of Keras's, where labels are known."""
-
-MODES = tuple(BOUNDS)
 
 INPUTS = ("float32", *runner.BYTES)
 """Types that the image may have."""
@@ -79,7 +69,7 @@ def convert(
             file's own scales are calibrated.
         representative_images: images from the training set, for int8's step sizes; some hundred.
         bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
-            by `"nme"`; None takes `BOUNDS[mode]`, and an empty dict allows any.
+            by `"nme"`; None takes the mode's own, and an empty dict allows any.
         input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
             `"int8"` from -128 to 127.
         with_heatmaps: whether the file also gives `heatmaps`, (S, S, K), each summing to 1.
@@ -110,7 +100,7 @@ def convert(
     _check(
         model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
     )
-    bounds = BOUNDS[mode] if bounds is None else bounds
+    bounds = MODES[mode].bounds if bounds is None else bounds
     images = faces.central() if isinstance(faces, Crops) else faces
     outputs = _output_shapes(model, with_heatmaps, decode)
     expected = (
@@ -118,7 +108,7 @@ def convert(
         if flip_average
         else model.predict(images, verbose=0)
     )
-    if mode == "int8":
+    if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
         candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
     else:
@@ -142,7 +132,7 @@ def convert(
                 break
             logging.info("%s", failure)
         errors = None
-        if mode == "int8" and (layers or failure):
+        if MODES[mode].calibrated and (layers or failure):
             errors = int8.layer_errors(temporary, images[:_PROBED])
         if failure:
             raise verify.ConversionError(failure + (f"\n{layer_table(errors)}" if errors else ""))
@@ -173,7 +163,7 @@ def _check(
     model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
 ):
     if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {MODES}. Received: {mode!r}")
+        raise ValueError(f"`mode` must be one of {tuple(MODES)}. Received: {mode!r}")
     if input_dtype not in INPUTS:
         raise ValueError(f"`input_dtype` must be one of {INPUTS}. Received: {input_dtype!r}")
     if with_heatmaps and not decode:
@@ -187,13 +177,13 @@ def _check(
         )
     if getattr(model, "generator", None) is None:
         raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
-    if (representative_images is None) == (mode == "int8"):
+    if (representative_images is None) == MODES[mode].calibrated:
         raise ValueError(
             "`representative_images` goes with mode 'int8', and only with it. Received: mode "
             f"{mode!r} {'without' if representative_images is None else 'with'} them."
         )
     _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
-    if mode == "int8":
+    if representative_images is not None:
         _check_images("representative_images", representative_images, model)
 
 

@@ -10,8 +10,8 @@ from keras_lapkl._support.types import Tensor
 from keras_lapkl.losses import discriminator_loss, split_visible
 from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range
 from keras_lapkl.models.patch_gan import IMAGE_CHANNELS
+from keras_lapkl.registries import ADVERSARIAL_LOSSES
 
-ADVERSARIAL_LOSSES = ("minimax", "non_saturating")
 REPORTS = (
     "localization_loss",
     "adversarial_loss",

@@ -6,10 +6,10 @@ import keras
 from keras import layers
 
 from keras_lapkl.models.layers import Conv2D, Dropout
+from keras_lapkl.models.networks import HEADS
 
 POOLINGS = 4
 LEAK = 0.2
-HEADS = ("paper", "linear", "marginal")
 WINDOWS = 16
 MEAN, GAIN = 0.45, 4.0
 

@@ -11,12 +11,13 @@ from absl import logging
 
 from keras_lapkl import tflite
 from keras_lapkl._support.files import read_json, write_json
+from keras_lapkl._support.widths import fraction
 from keras_lapkl.data import datasets
 from keras_lapkl.data.cropping import default_margin
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
 from keras_lapkl.reproduction import report
-from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan, fraction
+from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan
 from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, Recipe
 from keras_lapkl.training.run import train
@@ -29,9 +30,7 @@ def miniature():
     """
     base = Recipe(
         epochs=2,
-        learning_rate=3e-3,
-        schedule="cosine",
-        dropout=0.0,
+        augment=False,
         adversary=Adversary(filters=4),
     )
     plan = Plan(

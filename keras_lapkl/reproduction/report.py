@@ -7,8 +7,9 @@ import shlex
 import numpy as np
 
 from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl._support.widths import fraction
 from keras_lapkl.evaluation import model_scores, plots, scoring
-from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS, fraction
+from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS
 
 PAPER_COMMON = {
     ("softargmax", 0): 3.48,

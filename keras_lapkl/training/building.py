@@ -1,27 +1,25 @@
 """A compiled model from a recipe."""
 
 import dataclasses
+import inspect
 
 import keras
 from absl import logging
 
-from keras_lapkl import losses, metrics
+from keras_lapkl import metrics
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer
-from keras_lapkl.models.mobile_fpn import MobileFPN
+from keras_lapkl.models.networks import NETWORKS
 from keras_lapkl.models.patch_gan import PatchGAN
-from keras_lapkl.models.rcn import RCN
-from keras_lapkl.optimizers import OPTIMIZERS
+from keras_lapkl.registries import LOSSES, OPTIMIZERS
 from keras_lapkl.training import distillation
 from keras_lapkl.training.batches import steps_per_epoch
 from keras_lapkl.training.recipe import Recipe
-
-WARMUP = 0.05
-"""Share of a cosine run in which the learning rate rises to its peak."""
+from keras_lapkl.training.schedules import SCHEDULES
 
 
 def build(
@@ -34,19 +32,16 @@ def build(
     """
     keras.utils.set_random_seed(recipe.seed)
     scheme = crops.scheme
-    size = scheme.num_landmarks, recipe.width, crops.image_size
-    if recipe.network == "rcn":
-        generator = RCN(*size, recipe.dropout, recipe.head, recipe.normalize)
-    else:
-        generator = MobileFPN(*size)
+    generator = NETWORKS[recipe.network].build(
+        scheme.num_landmarks, image_size=crops.image_size, **vars(recipe)
+    )
     if recipe.initial_model is not None:
         _begin_with(generator, recipe.initial_model)
     normalizer = model_scores.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
-    scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
     compiled = {
         "optimizer": OPTIMIZERS[recipe.optimizer](_learning_rate(recipe, crops)),
-        "loss": losses.LOSSES[recipe.loss](beta=recipe.beta, **scale),
+        "loss": _loss(recipe),
         "metrics": [
             metrics.NormalizedMeanError(
                 normalizer=crops.image_size if normalizer == "crop" else normalizer,
@@ -132,14 +127,13 @@ def _begin_with(generator, name_or_path):
     logging.info("Begin with %d of %d layers%s.", len(fitting), len(layers), note)
 
 
+def _loss(recipe):
+    loss, given = LOSSES[recipe.loss], {"beta": recipe.beta}
+    if "target_scale" in inspect.signature(loss).parameters:
+        given["target_scale"] = recipe.target_scale
+    return loss(**given)
+
+
 def _learning_rate(recipe, crops):
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
     steps = recipe.epochs * steps_per_epoch(crops, recipe.batch_size)
-    warmup = max(1, round(WARMUP * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 100,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=recipe.learning_rate,
-        warmup_steps=warmup,
-    )
+    return SCHEDULES[recipe.schedule](recipe.learning_rate, steps)
