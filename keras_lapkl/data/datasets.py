@@ -13,6 +13,7 @@ from keras_lapkl.data.keypoints import croppable
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.training_data import LICENSES, DataSet
 
 DATASETS = ("synthetic", "300w", "aflw", "csv", "coco")
 OWN = {"csv": ".csv", "coco": ".json"}
@@ -21,12 +22,6 @@ SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
 HOLD_OUT = 10
-_LICENSES = {
-    "300-W": "300-W: non-commercial research only",
-    "AFLW": "AFLW: non-commercial research only",
-    "synthetic face": "synthetic faces: none",
-    "faces unknown": "faces that are not known: unknown",
-}
 _CHUNK = 100
 
 
@@ -174,12 +169,6 @@ def warn_of_shared(crops, validation):
         )
 
 
-def license(trained_on):
-    """The limit that training data set to a model's use, by its line on them; None if unknown."""
-    limits = {name: text for name, text in _LICENSES.items() if name in (trained_on or "")}
-    return "; ".join(limits.values()) or None
-
-
 def load_unlabeled(
     crops,
     unlabeled_dir=None,
@@ -288,7 +277,9 @@ def _synthetic(split, count, image_size, crop_scale):
         margin=0,
         crop_scale=crop_scale,
         name=f"synthetic {split}",
-        summary=f"{count:,} synthetic faces",
+        source=DataSet(
+            "synthetic faces", count, kind="synthetic faces", license=LICENSES["synthetic"]
+        ),
     )
 
 
@@ -392,7 +383,6 @@ def _hold_out(annotations, split):
             f"{annotations.name}: expected two images or more, to hold out one for validation. "
             f"Received: {len(index)}"
         )
-    note = f"{len(kept):,} of them for {split}, each tenth held out for validation"
-    return dataclasses.replace(
-        kept, name=f"{annotations.name} ({split})", summary=f"{annotations.summary}; {note}"
-    )
+    note = f"the {split} part of {len(annotations):,}, each tenth held out for validation"
+    source = kept.source and kept.source.noted(note, count=len(kept))
+    return dataclasses.replace(kept, name=f"{annotations.name} ({split})", source=source)

@@ -1,6 +1,5 @@
 """A .tflite file as the objects of its schema, and this package's JSON in its metadata table."""
 
-import json
 import pathlib
 import struct
 
@@ -42,11 +41,11 @@ def parse(content):
 
 
 def read_metadata(model):
-    """This package's metadata in a `ModelT`, a dict; None if it has none."""
+    """This package's metadata in a `ModelT`, the text of JSON; None if it has none."""
     for entry in model.metadata or ():
         if _text(entry.name) == METADATA_NAME:
             data = model.buffers[entry.buffer].data
-            return json.loads(bytes(bytearray(data)).decode())
+            return bytes(bytearray(data)).decode()
     return None
 
 

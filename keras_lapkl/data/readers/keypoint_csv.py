@@ -46,7 +46,7 @@ def read_csv(path, images=None, scheme=None, crop_from=None, missing_ok=False):
 
     Returns:
         `Annotations`, in the order of the lines. Those without a labeled point are left out, and
-        counted in `summary`.
+        counted in `source`.
 
     Raises:
         KeypointError: with file and line, what was expected and what is there.

@@ -21,16 +21,21 @@ class UnlabeledCrops:
         margin: m, spare pixels on each side.
         crop_scale: side of the crop in longer edges of the box of the five points.
         name: what these are, for messages and tables.
-        summary: one line: how many, where from, how cropped, how many photos skipped.
+        source: how many, where from, how cropped, how many photos skipped, as a `DataSet`.
     """
 
-    def __init__(self, faces, image_size, margin, crop_scale, name, summary):
+    def __init__(self, faces, image_size, margin, crop_scale, name, source):
         self._faces = faces
         self.image_size = image_size
         self.margin = margin
         self.crop_scale = crop_scale
         self.name = name
-        self.summary = summary
+        self.source = source
+
+    @property
+    def summary(self):
+        """One line on the faces."""
+        return str(self.source)
 
     def __len__(self):
         return len(self._faces)
@@ -63,14 +68,13 @@ class UnlabeledCrops:
                 f"{n}"
             )
         chosen = np.random.default_rng(seed).permutation(len(self))[:n]
-        summary = self.summary if n == len(self) else f"{n:,} of {self.summary}"
         return UnlabeledCrops(
             self._faces.take(chosen),
             self.image_size,
             self.margin,
             self.crop_scale,
             self.name,
-            summary,
+            self.source.taken(n),
         )
 
 
