@@ -16,7 +16,8 @@ from absl import flags
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = sorted(
     str(page.relative_to(ROOT))
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("mobile/*/*.md"))
+    for pattern in ("*.md", "docs/*.md", "mobile/*/*.md", "keras_lapkl/weights/*.md")
+    for page in ROOT.glob(pattern)
 )
 
 

@@ -4,8 +4,9 @@
         --dataset=300w --data_dir=300w
 
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
-report stands beside each file, as <file>.json. int8 is fitted to training faces and every file is
-compared with Keras on validation faces: give the data that the model was trained on. Times are
+report stands beside each file, as <file>.json. int8 is fitted to training faces, and every file is
+compared with Keras and calibrated on validation faces, spread over the split, at most as many as
+the three --num_ flags say: give the data that the model was trained on. Times are
 medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
 """
 
@@ -39,7 +40,12 @@ _VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, t
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
-_NUM_PARITY = flags.DEFINE_integer("num_parity", 100, "Faces to compare on.", lower_bound=1)
+_NUM_PARITY = flags.DEFINE_integer(
+    "num_parity", 100, "Validation faces to compare with Keras on, and to measure.", lower_bound=1
+)
+_NUM_CALIBRATION = flags.DEFINE_integer(
+    "num_calibration", 200, "Validation faces to calibrate the file's scales on.", lower_bound=1
+)
 _MEAN_BOUND = flags.DEFINE_float(
     "mean_bound", None, "Mean distance from Keras that int8 and dynamic may have, pixels.", 0
 )
@@ -68,8 +74,13 @@ def main(_):
 
     modes = conversion.MODES if _MODE.value == "all" else (_MODE.value,)
     model = load_model(_MODEL.value)
-    validation = _faces(model, _VALIDATION.value, _NUM_PARITY.value)
-    training = _faces(model, _TRAIN.value, _NUM_REPRESENTATIVE.value) if "int8" in modes else None
+    held_out = _faces(model, _VALIDATION.value, max(_NUM_PARITY.value, _NUM_CALIBRATION.value))
+    validation = _spread(held_out, _NUM_PARITY.value)
+    calibration = _spread(held_out, _NUM_CALIBRATION.value)
+    training = None
+    if "int8" in modes:
+        count = _NUM_REPRESENTATIVE.value
+        training = _spread(_faces(model, _TRAIN.value, count), count)
     reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
@@ -84,6 +95,7 @@ def main(_):
                 path,
                 mode,
                 faces=validation,
+                calibration_faces=calibration,
                 representative_images=training.central() if mode == "int8" else None,
                 bounds=bounds,
                 input_dtype=_INPUT_DTYPE.value,
@@ -115,10 +127,10 @@ def main(_):
 
 
 def _faces(model, split, count):
-    """Crops spread over a split, at most `count`."""
+    """The crops of a split; `count` of them where they are made."""
     from keras_lapkl.data import datasets
 
-    crops = datasets.load(
+    return datasets.load(
         _DATASET.value,
         _DATA_DIR.value,
         split,
@@ -128,4 +140,8 @@ def _faces(model, split, count):
         num_synthetic=count if _DATASET.value == "synthetic" else None,
         skip_bad=_SKIP_BAD.value,
     )
+
+
+def _spread(crops, count):
+    """Crops spread over all, at most `count`."""
     return crops.take(range(0, len(crops), -(-len(crops) // count)))
