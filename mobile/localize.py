@@ -27,6 +27,7 @@ import numpy as np
 # The five points' box from a face box, as keras_lapkl/data/crops.py has it: edge, and offset in y.
 _FIVE_BY_FACE_BOX, _FIVE_BELOW_FACE_BOX = 0.42, -0.01
 
+_SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 _MAX_SUPERSAMPLED_SIDE = 4096
 _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 
@@ -61,6 +62,12 @@ class Localizer:
 
     def __init__(self, path, num_threads=1):
         metadata = read_metadata(path)
+        schema = metadata.get("schema", 0)
+        if schema > _SCHEMA:
+            raise ValueError(
+                f"{path} has metadata of schema {schema}; this localize.py reads up to schema "
+                f"{_SCHEMA}. Copy a newer one from keras_lapkl."
+            )
         self.image_size = metadata["image_size"]
         self.input = metadata["input"]
         self.crop_scale = metadata["crop_scale"]

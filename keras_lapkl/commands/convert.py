@@ -4,8 +4,9 @@
         --dataset=300w --data_dir=300w
 
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
-report stands beside each file, as <file>.json. int8 is fitted to training faces and every file is
-compared with Keras on validation faces: give the data that the model was trained on. Times are
+report stands beside each file, as <file>.json. int8 is fitted to training faces, and every file is
+compared with Keras and calibrated on validation faces, spread over the split, at most as many as
+the three --num_ flags say: give the data that the model was trained on. Times are
 medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
 """
 
@@ -49,7 +50,12 @@ _VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, t
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
-_NUM_PARITY = flags.DEFINE_integer("num_parity", 100, "Faces to compare on.", lower_bound=1)
+_NUM_PARITY = flags.DEFINE_integer(
+    "num_parity", 100, "Validation faces to compare with Keras on, and to measure.", lower_bound=1
+)
+_NUM_CALIBRATION = flags.DEFINE_integer(
+    "num_calibration", 200, "Validation faces to calibrate the file's scales on.", lower_bound=1
+)
 _MEAN_BOUND = flags.DEFINE_float(
     "mean_bound", None, f"Mean distance from Keras that {_INTEGERS} may have, pixels.", 0
 )
@@ -77,12 +83,13 @@ def main(_):
 
     modes = tuple(MODES) if _MODE.value == "all" else (_MODE.value,)
     model = load_model(source)
-    validation = _faces(model, _VALIDATION.value, _NUM_PARITY.value)
-    training = (
-        _faces(model, _TRAIN.value, _NUM_REPRESENTATIVE.value)
-        if any(MODES[mode].calibrated for mode in modes)
-        else None
-    )
+    held_out = _faces(model, _VALIDATION.value, max(_NUM_PARITY.value, _NUM_CALIBRATION.value))
+    validation = _spread(held_out, _NUM_PARITY.value)
+    calibration = _spread(held_out, _NUM_CALIBRATION.value)
+    training = None
+    if any(MODES[mode].calibrated for mode in modes):
+        count = _NUM_REPRESENTATIVE.value
+        training = _spread(_faces(model, _TRAIN.value, count), count)
     reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
@@ -97,6 +104,7 @@ def main(_):
                 path,
                 mode,
                 faces=validation,
+                calibration_faces=calibration,
                 representative_images=training.central() if MODES[mode].calibrated else None,
                 bounds=bounds,
                 input_dtype=_INPUT_DTYPE.value,
@@ -128,10 +136,10 @@ def main(_):
 
 
 def _faces(model, split, count):
-    """Crops spread over a split, at most `count`."""
+    """The crops of a split; `count` of them where they are made."""
     from keras_lapkl.data import datasets
 
-    crops = datasets.load(
+    return datasets.load(
         _DATASET.value,
         _DATA_DIR.value,
         split,
@@ -141,4 +149,8 @@ def _faces(model, split, count):
         num_synthetic=count if _DATASET.value == "synthetic" else None,
         skip_bad=_SKIP_BAD.value,
     )
+
+
+def _spread(crops, count):
+    """Crops spread over all, at most `count`."""
     return crops.take(range(0, len(crops), -(-len(crops) // count)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.schemes import Scheme
+from keras_lapkl.training_data import DataSet
 
 
 def known_points(landmarks, visible):
@@ -35,7 +36,8 @@ class Annotations:
         boxes: (N, 4) float32 face boxes (x0, y0, x1, y1) in photo pixels, or None.
         sizes: (N, 2) int32 width and height of the photos that the labels were made on, 0 where
             that is not known, or None.
-        summary: one line that says what was found and what is missing.
+        source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
+            None.
         places: N places in the file that was read, for messages; None where each file has one.
     """
 
@@ -46,7 +48,7 @@ class Annotations:
     visible: NDArray[np.bool_]
     boxes: NDArray[Any] | None = None
     sizes: NDArray[Any] | None = None
-    summary: str = ""
+    source: DataSet | None = None
     places: tuple[str, ...] | None = None
 
     def __post_init__(self):
@@ -63,6 +65,11 @@ class Annotations:
                     f"{self.name}: `{field}` must have shape {shape} for {n} images and scheme "
                     f"{self.scheme.name!r}. Received: {received}"
                 )
+
+    @property
+    def summary(self) -> str:
+        """One line that says what was found and what is missing."""
+        return self.name if self.source is None else str(self.source)
 
     def __len__(self) -> int:
         return len(self.paths)

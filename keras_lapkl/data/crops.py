@@ -27,6 +27,7 @@ from keras_lapkl.data.cropping import (
 )
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.schemes import Scheme
+from keras_lapkl.training_data import DataSet
 
 _CACHE_VERSION = 2  # raise it when the same photo and box give other pixels
 
@@ -47,10 +48,11 @@ class Crops:
         margin: m.
         crop_scale: side of the crop in longer edges of the box of the five points.
         name: what these are, for messages and tables.
-        summary: one line that says what was found and what is missing.
         boxes: (N, 4) face boxes (x0, y0, x1, y1) in photo pixels, or None.
         sizes: (N, 2) width and height of the photos, or None.
         skipped: (path, reason) of each image that was left out.
+        source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
+            None.
     """
 
     images: NDArray[np.uint8]
@@ -63,10 +65,10 @@ class Crops:
     margin: int
     crop_scale: float
     name: str
-    summary: str
     boxes: NDArray[Any] | None = None
     sizes: NDArray[Any] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    source: DataSet | None = None
 
     def __post_init__(self):
         n, k, side = len(self.names), self.scheme.num_landmarks, self.image_size + 2 * self.margin
@@ -89,6 +91,11 @@ class Crops:
                     f"{self.scheme.name!r}. Received: {received}"
                 )
 
+    @property
+    def summary(self) -> str:
+        """One line that says what was found and what is missing."""
+        return self.name if self.source is None else str(self.source)
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -109,6 +116,7 @@ class Crops:
             names=tuple(self.names[i] for i in indices),
             boxes=None if self.boxes is None else self.boxes[indices],
             sizes=None if self.sizes is None else self.sizes[indices],
+            source=None if self.source is None else self.source.taken(len(indices)),
         )
 
     def central(self) -> NDArray[np.uint8]:
@@ -192,8 +200,9 @@ def load_crops(
     found = annotations.take(kept)
     squares = picture_squares(sizes) * (1, 1, crop_scale) if squares is None else squares[kept]
     transforms = crop_transform(squares, image_size)
-    note = {"points": "", "box": "; cut by their boxes", "image": "; whole pictures"}[rule]
-    note += f"; {len(reasons):,} unreadable images left out" if reasons else ""
+    notes = {"points": (), "box": ("cut by their boxes",), "image": ("whole pictures",)}[rule]
+    if reasons:
+        notes += (f"{len(reasons):,} unreadable images left out",)
     return Crops(
         images=images,
         landmarks=apply_transform(transforms, found.landmarks).astype(np.float32),
@@ -205,10 +214,10 @@ def load_crops(
         margin=margin,
         crop_scale=crop_scale,
         name=found.name,
-        summary=found.summary + note,
         boxes=found.boxes,
         sizes=sizes,
         skipped=tuple(reasons.items()),
+        source=found.source and found.source.noted(*notes, count=len(found)),
     )
 
 

@@ -25,6 +25,7 @@ from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.data.unlabeled.shards import Locator
 from keras_lapkl.schemes import CropFrom, SchemeLike
+from keras_lapkl.training_data import LICENSES, DataSet
 
 OWN = {"csv": ".csv", "coco": ".json"}
 """The data sets of keypoints of anything, with how their files end."""
@@ -32,12 +33,6 @@ SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
 HOLD_OUT = 10
-_LICENSES = {
-    "300-W": "300-W: non-commercial research only",
-    "AFLW": "AFLW: non-commercial research only",
-    "synthetic face": "synthetic faces: none",
-    "faces unknown": "faces that are not known: unknown",
-}
 _CHUNK = 100
 
 
@@ -185,12 +180,6 @@ def warn_of_shared(crops: Crops, validation: Crops) -> None:
         )
 
 
-def license(trained_on: str | None) -> str | None:
-    """The limit that training data set to a model's use, by its line on them; None if unknown."""
-    limits = {name: text for name, text in _LICENSES.items() if name in (trained_on or "")}
-    return "; ".join(limits.values()) or None
-
-
 def load_unlabeled(
     crops: Crops,
     unlabeled_dir: PathLike | None = None,
@@ -303,7 +292,9 @@ def _synthetic(split, count, image_size, crop_scale):
         margin=0,
         crop_scale=crop_scale,
         name=f"synthetic {split}",
-        summary=f"{count:,} synthetic faces",
+        source=DataSet(
+            "synthetic faces", count, kind="synthetic faces", license=LICENSES["synthetic"]
+        ),
     )
 
 
@@ -407,10 +398,9 @@ def _hold_out(annotations, split):
             f"{annotations.name}: expected two images or more, to hold out one for validation. "
             f"Received: {len(index)}"
         )
-    note = f"{len(kept):,} of them for {split}, each tenth held out for validation"
-    return dataclasses.replace(
-        kept, name=f"{annotations.name} ({split})", summary=f"{annotations.summary}; {note}"
-    )
+    note = f"the {split} part of {len(annotations):,}, each tenth held out for validation"
+    source = kept.source and kept.source.noted(note, count=len(kept))
+    return dataclasses.replace(kept, name=f"{annotations.name} ({split})", source=source)
 
 
 READERS = {"300w": _annotations_300w, "aflw": _annotations_aflw}

@@ -35,13 +35,16 @@ def evaluate_model(
         flip_average: whether to score `predict_flip_averaged` instead of the model's own answer.
 
     Returns:
-        The dict of `score` with `trained_on`, and `confidence` if the model is calibrated (see
-        `check_confidence`), which its mean with the mirrored face is not; and the predictions.
+        The dict of `score` with `trained_on`, one line, and the same as plain data in
+        `training_data`; and `confidence` if the model is calibrated (see `check_confidence`), which
+        its mean with the mirrored face is not; and the predictions.
     """
     predict = predict_flip_averaged if flip_average else _predict
     predicted = predict(model, crops.central())
     result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
     result["trained_on"] = model.trained_on
+    data = model.training_data
+    result["training_data"] = None if data is None else data.to_config()
     if model.calibration is not None and not flip_average:
         result["confidence"] = check_confidence(model.calibration, predicted, crops)
     return result, predicted

@@ -1,5 +1,6 @@
 """From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +13,6 @@ import keras_lapkl
 from keras_lapkl._support.files import replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
-from keras_lapkl.data.datasets import license
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import flatbuffer_writer, verify
 from keras_lapkl.export.graph import LOGITS, convert_reduced
@@ -22,6 +22,7 @@ from keras_lapkl.export.report import layer_table
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite import flatbuffer, inspection, runner
+from keras_lapkl.tflite.metadata import Metadata
 
 INPUTS = ("float32", *runner.BYTES)
 """Types that the image may have."""
@@ -35,6 +36,7 @@ def convert(
     mode: str = "float32",
     *,
     faces: Crops | NDArray[Any],
+    calibration_faces: Crops | None = None,
     representative_images: NDArray[Any] | None = None,
     bounds: Mapping[str, float] | None = None,
     input_dtype: Literal["float32", "uint8", "int8"] = "float32",
@@ -65,8 +67,9 @@ def convert(
         path: the file to write.
         mode: one of `MODES`.
         faces: `Crops`, or images (N, S, S, 3), uint8 or float in [0, 1]: what to compare on, best
-            real faces from the validation set. With `Crops` the NME is measured as well, and the
-            file's own scales are calibrated.
+            real faces from the validation set. With `Crops` the NME is measured as well.
+        calibration_faces: `Crops` that the model was not trained on, to calibrate the file's own
+            scales on, some hundred; None takes `faces` where these are `Crops`.
         representative_images: images from the training set, for int8's step sizes; some hundred.
         bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
             by `"nme"`; None takes the mode's own, and an empty dict allows any.
@@ -77,8 +80,8 @@ def convert(
             own. int8 moves each map by a constant and cuts it far below its maximum, which a
             softmax does not notice.
         flip_average: whether the file gives the mean with the mirrored face, as
-            `evaluation.predict_flip_averaged`, in twice the time. It is calibrated only if `faces`
-            are `Crops`.
+            `evaluation.predict_flip_averaged`, in twice the time. It has only a calibration of its
+            own answers, not the model's.
         layers: whether to report the error of each layer of an int8 file: see `verify.layers`.
 
     Returns:
@@ -100,7 +103,11 @@ def convert(
     _check(
         model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
     )
+    if calibration_faces is not None:
+        _check_images("calibration_faces", calibration_faces.central(), model)
     bounds = MODES[mode].bounds if bounds is None else bounds
+    if calibration_faces is None and isinstance(faces, Crops):
+        calibration_faces = faces
     images = faces.central() if isinstance(faces, Crops) else faces
     outputs = _output_shapes(model, with_heatmaps, decode)
     expected = (
@@ -139,8 +146,13 @@ def convert(
         about = _metadata(model, mode, float_layers, input_dtype, flip_average)
         if isinstance(faces, Crops):
             kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
-            about["measured"] = {name: scores[0][name] for name in kept}
-            about["calibration"] = model_scores.calibrate(received, faces).to_config()
+            about = dataclasses.replace(about, measured={name: scores[0][name] for name in kept})
+        if calibration_faces is not None:
+            answers = received
+            if calibration_faces is not faces:
+                answers = predict_by_file(temporary, calibration_faces.central(), model.beta)
+            found = model_scores.calibrate(answers, calibration_faces)
+            about = dataclasses.replace(about, calibration=found.to_config())
         flatbuffer_writer.add_metadata(tflite, about)
         temporary.write_bytes(flatbuffer_writer.pack(tflite))
         if not np.array_equal(
@@ -206,7 +218,7 @@ def _output_shapes(model, with_heatmaps, decode):
 
 
 def _metadata(model, mode, float_layers, input_dtype, flip_average):
-    """What a user of the file must know, as plain data."""
+    """What is known of a file before it is measured."""
     calibration = None
     if model.calibration is not None and not flip_average:  # it is not that of the flip average
         calibration = model.calibration.to_config()
@@ -214,20 +226,21 @@ def _metadata(model, mode, float_layers, input_dtype, flip_average):
     if input_dtype in runner.BYTES:
         zero = runner.BYTES[input_dtype]
         image["range"] = [zero, zero + 255]
-    return {
-        "keras_lapkl": keras_lapkl.__version__,
-        "mode": mode,
-        "float_layers": list(float_layers),
-        "flip_average": flip_average,
-        "image_size": model.image_size,
-        "num_landmarks": model.num_landmarks,
-        "input": image,
-        "units": "pixels of the input, x first, pixel centers at whole numbers from 0",
-        "beta": model.beta,
-        "crop_scale": model.crop_scale,
-        "crop": None if model.scheme is None else model.scheme.crop_rule,
-        "scheme": None if model.scheme is None else model.scheme.to_config(),
-        "trained_on": model.trained_on,
-        "license": license(model.trained_on),
-        "calibration": calibration,
-    }
+    scheme, trained = model.scheme, model.training_data
+    return Metadata(
+        keras_lapkl=keras_lapkl.__version__,
+        mode=mode,
+        image_size=model.image_size,
+        num_landmarks=model.num_landmarks,
+        input=image,
+        float_layers=tuple(float_layers),
+        flip_average=flip_average,
+        beta=model.beta,
+        crop_scale=model.crop_scale,
+        crop=None if scheme is None else scheme.crop_rule,
+        scheme=None if scheme is None else scheme.to_config(),
+        trained_on=model.trained_on,
+        training_data=None if trained is None else trained.to_config(),
+        license=None if trained is None else trained.license,
+        calibration=calibration,
+    )

@@ -258,7 +258,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
             self.scheme,
             self.crop_scale,
             self.beta,
-            self.trained_on,
+            self.training_data,
             self.calibration,
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_lapkl import confidence, heatmaps, losses, metrics, schemes
+from keras_lapkl import confidence, heatmaps, losses, metrics, schemes, training_data
 from keras_lapkl._support.types import PathLike, Tensor
 from keras_lapkl.confidence import CalibrationLike
 from keras_lapkl.schemes import SchemeLike
@@ -29,7 +29,9 @@ class LandmarkLocalizer(keras.Model):
         crop_scale: the crop rule that the model is right on: side of the crop in longer edges of
             the box of the five points; None if unknown.
         beta: inverse temperature of the softmax; the loss must have the same.
-        trained_on: one line on the training faces, kept in the file and told beside every error.
+        trained_on: the training faces, kept in the file and told beside every error: one line, a
+            `training_data.DataSet` or a `TrainingData`; None if unknown. The attribute
+            `training_data` has them as a `TrainingData`, `trained_on` as one line.
         calibration: `confidence.Calibration` of its scales, or its plain data; None if unknown.
 
     Raises:
@@ -59,7 +61,7 @@ class LandmarkLocalizer(keras.Model):
         self.scheme = None if scheme is None else schemes.get(scheme)
         self.crop_scale = crop_scale
         self.beta = beta
-        self.trained_on = trained_on
+        self.training_data = training_data.get(trained_on)
         self.calibration = confidence.get(calibration)
         if self.scheme is not None and self.scheme.num_landmarks != self.num_landmarks:
             raise ValueError(
@@ -67,6 +69,10 @@ class LandmarkLocalizer(keras.Model):
                 f"a generator of {self.num_landmarks}."
             )
         self.built = True  # it has no variables of its own
+
+    @property
+    def trained_on(self) -> str | None:
+        return None if self.training_data is None else str(self.training_data)
 
     @property
     def num_landmarks(self) -> int:
@@ -230,7 +236,7 @@ class LandmarkLocalizer(keras.Model):
             "scheme": None if self.scheme is None else self.scheme.to_config(),
             "crop_scale": self.crop_scale,
             "beta": self.beta,
-            "trained_on": self.trained_on,
+            "trained_on": None if self.training_data is None else self.training_data.to_config(),
             "calibration": None if self.calibration is None else self.calibration.to_config(),
         }
 

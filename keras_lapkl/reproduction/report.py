@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 
+from keras_lapkl import training_data
 from keras_lapkl._support.files import read_json, replacing
 from keras_lapkl._support.widths import fraction
 from keras_lapkl.evaluation import model_scores, plots, scoring
@@ -156,8 +157,9 @@ def _head(plan, results, provenance):
     data = ""
     if there:
         test = there[0]["test"]
+        trained = training_data.get(test.get("training_data") or test["trained_on"])
         data = (
-            f"Trained on {test['trained_on'].partition('; without labels')[0]}. Tested on "
+            f"Trained on {'; '.join(map(str, trained.labeled))}. Tested on "
             f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "
             f"{test['image_size']} pixels; error in percent of the "
             f"{model_scores.NORMALIZER_MEANINGS[test['normalizer']]}. "

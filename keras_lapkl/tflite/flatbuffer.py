@@ -1,6 +1,5 @@
 """A .tflite file as the objects of its schema, and this package's JSON in its metadata table."""
 
-import json
 import pathlib
 import struct
 from typing import Any
@@ -44,12 +43,12 @@ def parse(content: bytes) -> Any:
     return schema().ModelT.InitFromPackedBuf(content, 0)
 
 
-def read_metadata(model: Any) -> dict[str, Any] | None:
-    """This package's metadata in a `ModelT`, a dict; None if it has none."""
+def read_metadata(model: Any) -> str | None:
+    """This package's metadata in a `ModelT`, the text of JSON; None if it has none."""
     for entry in model.metadata or ():
         if _text(entry.name) == METADATA_NAME:
             data = model.buffers[entry.buffer].data
-            return json.loads(bytes(bytearray(data)).decode())
+            return bytes(bytearray(data)).decode()
     return None
 
 

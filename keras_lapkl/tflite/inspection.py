@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl.tflite import flatbuffer, metadata
+from keras_lapkl.tflite.page import page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +31,29 @@ class Operator:
     of_input: bool = False
 
 
-def describe(path: PathLike) -> dict[str, Any]:
+class Description(dict):
+    """What `describe` gives: a dict, which `print` shows as a page for people."""
+
+    def __str__(self) -> str:
+        return page(self)
+
+
+def describe(path: PathLike) -> Description:
     """What a .tflite file holds, read from its bytes and without an interpreter.
 
     Args:
         path: a .tflite file of any origin.
 
     Returns:
-        dict: `bytes` of the file; `inputs` and `outputs`, lists of `name` (in the signature if
-        there is one), `shape` and `dtype`; `signature`, its name or None; `operators`, for each
-        name and output type their number; `metadata`, written by `convert`, or None.
+        A dict, whose `str` is a page to read: `bytes` of the file; `inputs` and `outputs`, lists of
+        `name` (in the signature if there is one), `shape` and `dtype`; `signature`, its name or
+        None; `operators`, for each name and output type their number; `metadata`, written by
+        `convert`, the keys of `metadata.Metadata`, or None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or a damaged one.
+        ValueError: it is not a TFLite file, or a damaged one, or its metadata are of a newer
+            schema.
 
     Example:
 
@@ -53,14 +63,15 @@ def describe(path: PathLike) -> dict[str, Any]:
     model = flatbuffer.read(path)
     signature = model.signatureDefs[0] if model.signatureDefs else None
     graph = model.subgraphs[0]
-    return {
-        "bytes": pathlib.Path(path).stat().st_size,
-        "signature": signature and signature.signatureKey.decode(),
-        "inputs": _tensors(graph, graph.inputs, signature and signature.inputs),
-        "outputs": _tensors(graph, graph.outputs, signature and signature.outputs),
-        "operators": count(operators(model)),
-        "metadata": flatbuffer.read_metadata(model),
-    }
+    about = metadata.read(model, path)
+    return Description(
+        bytes=pathlib.Path(path).stat().st_size,
+        signature=signature and signature.signatureKey.decode(),
+        inputs=_tensors(graph, graph.inputs, signature and signature.inputs),
+        outputs=_tensors(graph, graph.outputs, signature and signature.outputs),
+        operators=count(operators(model)),
+        metadata=None if about is None else about.to_dict(),
+    )
 
 
 def operators(model: Any) -> list[Operator]:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lapkl import confidence, schemes
+from keras_lapkl import confidence, schemes, training_data
 from keras_lapkl._support import console
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl.tflite import flatbuffer, metadata
 
 SIGNATURE = "serving_default"
 INPUT = "image"
@@ -29,15 +29,18 @@ class TFLiteLocalizer:
     Attributes:
         image_size: side of the square crop in pixels.
         num_landmarks: K.
-        metadata: what `convert` wrote into the file, a dict; empty if it holds nothing.
+        metadata: what `convert` wrote into the file, the keys of `metadata.Metadata`; an empty dict
+            if it holds nothing.
         scheme: the `Scheme` of the K landmarks, or None if unknown.
         crop_scale: crop rule that the model is right on, or None if unknown.
         trained_on: one line on the training faces, or None if unknown.
+        training_data: the same as a `TrainingData`, or None.
         calibration: `confidence.Calibration` of this file's scales, or None if unknown.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or not one of a localizer.
+        ValueError: it is not a TFLite file, or not one of a localizer, or its metadata are of a
+            newer schema.
 
     Example:
 
@@ -48,7 +51,8 @@ class TFLiteLocalizer:
     """
 
     def __init__(self, path: PathLike, num_threads: int = 1) -> None:
-        self.metadata = flatbuffer.read_metadata(flatbuffer.read(path)) or {}
+        found = metadata.read(flatbuffer.read(path), path)
+        self.metadata = {} if found is None else found.to_dict()
         self._interpreter = load_interpreter(path, num_threads)
         self._input, self._outputs = _signature_tensors(self._interpreter, path)
         self.image_size = int(self._input["shape"][1])
@@ -57,6 +61,7 @@ class TFLiteLocalizer:
         self.scheme = None if scheme is None else schemes.get(scheme)
         self.crop_scale = self.metadata.get("crop_scale")
         self.trained_on = self.metadata.get("trained_on")
+        self.training_data = training_data.get(self.metadata.get("training_data"))
         self.calibration = confidence.get(self.metadata.get("calibration"))
 
     def __call__(self, crop: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

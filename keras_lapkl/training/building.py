@@ -20,6 +20,7 @@ from keras_lapkl.training import distillation
 from keras_lapkl.training.batches import steps_per_epoch
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.schedules import SCHEDULES
+from keras_lapkl.training_data import DataSet, TrainingData
 
 
 def build(
@@ -52,7 +53,7 @@ def build(
         ],
     }
     adversary = recipe.adversary
-    trained_on = _trained_on(recipe, crops, unlabeled)
+    trained_on = _training_data(recipe, crops, unlabeled)
     if adversary is None:
         model = LandmarkLocalizer(generator, trained_on=trained_on, **common)
         model.compile(**compiled)
@@ -72,23 +73,18 @@ def build(
     return model
 
 
-def _trained_on(recipe, crops, unlabeled):
-    """One line on all faces that a model owes something to: their limits are its limits too."""
+def _training_data(recipe, crops, unlabeled):
+    """All data that a model is derived from."""
 
-    def source(name_or_path):
-        theirs = load_model(name_or_path).trained_on or "faces unknown"
-        if f"{theirs};".startswith(f"{crops.summary};"):
-            return f"the same labels{theirs.removeprefix(crops.summary)}"
-        return theirs
+    def of(name_or_path):
+        return load_model(name_or_path).training_data or TrainingData()
 
-    found = crops.summary
-    if unlabeled is not None:
-        found += f"; without labels {unlabeled.summary}"
-    if recipe.teacher is not None:
-        found += f", labeled by a model trained on {source(recipe.teacher.model)}"
-    if recipe.initial_model is not None:
-        found += f"; begun with a model trained on {source(recipe.initial_model)}"
-    return found
+    sets = [crops.source or DataSet(crops.name, len(crops))]
+    return TrainingData(
+        (*sets, *([] if unlabeled is None else [unlabeled.source])),
+        None if recipe.teacher is None else of(recipe.teacher.model),
+        None if recipe.initial_model is None else of(recipe.initial_model),
+    )
 
 
 def check_models(recipe: Recipe, crops: Crops) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -8,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lapkl import confidence, tflite
+from keras_lapkl import confidence, pretrained, tflite
 from keras_lapkl.data import cropping
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl.tflite import flatbuffer, metadata
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "mobile" / "localize.py"
 MODES = ("float32", "int8")
@@ -154,7 +155,8 @@ def test_confidence_as_the_library_has_it(localize, rng):
 
 def test_metadata(files, localize):
     for path in files.values():
-        assert localize.read_metadata(path) == flatbuffer.read_metadata(flatbuffer.read(path))
+        text = flatbuffer.read_metadata(flatbuffer.read(path))
+        assert localize.read_metadata(path) == json.loads(text)
 
 
 def test_pictures_by_pillow(localize, photo, tmp_path):
@@ -205,6 +207,25 @@ def test_wrong_models(files, localize, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"{name}\.tflite.*({message})|{message}.*{name}"):
             localize.Localizer(path)
+
+
+def test_newer_schema(files, localize, tmp_path):
+    model = flatbuffer.read(files["float32"])
+    newer = dataclasses.replace(metadata.read(model), schema=metadata.SCHEMA + 1)
+    model.metadata = None
+    flatbuffer_writer.add_metadata(model, newer)
+    (tmp_path / "newer.tflite").write_bytes(flatbuffer_writer.pack(model))
+    with pytest.raises(
+        ValueError, match=r"newer\.tflite has metadata of schema 2; .* up to schema 1"
+    ):
+        localize.Localizer(tmp_path / "newer.tflite")
+    assert localize._SCHEMA == metadata.SCHEMA
+
+
+def test_shipped_files_without_a_schema_number(localize):
+    path = pretrained.path("fpn-eighth-300w", ".tflite")
+    assert "schema" not in localize.read_metadata(path)
+    assert localize.Localizer(path).crop_scale == 3
 
 
 @pytest.mark.parametrize(

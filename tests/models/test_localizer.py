@@ -115,6 +115,7 @@ def test_keras_round_trip_with_optimizer(tmp_path, data):
     again = load_model(tmp_path / "model.keras")
     assert again.scheme == model.scheme and again.crop_scale == 2.5
     assert again.trained_on == "32 pictures of dots"
+    assert again.training_data == model.training_data
     np.testing.assert_array_equal(again(images), model(images))
     assert int(again.optimizer.iterations) == 4
     for m in (model, again):

@@ -17,6 +17,7 @@ from keras_lapkl.training import distillation, run
 from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, Recipe, Teacher
 from keras_lapkl.training.run import train
+from keras_lapkl.training_data import LICENSES
 
 TRAIN = pathlib.Path(__file__).resolve().parents[2] / "tools" / "train.py"
 FLAGS = [
@@ -270,7 +271,7 @@ class TestInitialModel:
         assert model.trained_on.startswith(
             "48 synthetic faces; begun with a model trained on 300-W"
         )
-        assert "300-W: non-commercial research only" in datasets.license(model.trained_on)
+        assert model.training_data.licenses == (LICENSES["synthetic"], LICENSES["300-W"])
 
     def test_the_same_faces_are_named_once(self, crops, start, tmp_path):
         chosen = recipe(network="mobile_fpn", dropout=0, initial_model=str(start))

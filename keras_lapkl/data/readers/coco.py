@@ -32,7 +32,7 @@ def read_coco(
     """Keypoints from a COCO keypoint file (JSON).
 
     Positions are labels where v > 0, whether hidden (1) or seen (2), as usual in training on COCO.
-    Crowds and objects without such a point are left out, and counted in `summary`. Keypoints count
+    Crowds and objects without such a point are left out, and counted in `source`. Keypoints count
     whole pixels, and are taken as they are; boxes are measured from the corner of the first pixel,
     which lies at -0.5.
 

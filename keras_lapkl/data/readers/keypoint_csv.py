@@ -55,7 +55,7 @@ def read_csv(
 
     Returns:
         `Annotations`, in the order of the lines. Those without a labeled point are left out, and
-        counted in `summary`.
+        counted in `source`.
 
     Raises:
         KeypointError: with file and line, what was expected and what is there.

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lapkl.training_data import DataSet
+
 INDEX = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
 """Where the PNG of a face lies in its shard, and the checksum of it."""
 _MEGABYTE = 1 << 20
@@ -22,7 +24,7 @@ class UnlabeledCrops:
         margin: m, spare pixels on each side.
         crop_scale: side of the crop in longer edges of the box of the five points.
         name: what these are, for messages and tables.
-        summary: one line: how many, where from, how cropped, how many photos skipped.
+        source: how many, where from, how cropped, how many photos skipped, as a `DataSet`.
     """
 
     def __init__(
@@ -32,14 +34,19 @@ class UnlabeledCrops:
         margin: int,
         crop_scale: float,
         name: str,
-        summary: str,
+        source: DataSet,
     ) -> None:
         self._faces = faces
         self.image_size = image_size
         self.margin = margin
         self.crop_scale = crop_scale
         self.name = name
-        self.summary = summary
+        self.source = source
+
+    @property
+    def summary(self):
+        """One line on the faces."""
+        return str(self.source)
 
     def __len__(self) -> int:
         return len(self._faces)
@@ -72,14 +79,13 @@ class UnlabeledCrops:
                 f"{n}"
             )
         chosen = np.random.default_rng(seed).permutation(len(self))[:n]
-        summary = self.summary if n == len(self) else f"{n:,} of {self.summary}"
         return UnlabeledCrops(
             self._faces.take(chosen),
             self.image_size,
             self.margin,
             self.crop_scale,
             self.name,
-            summary,
+            self.source.taken(n),
         )
 
 

@@ -15,6 +15,7 @@ never stored, by what a JPEG leaves in them.
 
 import contextlib
 import csv
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -40,6 +41,7 @@ from keras_lapkl.data.images import ImageError, find_images, read_image
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
 from keras_lapkl.data.unlabeled.workers import map_in_order
+from keras_lapkl.training_data import DataSet
 
 SETTINGS = "shards.json"
 SKIPPED = "skipped.csv"
@@ -76,8 +78,13 @@ def from_crops(crops: Crops) -> UnlabeledCrops:
         crops.margin,
         crops.crop_scale,
         crops.name,
-        f"{crops.summary}, without their labels",
+        _without_labels(crops),
     )
+
+
+def _without_labels(crops: Crops) -> DataSet:
+    source = crops.source or DataSet(crops.name, len(crops))
+    return dataclasses.replace(source.noted("without their labels"), labeled=False)
 
 
 def is_shard_folder(path: PathLike) -> bool:
@@ -126,12 +133,16 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
     shard = np.repeat(np.arange(len(files)), [len(images) for images, _ in parts])
     size, margin = settings["image_size"], settings["margin"]
     name = about["name"]
-    summary = (
-        f"{len(index):,} faces without labels from {settings['photos']:,} photos in {name}, "
-        f"cropped {about['located']}; {about['skipped']:,} photos skipped"
+    source = DataSet(
+        name,
+        len(index),
+        kind="faces without labels",
+        labeled=False,
+        detail=f" from {settings['photos']:,} photos, cropped {about['located']}",
+        notes=(f"{about['skipped']:,} photos skipped",),
     )
     faces = InShards(files, shard.astype(np.uint32), index, size + 2 * margin, memory_mb)
-    return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, summary)
+    return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, source)
 
 
 def crop_folder(
