@@ -203,11 +203,12 @@ def reliability(
     known = np.isfinite(errors)
     expected, errors = calibration.error(scale)[known], np.asarray(errors)[known]
     groups = np.array_split(np.argsort(expected, kind="stable"), bins)
-    return tuple(np.array([values[g].mean() for g in groups]) for values in (expected, errors))
+    means = [np.array([each[group].mean() for group in groups]) for each in (expected, errors)]
+    return means[0], means[1]
 
 
 def coverage(
-    calibration: Calibration, errors: ArrayLike, scale: ArrayLike
+    calibration: Calibration, errors: NDArray[Any], scale: ArrayLike
 ) -> dict[float, tuple[float, NDArray[np.float64]]]:
     """Share of landmarks within their radius, for each probability that was asked for.
 

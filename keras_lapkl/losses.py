@@ -8,7 +8,7 @@ landmarks, 0 if it has none.
 Source: Robinson et al., ICCV 2019, Section 3.1.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 from keras import ops
@@ -206,7 +206,7 @@ class SoftArgmaxLoss(keras.losses.Loss):
 class _KLLoss(keras.losses.Loss):
     """What LaplaceKL and GaussianKL share: the arguments and their config."""
 
-    _function = None
+    _function: ClassVar[Any]
 
     def __init__(
         self,

@@ -113,7 +113,7 @@ class _FaceMetric(keras.metrics.Mean):
 
     def _distance(self, landmarks, visible):
         if self.normalizer == "interocular":
-            return interocular_distance(landmarks, visible, self.scheme.eye_corners)
+            return interocular_distance(landmarks, visible, self.scheme.eye_corners)  # pyright: ignore[reportArgumentType]
         if self.normalizer == "hull":
             return hull_size(landmarks, visible)
         if self.normalizer == "box":
@@ -292,7 +292,7 @@ class HeatmapSpread(keras.metrics.Mean):
                 f"`distribution` must be one of {heatmaps.DISTRIBUTIONS}. Received: "
                 f"{distribution!r}"
             )
-        self.distribution = distribution
+        self.distribution: Distribution = distribution
         self.beta = beta
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:

@@ -7,6 +7,9 @@ with 1 if a median is over the budget. `drift` is the median of the last quarter
 of the first; beyond --drift_percent it is said on stderr. Needs LiteRT and NumPy, not TensorFlow.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import sys
 
 from absl import flags

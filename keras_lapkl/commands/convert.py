@@ -9,6 +9,9 @@ compared with Keras on validation faces: give the data that the model was traine
 medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import pathlib
 import sys
 
@@ -84,7 +87,7 @@ def main(_):
                 path,
                 mode,
                 faces=validation,
-                representative_images=training.central() if mode == "int8" else None,
+                representative_images=training.central() if mode == "int8" else None,  # pyright: ignore[reportOptionalMemberAccess]
                 bounds=bounds,
                 input_dtype=_INPUT_DTYPE.value,
                 with_heatmaps=_HEATMAPS.value,

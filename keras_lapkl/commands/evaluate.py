@@ -10,6 +10,9 @@ its landmarks go to predictions.json. Predictions are folders of .pts files, CSV
 pixels of the photos; docs/model_scores.md has the formats and the rules.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import pathlib
 
 from absl import flags

@@ -8,6 +8,9 @@ predictions.json or .csv, or a .pts file a face; with --overlays copies with the
 and results.json with counts and times. What can't be read is listed in skipped.csv.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 from absl import flags
 
 from keras_lapkl import pretrained

@@ -8,6 +8,9 @@
 Stopped at any moment, the same command goes on from the last finished epoch.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import dataclasses
 
 from absl import flags, logging

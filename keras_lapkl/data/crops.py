@@ -181,7 +181,8 @@ def load_crops(
         )
         kept = np.array([i for i in range(len(annotations)) if i not in errors], np.int64)
         reasons = {str(annotations.paths[i]): str(error) for i, error in errors.items()}
-        images, sizes = (each[kept] if errors else each for each in (images, sizes))
+        if errors:
+            images, sizes = images[kept], sizes[kept]
         if cache is not None:
             _write_cache(Path(cache), fingerprint, images, sizes, kept, reasons)
     else:

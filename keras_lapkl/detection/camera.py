@@ -28,9 +28,9 @@ def watch(tracker: LandmarkTracker, camera: int = 0) -> None:
                 raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
             photo = np.ascontiguousarray(frame[..., ::-1])
             faces = tracker(photo, time.monotonic() - start)
-            edges = tracker.detector.localizer.scheme.edges
+            edges = tracker.detector.localizer.scheme.edges  # pyright: ignore[reportOptionalMemberAccess]
             try:
-                cv2.imshow("keras_lapkl", draw_faces(photo, faces, edges)[..., ::-1])
+                cv2.imshow("keras_lapkl", draw_faces(photo, faces, edges)[..., ::-1])  # pyright: ignore[reportArgumentType]
                 if cv2.waitKey(1) in (ord("q"), 27):
                     cv2.destroyAllWindows()
                     return

@@ -13,7 +13,7 @@ import importlib.util
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -38,8 +38,9 @@ class _Detector:
     min_confidence: float
     min_size: float
 
-    default_workers = None
-    _smallest = 1
+    default_workers: ClassVar[int | None] = None
+    _package: ClassVar[str]
+    _smallest: ClassVar[int] = 1
 
     def __post_init__(self):
         if not 0 <= self.min_confidence <= 1:
@@ -78,7 +79,11 @@ class _Detector:
             f"≥ {self.min_size:g} pixels"
         )
 
-    def _find_package(self):
+    def _look(self, photo) -> list[Any]:
+        """Detections with their scores, however small and unsure."""
+        raise NotImplementedError
+
+    def _find_package(self) -> Any:
         """Nothing, or the weights; ImportError if the package is not installed."""
         try:
             importlib.metadata.version(self._package)
@@ -95,7 +100,7 @@ class _Detector:
     def _find_file(self, module, pattern):
         """A file of a module, which is not imported."""
         spec = importlib.util.find_spec(module)
-        folders = spec.submodule_search_locations if spec else ()
+        folders = (spec and spec.submodule_search_locations) or ()
         files = sorted(file for folder in folders for file in Path(folder).glob(pattern))
         if not files:
             raise self._missing()

@@ -190,7 +190,7 @@ def _names(files):
     return {file: file.absolute().relative_to(common).as_posix() for file in files}
 
 
-def _finder(detector, tracker, file, name, boxes):
+def _finder(detector, tracker, file, name, boxes) -> Callable[..., Any]:
     """Function from a photo and its time to faces."""
     if boxes is not None:
         given = boxes.get(name, boxes.get(Path(name).name))

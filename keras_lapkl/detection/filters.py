@@ -87,7 +87,9 @@ class ScaleFilter:
         self.flicker = _FLICKER
         self._last = None
 
-    def __call__(self, landmarks: ArrayLike, scale: ArrayLike, time: float) -> NDArray[np.float64]:
+    def __call__(
+        self, landmarks: ArrayLike, scale: NDArray[Any], time: float
+    ) -> NDArray[np.float64]:
         """The filtered landmarks of the next frame.
 
         Args:
@@ -221,7 +223,9 @@ class OneEuroFilter:
         self.derivative_cutoff = derivative_cutoff
         self._last = None
 
-    def __call__(self, landmarks: ArrayLike, scale: ArrayLike, time: float) -> NDArray[np.float64]:
+    def __call__(
+        self, landmarks: ArrayLike, scale: NDArray[Any], time: float
+    ) -> NDArray[np.float64]:
         """The filtered landmarks of the next frame; arguments as those of `ScaleFilter`."""
         landmarks = np.asarray(landmarks, np.float64)
         if self._last is None:

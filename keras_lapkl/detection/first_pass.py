@@ -138,7 +138,7 @@ class ByModel:
         landmarks, scale = localizer(warp_crop(photo, transform, localizer.image_size))
         points = apply_transform(invert_transform(transform), landmarks)
         try:
-            found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]
+            found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]  # pyright: ignore[reportArgumentType]
         except ValueError:  # all landmarks in one point, or not finite
             return math.inf, math.inf, square
         return float(np.mean(scale)), distance(square, found), found

@@ -258,7 +258,7 @@ def _about_lines(title, about):
 
 def _score_table(sets):
     thresholds = scoring.THRESHOLDS
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("", "normalizer", "faces", "missing", "NME %", "", "median")
         + (*(f"FR@{t} %" for t in thresholds), *(f"AUC@{t}" for t in thresholds))
     ]

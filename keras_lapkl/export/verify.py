@@ -23,7 +23,7 @@ class ConversionError(ValueError):
 
 
 def check_signature(
-    path: PathLike, input_dtype: str, image_size: int, outputs: Mapping[str, Sequence[int]]
+    path: PathLike, input_dtype: str, image_size: int, outputs: Mapping[str, Any]
 ) -> None:
     """ConversionError unless the file maps `image` to float32 outputs of some shapes.
 

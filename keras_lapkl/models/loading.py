@@ -31,7 +31,7 @@ def load_model(name_or_path: PathLike) -> LandmarkLocalizer | Any:
     68
     """
     if name_or_path in pretrained.NAMES:
-        name_or_path = pretrained.path(name_or_path)
+        name_or_path = pretrained.path(str(name_or_path))
     path = pathlib.Path(name_or_path)
     if path.suffix not in (".keras", ".tflite"):
         raise ValueError(

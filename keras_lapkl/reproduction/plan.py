@@ -144,7 +144,7 @@ def recipe(name, epochs=None):
     found = {}
     for field in dataclasses.fields(Recipe):
         if field.name in given:
-            convert = types.get(getattr(field.type, "__name__", field.type), lambda value: value)
+            convert = types.get(getattr(field.type, "__name__", field.type), lambda value: value)  # pyright: ignore[reportCallIssue, reportArgumentType]
             found[field.name] = convert(given[field.name])
     if epochs is not None:
         found["epochs"] = epochs

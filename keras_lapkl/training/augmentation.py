@@ -4,6 +4,9 @@ Every number drawn follows from `seed`, so a batch is the same whenever it is ma
 paper trains without augmentation.
 """
 
+# TensorFlow's stubs are narrower than TensorFlow.
+# pyright: reportArgumentType=false
+
 import dataclasses
 from collections.abc import Sequence
 from typing import Self

@@ -38,7 +38,7 @@ def training_batches(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     first_step: int = 0,
-) -> tf.data.Dataset:
+) -> "tf.data.Dataset[Any]":
     """An endless stream of shuffled, optionally augmented batches, beginning at any step.
 
     Args:
@@ -64,7 +64,7 @@ def semi_supervised_batches(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     first_step: int = 0,
-) -> tf.data.Dataset:
+) -> "tf.data.Dataset[Any]":
     """As `training_batches`, each batch with unlabeled faces beside, for `AdversarialLocalizer`.
 
     The labeled half is the stream that `training_batches` gives. The unlabeled faces go through
@@ -105,7 +105,7 @@ def self_training_batches(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     first_step: int = 0,
-) -> tf.data.Dataset:
+) -> "tf.data.Dataset[Any]":
     """As `training_batches`, with faces in between whose labels are a teacher's.
 
     Args:
@@ -139,7 +139,7 @@ def self_training_batches(
     return _stream(batch, first_step)
 
 
-def evaluation_batches(crops: Crops, batch_size: int = 32) -> tf.data.Dataset:
+def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[Any]":
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), label_array(crops)))
     return data.batch(batch_size).prefetch(2)
@@ -213,4 +213,4 @@ def _shuffled(step, steps, batch_size, count, seed):
     order = position * batch_size + tf.range(batch_size, dtype=tf.int64)
     key = tf.stack([tf.constant(seed, tf.int64), epoch])
     last = tf.constant(count - 1, tf.int64)
-    return tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)
+    return tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)  # pyright: ignore[reportAttributeAccessIssue]  not in the stubs

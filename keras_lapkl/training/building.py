@@ -1,5 +1,8 @@
 """A compiled model from a recipe."""
 
+# A recipe has checked its words.
+# pyright: reportArgumentType=false
+
 import dataclasses
 
 import keras

@@ -57,7 +57,7 @@ def pseudo_labels(
             visible &= found["scale"].mean(-1) <= max_scale
         factor = unlabeled.image_size / teacher.image_size
         landmarks = (np.nan_to_num(found["landmarks"]) + 0.5) * factor - 0.5
-        parts.append(np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32))
+        parts.append(np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32))  # pyright: ignore[reportIndexIssue]  (N, K)
     labels = np.concatenate(parts)
     shown = labels[..., 2].mean()
     if not shown:

@@ -117,13 +117,15 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
         )
     settings = about["settings"]
     files = _shard_files(folder, settings)
-    parts = [_read_index(file, _digest(settings)) for file in files]
-    for file, part in zip(files, parts, strict=True):
+    parts = []
+    for file in files:
+        part = _read_index(file, _digest(settings))
         if part is None:
             raise ValueError(
                 f"{file} is damaged, missing, or of another run. Delete it and give the command "
                 "that made it again: only what is missing is made."
             )
+        parts.append(part)
     index = np.concatenate([images for images, _ in parts])
     shard = np.repeat(np.arange(len(files)), [len(images) for images, _ in parts])
     size, margin = settings["image_size"], settings["margin"]
@@ -299,7 +301,8 @@ class _Meter:
     def __init__(self, total, progress):
         self._total, self._progress = total, progress
         self._done = self._skipped = 0
-        self._start = self._told = None
+        self._start: float | None = None
+        self._told = 0.0
 
     def watched(self, results):
         for result in results:
@@ -385,12 +388,14 @@ def _finish(folder, about, files, digest):
     """Counts all shards, lists what was skipped, and marks the folder as finished."""
     faces, skipped = 0, []
     for file in files:
-        images, reasons = _read_index(file, digest)
+        images, reasons = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
         faces += len(images)
         skipped += reasons
     # Names of files need not be valid UTF-8.
-    text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with replacing(folder / SKIPPED) as temporary, temporary.open("w", **text) as stream:
+    with (
+        replacing(folder / SKIPPED) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
         csv.writer(stream).writerows([("photo", "reason"), *skipped])
     if not faces:
         raise ValueError(
