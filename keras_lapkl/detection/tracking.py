@@ -91,7 +91,8 @@ class LandmarkTracker:
         if scheme.crop_from != "points":
             raise ValueError(
                 "Faces are followed by their landmarks: expected a model whose crops are cut by "
-                f'them (`crop_from="points"`). Received: {scheme.crop_from!r}. Detect in each frame.'
+                f'them (`crop_from="points"`). Received: {scheme.crop_from!r}. Detect in each '
+                "frame."
             )
         self.detector = detector
         self._scheme = scheme
