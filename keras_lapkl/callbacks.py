@@ -50,6 +50,11 @@ class ResumableCheckpoint(keras.callbacks.Callback):
 
     Args:
         path: a `.keras` file.
+
+    Example:
+
+    >>> model.fit(batches, epochs=40, callbacks=[ResumableCheckpoint("run/last.keras")])
+    >>> load_model("run/last.keras").optimizer.iterations
     """
 
     def __init__(self, path: PathLike) -> None:

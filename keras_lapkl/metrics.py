@@ -28,14 +28,25 @@ Normalizer: TypeAlias = (
 def interocular_distance(
     landmarks: Tensor, visible: Tensor, eye_corners: tuple[int, int]
 ) -> Tensor:
-    """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,)."""
+    """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,).
+
+    Args:
+        landmarks: pixels.
+        visible: 1 or 0.
+        eye_corners: the two indices of the scheme.
+    """
     left, right = eye_corners
     gap = landmarks[:, left] - landmarks[:, right]
     return visible[:, left] * visible[:, right] * ops.sqrt(ops.sum(ops.square(gap), axis=-1))
 
 
 def hull_size(landmarks: Tensor, visible: Tensor) -> Tensor:
-    """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is."""
+    """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is.
+
+    Args:
+        landmarks: pixels.
+        visible: 1 or 0.
+    """
     shown = visible[..., None] > 0
     low = ops.min(ops.where(shown, landmarks, float("inf")), axis=1)
     high = ops.max(ops.where(shown, landmarks, float("-inf")), axis=1)
@@ -271,6 +282,9 @@ class HeatmapSpread(keras.metrics.Mean):
     Args:
         distribution: `"laplace"` (mean absolute deviation b) or `"gaussian"` (σ).
         beta: inverse temperature of the softmax when `y_pred` is logits.
+
+    Raises:
+        ValueError: an unknown distribution.
 
     Example:
 

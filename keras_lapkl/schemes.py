@@ -89,6 +89,7 @@ class Scheme:
 
     @property
     def num_landmarks(self) -> int:
+        """K, the number of points."""
         return len(self.names)
 
     @property
@@ -166,6 +167,9 @@ SchemeLike: TypeAlias = Scheme | Mapping[str, Any] | str | pathlib.Path
 
 def mirror_by_names(names: Sequence[str]) -> tuple[int, ...] | None:
     """The mirror map that point names tell, by "left" and "right" in them, in any case.
+
+    Args:
+        names: K point names.
 
     Returns:
         K indices; None if no name has a side, or one has no counterpart: who mirrors then might
@@ -323,9 +327,17 @@ _SCHEMES = {scheme.name: scheme for scheme in BUILT_IN}
 def get(scheme: SchemeLike) -> Scheme:
     """A `Scheme` from its name (`"ibug68"`, `"aflw19"`), a .json file, its plain data, or itself.
 
+    Args:
+        scheme: one of these.
+
     Raises:
         ValueError: an unknown name, or data that is no scheme.
         FileNotFoundError: there is no such file.
+
+    Example:
+
+    >>> get("aflw19").num_landmarks
+    19
     """
     if isinstance(scheme, Scheme):
         return scheme

@@ -54,6 +54,15 @@ class Crops:
         boxes: (N, 4) face boxes (x0, y0, x1, y1) in photo pixels, or None.
         sizes: (N, 2) width and height of the photos, or None.
         skipped: (path, reason) of each image that was left out.
+
+    Raises:
+        ValueError: arrays that do not fit the number of names, the scheme and the size.
+
+    Example:
+
+    >>> crops = keras_lapkl.data.load("synthetic", num_synthetic=2)
+    >>> crops.images.shape, crops.landmarks.shape
+    ((2, 80, 80, 3), (2, 68, 2))
     """
 
     images: NDArray[np.uint8]
@@ -155,6 +164,12 @@ def load_crops(
         OSError: an image can't be opened; likewise.
         ValueError: there are no annotations, a face without box (`crop_squares`), or two objects
             in a picture that is taken as a whole.
+
+    Example:
+
+    >>> crops = load_crops(read_300w("300w", "common"), image_size=80)
+    >>> crops.central().shape
+    (554, 80, 80, 3)
     """
     if not len(annotations):
         raise ValueError(f"{annotations.name}: expected annotations to crop. Received: none")

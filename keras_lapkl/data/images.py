@@ -42,6 +42,11 @@ def read_image(path: PathLike) -> NDArray[np.uint8]:
             `MIN_SIDE`, `MAX_SIDE` and `MAX_PIXELS`. A JPEG without its end marker counts as
             truncated; decoders would fill the rest with gray.
         OSError: the file can't be opened.
+
+    Example:
+
+    >>> read_image("photo.jpg").shape
+    (480, 640, 3)
     """
     data = Path(path).read_bytes()
     _check(path, data)
@@ -72,6 +77,11 @@ def find_images(folder: PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) ->
     Raises:
         NotADirectoryError: there is no such folder.
         ImageError: it holds no images.
+
+    Example:
+
+    >>> find_images("photos")[0].name
+    '1.jpg'
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -49,6 +49,11 @@ class Predictions:
         names: M names of photos as the files have them; one with several faces is there as often.
         landmarks: (M, K, 2) float64 pixels, 0-based; NaN where the file says that the photo has
             no face.
+
+    Example:
+
+    >>> Predictions("found.csv", "csv", ("a.jpg",), np.zeros((1, 68, 2))).names
+    ('a.jpg',)
     """
 
     source: str

@@ -18,6 +18,10 @@ def watch(tracker: LandmarkTracker, camera: int = 0) -> None:
 
     Raises:
         OSError: there is no camera, no display, or an OpenCV without windows.
+
+    Example:
+
+    >>> watch(LandmarkTracker(LandmarkDetector.from_pretrained()))
     """
     source = cv2.VideoCapture(camera)
     try:

@@ -259,6 +259,11 @@ class MTCNN(_Detector):
     Raises:
         ImportError: mtcnn is not installed.
         ValueError: an argument out of range.
+
+    Example:
+
+    >>> MTCNN(min_size=80)(photo)[0].points.shape
+    (5, 2)
     """
 
     min_confidence: float = 0.95

@@ -32,6 +32,11 @@ def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
 
     Raises:
         FileNotFoundError: a pattern without a match.
+
+    Example:
+
+    >>> find_inputs(["photos", "clips/*.mp4"])
+    [PosixPath('clips/1.mp4'), PosixPath('photos/1.jpg')]
     """
     found = set()
     for pattern in patterns:
@@ -61,6 +66,11 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
 
     Raises:
         ValueError: with file and line, what was expected and what is there.
+
+    Example:
+
+    >>> read_boxes("boxes.csv")["1.jpg"]
+    array([[10., 20., 50., 60.]])
     """
     boxes = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -113,6 +123,11 @@ def predict_files(
 
     Raises:
         ValueError: no file could be used.
+
+    Example:
+
+    >>> detector = LandmarkDetector.from_pretrained()
+    >>> print(summary(predict_files(detector, find_inputs(["photos"]), "found")))
     """
     if form not in FORMATS:
         raise ValueError(f"`form` must be one of {FORMATS}. Received: {form!r}")

@@ -21,7 +21,14 @@ _MAD = 0.6745  # median of |x|, x normal with variance 1
 
 
 class LandmarkFilter(Protocol):
-    """What `LandmarkTracker` asks of the filter of one face."""
+    """What `LandmarkTracker` asks of the filter of one face.
+
+    Example:
+
+    >>> def unfiltered(landmarks, scale, time):
+    ...     return landmarks
+    >>> LandmarkTracker(detector, make_filter=lambda: unfiltered)
+    """
 
     def __call__(
         self, landmarks: NDArray[np.float64], scale: NDArray[np.float64], time: float, /

@@ -30,6 +30,11 @@ class TrackedFace(Face):
     Attributes:
         id: a whole number ≥ 0, the same as long as the face is followed, never given twice.
         raw: (K, 2) float64, the landmarks before the filter.
+
+    Example:
+
+    >>> tracker(frame, time=0.0)[0].id, tracker(next_frame, time=1 / 30)[0].id
+    (0, 0)
     """
 
     id: int = 0

@@ -19,7 +19,15 @@ _REDUCED = {"float16", "int8", "uint8", "int16", "int4"}
 
 
 class ConversionError(ValueError):
-    """A conversion gave a file that is not what was asked for; the file was not put in place."""
+    """A conversion gave a file that is not what was asked for; the file was not put in place.
+
+    Example:
+
+    >>> try:
+    ...     convert(model, "model.tflite", "float16", faces=validation, bounds={"max": 0.0})
+    ... except ConversionError as error:
+    ...     print(error)
+    """
 
 
 def check_signature(

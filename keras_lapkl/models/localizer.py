@@ -69,10 +69,12 @@ class LandmarkLocalizer(keras.Model):
 
     @property
     def num_landmarks(self) -> int:
+        """K, the number of landmarks."""
         return self.generator.output_shape[-1]
 
     @property
     def image_size(self) -> int | None:
+        """Side of the crop in pixels; None if the generator takes any."""
         return self.generator.input_shape[1]
 
     def call(self, images: Tensor, training: bool = False) -> Tensor:
@@ -232,7 +234,11 @@ def _sees_gpu():
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """uint8 images → float32 in [0, 1]; float images as they are."""
+    """uint8 images → float32 in [0, 1]; float images as they are.
+
+    Args:
+        images: of any shape.
+    """
     images = ops.convert_to_tensor(images)
     if keras.backend.standardize_dtype(images.dtype) == "uint8":
         return ops.cast(images, "float32") / 255

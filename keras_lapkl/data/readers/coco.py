@@ -55,6 +55,11 @@ def read_coco(
         FileNotFoundError: there is no such file, or a picture is missing.
 
     Source: https://cocodataset.org/#format-data
+
+    Example:
+
+    >>> read_coco("hands.json", images="photos").scheme.names[:2]
+    ('wrist', 'thumb_1')
     """
     path = Path(path)
     content = _coco_content(path)

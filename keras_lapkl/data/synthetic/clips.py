@@ -43,6 +43,12 @@ class Clip:
         motions: T of `STILL` and `MOTIONS`.
         draw: function from an index to the frame (S, S, 3), uint8 RGB.
         scheme: of the landmarks.
+
+    Example:
+
+    >>> clip = synthetic_clip(size=160, motions=("turn",))
+    >>> for seconds, frame in clip.frames():
+    ...     faces = tracker(frame, seconds)
     """
 
     times: NDArray[Any]
@@ -148,6 +154,12 @@ def photo_clip(
 
     Raises:
         ValueError: as `synthetic_clip`.
+
+    Example:
+
+    >>> clip = photo_clip(photo, landmarks, motions=("shake", "zoom"))
+    >>> sorted(set(clip.motions.tolist()))
+    ['shake', 'still', 'zoom']
     """
     rng = np.random.default_rng([seed, 3])
     times, path, kinds = _path(rng, rate, [each for each in motions if each not in _FACIAL])

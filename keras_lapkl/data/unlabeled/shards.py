@@ -71,7 +71,11 @@ class Locator(Protocol):
 
 
 def from_crops(crops: Crops) -> UnlabeledCrops:
-    """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`."""
+    """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`.
+
+    Args:
+        crops: `Crops`, with their margin.
+    """
     return UnlabeledCrops(
         InMemory(crops.images),
         crops.image_size,
@@ -103,6 +107,11 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
     Raises:
         FileNotFoundError: this is no folder of shards.
         ValueError: it is not finished, or damaged.
+
+    Example:
+
+    >>> read_shards("faces", memory_mb=512).image_size
+    80
     """
     folder = Path(folder)
     if not is_shard_folder(folder):
@@ -176,6 +185,12 @@ def crop_folder(
         ImageError: it holds no images.
         ValueError: the output folder is another call's, an argument is out of range, or no face
             was found at all.
+
+    Example:
+
+    >>> about = crop_folder("photos", "faces", ByModel("fpn-eighth-300w.tflite"))
+    >>> len(read_shards("faces")) == about["faces"]
+    True
     """
     for name, value, least in (
         ("image_size", image_size, 1),
