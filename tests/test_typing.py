@@ -19,7 +19,13 @@ photo = np.zeros((100, 100, 3), np.uint8)
 faces = keras_lapkl.LandmarkDetector.from_pretrained()(photo)
 faces[0].landmarks
 faces[0].landmark  # error
+model = keras_lapkl.LandmarkLocalizer(keras_lapkl.RCN(68), scheme="ibug68")
+keras_lapkl.LandmarkDetector(model, keras_lapkl.detectors.from_name("auto"))
+keras_lapkl.LandmarkDetector(keras_lapkl.tflite.TFLiteLocalizer("a.tflite"), "auto")
+keras_lapkl.LandmarkDetector(model, lambda photo: [])
+keras_lapkl.LandmarkDetector(model, lambda: [])  # error
 reveal_type(faces)
+reveal_type(model.predict(photo[None]))
 reveal_type(keras_lapkl.RCN)
 reveal_type(keras_lapkl.load_model("fpn-eighth-300w"))
 reveal_type(keras_lapkl.LandmarkTracker(keras_lapkl.LandmarkDetector.from_pretrained())(photo, 0))
@@ -64,9 +70,10 @@ def told(tmp_path_factory):
     ]
 
 
-def test_a_misspelt_attribute_is_an_error_and_nothing_else(told):
+def test_errors_are_told_and_nothing_else(told):
+    """A misspelt attribute, and a face detector that takes no photo."""
     errors = [(line, message) for severity, line, message in told if severity == "error"]
-    assert [line for line, _ in errors] == ["faces[0].landmark  # error"]
+    assert [line for line, _ in errors] == [line for line in LINES if line.endswith("# error")]
     assert '"landmark"' in errors[0][1] and "Face" in errors[0][1]
 
 
@@ -80,5 +87,6 @@ def test_a_public_name_has_a_type(told, line):
 def test_types_of_what_users_hold(told):
     revealed = {line: message for _, line, message in told}
     assert 'is "list[Face]"' in revealed["reveal_type(faces)"]
+    assert 'is "dict[str, ndarray' in revealed["reveal_type(model.predict(photo[None]))"]
     (tracked,) = (line for line in LINES if "LandmarkTracker" in line)
     assert 'is "list[TrackedFace]"' in revealed[tracked]

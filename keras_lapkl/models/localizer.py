@@ -1,6 +1,6 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from keras_lapkl import confidence, heatmaps, losses, metrics, schemes
 from keras_lapkl._support.types import Tensor
-from keras_lapkl.confidence import CalibrationLike
-from keras_lapkl.schemes import SchemeLike
+from keras_lapkl.confidence import Calibration, CalibrationLike
+from keras_lapkl.schemes import Scheme, SchemeLike
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -55,11 +55,11 @@ class LandmarkLocalizer(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         self.generator = generator
-        self.scheme = None if scheme is None else schemes.get(scheme)
+        self.scheme: Scheme | None = None if scheme is None else schemes.get(scheme)
         self.crop_scale = crop_scale
         self.beta = beta
         self.trained_on = trained_on
-        self.calibration = confidence.get(calibration)
+        self.calibration: Calibration | None = confidence.get(calibration)
         if self.scheme is not None and self.scheme.num_landmarks != self.num_landmarks:
             raise ValueError(
                 f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
@@ -150,6 +150,17 @@ class LandmarkLocalizer(keras.Model):
             return heatmaps.join_axes(columns[:, 0], rows[:, :, 0])
 
         return joined
+
+    if TYPE_CHECKING:  # Keras's own has no types
+
+        def predict(
+            self,
+            x: Any,
+            batch_size: int | None = None,
+            verbose: Any = "auto",
+            steps: int | None = None,
+            callbacks: Any = None,
+        ) -> dict[str, NDArray[np.float32]]: ...
 
     def predict_step(self, *args: Any) -> Any:
         """Landmarks and scales of a batch; on JAX with the state, as `fit`'s step has it."""
