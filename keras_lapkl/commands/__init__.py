@@ -134,4 +134,4 @@ def overview():
 def _summary(name):
     """The first line of a command's docstring; read, not imported."""
     text = pathlib.Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(text)).splitlines()[0]
+    return ast.get_docstring(ast.parse(text)).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]

@@ -9,6 +9,9 @@ the median of the last quarter of the runs by that of the first; beyond --drift_
 goes to stderr. Needs LiteRT and NumPy, not TensorFlow.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import sys
 
 from absl import flags

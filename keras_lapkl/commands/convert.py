@@ -10,6 +10,9 @@ the three --num_ flags say: give the data that the model was trained on. Times a
 medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import pathlib
 import sys
 
@@ -105,7 +108,7 @@ def main(_):
                 mode,
                 faces=validation,
                 calibration_faces=calibration,
-                representative_images=training.central() if MODES[mode].calibrated else None,
+                representative_images=training.central() if MODES[mode].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
                 bounds=bounds,
                 input_dtype=_INPUT_DTYPE.value,
                 with_heatmaps=_HEATMAPS.value,

@@ -12,6 +12,9 @@ detector of all faces. Killed at any moment, the same command goes on after the 
 Photos left out are listed with the reason in skipped.csv.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 from absl import flags
 
 from keras_lapkl._support import app

@@ -11,6 +11,9 @@ predictions.json. Predictions are folders of .pts files, CSV or JSON files, in p
 Pictures are drawn where matplotlib is installed.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import contextlib
 import pathlib
 import sys

@@ -13,6 +13,9 @@ The batch size is that of all processes together. Stopped at any moment, the sam
 from the last finished epoch.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import sys
 
 from absl import app, flags
@@ -37,4 +40,4 @@ def main(argv):
     if addresses is None:
         addresses, here = launching.loopback(_PROCESSES.value), range(_PROCESSES.value)
     program = argv[1:] if argv[1].endswith(".py") else ["-m", "keras_lapkl", *argv[1:]]
-    return launching.launch([sys.executable, *program], addresses, [int(i) for i in here])
+    return launching.launch([sys.executable, *program], addresses, [int(i) for i in here])  # pyright: ignore[reportOptionalIterable]

@@ -9,6 +9,9 @@ overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. What ca
 listed in skipped.csv.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 from absl import flags
 
 from keras_lapkl import pretrained

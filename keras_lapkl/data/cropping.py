@@ -141,11 +141,11 @@ def _squares(landmarks, scheme, visible, boxes):
     if scheme.crop_from == "box":
         boxes = np.full((len(landmarks), 4), np.nan) if boxes is None else boxes
         first, last = np.split(np.asarray(boxes, np.float64), 2, axis=1)
-        return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)
+        return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)  # pyright: ignore[reportIndexIssue]  (N,)
     usable = np.isfinite(landmarks).all(-1)
     if visible is not None:
         usable &= visible
-    landmarks = np.where(usable[..., None], landmarks, np.nan)
+    landmarks = np.where(usable[..., None], landmarks, np.nan)  # pyright: ignore[reportIndexIssue]  (N, K)
     squares = seen = _square(*_ranges(landmarks, np.fmin, np.fmax))
     if scheme.five_points:
         # NaN in a landmark is NaN in its point, and so in the box: those faces fall back.
@@ -249,7 +249,7 @@ def rotated_square(points: ArrayLike) -> NDArray[np.float64]:
     return np.array([*(rotation @ square[:2]), square[2], angle])
 
 
-def face_square(landmarks: ArrayLike, scheme: Scheme) -> NDArray[np.float64]:
+def face_square(landmarks: NDArray[Any], scheme: Scheme) -> NDArray[np.float64]:
     """`rotated_square` of a face's landmarks; of other schemes `crop_squares`, which is not turned.
 
     Args:
@@ -288,7 +288,7 @@ def invert_transform(transform: ArrayLike) -> NDArray[np.float64]:
     """The affine that undoes another, (…, 2, 3)."""
     transform = np.asarray(transform, np.float64)
     linear = np.linalg.inv(transform[..., :2])
-    return np.concatenate([linear, -linear @ transform[..., 2:]], axis=-1)
+    return np.concatenate([linear, -linear @ transform[..., 2:]], axis=-1)  # pyright: ignore[reportReturnType]
 
 
 def apply_transform(transform: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
@@ -330,4 +330,4 @@ def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> N
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop  # pyright: ignore[reportReturnType]  OpenCV does not tell its types

@@ -150,7 +150,7 @@ def _near_convention(offset, deviation, form):
     """The offset of a convention and its text, if the measured one looks like it."""
     known = {**_OFFSETS.get(form, _OFFSETS["other"]), **_HALVES}
     apart = {size: np.abs(offset / size - 1).max() for size in known}
-    nearest = min(apart, key=apart.get)
+    nearest = min(apart, key=lambda size: apart[size])
     is_clear = (np.abs(offset) > _CLEAR * deviation).all()
     return (nearest, known[nearest]) if apart[nearest] <= _NEAR and is_clear else None
 

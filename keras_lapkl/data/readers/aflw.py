@@ -44,6 +44,11 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
         FileNotFoundError: there is no such file, or some of the images are missing.
         ValueError: another split, or a file of another content.
         ImportError: SciPy is not installed.
+
+    Example:
+
+    >>> read_aflw("AFLWinfo_release.mat", "test").landmarks.shape
+    (4386, 19, 2)
     """
     if split not in OFFICIAL_COUNTS:
         raise ValueError(f"AFLW has the splits {sorted(OFFICIAL_COUNTS)}. Received: {split!r}")
