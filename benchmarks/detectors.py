@@ -62,8 +62,7 @@ OVERLAP = 0.3
 def main(_):
     cv2.setNumThreads(1)
     faces = [_prepared(*each) for each in _labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
-    with console.held_stderr():  # LiteRT logs on start-up
-        detect = LandmarkDetector(TFLiteLocalizer(_model()))
+    detect = LandmarkDetector(TFLiteLocalizer(_model()))
     perfect = _errors(detect, faces, [face_square(labels, IBUG68) for _, labels in faces])
     ways = {"labels' box": lambda _, labels: [_labels_box(labels)]}
     by_name = {}

@@ -3,7 +3,6 @@
 import time
 
 import numpy as np
-from absl import logging
 
 from keras_lapkl._support import console
 
@@ -22,8 +21,7 @@ def take_turns(candidates, passes):
         name → (passes,) array.
     """
     seconds = {name: np.empty(1 + passes) for name in candidates}
-    for i in range(1 + passes):
-        logging.log_every_n_seconds(logging.INFO, "Round %d of %d.", 10, i, passes)
+    for i in console.reported(range(1 + passes), 1 + passes, "timed {} of {} rounds"):
         for name, work in candidates.items():
             seconds[name][i] = work()
     return {name: taken[1:] for name, taken in seconds.items()}

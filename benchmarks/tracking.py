@@ -127,8 +127,7 @@ class Stand:
 
 def main(_):
     cv2.setNumThreads(1)
-    with console.held_stderr():  # LiteRT logs on start-up
-        detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), passes=1)
+    detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), passes=1)
     photos = _photos()
 
     logging.info("Choose settings on %d clips.", 2 * _CLIPS.value)

@@ -15,6 +15,7 @@ from . import (
     schemes as schemes,
     tflite as tflite,
     training as training,
+    training_data as training_data,
 )
 from .detection import (
     LandmarkDetector as LandmarkDetector,

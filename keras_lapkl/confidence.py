@@ -7,8 +7,11 @@ NumPy alone.
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 """Probabilities for which a calibration keeps quantiles."""
@@ -64,7 +67,7 @@ class Calibration:
                 f"Expected coverages in (0, 1) with {k} quantiles each. Received: {lengths}"
             )
 
-    def error(self, scale):
+    def error(self, scale: ArrayLike) -> NDArray[np.float64]:
         """Expected distances from the true points, (…, K), for scales (…, K, 2); same unit.
 
         Pixels of the crop in, pixels of the crop out.
@@ -76,7 +79,7 @@ class Calibration:
             )
         return np.array(self.factors) * _curve(scale.mean(-1), self.scales, self.errors)
 
-    def radius(self, scale, coverage=0.9):
+    def radius(self, scale: ArrayLike, coverage: float = 0.9) -> NDArray[np.float64]:
         """Radii (…, K) around the landmarks that hold the true points with a probability.
 
         Args:
@@ -89,7 +92,7 @@ class Calibration:
             )
         return self.error(scale) * np.array(self.quantiles[coverage])
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         """Plain data that JSON and `from_config` take."""
         return {
             **dataclasses.asdict(self),
@@ -100,7 +103,7 @@ class Calibration:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         quantiles = {
             float(c): tuple(math.inf if q is None else q for q in qs)
             for c, qs in config["quantiles"].items()
@@ -109,14 +112,20 @@ class Calibration:
         return cls(**{**config, **plain, "quantiles": quantiles})
 
 
-def get(calibration):
+CalibrationLike: TypeAlias = Calibration | Mapping[str, Any]
+"""A calibration or its plain data."""
+
+
+def get(calibration: CalibrationLike | None) -> Calibration | None:
     """A `Calibration` from itself or its plain data; None from None."""
     if calibration is None or isinstance(calibration, Calibration):
         return calibration
     return Calibration.from_config(calibration)
 
 
-def fit(errors, scale, data="", coverages=COVERAGES):
+def fit(
+    errors: ArrayLike, scale: ArrayLike, data: str = "", coverages: Sequence[float] = COVERAGES
+) -> Calibration:
     """A `Calibration` from faces whose landmarks are known, and which the model was not trained on.
 
     Args:
@@ -158,7 +167,7 @@ def fit(errors, scale, data="", coverages=COVERAGES):
     )
 
 
-def conformal_quantile(scores, coverage):
+def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
     """The ⌈(n+1)·coverage⌉-th smallest of n scores, NaN left out; infinite if there is none.
 
     Example:
@@ -177,7 +186,9 @@ def conformal_quantile(scores, coverage):
     return rounded if rounded >= found else round(rounded + 10**-_DIGITS, _DIGITS)
 
 
-def reliability(calibration, errors, scale, bins=10):
+def reliability(
+    calibration: Calibration, errors: ArrayLike, scale: ArrayLike, bins: int = 10
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Expected beside measured error, in groups of equally many landmarks by expected error.
 
     Args:
@@ -195,7 +206,9 @@ def reliability(calibration, errors, scale, bins=10):
     return tuple(np.array([values[g].mean() for g in groups]) for values in (expected, errors))
 
 
-def coverage(calibration, errors, scale):
+def coverage(
+    calibration: Calibration, errors: ArrayLike, scale: ArrayLike
+) -> dict[float, tuple[float, NDArray[np.float64]]]:
     """Share of landmarks within their radius, for each probability that was asked for.
 
     Returns:
@@ -209,7 +222,9 @@ def coverage(calibration, errors, scale):
     return found
 
 
-def selective(errors, expected, shares=(0.25, 0.5, 0.75, 0.9, 1.0)):
+def selective(
+    errors: ArrayLike, expected: ArrayLike, shares: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 1.0)
+) -> NDArray[np.float64]:
     """Mean error of the surest faces, for shares of them.
 
     Args:

@@ -1,13 +1,16 @@
 """Loads a model by its name or from a file: a .tflite file without Keras."""
 
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 from keras_lapkl import pretrained
 from keras_lapkl._support import extras
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 
-def load_model(name_or_path, kinds=(".keras", ".tflite")):
+def load_model(name_or_path: PathLike, kinds: Sequence[str] = (".keras", ".tflite")) -> Any:
     """A shipped model by its name; or the model in a file.
 
     Args:

@@ -6,27 +6,39 @@
 none visible does not count.
 """
 
+from collections.abc import Callable
+from typing import Any, Literal, Self, TypeAlias
+
 from keras_lapkl import schemes
 from keras_lapkl._support import extras
+from keras_lapkl._support.types import Tensor
+from keras_lapkl.schemes import SchemeLike
 
 with extras.needed_by(__name__):
     import keras
     from keras import ops
 
     from keras_lapkl import heatmaps
+    from keras_lapkl.heatmaps import Distribution
     from keras_lapkl.losses import split_visible
 
 NORMALIZERS = ("interocular", "hull", "box")
 
+Normalizer: TypeAlias = (
+    Literal["interocular", "hull", "box"] | float | Callable[[Tensor, Tensor], Tensor]
+)
 
-def interocular_distance(landmarks, visible, eye_corners):
+
+def interocular_distance(
+    landmarks: Tensor, visible: Tensor, eye_corners: tuple[int, int]
+) -> Tensor:
     """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,)."""
     left, right = eye_corners
     gap = landmarks[:, left] - landmarks[:, right]
     return visible[:, left] * visible[:, right] * ops.sqrt(ops.sum(ops.square(gap), axis=-1))
 
 
-def hull_size(landmarks, visible):
+def hull_size(landmarks: Tensor, visible: Tensor) -> Tensor:
     """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is."""
     shown = visible[..., None] > 0
     low = ops.min(ops.where(shown, landmarks, float("inf")), axis=1)
@@ -34,7 +46,9 @@ def hull_size(landmarks, visible):
     return ops.sqrt(ops.prod(ops.maximum(high - low, 0.0), axis=-1))
 
 
-def face_errors(landmarks, visible, location, distance):
+def face_errors(
+    landmarks: Tensor, visible: Tensor, location: Tensor, distance: Tensor
+) -> tuple[Tensor, Tensor]:
     """Each face's NME in percent, `100 · mean over visible points of ‖s̃ − s‖₂ / d`.
 
     Args:
@@ -57,7 +71,14 @@ def face_errors(landmarks, visible, location, distance):
 class _FaceMetric(keras.metrics.Mean):
     """Mean over faces of a function of each face's NME; what the three error metrics share."""
 
-    def __init__(self, normalizer="interocular", scheme="ibug68", beta=1.0, name=None, dtype=None):
+    def __init__(
+        self,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self._direction = "down"  # what `ModelCheckpoint` reads under mode="auto"
         if isinstance(normalizer, str) and normalizer not in NORMALIZERS:
@@ -74,7 +95,9 @@ class _FaceMetric(keras.metrics.Mean):
             )
         self.beta = beta
 
-    def update_state(self, y_true, y_pred, sample_weight=None, distance=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None, distance: Tensor = None
+    ) -> None:
         """Adds a batch.
 
         Args:
@@ -109,7 +132,7 @@ class _FaceMetric(keras.metrics.Mean):
     def _value(self, nme):
         return nme
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         normalizer = self.normalizer
         if callable(normalizer):
             normalizer = keras.saving.serialize_keras_object(normalizer)
@@ -122,7 +145,7 @@ class _FaceMetric(keras.metrics.Mean):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         if isinstance(config["normalizer"], dict):
             normalizer = keras.saving.deserialize_keras_object(config["normalizer"])
             config = {**config, "normalizer": normalizer}
@@ -151,18 +174,33 @@ class NormalizedMeanError(_FaceMetric):
     5.0
     """
 
-    def __init__(self, normalizer="interocular", scheme="ibug68", beta=1.0, name="nme", dtype=None):
+    def __init__(
+        self,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = "nme",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(normalizer, scheme, beta, name, dtype)
 
 
 class _ThresholdMetric(_FaceMetric):
-    def __init__(self, threshold, normalizer, scheme, beta, name, dtype):
+    def __init__(
+        self,
+        threshold: float,
+        normalizer: Normalizer,
+        scheme: SchemeLike,
+        beta: float,
+        name: str | None,
+        dtype: Any,
+    ) -> None:
         super().__init__(normalizer, scheme, beta, name, dtype)
         if not threshold > 0:
             raise ValueError(f"`threshold` must be > 0 percent. Received: {threshold}")
         self.threshold = threshold
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threshold": self.threshold}
 
 
@@ -183,13 +221,13 @@ class FailureRate(_ThresholdMetric):
 
     def __init__(
         self,
-        threshold=8.0,
-        normalizer="interocular",
-        scheme="ibug68",
-        beta=1.0,
-        name="failure_rate",
-        dtype=None,
-    ):
+        threshold: float = 8.0,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = "failure_rate",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, normalizer, scheme, beta, name, dtype)
 
     def _value(self, nme):
@@ -216,13 +254,13 @@ class AreaUnderCED(_ThresholdMetric):
 
     def __init__(
         self,
-        threshold=8.0,
-        normalizer="interocular",
-        scheme="ibug68",
-        beta=1.0,
-        name="auc",
-        dtype=None,
-    ):
+        threshold: float = 8.0,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = "auc",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, normalizer, scheme, beta, name, dtype)
         self._direction = "up"
 
@@ -244,7 +282,13 @@ class HeatmapSpread(keras.metrics.Mean):
     1.2
     """
 
-    def __init__(self, distribution="laplace", beta=1.0, name="spread", dtype=None):
+    def __init__(
+        self,
+        distribution: Distribution = "laplace",
+        beta: float = 1.0,
+        name: str | None = "spread",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self._direction = "down"
         if distribution not in heatmaps.DISTRIBUTIONS:
@@ -255,7 +299,7 @@ class HeatmapSpread(keras.metrics.Mean):
         self.distribution = distribution
         self.beta = beta
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
         """Adds a batch: `y_pred` is logits, as the error metrics take them, or scales (B, K, 2)."""
         landmarks, visible = split_visible(y_true)
         scale = ops.convert_to_tensor(y_pred)
@@ -266,7 +310,7 @@ class HeatmapSpread(keras.metrics.Mean):
         spread = ops.sum(ops.mean(scale, axis=-1) * visible, axis=1) / ops.maximum(count, 1.0)
         super().update_state(spread, _face_weight(count > 0, sample_weight))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "dtype": self.dtype,

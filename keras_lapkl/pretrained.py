@@ -20,7 +20,7 @@ KINDS = (".keras", ".tflite")
 _WEIGHTS = pathlib.Path(__file__).resolve().parent / "weights"
 
 
-def path(name, suffix=".keras"):
+def path(name: str, suffix: str = ".keras") -> pathlib.Path:
     """The file of a shipped model.
 
     Args:

@@ -2,13 +2,17 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl._support.files import read_json
+from keras_lapkl._support.types import PathLike
 
-CROP_FROM = ("points", "box", "image")
+CropFrom: TypeAlias = Literal["points", "box", "image"]
+CROP_FROM: tuple[CropFrom, ...] = get_args(CropFrom)
 """What a crop may be cut by: the landmarks, a given box of the object, or the whole picture."""
 
 
@@ -47,7 +51,7 @@ class Scheme:
     eye_corners: tuple[int, int] | None = None
     five_points: tuple[tuple[int, ...], ...] = ()
     edges: tuple[tuple[int, int], ...] = ()
-    crop_from: str = "points"
+    crop_from: CropFrom = "points"
 
     def __post_init__(self):
         k = len(self.names)
@@ -84,11 +88,11 @@ class Scheme:
             )
 
     @property
-    def num_landmarks(self):
+    def num_landmarks(self) -> int:
         return len(self.names)
 
     @property
-    def crop_rule(self):
+    def crop_rule(self) -> str:
         """The crop in words."""
         points = "the box of the five points" if self.five_points else "the box of the landmarks"
         by = {"points": points, "box": "the box of the object", "image": "the picture"}
@@ -97,7 +101,7 @@ class Scheme:
             "edge"
         )
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         """Plain data (dict, list, str, int) that `Scheme.from_config` and JSON take back."""
         return {
             "name": self.name,
@@ -110,7 +114,7 @@ class Scheme:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """A scheme from plain data: `name`, `names` or `num_landmarks`, and optionally the rest.
 
         Args:
@@ -148,7 +152,7 @@ class Scheme:
             crop_from=config.get("crop_from", "points"),
         )
 
-    def anchor_points(self, landmarks):
+    def anchor_points(self, landmarks: NDArray[Any]) -> NDArray[Any]:
         """The points whose box is the crop's: (…, 5, 2) for faces, from landmarks (…, K, 2)."""
         landmarks = np.asarray(landmarks)
         if not self.five_points:
@@ -156,7 +160,11 @@ class Scheme:
         return np.stack([landmarks[..., list(g), :].mean(-2) for g in self.five_points], -2)
 
 
-def mirror_by_names(names):
+SchemeLike: TypeAlias = Scheme | Mapping[str, Any] | PathLike
+"""What `get` makes a scheme of: itself, its plain data, a built-in name or a .json file."""
+
+
+def mirror_by_names(names: Sequence[str]) -> tuple[int, ...] | None:
     """The mirror map that point names tell, by "left" and "right" in them, in any case.
 
     Returns:
@@ -312,7 +320,7 @@ BUILT_IN = (IBUG68, AFLW19)
 _SCHEMES = {scheme.name: scheme for scheme in BUILT_IN}
 
 
-def get(scheme):
+def get(scheme: SchemeLike) -> Scheme:
     """A `Scheme` from its name (`"ibug68"`, `"aflw19"`), a .json file, its plain data, or itself.
 
     Raises:

@@ -1,7 +1,12 @@
 import json
+import pathlib
+import re
+import runpy
+import shlex
 
 import numpy as np
 import pytest
+from absl import flags
 
 import keras_lapkl
 from keras_lapkl import pretrained
@@ -58,6 +63,32 @@ def test_card_has_the_figures_of_the_files(name):
         assert f"{measured['nme']:.2f}" in card
     for word in ("non-commercial research", "1,809 of 3,148", "tools/train.py", "crop scale 3"):
         assert word.lower() in card.lower()
+
+
+def test_card_has_the_command_that_made_the_files(name):
+    card = pretrained.path(name, ".md").read_text()
+    (command,) = re.findall(r"python tools/convert\.py (.*)", re.sub(r"\s*\\\n\s*", " ", card))
+    assert f"--output_dir={pathlib.Path(command.split()[0].partition('=')[2]).parent}" in card
+    given = parsed("convert", shlex.split(command))
+    assert given["mode"] == "all" and given["dataset"] == "300w"
+    for suffix in (".tflite", "-int8.tflite"):
+        about = describe(pretrained.path(name, suffix))["metadata"]
+        assert given["num_parity"] == about["measured"]["faces"]
+        assert given["num_calibration"] == about["calibration"]["faces"]
+
+
+def parsed(command, arguments):
+    """Values of the flags of one of `keras_lapkl.commands`, which needs not be imported for it."""
+    others = set(flags.FLAGS)
+    path = pathlib.Path(keras_lapkl.__file__).parent / "commands" / f"{command}.py"
+    try:
+        runpy.run_path(str(path))
+        flags.FLAGS([command, *arguments])
+        return {name: flags.FLAGS[name].value for name in set(flags.FLAGS) - others}
+    finally:
+        for name in set(flags.FLAGS) - others:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
 
 
 def test_unknown_names():

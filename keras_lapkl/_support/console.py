@@ -1,13 +1,21 @@
 """What a terminal shows: aligned tables, and silence where TensorFlow would talk."""
 
 import contextlib
+import functools
 import os
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+_SHORT = 2.0
+_PAUSES = (30.0, 600.0)
+"""Seconds between two lines in a file, the first and the longest."""
 
 
-def aligned(rows):
+def aligned(rows: Iterable[Sequence[str]]) -> str:
     """Rows of strings as lines, each column as wide as its widest cell and flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -16,31 +24,75 @@ def aligned(rows):
     )
 
 
-def reported(results, total, text):
-    """Hands results through, and after two seconds tells stderr every two how far it is.
+class Meter:
+    """Tells stderr how far a long task is; nothing of one that takes less than two seconds.
+
+    On a terminal one line is written over every two seconds. A file gets a line after 30 seconds,
+    then each after twice the time of the one before, ten minutes at most, and a last one.
+    """
+
+    def __init__(self):
+        self._moves = sys.stderr.isatty()
+        self._pause = _SHORT if self._moves else _PAUSES[0]
+        self._start = self._told = time.monotonic()
+        self._line = ""
+
+    def tell(self, line):
+        """Shows a line if it is time for one: a function that gives it from the seconds so far."""
+        now = time.monotonic()
+        if now - self._told < self._pause:
+            return
+        self._told = now
+        if not self._moves:
+            self._pause = min(2 * self._pause, _PAUSES[1])
+        self._write(line(now - self._start), "" if self._moves else "\n")
+
+    def end(self, line):
+        """Shows the last line, if there was any or the task was not short."""
+        seconds = time.monotonic() - self._start
+        if self._line or seconds >= _SHORT:
+            self._write(line(seconds), "\n")
+
+    def _write(self, line, end):
+        if self._moves:
+            line = line[: shutil.get_terminal_size().columns - 1]
+            print("\r" + line.ljust(len(self._line)), end=end, file=sys.stderr, flush=True)
+        elif line != self._line:
+            print(line, end=end, file=sys.stderr, flush=True)
+        self._line = line
+
+
+def reported(results: Iterable[Any], total: int | None, text: str) -> Iterator[Any]:
+    """Hands results through, and tells stderr by a `Meter` how many there were.
 
     Args:
         results: any iterable.
         total: how many there will be; None if that is not known.
-        text: what to tell, with a place for the number done and one for the total.
+        text: what to tell, with a place for the number done and one for the total; or a function
+            that gives it from the number done and the seconds since the first result.
     """
-    told = start = time.monotonic()
     of = "?" if total is None else f"{total:,}"
-    for done, result in enumerate(results, start=1):
-        now = time.monotonic()
-        if now - told > 2 or (done == total and told > start):
-            told = now
-            print("\r" + text.format(f"{done:,}", of), end="", file=sys.stderr, flush=True)
-        yield result
-    if told > start:
-        print(file=sys.stderr)
+    line = text if callable(text) else lambda done, _: text.format(f"{done:,}", of)
+    meter = None
+    try:
+        for done, result in enumerate(results, start=1):
+            meter = meter or Meter()  # not before: workers may have taken long to start
+            meter.tell(functools.partial(line, done))
+            yield result
+    finally:
+        if meter is not None:
+            meter.end(functools.partial(line, done))
 
 
 @contextlib.contextmanager
-def held_stderr():
+def held_stderr() -> Iterator[None]:
     """Holds back what a block writes to stderr, native code included; shows it if it fails."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # a service may have none
+        yield
+        return
     sys.stderr.flush()
-    stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:

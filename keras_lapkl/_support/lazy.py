@@ -1,13 +1,17 @@
 """Names of a package that are imported when they are first used."""
 
 import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import lazy_loader
 
 from keras_lapkl._support import extras
 
 
-def attach(package, file, elsewhere=None):
+def attach(
+    package: str, file: str, elsewhere: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`lazy_loader.attach_stub`, with names of other packages, and errors that name the extra.
 
     Args:

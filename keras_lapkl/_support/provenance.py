@@ -8,6 +8,8 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 PACKAGES = (
     "keras_lapkl",
@@ -19,7 +21,7 @@ PACKAGES = (
 )
 
 
-def run_provenance(flags=None):
+def run_provenance(flags: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Command, resolved flags, time, versions and git state of the running program."""
     return {
         "command": _command(),

@@ -5,7 +5,7 @@ import os
 from keras_lapkl._support import console, extras
 
 
-def quiet_tensorflow():
+def quiet_tensorflow() -> None:
     """Imports TensorFlow without its greetings, which no setting turns off.
 
     What it writes to stderr while being imported is dropped, unless the import fails. The graph

@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from keras_lapkl._support.app import run_main
+from keras_lapkl._support.app import asks_for_help, help_text, run_main
 
 COMMANDS = (
     "predict",
@@ -48,6 +48,9 @@ def run(name):
     sys.modules["__main__"].__doc__ = command.__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(command.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    if asks_for_help(sys.argv):
+        print(help_text(command))
+        return 0
     arguments = getattr(command, "ARGUMENTS", False)
     if arguments:
         flags.FLAGS.set_gnu_getopt(False)  # what follows the first word is not the command's

@@ -50,9 +50,10 @@ _UNUSED = {"box": ["model", "detector"], "model": ["detector"], "detector": ["bo
 def main(_):
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.data.unlabeled import shards
 
-    margin = _IMAGE_SIZE.value // 5 if _MARGIN.value is None else _MARGIN.value
+    margin = default_margin(_IMAGE_SIZE.value) if _MARGIN.value is None else _MARGIN.value
     results = shards.crop_folder(
         _INPUT_DIR.value,
         _OUTPUT_DIR.value,

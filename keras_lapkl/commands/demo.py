@@ -13,9 +13,10 @@ from absl import flags, logging
 from keras_lapkl._support import app, console
 from keras_lapkl._support.files import write_json
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import define_width
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "demo", "Folder of all results.")
-_WIDTH = flags.DEFINE_float("width", 1 / 16, "Fraction of the 64 channels of the full network.")
+_WIDTH = define_width("width", 1 / 16, "Fraction of the 64 channels of the full network.")
 _EPOCHS = flags.DEFINE_integer("epochs", 8, "Passes over the training faces.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", 3000, "Faces to train on.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights and order.")
@@ -71,9 +72,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     validation = datasets.load("synthetic", split="validation", num_synthetic=unseen)
     test = datasets.load("synthetic", split="test", num_synthetic=unseen)
 
-    recipe = Recipe(
-        width=width, epochs=epochs, learning_rate=3e-3, schedule="cosine", dropout=0.0, seed=seed
-    )
+    recipe = Recipe(width=width, epochs=epochs, augment=False, seed=seed)
     train(recipe, crops, validation, output_dir, provenance)
     model = load_model(output_dir / "model.keras")
 
@@ -97,8 +96,14 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
         rows[1 + i // len(THREADS)][f"median_ms_{timing['threads']}"] = timing["median_ms"]
 
     picture = output_dir / "predictions.png"
-    shown = test.central()[:24]
-    plots.predictions(shown, predicted["landmarks"], predicted["scale"], picture, test.scheme.edges)
+    plots.predictions(
+        test.central()[:16],
+        predicted["landmarks"],
+        picture,
+        scale=predicted["scale"],
+        edges=test.scheme.edges,
+        columns=8,
+    )
     results = {"rows": rows, "provenance": provenance}
     write_json(output_dir / "demo.json", results)
     print(table(rows))

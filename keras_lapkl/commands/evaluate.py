@@ -15,6 +15,7 @@ import contextlib
 import pathlib
 import sys
 
+import numpy as np
 from absl import flags
 
 from keras_lapkl import pretrained
@@ -105,8 +106,8 @@ def main(_):
         plots.predictions(
             crops.central()[:16],
             predicted["landmarks"],
-            predicted["scale"],
             output_dir / "predictions.png",
+            labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
             edges=crops.scheme.edges,
         )
         if "confidence" in result:

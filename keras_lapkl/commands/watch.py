@@ -18,6 +18,7 @@ _DETECTOR = flags.DEFINE_string(
     "auto",
     "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
 )
+_RADII = flags.DEFINE_bool("radii", False, "Draw where the true points lie in 90 % of all cases.")
 
 
 def main(_):
@@ -25,4 +26,4 @@ def main(_):
     from keras_lapkl.detection.camera import watch
 
     detector = landmark_detector.LandmarkDetector.from_pretrained(_MODEL.value, _DETECTOR.value)
-    watch(tracking.LandmarkTracker(detector), _CAMERA.value)
+    watch(tracking.LandmarkTracker(detector), _CAMERA.value, _RADII.value)

@@ -2,10 +2,14 @@
 
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from keras_lapkl._support.types import PathLike
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MIN_SIDE = 16
@@ -20,7 +24,7 @@ class ImageError(ValueError):
     """An image file that can't be used."""
 
 
-def read_image(path):
+def read_image(path: PathLike) -> NDArray[np.uint8]:
     """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB.
 
     The EXIF orientation is applied: label coordinates are in the upright picture, as viewers show
@@ -53,7 +57,7 @@ def read_image(path):
     return image
 
 
-def find_images(folder, suffixes=IMAGE_SUFFIXES):
+def find_images(folder: PathLike, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[Path, ...]:
     """The image files in a folder and all folders below it, sorted.
 
     Links to folders are followed, each real folder is visited once. Hidden files and folders are

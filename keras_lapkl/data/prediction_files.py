@@ -11,12 +11,17 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.pts import read_pts
+from keras_lapkl.schemes import Scheme
 
 UNITS = "pixels of the picture, x first, pixel centers at whole numbers from 0"
 
@@ -49,13 +54,13 @@ class Predictions:
     source: str
     form: str
     names: tuple[str, ...]
-    landmarks: np.ndarray
+    landmarks: NDArray[Any]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
 
-def read_predictions(path, scheme):
+def read_predictions(path: PathLike, scheme: Scheme) -> Predictions:
     """Predictions of the points of a scheme.
 
     A folder holds one `.pts` file a face, named as the photo, in folders as the photos are or not;
@@ -105,7 +110,9 @@ def read_predictions(path, scheme):
 
 
 @contextlib.contextmanager
-def json_writer(path, scheme, about=None):
+def json_writer(
+    path: PathLike, scheme: Scheme, about: Mapping[str, Any] | None = None
+) -> Iterator[Callable[..., None]]:
     """Writes predictions as JSON, picture by picture: whole in the end, or not at all.
 
     Args:
@@ -133,7 +140,9 @@ def json_writer(path, scheme, about=None):
         file.write("\n]}\n")
 
 
-def write_predictions(path, scheme, names, landmarks):
+def write_predictions(
+    path: PathLike, scheme: Scheme, names: Sequence[str], landmarks: ArrayLike
+) -> None:
     """Writes landmarks (N, K, 2) of N faces, to a thousandth of a pixel, with names of photos.
 
     Landmarks that are not finite are written as a photo without a face.

@@ -5,15 +5,17 @@ import time
 import cv2
 import numpy as np
 
-from keras_lapkl.detection.drawing import draw_faces
+from keras_lapkl.detection.drawing import draw_faces, names_to_draw
+from keras_lapkl.detection.tracking import LandmarkTracker
 
 
-def watch(tracker, camera=0):
+def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> None:
     """Shows the faces that a camera sees in a window, until q or Escape is pressed in it.
 
     Args:
         tracker: a `tracking.LandmarkTracker`.
         camera: number of the device.
+        radii: whether to draw the radius of each landmark, too.
 
     Raises:
         OSError: there is no camera, no display, or an OpenCV without windows.
@@ -27,9 +29,10 @@ def watch(tracker, camera=0):
                 raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
             photo = np.ascontiguousarray(frame[..., ::-1])
             faces = tracker(photo, time.monotonic() - start)
-            edges = tracker.detector.localizer.scheme.edges
+            scheme = tracker.detector.localizer.scheme
+            drawn = draw_faces(photo, faces, scheme.edges, radii, names_to_draw(scheme))
             try:
-                cv2.imshow("keras_lapkl", draw_faces(photo, faces, edges)[..., ::-1])
+                cv2.imshow("keras_lapkl", drawn[..., ::-1])
                 if cv2.waitKey(1) in (ord("q"), 27):
                     cv2.destroyAllWindows()
                     return

@@ -14,9 +14,11 @@ import importlib.util
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl.detection.detections import Detection, as_photo
@@ -50,7 +52,7 @@ class _Detector:
             )
         self._find_package()
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> list[Detection]:
         found = [
             each
             for each in self._look(as_photo(photo))
@@ -64,7 +66,7 @@ class _Detector:
         return type(self), (self.min_confidence, self.min_size)
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """All that decides what is found, as plain data."""
         return {
             self._package: self._version,
@@ -230,11 +232,9 @@ class BlazeFace(_Detector):
 
     @functools.cached_property
     def _network(self):
-        from ai_edge_litert.interpreter import Interpreter
+        from keras_lapkl.tflite.runner import load_interpreter
 
-        with console.held_stderr():  # LiteRT logs on start-up
-            interpreter = Interpreter(str(self._find_package()), num_threads=1)
-            interpreter.allocate_tensors()
+        interpreter = load_interpreter(self._find_package())
         (image,) = interpreter.get_input_details()
         # Where the box is, (896, 16), and how sure it is, (896, 1).
         outputs = sorted(interpreter.get_output_details(), key=lambda each: -each["shape"][-1])
@@ -300,7 +300,7 @@ _BY_NAME = {"yunet": YuNet, "blazeface": BlazeFace, "mtcnn": MTCNN}
 NAMES = ("auto", *_BY_NAME)
 
 
-def from_name(name, **settings):
+def from_name(name: str, **settings: Any) -> YuNet | BlazeFace | MTCNN:
     """A detector by its name.
 
     Args:

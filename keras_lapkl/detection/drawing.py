@@ -1,37 +1,98 @@
 """Draws faces into photos."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from keras_lapkl.detection.face import Face
+
+SURE, UNSURE = 0.007, 0.05
+"""Expected errors between which the colors lie, as parts of the side of the model's crop."""
+
+FEW = 24
+"""Points up to which the names of a scheme are legible beside them."""
+
+_UNKNOWN = 60, 200, 255
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_SUBPIXEL = (cv2.LINE_AA, 4)
+"""Line type, and fractional bits of a coordinate."""
 
 
-def draw_faces(photo, faces, edges=()):
-    """A copy of a photo with landmarks, edges and the radius of each landmark drawn in.
+def draw_faces(
+    photo: NDArray[np.uint8],
+    faces: Sequence[Face],
+    edges: Sequence[tuple[int, int]] = (),
+    radii: bool = False,
+    names: Sequence[str] = (),
+) -> NDArray[np.uint8]:
+    """A copy of a photo with the landmarks of faces drawn in, colored by how sure the model is.
+
+    Yellow is an expected error of 0.7 % of the side of the model's crop or less, purple one of 5 %
+    or more, by the logarithm between them (the colors of "plasma", which color-blind people can
+    tell apart). Landmarks of a model that is not calibrated are light blue.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         faces: list of `Face`.
         edges: pairs of landmarks to join.
+        radii: whether to draw the radius of each landmark, or of a model that is not calibrated
+            its scale.
+        names: K names to write beside the landmarks; or none.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
     """
     drawn = photo.copy()
     for face in faces:
-        thick = max(1, round(face.square[2] / 300))
-        points = face.landmarks
+        points, side = face.landmarks, face.square[2]
+        colors = _colors(face)
         for a, b in edges:
-            cv2.line(drawn, _at(points[a]), _at(points[b]), (255, 255, 255), thick, *_SUBPIXEL)
-        radii = face.scale.mean(-1) if face.radius is None else face.radius
-        for point, radius in zip(points, radii, strict=True):
-            size = round(float(min(radius, face.square[2])) * 2 ** _SUBPIXEL[1])
-            cv2.circle(drawn, _at(point), size, (255, 200, 0), thick, *_SUBPIXEL)
-            dot = round(max(0.7, face.square[2] / 300) * 2 ** _SUBPIXEL[1])
-            cv2.circle(drawn, _at(point), dot, (25, 255, 100), -1, *_SUBPIXEL)
+            cv2.line(drawn, _at(points[a]), _at(points[b]), _WHITE, 1, *_SUBPIXEL)
+        if radii:
+            around = face.scale.mean(-1) if face.radius is None else face.radius
+            for point, radius, color in zip(points, around, colors, strict=True):
+                cv2.circle(drawn, _at(point), _long(min(radius, side)), color, 1, *_SUBPIXEL)
+        dot = max(1.2, side / 130)
+        for radius, shades in ((dot + max(0.6, dot / 3), [_BLACK] * len(points)), (dot, colors)):
+            for point, color in zip(points, shades, strict=True):
+                cv2.circle(drawn, _at(point), _long(radius), color, -1, *_SUBPIXEL)
+        for point, name in zip(points, names, strict=False):
+            _write(drawn, name, point + (2 * dot, -2 * dot), side)
     return drawn
 
 
-_SUBPIXEL = (cv2.LINE_AA, 4)
-"""Line type, and fractional bits of a coordinate."""
+def names_to_draw(scheme):
+    """The names of a scheme of few points, or none of those of a face: everybody knows them."""
+    face = scheme.eye_corners is not None or scheme.five_points
+    return () if face or scheme.num_landmarks > FEW else scheme.names
+
+
+def _colors(face):
+    """K colors by the expected errors."""
+    if face.error is None:
+        return [_UNKNOWN] * len(face.landmarks)
+    doubt = np.log(np.maximum(face.error / face.square[2], SURE) / SURE) / np.log(UNSURE / SURE)
+    # Not the darkest quarter of the scale: it is lost on dark photos.
+    levels = np.rint(245 - 180 * np.clip(doubt, 0, 1)).astype(np.uint8)
+    return cv2.applyColorMap(levels[:, None], cv2.COLORMAP_PLASMA)[:, 0, ::-1].tolist()
+
+
+def _write(drawn, text, point, side):
+    """White on black, or what OpenCV's letters can't write as question marks."""
+    size = float(np.clip(side / 900, 0.35, 1))
+    origin = tuple(int(v) for v in np.clip(np.rint(point), -(2**20), 2**20))
+    for color, thickness in ((_BLACK, 3), (_WHITE, 1)):
+        cv2.putText(
+            drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, size, color, thickness, cv2.LINE_AA
+        )
+
+
+def _long(length):
+    return round(float(length) * 2 ** _SUBPIXEL[1])
 
 
 def _at(point):
-    fraction = 2 ** _SUBPIXEL[1]
     # OpenCV draws with 32-bit coordinates.
-    return tuple(int(v) for v in np.clip(np.rint(point * fraction), -(2**28), 2**28))
+    return tuple(int(v) for v in np.clip(np.rint(point * 2 ** _SUBPIXEL[1]), -(2**28), 2**28))

@@ -5,20 +5,32 @@ import csv
 import glob
 import os
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import write_json
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images
 from keras_lapkl.detection.detections import as_boxes
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.detection.tracking import LandmarkTracker
 from keras_lapkl.detection.video import VIDEO_SUFFIXES, is_video, read_pictures
-from keras_lapkl.detection.writers import FORMATS, face_writer, overlay_writer, write_skipped
+from keras_lapkl.detection.writers import (
+    FORMATS,
+    distinct_stems,
+    face_writer,
+    overlay_writer,
+    write_skipped,
+)
 
 
-def find_inputs(patterns):
+def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
     """Photo and video files, sorted, each once.
 
     Args:
@@ -43,7 +55,7 @@ def find_inputs(patterns):
     return sorted(found)
 
 
-def read_boxes(path):
+def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
     """Boxes by file name from a CSV of lines `file,x0,y0,x1,y1`, one line a face.
 
     Args:
@@ -73,17 +85,18 @@ def read_boxes(path):
 
 
 def predict_files(
-    detector,
-    files,
-    output_dir,
-    form="json",
+    detector: LandmarkDetector,
+    files: Sequence[Path],
+    output_dir: PathLike,
+    form: Literal["json", "csv", "pts"] = "json",
     *,
-    overlays=False,
-    boxes=None,
-    every=1,
-    tracker=None,
-    provenance=None,
-):
+    overlays: bool = False,
+    radii: bool = False,
+    boxes: Mapping[str, NDArray[Any]] | None = None,
+    every: int = 1,
+    tracker: Callable[[], LandmarkTracker] | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Finds the landmarks of photos and videos, and writes them.
 
     Files that can't be used are left out, and listed with the reason in `skipped.csv`. Equal input
@@ -95,7 +108,9 @@ def predict_files(
         output_dir: folder to write into: `predictions.json` or `predictions.csv`, or a `.pts` file
             a face; `overlays/`; `skipped.csv`; `results.json` with counts and times.
         form: one of `FORMATS`.
-        overlays: whether to draw the landmarks into copies of photos and videos.
+        overlays: whether to draw the landmarks into copies of photos and videos, `x.overlay.jpg`
+            and `x.overlay.avi`.
+        radii: whether to draw the radius of each landmark, too.
         boxes: dict from file name to (n, 4) face boxes, which are taken instead of the detector's;
             photos without are left out.
         every: frames of a video from one that is looked at to the next.
@@ -113,19 +128,23 @@ def predict_files(
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     names = _names(files)
+    stems = distinct_stems(names.values())
     start = time.perf_counter()
     before = dict(detector.seconds)
     counts = {"files": len(files), "pictures": 0, "faces": 0, "without_face": 0}
     seconds = {"read": 0.0, "write": 0.0}
     skipped = []
 
+    def progress(done):
+        return f"{done:,} of {len(files):,} files, {counts['pictures']:,} pictures, {output_dir}"
+
     with face_writer(form, output_dir, detector.localizer.scheme, names.values()) as writer:
-        total = f"{{}} of {{}} files, {output_dir}"
-        for file in console.reported(files, len(files), total):
+        meter = console.Meter()
+        for done, file in enumerate(files):
             name = names[file]
             with contextlib.ExitStack() as stack:
-                picture_file = output_dir / "overlays" / name if overlays else None
-                draw = stack.enter_context(overlay_writer(picture_file, file, every))
+                picture_file = output_dir / "overlays" / stems[name] if overlays else None
+                draw = stack.enter_context(overlay_writer(picture_file, file, every, radii))
                 pictures = read_pictures(file, every)
                 find = _finder(detector, tracker, file, name, boxes)
                 try:
@@ -142,8 +161,10 @@ def predict_files(
                         with _timed(seconds, "write"):
                             writer(name, frame, at, faces)
                             draw(photo, faces, detector.localizer.scheme)
+                        meter.tell(lambda _, done=done: progress(done))
                 except (ImageError, OSError, cv2.error) as error:
                     skipped.append((name, " ".join(str(error).split())))
+    meter.end(lambda _: progress(len(files)))
     write_skipped(output_dir / "skipped.csv", skipped)
     if not counts["pictures"]:
         raise ValueError(
@@ -164,7 +185,7 @@ def predict_files(
     return results
 
 
-def summary(results):
+def summary(results: dict[str, Any]) -> str:
     """Lines of text that say what `predict_files` found and where its time went."""
     parts = results["seconds_by_part"]
     shares = ", ".join(f"{name} {100 * s / results['seconds']:.0f} %" for name, s in parts.items())

@@ -12,11 +12,12 @@ import functools
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import console
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_squares,
@@ -58,11 +59,11 @@ class ByBox:
     def __post_init__(self):
         _check_box(self.box)
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         return _box_square(self.box, photo)[None]
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {"by": "box", "box": [float(edge) for edge in self.box]}
 
     def __str__(self):
@@ -113,7 +114,7 @@ class ByModel:
                 "gives. Set `crop_scale` and `scheme` of the Keras model, and convert it again."
             )
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         looks = [self._look(photo, square) for square in self._first_squares(photo)]
         scale, move, square = min(looks, key=lambda look: look[0])
         for _ in range(self.passes - 1):
@@ -153,8 +154,7 @@ class ByModel:
     def _localizer(self):
         from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-        with console.held_stderr():  # LiteRT logs on start-up
-            return TFLiteLocalizer(self._path)
+        return TFLiteLocalizer(self._path)
 
     @property
     def _path(self):
@@ -166,7 +166,7 @@ class ByModel:
         return type(self), tuple(values)
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {
             "by": "model",
             "model_sha256": hashlib.sha256(self._path.read_bytes()).hexdigest(),
@@ -201,7 +201,7 @@ class ByDetector:
     def __post_init__(self):
         _ = self._detector  # raises what there is to raise
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         found = detections.squares(self._detector(photo), IBUG68, self._detector)
         return found[np.lexsort(found.T[::-1])]
 
@@ -212,11 +212,11 @@ class ByDetector:
         )
 
     @property
-    def default_workers(self):
+    def default_workers(self) -> int | None:
         return self._detector.default_workers
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {"by": "detector", **self._detector.settings}
 
     def __str__(self):
@@ -242,7 +242,7 @@ def _box_square(box, photo):
     return np.array([(x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, max(x1 - x0, y1 - y0)])
 
 
-def distance(square, other):
+def distance(square: NDArray[Any], other: NDArray[Any]) -> float:
     """How far two squares are apart: in sides, or as the logarithm of their ratio."""
     move = np.abs(other[:2] - square[:2]).max() / square[2]
     return float(max(move, abs(math.log(other[2] / square[2]))))

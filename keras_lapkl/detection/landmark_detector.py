@@ -4,12 +4,15 @@ import collections
 import contextlib
 import dataclasses
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import console
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_transform,
@@ -19,8 +22,10 @@ from keras_lapkl.data.cropping import (
     warp_crop,
 )
 from keras_lapkl.detection import detections, detectors
+from keras_lapkl.detection.detections import Detection, FaceDetector
 from keras_lapkl.detection.face import COVERAGE, Face
 from keras_lapkl.loading import load_model
+from keras_lapkl.tflite.localizer import Localizer
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 
@@ -51,7 +56,13 @@ class LandmarkDetector:
     ((68, 2), (68,))
     """
 
-    def __init__(self, localizer, detector=None, passes=2, max_side=None):
+    def __init__(
+        self,
+        localizer: Localizer,
+        detector: FaceDetector | str | None = None,
+        passes: int = 2,
+        max_side: int | None = None,
+    ) -> None:
         if localizer.scheme is None or localizer.crop_scale is None:
             raise ValueError(
                 "The localizer does not say which landmarks it gives, or which crop it is right "
@@ -72,7 +83,13 @@ class LandmarkDetector:
         self.seconds = collections.Counter()
 
     @classmethod
-    def from_pretrained(cls, name="fpn-eighth-300w", detector="auto", num_threads=1, **kwargs):
+    def from_pretrained(
+        cls,
+        name: PathLike = "fpn-eighth-300w",
+        detector: FaceDetector | str | None = "auto",
+        num_threads: int = 1,
+        **kwargs: Any,
+    ) -> Self:
         """A detector with a trained model, without TensorFlow where neither of them needs it.
 
         Args:
@@ -89,13 +106,12 @@ class LandmarkDetector:
         """
         path = pretrained.resolve(name, (".tflite", ".keras"))
         if path.suffix == ".tflite":
-            with console.held_stderr():  # LiteRT logs on start-up
-                localizer = TFLiteLocalizer(path, num_threads)
+            localizer = TFLiteLocalizer(path, num_threads)
         else:
             localizer = load_model(path)
         return cls(localizer, detector, **kwargs)
 
-    def __call__(self, photo, boxes=None):
+    def __call__(self, photo: ArrayLike, boxes: ArrayLike | None = None) -> list[Face]:
         """The faces of one photo.
 
         Args:
@@ -128,11 +144,11 @@ class LandmarkDetector:
             for face, each in zip(faces, found, strict=True)
         ]
 
-    def predict(self, photos):
+    def predict(self, photos: Iterable[ArrayLike]) -> Iterator[list[Face]]:
         """The faces of each of many photos: a generator of lists, in their order."""
         return (self(photo) for photo in photos)
 
-    def find(self, photo):
+    def find(self, photo: ArrayLike) -> list[Detection]:
         """What the face detector finds in a photo: a list of `detectors.Detection`."""
         if self.detector is None:
             raise ValueError("Without a detector, say by `boxes` where the faces are.")
@@ -146,7 +162,7 @@ class LandmarkDetector:
             ratios = np.array(photo.shape[1::-1]) / (width, height)
             return [_enlarged(each, ratios) for each in self.detector(small)]
 
-    def localize(self, photo, squares, passes=1):
+    def localize(self, photo: ArrayLike, squares: ArrayLike, passes: int = 1) -> list[Face]:
         """The faces in known squares.
 
         Args:

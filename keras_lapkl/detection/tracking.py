@@ -3,13 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.data.cropping import face_square
 from keras_lapkl.detection.face import Face
-from keras_lapkl.detection.filters import SHORTEST, ScaleFilter
+from keras_lapkl.detection.filters import SHORTEST, LandmarkFilter, ScaleFilter
 from keras_lapkl.detection.first_pass import distance
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
 _JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from its middle
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
@@ -20,7 +23,7 @@ _REMEMBERED = 1.0  # s that a lost face can come back with its number
 # ---- The tracker
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrackedFace(Face):
     """A `Face` of a video. `landmarks` are filtered; all else is of this frame alone.
 
@@ -30,7 +33,14 @@ class TrackedFace(Face):
     """
 
     id: int = 0
-    raw: np.ndarray | None = None
+    raw: NDArray[np.float64] | None = None
+
+    def _summary(self) -> list[str]:
+        return [f"id {self.id}", *super()._summary()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Face.to_dict`, with the `id`."""
+        return {"id": self.id, **super().to_dict()}
 
 
 class LandmarkTracker:
@@ -66,7 +76,13 @@ class LandmarkTracker:
     ...         print(face.id, face.landmarks[30])
     """
 
-    def __init__(self, detector, make_filter=ScaleFilter, max_scale=2.0, find_every=30):
+    def __init__(
+        self,
+        detector: LandmarkDetector,
+        make_filter: Callable[[], LandmarkFilter] | None = ScaleFilter,
+        max_scale: float = 2.0,
+        find_every: int | None = 30,
+    ) -> None:
         if not max_scale > 0:
             raise ValueError(f"`max_scale` must be > 0. Received: {max_scale}")
         if find_every is not None and find_every < 1:
@@ -84,7 +100,7 @@ class LandmarkTracker:
         self._next_id = 0
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets all faces, as before a new video. Numbers are not given again."""
         self._tracks = []
         self._lost = []
@@ -92,7 +108,7 @@ class LandmarkTracker:
         self._shape = None
         self._time = -math.inf
 
-    def __call__(self, frame, time):
+    def __call__(self, frame: ArrayLike, time: float) -> list[TrackedFace]:
         """The faces of the next frame.
 
         Args:

@@ -12,37 +12,35 @@ import numpy as np
 from keras_lapkl._support.files import replacing
 from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
-from keras_lapkl.detection.drawing import draw_faces
+from keras_lapkl.detection import drawing
 from keras_lapkl.detection.face import COVERAGE
 from keras_lapkl.detection.video import frame_rate, is_video
 
 FORMATS = ("json", "csv", "pts")
-_DIGITS = 3
 
 
-def record(face):
-    """A face as plain data, lengths rounded to a thousandth of a pixel."""
-    data = {"id": getattr(face, "id", None), "score": face.score}
-    for field in ("box", "square", "landmarks", "scale", "error", "radius"):
-        value = getattr(face, field, None)
-        data[field] = None if value is None else np.round(value, _DIGITS).tolist()
-    if data["score"] is not None:
-        data["score"] = round(float(data["score"]), 4)
-    if face.angle:
-        data["angle"] = round(face.angle, 4)
-    return {key: value for key, value in data.items() if value is not None}
+def distinct_stems(names):
+    """What the files made of each file are named by: its name without the suffix where no other
+    file, such as photo.png beside photo.jpg, would be named so; else its name.
+
+    Example:
+
+    >>> distinct_stems(["a.jpg", "b.jpg", "b.png"])
+    {'a.jpg': 'a', 'b.jpg': 'b.jpg', 'b.png': 'b.png'}
+    """
+    stems = {name: os.path.splitext(name)[0] for name in names}
+    taken = collections.Counter((*stems, *stems.values()))
+    return {name: stem if taken[stem] == 1 else name for name, stem in stems.items()}
 
 
 @contextlib.contextmanager
 def face_writer(form, output_dir, scheme, names):
     """Yields a function that writes the faces of a picture."""
     if form == "pts":
-        stems = collections.Counter(os.path.splitext(name)[0] for name in names)
+        stems = distinct_stems(names)
 
         def write_pts_of(name, frame, at, faces):
-            stem = os.path.splitext(name)[0]
-            # photo.jpg and photo.png may not share photo.pts
-            _write_pts(output_dir / (stem if stems[stem] == 1 else name), frame, faces)
+            _write_pts(output_dir / stems[name], frame, faces)
 
         yield write_pts_of
         return
@@ -53,7 +51,7 @@ def face_writer(form, output_dir, scheme, names):
 
             def write_json_of(name, frame, at, faces):
                 place = {} if frame is None else {"frame": frame, "seconds": round(at, 4)}
-                write(name, [record(face) for face in faces], **place)
+                write(name, [face.to_dict() for face in faces], **place)
 
             yield write_json_of
         return
@@ -70,7 +68,7 @@ def _csv_writer(file, scheme):
     rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", *columns])
 
     def write(name, frame, at, faces):
-        for i, face in enumerate(map(record, faces)):
+        for i, face in enumerate(each.to_dict() for each in faces):
             points = np.full((scheme.num_landmarks, 4), None, object)
             points[:, :2] = face["landmarks"]
             for column, field in ((2, "error"), (3, "radius")):
@@ -101,8 +99,11 @@ def _write_pts(path, frame, faces):
 
 
 @contextlib.contextmanager
-def overlay_writer(path, file, every):
-    """Yields a function that draws the faces of a picture of `file` into one of that name."""
+def overlay_writer(path, file, every, radii=False):
+    """Yields a function that draws the faces of a picture of `file` into `path`.overlay.jpg.
+
+    Those of a video go into `path`.overlay.avi.
+    """
     if path is None:
         yield lambda photo, faces, scheme: None
         return
@@ -111,14 +112,17 @@ def overlay_writer(path, file, every):
 
         def draw(photo, faces, scheme):
             nonlocal video
-            drawn = draw_faces(photo, faces, scheme.edges)[..., ::-1]
+            drawn = drawing.draw_faces(
+                photo, faces, scheme.edges, radii, drawing.names_to_draw(scheme)
+            )[..., ::-1]
             if not is_video(file):
-                with replacing(path.with_name(path.name + ".jpg")) as temporary:
+                with replacing(path.with_name(f"{path.name}.overlay.jpg")) as temporary:
                     if not cv2.imwrite(str(temporary), drawn):
                         raise OSError(f"OpenCV can't write {temporary}.")
                 return
             if video is None:
-                temporary = stack.enter_context(replacing(path.with_name(f"{path.name}.avi")))
+                name = f"{path.name}.overlay.avi"
+                temporary = stack.enter_context(replacing(path.with_name(name)))
                 size = photo.shape[1::-1]
                 codec = cv2.VideoWriter_fourcc(*"MJPG")
                 rate = frame_rate(cv2.VideoCapture(str(file))) / every

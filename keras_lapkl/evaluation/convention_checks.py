@@ -5,9 +5,13 @@ another scale, a crop's coordinates. Found and said, never corrected: an error t
 away silently would be worth nothing.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.evaluation import scoring
+from keras_lapkl.schemes import Scheme
 
 _NEAR = 0.4
 """How near to a convention's offset the measured one must be, as a share of it: good models lie off
@@ -41,7 +45,9 @@ _HALVES = {
 }
 
 
-def mean_offset(predicted, landmarks, visible):
+def mean_offset(
+    predicted: NDArray[Any], landmarks: NDArray[Any], visible: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How far predictions lie from the labels on the whole, and how well that is known.
 
     Args:
@@ -69,7 +75,14 @@ def mean_offset(predicted, landmarks, visible):
     return median, np.sqrt(np.pi / 2) * deviation / np.sqrt(len(offsets))
 
 
-def suspected_conventions(predicted, landmarks, visible, distance, scheme, form):
+def suspected_conventions(
+    predicted: NDArray[Any],
+    landmarks: NDArray[Any],
+    visible: NDArray[Any],
+    distance: NDArray[Any],
+    scheme: Scheme,
+    form: str,
+) -> list[dict[str, Any]]:
     """What it looks like if predictions follow another convention.
 
     An offset is told if it is near one of both axes by ±1 or ±½ px, within 40 % of that, and 5

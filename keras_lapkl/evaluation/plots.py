@@ -1,20 +1,27 @@
 """Pictures of what a model sees: predictions with their scales, heatmaps, D's answers to them."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.evaluation import scoring
 
 CELL = 2.6
 """Inches of one picture in a sheet."""
 
+TRUE, PREDICTED = "#3fb8ff", "#ff9d2e"
+"""Blue and orange: told apart by color-blind people, too."""
+
 MAX_VALUES = 8
 """Patches a side up to which the value of each is legible."""
 
 
-def figure(width, height):
+def figure(width: float, height: float) -> Any:
     """A matplotlib figure of that many inches, without a display.
 
     Raises:
@@ -27,44 +34,48 @@ def figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def predictions(images, landmarks, scale, path, edges=(), columns=8):
-    """Saves a sheet of faces with their landmarks, each inside the ellipse of its scales.
+def predictions(
+    images: NDArray[Any],
+    landmarks: NDArray[Any],
+    path: PathLike,
+    labels: NDArray[Any] | None = None,
+    scale: NDArray[Any] | None = None,
+    edges: Sequence[tuple[int, int]] = (),
+    columns: int = 4,
+) -> None:
+    """Saves a sheet of faces with the predicted landmarks, beside the true ones if they are given.
 
     Args:
         images: (N, S, S, 3) uint8.
-        landmarks: (≥N, K, 2) pixels.
-        scale: (≥N, K, 2) pixels, drawn as the half axes of an ellipse.
+        landmarks: (≥N, K, 2) pixels, predicted: orange dots.
         path: file to write; its suffix says the format.
-        edges: pairs of landmarks to join.
+        labels: (≥N, K, 2) pixels, true: blue rings, each joined to its prediction by a white line.
+            NaN where not known.
+        scale: (≥N, K, 2) pixels, drawn as the half axes of an ellipse about each prediction.
+        edges: pairs of landmarks to join, the true ones if there are any.
         columns: faces in a row.
     """
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
-    sheet = figure(2.2 * columns, 2.2 * rows)
-    from matplotlib.collections import EllipseCollection, LineCollection
-
+    sheet = figure(CELL * columns, CELL * rows + 0.3)
     for i, image in enumerate(images):
         axes = sheet.add_subplot(rows, columns, i + 1)
         _show(axes, image)
-        axes.add_collection(
-            LineCollection([landmarks[i, list(e)] for e in edges], colors="white", linewidths=0.4)
+        _draw_prediction(
+            axes,
+            landmarks[i],
+            None if labels is None else labels[i],
+            None if scale is None else scale[i],
+            edges,
         )
-        axes.add_collection(
-            EllipseCollection(
-                *(2 * scale[i].T),
-                np.zeros(len(scale[i])),
-                units="xy",
-                offsets=landmarks[i],
-                offset_transform=axes.transData,
-                facecolors=(0.1, 1.0, 0.4, 0.35),
-                edgecolors=(0.1, 1.0, 0.4, 0.9),
-                linewidths=0.4,
-            )
-        )
+    handles, titles = sheet.axes[0].get_legend_handles_labels()
+    sheet.legend(handles, titles, loc="outside lower center", ncols=len(titles), frameon=False)
     _save(sheet, path)
 
 
-def heatmaps(images, maps, path, gamma=0.5):
+def heatmaps(
+    images: NDArray[Any], maps: Mapping[str, NDArray[Any]], path: PathLike, gamma: float = 0.5
+) -> None:
     """Saves the heatmaps of several models on the same faces, one column a model.
 
     Each picture shows, at every pixel, the largest of the K heatmaps, each relative to its own
@@ -86,16 +97,16 @@ def heatmaps(images, maps, path, gamma=0.5):
 
 
 def adversarial(
-    images,
-    landmarks,
-    maps,
-    path,
-    labels=None,
-    true_maps=None,
-    patches=None,
-    true_patches=None,
-    dpi=150,
-):
+    images: NDArray[Any],
+    landmarks: NDArray[Any],
+    maps: NDArray[Any],
+    path: PathLike | BinaryIO,
+    labels: NDArray[Any] | None = None,
+    true_maps: NDArray[Any] | None = None,
+    patches: NDArray[Any] | None = None,
+    true_patches: NDArray[Any] | None = None,
+    dpi: int = 150,
+) -> None:
     """Saves what a localizer G makes of faces, and a discriminator D of that, one row a face.
 
     The columns: the face with its landmarks; ω, the heatmaps of the labels, beside those of G, both
@@ -133,7 +144,7 @@ def adversarial(
     _save(_sheet(images, columns), path, dpi)
 
 
-def confidence(found, path):
+def confidence(found: Mapping[str, Any], path: PathLike) -> None:
     """Saves what `evaluation.check_confidence` found: reliability, coverage and the surest faces.
 
     Args:
@@ -163,15 +174,17 @@ def confidence(found, path):
     _save(sheet, path)
 
 
-def ced(errors, path, unit, limit=10.0):
+def ced(errors: Mapping[str, ArrayLike], path: PathLike, unit: str) -> None:
     """Saves cumulative error distributions: the share of faces with at most a given error.
+
+    The axis of the errors goes as far as each curve needs to show 90 % of its finite ones.
 
     Args:
         errors: dict from title to (N,) percent, as `scoring.face_errors` gives them.
         path: file to write.
         unit: what the errors are a percentage of.
-        limit: the largest error to show, percent.
     """
+    limit = _reach(errors.values())
     sheet = figure(6.4, 4.4)
     axes = sheet.add_subplot()
     for title, each in errors.items():
@@ -182,8 +195,18 @@ def ced(errors, path, unit, limit=10.0):
         axes.step(np.minimum(x, 2 * limit), 100 * y, where="post", linewidth=1.4, label=title)
     axes.set(xlabel=f"error, % of the {unit}", ylabel="faces, %", xlim=(0, limit), ylim=(0, 100))
     axes.grid(linewidth=0.4)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     _save(sheet, path)
+
+
+def _reach(curves):
+    """The largest of the 90th percentiles of finite errors, up to the next 1 or 5 of its place."""
+    finite = [errors[np.isfinite(errors)] for errors in map(np.asarray, curves)]
+    reach = max((np.percentile(errors, 90) for errors in finite if len(errors)), default=0)
+    if reach <= 0:
+        return 10.0
+    step = 10 ** math.floor(math.log10(reach)) / 2
+    return step * math.ceil(reach / step)
 
 
 def _diagonal(axes, end):
@@ -208,6 +231,43 @@ def _show(axes, image):
     axes.imshow(image)
     axes.set_axis_off()
     axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+
+
+def _draw_prediction(axes, points, truth, scale, edges):
+    from matplotlib.collections import EllipseCollection, LineCollection
+
+    joined = points if truth is None else truth
+    lines = [joined[list(edge)] for edge in edges]
+    color = PREDICTED if truth is None else TRUE
+    axes.add_collection(LineCollection(lines, colors=color, linewidths=0.5, alpha=0.7))
+    if scale is not None:
+        ellipses = EllipseCollection(
+            *(2 * scale.T),
+            np.zeros(len(scale)),
+            units="xy",
+            offsets=points,
+            offset_transform=axes.transData,
+            facecolors="none",
+            edgecolors=PREDICTED,
+            linewidths=0.5,
+        )
+        axes.add_collection(ellipses)
+        of_one = {"facecolors": "none", "edgecolors": PREDICTED, "linewidths": 0.5}
+        axes.scatter([], [], s=40, label="scale", **of_one)  # the legend takes no collection
+    if truth is not None:
+        white = {"color": "white", "linewidth": 0.7, "path_effects": _outline(1.5), "zorder": 2}
+        axes.add_collection(LineCollection(np.stack([points, truth], 1), **white))
+        rings = {"facecolors": "none", "edgecolors": TRUE, "linewidths": 0.9, "zorder": 3}
+        axes.scatter(*truth.T, s=10, label="truth", **rings)
+        axes.plot([], [], label="error", **white)
+    axes.scatter(*points.T, s=8, color=PREDICTED, linewidths=0, label="prediction", zorder=4)
+
+
+def _outline(width):
+    """Dark about a bright line, for bright pictures."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    return [Stroke(linewidth=width, foreground="black", alpha=0.5), Normal()]
 
 
 def _draw_points(axes, landmarks, labels):

@@ -10,20 +10,16 @@ from keras import ops
 
 from keras_lapkl import heatmaps
 from keras_lapkl._support import console
+from keras_lapkl.export.modes import MODES
 from keras_lapkl.tflite import runner
 
 LOGITS = "logits"
 
 
 def convert_reduced(model, mode, outputs, flip_average):
-    """The bytes of a .tflite file that computes in float32."""
-    import tensorflow as tf
-
+    """The bytes of a .tflite file of a mode that is not calibrated."""
     with graph_converter(model.generator, model, outputs, flip_average) as converter:
-        if mode != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if mode == "float16":
-            converter.target_spec.supported_types = [tf.float16]
+        MODES[mode].options(converter)
         return converter.convert()
 
 

@@ -1,6 +1,8 @@
 """What a conversion gave, as text."""
 
 import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from keras_lapkl.export import verify
 from keras_lapkl.tflite import latency, runner
 
 
-def layer_table(errors):
+def layer_table(errors: Iterable[verify.LayerError]) -> str:
     """Lines of text, one for each layer of `verify.layer_errors`."""
     rows = [
         ("layer", "type", "error %"),
@@ -18,7 +20,9 @@ def layer_table(errors):
     return console.aligned(rows)
 
 
-def summary(reports, threads=(1, 2), runs=50):
+def summary(
+    reports: Sequence[Mapping[str, Any]], threads: Sequence[int] = (1, 2), runs: int = 50
+) -> str:
     """Lines of text, one for each report of `convert`; the files are timed interleaved.
 
     Args:

@@ -6,9 +6,11 @@ import shlex
 
 import numpy as np
 
+from keras_lapkl import training_data
 from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl._support.widths import fraction
 from keras_lapkl.evaluation import model_scores, plots, scoring
-from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS, fraction
+from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS
 
 PAPER_COMMON = {
     ("softargmax", 0): 3.48,
@@ -97,14 +99,14 @@ def draw(models, test, output_dir):
     maps = {title: model.predict_heatmaps(faces) for title, model in models.items()}
     plots.heatmaps(faces, maps, output_dir / "heatmaps.png")
     model = list(models.values())[-1]
-    shown = test.central()[:: max(1, len(test) // 24)][:24]
-    predicted = model.predict(shown, verbose=0)
+    chosen = slice(None, None, max(1, len(test) // 16))
+    shown = test.central()[chosen][:16]
     plots.predictions(
         shown,
-        predicted["landmarks"],
-        predicted["scale"],
+        model.predict(shown, verbose=0)["landmarks"],
         output_dir / "predictions.png",
-        test.scheme.edges,
+        labels=np.where(test.visible[..., None], test.landmarks, np.nan)[chosen],
+        edges=test.scheme.edges,
     )
 
 
@@ -155,8 +157,9 @@ def _head(plan, results, provenance):
     data = ""
     if there:
         test = there[0]["test"]
+        trained = training_data.get(test.get("training_data") or test["trained_on"])
         data = (
-            f"Trained on {test['trained_on'].partition('; without labels')[0]}. Tested on "
+            f"Trained on {'; '.join(map(str, trained.labeled))}. Tested on "
             f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "
             f"{test['image_size']} pixels; error in percent of the "
             f"{model_scores.NORMALIZER_MEANINGS[test['normalizer']]}. "
@@ -395,5 +398,5 @@ def _draw_ced(plan, results, path):
     }
     if errors:
         normalizer = next(group for group in groups.values() if group)[0]["test"]["normalizer"]
-        plots.ced(errors, path, model_scores.NORMALIZER_MEANINGS[normalizer], limit=20.0)
+        plots.ced(errors, path, model_scores.NORMALIZER_MEANINGS[normalizer])
     return bool(errors)

@@ -5,6 +5,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from keras_lapkl._support.types import PathLike
 
 FOLDER = "/data/local/tmp/keras_lapkl"
 """Where things lie on the device meanwhile; `/data/local/tmp` is what adb may write and run."""
@@ -28,7 +32,7 @@ class Device:
         ConnectionError: adb has no such device, may not use it, or has several.
     """
 
-    def __init__(self, serial=None):
+    def __init__(self, serial: str | None = None) -> None:
         if shutil.which("adb") is None:
             raise FileNotFoundError(
                 "adb is not on PATH. It is part of Android's SDK platform tools (on Debian: "
@@ -43,7 +47,7 @@ class Device:
                 "`adb devices` lists them."
             )
 
-    def __call__(self, *words):
+    def __call__(self, *words: str) -> str:
         """Runs an adb command; ConnectionError with what adb said if it fails."""
         done = self._run(*words)
         if done.returncode:
@@ -53,7 +57,15 @@ class Device:
         return subprocess.run([*self._adb, *words], capture_output=True, text=True, check=False)
 
 
-def measure_many(device, binary, paths, threads=(1,), runs=200, warmup=20, affinity=None):
+def measure_many(
+    device: Device,
+    binary: PathLike,
+    paths: Sequence[PathLike],
+    threads: Sequence[int] = (1,),
+    runs: int = 200,
+    warmup: int = 20,
+    affinity: str | None = None,
+) -> list[dict[str, Any]]:
     """Times files on a device, one after the other, each with each number of threads.
 
     Args:

@@ -4,20 +4,25 @@ The training stream is a function of (seed, step): a run that resumes at step n 
 unbroken run would have seen, without going through the first n batches.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from keras_lapkl.training.augmentation import augment
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
+from keras_lapkl.training.augmentation import Augmentation, augment
 
 
-def label_array(crops):
+def label_array(crops: Crops) -> NDArray[np.float32]:
     """(N, K, 3) float32: x, y in crop pixels (0 where not annotated) and visibility, 0 or 1."""
-    visible = crops.visible & np.isfinite(crops.landmarks).all(-1)
+    visible = crops.known
     landmarks = np.where(visible[..., None], crops.landmarks, 0)
     return np.concatenate([landmarks, visible[..., None]], axis=-1).astype(np.float32)
 
 
-def steps_per_epoch(crops, batch_size):
+def steps_per_epoch(crops: Crops, batch_size: int) -> int:
     """Whole batches in an epoch; the faces left over differ from epoch to epoch."""
     if not 1 <= batch_size <= len(crops):
         raise ValueError(
@@ -27,7 +32,13 @@ def steps_per_epoch(crops, batch_size):
     return len(crops) // batch_size
 
 
-def training_batches(crops, batch_size, seed=0, augmentation=None, first_step=0):
+def training_batches(
+    crops: Crops,
+    batch_size: int,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    first_step: int = 0,
+) -> tf.data.Dataset:
     """An endless stream of shuffled, optionally augmented batches, beginning at any step.
 
     Args:
@@ -46,14 +57,14 @@ def training_batches(crops, batch_size, seed=0, augmentation=None, first_step=0)
 
 
 def semi_supervised_batches(
-    crops,
-    unlabeled,
-    batch_size,
-    unlabeled_batch_size=None,
-    seed=0,
-    augmentation=None,
-    first_step=0,
-):
+    crops: Crops,
+    unlabeled: UnlabeledCrops,
+    batch_size: int,
+    unlabeled_batch_size: int | None = None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    first_step: int = 0,
+) -> tf.data.Dataset:
     """As `training_batches`, each batch with unlabeled faces beside, for `AdversarialLocalizer`.
 
     The labeled half is the stream that `training_batches` gives. The unlabeled faces go through
@@ -86,15 +97,15 @@ def semi_supervised_batches(
 
 
 def self_training_batches(
-    crops,
-    unlabeled,
-    pseudo_labels,
-    batch_size,
-    unlabeled_batch_size=None,
-    seed=0,
-    augmentation=None,
-    first_step=0,
-):
+    crops: Crops,
+    unlabeled: UnlabeledCrops,
+    pseudo_labels: NDArray[Any],
+    batch_size: int,
+    unlabeled_batch_size: int | None = None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    first_step: int = 0,
+) -> tf.data.Dataset:
     """As `training_batches`, with faces in between whose labels are a teacher's.
 
     Args:
@@ -128,7 +139,7 @@ def self_training_batches(
     return _stream(batch, first_step)
 
 
-def evaluation_batches(crops, batch_size=32):
+def evaluation_batches(crops: Crops, batch_size: int = 32) -> tf.data.Dataset:
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), label_array(crops)))
     return data.batch(batch_size).prefetch(2)

@@ -7,13 +7,20 @@ the mean over transformed images).
 import cv2
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
+from keras_lapkl._support import console
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
+from keras_lapkl.tflite.localizer import Localizer
 
 _BATCH = 256
 
 
-def pseudo_labels(teacher, unlabeled, max_scale=None):
+def pseudo_labels(
+    teacher: Localizer, unlabeled: UnlabeledCrops, max_scale: float | None = None
+) -> NDArray[np.float32]:
     """What a teacher finds in faces without labels, as the labels of training.
 
     Where the scheme knows how faces mirror, a label is the mean of what the teacher finds in the
@@ -34,12 +41,14 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
     """
     _check_crop_rule(teacher, unlabeled)
     mirrors = teacher.scheme is not None and teacher.scheme.flip is not None
+    total = len(unlabeled)
+
+    def progress(done, _):
+        return f"the teacher labeled {min(done * _BATCH, total):,} of {total:,} faces"
+
     inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
-    parts = []
-    for start in range(0, len(unlabeled), _BATCH):
-        logging.log_every_n_seconds(
-            logging.INFO, "The teacher labeled %d of %d faces.", 10, start, len(unlabeled)
-        )
+
+    def labeled(start):
         indices = np.arange(start, min(start + _BATCH, len(unlabeled)))
         faces = _resized(unlabeled.gather(indices)[:, inner, inner], teacher.image_size)
         if mirrors:
@@ -51,8 +60,10 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
             visible &= found["scale"].mean(-1) <= max_scale
         factor = unlabeled.image_size / teacher.image_size
         landmarks = (np.nan_to_num(found["landmarks"]) + 0.5) * factor - 0.5
-        parts.append(np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32))
-    labels = np.concatenate(parts)
+        return np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32)
+
+    parts = map(labeled, range(0, len(unlabeled), _BATCH))
+    labels = np.concatenate(list(console.reported(parts, None, progress)))
     shown = labels[..., 2].mean()
     if not shown:
         raise ValueError(
@@ -65,7 +76,7 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
     return labels
 
 
-def check_teacher(teacher, crops):
+def check_teacher(teacher: Localizer, crops: Crops) -> None:
     """Refuses a teacher that can't label faces for these, before it labels a folder for nothing.
 
     Args:

@@ -91,10 +91,30 @@ def test_equal_input_gives_equal_bytes(detector, photos, tmp_path, form):
 
 def test_overlay_shows_the_landmarks(detector, stub, photos, tmp_path):
     run(detector, [photos / "a.png"], tmp_path / "out", overlays=True)
-    drawn = cv2.imread(str(tmp_path / "out" / "overlays" / "a.png.jpg")).astype(int)
+    drawn = cv2.imread(str(tmp_path / "out" / "overlays" / "a.overlay.jpg")).astype(int)
     x, y = stub.POINTS[2].astype(int)
     changed = np.abs(drawn - stub.ramp()[..., ::-1]).sum(-1) > 100
     assert changed[y, x] and not changed[:20].any()
+
+
+def test_overlays_of_one_stem_keep_their_suffix(detector, stub, photos, tmp_path):
+    cv2.imwrite(str(photos / "a.bmp"), stub.ramp())
+    cv2.imwrite(str(photos / "a.png.bmp"), stub.ramp())
+    run(detector, [photos], tmp_path / "out", overlays=True)
+    found = {path.name for path in (tmp_path / "out" / "overlays").iterdir()} - {"below"}
+    names = ("a.bmp", "a.png", "a.png.bmp")
+    assert found == {f"{name}.overlay.jpg" for name in names}
+    assert (tmp_path / "out" / "overlays" / "below" / "b.overlay.jpg").exists()
+
+
+def test_radii_in_overlays(detector, photos, tmp_path):
+    for name, radii in (("plain", False), ("circled", True)):
+        run(detector, [photos / "a.png"], tmp_path / name, overlays=True, radii=radii)
+    plain, circled = (
+        cv2.imread(str(tmp_path / name / "overlays" / "a.overlay.jpg"))
+        for name in ("plain", "circled")
+    )
+    assert (plain != circled).any()
 
 
 def png_header(width, height):
@@ -155,8 +175,18 @@ def test_video_frames_with_their_times(detector, stub, tmp_path):
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"]
     assert [(p["frame"], p["seconds"]) for p in found] == [(0, 0.0), (2, 0.2), (4, 0.4)]
     assert results["pictures"] == results["faces"] == 3
-    shown = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "clip.avi.avi"))
+    shown = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "clip.overlay.avi"))
     assert shown.get(cv2.CAP_PROP_FPS) == 5 and sum(iter(lambda: shown.grab(), False)) == 3
+
+
+def test_pictures_of_a_long_video_are_counted(detector, stub, tmp_path, capsys, monkeypatch):
+    now = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    file = video(tmp_path / "clip.avi", [stub.ramp()] * 12)
+    run(detector, [file], tmp_path / "out")
+    said = [line.partition(f", {tmp_path}")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said[-1] == "1 of 1 files, 12 pictures"
+    assert len(said) == 3 and said[0].startswith("0 of 1 files, ")
 
 
 def test_each_video_gets_a_tracker_of_its_own(detector, stub, tmp_path):

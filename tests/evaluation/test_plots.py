@@ -14,16 +14,39 @@ def faces(rng):
     return images, rng.uniform(8, 24, (3, 5, 2)), rng.uniform(0.5, 3, (3, 5, 2))
 
 
+def picture_of(faces, tmp_path, **kwargs):
+    """The sheet of `plots.predictions`, RGB."""
+    images, landmarks, _ = faces
+    plots.predictions(images, landmarks, tmp_path / "sheet.png", **kwargs)
+    return cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_COLOR_RGB).astype(int)
+
+
+def orange(picture):
+    return (picture[..., 0] > picture[..., 2] + 60).sum()
+
+
+def blue(picture):
+    return (picture[..., 2] > picture[..., 0] + 60).sum()
+
+
 def test_predictions_draw_ellipses_of_the_scale(faces, tmp_path):
-    images, landmarks, scale = faces
-    green = []
-    for factor in (1, 2):
-        path = tmp_path / f"{factor}.png"
-        plots.predictions(images, landmarks, scale * factor, path, edges=[(0, 1)])
-        picture = cv2.imread(str(path)).astype(int)
-        assert picture.shape[1] > picture.shape[0] > 100
-        green.append((picture[..., 1] > picture[..., 2] + 30).sum())
-    assert 0 < 1.5 * green[0] < green[1]
+    none, small, large = (
+        picture_of(faces, tmp_path, scale=scale, edges=[(0, 1)])
+        for scale in (None, faces[2], 2 * faces[2])
+    )
+    assert small.shape[1] > small.shape[0] > 100
+    assert 0 < orange(none) < orange(small) < orange(large) and blue(large) == 0
+
+
+def test_truth_stands_beside_the_prediction(faces, tmp_path):
+    """In another color, joined to it, and without what is not known."""
+    truth = faces[1] + 4
+    without, shown = (picture_of(faces, tmp_path, labels=each) for each in (None, truth))
+    assert blue(without) == 0 < blue(shown)
+    assert (shown.min(-1) > 200)[100:-100].sum() > (without.min(-1) > 200)[100:-100].sum() + 50
+    truth[:] = np.nan
+    hidden = picture_of(faces, tmp_path, labels=truth, edges=[(0, 1)])
+    assert blue(hidden[:-100]) == 0 < orange(hidden)
 
 
 def test_heatmaps_side_by_side(faces, tmp_path, rng):
@@ -50,9 +73,20 @@ def test_ced_rises_with_the_errors(tmp_path, monkeypatch):
     plots.ced(errors, tmp_path / "ced.png", "distance")
     (axes,) = drawn
     first, none = axes.get_lines()
-    np.testing.assert_allclose(first.get_xydata(), [[0, 0], [2, 25], [4, 50], [20, 75], [20, 75]])
-    assert none.get_ydata().max() == 0 and axes.get_xlim() == (0, 10)
+    np.testing.assert_allclose(first.get_xydata(), [[0, 0], [2, 25], [4, 50], [40, 75], [70, 75]])
+    assert none.get_ydata().max() == 0 and axes.get_xlim() == (0, 35)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "none"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "limit"),
+    [([55.0, 60, 300], 300), ([0.3, 0.31, 0.32, 0.5], 0.45), ([np.inf, np.nan], 10), ([], 10)],
+)
+def test_axis_of_the_ced_is_chosen_from_the_errors(errors, limit, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda sheet, path: drawn.append(sheet.axes[0]))
+    plots.ced({"a": np.array(errors)}, tmp_path / "ced.png", "distance")
+    assert drawn[0].get_xlim() == pytest.approx((0, limit))
 
 
 @pytest.mark.parametrize(
@@ -117,4 +151,4 @@ def test_missing_matplotlib_names_the_extra(faces, tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(ImportError, match=r"keras_lapkl\[plots\]"):
-        plots.predictions(*faces, tmp_path / "a.png")
+        plots.predictions(*faces[:2], tmp_path / "a.png")

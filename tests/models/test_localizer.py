@@ -115,6 +115,7 @@ def test_keras_round_trip_with_optimizer(tmp_path, data):
     again = load_model(tmp_path / "model.keras")
     assert again.scheme == model.scheme and again.crop_scale == 2.5
     assert again.trained_on == "32 pictures of dots"
+    assert again.training_data == model.training_data
     np.testing.assert_array_equal(again(images), model(images))
     assert int(again.optimizer.iterations) == 4
     for m in (model, again):
@@ -296,3 +297,28 @@ class TestAxes:
             assert model._training_logits() is model
             model.fit(*data, verbose=0)
         assert shapes and all(shape[1:] == (SIZE, SIZE, K) for shape in shapes)
+
+
+class TestKerasExport:
+    def test_saved_model(self, data, tmp_path):
+        import tensorflow as tf
+
+        model, images = small(), data[0][:3] / np.float32(255)
+        model.fit(*data, epochs=1, verbose=0)
+        model.export(tmp_path / "saved", verbose=False)
+        saved = tf.saved_model.load(str(tmp_path / "saved"))
+        np.testing.assert_allclose(saved.serve(images), model(images), atol=1e-5)
+
+    def test_litert(self, data, tmp_path):
+        from ai_edge_litert.interpreter import Interpreter
+
+        model, image = small(), data[0][:1] / np.float32(255)
+        path = tmp_path / "model.tflite"
+        model.export(path, format="litert", verbose=False)
+        interpreter = Interpreter(str(path))
+        interpreter.allocate_tensors()
+        (given,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+        assert given["shape"].tolist() == [1, SIZE, SIZE, 3]
+        interpreter.set_tensor(given["index"], image)
+        interpreter.invoke()
+        np.testing.assert_allclose(interpreter.get_tensor(logits["index"]), model(image), atol=1e-4)

@@ -1,4 +1,6 @@
+import io
 import os
+import sys
 
 import pytest
 
@@ -17,3 +19,77 @@ def test_shows_what_was_held_back_only_on_an_error(capfd):
         os.write(2, b"the cause")
         raise RuntimeError
     assert "the cause" in capfd.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """A clock, in seconds, that the test moves."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    return clock
+
+
+def run(seconds, each, count, total=None):
+    """Reports results that take a time each."""
+    reported = console.reported(range(count), total or count, "made {} of {}")
+    for _ in reported:
+        seconds[0] += each
+
+
+def test_terminal_has_one_line_that_moves(seconds, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    run(seconds, 1, 6)
+    assert sys.stderr.getvalue() == "\rmade 3 of 6\rmade 5 of 6\rmade 6 of 6\n"
+
+
+def test_line_fits_its_terminal_and_covers_the_one_before(monkeypatch, seconds):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "10")
+    meter = console.Meter()
+    seconds[0] = 3
+    meter.tell(lambda _: 20 * "x")
+    meter.end(lambda _: "done")
+    assert sys.stderr.getvalue() == f"\r{9 * 'x'}\rdone     \n"
+
+
+def test_file_has_plain_lines_at_growing_intervals(seconds, capsys):
+    run(seconds, 10, 60)
+    lines = [f"made {n} of 60" for n in (4, 10, 22, 46, 60)]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_file_says_once_where_it_ended(seconds, capsys):
+    run(seconds, 40, 2)
+    assert capsys.readouterr().err == "made 2 of 2\n"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_short_task_says_nothing(seconds, monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream())
+    run(seconds, 0.1, 9)
+    run(seconds, 9, 0, 5)
+    assert sys.stderr.getvalue() == ""
+
+
+def test_task_that_fails_leaves_a_whole_line(seconds, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with pytest.raises(KeyError):
+        for done in console.reported(range(9), None, "{} of {}"):
+            seconds[0] += 3
+            if done == 3:
+                raise KeyError
+    assert sys.stderr.getvalue().endswith("\r4 of ?\n")
+
+
+def test_nothing_is_held_where_there_is_no_stderr(monkeypatch):
+    def closed(descriptor):
+        raise OSError
+
+    monkeypatch.setattr(os, "dup", closed)
+    with console.held_stderr():
+        pass

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -111,3 +112,16 @@ def test_names():
     assert all(hasattr(tflite, name) for name in tflite.__all__)
     with pytest.raises(AttributeError, match="nope"):
         _ = tflite.nope
+
+
+def test_what_litert_logs_on_start_up_is_held_back(capfd, monkeypatch):
+    class Interpreter:
+        def __init__(self, path, num_threads):
+            os.write(2, b"INFO: Created a delegate.\n")
+
+        def allocate_tensors(self):
+            os.write(2, b"INFO: Allocated.\n")
+
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
+    runner.load_interpreter("model.tflite")
+    assert capfd.readouterr().err == ""

@@ -42,7 +42,7 @@ def test_photos_to_csv_and_overlays(run_tool, photos, tmp_path):
     found = np.array([[float(row["nostril_2_x"]), float(row["nostril_2_y"])] for row in rows])
     assert np.linalg.norm(found - labels[:, 33], axis=-1).max() < 8
     assert float(rows[0]["nostril_2_radius"]) > float(rows[0]["nostril_2_error"]) > 0
-    assert (tmp_path / "overlays" / "0.png.jpg").exists()
+    assert (tmp_path / "overlays" / "0.overlay.jpg").exists()
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["skipped"] == 1 and results["provenance"]["flags"]["format"] == "csv"
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_lapkl import schemes
 from keras_lapkl._support.files import read_json
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.keypoints import (
     FARTHEST,
     KeypointError,
@@ -16,13 +18,21 @@ from keras_lapkl.data.keypoints import (
     shortened,
     to_annotations,
 )
+from keras_lapkl.schemes import CropFrom, SchemeLike
 
 
-def read_coco(path, images=None, scheme=None, crop_from=None, category=None, missing_ok=False):
+def read_coco(
+    path: PathLike,
+    images: PathLike | None = None,
+    scheme: SchemeLike | None = None,
+    crop_from: CropFrom | None = None,
+    category: str | None = None,
+    missing_ok: bool = False,
+) -> Annotations:
     """Keypoints from a COCO keypoint file (JSON).
 
     Positions are labels where v > 0, whether hidden (1) or seen (2), as usual in training on COCO.
-    Crowds and objects without such a point are left out, and counted in `summary`. Keypoints count
+    Crowds and objects without such a point are left out, and counted in `source`. Keypoints count
     whole pixels, and are taken as they are; boxes are measured from the corner of the first pixel,
     which lies at -0.5.
 

@@ -7,10 +7,12 @@ with stillness between them, and are seen through a lens by a camera with noise 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.synthetic.faces import paint_head
@@ -43,22 +45,24 @@ class Clip:
         scheme: of the landmarks.
     """
 
-    times: np.ndarray
-    landmarks: np.ndarray
-    motions: np.ndarray
+    times: NDArray[Any]
+    landmarks: NDArray[Any]
+    motions: NDArray[Any]
     draw: Callable[[int], np.ndarray]
     scheme: Scheme = IBUG68
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.times)
 
-    def frames(self):
+    def frames(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yields time and frame, from the first to the last."""
         for i, time in enumerate(self.times):
             yield float(time), self.draw(i)
 
 
-def synthetic_clip(seed=0, size=320, rate=30.0, motions=MOTIONS):
+def synthetic_clip(
+    seed: int = 0, size: int = 320, rate: float = 30.0, motions: Sequence[str] = MOTIONS
+) -> Clip:
     """A synthetic head in motion.
 
     Args:
@@ -122,7 +126,15 @@ def synthetic_clip(seed=0, size=320, rate=30.0, motions=MOTIONS):
     return Clip(times, landmarks, motions, draw)
 
 
-def photo_clip(photo, landmarks, scheme=IBUG68, seed=0, size=320, rate=30.0, motions=MOTIONS):
+def photo_clip(
+    photo: NDArray[np.uint8],
+    landmarks: ArrayLike,
+    scheme: Scheme = IBUG68,
+    seed: int = 0,
+    size: int = 320,
+    rate: float = 30.0,
+    motions: Sequence[str] = MOTIONS,
+) -> Clip:
     """A photo of a face in motion, as a plane that is moved, turned and tilted.
 
     Args:

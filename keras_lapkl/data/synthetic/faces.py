@@ -9,6 +9,7 @@ import operator
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.data.synthetic.canvas import Canvas
 from keras_lapkl.data.synthetic.features import (
@@ -17,7 +18,7 @@ from keras_lapkl.data.synthetic.features import (
     shade_details,
     shade_surface,
 )
-from keras_lapkl.data.synthetic.head import sample_head
+from keras_lapkl.data.synthetic.head import Head, sample_head
 from keras_lapkl.data.synthetic.styles import (
     STYLES,
     paint_beard,
@@ -64,7 +65,7 @@ def _develop(image, rng):
 # ---- The data set
 
 
-def paint_head(head, size, rng):
+def paint_head(head: Head, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The picture (S, S, 3) of a posed head, before any camera: uint8 RGB.
 
     A generator in the same state gives the same person, clothes and light under every pose.
@@ -94,7 +95,7 @@ def paint_head(head, size, rng):
     return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def paint_background(size, rng):
+def paint_background(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What is behind the faces, alone: (S, S, 3) uint8 RGB."""
     canvas = Canvas(np.empty((2 * size, 2 * size, 3), np.uint8), 2)
     paint_scene(canvas, rng)
@@ -107,7 +108,9 @@ def _render(rng, size):
     return _develop(paint_head(head, size, rng), rng), head.marks
 
 
-def synthetic_faces(count, seed=0, image_size=80, start=0):
+def synthetic_faces(
+    count: int, seed: int = 0, image_size: int = 80, start: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Faces `start` to `start + count - 1` of a seeded, endless sequence, with their landmarks.
 
     Args:

@@ -6,8 +6,11 @@ between the eyes. Picture coordinates are pixels of the final image, centers at 
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.schemes import IBUG68
 
@@ -74,7 +77,7 @@ NEUTRAL, RELIEF = _neutral_landmarks(), _relief()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Head:
+class Head:
     """One posed head in front of a camera.
 
     Attributes:
@@ -188,7 +191,9 @@ def _sample_identity(rng):
     return rows, points, relief
 
 
-def express(rows, points, rng):
+def express(
+    rows: Mapping[str, Any], points: NDArray[Any], rng: np.random.Generator
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """Opens the jaw, smiles, moves brows and lids, in place."""
     n = np.clip(rng.standard_normal(6), -2.2, 2.2)
     smile = 0.35 + 0.5 * n[0]
@@ -217,20 +222,20 @@ def express(rows, points, rng):
     points[_UPPER_LIDS] = points[_LOWER_LIDS] + gap * np.maximum(lids, 0.08)[:, None]
 
 
-def close_eyes(points, amount):
+def close_eyes(points: NDArray[Any], amount: float) -> NDArray[np.float64]:
     """Brings the upper lids down to the lower ones, in place; 1 closes the eyes."""
     gap = points[_UPPER_LIDS] - points[_LOWER_LIDS]
     points[_UPPER_LIDS] -= 0.92 * amount * gap
 
 
-def sample_head(rng, size):
+def sample_head(rng: np.random.Generator, size: int) -> Head:
     """A posed head, framed for a picture of `size` pixels."""
     rows, points, relief = _sample_identity(rng)
     express(rows, points, rng)
     spread = np.radians((24 if rng.random() < 0.3 else 10, 8, 8))
     limit = np.radians((45, 20, 25))
     pose = np.clip(rng.standard_normal(3) * spread, -limit, limit)
-    head = _Head(rows, points, relief, *pose, distance=600 * np.exp(1.2 * rng.random()))
+    head = Head(rows, points, relief, *pose, distance=600 * np.exp(1.2 * rng.random()))
     points[:17] = head.rim()[5:22]
 
     marks = head.project(points)
