@@ -214,7 +214,7 @@ class TestRefused:
         [
             ("a.keras", None, "no model"),
             ("a.h5", b"", "keras or .tflite"),
-            ("b.keras", b"x", "no Keras"),
+            ("b.keras", b"x", "not a Keras model"),
         ],
     )
     def test_files(self, tmp_path, name, content, message):
