@@ -31,7 +31,7 @@ class Scheme:
             points where there are such, else all landmarks.
 
     Raises:
-        ValueError: an index out of range, a `flip` that is no involution, or an unknown
+        ValueError: an index out of range, a `flip` that is not an involution, or an unknown
             `crop_from`.
 
     Example:
@@ -316,7 +316,7 @@ def get(scheme):
     """A `Scheme` from its name (`"ibug68"`, `"aflw19"`), a .json file, its plain data, or itself.
 
     Raises:
-        ValueError: an unknown name, or data that is no scheme.
+        ValueError: an unknown name, or data that is not a scheme.
         FileNotFoundError: there is no such file.
     """
     if isinstance(scheme, Scheme):

@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--model", required=True, help=".tflite file of tools/convert.py")
     parser.add_argument("--image", required=True, help="a crop of the model's size, or a photo")
     parser.add_argument("--box", help="x0,y0,x1,y1 of the face in pixels of the photo")
-    parser.add_argument("--passes", type=int, default=2, help="looks at a photo")
+    parser.add_argument("--passes", type=int, default=2, help="runs of the network on a photo")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     try:
@@ -243,9 +243,9 @@ def read_picture(path):
         else:
             picture = _read_by_pillow(data)
     except ImportError as error:
-        raise ImportError(f"{path} is no .npy or binary .ppm: pip install pillow") from error
+        raise ImportError(f"{path} is not .npy or binary .ppm: pip install pillow") from error
     except Exception as error:  # decoders raise all kinds
-        raise ValueError(f"{path} is no intact picture: {error}") from error
+        raise ValueError(f"{path} is not an intact image: {error}") from error
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(
             f"{path}: expected (H, W, 3) uint8. Received: {picture.shape} {picture.dtype}"

@@ -12,7 +12,7 @@ def run_main(main, arguments=False):
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
     by which an optional extra names itself) are printed without a traceback; Ctrl-C exits with 130.
-    Words that are no flags are refused, or with `arguments` left to `main`.
+    Words that are not flags are refused, or with `arguments` left to `main`.
     """
 
     def guarded(argv):

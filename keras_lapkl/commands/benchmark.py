@@ -2,9 +2,10 @@
 
     lapkl benchmark --model=float32.tflite,int8.tflite --threads=1,2 --budget_ms=30
 
-Files and numbers of threads take turns, run by run, so that their times can be compared. Exits
-with 1 if a median is over the budget. `drift` is the median of the last quarter of the runs by that
-of the first; beyond --drift_percent it is said on stderr. Needs LiteRT and NumPy, not TensorFlow.
+Files and numbers of threads are interleaved, run by run, so that their times can be compared. Exits
+with 1 if a median is over the budget. `drift` is the median of the last quarter of the runs divided
+by that of the first; above --drift_percent a warning goes to stderr. Needs LiteRT and NumPy, not
+TensorFlow.
 """
 
 import sys

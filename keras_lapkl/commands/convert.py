@@ -4,9 +4,9 @@
         --dataset=300w --data_dir=300w
 
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
-report stands beside each file, as <file>.json. int8 is fitted to training faces and every file is
-compared with Keras on validation faces: give the data that the model was trained on. Times are
-medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
+report is written beside each file, as <file>.json. int8 is fitted to training faces, and every file
+is compared with Keras on validation faces: give the data that the model was trained on. Times are
+medians of 50 interleaved runs. A file that is too far from Keras is refused, with exit status 1.
 """
 
 import pathlib
@@ -26,10 +26,12 @@ _MODE = flags.DEFINE_enum(
 _INPUT_DTYPE = flags.DEFINE_enum(
     "input_dtype", "float32", ["float32", "uint8", "int8"], "Numbers of the image."
 )
-_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Give the heatmaps as well.")
-_NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a decoding of your own.")
+_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Let the file give the heatmaps as well.")
+_NO_DECODE = flags.DEFINE_bool(
+    "no_decode", False, "Let the file give only logits, for a decoding of your own."
+)
 _FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Mean with the mirrored face: twice the time."
+    "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")

@@ -5,9 +5,9 @@
     lapkl evaluate --predictions=theirs.csv,ours=runs/w300/common/predictions.json \\
         --dataset=300w --data_dir=300w --split=common --output_dir=compared
 
-A model is a .keras or a .tflite file. Faces are cropped by the rule that stands in the file, and
-its landmarks go to predictions.json. Predictions are folders of .pts files, CSV or JSON files, in
-pixels of the photos; docs/model_scores.md has the formats and the rules.
+A model is a .keras or a .tflite file. Faces are cropped by the rule in that file, and the landmarks
+are written to predictions.json. Predictions are folders of .pts files, CSV or JSON files, in pixels
+of the photos; docs/reference/files.md has the formats and docs/guides/evaluation.md the rules.
 """
 
 import pathlib
@@ -42,7 +42,7 @@ _NORMALIZER = flags.DEFINE_enum(
     "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
 _FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Mean with the mirrored face: twice the time."
+    "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
@@ -54,7 +54,7 @@ def main(_):
     if _MODEL.value and _SCHEME.value:
         raise ValueError("A model has its own scheme: drop --scheme.")
     if _PREDICTIONS.value and _FLIP_AVERAGE.value:
-        raise ValueError("--flip_average needs a model, which looks at faces: drop it.")
+        raise ValueError("--flip_average needs a model: drop it.")
     if _PREDICTIONS.value:
         return _score_predictions()
     quiet_tensorflow()

@@ -1,4 +1,4 @@
-"""Draws the heatmaps of several models on the same faces, side by side, as the paper's Figure 1.
+"""Draws the heatmaps of several models on the same faces, side by side, like the paper's Figure 1.
 
     lapkl heatmaps --model=LaplaceKL=runs/a/model.keras \\
         --model=softargmax=runs/b/model.keras --dataset=300w --data_dir=300w --output=heatmaps.png

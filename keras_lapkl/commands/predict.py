@@ -3,9 +3,10 @@
     lapkl predict --input=photos --output_dir=found
     lapkl predict --input='trip/*.jpg',clip.mp4 --output_dir=found --format=csv --overlays
 
-Takes files, folders and globs; a video's faces are tracked from frame to frame. Writes
-predictions.json or .csv, or a .pts file a face; with --overlays copies with the landmarks drawn in;
-and results.json with counts and times. What can't be read is listed in skipped.csv.
+Takes files, folders and globs; faces in a video are tracked from frame to frame. Writes
+predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks
+drawn in; and results.json with counts and times. Files that cannot be read are listed in
+skipped.csv.
 """
 
 from absl import flags
@@ -19,14 +20,14 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", 
 _MODEL = flags.DEFINE_string(
     "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
 )
-_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_DETECTOR = flags.DEFINE_string("detector", "auto", "Face detector; see `keras_lapkl.detectors`.")
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
-_FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Of what is written.")
-_OVERLAYS = flags.DEFINE_bool("overlays", False, "Draw the landmarks into copies.")
-_PASSES = flags.DEFINE_integer("passes", 2, "Looks at a face, each by the last one's landmarks.", 1)
-_EVERY = flags.DEFINE_integer("every", 1, "Look at each n-th frame of a video.", 1)
+_FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Format of the output.")
+_OVERLAYS = flags.DEFINE_bool("overlays", False, "Draw the landmarks into copies of the input.")
+_PASSES = flags.DEFINE_integer("passes", 2, "Passes over a face, each on a better crop.", 1)
+_EVERY = flags.DEFINE_integer("every", 1, "Use every n-th frame of a video.", 1)
 _MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
-_THREADS = flags.DEFINE_integer("threads", 1, "Of the localizer's interpreter.", 1)
+_THREADS = flags.DEFINE_integer("threads", 1, "Threads of the localizer.", 1)
 
 
 def main(_):

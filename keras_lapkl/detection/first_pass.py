@@ -43,7 +43,7 @@ class ByBox:
             height.
 
     Raises:
-        ValueError: a box that is no box, or outside the photo.
+        ValueError: a box without width or height, or outside the photo.
 
     Example:
 
@@ -72,19 +72,20 @@ class ByBox:
 class ByModel:
     """One face a photo, its five points by a first-pass model.
 
-    The model looks at a first crop, then at the crop by the landmarks that it found, and so on
+    The model runs on a first crop, then on the crop by the landmarks that it found, and so on
     until the square stays where it is. A photo is refused if that does not come about, or if the
-    model is unsure in the end. That is no detector: the face should fill a good part of the photo.
+    model is unsure in the end. It is not a face detector: the face should fill a good part of the
+    photo.
     `benchmarks/locate.py` measures what is kept and what is wrong, by `max_scale`.
 
     Args:
         model: a .tflite file of `keras_lapkl.tflite.convert` that knows its crop rule.
-        box: where to look first, as `ByBox`'s. None to look at the whole photo and at two smaller
+        box: the first crop, as `ByBox`'s. None to begin with the whole photo and with two smaller
             squares in its middle, and to go on from where the model is surest.
         max_scale: largest mean scale of the landmarks that counts as sure, pixels of the model's
             crop.
         settled: largest move of the square, and change of its size, that counts as none, in sides.
-        passes: how often the model may look, the first looks counted as one.
+        passes: how often the model may run, the first runs counted as one.
 
     Raises:
         FileNotFoundError: there is no such file.

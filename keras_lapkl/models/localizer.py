@@ -22,7 +22,7 @@ class LandmarkLocalizer(keras.Model):
         crop_scale: the crop rule that the model is right on: side of the crop in longer edges of
             the box of the five points; None if unknown.
         beta: inverse temperature of the softmax; the loss must have the same.
-        trained_on: one line on the training faces, kept in the file and told beside every error.
+        trained_on: one line on the training faces, kept in the file and shown with every error.
         calibration: `confidence.Calibration` of its scales, or its plain data; None if unknown.
 
     Raises:

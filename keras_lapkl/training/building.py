@@ -73,7 +73,7 @@ def build(recipe, crops, unlabeled=None):
 
 
 def _trained_on(recipe, crops, unlabeled):
-    """One line on all faces that a model owes something to: their limits are its limits too."""
+    """One line on all data that a model was derived from: their limits are its limits too."""
 
     def source(name_or_path):
         theirs = load_model(name_or_path).trained_on or "faces unknown"

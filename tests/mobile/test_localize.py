@@ -186,7 +186,7 @@ def test_missing_packages(files, crop, run, tmp_path):
     assert done.stderr == "error: No interpreter is installed: pip install ai-edge-litert\n"
     done = run(model, "--image=p.gif", without=["PIL"])
     assert done.returncode == 1
-    assert "p.gif is no .npy or binary .ppm: pip install pillow" in done.stderr
+    assert "p.gif is not .npy or binary .ppm: pip install pillow" in done.stderr
 
 
 def test_wrong_models(files, localize, tmp_path):
@@ -194,8 +194,8 @@ def test_wrong_models(files, localize, tmp_path):
     model = flatbuffer.read(files["float32"])
     model.metadata = None
     wrong = {
-        "empty": (b"", "no TFLite file"),
-        "text": (b"This is no model.\n" * 20, "no TFLite file"),
+        "empty": (b"", "is not a TFLite file"),
+        "text": (b"This is no model.\n" * 20, "is not a TFLite file"),
         "head": (content[:16], "damaged"),
         "foreign": (flatbuffer_writer.pack(model), "tools/convert.py"),
         **{f"cut{n}": (content[:n], "damaged|can't run") for n in range(100, len(content), 4999)},
@@ -210,13 +210,13 @@ def test_wrong_models(files, localize, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no intact picture"),
-        (b"hello", "no intact picture"),
-        (b"P6\n4 4\n255\n" + bytes(47), "no intact picture: buffer is smaller"),
+        (b"", "not an intact image"),
+        (b"hello", "not an intact image"),
+        (b"P6\n4 4\n255\n" + bytes(47), "not an intact image: buffer is smaller"),
         (b"P6\n4 4\n65535\n" + bytes(96), "width, height and 255"),
         (b"P6 hello", "width, height and 255"),
         (b"P6 0 4 255 ", r"Received: \(4, 0, 3\) uint8"),
-        (b"\x93NUMPY\x01\x00", "no intact picture"),
+        (b"\x93NUMPY\x01\x00", "not an intact image"),
     ],
 )
 def test_wrong_pictures(content, message, localize, tmp_path):

@@ -151,7 +151,7 @@ def _csv_header(path, line, cells):
         elif column is None:
             raise KeypointError(
                 f"{where}: expected columns x1,y1,… or NAME_x,NAME_y, with v1 or NAME_visible, or "
-                f"{','.join(BOX)}, for the second cell of this line is no number. Received: "
+                f"{','.join(BOX)}, for the second cell of this line is not a number. Received: "
                 f"{cell[:SHOWN]!r}"
             )
         elif column["name"] is not None:

@@ -121,7 +121,7 @@ def synthetic_faces(count, seed=0, image_size=80, start=0):
         x first, 0-based, pixel centers at whole numbers.
 
     Raises:
-        ValueError: an argument is no integer or below its minimum.
+        ValueError: an argument is not an integer, or below its minimum.
 
     Example:
 

@@ -76,7 +76,7 @@ def read_shards(folder, memory_mb=4096):
         `UnlabeledCrops`, in the order of the photos.
 
     Raises:
-        FileNotFoundError: this is no folder of shards.
+        FileNotFoundError: this is not a folder of shards.
         ValueError: it is not finished, or damaged.
     """
     folder = Path(folder)
