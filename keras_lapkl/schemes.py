@@ -34,7 +34,7 @@ class Scheme:
             points where there are such, else all landmarks.
 
     Raises:
-        ValueError: an index out of range, a `flip` that is no involution, or an unknown
+        ValueError: an index out of range, a `flip` that is not an involution, or an unknown
             `crop_from`.
 
     Example:
@@ -331,7 +331,7 @@ def get(scheme: SchemeLike) -> Scheme:
         scheme: one of these.
 
     Raises:
-        ValueError: an unknown name, or data that is no scheme.
+        ValueError: an unknown name, or data that is not a scheme.
         FileNotFoundError: there is no such file.
 
     Example:

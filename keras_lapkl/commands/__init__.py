@@ -35,8 +35,8 @@ COMMANDS = (
 def run(name):
     """Runs a command by the flags in `sys.argv`; the exit status.
 
-    A command is a module with absl flags and `main(argv)`. Words that are no flags are left to a
-    command with `ARGUMENTS`.
+    A command is a module with absl flags and `main(argv)`. Words that are not flags are left to
+    a command with `ARGUMENTS`.
     """
     try:
         command = importlib.import_module(f"keras_lapkl.commands.{name}")

@@ -40,10 +40,12 @@ _MODE = flags.DEFINE_enum(
 _INPUT_DTYPE = flags.DEFINE_enum(
     "input_dtype", "float32", ["float32", *BYTES], "Numbers of the image."
 )
-_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Give the heatmaps as well.")
-_NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a decoding of your own.")
+_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Let the file give the heatmaps as well.")
+_NO_DECODE = flags.DEFINE_bool(
+    "no_decode", False, "Let the file give only logits, for a decoding of your own."
+)
 _FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Mean with the mirrored face: twice the time."
+    "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")

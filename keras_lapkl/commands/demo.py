@@ -2,7 +2,7 @@
 
     lapkl demo --output_dir=demo
 
-The numbers say that the line works, not how good the method is: real faces need real training.
+The numbers show that the pipeline works, not how good the method is: real faces need real training.
 """
 
 import pathlib

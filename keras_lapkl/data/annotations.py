@@ -112,7 +112,7 @@ class Annotations:
         if tuple(size) != tuple(self.sizes[index]):
             raise ImageError(
                 f"{self.paths[index]}: its labels are for {_by(self.sizes[index])} pixels. "
-                f"Received: an upright picture of {_by(size)}. Was it scaled, or turned by its "
+                f"Received: an upright picture of {_by(size)}. Was it scaled, or rotated by its "
                 "EXIF orientation?"
             )
 

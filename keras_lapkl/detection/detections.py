@@ -116,7 +116,7 @@ def squares(
 def rotated_squares(
     detections: Sequence[Detection], scheme: Scheme, detector: FaceDetector | None = None
 ) -> NDArray[np.float64]:
-    """As `squares`, but turned as the faces are, where their five points say so.
+    """As `squares`, but rotated as the faces are, where their five points say so.
 
     Args:
         detections, scheme, detector: as in `squares`.

@@ -180,7 +180,7 @@ class YuNet(_Detector):
 
 @dataclasses.dataclass(frozen=True)
 class BlazeFace(_Detector):
-    """Faces that fill a tenth of the photo or more, turned ones too, by LiteRT.
+    """Faces that fill a tenth of the photo or more, rotated ones too, by LiteRT.
 
     Bazarevsky et al.: BlazeFace, 2019; MediaPipe's weights for back cameras, which come with this
     package. The whole photo is brought to 256 pixels, whatever its size and whatever `min_size`.
@@ -279,7 +279,7 @@ class MTCNN(_Detector):
 
     default_workers = 1
     _package = "mtcnn"
-    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, when told a larger one
+    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, if this is larger
     _field = 12  # px; its first network takes no smaller photo
 
     def _look(self, photo):

@@ -45,7 +45,7 @@ class ByBox:
             height.
 
     Raises:
-        ValueError: a box that is no box, or outside the photo.
+        ValueError: a box without width or height, or outside the photo.
 
     Example:
 
@@ -75,7 +75,7 @@ class ByBox:
 class ByModel:
     """One face a photo, its five points by a first-pass model.
 
-    The model looks at a first crop, then at the crop by the landmarks that it found, and so on
+    The model runs on a first crop, then on the crop by the landmarks that it found, and so on
     until the square stays where it is. A photo is refused if that does not come about, or if the
     model is unsure in the end. That is no detector: the face should fill a good part of the photo.
 
@@ -87,7 +87,7 @@ class ByModel:
         max_scale: largest mean scale of the landmarks that counts as sure, pixels of the model's
             crop.
         settled: largest move of the square, and change of its size, that counts as none, in sides.
-        passes: how often the model may look, the first looks counted as one.
+        passes: how often the model may run, the first runs counted as one.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -36,8 +36,8 @@ class LandmarkDetector:
         localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
         detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
             as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
-        passes: looks at a face, ≥ 1: the first at the crop by the detector's box, each further one
-            at the crop by the landmarks of the one before.
+        passes: runs of the network on a face, ≥ 1: the first on the crop by the detector's box,
+            each further one on the crop by the landmarks of the one before.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
 
@@ -171,7 +171,8 @@ class LandmarkDetector:
             squares: (n, 3) center x, center y and longer edge of the five points' box in pixels of
                 the photo, as `crop_squares(…, crop_scale=1)` gives them from landmarks; or (n, 4)
                 with the angle, as `face_square` gives them.
-            passes: looks at each face; from the second on at a crop turned as the face is.
+            passes: runs of the network on each face; from the second on, the crop is rotated as the
+                face is.
 
         Returns:
             list of n `Face`.
@@ -197,8 +198,8 @@ class LandmarkDetector:
                 squares = _next_squares(landmarks, squares, self._scheme)
         pixels = boxes[:, 2] / size
         cos, sin = np.cos(boxes[:, 3]) ** 2, np.sin(boxes[:, 3]) ** 2
-        turned = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
-        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ turned)
+        rotated = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
+        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ rotated)
         scale *= pixels[:, None, None]
         error = radius = [None] * len(boxes)
         if localizer.calibration is not None:

@@ -188,7 +188,7 @@ class LandmarkTracker:
         track.move(square, time)
 
     def _checked(self, face):
-        """The five points' square of a face; None if it is no face that can be followed."""
+        """The five points' square of a face; None if it is not a face that can be followed."""
         localizer = self.detector.localizer
         scale = face.scale.mean() * localizer.image_size / face.square[2]
         if not (np.isfinite(face.landmarks).all() and scale <= self.max_scale):

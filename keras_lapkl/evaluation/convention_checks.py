@@ -1,4 +1,4 @@
-"""What predictions look like that were written by another convention than the labels.
+"""Signs that predictions follow another convention than the labels.
 
 Coordinates counted from 1 or from pixels' corners, x and y swapped, left and right exchanged,
 another scale, a crop's coordinates. Found and said, never corrected: an error that someone tuned
@@ -85,8 +85,8 @@ def suspected_conventions(
 ) -> list[dict[str, Any]]:
     """What it looks like if predictions follow another convention.
 
-    An offset is told if it is near one of both axes by ±1 or ±½ px, within 40 % of that, and 5
-    standard errors from 0. Any other convention is told if undoing it would more than halve the
+    An offset is reported if it is within 40 % of ±1 or ±½ px on both axes, and 5 standard errors
+    from 0. Any other convention is reported if undoing it would more than halve the
     median error.
 
     Args:

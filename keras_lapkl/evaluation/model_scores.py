@@ -16,7 +16,7 @@ from keras_lapkl.schemes import Scheme
 from keras_lapkl.tflite.localizer import Localizer
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
-"""Of the faces, the surest first, for which the mean error is told."""
+"""Shares of the faces, the surest first, for which the mean error is reported."""
 
 
 NORMALIZER_MEANINGS = {**scoring.NORMALIZER_MEANINGS, "crop": "side of the crop"}

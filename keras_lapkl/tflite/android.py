@@ -134,7 +134,7 @@ def _log(device, threads, runs, warmup, affinity):
         "--min_secs=0",
         "--warmup_min_secs=0",
     ]
-    # Its exit status is no sign of success on old devices: the log is.
+    # On old devices the exit status does not show success: the log does.
     device("shell", f"{' '.join(words)} > {FOLDER}/log.txt 2>&1 || true")
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder) / "log.txt"

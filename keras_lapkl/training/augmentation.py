@@ -76,7 +76,7 @@ def augment(
 
     Args:
         images: (B, S+2m, S+2m, 3), uint8 or float in [0, 1], with m spare pixels on each side that
-            fill the corners of turned faces.
+            fill the corners of rotated faces.
         landmarks: (B, K, 3): x, y in pixels of the central S×S, and visibility; None if unknown.
         seed: (2,) integers; equal seeds give equal batches.
         augmentation: an `Augmentation`.

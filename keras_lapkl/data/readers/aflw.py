@@ -25,7 +25,7 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
 
     Coordinates are taken as they stand in the file: they seem 0-based (visible ones lie at 0 and
     between 0 and 1), though no document says so. A landmark that is not marked
-    visible is NaN: its numbers in the file are no annotation.
+    visible is NaN: its numbers in the file are not an annotation.
 
     Args:
         path: `AFLWinfo_release.mat`, with `bbox` (xmin, xmax, ymin, ymax), `data` (19 x, then

@@ -124,7 +124,7 @@ def synthetic_faces(
         x first, 0-based, pixel centers at whole numbers.
 
     Raises:
-        ValueError: an argument is no integer or below its minimum.
+        ValueError: an argument is not an integer, or below its minimum.
 
     Example:
 

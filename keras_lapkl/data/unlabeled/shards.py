@@ -110,7 +110,7 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
         `UnlabeledCrops`, in the order of the photos.
 
     Raises:
-        FileNotFoundError: this is no folder of shards.
+        FileNotFoundError: this is not a folder of shards.
         ValueError: it is not finished, or damaged.
 
     Example:
