@@ -3,10 +3,10 @@
     lapkl predict --input=photos --output_dir=found
     lapkl predict --input='trip/*.jpg',clip.mp4 --output_dir=found --format=csv --overlays
 
-Takes files, folders and globs; a video's faces are tracked from frame to frame. Writes
-predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks drawn in,
-overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. What can't be read is
-listed in skipped.csv.
+Takes files, folders and globs; faces in a video are tracked from frame to frame. Writes
+predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks
+drawn in, overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. Files that can't
+be read are listed in skipped.csv.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
