@@ -20,6 +20,7 @@ PAGES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "leaves"),
     [
@@ -92,6 +93,7 @@ def test_links_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.slow
 def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
     """Python and commands of the worked example, in the page's order."""
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,9 @@ def model(tmp_path_factory):
 def test_all_modes(run_tool, model, tmp_path):
     modes = ("float32", "float16", "dynamic", "int8")
     flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all", "--input_dtype=uint8")
-    done = run_tool(SCRIPT, *flags, "--num_representative=8", "--num_parity=4", "--layers")
+    done = run_tool(
+        SCRIPT, *flags, "--num_representative=8", "--num_parity=4", "--layers", fresh=True
+    )
     lines = done.stdout.splitlines()
     files = [str(tmp_path / f"{mode}.tflite") for mode in modes]
     assert [line.split()[0] for line in lines[:5]] == ["file", *files]
@@ -61,7 +63,7 @@ def test_one_mode(mirror, run_tool, model, tmp_path):
     flags = ["--flip_average"] if mirror else []
     run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2", *flags)
     assert keras_lapkl.load_model(path).crop_scale == 3.0
-    assert tflite.describe(path)["metadata"]["mirror"] == mirror
+    assert tflite.describe(path)["metadata"]["flip_average"] == mirror
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, Recipe, Teacher
 from keras_lapkl.training.run import train
 
+pytestmark = pytest.mark.slow
+
 TRAIN = pathlib.Path(__file__).resolve().parents[2] / "tools" / "train.py"
 FLAGS = [
     "--width=0.015625",
