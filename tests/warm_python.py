@@ -3,7 +3,8 @@
 A test of a binary spends nearly all its time on these imports. Run as a program this file is the
 process that forks: no operation has run in it, so that a fork of it is as good as a new Python,
 which the script then ends by itself: exit status, traceback and `atexit` are those of any Python.
-Nothing of the package is imported before the fork. Forking is safe on Linux only.
+Nothing of the package is imported before the fork. Where that is not
+Linux, where forking is safe, each is a Python of its own.
 """
 
 import gc
@@ -23,7 +24,11 @@ class WarmPython:
         self._server = None
 
     def start(self, argv, output, error, cwd=None):
-        """Starts `python *argv` with its output into the two files, and returns its `Process`."""
+        """Starts `python *argv`; its output is added to two files, which may be one."""
+        if sys.platform != "linux":
+            command = [sys.executable, *map(str, argv)]
+            with open(output, "ab") as stdout, open(error, "ab") as stderr:
+                return subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=cwd)
         if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, __file__],
@@ -90,8 +95,8 @@ def become(argv, output, error, cwd):
     # Nothing of the one that forks stays open.
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
-        (1, output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-        (2, error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (1, output, os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        (2, error, os.O_WRONLY | os.O_CREAT | os.O_APPEND),
     ):
         opened = os.open(path, flags, 0o666)
         os.dup2(opened, number)
