@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 _SHORT = 2.0
@@ -62,7 +62,9 @@ class Meter:
         self._line = line
 
 
-def reported(results: Iterable[Any], total: int | None, text: str) -> Iterator[Any]:
+def reported(
+    results: Iterable[Any], total: int | None, text: str | Callable[[int, float], str]
+) -> Iterator[Any]:
     """Hands results through, and tells stderr by a `Meter` how many there were.
 
     Args:

@@ -1,6 +1,7 @@
 """Shows the faces that a camera sees."""
 
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,9 +32,9 @@ def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> Non
             there, frame = source.read()
             if not there:
                 raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
-            photo = np.ascontiguousarray(frame[..., ::-1])
+            photo: Any = np.ascontiguousarray(frame[..., ::-1])
             faces = tracker(photo, time.monotonic() - start)
-            scheme = tracker.detector.localizer.scheme
+            scheme: Any = tracker.detector.localizer.scheme  # LandmarkDetector wants one
             drawn = draw_faces(photo, faces, scheme.edges, radii, names_to_draw(scheme))
             try:
                 cv2.imshow("keras_lapkl", drawn[..., ::-1])

@@ -52,8 +52,8 @@ def draw_faces(
         points, side = face.landmarks, face.square[2]
         colors = _colors(face)
         for a, b in edges:
-            ends = _fixed(points[[a, b]]).tolist()
-            cv2.line(drawn, *ends, _WHITE, 1, *_SUBPIXEL)
+            start, end = _fixed(points[[a, b]]).tolist()
+            cv2.line(drawn, start, end, _WHITE, 1, *_SUBPIXEL)
         if radii:
             around = face.scale.mean(-1) if face.radius is None else face.radius
             for point, radius, color in zip(points, around, colors, strict=True):

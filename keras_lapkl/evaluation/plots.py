@@ -243,7 +243,7 @@ def _draw_prediction(axes, points, truth, scale, edges):
     if scale is not None:
         ellipses = EllipseCollection(
             *(2 * scale.T),
-            np.zeros(len(scale)),
+            np.zeros(len(scale)),  # pyright: ignore[reportCallIssue]  the third
             units="xy",
             offsets=points,
             offset_transform=axes.transData,
@@ -256,7 +256,7 @@ def _draw_prediction(axes, points, truth, scale, edges):
         axes.scatter([], [], s=40, label="scale", **of_one)  # the legend takes no collection
     if truth is not None:
         white = {"color": "white", "linewidth": 0.7, "path_effects": _outline(1.5), "zorder": 2}
-        axes.add_collection(LineCollection(np.stack([points, truth], 1), **white))
+        axes.add_collection(LineCollection(list(np.stack([points, truth], 1)), **white))
         rings = {"facecolors": "none", "edgecolors": TRUE, "linewidths": 0.9, "zorder": 3}
         axes.scatter(*truth.T, s=10, label="truth", **rings)
         axes.plot([], [], label="error", **white)
