@@ -3,9 +3,9 @@
     python benchmarks/confidence.py --model=fpn-eighth-300w --data_dir=300w \\
         --picture=docs/confidence.png --output=confidence.json
 
-Faces of 300-W's common set as they are, and the same blurred, darkened, rotated and covered: a model
-that knows how far off it is expects a larger error on each of these. --model is a shipped model, whose int8 file
-is taken, or a file that is calibrated.
+Faces of 300-W's common set as they are, and the same blurred, darkened, rotated and covered: a
+model that knows how far off it is expects a larger error on each of these. --model is a shipped
+model, whose int8 file is taken, or a file that is calibrated.
 """
 
 import sys
