@@ -4,7 +4,8 @@
     python benchmarks/step.py --widths=1/8 --profile
 
 Prints milliseconds an image through G, and ratios of steps: the median over passes, and the
-quartiles. All steps of a width are interleaved, so that other load affects all alike. With --batch_size=2n:
+quartiles. All steps of a width are interleaved, so that other load affects all alike.
+With --batch_size=2n:
 
     graph        LandmarkLocalizer's step on 2n labeled images, in a tf.function, nothing around
     half         the same on n images
