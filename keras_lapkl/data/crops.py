@@ -331,5 +331,5 @@ def _read_cache(file, fingerprint):
         images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
         return images, sizes, kept, json.loads(str(stored["reasons"]))
     except (KeyError, ValueError):
-        logging.warning("Crops in %s can't be read; making them anew.", file)
+        logging.warning("Crops in %s cannot be read; making them again.", file)
         return None

@@ -578,7 +578,7 @@ class TestCache:
         cache.write_bytes(damage(cache.read_bytes()))
         again = load_crops(annotations, cache=cache)
         np.testing.assert_array_equal(first.images, again.images)
-        assert "crops.npz can't be read" in caplog.text
+        assert "crops.npz cannot be read" in caplog.text
         load_crops(annotations, cache=cache)
         assert len(reads) == 10
 
