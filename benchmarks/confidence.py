@@ -34,7 +34,7 @@ def main(_):
     from keras_lapkl.evaluation import model_scores, plots
 
     name = _MODEL.value
-    model = load_model(pretrained.path(name, ".tflite") if name in pretrained.NAMES else name)
+    model = load_model(name, (".tflite", ".keras"))
     if model.calibration is None:
         raise ValueError(f"--model={name} is not calibrated: train or convert it anew.")
     crops = datasets.load(

@@ -100,9 +100,7 @@ def main(_):
 
 
 def _model():
-    if _MODEL.value in pretrained.NAMES:
-        return str(pretrained.path(_MODEL.value, ".tflite"))
-    return _MODEL.value
+    return str(pretrained.resolve(_MODEL.value, (".tflite",)))
 
 
 def _labeled(folder, stems):

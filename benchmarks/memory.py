@@ -6,7 +6,6 @@ Each model is trained in turn by one call of `fit` on one batch of noise. With -
 with 1 if the last number of a row is further than that above its first.
 """
 
-import fractions
 import pathlib
 import sys
 
@@ -14,6 +13,7 @@ from absl import flags
 
 from keras_lapkl._support import app, console
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import parse_width
 
 _AT = flags.DEFINE_list("at", ["200", "1000", "2000"], "After how many steps to look.")
 _WIDTH = flags.DEFINE_string("width", "1/16", "Width of G.")
@@ -28,7 +28,7 @@ flags.register_validator("batch_size", lambda n: n > 0 and n % 2 == 0, "must be 
 
 def main(_):
     at = sorted(int(step) for step in _AT.value)
-    width = float(fractions.Fraction(_WIDTH.value))
+    width = parse_width(_WIDTH.value)
     quiet_tensorflow()
     import nets
 

@@ -10,13 +10,13 @@ step, median over rounds and quartiles, and each by the first:
     keras    that, with batch normalization by Keras's own layer
 """
 
-import fractions
 import sys
 
 from absl import flags
 
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import parse_width
 
 _WIDTHS = flags.DEFINE_list("widths", ["1/16", "1/8", "1/4"], "Widths, by commas.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images in a step.", lower_bound=1)
@@ -38,7 +38,7 @@ def main(_):
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
     times, ratios = {}, {}
     for text in _WIDTHS.value:
-        seconds = timing.take_turns(_steps(float(fractions.Fraction(text))), _ROUNDS.value)
+        seconds = timing.take_turns(_steps(parse_width(text)), _ROUNDS.value)
         column = f"width {text}"
         times[column] = {name: timing.summary(1e3 * taken) for name, taken in seconds.items()}
         ratios[column] = {

@@ -8,7 +8,6 @@ stand the frames a second of the paper's Table 3, on other hardware (a 2.8 GHz i
 stack.
 """
 
-import fractions
 import pathlib
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from absl import flags, logging
 
 from keras_lapkl._support import app, console
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import parse_width
 
 _WIDTHS = flags.DEFINE_list("widths", ["1", "1/2", "1/4", "1/8", "1/16"], "Widths, by commas.")
 _NETWORKS = flags.DEFINE_list(
@@ -47,7 +47,7 @@ def main(_):
         for width in _WIDTHS.value:
             for network in _NETWORKS.value:
                 logging.info("Convert width %s, %s.", width, network)
-                size = (_LANDMARKS.value, float(fractions.Fraction(width)), _IMAGE_SIZE.value)
+                size = (_LANDMARKS.value, parse_width(width), _IMAGE_SIZE.value)
                 if network == "mobile_fpn":
                     generator = keras_lapkl.MobileFPN(*size).folded()
                 else:

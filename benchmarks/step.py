@@ -20,13 +20,13 @@ gradients. PyTorch is no dependency of this package: pip install torch, or say -
 --profile times both steps without one part or another instead; see `parts.py`.
 """
 
-import fractions
 import sys
 
 from absl import flags
 
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import parse_width
 
 _WIDTHS = flags.DEFINE_list("widths", ["1/16", "1/8", "1/4"], "Widths of G, by commas.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "2n: images through G in a step, even.")
@@ -55,7 +55,7 @@ TOLERANCE = 1e-3
 
 
 def main(_):
-    widths = {text: float(fractions.Fraction(text)) for text in _WIDTHS.value}
+    widths = {text: parse_width(text) for text in _WIDTHS.value}
     with_torch = _TORCH.value and not _PROFILE.value
     quiet_tensorflow()
     import tensorflow as tf

@@ -11,10 +11,12 @@ from . import (
     models as models,
     optimizers as optimizers,
     pretrained as pretrained,
+    registries as registries,
     reproduction as reproduction,
     schemes as schemes,
     tflite as tflite,
     training as training,
+    training_data as training_data,
 )
 from .detection import (
     LandmarkDetector as LandmarkDetector,
@@ -27,13 +29,15 @@ from .evaluation import (
     plots as plots,
     scoring as scoring,
 )
+from .loading import (
+    load_model as load_model,
+)
 from .models import (
     RCN as RCN,
     AdversarialLocalizer as AdversarialLocalizer,
     LandmarkLocalizer as LandmarkLocalizer,
     MobileFPN as MobileFPN,
     PatchGAN as PatchGAN,
-    load_model as load_model,
 )
 from .training import (
     distillation as distillation,

@@ -5,16 +5,24 @@ import math
 import pathlib
 import struct
 import time
+from typing import Any, Literal
 
-import keras
 import numpy as np
 from absl import logging
-from keras import ops
+from numpy.typing import ArrayLike, NDArray
 
-from keras_lapkl import heatmaps
+from keras_lapkl._support import extras
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.evaluation import plots
-from keras_lapkl.models.adversarial import REPORTS, AdversarialLocalizer
+
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
+
+    from keras_lapkl import heatmaps
+    from keras_lapkl.models.adversarial import REPORTS, AdversarialLocalizer
+    from keras_lapkl.models.localizer import LandmarkLocalizer
 
 FINITE = REPORTS[:3]
 """What must stay finite in training."""
@@ -46,18 +54,25 @@ class ResumableCheckpoint(keras.callbacks.Callback):
 
     Args:
         path: a `.keras` file.
+
+    Example:
+
+    >>> model.fit(batches, epochs=40, callbacks=[ResumableCheckpoint("run/last.keras")])
+    >>> load_model("run/last.keras").optimizer.iterations
     """
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike) -> None:
         super().__init__()
         self.path = path
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with replacing(self.path) as temporary:
             self.model.save(temporary)
 
 
-def collapse(loss, accuracy_real, accuracy_fake, win=0.99, chance=0.52):
+def collapse(
+    loss: float, accuracy_real: float, accuracy_fake: float, win: float = 0.99, chance: float = 0.52
+) -> Literal["wins", "constant", "chance"] | None:
     """How a discriminator has stopped teaching: a key of `COLLAPSES`, or None if it has not.
 
     Args:
@@ -111,7 +126,14 @@ class AdversarialMonitor(keras.callbacks.Callback):
 
     async_safe = True  # Each step's numbers are judged alone: fit on JAX need not wait for them.
 
-    def __init__(self, patience=3, chance_patience=10, win=0.99, chance=0.52, stop=False):
+    def __init__(
+        self,
+        patience: int = 3,
+        chance_patience: int = 10,
+        win: float = 0.99,
+        chance: float = 0.52,
+        stop: bool = False,
+    ) -> None:
         super().__init__()
         for name, value in (("patience", patience), ("chance_patience", chance_patience)):
             if value < 1:
@@ -119,12 +141,16 @@ class AdversarialMonitor(keras.callbacks.Callback):
         for name, value in (("win", win), ("chance", chance)):
             if not 0.5 <= value <= 1:
                 raise ValueError(f"`{name}` must be from 0.5 to 1. Received: {value}")
-        self.patience = {"wins": patience, "constant": patience, "chance": chance_patience}
+        self.patience: dict[str, int] = {
+            "wins": patience,
+            "constant": patience,
+            "chance": chance_patience,
+        }
         self.win = win
         self.chance = chance
         self.stop = stop
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not isinstance(self.model, AdversarialLocalizer):
             raise ValueError(
                 "AdversarialMonitor expects an AdversarialLocalizer. Received: "
@@ -132,10 +158,10 @@ class AdversarialMonitor(keras.callbacks.Callback):
             )
         self.state, self.lasting = None, 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         values = {name: logs[name] for name in FINITE}
         if all(map(math.isfinite, values.values())):
             return
@@ -146,14 +172,14 @@ class AdversarialMonitor(keras.callbacks.Callback):
             f"{batch + 1}. Lower the learning rate of the {network}"
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         found = None
         if float(self.model.adversarial_weight_at(self.model.optimizer.iterations)) > 0:
             loss, real, fake = (logs[name] for name in REPORTS[2:])
             found = collapse(loss, real, fake, self.win, self.chance)
         self.lasting = self.lasting + 1 if found == self.state else 1
         self.state = found
-        if self.lasting != self.patience.get(found):
+        if found is None or self.lasting != self.patience[found]:
             return
         logging.warning(
             "%s (Epochs in a row: %d, the last %d. Its loss: %.3f; accuracy on true patches: %.3f, "
@@ -170,7 +196,12 @@ class AdversarialMonitor(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def views(model, images, landmarks, unlabeled=None):
+def views(
+    model: LandmarkLocalizer,
+    images: ArrayLike,
+    landmarks: ArrayLike,
+    unlabeled: ArrayLike | None = None,
+) -> dict[str, dict[str, NDArray[Any]]]:
     """What a model sees in labeled and in unlabeled faces, for `plots.adversarial` to draw.
 
     Args:
@@ -244,7 +275,13 @@ class TensorBoardFaces(keras.callbacks.Callback):
     >>> model.fit(batches, callbacks=[keras.callbacks.TensorBoard("logs"), faces])
     """
 
-    def __init__(self, log_dir, labeled, unlabeled=None, every=1):
+    def __init__(
+        self,
+        log_dir: PathLike,
+        labeled: tuple[ArrayLike, ArrayLike],
+        unlabeled: ArrayLike | None = None,
+        every: int = 1,
+    ) -> None:
         super().__init__()
         if every < 1:
             raise ValueError(f"`every` must be at least 1. Received: {every}")
@@ -258,11 +295,11 @@ class TensorBoardFaces(keras.callbacks.Callback):
         self.every = every
         self.writer = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         images, landmarks = self.labeled
         _check_faces(self.model, landmarks, images, self.unlabeled)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self.every:
             return
         if self.writer is None:
@@ -273,7 +310,7 @@ class TensorBoardFaces(keras.callbacks.Callback):
             self.writer.add_event(_image_event(name, picture.getvalue(), epoch))
         self.writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.writer is not None:
             self.writer.close()
             self.writer = None

@@ -7,8 +7,11 @@ NumPy alone.
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 """Probabilities for which a calibration keeps quantiles."""
@@ -39,6 +42,16 @@ class Calibration:
         data: what it was fitted on, one line.
         faces: how many.
 
+    Raises:
+        ValueError: knots that do not rise, or quantiles that do not fit them.
+
+    Example:
+
+    >>> known = Calibration((1.0, 2.0), (1.5, 3.0), (1.0,), {0.9: (2.0,)}, "two faces", 2)
+    >>> scale = np.full((1, 2), 1.0)
+    >>> known.error(scale), known.radius(scale, 0.9)
+    (array([1.5]), array([3.]))
+
     Source: the score of Lei et al., JASA 2018, §5.2; g by pool-adjacent-violators on at most 12
     quantile bins.
     """
@@ -64,7 +77,7 @@ class Calibration:
                 f"Expected coverages in (0, 1) with {k} quantiles each. Received: {lengths}"
             )
 
-    def error(self, scale):
+    def error(self, scale: ArrayLike) -> NDArray[np.float64]:
         """Expected distances from the true points, (…, K), for scales (…, K, 2); same unit.
 
         Pixels of the crop in, pixels of the crop out.
@@ -76,7 +89,7 @@ class Calibration:
             )
         return np.array(self.factors) * _curve(scale.mean(-1), self.scales, self.errors)
 
-    def radius(self, scale, coverage=0.9):
+    def radius(self, scale: ArrayLike, coverage: float = 0.9) -> NDArray[np.float64]:
         """Radii (…, K) around the landmarks that hold the true points with a probability.
 
         Args:
@@ -89,7 +102,7 @@ class Calibration:
             )
         return self.error(scale) * np.array(self.quantiles[coverage])
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         """Plain data that JSON and `from_config` take."""
         return {
             **dataclasses.asdict(self),
@@ -100,7 +113,8 @@ class Calibration:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A calibration from what `to_config` gave."""
         quantiles = {
             float(c): tuple(math.inf if q is None else q for q in qs)
             for c, qs in config["quantiles"].items()
@@ -109,14 +123,24 @@ class Calibration:
         return cls(**{**config, **plain, "quantiles": quantiles})
 
 
-def get(calibration):
-    """A `Calibration` from itself or its plain data; None from None."""
+CalibrationLike: TypeAlias = Calibration | Mapping[str, Any]
+"""A calibration or its plain data."""
+
+
+def get(calibration: CalibrationLike | None) -> Calibration | None:
+    """A `Calibration` from itself or its plain data; None from None.
+
+    Args:
+        calibration: a `Calibration`, the dict of its `to_config`, or None.
+    """
     if calibration is None or isinstance(calibration, Calibration):
         return calibration
     return Calibration.from_config(calibration)
 
 
-def fit(errors, scale, data="", coverages=COVERAGES):
+def fit(
+    errors: ArrayLike, scale: ArrayLike, data: str = "", coverages: Sequence[float] = COVERAGES
+) -> Calibration:
     """A `Calibration` from faces whose landmarks are known, and which the model was not trained on.
 
     Args:
@@ -128,6 +152,11 @@ def fit(errors, scale, data="", coverages=COVERAGES):
 
     Raises:
         ValueError: shapes that do not fit, or no face with a known landmark.
+
+    Example:
+
+    >>> fit(np.ones((200, 3)), np.full((200, 3, 2), 0.5)).error(np.full((3, 2), 0.5))
+    array([1., 1., 1.])
     """
     errors, scale = np.asarray(errors, np.float64), np.asarray(scale, np.float64)
     if errors.ndim != 2 or scale.shape != (*errors.shape, 2):
@@ -158,8 +187,12 @@ def fit(errors, scale, data="", coverages=COVERAGES):
     )
 
 
-def conformal_quantile(scores, coverage):
+def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
     """The ⌈(n+1)·coverage⌉-th smallest of n scores, NaN left out; infinite if there is none.
+
+    Args:
+        scores: (n,) numbers.
+        coverage: probability in (0, 1).
 
     Example:
 
@@ -177,7 +210,9 @@ def conformal_quantile(scores, coverage):
     return rounded if rounded >= found else round(rounded + 10**-_DIGITS, _DIGITS)
 
 
-def reliability(calibration, errors, scale, bins=10):
+def reliability(
+    calibration: Calibration, errors: ArrayLike, scale: ArrayLike, bins: int = 10
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Expected beside measured error, in groups of equally many landmarks by expected error.
 
     Args:
@@ -188,18 +223,38 @@ def reliability(calibration, errors, scale, bins=10):
 
     Returns:
         (expected, measured), each (bins,), pixels: means of each group.
+
+    Example:
+
+    >>> expected, measured = reliability(model.calibration, errors, found["scale"], bins=5)
+    >>> expected.shape
+    (5,)
     """
     known = np.isfinite(errors)
     expected, errors = calibration.error(scale)[known], np.asarray(errors)[known]
     groups = np.array_split(np.argsort(expected, kind="stable"), bins)
-    return tuple(np.array([values[g].mean() for g in groups]) for values in (expected, errors))
+    means = [np.array([each[group].mean() for group in groups]) for each in (expected, errors)]
+    return means[0], means[1]
 
 
-def coverage(calibration, errors, scale):
+def coverage(
+    calibration: Calibration, errors: NDArray[Any], scale: ArrayLike
+) -> dict[float, tuple[float, NDArray[np.float64]]]:
     """Share of landmarks within their radius, for each probability that was asked for.
+
+    Args:
+        calibration: a `Calibration`.
+        errors: (N, K) distances from the true points, crop pixels; NaN where hidden.
+        scale: (N, K, 2) predicted, crop pixels.
 
     Returns:
         dict from probability to (share of all, share of each landmark (K,)).
+
+    Example:
+
+    >>> share, of_each = coverage(model.calibration, errors, found["scale"])[0.9]
+    >>> of_each.shape
+    (68,)
     """
     known = np.isfinite(errors)
     found = {}
@@ -209,7 +264,9 @@ def coverage(calibration, errors, scale):
     return found
 
 
-def selective(errors, expected, shares=(0.25, 0.5, 0.75, 0.9, 1.0)):
+def selective(
+    errors: ArrayLike, expected: ArrayLike, shares: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 1.0)
+) -> NDArray[np.float64]:
     """Mean error of the surest faces, for shares of them.
 
     Args:

@@ -8,16 +8,27 @@ computed in float32 whatever the type of the input.
 Source: Robinson et al., ICCV 2019, Section 3.1.
 """
 
-from keras import ops
+from typing import Literal, TypeAlias, get_args
+
+from keras_lapkl._support import extras
+
+with extras.needed_by(__name__):
+    from keras import ops
+
+from keras_lapkl._support.types import Tensor
 
 MIN_SCALE = 1e-3
 """Smallest scale in pixels: a one-hot map has scale 0, whose logarithm a loss could not take."""
 
-DISTRIBUTIONS = ("laplace", "gaussian")
-SCALES = ("axis", "joint")
+Distribution: TypeAlias = Literal["laplace", "gaussian"]
+DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
+
+ScaleOf: TypeAlias = Literal["axis", "joint"]
+"""Whether each axis has a scale of its own, or both have one."""
+SCALES: tuple[ScaleOf, ...] = get_args(ScaleOf)
 
 
-def probabilities(logits, beta=1.0):
+def probabilities(logits: Tensor, beta: float = 1.0) -> Tensor:
     """Heatmaps that sum to 1 over H×W: `softmax(beta * logits)` over the pixels.
 
     Args:
@@ -26,13 +37,21 @@ def probabilities(logits, beta=1.0):
 
     Returns:
         (B, H, W, K) float32.
+
+    Raises:
+        ValueError: another number of axes.
+
+    Example:
+
+    >>> probabilities(np.zeros((1, 2, 2, 1)))[0, :, :, 0]
+    [[0.25, 0.25], [0.25, 0.25]]
     """
     weights = ops.exp(_energy(logits, beta))
     # Not divided: the gradient of a quotient would pass over the map three times more.
     return weights * (1 / ops.sum(weights, axis=(1, 2), keepdims=True))
 
 
-def location(heatmaps):
+def location(heatmaps: Tensor) -> Tensor:
     """Softargmax: the mean pixel of each heatmap, `Σ p·(x, y)` (Eq. 1).
 
     Args:
@@ -50,7 +69,9 @@ def location(heatmaps):
     return ops.stack([_mean(axis) for axis in _marginals(heatmaps)], axis=-1)
 
 
-def scale(heatmaps, distribution="laplace", reduce="axis"):
+def scale(
+    heatmaps: Tensor, distribution: Distribution = "laplace", reduce: ScaleOf = "axis"
+) -> Tensor:
     """How far each heatmap spreads about its own mean, in pixels.
 
     Laplace, per axis: `b = Σ p·|x − x̄|`. Gaussian, per axis: `σ = √(Σ p·(x − x̄)²)`. The joint
@@ -75,7 +96,12 @@ def scale(heatmaps, distribution="laplace", reduce="axis"):
     return _scale(marginals, [_mean(axis) for axis in marginals], distribution, reduce)
 
 
-def decode(logits, beta=1.0, distribution="laplace", reduce="axis"):
+def decode(
+    logits: Tensor,
+    beta: float = 1.0,
+    distribution: Distribution = "laplace",
+    reduce: ScaleOf = "axis",
+) -> tuple[Tensor, Tensor]:
     """Location and scale of every landmark from logits, in one pass over the two marginals.
 
     Equal to `location` and `scale` of `probabilities(logits, beta)`, but cheaper: only the
@@ -100,7 +126,13 @@ def decode(logits, beta=1.0, distribution="laplace", reduce="axis"):
     return ops.stack(means, axis=-1), _scale(marginals, means, distribution, reduce)
 
 
-def decode_axes(columns, rows, beta=1.0, distribution="laplace", reduce="axis"):
+def decode_axes(
+    columns: Tensor,
+    rows: Tensor,
+    beta: float = 1.0,
+    distribution: Distribution = "laplace",
+    reduce: ScaleOf = "axis",
+) -> tuple[Tensor, Tensor]:
     """Location and scale from the logits of each axis, whose sum is the map's.
 
     Equal to `decode(columns[:, None] + rows[:, :, None])`: such a map's softmax is the product of
@@ -124,7 +156,7 @@ def decode_axes(columns, rows, beta=1.0, distribution="laplace", reduce="axis"):
     return ops.stack(means, axis=-1), _scale(marginals, means, distribution, reduce)
 
 
-def join_axes(columns, rows):
+def join_axes(columns: Tensor, rows: Tensor) -> Tensor:
     """The logits of both axes of square maps as one tensor, for this package's losses and metrics.
 
     They take it for the maps `columns[:, None] + rows[:, :, None]`, which need not be built.
@@ -151,7 +183,7 @@ def join_axes(columns, rows):
     return ops.concatenate([columns, rows], axis=1)
 
 
-def are_logits(values, num_landmarks):
+def are_logits(values: Tensor, num_landmarks: int) -> bool:
     """Whether a tensor is logits (B, H, W, K), or what `join_axes` gives, and no landmarks.
 
     Args:
@@ -163,7 +195,12 @@ def are_logits(values, num_landmarks):
     return (is_joined or len(shape) == 4) and shape[-1] == num_landmarks
 
 
-def decode_logits(logits, beta=1.0, distribution="laplace", reduce="axis"):
+def decode_logits(
+    logits: Tensor,
+    beta: float = 1.0,
+    distribution: Distribution = "laplace",
+    reduce: ScaleOf = "axis",
+) -> tuple[Tensor, Tensor]:
     """`decode` of logits (B, H, W, K), or `decode_axes` of what `join_axes` gives.
 
     Args:
@@ -180,7 +217,14 @@ def decode_logits(logits, beta=1.0, distribution="laplace", reduce="axis"):
     return decode(logits, beta, distribution, reduce)
 
 
-def render(landmarks, height, width, scale=1.0, visible=None, distribution="laplace"):
+def render(
+    landmarks: Tensor,
+    height: int,
+    width: int,
+    scale: Tensor = 1.0,
+    visible: Tensor = None,
+    distribution: Distribution = "laplace",
+) -> Tensor:
     """ω(s): the heatmaps of known landmarks, a distribution sampled at the pixel centers.
 
     Laplace: `p(x, y) ∝ exp(−(|x − s_x| + |y − s_y|) / scale)`, normalized to sum 1; Gaussian:
@@ -197,6 +241,14 @@ def render(landmarks, height, width, scale=1.0, visible=None, distribution="lapl
 
     Returns:
         (B, H, W, K) float32.
+
+    Raises:
+        ValueError: an unknown distribution.
+
+    Example:
+
+    >>> render(np.array([[[2.0, 1.0]]]), height=3, width=5)[0, :, :, 0].argmax()   # pixel (2, 1)
+    7
     """
     _check("distribution", distribution, DISTRIBUTIONS)
     landmarks = ops.cast(landmarks, "float32")

@@ -8,13 +8,21 @@ landmarks, 0 if it has none.
 Source: Robinson et al., ICCV 2019, Section 3.1.
 """
 
-import keras
-from keras import ops
+from typing import Any, ClassVar, Literal
 
-from keras_lapkl import heatmaps
+from keras_lapkl._support import extras
+from keras_lapkl._support.types import Tensor
+from keras_lapkl.registries import LOSSES  # noqa: F401
+
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
+
+    from keras_lapkl import heatmaps
+    from keras_lapkl.heatmaps import ScaleOf
 
 
-def split_visible(y_true):
+def split_visible(y_true: Tensor) -> tuple[Tensor, Tensor]:
     """Landmarks with 0 in place of what is hidden, and a float mask of what is visible.
 
     Args:
@@ -23,6 +31,14 @@ def split_visible(y_true):
 
     Returns:
         Landmarks (B, K, 2) and mask (B, K), float32.
+
+    Raises:
+        ValueError: another shape.
+
+    Example:
+
+    >>> split_visible(np.array([[[3.0, 4.0, 1.0], [5.0, 6.0, 0.0]]]))
+    ([[[3.0, 4.0], [0.0, 0.0]]], [[1.0, 0.0]])
     """
     y_true = ops.cast(y_true, "float32")
     if len(y_true.shape) != 3 or y_true.shape[-1] not in (2, 3):
@@ -37,7 +53,7 @@ def split_visible(y_true):
     return ops.where(visible[..., None], landmarks, 0.0), ops.cast(visible, "float32")
 
 
-def laplace_kl_divergence(delta, scale, target_scale=1.0):
+def laplace_kl_divergence(delta: Tensor, scale: Tensor, target_scale: Tensor = 1.0) -> Tensor:
     """KL(Laplace(s + δ, b) ‖ Laplace(s, b₀)) = ln(b₀/b) + (b·exp(−|δ|/b) + |δ|)/b₀ − 1.
 
     Args:
@@ -58,7 +74,7 @@ def laplace_kl_divergence(delta, scale, target_scale=1.0):
     )
 
 
-def gaussian_kl_divergence(delta, scale, target_scale=1.0):
+def gaussian_kl_divergence(delta: Tensor, scale: Tensor, target_scale: Tensor = 1.0) -> Tensor:
     """KL(Normal(s + δ, σ) ‖ Normal(s, σ₀)) = ln(σ₀/σ) + (σ² + δ²)/(2σ₀²) − 1/2.
 
     Args:
@@ -78,7 +94,7 @@ def gaussian_kl_divergence(delta, scale, target_scale=1.0):
     )
 
 
-def softargmax_loss(y_true, y_pred, beta=1.0):
+def softargmax_loss(y_true: Tensor, y_pred: Tensor, beta: float = 1.0) -> Tensor:
     """Distance of the softargmax to the label, ‖s̃ − s‖₂ in pixels, a mean over landmarks (Eq. 2).
 
     Args:
@@ -88,6 +104,11 @@ def softargmax_loss(y_true, y_pred, beta=1.0):
 
     Returns:
         (B,) float32.
+
+    Example:
+
+    >>> softargmax_loss(np.array([[[5.0, 6.0]]]), np.zeros((1, 5, 5, 1)))   # from (2, 2)
+    [5.0]
     """
     landmarks, visible = _labels(y_true, y_pred)
     location, _ = heatmaps.decode_logits(y_pred, beta)
@@ -98,7 +119,13 @@ def softargmax_loss(y_true, y_pred, beta=1.0):
     return _mean_visible(distance, visible)
 
 
-def laplace_kl(y_true, y_pred, target_scale=1.0, scale="axis", beta=1.0):
+def laplace_kl(
+    y_true: Tensor,
+    y_pred: Tensor,
+    target_scale: float = 1.0,
+    scale: ScaleOf = "axis",
+    beta: float = 1.0,
+) -> Tensor:
     """KL of the heatmap's Laplace distribution to the label's, summed over both axes.
 
     `KL(Laplace(s̃, b) ‖ Laplace(s, target_scale))` with s̃ and b of `heatmaps.decode`; see
@@ -114,14 +141,36 @@ def laplace_kl(y_true, y_pred, target_scale=1.0, scale="axis", beta=1.0):
 
     Returns:
         (B,) float32.
+
+    Example:
+
+    >>> laplace_kl(np.array([[[2.0, 2.0]]]), np.zeros((1, 5, 5, 1)))   # 2·(ln(5/6) + 6/5 − 1)
+    [0.0353569]
     """
     return _kl(laplace_kl_divergence, "laplace", y_true, y_pred, target_scale, scale, beta)
 
 
-def gaussian_kl(y_true, y_pred, target_scale=1.0, scale="axis", beta=1.0):
+def gaussian_kl(
+    y_true: Tensor,
+    y_pred: Tensor,
+    target_scale: float = 1.0,
+    scale: ScaleOf = "axis",
+    beta: float = 1.0,
+) -> Tensor:
     """KL of the heatmap's normal distribution to the label's, summed over both axes.
 
     As `laplace_kl`, with `gaussian_kl_divergence`.
+
+    Args:
+        y_true, y_pred, target_scale, scale, beta: as in `laplace_kl`; target_scale is σ₀.
+
+    Returns:
+        (B,) float32.
+
+    Example:
+
+    >>> gaussian_kl(np.array([[[2.0, 2.0]]]), np.zeros((1, 5, 5, 1)))   # 2·(−ln(2)/2 + 2/2 − 1/2)
+    [0.3068528]
     """
     return _kl(gaussian_kl_divergence, "gaussian", y_true, y_pred, target_scale, scale, beta)
 
@@ -170,31 +219,37 @@ class SoftArgmaxLoss(keras.losses.Loss):
     5.0
     """
 
-    def __init__(self, beta=1.0, reduction="sum_over_batch_size", name="softargmax", dtype=None):
+    def __init__(
+        self,
+        beta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "softargmax",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.beta = _positive("beta", beta)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return softargmax_loss(y_true, y_pred, self.beta)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta}
 
 
 class _KLLoss(keras.losses.Loss):
     """What LaplaceKL and GaussianKL share: the arguments and their config."""
 
-    _function = None
+    _function: ClassVar[Any]
 
     def __init__(
         self,
-        target_scale=1.0,
-        scale="axis",
-        beta=1.0,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
-    ):
+        target_scale: float = 1.0,
+        scale: ScaleOf = "axis",
+        beta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name or self._function.__name__, reduction=reduction, dtype=dtype)
         if scale not in heatmaps.SCALES:
             raise ValueError(f"`scale` must be one of {heatmaps.SCALES}. Received: {scale!r}")
@@ -202,11 +257,11 @@ class _KLLoss(keras.losses.Loss):
         self.scale = scale
         self.beta = _positive("beta", beta)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         function = type(self)._function
         return function(y_true, y_pred, self.target_scale, self.scale, self.beta)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "target_scale": self.target_scale,
@@ -261,12 +316,11 @@ class GaussianKL(_KLLoss):
     _function = staticmethod(gaussian_kl)
 
 
-LOSSES = {"laplace_kl": LaplaceKL, "gaussian_kl": GaussianKL, "softargmax": SoftArgmaxLoss}
-"""The losses by the names that the tools' `--loss` takes."""
-
-
-def discriminator_loss(real_logits, fake_logits):
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """−E log D(real) − E log(1 − D(fake)), D = sigmoid(logit): what D descends (Eq. 5, negated).
+
+    Args:
+        real_logits, fake_logits: D's logits of true and of generated heatmaps, any shapes.
 
     Example:
 
@@ -276,7 +330,9 @@ def discriminator_loss(real_logits, fake_logits):
     return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
 
 
-def generator_loss(fake_logits, kind="minimax"):
+def generator_loss(
+    fake_logits: Tensor, kind: Literal["minimax", "non_saturating"] = "minimax"
+) -> Tensor:
     """What D's opinion of its heatmaps makes G descend.
 
     Args:

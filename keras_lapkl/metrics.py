@@ -6,31 +6,60 @@
 none visible does not count.
 """
 
-import keras
-from keras import ops
+from collections.abc import Callable
+from typing import Any, Literal, Self, TypeAlias
 
-from keras_lapkl import heatmaps, schemes
-from keras_lapkl.losses import split_visible
+from keras_lapkl import schemes
+from keras_lapkl._support import extras
+from keras_lapkl._support.types import Tensor
+from keras_lapkl.schemes import SchemeLike
+
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
+
+    from keras_lapkl import heatmaps
+    from keras_lapkl.heatmaps import Distribution
+    from keras_lapkl.losses import split_visible
 
 NORMALIZERS = ("interocular", "hull", "box")
 
+Normalizer: TypeAlias = (
+    Literal["interocular", "hull", "box"] | float | Callable[[Tensor, Tensor], Tensor]
+)
 
-def interocular_distance(landmarks, visible, eye_corners):
-    """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,)."""
+
+def interocular_distance(
+    landmarks: Tensor, visible: Tensor, eye_corners: tuple[int, int]
+) -> Tensor:
+    """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,).
+
+    Args:
+        landmarks: pixels.
+        visible: 1 or 0.
+        eye_corners: the two indices of the scheme.
+    """
     left, right = eye_corners
     gap = landmarks[:, left] - landmarks[:, right]
     return visible[:, left] * visible[:, right] * ops.sqrt(ops.sum(ops.square(gap), axis=-1))
 
 
-def hull_size(landmarks, visible):
-    """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is."""
+def hull_size(landmarks: Tensor, visible: Tensor) -> Tensor:
+    """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is.
+
+    Args:
+        landmarks: pixels.
+        visible: 1 or 0.
+    """
     shown = visible[..., None] > 0
     low = ops.min(ops.where(shown, landmarks, float("inf")), axis=1)
     high = ops.max(ops.where(shown, landmarks, float("-inf")), axis=1)
     return ops.sqrt(ops.prod(ops.maximum(high - low, 0.0), axis=-1))
 
 
-def face_errors(landmarks, visible, location, distance):
+def face_errors(
+    landmarks: Tensor, visible: Tensor, location: Tensor, distance: Tensor
+) -> tuple[Tensor, Tensor]:
     """Each face's NME in percent, `100 · mean over visible points of ‖s̃ − s‖₂ / d`.
 
     Args:
@@ -53,7 +82,14 @@ def face_errors(landmarks, visible, location, distance):
 class _FaceMetric(keras.metrics.Mean):
     """Mean over faces of a function of each face's NME; what the three error metrics share."""
 
-    def __init__(self, normalizer="interocular", scheme="ibug68", beta=1.0, name=None, dtype=None):
+    def __init__(
+        self,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self._direction = "down"  # what `ModelCheckpoint` reads under mode="auto"
         if isinstance(normalizer, str) and normalizer not in NORMALIZERS:
@@ -70,7 +106,9 @@ class _FaceMetric(keras.metrics.Mean):
             )
         self.beta = beta
 
-    def update_state(self, y_true, y_pred, sample_weight=None, distance=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None, distance: Tensor = None
+    ) -> None:
         """Adds a batch.
 
         Args:
@@ -90,7 +128,7 @@ class _FaceMetric(keras.metrics.Mean):
 
     def _distance(self, landmarks, visible):
         if self.normalizer == "interocular":
-            return interocular_distance(landmarks, visible, self.scheme.eye_corners)
+            return interocular_distance(landmarks, visible, self.scheme.eye_corners)  # pyright: ignore[reportArgumentType]
         if self.normalizer == "hull":
             return hull_size(landmarks, visible)
         if self.normalizer == "box":
@@ -105,7 +143,7 @@ class _FaceMetric(keras.metrics.Mean):
     def _value(self, nme):
         return nme
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         normalizer = self.normalizer
         if callable(normalizer):
             normalizer = keras.saving.serialize_keras_object(normalizer)
@@ -118,7 +156,7 @@ class _FaceMetric(keras.metrics.Mean):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         if isinstance(config["normalizer"], dict):
             normalizer = keras.saving.deserialize_keras_object(config["normalizer"])
             config = {**config, "normalizer": normalizer}
@@ -147,18 +185,33 @@ class NormalizedMeanError(_FaceMetric):
     5.0
     """
 
-    def __init__(self, normalizer="interocular", scheme="ibug68", beta=1.0, name="nme", dtype=None):
+    def __init__(
+        self,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = "nme",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(normalizer, scheme, beta, name, dtype)
 
 
 class _ThresholdMetric(_FaceMetric):
-    def __init__(self, threshold, normalizer, scheme, beta, name, dtype):
+    def __init__(
+        self,
+        threshold: float,
+        normalizer: Normalizer,
+        scheme: SchemeLike,
+        beta: float,
+        name: str | None,
+        dtype: Any,
+    ) -> None:
         super().__init__(normalizer, scheme, beta, name, dtype)
         if not threshold > 0:
             raise ValueError(f"`threshold` must be > 0 percent. Received: {threshold}")
         self.threshold = threshold
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threshold": self.threshold}
 
 
@@ -179,13 +232,13 @@ class FailureRate(_ThresholdMetric):
 
     def __init__(
         self,
-        threshold=8.0,
-        normalizer="interocular",
-        scheme="ibug68",
-        beta=1.0,
-        name="failure_rate",
-        dtype=None,
-    ):
+        threshold: float = 8.0,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = "failure_rate",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, normalizer, scheme, beta, name, dtype)
 
     def _value(self, nme):
@@ -212,13 +265,13 @@ class AreaUnderCED(_ThresholdMetric):
 
     def __init__(
         self,
-        threshold=8.0,
-        normalizer="interocular",
-        scheme="ibug68",
-        beta=1.0,
-        name="auc",
-        dtype=None,
-    ):
+        threshold: float = 8.0,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = "auc",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, normalizer, scheme, beta, name, dtype)
         self._direction = "up"
 
@@ -234,13 +287,22 @@ class HeatmapSpread(keras.metrics.Mean):
         distribution: `"laplace"` (mean absolute deviation b) or `"gaussian"` (σ).
         beta: inverse temperature of the softmax when `y_pred` is logits.
 
+    Raises:
+        ValueError: an unknown distribution.
+
     Example:
 
     >>> HeatmapSpread()(np.zeros((1, 1, 2)), np.zeros((1, 5, 5, 1)))   # a constant map: 6/5
     1.2
     """
 
-    def __init__(self, distribution="laplace", beta=1.0, name="spread", dtype=None):
+    def __init__(
+        self,
+        distribution: Distribution = "laplace",
+        beta: float = 1.0,
+        name: str | None = "spread",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self._direction = "down"
         if distribution not in heatmaps.DISTRIBUTIONS:
@@ -248,10 +310,10 @@ class HeatmapSpread(keras.metrics.Mean):
                 f"`distribution` must be one of {heatmaps.DISTRIBUTIONS}. Received: "
                 f"{distribution!r}"
             )
-        self.distribution = distribution
+        self.distribution: Distribution = distribution
         self.beta = beta
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
         """Adds a batch: `y_pred` is logits, as the error metrics take them, or scales (B, K, 2)."""
         landmarks, visible = split_visible(y_true)
         scale = ops.convert_to_tensor(y_pred)
@@ -262,7 +324,7 @@ class HeatmapSpread(keras.metrics.Mean):
         spread = ops.sum(ops.mean(scale, axis=-1) * visible, axis=1) / ops.maximum(count, 1.0)
         super().update_state(spread, _face_weight(count > 0, sample_weight))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "dtype": self.dtype,

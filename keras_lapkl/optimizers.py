@@ -1,7 +1,15 @@
-"""Optimizers by the names that the tools' `--optimizer` takes, and Muon for convolutions."""
+"""Muon for convolutions; `OPTIMIZERS` are those that `--optimizer` takes."""
 
-import keras
-from keras import ops
+from typing import Any, TypeAlias
+
+from keras_lapkl._support import extras
+from keras_lapkl.registries import OPTIMIZERS  # noqa: F401
+
+with extras.needed_by(__name__):
+    import keras
+    from keras import ops
+
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -19,11 +27,21 @@ class ConvolutionMuon(keras.optimizers.Muon):
             asks the schedule again for each variable.
         kwargs: as `keras.optimizers.Muon`'s.
 
+    Example:
+
+    >>> model.compile(ConvolutionMuon(3e-3, exclude_layers=["logits/"]), loss=LaplaceKL())
+
     Source: Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; the size of the steps:
     Liu et al., arXiv 2502.16982.
     """
 
-    def __init__(self, learning_rate=1e-3, weight_decay=None, adam_weight_decay=None, **kwargs):
+    def __init__(
+        self,
+        learning_rate: LearningRate = 1e-3,
+        weight_decay: float | None = None,
+        adam_weight_decay: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             learning_rate, weight_decay=weight_decay, adam_weight_decay=adam_weight_decay, **kwargs
         )
@@ -41,11 +59,16 @@ class ConvolutionMuon(keras.optimizers.Muon):
         self.assign_sub(variable, ops.reshape(step, variable.shape))
 
 
-def muon(learning_rate):
-    """Muon for an RCN: what reads the image and what makes the maps is left to Adam."""
+def muon(learning_rate: LearningRate) -> ConvolutionMuon:
+    """Muon for an RCN: what reads the image and what makes the maps is left to Adam.
+
+    Args:
+        learning_rate: a float or a schedule.
+
+    Example:
+
+    >>> model.compile(muon(3e-3), loss=LaplaceKL())
+    """
     return ConvolutionMuon(
         learning_rate, exclude_layers=["encoder1/", "logits/", "columns/", "rows/"]
     )
-
-
-OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": muon}

@@ -11,14 +11,16 @@ NAMES = (
 )
 """MobileFPN of width 1/8, 1/16 and 1/4, 68 points, 300-W: for non-commercial research only.
 
-Those with 112 look at crops of 112×112 pixels in place of 80×80: at the same width twice the work
+Those with 112 take crops of 112×112 pixels in place of 80×80: at the same width twice the work
 and a smaller error.
 """
 
 SUFFIXES = (".keras", ".tflite", "-int8.tflite", ".md")
+KINDS = (".keras", ".tflite")
+_WEIGHTS = pathlib.Path(__file__).resolve().parent / "weights"
 
 
-def path(name, suffix=".keras"):
+def path(name: str, suffix: str = ".keras") -> pathlib.Path:
     """The file of a shipped model.
 
     Args:
@@ -40,4 +42,44 @@ def path(name, suffix=".keras"):
             f"Expected a model of {NAMES} and a suffix of {SUFFIXES}. Received: {name!r}, "
             f"{suffix!r}"
         )
-    return pathlib.Path(__file__).resolve().parent / "weights" / f"{name}{suffix}"
+    return _WEIGHTS / f"{name}{suffix}"
+
+
+def resolve(name_or_path, kinds=KINDS):
+    """The file of a model that is given by a shipped model's name or by a path.
+
+    Args:
+        name_or_path: one of `NAMES`, with `-int8` at its end for the int8 file, or with the suffix
+            of the file that is meant; or the path of a file. A file that exists goes first.
+        kinds: some of `KINDS` that will do, the preferred one first.
+
+    Raises:
+        FileNotFoundError: a path of no file.
+        ValueError: neither a shipped model nor a path with one of the suffixes.
+
+    Example:
+
+    >>> resolve("fpn-eighth-300w-int8").name
+    'fpn-eighth-300w-int8.tflite'
+    """
+    given = pathlib.Path(name_or_path)
+    if given.suffix in kinds and given.is_file():
+        return given
+    for suffix in ("", *kinds):
+        name = f"{name_or_path}{suffix}"
+        if name in _files(kinds):
+            return _WEIGHTS / name
+    shipped = f"Shipped models: {', '.join(NAMES)}" + (
+        ", with -int8 at the end for int8." if ".tflite" in kinds else "."
+    )
+    if given.suffix in kinds:
+        raise FileNotFoundError(f"There is no model at {given}. {shipped}")
+    raise ValueError(
+        f"Expected a {' or '.join(kinds)} file, or a shipped model's name. Received: "
+        f"{str(name_or_path)!r}. {shipped}"
+    )
+
+
+def _files(kinds):
+    """Names of the shipped files of some kinds."""
+    return {f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES if suffix.endswith(kinds)}

@@ -27,6 +27,7 @@ import numpy as np
 # The five points' box from a face box, as keras_lapkl/data/crops.py has it: edge, and offset in y.
 _FIVE_BY_FACE_BOX, _FIVE_BELOW_FACE_BOX = 0.42, -0.01
 
+_SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 _MAX_SUPERSAMPLED_SIDE = 4096
 _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 
@@ -38,7 +39,7 @@ def main():
     parser.add_argument("--model", required=True, help=".tflite file of tools/convert.py")
     parser.add_argument("--image", required=True, help="a crop of the model's size, or a photo")
     parser.add_argument("--box", help="x0,y0,x1,y1 of the face in pixels of the photo")
-    parser.add_argument("--passes", type=int, default=2, help="looks at a photo")
+    parser.add_argument("--passes", type=int, default=2, help="runs of the network on a photo")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     try:
@@ -61,6 +62,12 @@ class Localizer:
 
     def __init__(self, path, num_threads=1):
         metadata = read_metadata(path)
+        schema = metadata.get("schema", 0)
+        if schema > _SCHEMA:
+            raise ValueError(
+                f"{path} has metadata of schema {schema}; this localize.py reads up to schema "
+                f"{_SCHEMA}. Copy a newer one from keras_lapkl."
+            )
         self.image_size = metadata["image_size"]
         self.input = metadata["input"]
         self.crop_scale = metadata["crop_scale"]
@@ -243,9 +250,9 @@ def read_picture(path):
         else:
             picture = _read_by_pillow(data)
     except ImportError as error:
-        raise ImportError(f"{path} is no .npy or binary .ppm: pip install pillow") from error
+        raise ImportError(f"{path} is not a .npy or binary .ppm: pip install pillow") from error
     except Exception as error:  # decoders raise all kinds
-        raise ValueError(f"{path} is no intact picture: {error}") from error
+        raise ValueError(f"{path} is not an intact image: {error}") from error
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(
             f"{path}: expected (H, W, 3) uint8. Received: {picture.shape} {picture.dtype}"

@@ -31,6 +31,7 @@ class Localizer:
     image_size = SIZE
     calibration = None
     trained_on = "nothing"
+    training_data = None
 
     def __init__(self, points):
         self.points = np.asarray(points, np.float64)

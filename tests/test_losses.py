@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_lapkl import heatmaps, losses
 
-ALL = [losses.LaplaceKL, losses.GaussianKL, losses.SoftArgmaxLoss]
+ALL = list(losses.LOSSES.values())
 KL = {"laplace": losses.laplace_kl_divergence, "gaussian": losses.gaussian_kl_divergence}
 
 

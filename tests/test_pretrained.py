@@ -1,7 +1,12 @@
 import json
+import pathlib
+import re
+import runpy
+import shlex
 
 import numpy as np
 import pytest
+from absl import flags
 
 import keras_lapkl
 from keras_lapkl import pretrained
@@ -60,13 +65,74 @@ def test_card_has_the_figures_of_the_files(name):
         assert word.lower() in card.lower()
 
 
+def test_card_has_the_command_that_made_the_files(name):
+    card = pretrained.path(name, ".md").read_text()
+    (command,) = re.findall(r"python tools/convert\.py (.*)", re.sub(r"\s*\\\n\s*", " ", card))
+    assert f"--output_dir={pathlib.Path(command.split()[0].partition('=')[2]).parent}" in card
+    given = parsed("convert", shlex.split(command))
+    assert given["mode"] == "all" and given["dataset"] == "300w"
+    for suffix in (".tflite", "-int8.tflite"):
+        about = describe(pretrained.path(name, suffix))["metadata"]
+        assert given["num_parity"] == about["measured"]["faces"]
+        assert given["num_calibration"] == about["calibration"]["faces"]
+
+
+def parsed(command, arguments):
+    """Values of the flags of one of `keras_lapkl.commands`, which needs not be imported for it."""
+    others = set(flags.FLAGS)
+    path = pathlib.Path(keras_lapkl.__file__).parent / "commands" / f"{command}.py"
+    try:
+        runpy.run_path(str(path))
+        flags.FLAGS([command, *arguments])
+        return {name: flags.FLAGS[name].value for name in set(flags.FLAGS) - others}
+    finally:
+        for name in set(flags.FLAGS) - others:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match="Expected a model of"):
         pretrained.path("rcn-full-300w")
     with pytest.raises(ValueError, match="Expected a model of"):
         pretrained.path(pretrained.NAMES[0], ".onnx")
-    with pytest.raises(ValueError, match="or a name of"):
+    with pytest.raises(ValueError, match=r"rcn-full-300w.*fpn-eighth-300w"):
         keras_lapkl.load_model("rcn-full-300w")
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds", "found"),
+    [
+        ("fpn-eighth-300w", pretrained.KINDS, "fpn-eighth-300w.keras"),
+        ("fpn-eighth-300w", (".tflite", ".keras"), "fpn-eighth-300w.tflite"),
+        ("fpn-eighth-300w-int8", pretrained.KINDS, "fpn-eighth-300w-int8.tflite"),
+        ("fpn-eighth-300w-int8.tflite", (".tflite",), "fpn-eighth-300w-int8.tflite"),
+        ("fpn-eighth-300w.keras", pretrained.KINDS, "fpn-eighth-300w.keras"),
+    ],
+)
+def test_resolves_shipped_names(given, kinds, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = pretrained.resolve(given, kinds)
+    assert path.name == found and path.is_file()
+    (tmp_path / "fpn-eighth-300w.keras").write_text("mine")
+    own = given == "fpn-eighth-300w.keras"  # a file of the user's goes first
+    assert (pretrained.resolve(given, kinds).parent.name != "weights") == own
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds", "error", "message"),
+    [
+        ("fpn-eighth-300w-int8", (".keras",), ValueError, "Expected a .keras file"),
+        ("fpn-eighth-300w.md", pretrained.KINDS, ValueError, ".keras or .tflite file"),
+        ("../weights/fpn-eighth-300w", pretrained.KINDS, ValueError, "fpn-quarter-112-300w"),
+        ("none.tflite", (".tflite",), FileNotFoundError, "There is no model at none.tflite"),
+        ("", pretrained.KINDS, ValueError, "Received: ''"),
+    ],
+)
+def test_no_such_model_lists_the_shipped_ones(given, kinds, error, message):
+    with pytest.raises(error, match=message) as caught:
+        pretrained.resolve(given, kinds)
+    assert pretrained.NAMES[0] in str(caught.value)
 
 
 def test_detector_from_pretrained_on_a_painted_face():

@@ -7,13 +7,15 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 _SHORT = 2.0
 _PAUSES = (30.0, 600.0)
 """Seconds between two lines in a file, the first and the longest."""
 
 
-def aligned(rows):
+def aligned(rows: Iterable[Sequence[str]]) -> str:
     """Rows of strings as lines, each column as wide as its widest cell and flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -29,13 +31,13 @@ class Meter:
     then each after twice the time of the one before, ten minutes at most, and a last one.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._moves = sys.stderr.isatty()
         self._pause = _SHORT if self._moves else _PAUSES[0]
         self._start = self._told = time.monotonic()
         self._line = ""
 
-    def tell(self, line):
+    def tell(self, line: Callable[[float], str]) -> None:
         """Shows a line if it is time for one: a function that gives it from the seconds so far."""
         now = time.monotonic()
         if now - self._told < self._pause:
@@ -45,7 +47,7 @@ class Meter:
             self._pause = min(2 * self._pause, _PAUSES[1])
         self._write(line(now - self._start), "" if self._moves else "\n")
 
-    def end(self, line):
+    def end(self, line: Callable[[float], str]) -> None:
         """Shows the last line, if there was any or the task was not short."""
         seconds = time.monotonic() - self._start
         if self._line or seconds >= _SHORT:
@@ -60,7 +62,9 @@ class Meter:
         self._line = line
 
 
-def reported(results, total, text):
+def reported(
+    results: Iterable[Any], total: int | None, text: str | Callable[[int, float], str]
+) -> Iterator[Any]:
     """Hands results through, and tells stderr by a `Meter` how many there were.
 
     Args:
@@ -83,7 +87,7 @@ def reported(results, total, text):
 
 
 @contextlib.contextmanager
-def held_stderr():
+def held_stderr() -> Iterator[None]:
     """Holds back what a block writes to stderr, native code included; shows it if it fails."""
     try:
         stderr = os.dup(2)

@@ -1,14 +1,17 @@
 """Names of a package that are imported when they are first used."""
 
 import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import lazy_loader
 
-EXTRAS = {"keras": "train", "tensorflow": "train"}
-"""Which extra brings a module that the plain installation does not have."""
+from keras_lapkl._support import extras
 
 
-def attach(package, file, elsewhere=None):
+def attach(
+    package: str, file: str, elsewhere: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`lazy_loader.attach_stub`, with names of other packages, and errors that name the extra.
 
     Args:
@@ -24,16 +27,9 @@ def attach(package, file, elsewhere=None):
     names = sorted([*names, *elsewhere])
 
     def __getattr__(name):  # noqa: N807
-        try:
+        with extras.needed_by(f"{package}.{name}"):
             if name in elsewhere:
                 return getattr(importlib.import_module(elsewhere[name]), name)
             return own(name)
-        except ModuleNotFoundError as error:
-            extra = EXTRAS.get((error.name or "").split(".")[0])
-            if extra is None:
-                raise
-            raise ImportError(
-                f"{package}.{name} needs {error.name}: pip install 'keras_lapkl[{extra}]'"
-            ) from error
 
     return __getattr__, lambda: list(names), names

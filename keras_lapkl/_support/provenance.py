@@ -8,6 +8,8 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 PACKAGES = (
     "keras_lapkl",
@@ -19,10 +21,10 @@ PACKAGES = (
 )
 
 
-def run_provenance(flags=None):
+def run_provenance(flags: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Command, resolved flags, time, versions and git state of the running program."""
     return {
-        "command": [os.path.basename(sys.executable), *sys.argv],
+        "command": _command(),
         "flags": flags or {},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
@@ -33,6 +35,14 @@ def run_provenance(flags=None):
         "versions": {"python": platform.python_version(), **_versions()},
         "git": _git_state(),
     }
+
+
+def _command():
+    """The words that were typed: `lapkl train …`, or `python script.py …`."""
+    script, *words = sys.argv
+    if script.startswith("lapkl "):
+        return [*script.split(), *words]
+    return [os.path.basename(sys.executable), script, *words]
 
 
 def _versions():

@@ -1,17 +1,19 @@
-"""The commands of `lapkl`, one module each; the scripts in `tools` and `mobile` call them too.
+"""The commands of `lapkl`, one module each.
 
 lapkl train --output_dir=runs/first
 python -m keras_lapkl train --output_dir=runs/first
 """
 
 import ast
+import difflib
 import importlib
+import importlib.resources
 import pathlib
 import sys
 
 from absl import flags
 
-from keras_lapkl._support.app import run_main
+from keras_lapkl._support.app import asks_for_help, help_text, run_main
 
 COMMANDS = (
     "predict",
@@ -33,18 +35,68 @@ COMMANDS = (
 def run(name):
     """Runs a command by the flags in `sys.argv`; the exit status.
 
-    A command is a module with absl flags and `main(argv)`. Words that are no flags are left to a
-    command with `ARGUMENTS`.
+    A command is a module with absl flags and `main(argv)`. Words that are not flags are left to
+    a command with `ARGUMENTS`.
     """
-    command = importlib.import_module(f"keras_lapkl.commands.{name}")
+    try:
+        command = importlib.import_module(f"keras_lapkl.commands.{name}")
+        argv = with_recipes(sys.argv) if name == "train" else sys.argv
+    except (ImportError, ValueError) as error:  # an extra is missing, or a recipe unknown
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     # absl shows the help of the main module, and the flags that it defines.
     sys.modules["__main__"].__doc__ = command.__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(command.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    if asks_for_help(sys.argv):
+        print(help_text(command))
+        return 0
     arguments = getattr(command, "ARGUMENTS", False)
     if arguments:
         flags.FLAGS.set_gnu_getopt(False)  # what follows the first word is not the command's
-    return run_main(command.main, arguments)
+    return run_main(command.main, arguments, argv)
+
+
+def recipes():
+    """Names of the recipes that come with the package, for `lapkl train --recipe=NAME`."""
+    files = importlib.resources.files("keras_lapkl.configs").iterdir()
+    return sorted(file.name.removesuffix(".cfg") for file in files if file.name.endswith(".cfg"))
+
+
+def with_recipes(argv):
+    """Command-line words in which each `--recipe=NAME` is replaced by the flags of that recipe.
+
+    Raises:
+        ValueError: there is no recipe of that name.
+
+    Example:
+
+    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])[1:3]
+    ['--dataset=300w', '--loss=laplace_kl']
+    """
+    found = []
+    words = iter(argv)
+    for word in words:
+        flag, _, value = word.partition("=")
+        if flag in ("--recipe", "-recipe"):
+            found += _recipe_flags(value or next(words, ""))
+        else:
+            found.append(word)
+    return found
+
+
+def _recipe_flags(name):
+    """The flags of a recipe; one that begins with another's file has the flags of that first."""
+    if name not in recipes():
+        raise ValueError(f"--recipe must be one of {', '.join(recipes())}. Received: {name!r}")
+    file = importlib.resources.files("keras_lapkl.configs") / f"{name}.cfg"
+    found = []
+    for line in map(str.strip, file.read_text(encoding="utf-8").splitlines()):
+        if line.startswith("--flagfile="):
+            found += _recipe_flags(pathlib.PurePosixPath(line).stem)
+        elif line and not line.startswith("#"):
+            found.append(line)
+    return found
 
 
 def main():
@@ -59,7 +111,12 @@ def main():
         print(f"keras_lapkl {__version__}")
         return 0
     if name not in COMMANDS:
-        print(f"error: expected one of {', '.join(COMMANDS)}. Received: {name}", file=sys.stderr)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        print(
+            f"error: there is no command {name}. {hint}Commands: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return 2
     sys.argv = [f"lapkl {name}", *sys.argv[2:]]
     return run(name)
@@ -77,4 +134,4 @@ def overview():
 def _summary(name):
     """The first line of a command's docstring; read, not imported."""
     text = pathlib.Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(text)).splitlines()[0]
+    return ast.get_docstring(ast.parse(text)).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]

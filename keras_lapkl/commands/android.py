@@ -1,11 +1,11 @@
-"""Times .tflite files on an Android device by adb and LiteRT's `benchmark_model`, in milliseconds.
+"""Times .tflite files on an Android device, in milliseconds, by adb and benchmark_model.
 
     lapkl android --binary=android_aarch64_benchmark_model --model=int8.tflite \\
         --threads=1,2,4 --affinity=f0 --budget_ms=10 --output=phone.json
 
-Pushes binary and files to /data/local/tmp, runs them, pulls what the binary said, and removes all
-again. Exits with 1 if a mean is over the budget. Needs adb, one device that allows USB debugging,
-and the binary for its processor, which LiteRT's documentation links prebuilt:
+Pushes binary and files to /data/local/tmp, runs them, pulls the binary's output, and removes all of
+it again. Exits with 1 if a mean is over the budget. Needs adb, one device that allows USB
+debugging, and the binary for its processor, which LiteRT's documentation links prebuilt:
 https://ai.google.dev/edge/litert/models/measurement. The flags given to it and its summary line are
 those of that documentation and of the source of the interpreter's benchmark_model; min, median and
 p95 come from a line that only the source shows, and are None where a binary lacks it. Whether the
@@ -20,7 +20,9 @@ from absl import flags
 from keras_lapkl._support import app
 
 _BINARY = flags.DEFINE_string("binary", None, "benchmark_model for the device.", required=True)
-_MODEL = flags.DEFINE_list("model", None, "One or more .tflite files, by commas.", required=True)
+_MODEL = flags.DEFINE_list(
+    "model", None, ".tflite files or shipped models' names, by commas.", required=True
+)
 _THREADS = flags.DEFINE_list("threads", ["1"], "One or more numbers of threads, by commas.")
 _RUNS = flags.DEFINE_integer("runs", 200, "Timed runs of each.", lower_bound=1)
 _WARMUP = flags.DEFINE_integer("warmup", 20, "Runs of each before them.", lower_bound=0)
@@ -29,7 +31,9 @@ _SERIAL = flags.DEFINE_string("serial", None, "Which device, as `adb devices` li
 _BUDGET_MS = flags.DEFINE_float(
     "budget_ms", None, "Exit with 1 if a mean is over it.", lower_bound=0
 )
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write, with all the binary said.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file to write, with all of the binary's output."
+)
 
 flags.register_validator(
     "threads",
@@ -44,6 +48,7 @@ flags.register_validator(
 
 
 def main(_):
+    from keras_lapkl import pretrained
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.tflite import android, latency
@@ -51,7 +56,7 @@ def main(_):
     results = android.measure_many(
         android.Device(_SERIAL.value),
         _BINARY.value,
-        _MODEL.value,
+        [pretrained.resolve(name, (".tflite",)) for name in _MODEL.value],
         [int(v) for v in _THREADS.value],
         _RUNS.value,
         _WARMUP.value,

@@ -1,11 +1,16 @@
-"""Times .tflite files on this machine: min, median (p50), mean, p90 and p99 of a run, in ms.
+"""Times .tflite files on this machine, in milliseconds.
 
-    lapkl benchmark --model=float32.tflite,int8.tflite --threads=1,2 --budget_ms=30
+    lapkl benchmark --model=fpn-eighth-300w,fpn-eighth-300w-int8 --threads=1,2
+    lapkl benchmark --model=float32.tflite,int8.tflite --budget_ms=30
 
-Files and numbers of threads take turns, run by run, so that their times can be compared. Exits
-with 1 if a median is over the budget. `drift` is the median of the last quarter of the runs by that
-of the first; beyond --drift_percent it is said on stderr. Needs LiteRT and NumPy, not TensorFlow.
+Files and numbers of threads are interleaved, run by run, so that their times can be compared. Exits
+with 1 if a median is over the budget. `drift` is the median of the last quarter of the runs divided
+by that of the first; above --drift_percent a warning goes to stderr. Needs LiteRT and NumPy, not
+TensorFlow.
 """
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
 
 import sys
 
@@ -13,7 +18,9 @@ from absl import flags
 
 from keras_lapkl._support import app
 
-_MODEL = flags.DEFINE_list("model", None, "One or more .tflite files, by commas.", required=True)
+_MODEL = flags.DEFINE_list(
+    "model", None, ".tflite files or shipped models' names, by commas.", required=True
+)
 _THREADS = flags.DEFINE_list("threads", ["1"], "One or more numbers of threads, by commas.")
 _RUNS = flags.DEFINE_integer("runs", 200, "Timed runs of each.", lower_bound=1)
 _WARMUP = flags.DEFINE_integer("warmup", 20, "Runs of each before them.", lower_bound=0)
@@ -34,13 +41,19 @@ flags.register_validator(
 
 
 def main(_):
+    from keras_lapkl import pretrained
     from keras_lapkl._support.files import replacing
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.tflite import latency
 
     results = latency.measure_many(
-        _MODEL.value, [int(v) for v in _THREADS.value], _RUNS.value, _WARMUP.value
+        [pretrained.resolve(name, (".tflite",)) for name in _MODEL.value],
+        [int(v) for v in _THREADS.value],
+        _RUNS.value,
+        _WARMUP.value,
     )
+    names = [name for name in _MODEL.value for _ in _THREADS.value]
+    results = [{**each, "model": name} for each, name in zip(results, names, strict=True)]
     over = [] if _BUDGET_MS.value is None else latency.over_budget(results, _BUDGET_MS.value)
     text = latency.formatted(
         results,

@@ -1,35 +1,51 @@
-"""Converts a trained model to .tflite, checks the files against Keras, and says what is in them.
+"""Converts a trained model to .tflite files, and checks each of them against Keras.
 
     lapkl convert --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all \\
         --dataset=300w --data_dir=300w
 
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
-report stands beside each file, as <file>.json. int8 is fitted to training faces and every file is
-compared with Keras on validation faces: give the data that the model was trained on. Times are
+report stands beside each file, as <file>.json. int8 is fitted to training faces, and every file is
+compared with Keras and calibrated on validation faces, spread over the split, at most as many as
+the three --num_ flags say: give the data that the model was trained on. Times are
 medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
 """
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
 
 import pathlib
 import sys
 
 from absl import flags
 
+from keras_lapkl import pretrained
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.export.modes import MODES
+from keras_lapkl.tflite.runner import BYTES
 
-_MODEL = flags.DEFINE_string("model", None, "A .keras file.", required=True)
+_INTEGERS = " and ".join(name for name, mode in MODES.items() if mode.integers)
+
+_MODEL = flags.DEFINE_string(
+    "model", None, "A .keras file or a shipped model's name.", required=True
+)
 _OUTPUT = flags.DEFINE_string("output", None, "A .tflite file, or a folder.", required=True)
 _MODE = flags.DEFINE_enum(
-    "mode", "float32", ["float32", "float16", "dynamic", "int8", "all"], "Numbers in the file."
+    "mode",
+    "float32",
+    [*MODES, "all"],
+    "Numbers in the file. " + "; ".join(f"{n}: {mode.meaning}" for n, mode in MODES.items()) + ".",
 )
 _INPUT_DTYPE = flags.DEFINE_enum(
-    "input_dtype", "float32", ["float32", "uint8", "int8"], "Numbers of the image."
+    "input_dtype", "float32", ["float32", *BYTES], "Numbers of the image."
 )
-_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Give the heatmaps as well.")
-_NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a decoding of your own.")
+_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Let the file give the heatmaps as well.")
+_NO_DECODE = flags.DEFINE_bool(
+    "no_decode", False, "Let the file give only logits, for a decoding of your own."
+)
 _FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Mean with the mirrored face: twice the time."
+    "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
@@ -39,9 +55,14 @@ _VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, t
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
-_NUM_PARITY = flags.DEFINE_integer("num_parity", 100, "Faces to compare on.", lower_bound=1)
+_NUM_PARITY = flags.DEFINE_integer(
+    "num_parity", 100, "Validation faces to compare with Keras on, and to measure.", lower_bound=1
+)
+_NUM_CALIBRATION = flags.DEFINE_integer(
+    "num_calibration", 200, "Validation faces to calibrate the file's scales on.", lower_bound=1
+)
 _MEAN_BOUND = flags.DEFINE_float(
-    "mean_bound", None, "Mean distance from Keras that int8 and dynamic may have, pixels.", 0
+    "mean_bound", None, f"Mean distance from Keras that {_INTEGERS} may have, pixels.", 0
 )
 _NME_BOUND = flags.DEFINE_float(
     "nme_bound", None, "Percent of itself by which the NME may grow; 1 for int8 if not given.", 0
@@ -51,13 +72,12 @@ _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead
 
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
-    if not _MODEL.value.endswith(".keras"):
-        raise ValueError(f"--model must be a .keras file. Received: {_MODEL.value}")
     if (_MODE.value == "all") == (output.suffix == ".tflite"):
         raise ValueError(
             "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
             f"--mode={_MODE.value} --output={output}"
         )
+    source = pretrained.resolve(_MODEL.value, (".keras",))
     quiet_tensorflow()
     from keras_lapkl import load_model
     from keras_lapkl._support.files import write_json
@@ -66,15 +86,20 @@ def main(_):
     from keras_lapkl.export.report import layer_table, summary
     from keras_lapkl.tflite import ConversionError
 
-    modes = conversion.MODES if _MODE.value == "all" else (_MODE.value,)
-    model = load_model(_MODEL.value)
-    validation = _faces(model, _VALIDATION.value, _NUM_PARITY.value)
-    training = _faces(model, _TRAIN.value, _NUM_REPRESENTATIVE.value) if "int8" in modes else None
+    modes = tuple(MODES) if _MODE.value == "all" else (_MODE.value,)
+    model = load_model(source)
+    held_out = _faces(model, _VALIDATION.value, max(_NUM_PARITY.value, _NUM_CALIBRATION.value))
+    validation = _spread(held_out, _NUM_PARITY.value)
+    calibration = _spread(held_out, _NUM_CALIBRATION.value)
+    training = None
+    if any(MODES[mode].calibrated for mode in modes):
+        count = _NUM_REPRESENTATIVE.value
+        training = _spread(_faces(model, _TRAIN.value, count), count)
     reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
-        bounds = dict(conversion.BOUNDS[mode])
-        if mode in ("dynamic", "int8") and _MEAN_BOUND.value is not None:
+        bounds = dict(MODES[mode].bounds)
+        if MODES[mode].integers and _MEAN_BOUND.value is not None:
             bounds["mean"] = _MEAN_BOUND.value
         if _NME_BOUND.value is not None:
             bounds["nme"] = _NME_BOUND.value / 100
@@ -84,7 +109,8 @@ def main(_):
                 path,
                 mode,
                 faces=validation,
-                representative_images=training.central() if mode == "int8" else None,
+                calibration_faces=calibration,
+                representative_images=training.central() if MODES[mode].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
                 bounds=bounds,
                 input_dtype=_INPUT_DTYPE.value,
                 with_heatmaps=_HEATMAPS.value,
@@ -115,10 +141,10 @@ def main(_):
 
 
 def _faces(model, split, count):
-    """Crops spread over a split, at most `count`."""
+    """The crops of a split; `count` of them where they are made."""
     from keras_lapkl.data import datasets
 
-    crops = datasets.load(
+    return datasets.load(
         _DATASET.value,
         _DATA_DIR.value,
         split,
@@ -128,4 +154,8 @@ def _faces(model, split, count):
         num_synthetic=count if _DATASET.value == "synthetic" else None,
         skip_bad=_SKIP_BAD.value,
     )
+
+
+def _spread(crops, count):
+    """Crops spread over all, at most `count`."""
     return crops.take(range(0, len(crops), -(-len(crops) // count)))

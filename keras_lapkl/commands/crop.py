@@ -6,11 +6,14 @@
         --box=0.28,0.29,0.70,0.70
 
 Each face is cut by the rule of labeled ones: a square of --crop_scale times the longer edge of the
-box of five points (eye centers, nose tip, mouth corners). --crop_by says who finds them: a model
-that looks at the whole photo, or at --box of it, first; a box, the same in each photo; or a
-detector of all faces. Killed at any moment, the same command goes on after the last finished shard.
-Photos left out are listed with the reason in skipped.csv.
+box of five points (eye centers, nose tip, mouth corners). --crop_by says how the five points are
+located: by a model, which begins with the whole photo or with --box of it; in a box, the same in
+each photo; or by a detector of all faces. If it is killed, the same command goes on after the last
+finished shard. Photos that are left out are listed with the reason in skipped.csv.
 """
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
 
 from absl import flags
 
@@ -19,15 +22,17 @@ from keras_lapkl._support import app
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the shards.", required=True)
 _CROP_BY = flags.DEFINE_enum(
-    "crop_by", None, ["box", "model", "detector"], "Who finds the five points.", required=True
+    "crop_by", None, ["box", "model", "detector"], "How the five points are located.", required=True
 )
 _BOX = flags.DEFINE_list(
     "box", None, "x0,y0,x1,y1 of the five points' box, in fractions of the photo."
 )
-_MODEL = flags.DEFINE_string("model", None, "A .tflite file by tools/convert.py.")
+_MODEL = flags.DEFINE_string(
+    "model", None, "A .tflite file by lapkl convert, or a shipped model's name."
+)
 _MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
 _DETECTOR = flags.DEFINE_string(
-    "detector", None, "Finds the faces, see `keras_lapkl.detectors`; default mtcnn."
+    "detector", None, "Finds the faces: auto (the default), yunet, blazeface or mtcnn."
 )
 _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence", None, "Confidence of a detected face; default the detector's own."
@@ -48,9 +53,10 @@ _UNUSED = {"box": ["model", "detector"], "model": ["detector"], "detector": ["bo
 def main(_):
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.data.unlabeled import shards
 
-    margin = _IMAGE_SIZE.value // 5 if _MARGIN.value is None else _MARGIN.value
+    margin = default_margin(_IMAGE_SIZE.value) if _MARGIN.value is None else _MARGIN.value
     results = shards.crop_folder(
         _INPUT_DIR.value,
         _OUTPUT_DIR.value,
@@ -74,7 +80,7 @@ def _locate():
             raise ValueError(f"--{name} does not go with --crop_by={_CROP_BY.value}: drop it.")
     if _CROP_BY.value == "detector":
         return first_pass.ByDetector(
-            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "mtcnn"
+            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "auto"
         )
     try:
         box = None if _BOX.value is None else tuple(map(float, _BOX.value))
@@ -82,7 +88,9 @@ def _locate():
         raise ValueError(f"--box must be four numbers. Received: {_BOX.value}") from error
     if _CROP_BY.value == "model":
         if _MODEL.value is None:
-            raise ValueError("--crop_by=model needs --model, a .tflite file.")
+            raise ValueError(
+                "--crop_by=model needs --model, a .tflite file or a shipped model's name."
+            )
         return first_pass.ByModel(_MODEL.value, box, _MAX_SCALE.value)
     if box is None:
         raise ValueError("--crop_by=box needs --box=x0,y0,x1,y1.")

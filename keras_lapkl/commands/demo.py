@@ -1,8 +1,8 @@
-"""The whole pipeline in some minutes: train on synthetic faces, evaluate, convert, check latency.
+"""Runs the whole pipeline in minutes: train on synthetic faces, evaluate, convert, time.
 
     lapkl demo --output_dir=demo
 
-The numbers say that the line works, not how good the method is: real faces need real training.
+The numbers show that the pipeline works, not how good the method is: real faces need real training.
 """
 
 import pathlib
@@ -13,9 +13,10 @@ from absl import flags, logging
 from keras_lapkl._support import app, console
 from keras_lapkl._support.files import write_json
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import define_width
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "demo", "Folder of all results.")
-_WIDTH = flags.DEFINE_float("width", 1 / 16, "Fraction of the 64 channels of the full network.")
+_WIDTH = define_width("width", 1 / 16, "Fraction of the 64 channels of the full network.")
 _EPOCHS = flags.DEFINE_integer("epochs", 8, "Passes over the training faces.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", 3000, "Faces to train on.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights and order.")
@@ -60,7 +61,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     from keras_lapkl import tflite
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import model_scores, plots
-    from keras_lapkl.models.loading import load_model
+    from keras_lapkl.loading import load_model
     from keras_lapkl.training.recipe import Recipe
     from keras_lapkl.training.run import train
 
@@ -71,9 +72,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     validation = datasets.load("synthetic", split="validation", num_synthetic=unseen)
     test = datasets.load("synthetic", split="test", num_synthetic=unseen)
 
-    recipe = Recipe(
-        width=width, epochs=epochs, learning_rate=3e-3, schedule="cosine", dropout=0.0, seed=seed
-    )
+    recipe = Recipe(width=width, epochs=epochs, augment=False, seed=seed)
     train(recipe, crops, validation, output_dir, provenance)
     model = load_model(output_dir / "model.keras")
 
@@ -118,7 +117,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
 def table(rows):
     """Lines of text: error, size and latency of each model."""
     headings = ("model", "NME %", "spread px", "size kB", "ms, 1 thread", "ms, 2 threads")
-    cells = [headings]
+    cells: list[tuple[str, ...]] = [headings]
     for row in rows:
         timings = [row.get(f"median_ms_{t}") for t in THREADS]
         cells.append(

@@ -5,22 +5,29 @@
     lapkl evaluate --predictions=theirs.csv,ours=runs/w300/common/predictions.json \\
         --dataset=300w --data_dir=300w --split=common --output_dir=compared
 
-A model is a .keras or a .tflite file. Faces are cropped by the rule that stands in the file, and
-its landmarks go to predictions.json. Predictions are folders of .pts files, CSV or JSON files, in
-pixels of the photos; docs/model_scores.md has the formats and the rules.
+A model is a .keras file, a .tflite file, which needs no TensorFlow, or a shipped model's name, for
+its .tflite file. Faces are cropped by the rule that stands in the file, and its landmarks go to
+predictions.json. Predictions are folders of .pts files, CSV or JSON files, in pixels of the photos.
+Pictures are drawn where matplotlib is installed.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
+import contextlib
 import pathlib
+import sys
 
 import numpy as np
 from absl import flags
 
-from keras_lapkl._support import app
+from keras_lapkl import pretrained
+from keras_lapkl._support import app, console
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.data.datasets import DATASETS
 from keras_lapkl.evaluation import scoring
 
-_MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file.")
+_MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file, or a shipped model's name.")
 _PREDICTIONS = flags.DEFINE_list(
     "predictions",
     None,
@@ -43,7 +50,7 @@ _NORMALIZER = flags.DEFINE_enum(
     "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
 _FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Mean with the mirrored face: twice the time."
+    "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
@@ -55,10 +62,12 @@ def main(_):
     if _MODEL.value and _SCHEME.value:
         raise ValueError("A model has its own scheme: drop --scheme.")
     if _PREDICTIONS.value and _FLIP_AVERAGE.value:
-        raise ValueError("--flip_average needs a model, which looks at faces: drop it.")
+        raise ValueError("--flip_average needs a model: drop it.")
     if _PREDICTIONS.value:
         return _score_predictions()
-    quiet_tensorflow()
+    path = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
+    if path.suffix == ".keras":
+        quiet_tensorflow()
     from keras_lapkl import load_model
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.provenance import run_provenance
@@ -66,7 +75,8 @@ def main(_):
     from keras_lapkl.data.prediction_files import write_predictions
     from keras_lapkl.evaluation import matching, model_scores, plots
 
-    model = load_model(_MODEL.value)
+    with console.held_stderr():  # LiteRT logs on start-up
+        model = load_model(path)
     crops = datasets.load(
         _DATASET.value,
         _DATA_DIR.value,
@@ -92,19 +102,29 @@ def main(_):
     write_json(
         output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
     )
-    plots.predictions(
-        crops.central()[:16],
-        predicted["landmarks"],
-        output_dir / "predictions.png",
-        labels=np.where(crops.visible[..., None], crops.landmarks, np.nan),
-        edges=crops.scheme.edges,
-    )
-    if "confidence" in result:
-        plots.confidence(result["confidence"], output_dir / "confidence.png")
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = matching.names_below(crops.names, _DATA_DIR.value)
     write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
-    print(f"Results and pictures: {output_dir}")
+    with _optional_pictures():
+        plots.predictions(
+            crops.central()[:16],
+            predicted["landmarks"],
+            output_dir / "predictions.png",
+            labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
+            edges=crops.scheme.edges,
+        )
+        if "confidence" in result:
+            plots.confidence(result["confidence"], output_dir / "confidence.png")
+    print(f"Results: {output_dir}")
+
+
+@contextlib.contextmanager
+def _optional_pictures():
+    """Results without pictures are results too: a missing matplotlib is told, and no error."""
+    try:
+        yield
+    except ImportError as error:
+        print(error, file=sys.stderr)
 
 
 def _score_predictions():
@@ -133,5 +153,6 @@ def _score_predictions():
     comparison.write_errors(output_dir / "errors.csv", annotations, errors, _DATA_DIR.value)
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
-    plots.ced(curves, output_dir / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
+    with _optional_pictures():
+        plots.ced(curves, output_dir / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
     print(f"Results, errors of each face and their distribution: {output_dir}")

@@ -1,4 +1,4 @@
-"""Draws the heatmaps of several models on the same faces, side by side, as the paper's Figure 1.
+"""Draws the heatmaps of several models on the same faces side by side, as in Figure 1.
 
     lapkl heatmaps --model=LaplaceKL=runs/a/model.keras \\
         --model=softargmax=runs/b/model.keras --dataset=300w --data_dir=300w --output=heatmaps.png
@@ -9,7 +9,9 @@ from absl import flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.data.datasets import DATASETS
 
-_MODELS = flags.DEFINE_multi_string("model", None, "TITLE=FILE.keras, repeated.", required=True)
+_MODELS = flags.DEFINE_multi_string(
+    "model", None, "TITLE=MODEL, repeated: a .keras file or a shipped model's name.", required=True
+)
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
 _SPLIT = flags.DEFINE_string("split", "validation", "Split, or a file of stems or keypoints.")
@@ -25,10 +27,10 @@ def main(_):
 
     models = {}
     for entry in _MODELS.value:
-        title, separator, path = entry.partition("=")
-        if not separator or not path.endswith(".keras"):
-            raise ValueError(f"--model must be TITLE=FILE.keras. Received: {entry}")
-        models[title] = load_model(path)
+        title, separator, name = entry.partition("=")
+        if not separator:
+            raise ValueError(f"--model must be TITLE=MODEL. Received: {entry}")
+        models[title] = load_model(name, (".keras",))
     rules = {(model.image_size, model.crop_scale, model.scheme) for model in models.values()}
     if len(rules) > 1:
         raise ValueError(

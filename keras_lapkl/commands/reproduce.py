@@ -4,38 +4,35 @@
     lapkl reproduce --data_dir=300w --unlabeled_dir=shards --output_dir=reproduction \\
         --widths=1/8,1/16 --epochs=40 --seeds=0,1
 
-Each cell is one training run, kept in a folder of its own; stopped at any moment, the same command
-goes on. OUTPUT_DIR/RESULTS.md and its pictures fill as the runs end. --miniature does all of it in
-small on synthetic faces, to see that it works: its errors mean nothing.
+Each cell is one training run, kept in a folder of its own. You can stop it at any moment: the same
+command goes on. OUTPUT_DIR/RESULTS.md and its pictures are written again after each run.
+--miniature is a miniature run of everything on synthetic faces, to see that it works: its errors
+mean nothing.
 """
 
-import fractions
 import functools
 
 from absl import flags
 
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import define_widths, parse_width
+from keras_lapkl.training.recipe import names
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all of it.", required=True)
-_MINIATURE = flags.DEFINE_bool("miniature", False, "All of it in small, on synthetic faces.")
+_MINIATURE = flags.DEFINE_bool(
+    "miniature", False, "A miniature run of everything, on synthetic faces."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.")
-_UNLABELED_DIR = flags.DEFINE_string("unlabeled_dir", None, "Shards of tools/crop.py, for D.")
+_UNLABELED_DIR = flags.DEFINE_string("unlabeled_dir", None, "Shards of lapkl crop, for D.")
 _TABLES = flags.DEFINE_list("tables", ["table2", "table3", "figure4"], "Which of them.")
 _LOSSES = flags.DEFINE_list("losses", ["softargmax", "gaussian_kl", "laplace_kl"], "Losses.")
-_WIDTHS = flags.DEFINE_list(
-    "widths", ["1", "1/2", "1/4", "1/8", "1/16"], "For Table 3; the others take the first."
-)
+_WIDTHS = define_widths("widths", "1,1/2,1/4,1/8,1/16", "For Table 3; the others take the first.")
 _UNLABELED = flags.DEFINE_list(
     "num_unlabeled", ["labeled", "5000", "10000", "20000"], "For D; Table 3 takes the largest."
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1"], "Seeds of each cell.")
-_RECIPE = flags.DEFINE_enum(
-    "recipe",
-    "w300",
-    ["w300", "w300_mobile", "w300_muon", "w300_paper"],
-    "What the cells have in common.",
-)
+_RECIPE = flags.DEFINE_enum("recipe", "w300", names(), "What the cells have in common.")
 _LEARNING_RATES = flags.DEFINE_list(
     "learning_rates", [], "WIDTH:RATE, …, in place of the recipe's rate: 1:1e-3."
 )
@@ -61,7 +58,7 @@ def main(_):
             reproduction.recipe(_RECIPE.value, _EPOCHS.value),
             tuple(_TABLES.value),
             tuple(_LOSSES.value),
-            tuple(float(fractions.Fraction(width)) for width in _WIDTHS.value),
+            tuple(_WIDTHS.value),
             tuple(unlabeled if _UNLABELED_DIR.value else [n for n in unlabeled if n == "labeled"]),
             tuple(map(int, _SEEDS.value)),
             learning_rates=_learning_rates(),
@@ -83,8 +80,8 @@ def _learning_rates():
     """{width: rate} of the flag."""
     pairs = [each.partition(":") for each in _LEARNING_RATES.value]
     try:
-        return {float(fractions.Fraction(width)): float(rate) for width, _, rate in pairs}
-    except (ValueError, ZeroDivisionError) as error:
+        return {parse_width(width): float(rate) for width, _, rate in pairs}
+    except ValueError as error:
         raise ValueError(
             "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3. "
             f"Received: {','.join(_LEARNING_RATES.value)}"

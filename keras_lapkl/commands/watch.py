@@ -1,19 +1,23 @@
-"""Shows the faces that a camera sees, with their landmarks, in a window; q or Escape ends it.
+"""Shows a camera's faces with their landmarks in a window; q or Escape ends it.
 
     lapkl watch
 
-Needs a display, and opencv-python in place of opencv-python-headless, which has no windows.
+Needs a display, and opencv-python in place of opencv-python-headless, which cannot open windows.
 """
 
 from absl import flags
 
 from keras_lapkl import pretrained
 
-_CAMERA = flags.DEFINE_integer("camera", 0, "Number of the device.", 0)
+_CAMERA = flags.DEFINE_integer("camera", 0, "Number of the camera.", 0)
 _MODEL = flags.DEFINE_string(
-    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite file."
+    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
 )
-_DETECTOR = flags.DEFINE_string("detector", "auto", "Finds the faces; see `keras_lapkl.detectors`.")
+_DETECTOR = flags.DEFINE_string(
+    "detector",
+    "auto",
+    "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
+)
 _RADII = flags.DEFINE_bool("radii", False, "Draw where the true points lie in 90 % of all cases.")
 
 

@@ -1,12 +1,26 @@
 """What every labeled source returns: image files with their landmarks in photo pixels."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.schemes import Scheme
+from keras_lapkl.training_data import DataSet
+
+
+def known_points(landmarks, visible):
+    """Which landmarks may be learned and scored: (…, K) bool, visible and finite.
+
+    Args:
+        landmarks: (…, K, 2), NaN where not annotated.
+        visible: (…, K) bool.
+    """
+    return visible & np.isfinite(landmarks).all(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +36,28 @@ class Annotations:
         boxes: (N, 4) float32 face boxes (x0, y0, x1, y1) in photo pixels, or None.
         sizes: (N, 2) int32 width and height of the photos that the labels were made on, 0 where
             that is not known, or None.
-        summary: one line that says what was found and what is missing.
+        source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
+            None.
         places: N places in the file that was read, for messages; None where each file has one.
+
+    Raises:
+        ValueError: arrays that do not fit the number of paths and the scheme.
+
+    Example:
+
+    >>> points, visible = np.zeros((1, 68, 2), np.float32), np.ones((1, 68), bool)
+    >>> len(Annotations("mine", IBUG68, (Path("face.jpg"),), points, visible))
+    1
     """
 
     name: str
     scheme: Scheme
     paths: tuple[Path, ...]
-    landmarks: np.ndarray
-    visible: np.ndarray
-    boxes: np.ndarray | None = None
-    sizes: np.ndarray | None = None
-    summary: str = ""
+    landmarks: NDArray[Any]
+    visible: NDArray[np.bool_]
+    boxes: NDArray[Any] | None = None
+    sizes: NDArray[Any] | None = None
+    source: DataSet | None = None
     places: tuple[str, ...] | None = None
 
     def __post_init__(self):
@@ -51,10 +75,20 @@ class Annotations:
                     f"{self.scheme.name!r}. Received: {received}"
                 )
 
-    def __len__(self):
+    @property
+    def summary(self) -> str:
+        """One line that says what was found and what is missing."""
+        return self.name if self.source is None else str(self.source)
+
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, indices):
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N, K) bool: which landmarks are visible and have finite numbers."""
+        return known_points(self.landmarks, self.visible)
+
+    def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """The same annotations, only those at `indices` (a sequence of ints or a bool mask)."""
         indices = np.arange(len(self))[list(indices)]
         return dataclasses.replace(
@@ -67,18 +101,18 @@ class Annotations:
             places=None if self.places is None else tuple(self.places[i] for i in indices),
         )
 
-    def place(self, index):
+    def place(self, index: int) -> str:
         """Where a label is, for messages."""
         return str(self.paths[index]) if self.places is None else self.places[index]
 
-    def check_size(self, index, size):
+    def check_size(self, index: int, size: Sequence[int] | NDArray[Any]) -> None:
         """Raises `ImageError` unless a photo has the width and height that its labels say."""
         if self.sizes is None or not self.sizes[index].all():
             return
         if tuple(size) != tuple(self.sizes[index]):
             raise ImageError(
                 f"{self.paths[index]}: its labels are for {_by(self.sizes[index])} pixels. "
-                f"Received: an upright picture of {_by(size)}. Was it scaled, or turned by its "
+                f"Received: an upright picture of {_by(size)}. Was it scaled, or rotated by its "
                 "EXIF orientation?"
             )
 

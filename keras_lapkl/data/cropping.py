@@ -9,9 +9,13 @@ One affine does this for points and pixels alike.
 """
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lapkl.schemes import Scheme
 
 # The five points' box from less, for faces that do not show all five: medians over the 7,149 faces
 # of AFLW with all 19 points visible, of longer edge by longer edge, and of the centers' offset in y
@@ -24,12 +28,18 @@ FIVE_BELOW_VISIBLE_BOX = -0.08
 FIVE_POINTS_CROP_SCALE = 3.0
 CROP_SCALES = {"points": 1.5, "box": 1.25, "image": 1.0}
 """Default crop scale of schemes without five points, by what the crop is cut from. Points in the
-corners of their box stay in a crop of 1.5 when it is turned, scaled and shifted as augmentation
+corners of their box stay in a crop of 1.5 when it is rotated, scaled and shifted as augmentation
 does, but for the extremes of all three; a box of the object has air about the points already."""
 _MAX_SUPERSAMPLED_SIDE = 4096
 
 
-def crop_squares(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
+def crop_squares(
+    landmarks: ArrayLike,
+    scheme: Scheme,
+    crop_scale: float = 3.0,
+    visible: ArrayLike | None = None,
+    boxes: ArrayLike | None = None,
+) -> NDArray[np.float64]:
     """The square to cut out around each face.
 
     The box of the scheme's five points is made square about its own center, with side
@@ -74,12 +84,17 @@ def crop_squares(landmarks, scheme, crop_scale=3.0, visible=None, boxes=None):
     return squares * (1, 1, crop_scale)
 
 
-def can_crop(landmarks, scheme, visible=None, boxes=None):
+def can_crop(
+    landmarks: ArrayLike,
+    scheme: Scheme,
+    visible: ArrayLike | None = None,
+    boxes: ArrayLike | None = None,
+) -> NDArray[np.bool_]:
     """Which of N objects `crop_squares` has a square for: (N,) bool. Arguments as there."""
     return _is_valid(_squares(landmarks, scheme, visible, boxes))
 
 
-def picture_squares(sizes):
+def picture_squares(sizes: ArrayLike) -> NDArray[np.float64]:
     """The squares about whole pictures, as `crop_squares(…, crop_scale=1)` gives them of objects.
 
     Args:
@@ -97,11 +112,22 @@ def picture_squares(sizes):
     return np.column_stack([(sizes - 1) / 2, sizes.max(1)])
 
 
-def default_crop_scale(scheme):
+def default_crop_scale(scheme: Scheme) -> float:
     """The crop scale to train on if none is given: 3 by five points, else of `CROP_SCALES`."""
     if scheme.crop_from == "points" and scheme.five_points:
         return FIVE_POINTS_CROP_SCALE
     return CROP_SCALES[scheme.crop_from]
+
+
+def default_margin(image_size):
+    """Spare pixels on each side of a crop, for augmentation: a fifth of its side.
+
+    Example:
+
+    >>> default_margin(80)
+    16
+    """
+    return image_size // 5
 
 
 def _squares(landmarks, scheme, visible, boxes):
@@ -115,11 +141,11 @@ def _squares(landmarks, scheme, visible, boxes):
     if scheme.crop_from == "box":
         boxes = np.full((len(landmarks), 4), np.nan) if boxes is None else boxes
         first, last = np.split(np.asarray(boxes, np.float64), 2, axis=1)
-        return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)
+        return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)  # pyright: ignore[reportIndexIssue]  (N,)
     usable = np.isfinite(landmarks).all(-1)
     if visible is not None:
         usable &= visible
-    landmarks = np.where(usable[..., None], landmarks, np.nan)
+    landmarks = np.where(usable[..., None], landmarks, np.nan)  # pyright: ignore[reportIndexIssue]  (N, K)
     squares = seen = _square(*_ranges(landmarks, np.fmin, np.fmax))
     if scheme.five_points:
         # NaN in a landmark is NaN in its point, and so in the box: those faces fall back.
@@ -133,7 +159,7 @@ def _squares(landmarks, scheme, visible, boxes):
     return squares
 
 
-def check_crop_scale(crop_scale):
+def check_crop_scale(crop_scale: float) -> None:
     if not crop_scale > 0 or not math.isfinite(crop_scale):
         raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
 
@@ -162,7 +188,7 @@ def _first_valid(squares, fallback):
     return np.where(_is_valid(squares)[:, None], squares, fallback)
 
 
-def crop_transform(box, image_size=80, margin=0):
+def crop_transform(box: ArrayLike, image_size: int = 80, margin: int = 0) -> NDArray[np.float64]:
     """The affine from photo pixels to pixels of the crop of a box.
 
     Args:
@@ -194,10 +220,10 @@ def crop_transform(box, image_size=80, margin=0):
     return transform
 
 
-def rotated_square(points):
-    """The square about the five points of a face, turned as the face is.
+def rotated_square(points: ArrayLike) -> NDArray[np.float64]:
+    """The square about the five points of a face, rotated as the face is.
 
-    Eyes and mouth say how far, so that it is right for faces that look aside as well:
+    Eyes and mouth give the angle together, so that it is right in profile views as well:
 
         v = (eye₂ − eye₁) + R(−90°)(mouth − eyes)        angle = atan2(v_y, v_x)
 
@@ -206,7 +232,7 @@ def rotated_square(points):
             upright face.
 
     Returns:
-        (4,) float64: center x, center y, longer edge of the points' box in the turned picture, and
+        (4,) float64: center x, center y, longer edge of the points' box in the rotated picture, and
         angle in radians from the x axis to the y axis.
 
     Example:
@@ -223,8 +249,8 @@ def rotated_square(points):
     return np.array([*(rotation @ square[:2]), square[2], angle])
 
 
-def face_square(landmarks, scheme):
-    """`rotated_square` of a face's landmarks; of other schemes `crop_squares`, which is not turned.
+def face_square(landmarks: NDArray[Any], scheme: Scheme) -> NDArray[np.float64]:
+    """`rotated_square` of a face's landmarks; of other schemes `crop_squares`, unrotated.
 
     Args:
         landmarks: (K, 2) photo pixels.
@@ -243,7 +269,7 @@ def face_square(landmarks, scheme):
     return np.append(crop_squares(np.asarray(landmarks)[None], scheme, crop_scale=1)[0], 0.0)
 
 
-def is_face(scheme):
+def is_face(scheme: Scheme) -> bool:
     """Whether crops are cut by a face's five points, which say what is up."""
     return (
         scheme.crop_from == "points"
@@ -258,14 +284,14 @@ def _rotation(angle):
     return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
 
 
-def invert_transform(transform):
+def invert_transform(transform: ArrayLike) -> NDArray[np.float64]:
     """The affine that undoes another, (…, 2, 3)."""
     transform = np.asarray(transform, np.float64)
     linear = np.linalg.inv(transform[..., :2])
-    return np.concatenate([linear, -linear @ transform[..., 2:]], axis=-1)
+    return np.concatenate([linear, -linear @ transform[..., 2:]], axis=-1)  # pyright: ignore[reportReturnType]
 
 
-def apply_transform(transform, points):
+def apply_transform(transform: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
     """Points (…, K, 2) under affines (…, 2, 3); float64.
 
     Example:
@@ -274,11 +300,11 @@ def apply_transform(transform, points):
     array([[39.5, 39.5]])
     """
     transform = np.asarray(transform, np.float64)
-    turned = np.asarray(points, np.float64) @ np.swapaxes(transform[..., :2], -1, -2)
-    return turned + transform[..., None, :, 2]
+    linear = np.asarray(points, np.float64) @ np.swapaxes(transform[..., :2], -1, -2)
+    return linear + transform[..., None, :, 2]
 
 
-def warp_crop(image, transform, size):
+def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> NDArray[np.uint8]:
     """The size by size picture that an affine makes of a photo, antialiased where it shrinks.
 
     Bilinear at one sample or more for each photo pixel, then the mean over each crop pixel's
@@ -304,4 +330,4 @@ def warp_crop(image, transform, size):
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop  # pyright: ignore[reportReturnType]  OpenCV does not tell its types

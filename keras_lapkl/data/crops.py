@@ -5,16 +5,18 @@ import dataclasses
 import hashlib
 import json
 import os
-import struct
-import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
-from keras_lapkl._support.files import replacing
+from keras_lapkl._support.files import read_arrays, replacing
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations, known_points
 from keras_lapkl.data.cropping import (
     apply_transform,
     check_crop_scale,
@@ -25,6 +27,7 @@ from keras_lapkl.data.cropping import (
 )
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.schemes import Scheme
+from keras_lapkl.training_data import DataSet
 
 _CACHE_VERSION = 2  # raise it when the same photo and box give other pixels
 
@@ -45,26 +48,36 @@ class Crops:
         margin: m.
         crop_scale: side of the crop in longer edges of the box of the five points.
         name: what these are, for messages and tables.
-        summary: one line that says what was found and what is missing.
         boxes: (N, 4) face boxes (x0, y0, x1, y1) in photo pixels, or None.
         sizes: (N, 2) width and height of the photos, or None.
         skipped: (path, reason) of each image that was left out.
+        source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
+            None.
+
+    Raises:
+        ValueError: arrays that do not fit the number of names, the scheme and the size.
+
+    Example:
+
+    >>> crops = keras_lapkl.data.load("synthetic", num_synthetic=2)
+    >>> crops.images.shape, crops.landmarks.shape
+    ((2, 80, 80, 3), (2, 68, 2))
     """
 
-    images: np.ndarray
-    landmarks: np.ndarray
-    visible: np.ndarray
-    transforms: np.ndarray
+    images: NDArray[np.uint8]
+    landmarks: NDArray[Any]
+    visible: NDArray[np.bool_]
+    transforms: NDArray[Any]
     names: tuple[str, ...]
     scheme: Scheme
     image_size: int
     margin: int
     crop_scale: float
     name: str
-    summary: str
-    boxes: np.ndarray | None = None
-    sizes: np.ndarray | None = None
+    boxes: NDArray[Any] | None = None
+    sizes: NDArray[Any] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    source: DataSet | None = None
 
     def __post_init__(self):
         n, k, side = len(self.names), self.scheme.num_landmarks, self.image_size + 2 * self.margin
@@ -87,10 +100,20 @@ class Crops:
                     f"{self.scheme.name!r}. Received: {received}"
                 )
 
-    def __len__(self):
+    @property
+    def summary(self) -> str:
+        """One line that says what was found and what is missing."""
+        return self.name if self.source is None else str(self.source)
+
+    def __len__(self) -> int:
         return len(self.names)
 
-    def take(self, indices):
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N, K) bool: which landmarks are visible and have finite numbers."""
+        return known_points(self.landmarks, self.visible)
+
+    def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """The same crops, only those at `indices` (a sequence of ints or a bool mask)."""
         indices = np.arange(len(self))[list(indices)]
         return dataclasses.replace(
@@ -102,14 +125,15 @@ class Crops:
             names=tuple(self.names[i] for i in indices),
             boxes=None if self.boxes is None else self.boxes[indices],
             sizes=None if self.sizes is None else self.sizes[indices],
+            source=None if self.source is None else self.source.taken(len(indices)),
         )
 
-    def central(self):
+    def central(self) -> NDArray[np.uint8]:
         """The images without their margin, (N, S, S, 3); a view."""
         inner = slice(self.margin, self.margin + self.image_size)
         return self.images[:, inner, inner]
 
-    def cropped_boxes(self):
+    def cropped_boxes(self) -> NDArray[np.float64]:
         """The face boxes (N, 4), x0, y0, x1, y1, in crop pixels.
 
         Raises:
@@ -121,14 +145,14 @@ class Crops:
 
 
 def load_crops(
-    annotations,
-    image_size=80,
-    crop_scale=3.0,
-    margin=0,
-    skip_bad=False,
-    cache=None,
-    progress=True,
-):
+    annotations: Annotations,
+    image_size: int = 80,
+    crop_scale: float = 3.0,
+    margin: int = 0,
+    skip_bad: bool = False,
+    cache: PathLike | None = None,
+    progress: bool = True,
+) -> Crops:
     """Reads and crops the photos of annotations.
 
     Args:
@@ -150,6 +174,12 @@ def load_crops(
         OSError: an image can't be opened; likewise.
         ValueError: there are no annotations, a face without box (`crop_squares`), or two objects
             in a picture that is taken as a whole.
+
+    Example:
+
+    >>> crops = load_crops(read_300w("300w", "common"), image_size=80)
+    >>> crops.central().shape
+    (554, 80, 80, 3)
     """
     if not len(annotations):
         raise ValueError(f"{annotations.name}: expected annotations to crop. Received: none")
@@ -176,7 +206,8 @@ def load_crops(
         )
         kept = np.array([i for i in range(len(annotations)) if i not in errors], np.int64)
         reasons = {str(annotations.paths[i]): str(error) for i, error in errors.items()}
-        images, sizes = (each[kept] if errors else each for each in (images, sizes))
+        if errors:
+            images, sizes = images[kept], sizes[kept]
         if cache is not None:
             _write_cache(Path(cache), fingerprint, images, sizes, kept, reasons)
     else:
@@ -185,12 +216,13 @@ def load_crops(
     found = annotations.take(kept)
     squares = picture_squares(sizes) * (1, 1, crop_scale) if squares is None else squares[kept]
     transforms = crop_transform(squares, image_size)
-    note = {"points": "", "box": "; cut by their boxes", "image": "; whole pictures"}[rule]
-    note += f"; {len(reasons):,} unreadable images left out" if reasons else ""
+    notes = {"points": (), "box": ("cut by their boxes",), "image": ("whole pictures",)}[rule]
+    if reasons:
+        notes += (f"{len(reasons):,} unreadable images left out",)
     return Crops(
         images=images,
         landmarks=apply_transform(transforms, found.landmarks).astype(np.float32),
-        visible=found.visible & np.isfinite(found.landmarks).all(-1),
+        visible=found.known,
         transforms=transforms,
         names=tuple(str(path) for path in found.paths),
         scheme=found.scheme,
@@ -198,10 +230,10 @@ def load_crops(
         margin=margin,
         crop_scale=crop_scale,
         name=found.name,
-        summary=found.summary + note,
         boxes=found.boxes,
         sizes=sizes,
         skipped=tuple(reasons.items()),
+        source=found.source and found.source.noted(*notes, count=len(found)),
     )
 
 
@@ -288,29 +320,16 @@ def _write_cache(file, fingerprint, images, sizes, kept, reasons):
         )
 
 
-# TypeError: a single .npy array, which is no context manager.
-_UNREADABLE = (
-    EOFError,
-    KeyError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 def _read_cache(file, fingerprint):
     """Images, sizes, kept indices and reasons; None if of something else or not to be read."""
     if not file.is_file():
         return None
+    stored = read_arrays(file)
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) != fingerprint:
-                return None
-            images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
-            return images, sizes, kept, json.loads(str(stored["reasons"]))
-    except _UNREADABLE:
+        if str(stored["fingerprint"]) != fingerprint:
+            return None
+        images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
+        return images, sizes, kept, json.loads(str(stored["reasons"]))
+    except (KeyError, TypeError, ValueError):  # TypeError: nothing could be read
         logging.warning("Crops in %s can't be read; making them anew.", file)
         return None

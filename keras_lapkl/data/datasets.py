@@ -2,50 +2,55 @@
 
 import dataclasses
 import pathlib
+from typing import Literal
 
 import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
-from keras_lapkl.data.cropping import apply_transform, default_crop_scale, invert_transform
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.cropping import (
+    apply_transform,
+    default_crop_scale,
+    default_margin,
+    invert_transform,
+)
 from keras_lapkl.data.crops import Crops, load_crops
 from keras_lapkl.data.keypoints import croppable
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
+from keras_lapkl.data.unlabeled.shards import Locator
+from keras_lapkl.schemes import CropFrom, SchemeLike
+from keras_lapkl.training_data import LICENSES, DataSet
 
-DATASETS = ("synthetic", "300w", "aflw", "csv", "coco")
 OWN = {"csv": ".csv", "coco": ".json"}
 """The data sets of keypoints of anything, with how their files end."""
 SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
 HOLD_OUT = 10
-_LICENSES = {
-    "300-W": "300-W: non-commercial research only",
-    "AFLW": "AFLW: non-commercial research only",
-    "synthetic face": "synthetic faces: none",
-    "faces unknown": "faces that are not known: unknown",
-}
 _CHUNK = 100
 
 
 def load(
-    dataset,
-    data_dir=None,
-    split="train",
+    dataset: str,
+    data_dir: PathLike | None = None,
+    split: PathLike = "train",
     *,
-    image_size=80,
-    crop_scale="auto",
-    margin=0,
-    scheme=None,
-    crop_from=None,
-    category=None,
-    num_synthetic=None,
-    skip_bad=False,
-    cache_dir=None,
-):
+    image_size: int = 80,
+    crop_scale: float | Literal["auto"] | None = "auto",
+    margin: int = 0,
+    scheme: SchemeLike | None = None,
+    crop_from: CropFrom | None = None,
+    category: str | None = None,
+    num_synthetic: int | None = None,
+    skip_bad: bool = False,
+    cache_dir: PathLike | None = None,
+) -> Crops:
     """The crops of one split of a data set.
 
     Where a data set has no validation split of its own, each tenth training image is one.
@@ -73,6 +78,11 @@ def load(
     Raises:
         ValueError: arguments that do not fit together, or data that can't be read.
         FileNotFoundError: data that is not there.
+
+    Example:
+
+    >>> load("synthetic", split="test", num_synthetic=3).images.shape
+    (3, 80, 80, 3)
     """
     if crop_scale is None:
         raise ValueError(
@@ -115,15 +125,15 @@ def load(
 
 
 def read(
-    dataset,
-    data_dir,
-    split="train",
+    dataset: str,
+    data_dir: PathLike | None,
+    split: PathLike = "train",
     *,
-    scheme=None,
-    crop_from=None,
-    category=None,
-    missing_ok=True,
-):
+    scheme: SchemeLike | None = None,
+    crop_from: CropFrom | None = None,
+    category: str | None = None,
+    missing_ok: bool = True,
+) -> Annotations:
     """The labels of one split of a data set, in pixels of its photos, which are not opened.
 
     Args:
@@ -137,6 +147,11 @@ def read(
     Raises:
         ValueError: arguments that do not fit together, or labels that can't be read.
         FileNotFoundError: data that is not there.
+
+    Example:
+
+    >>> read("300w", "300w", "common").landmarks.shape
+    (554, 68, 2)
     """
     if dataset == "synthetic":
         raise ValueError("Synthetic faces are made as crops and have no photos: name a data set.")
@@ -144,12 +159,12 @@ def read(
     _check_fit(dataset, crop_from, category)
     if dataset in OWN:
         return _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok)
-    readers = {"300w": _annotations_300w, "aflw": _annotations_aflw}
-    if dataset not in readers:
-        raise ValueError(f"`dataset` must be one of {DATASETS}. Received: {dataset!r}")
+    if dataset not in READERS:
+        known = ("synthetic", *READERS, *OWN)
+        raise ValueError(f"`dataset` must be one of {known}. Received: {dataset!r}")
     if not data_dir:
         raise ValueError(f"`data_dir` must name the folder of {dataset}.")
-    return _as(scheme, readers[dataset](pathlib.Path(data_dir), split))
+    return _as(scheme, READERS[dataset](pathlib.Path(data_dir), split))
 
 
 def _check_fit(dataset, crop_from=None, category=None, num_synthetic=None):
@@ -162,7 +177,7 @@ def _check_fit(dataset, crop_from=None, category=None, num_synthetic=None):
             raise ValueError(f"`{name}` does not go with dataset {dataset!r}.")
 
 
-def warn_of_shared(crops, validation):
+def warn_of_shared(crops: Crops, validation: Crops) -> None:
     """Tells of images that are in both: an error on them says little of others."""
     shared = sorted(set(crops.names) & set(validation.names))
     if shared:
@@ -175,24 +190,18 @@ def warn_of_shared(crops, validation):
         )
 
 
-def license(trained_on):
-    """The limit that training data set to a model's use, by its line on them; None if unknown."""
-    limits = {name: text for name, text in _LICENSES.items() if name in (trained_on or "")}
-    return "; ".join(limits.values()) or None
-
-
 def load_unlabeled(
-    crops,
-    unlabeled_dir=None,
-    num_unlabeled=None,
-    labeled_as_unlabeled=False,
-    locate=None,
-    cache_dir=None,
-    memory_mb=4096,
-):
+    crops: Crops,
+    unlabeled_dir: PathLike | None = None,
+    num_unlabeled: int | None = None,
+    labeled_as_unlabeled: bool = False,
+    locate: Locator | None = None,
+    cache_dir: PathLike | None = None,
+    memory_mb: float = 4096,
+) -> UnlabeledCrops | None:
     """The faces without labels that go with labeled crops.
 
-    They come from a folder of shards by `tools/crop.py`, or of photos, which are then cropped by a
+    They come from a folder of shards by `lapkl crop`, or of photos, which are then cropped by a
     first-pass model; or are the labeled faces themselves, the paper's control; or, beside
     synthetic faces, further synthetic ones.
 
@@ -211,6 +220,12 @@ def load_unlabeled(
 
     Raises:
         ValueError: arguments that do not fit together, or fewer faces than asked.
+
+    Example:
+
+    >>> labeled = load("synthetic", num_synthetic=10)
+    >>> len(load_unlabeled(labeled, num_unlabeled=20))
+    20
     """
     if unlabeled_dir and labeled_as_unlabeled:
         raise ValueError("Give `unlabeled_dir` or `labeled_as_unlabeled`, not both.")
@@ -245,12 +260,12 @@ def _crop_photos(crops, photos, locate, cache_dir):
     """The folder of shards of the photos, cropped as the labeled faces are."""
     if locate is None or cache_dir is None:
         raise ValueError(
-            f"{photos} holds no shards. Cut its photos by tools/crop.py first, or name a "
+            f"{photos} holds no shards. Cut its photos by `lapkl crop` first, or name a "
             "first-pass model (.tflite) that finds the faces in them."
         )
     folder = pathlib.Path(cache_dir) / "unlabeled"
     size = crops.image_size
-    shards.crop_folder(photos, folder, locate, size, size // 5, crops.crop_scale)
+    shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
     return folder
 
 
@@ -293,7 +308,9 @@ def _synthetic(split, count, image_size, crop_scale):
         margin=0,
         crop_scale=crop_scale,
         name=f"synthetic {split}",
-        summary=f"{count:,} synthetic faces",
+        source=DataSet(
+            "synthetic faces", count, kind="synthetic faces", license=LICENSES["synthetic"]
+        ),
     )
 
 
@@ -397,7 +414,13 @@ def _hold_out(annotations, split):
             f"{annotations.name}: expected two images or more, to hold out one for validation. "
             f"Received: {len(index)}"
         )
-    note = f"{len(kept):,} of them for {split}, each tenth held out for validation"
-    return dataclasses.replace(
-        kept, name=f"{annotations.name} ({split})", summary=f"{annotations.summary}; {note}"
-    )
+    note = f"the {split} part of {len(annotations):,}, each tenth held out for validation"
+    source = kept.source and kept.source.noted(note, count=len(kept))
+    return dataclasses.replace(kept, name=f"{annotations.name} ({split})", source=source)
+
+
+READERS = {"300w": _annotations_300w, "aflw": _annotations_aflw}
+"""Data sets with a layout of their own: functions from their folder and the name of a split to
+`Annotations`."""
+
+DATASETS = ("synthetic", *READERS, *OWN)

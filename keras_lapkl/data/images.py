@@ -6,6 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from keras_lapkl._support.types import PathLike
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MIN_SIDE = 16
@@ -20,7 +23,7 @@ class ImageError(ValueError):
     """An image file that can't be used."""
 
 
-def read_image(path):
+def read_image(path: PathLike) -> NDArray[np.uint8]:
     """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB.
 
     The EXIF orientation is applied: label coordinates are in the upright picture, as viewers show
@@ -39,6 +42,11 @@ def read_image(path):
             `MIN_SIDE`, `MAX_SIDE` and `MAX_PIXELS`. A JPEG without its end marker counts as
             truncated; decoders would fill the rest with gray.
         OSError: the file can't be opened.
+
+    Example:
+
+    >>> read_image("photo.jpg").shape
+    (480, 640, 3)
     """
     data = Path(path).read_bytes()
     _check(path, data)
@@ -50,10 +58,10 @@ def read_image(path):
         raise ImageError(
             f"{path}: expected an intact image. Received: content that the decoder refuses"
         )
-    return image
+    return image  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
 
 
-def find_images(folder, suffixes=IMAGE_SUFFIXES):
+def find_images(folder: PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> tuple[Path, ...]:
     """The image files in a folder and all folders below it, sorted.
 
     Links to folders are followed, each real folder is visited once. Hidden files and folders are
@@ -69,6 +77,11 @@ def find_images(folder, suffixes=IMAGE_SUFFIXES):
     Raises:
         NotADirectoryError: there is no such folder.
         ImageError: it holds no images.
+
+    Example:
+
+    >>> find_images("photos")[0].name
+    '1.jpg'
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -103,7 +116,7 @@ def _check(path, data):
     try:
         width, height, complete = inspect(data)
     except struct.error:
-        complete = False
+        width, height, complete = 0, 0, False
     if not complete:
         raise ImageError(
             f"{path}: expected a complete image. Received: a truncated file of {len(data)} bytes"

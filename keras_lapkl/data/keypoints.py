@@ -1,7 +1,7 @@
 """Keypoints of anything: CSV files and COCO keypoint files as labeled sources, any K.
 
 Coordinates are pixels, x first, 0-based, pixel centers at whole numbers, in the upright picture. A
-keypoint whose position is not known is no label; one that is labeled though hidden is a label.
+keypoint whose position is not known is not a label; one that is labeled though hidden is a label.
 """
 
 import collections
@@ -14,6 +14,7 @@ from absl import logging
 from keras_lapkl import schemes
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import can_crop
+from keras_lapkl.training_data import DataSet
 
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 """Columns of a CSV file for a box of the object."""
@@ -29,7 +30,7 @@ class KeypointError(ValueError):
     """A file of keypoints that can't be understood or used."""
 
 
-def croppable(annotations):
+def croppable(annotations: Annotations) -> Annotations:
     """The annotations that the scheme's rule has a crop for.
 
     Args:
@@ -37,7 +38,7 @@ def croppable(annotations):
 
     Returns:
         `Annotations` without objects of too few visible points, if crops are cut by the points.
-        `summary` counts them.
+        `source` counts them.
 
     Raises:
         KeypointError: crops are cut by the points and there is but one, or none is left; or they
@@ -61,8 +62,8 @@ def croppable(annotations):
             f"{(~good).sum():,} of {len(good):,} objects. Crop from a box or the image instead."
         )
     note = f"{(~good).sum():,} with fewer than two points to crop by left out"
-    summary = f"{annotations.summary}; {note}"
-    return dataclasses.replace(annotations.take(good), summary=summary)
+    source = annotations.source and annotations.source.noted(note, count=int(good.sum()))
+    return dataclasses.replace(annotations.take(good), source=source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,12 +143,15 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
     )
     if not missing_ok:
         _check_pictures(annotations)
-    summary = (
-        f"{kind} {path.stem}: {len(objects):,} objects in {len(set(annotations.paths)):,} images, "
-        f"{visible.sum(1).mean():.3g} of {scheme.num_landmarks} points labeled on average"
+    source = DataSet(
+        annotations.name,
+        len(objects),
+        kind="objects",
+        detail=f" in {len(set(annotations.paths)):,} images, {visible.sum(1).mean():.3g} of "
+        f"{scheme.num_landmarks} points labeled on average",
+        notes=tuple(f"{count:,} {what} left out" for what, count in left_out.items() if count),
     )
-    notes = [f"{count:,} {what} left out" for what, count in left_out.items() if count]
-    return dataclasses.replace(annotations, summary="; ".join([summary, *notes]))
+    return dataclasses.replace(annotations, source=source)
 
 
 def _check_pixels(path, landmarks, visible):

@@ -11,12 +11,17 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.pts import read_pts
+from keras_lapkl.schemes import Scheme
 
 UNITS = "pixels of the picture, x first, pixel centers at whole numbers from 0"
 
@@ -25,7 +30,7 @@ _FURTHER = re.compile(r"\.face[1-9][0-9]*$")
 _NUMBERED = re.compile(r"([xy])_?([0-9]+)")
 _JSON_FORMS = (
     'expected {"pictures": [{"file": …, "faces": [{"landmarks": [[x, y], …]}, …]}, …]} as '
-    "tools/predict.py writes it, or a list of such {file, landmarks}, or an object from file names "
+    "lapkl predict writes it, or a list of such {file, landmarks}, or an object from file names "
     "to landmarks"
 )
 
@@ -44,18 +49,23 @@ class Predictions:
         names: M names of photos as the files have them; one with several faces is there as often.
         landmarks: (M, K, 2) float64 pixels, 0-based; NaN where the file says that the photo has
             no face.
+
+    Example:
+
+    >>> Predictions("found.csv", "csv", ("a.jpg",), np.zeros((1, 68, 2))).names
+    ('a.jpg',)
     """
 
     source: str
     form: str
     names: tuple[str, ...]
-    landmarks: np.ndarray
+    landmarks: NDArray[Any]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
 
-def read_predictions(path, scheme):
+def read_predictions(path: PathLike, scheme: Scheme) -> Predictions:
     """Predictions of the points of a scheme.
 
     A folder holds one `.pts` file a face, named as the photo, in folders as the photos are or not;
@@ -63,7 +73,7 @@ def read_predictions(path, scheme):
     face: the photo, and x and y of each point. Its header names columns `<point>_x,<point>_y` by
     the scheme's names, or `x0,y0,x1,…`, or `x1,y1,x2,…`; the photo is the column `file`, `path`,
     `image` or the like, or else the first; other columns are left alone. Without header, there is
-    the photo, and nothing else but x, y, x, y. A JSON file is as `tools/predict.py` writes it, or a
+    the photo, and nothing else but x, y, x, y. A JSON file is as `lapkl predict` writes it, or a
     list of `{"file": …, "landmarks": …}`, or an object from file names to landmarks or lists of
     those. Frames of videos are named `<video>/<frame>`, with six digits.
 
@@ -105,7 +115,9 @@ def read_predictions(path, scheme):
 
 
 @contextlib.contextmanager
-def json_writer(path, scheme, about=None):
+def json_writer(
+    path: PathLike, scheme: Scheme, about: Mapping[str, Any] | None = None
+) -> Iterator[Callable[..., None]]:
     """Writes predictions as JSON, picture by picture: whole in the end, or not at all.
 
     Args:
@@ -133,7 +145,9 @@ def json_writer(path, scheme, about=None):
         file.write("\n]}\n")
 
 
-def write_predictions(path, scheme, names, landmarks):
+def write_predictions(
+    path: PathLike, scheme: Scheme, names: Sequence[str], landmarks: NDArray[Any]
+) -> None:
     """Writes landmarks (N, K, 2) of N faces, to a thousandth of a pixel, with names of photos.
 
     Landmarks that are not finite are written as a photo without a face.
@@ -171,7 +185,7 @@ def _csv_faces(path, scheme):
             )
         frame = "" if frame_column is None else row[frame_column].strip()
         name = _name(where, row[file_column], frame or None)
-        faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))
+        faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))  # pyright: ignore[reportCallIssue, reportArgumentType]
     return faces
 
 

@@ -14,8 +14,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.types import PathLike
 
 _FIRST_PIXEL = 1  # what files call the pixel at index 0
 _HEADER = re.compile(r"([A-Za-z]\w*)\s*:\s*(.*)")
@@ -25,7 +27,7 @@ class PtsError(ValueError):
     """A `.pts` file that can't be understood, or points that can't be written."""
 
 
-def read_pts(path, num_landmarks=None):
+def read_pts(path: PathLike, num_landmarks: int | None = None) -> NDArray[np.float32]:
     """Reads landmarks from a `.pts` file.
 
     Header lines may be missing, in any order and case; numbers are separated by spaces, tabs or a
@@ -60,7 +62,7 @@ def read_pts(path, num_landmarks=None):
     return (np.array(points) - _FIRST_PIXEL).astype(np.float32)
 
 
-def write_pts(path, landmarks):
+def write_pts(path: PathLike, landmarks: ArrayLike) -> None:
     """Writes landmarks as a `.pts` file that `read_pts` gives back to 1e-6 px or float32 accuracy.
 
     The file is whole or not there: it is renamed into place when complete.
@@ -71,6 +73,13 @@ def write_pts(path, landmarks):
 
     Raises:
         PtsError: another shape, no points, or numbers that are not finite in float32.
+
+    Example:
+
+    >>> write_pts("face.pts", [[0.0, 0.0], [9.5, 4.0]])
+    >>> read_pts("face.pts")
+    array([[0. , 0. ],
+           [9.5, 4. ]], dtype=float32)
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 2 or landmarks.shape[1] != 2 or not len(landmarks):

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 
 from keras_lapkl.detection.drawing import draw_faces, names_to_draw
+from keras_lapkl.detection.tracking import LandmarkTracker
 
 
-def watch(tracker, camera=0, radii=False):
+def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> None:
     """Shows the faces that a camera sees in a window, until q or Escape is pressed in it.
 
     Args:
@@ -18,6 +19,10 @@ def watch(tracker, camera=0, radii=False):
 
     Raises:
         OSError: there is no camera, no display, or an OpenCV without windows.
+
+    Example:
+
+    >>> watch(LandmarkTracker(LandmarkDetector.from_pretrained()))
     """
     source = cv2.VideoCapture(camera)
     try:

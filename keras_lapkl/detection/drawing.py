@@ -1,7 +1,12 @@
 """Draws faces into photos."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from keras_lapkl.detection.face import Face
 
 SURE, UNSURE = 0.007, 0.05
 """Expected errors between which the colors lie, as parts of the side of the model's crop."""
@@ -18,7 +23,13 @@ _TURNS = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], -1)  # OpenCV draws small ones as squares
 
 
-def draw_faces(photo, faces, edges=(), radii=False, names=()):
+def draw_faces(
+    photo: NDArray[np.uint8],
+    faces: Sequence[Face],
+    edges: Sequence[tuple[int, int]] = (),
+    radii: bool = False,
+    names: Sequence[str] = (),
+) -> NDArray[np.uint8]:
     """A copy of a photo with the landmarks of faces drawn in, colored by how sure the model is.
 
     Yellow is an expected error of 0.7 % of the side of the model's crop or less, purple one of 5 %

@@ -5,15 +5,21 @@ import csv
 import glob
 import os
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import write_json
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images
 from keras_lapkl.detection.detections import as_boxes
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.detection.tracking import LandmarkTracker
 from keras_lapkl.detection.video import VIDEO_SUFFIXES, is_video, read_pictures
 from keras_lapkl.detection.writers import (
     FORMATS,
@@ -24,7 +30,7 @@ from keras_lapkl.detection.writers import (
 )
 
 
-def find_inputs(patterns):
+def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
     """Photo and video files, sorted, each once.
 
     Args:
@@ -32,6 +38,11 @@ def find_inputs(patterns):
 
     Raises:
         FileNotFoundError: a pattern without a match.
+
+    Example:
+
+    >>> find_inputs(["photos", "clips/*.mp4"])
+    [PosixPath('clips/1.mp4'), PosixPath('photos/1.jpg')]
     """
     found = set()
     for pattern in patterns:
@@ -49,7 +60,7 @@ def find_inputs(patterns):
     return sorted(found)
 
 
-def read_boxes(path):
+def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
     """Boxes by file name from a CSV of lines `file,x0,y0,x1,y1`, one line a face.
 
     Args:
@@ -61,6 +72,11 @@ def read_boxes(path):
 
     Raises:
         ValueError: with file and line, what was expected and what is there.
+
+    Example:
+
+    >>> read_boxes("boxes.csv")["1.jpg"]
+    array([[10., 20., 50., 60.]])
     """
     boxes = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -79,18 +95,18 @@ def read_boxes(path):
 
 
 def predict_files(
-    detector,
-    files,
-    output_dir,
-    form="json",
+    detector: LandmarkDetector,
+    files: Sequence[Path],
+    output_dir: PathLike,
+    form: Literal["json", "csv", "pts"] = "json",
     *,
-    overlays=False,
-    radii=False,
-    boxes=None,
-    every=1,
-    tracker=None,
-    provenance=None,
-):
+    overlays: bool = False,
+    radii: bool = False,
+    boxes: Mapping[str, NDArray[Any]] | None = None,
+    every: int = 1,
+    tracker: Callable[[], LandmarkTracker] | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Finds the landmarks of photos and videos, and writes them.
 
     Files that can't be used are left out, and listed with the reason in `skipped.csv`. Equal input
@@ -116,6 +132,11 @@ def predict_files(
 
     Raises:
         ValueError: no file could be used.
+
+    Example:
+
+    >>> detector = LandmarkDetector.from_pretrained()
+    >>> print(summary(predict_files(detector, find_inputs(["photos"]), "found")))
     """
     if form not in FORMATS:
         raise ValueError(f"`form` must be one of {FORMATS}. Received: {form!r}")
@@ -179,7 +200,7 @@ def predict_files(
     return results
 
 
-def summary(results):
+def summary(results: dict[str, Any]) -> str:
     """Lines of text that say what `predict_files` found and where its time went."""
     parts = results["seconds_by_part"]
     shares = ", ".join(f"{name} {100 * s / results['seconds']:.0f} %" for name, s in parts.items())
@@ -199,7 +220,7 @@ def _names(files):
     return {file: file.absolute().relative_to(common).as_posix() for file in files}
 
 
-def _finder(detector, tracker, file, name, boxes):
+def _finder(detector, tracker, file, name, boxes) -> Callable[..., Any]:
     """Function from a photo and its time to faces."""
     if boxes is not None:
         given = boxes.get(name, boxes.get(Path(name).name))

@@ -1,8 +1,10 @@
 """Filters that steady the landmarks of a video."""
 
 import math
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 SHORTEST = 1e-3  # s from one frame to the next, for clocks that stand still
 
@@ -16,6 +18,23 @@ _MAD = 0.6745  # median of |x|, x normal with variance 1
 
 
 # ---- Filters: objects that take landmarks, their scales and the time, frame by frame
+
+
+class LandmarkFilter(Protocol):
+    """What `LandmarkTracker` asks of the filter of one face.
+
+    Example:
+
+    >>> def unfiltered(landmarks, scale, time):
+    ...     return landmarks
+    >>> LandmarkTracker(detector, make_filter=lambda: unfiltered)
+    """
+
+    def __call__(
+        self, landmarks: NDArray[np.float64], scale: NDArray[np.float64], time: float, /
+    ) -> NDArray[np.float64]:
+        """The filtered landmarks (K, 2) of the next frame: pixels, pixels and seconds."""
+        ...
 
 
 class ScaleFilter:
@@ -64,7 +83,9 @@ class ScaleFilter:
     15, 1970); that it is S − R at once, the shared motion and the scale are this package's own.
     """
 
-    def __init__(self, gate=2.5, shared=4.0, drift=0.005, memory=0.05):
+    def __init__(
+        self, gate: float = 2.5, shared: float = 4.0, drift: float = 0.005, memory: float = 0.05
+    ) -> None:
         _check_positive(gate=gate, shared=shared, drift=drift, memory=memory)
         self.gate = gate
         self.shared = shared
@@ -73,7 +94,9 @@ class ScaleFilter:
         self.flicker = _FLICKER
         self._last = None
 
-    def __call__(self, landmarks, scale, time):
+    def __call__(
+        self, landmarks: ArrayLike, scale: NDArray[Any], time: float
+    ) -> NDArray[np.float64]:
         """The filtered landmarks of the next frame.
 
         Args:
@@ -128,7 +151,7 @@ class ScaleFilter:
             self.flicker = max(self.flicker, _LEAST_FLICKER)
 
 
-def innovation_gain(variance, surprise, noise):
+def innovation_gain(variance: Any, surprise: Any, noise: Any) -> tuple[Any, Any]:
     """The gain of a Kalman filter that doubts itself where the innovations are larger than it says.
 
         P⁻ = max(P, S − R)        K = P⁻ / (P⁻ + R)        P ← (1 − K)P⁻
@@ -151,7 +174,7 @@ def innovation_gain(variance, surprise, noise):
     return gain, (1 - gain) * predicted
 
 
-def similarity_modes(landmarks, weights):
+def similarity_modes(landmarks: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
     """Small shifts in x and y, turn and change of size of a face, orthonormal under weights.
 
     Args:
@@ -196,7 +219,9 @@ class OneEuroFilter:
     derivative, as in their pseudo-code.
     """
 
-    def __init__(self, min_cutoff=1.0, beta=0.1, derivative_cutoff=1.0):
+    def __init__(
+        self, min_cutoff: float = 1.0, beta: float = 0.1, derivative_cutoff: float = 1.0
+    ) -> None:
         _check_positive(min_cutoff=min_cutoff, derivative_cutoff=derivative_cutoff)
         if not 0 <= beta < math.inf:
             raise ValueError(f"`beta` must be ≥ 0. Received: {beta}")
@@ -205,7 +230,9 @@ class OneEuroFilter:
         self.derivative_cutoff = derivative_cutoff
         self._last = None
 
-    def __call__(self, landmarks, scale, time):
+    def __call__(
+        self, landmarks: ArrayLike, scale: NDArray[Any], time: float
+    ) -> NDArray[np.float64]:
         """The filtered landmarks of the next frame; arguments as those of `ScaleFilter`."""
         landmarks = np.asarray(landmarks, np.float64)
         if self._last is None:

@@ -12,9 +12,12 @@ import functools
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from keras_lapkl import pretrained
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_squares,
@@ -42,7 +45,7 @@ class ByBox:
             height.
 
     Raises:
-        ValueError: a box that is no box, or outside the photo.
+        ValueError: a box without width or height, or outside the photo.
 
     Example:
 
@@ -56,11 +59,12 @@ class ByBox:
     def __post_init__(self):
         _check_box(self.box)
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         return _box_square(self.box, photo)[None]
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
+        """All that decides what it gives, as plain data."""
         return {"by": "box", "box": [float(edge) for edge in self.box]}
 
     def __str__(self):
@@ -71,24 +75,29 @@ class ByBox:
 class ByModel:
     """One face a photo, its five points by a first-pass model.
 
-    The model looks at a first crop, then at the crop by the landmarks that it found, and so on
+    The model runs on a first crop, then on the crop by the landmarks that it found, and so on
     until the square stays where it is. A photo is refused if that does not come about, or if the
     model is unsure in the end. That is no detector: the face should fill a good part of the photo.
-    `benchmarks/locate.py` measures what is kept and what is wrong, by `max_scale`.
 
     Args:
-        model: a .tflite file of `keras_lapkl.tflite.convert` that knows its crop rule.
+        model: a shipped model's name, or a .tflite file of `keras_lapkl.tflite.convert` that knows
+            its crop rule.
         box: where to look first, as `ByBox`'s. None to look at the whole photo and at two smaller
             squares in its middle, and to go on from where the model is surest.
         max_scale: largest mean scale of the landmarks that counts as sure, pixels of the model's
             crop.
         settled: largest move of the square, and change of its size, that counts as none, in sides.
-        passes: how often the model may look, the first looks counted as one.
+        passes: how often the model may run, the first runs counted as one.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a localizer, does not know its crop rule, or an argument is out of
             range.
+
+    Example:
+
+    >>> ByModel("fpn-eighth-300w.tflite")(photo).shape
+    (1, 3)
     """
 
     model: Path | str
@@ -111,7 +120,7 @@ class ByModel:
                 "gives. Set `crop_scale` and `scheme` of the Keras model, and convert it again."
             )
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         looks = [self._look(photo, square) for square in self._first_squares(photo)]
         scale, move, square = min(looks, key=lambda look: look[0])
         for _ in range(self.passes - 1):
@@ -135,7 +144,7 @@ class ByModel:
         landmarks, scale = localizer(warp_crop(photo, transform, localizer.image_size))
         points = apply_transform(invert_transform(transform), landmarks)
         try:
-            found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]
+            found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]  # pyright: ignore[reportArgumentType]
         except ValueError:  # all landmarks in one point, or not finite
             return math.inf, math.inf, square
         return float(np.mean(scale)), distance(square, found), found
@@ -151,7 +160,11 @@ class ByModel:
     def _localizer(self):
         from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-        return TFLiteLocalizer(self.model)
+        return TFLiteLocalizer(self._path)
+
+    @property
+    def _path(self):
+        return pretrained.resolve(self.model, (".tflite",))
 
     def __reduce__(self):
         # An interpreter can't be pickled; the copy opens its own.
@@ -159,10 +172,11 @@ class ByModel:
         return type(self), tuple(values)
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
+        """All that decides what it gives, as plain data."""
         return {
             "by": "model",
-            "model_sha256": hashlib.sha256(Path(self.model).read_bytes()).hexdigest(),
+            "model_sha256": hashlib.sha256(self._path.read_bytes()).hexdigest(),
             "box": None if self.box is None else [float(edge) for edge in self.box],
             "max_scale": float(self.max_scale),
             "settled": float(self.settled),
@@ -170,7 +184,7 @@ class ByModel:
         }
 
     def __str__(self):
-        return f"by the model {Path(self.model).name} where its mean scale is ≤ {self.max_scale:g}"
+        return f"by the model {self._path.name} where its mean scale is ≤ {self.max_scale:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,16 +199,21 @@ class ByDetector:
     Raises:
         ImportError: it is not installed.
         ValueError: there is none of that name, or an argument is out of range.
+
+    Example:
+
+    >>> ByDetector(min_size=100, detector="blazeface")(photo).shape      # two faces
+    (2, 3)
     """
 
     min_confidence: float | None = None
     min_size: float = 40
-    detector: str = "mtcnn"
+    detector: str = "auto"
 
     def __post_init__(self):
         _ = self._detector  # raises what there is to raise
 
-    def __call__(self, photo):
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         found = detections.squares(self._detector(photo), IBUG68, self._detector)
         return found[np.lexsort(found.T[::-1])]
 
@@ -205,11 +224,13 @@ class ByDetector:
         )
 
     @property
-    def default_workers(self):
+    def default_workers(self) -> int | None:
+        """How many processes to run it in; None for one on each core."""
         return self._detector.default_workers
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
+        """All that decides what it gives, as plain data."""
         return {"by": "detector", **self._detector.settings}
 
     def __str__(self):
@@ -235,7 +256,7 @@ def _box_square(box, photo):
     return np.array([(x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, max(x1 - x0, y1 - y0)])
 
 
-def distance(square, other):
+def distance(square: NDArray[Any], other: NDArray[Any]) -> float:
     """How far two squares are apart: in sides, or as the logarithm of their ratio."""
     move = np.abs(other[:2] - square[:2]).max() / square[2]
     return float(max(move, abs(math.log(other[2] / square[2]))))

@@ -3,13 +3,16 @@
 import collections
 import contextlib
 import dataclasses
-import pathlib
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_lapkl import pretrained
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_transform,
@@ -19,7 +22,11 @@ from keras_lapkl.data.cropping import (
     warp_crop,
 )
 from keras_lapkl.detection import detections, detectors
+from keras_lapkl.detection.detections import Detection, FaceDetector
 from keras_lapkl.detection.face import COVERAGE, Face
+from keras_lapkl.loading import load_model
+from keras_lapkl.tflite.localizer import Localizer
+from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 
 class LandmarkDetector:
@@ -29,8 +36,8 @@ class LandmarkDetector:
         localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
         detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
             as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
-        passes: looks at a face, ≥ 1: the first at the crop by the detector's box, each further one
-            at the crop by the landmarks of the one before.
+        passes: runs of the network on a face, ≥ 1: the first on the crop by the detector's box,
+            each further one on the crop by the landmarks of the one before.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
 
@@ -49,7 +56,13 @@ class LandmarkDetector:
     ((68, 2), (68,))
     """
 
-    def __init__(self, localizer, detector=None, passes=2, max_side=None):
+    def __init__(
+        self,
+        localizer: Localizer,
+        detector: FaceDetector | str | None = None,
+        passes: int = 2,
+        max_side: int | None = None,
+    ) -> None:
         if localizer.scheme is None or localizer.crop_scale is None:
             raise ValueError(
                 "The localizer does not say which landmarks it gives, or which crop it is right "
@@ -61,8 +74,9 @@ class LandmarkDetector:
         if max_side is not None and max_side < 1:
             raise ValueError(f"`max_side` must be at least 1 pixel. Received: {max_side}")
         self.localizer = localizer
+        self._scheme = localizer.scheme
         if isinstance(detector, str):
-            whole = localizer.scheme.crop_from == "image"
+            whole = self._scheme.crop_from == "image"
             detector = None if whole else detectors.from_name(detector)
         self.detector = detector
         self.passes = passes
@@ -70,33 +84,35 @@ class LandmarkDetector:
         self.seconds = collections.Counter()
 
     @classmethod
-    def from_pretrained(cls, name="fpn-eighth-300w", detector="auto", num_threads=1, **kwargs):
+    def from_pretrained(
+        cls,
+        name: PathLike = "fpn-eighth-300w",
+        detector: FaceDetector | str | None = "auto",
+        num_threads: int = 1,
+        **kwargs: Any,
+    ) -> Self:
         """A detector with a trained model, without TensorFlow where neither of them needs it.
 
         Args:
-            name: of a shipped model, of `keras_lapkl.pretrained.NAMES`, whose `.tflite` is taken;
-                or a .tflite or .keras file.
-            detector: as the constructor's; `"auto"` is the fastest that is installed.
+            name: a shipped model's name, as `"fpn-eighth-300w"` or `"fpn-eighth-300w-int8"`, or a
+                .tflite or .keras file; see `keras_lapkl.pretrained.resolve`.
+            detector: as the constructor's; `"auto"` is YuNet if installed, else BlazeFace.
             num_threads: of a .tflite file's interpreter.
             kwargs: more arguments of the constructor.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ImportError: a .keras file, and Keras is not installed.
+            ValueError: no such model.
         """
-        path = pathlib.Path(pretrained.path(name, ".tflite") if name in pretrained.NAMES else name)
+        path = pretrained.resolve(name, (".tflite", ".keras"))
         if path.suffix == ".tflite":
-            from keras_lapkl.tflite.runner import TFLiteLocalizer
-
             localizer = TFLiteLocalizer(path, num_threads)
-        elif path.suffix == ".keras":
-            from keras_lapkl.models.loading import load_model
-
-            localizer = load_model(path)
         else:
-            raise ValueError(
-                f"Expected a model of {pretrained.NAMES}, or a .tflite or .keras file. Received: "
-                f"{str(name)!r}"
-            )
+            localizer = load_model(path)
         return cls(localizer, detector, **kwargs)
 
-    def __call__(self, photo, boxes=None):
+    def __call__(self, photo: ArrayLike, boxes: ArrayLike | None = None) -> list[Face]:
         """The faces of one photo.
 
         Args:
@@ -111,7 +127,7 @@ class LandmarkDetector:
             ValueError: another shape, type or box, or neither boxes nor a detector.
         """
         photo = detections.as_photo(photo)
-        scheme = self.localizer.scheme
+        scheme = self._scheme
         if scheme.crop_from == "image":
             return self.localize(photo, picture_squares(photo.shape[1::-1]))
         detector = self.detector if boxes is None else None
@@ -129,11 +145,11 @@ class LandmarkDetector:
             for face, each in zip(faces, found, strict=True)
         ]
 
-    def predict(self, photos):
+    def predict(self, photos: Iterable[ArrayLike]) -> Iterator[list[Face]]:
         """The faces of each of many photos: a generator of lists, in their order."""
         return (self(photo) for photo in photos)
 
-    def find(self, photo):
+    def find(self, photo: ArrayLike) -> list[Detection]:
         """What the face detector finds in a photo: a list of `detectors.Detection`."""
         if self.detector is None:
             raise ValueError("Without a detector, say by `boxes` where the faces are.")
@@ -145,9 +161,9 @@ class LandmarkDetector:
             height, width = (max(1, round(ratio * side)) for side in photo.shape[:2])
             small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
             ratios = np.array(photo.shape[1::-1]) / (width, height)
-            return [_enlarged(each, ratios) for each in self.detector(small)]
+            return [_enlarged(each, ratios) for each in self.detector(small)]  # pyright: ignore[reportArgumentType]  OpenCV does not tell its types
 
-    def localize(self, photo, squares, passes=1):
+    def localize(self, photo: ArrayLike, squares: ArrayLike, passes: int = 1) -> list[Face]:
         """The faces in known squares.
 
         Args:
@@ -155,7 +171,8 @@ class LandmarkDetector:
             squares: (n, 3) center x, center y and longer edge of the five points' box in pixels of
                 the photo, as `crop_squares(…, crop_scale=1)` gives them from landmarks; or (n, 4)
                 with the angle, as `face_square` gives them.
-            passes: looks at each face; from the second on at a crop turned as the face is.
+            passes: runs of the network on each face; from the second on, the crop is rotated as the
+                face is.
 
         Returns:
             list of n `Face`.
@@ -170,7 +187,7 @@ class LandmarkDetector:
         localizer = self.localizer
         size = localizer.image_size
         for i in range(passes):
-            boxes = squares * (1, 1, localizer.crop_scale, 1)
+            boxes = squares * (1, 1, localizer.crop_scale, 1)  # pyright: ignore[reportOperatorIssue]  it is known
             with self._timed("crop"):
                 transforms = crop_transform(boxes, size)
                 crops = np.stack([warp_crop(photo, each, size) for each in transforms])
@@ -178,11 +195,11 @@ class LandmarkDetector:
                 found = localizer.predict(crops, verbose=0)
             landmarks = apply_transform(invert_transform(transforms), found["landmarks"])
             if i < passes - 1:
-                squares = _next_squares(landmarks, squares, localizer.scheme)
+                squares = _next_squares(landmarks, squares, self._scheme)
         pixels = boxes[:, 2] / size
         cos, sin = np.cos(boxes[:, 3]) ** 2, np.sin(boxes[:, 3]) ** 2
-        turned = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
-        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ turned)
+        rotated = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
+        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ rotated)
         scale *= pixels[:, None, None]
         error = radius = [None] * len(boxes)
         if localizer.calibration is not None:
@@ -197,7 +214,7 @@ class LandmarkDetector:
     def _timed(self, part):
         start = time.perf_counter()
         yield
-        self.seconds[part] += time.perf_counter() - start
+        self.seconds[part] += time.perf_counter() - start  # pyright: ignore[reportArgumentType]  a counter of floats
 
 
 def _enlarged(detection, ratios):

@@ -3,13 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.data.cropping import face_square
 from keras_lapkl.detection.face import Face
-from keras_lapkl.detection.filters import SHORTEST, ScaleFilter
+from keras_lapkl.detection.filters import SHORTEST, LandmarkFilter, ScaleFilter
 from keras_lapkl.detection.first_pass import distance
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
 _JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from its middle
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
@@ -20,17 +23,29 @@ _REMEMBERED = 1.0  # s that a lost face can come back with its number
 # ---- The tracker
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrackedFace(Face):
     """A `Face` of a video. `landmarks` are filtered; all else is of this frame alone.
 
     Attributes:
         id: a whole number ≥ 0, the same as long as the face is followed, never given twice.
         raw: (K, 2) float64, the landmarks before the filter.
+
+    Example:
+
+    >>> tracker(frame, time=0.0)[0].id, tracker(next_frame, time=1 / 30)[0].id
+    (0, 0)
     """
 
     id: int = 0
-    raw: np.ndarray | None = None
+    raw: NDArray[np.float64] | None = None
+
+    def _summary(self) -> list[str]:
+        return [f"id {self.id}", *super()._summary()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Face.to_dict`, with the `id`."""
+        return {"id": self.id, **super().to_dict()}
 
 
 class LandmarkTracker:
@@ -51,7 +66,7 @@ class LandmarkTracker:
             called with a frame and squares.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
-            default is for 80-pixel crops; benchmarks/tracking.py measures what it keeps.
+            default is for 80-pixel crops.
         find_every: frames from one search for new faces to the next; None to search only when a
             face is lost or none is followed.
 
@@ -66,33 +81,41 @@ class LandmarkTracker:
     ...         print(face.id, face.landmarks[30])
     """
 
-    def __init__(self, detector, make_filter=ScaleFilter, max_scale=2.0, find_every=30):
+    def __init__(
+        self,
+        detector: LandmarkDetector,
+        make_filter: Callable[[], LandmarkFilter] | None = ScaleFilter,
+        max_scale: float = 2.0,
+        find_every: int | None = 30,
+    ) -> None:
         if not max_scale > 0:
             raise ValueError(f"`max_scale` must be > 0. Received: {max_scale}")
         if find_every is not None and find_every < 1:
             raise ValueError(f"`find_every` must be at least 1, or None. Received: {find_every}")
-        crop_from = detector.localizer.scheme.crop_from
-        if crop_from != "points":
+        scheme: Any = detector.localizer.scheme  # a `LandmarkDetector` has one
+        if scheme.crop_from != "points":
             raise ValueError(
                 "Faces are followed by their landmarks: expected a model whose crops are cut by "
-                f'them (`crop_from="points"`). Received: {crop_from!r}. Detect in each frame.'
+                f'them (`crop_from="points"`). Received: {scheme.crop_from!r}. Detect in each '
+                "frame."
             )
         self.detector = detector
+        self._scheme = scheme
         self.make_filter = make_filter
         self.max_scale = max_scale
         self.find_every = find_every
         self._next_id = 0
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets all faces, as before a new video. Numbers are not given again."""
         self._tracks = []
         self._lost = []
         self._since_search = 0
-        self._shape = None
+        self._shape: tuple[int, ...] = ()
         self._time = -math.inf
 
-    def __call__(self, frame, time):
+    def __call__(self, frame: ArrayLike, time: float) -> list[TrackedFace]:
         """The faces of the next frame.
 
         Args:
@@ -161,17 +184,17 @@ class LandmarkTracker:
         if track.smooth is not None:
             values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
         track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
-        square = face_square(track.face.landmarks, self.detector.localizer.scheme)
+        square = face_square(track.face.landmarks, self._scheme)
         track.move(square, time)
 
     def _checked(self, face):
-        """The five points' square of a face; None if it is no face that can be followed."""
+        """The five points' square of a face; None if it is not a face that can be followed."""
         localizer = self.detector.localizer
         scale = face.scale.mean() * localizer.image_size / face.square[2]
         if not (np.isfinite(face.landmarks).all() and scale <= self.max_scale):
             return None
         try:
-            square = face_square(face.landmarks, localizer.scheme)
+            square = face_square(face.landmarks, self._scheme)
         except ValueError:  # all landmarks in one point
             return None
         height, width = self._shape[:2]
@@ -207,7 +230,7 @@ class _Track:
 
     def expected(self, time):
         """Where the square is if the face keeps its speed."""
-        reach = _AHEAD * self.square[2]
+        reach = _AHEAD * self.square[2]  # pyright: ignore[reportOptionalSubscript]
         shift = np.clip(self.speed * (time - self.time), -reach, reach)
         return self.square + np.append(shift, (0, 0))
 

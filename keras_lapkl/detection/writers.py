@@ -17,20 +17,6 @@ from keras_lapkl.detection.face import COVERAGE
 from keras_lapkl.detection.video import frame_rate, is_video
 
 FORMATS = ("json", "csv", "pts")
-_DIGITS = 3
-
-
-def record(face):
-    """A face as plain data, lengths rounded to a thousandth of a pixel."""
-    data = {"id": getattr(face, "id", None), "score": face.score}
-    for field in ("box", "square", "landmarks", "scale", "error", "radius"):
-        value = getattr(face, field, None)
-        data[field] = None if value is None else np.round(value, _DIGITS).tolist()
-    if data["score"] is not None:
-        data["score"] = round(float(data["score"]), 4)
-    if face.angle:
-        data["angle"] = round(face.angle, 4)
-    return {key: value for key, value in data.items() if value is not None}
 
 
 def distinct_stems(names):
@@ -65,7 +51,7 @@ def face_writer(form, output_dir, scheme, names):
 
             def write_json_of(name, frame, at, faces):
                 place = {} if frame is None else {"frame": frame, "seconds": round(at, 4)}
-                write(name, [record(face) for face in faces], **place)
+                write(name, [face.to_dict() for face in faces], **place)
 
             yield write_json_of
         return
@@ -82,7 +68,7 @@ def _csv_writer(file, scheme):
     rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", *columns])
 
     def write(name, frame, at, faces):
-        for i, face in enumerate(map(record, faces)):
+        for i, face in enumerate(each.to_dict() for each in faces):
             points = np.full((scheme.num_landmarks, 4), None, object)
             points[:, :2] = face["landmarks"]
             for column, field in ((2, "error"), (3, "radius")):
@@ -138,7 +124,7 @@ def overlay_writer(path, file, every, radii=False):
                 name = f"{path.name}.overlay.avi"
                 temporary = stack.enter_context(replacing(path.with_name(name)))
                 size = photo.shape[1::-1]
-                codec = cv2.VideoWriter_fourcc(*"MJPG")
+                codec = cv2.VideoWriter_fourcc(*"MJPG")  # pyright: ignore[reportAttributeAccessIssue]  not in OpenCV's stubs
                 rate = frame_rate(cv2.VideoCapture(str(file))) / every
                 video = cv2.VideoWriter(str(temporary), codec, rate, size)
                 stack.callback(video.release)

@@ -1,24 +1,34 @@
 """Scores predictions from any program against labels, alone or side by side."""
 
 import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import replacing
-from keras_lapkl.data.prediction_files import read_predictions
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.prediction_files import Predictions, read_predictions
 from keras_lapkl.evaluation import convention_checks, scoring
 from keras_lapkl.evaluation.matching import match, names_below
+from keras_lapkl.schemes import Scheme
 
 _SHOWN = 20
 """Rows of a table that a terminal gets; results.json has all."""
 
 
-def read_sets(entries, scheme):
+def read_sets(entries: Iterable[str], scheme: Scheme) -> dict[str, Predictions]:
     """Predictions by their titles, from `FILE` or `TITLE=FILE` each.
 
     The title of a file without one is its stem, or where that is `predictions` its folder's name.
+
+    Args:
+        entries: texts; a path is as `read_predictions` takes it.
+        scheme: `Scheme` of the landmarks.
 
     Raises:
         ValueError: two with one title; also as `read_predictions` does.
@@ -41,7 +51,12 @@ def read_sets(entries, scheme):
     return found
 
 
-def compare(annotations, predictions, folder=None, normalizer=None):
+def compare(
+    annotations: Annotations,
+    predictions: Mapping[str, Predictions],
+    folder: PathLike | None = None,
+    normalizer: str | None = None,
+) -> tuple[dict[str, Any], dict[tuple[str, str], NDArray[np.float64]]]:
     """Scores of one or more sets of predictions on the same labeled faces.
 
     All intervals come from the same resamples of the faces, so those of differences are paired.
@@ -60,10 +75,16 @@ def compare(annotations, predictions, folder=None, normalizer=None):
     Raises:
         ValueError: a normalizer that the faces do not allow, no face that can be scored, or
             predictions that fit no photo.
+
+    Example:
+
+    >>> results, errors = compare(annotations, {"mine": read_predictions("found.csv", IBUG68)})
+    >>> errors["mine", "interocular"].shape
+    (554,)
     """
     scheme, boxes = annotations.scheme, annotations.boxes
     truth = annotations.landmarks.astype(np.float64)
-    visible = annotations.visible & np.isfinite(truth).all(-1)
+    visible = annotations.known
     sizes = {
         name: scoring.distances(name, truth, visible, scheme, boxes)
         for name in scoring.normalizers(scheme, boxes)
@@ -108,7 +129,12 @@ def compare(annotations, predictions, folder=None, normalizer=None):
     return results, {(t, n): errors for t in tables for n, errors in tables[t]["scores"].items()}
 
 
-def write_errors(path, annotations, errors, folder=None):
+def write_errors(
+    path: PathLike,
+    annotations: Annotations,
+    errors: Mapping[tuple[str, str], NDArray[Any]],
+    folder: PathLike | None = None,
+) -> None:
     """Writes the errors of each face as CSV: `inf` without prediction, empty if not to be scored.
 
     Args:
@@ -128,7 +154,7 @@ def write_errors(path, annotations, errors, folder=None):
             writer.writerow([name, *("" if np.isnan(e) else f"{e:.6g}" for e in row)])
 
 
-def report(results):
+def report(results: dict[str, Any]) -> str:
     """The results of `compare` as text: counts, suspected_conventions and tables."""
     sets, normalizer = results["predictions"], results["normalizer"]
     parts = ["\n".join(_about_lines(title, each) for title, each in sets.items())]
@@ -242,7 +268,7 @@ def _about_lines(title, about):
 
 def _score_table(sets):
     thresholds = scoring.THRESHOLDS
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("", "normalizer", "faces", "missing", "NME %", "", "median")
         + (*(f"FR@{t} %" for t in thresholds), *(f"AUC@{t}" for t in thresholds))
     ]

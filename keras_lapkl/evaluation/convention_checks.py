@@ -1,13 +1,17 @@
-"""What predictions look like that were written by another convention than the labels.
+"""Signs that predictions follow another convention than the labels.
 
 Coordinates counted from 1 or from pixels' corners, x and y swapped, left and right exchanged,
 another scale, a crop's coordinates. Found and said, never corrected: an error that someone tuned
 away silently would be worth nothing.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.evaluation import scoring
+from keras_lapkl.schemes import Scheme
 
 _NEAR = 0.4
 """How near to a convention's offset the measured one must be, as a share of it: good models lie off
@@ -41,7 +45,9 @@ _HALVES = {
 }
 
 
-def mean_offset(predicted, landmarks, visible):
+def mean_offset(
+    predicted: NDArray[Any], landmarks: NDArray[Any], visible: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How far predictions lie from the labels on the whole, and how well that is known.
 
     Args:
@@ -69,11 +75,18 @@ def mean_offset(predicted, landmarks, visible):
     return median, np.sqrt(np.pi / 2) * deviation / np.sqrt(len(offsets))
 
 
-def suspected_conventions(predicted, landmarks, visible, distance, scheme, form):
+def suspected_conventions(
+    predicted: NDArray[Any],
+    landmarks: NDArray[Any],
+    visible: NDArray[Any],
+    distance: NDArray[Any],
+    scheme: Scheme,
+    form: str,
+) -> list[dict[str, Any]]:
     """What it looks like if predictions follow another convention.
 
-    An offset is told if it is near one of both axes by ±1 or ±½ px, within 40 % of that, and 5
-    standard errors from 0. Any other convention is told if undoing it would more than halve the
+    An offset is reported if it is within 40 % of ±1 or ±½ px on both axes, and 5 standard errors
+    from 0. Any other convention is reported if undoing it would more than halve the
     median error.
 
     Args:
@@ -137,7 +150,7 @@ def _near_convention(offset, deviation, form):
     """The offset of a convention and its text, if the measured one looks like it."""
     known = {**_OFFSETS.get(form, _OFFSETS["other"]), **_HALVES}
     apart = {size: np.abs(offset / size - 1).max() for size in known}
-    nearest = min(apart, key=apart.get)
+    nearest = min(apart, key=lambda size: apart[size])
     is_clear = (np.abs(offset) > _CLEAR * deviation).all()
     return (nearest, known[nearest]) if apart[nearest] <= _NEAR and is_clear else None
 

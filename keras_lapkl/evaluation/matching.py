@@ -4,12 +4,17 @@ import dataclasses
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.images import IMAGE_SUFFIXES
-from keras_lapkl.data.prediction_files import PredictionError
+from keras_lapkl.data.prediction_files import PredictionError, Predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +31,18 @@ class Match:
         elsewhere: faces whose prediction does not overlap them.
     """
 
-    landmarks: np.ndarray
+    landmarks: NDArray[Any]
     missing: int
     not_named: int
     extra: int
     several: int
     twice: int
-    elsewhere: np.ndarray
+    elsewhere: NDArray[np.bool_]
 
 
-def match(annotations, predictions, folder=None):
+def match(
+    annotations: Annotations, predictions: Predictions, folder: PathLike | None = None
+) -> Match:
     """Finds the prediction of each labeled face.
 
     A prediction is of a photo if its name, without the suffix of an image, is the end of the
@@ -54,6 +61,11 @@ def match(annotations, predictions, folder=None):
 
     Raises:
         PredictionError: no prediction is of a labeled photo, or a name fits several.
+
+    Example:
+
+    >>> match(annotations, predictions).landmarks.shape
+    (554, 68, 2)
     """
     photos = list(dict.fromkeys(annotations.paths))
     named = _photos_of(photos, predictions, folder)
@@ -64,7 +76,7 @@ def match(annotations, predictions, folder=None):
         if name in named:
             predicted[named[name]].append(i)
 
-    visible = annotations.visible & np.isfinite(annotations.landmarks).all(-1)
+    visible = annotations.known
     landmarks = np.full(annotations.landmarks.shape, np.nan)
     elsewhere = np.zeros(len(annotations), bool)
     several = twice = not_named = 0
@@ -92,7 +104,7 @@ def match(annotations, predictions, folder=None):
     )
 
 
-def names_below(paths, folder=None):
+def names_below(paths: Iterable[PathLike], folder: PathLike | None = None) -> tuple[str, ...]:
     """Paths from a folder on, with /; from the one common to all where one is not below it.
 
     Example:

@@ -1,21 +1,31 @@
 """How good a model is on crops: the numbers of the papers' tables. What they are: `scoring`."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl import confidence
 from keras_lapkl._support import console
+from keras_lapkl.confidence import Calibration
 from keras_lapkl.data.cropping import apply_transform, invert_transform
+from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import scoring
+from keras_lapkl.schemes import Scheme
+from keras_lapkl.tflite.localizer import Localizer
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
-"""Of the faces, the surest first, for which the mean error is told."""
+"""Shares of the faces, the surest first, for which the mean error is reported."""
 
 
 NORMALIZER_MEANINGS = {**scoring.NORMALIZER_MEANINGS, "crop": "side of the crop"}
 """What an error is a percentage of, by normalizer: those of `scoring`, and one for crops."""
 
 
-def evaluate_model(model, crops, normalizer=None, flip_average=False):
+def evaluate_model(
+    model: Localizer, crops: Crops, normalizer: str | None = None, flip_average: bool = False
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Scores a `LandmarkLocalizer` or a `TFLiteLocalizer` on crops; see `score`.
 
     Args:
@@ -25,19 +35,31 @@ def evaluate_model(model, crops, normalizer=None, flip_average=False):
         flip_average: whether to score `predict_flip_averaged` instead of the model's own answer.
 
     Returns:
-        The dict of `score` with `trained_on`, and `confidence` if the model is calibrated (see
-        `check_confidence`), which its mean with the mirrored face is not; and the predictions.
+        The dict of `score` with `trained_on`, one line, and the same as plain data in
+        `training_data`; and `confidence` if the model is calibrated (see `check_confidence`), which
+        its mean with the mirrored face is not; and the predictions.
+
+    Raises:
+        ValueError: as `score` and `predict_flip_averaged`.
+
+    Example:
+
+    >>> result, predicted = evaluate_model(load_model("fpn-eighth-300w"), crops)
+    >>> predicted["landmarks"].shape
+    (554, 68, 2)
     """
     predict = predict_flip_averaged if flip_average else _predict
     predicted = predict(model, crops.central())
     result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
     result["trained_on"] = model.trained_on
+    data = model.training_data
+    result["training_data"] = None if data is None else data.to_config()
     if model.calibration is not None and not flip_average:
         result["confidence"] = check_confidence(model.calibration, predicted, crops)
     return result, predicted
 
 
-def predict_flip_averaged(model, images):
+def predict_flip_averaged(model: Localizer, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Means of what a model finds in images and in their mirror images, at twice the time.
 
     Args:
@@ -49,6 +71,11 @@ def predict_flip_averaged(model, images):
 
     Raises:
         ValueError: it is not known how the landmarks mirror.
+
+    Example:
+
+    >>> predict_flip_averaged(model, crops.central())["scale"].shape
+    (554, 68, 2)
     """
     if model.scheme is None or model.scheme.flip is None:
         raise ValueError(
@@ -66,30 +93,64 @@ def _predict(model, images):
     return model.predict(images, verbose=0)
 
 
-def distances(landmarks, crops):
-    """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden."""
+def distances(landmarks: NDArray[Any], crops: Crops) -> NDArray[np.float64]:
+    """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden.
+
+    Args:
+        landmarks: (N, K, 2) predicted, crop pixels.
+        crops: `Crops` with the truth.
+    """
     apart = np.linalg.norm(landmarks - crops.landmarks, axis=-1)
-    return np.where(_visible(crops), apart, np.nan)
+    return np.where(crops.known, apart, np.nan)
 
 
-def in_photos(landmarks, crops):
-    """Landmarks (N, K, 2) in crop pixels as they lie in the photos, float64 pixels."""
+def in_photos(landmarks: NDArray[Any], crops: Crops) -> NDArray[np.float64]:
+    """Landmarks (N, K, 2) in crop pixels as they lie in the photos, float64 pixels.
+
+    Args:
+        landmarks: (N, K, 2) crop pixels.
+        crops: the `Crops` that they were found in.
+    """
     return apply_transform(invert_transform(crops.transforms), landmarks)
 
 
-def calibrate(predicted, crops):
-    """`confidence.Calibration` from predictions on crops that the model was not trained on."""
+def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibration:
+    """`confidence.Calibration` from predictions on crops that the model was not trained on.
+
+    Args:
+        predicted: dict of `landmarks` and `scale`, each (N, K, 2) crop pixels.
+        crops: the N `Crops`, with the truth.
+
+    Raises:
+        ValueError: no known landmark.
+
+    Example:
+
+    >>> model.calibration = calibrate(model.predict(validation.central()), validation)
+    """
     data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
     return confidence.fit(distances(predicted["landmarks"], crops), predicted["scale"], data)
 
 
-def check_confidence(calibration, predicted, crops):
+def check_confidence(
+    calibration: Calibration, predicted: Mapping[str, NDArray[Any]], crops: Crops
+) -> dict[str, Any]:
     """What a calibration is worth on crops that it was not fitted on.
+
+    Args:
+        calibration: a `Calibration`.
+        predicted: dict of `landmarks` and `scale`, each (N, K, 2) crop pixels.
+        crops: the N `Crops`, with the truth.
 
     Returns:
         dict of plain data: `calibrated_on`; `coverage`, the share of landmarks within their radius
         by the probability asked for; `reliability`, expected and measured error in ten groups,
         pixels; `selective`, mean error in pixels of the surest share of the faces.
+
+    Example:
+
+    >>> sorted(check_confidence(model.calibration, predicted, test)["coverage"])
+    ['0.5', '0.8', '0.9', '0.95']
     """
     errors = distances(predicted["landmarks"], crops)
     scale = predicted["scale"]
@@ -107,7 +168,9 @@ def check_confidence(calibration, predicted, crops):
     }
 
 
-def score(landmarks, scale, crops, normalizer=None):
+def score(
+    landmarks: NDArray[Any], scale: NDArray[Any], crops: Crops, normalizer: str | None = None
+) -> dict[str, Any]:
     """NME, failure rates, areas under the CED and mean spread of predictions on crops.
 
     Args:
@@ -125,6 +188,11 @@ def score(landmarks, scale, crops, normalizer=None):
 
     Raises:
         ValueError: no face can be scored.
+
+    Example:
+
+    >>> score(crops.landmarks, np.ones_like(crops.landmarks), crops)["nme"]   # the truth itself
+    0.0
     """
     normalizer = normalizer or default_normalizer(crops.scheme)
     errors = face_errors(landmarks, crops, normalizer)
@@ -133,7 +201,7 @@ def score(landmarks, scale, crops, normalizer=None):
             f"No face of {crops.name} can be scored with the {normalizer} normalizer: none has "
             "the landmarks that it needs and a finite prediction."
         )
-    visible = _visible(crops)
+    visible = crops.known
     seen = visible.any(1)
     spread = np.asarray(scale, np.float64).mean(-1)[seen].mean(-1, where=visible[seen])
     return {
@@ -147,19 +215,36 @@ def score(landmarks, scale, crops, normalizer=None):
     }
 
 
-def default_normalizer(scheme):
+def default_normalizer(scheme: Scheme) -> str:
     """`"interocular"` where the scheme has eye corners, else `"hull"`.
 
     One point has no hull, and that of two has no area where they are level: `"crop"`, then.
+
+    Args:
+        scheme: `Scheme` of the landmarks.
+
+    Example:
+
+    >>> default_normalizer(IBUG68)
+    'interocular'
     """
     if scheme.eye_corners is not None:
         return "interocular"
     return "hull" if scheme.num_landmarks > 2 else "crop"
 
 
-def face_errors(landmarks, crops, normalizer):
-    """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,)."""
-    visible = _visible(crops)
+def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArray[np.float64]:
+    """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,).
+
+    Args:
+        landmarks: (N, K, 2) predicted, crop pixels.
+        crops: `Crops` with the truth.
+        normalizer: a name of `NORMALIZER_MEANINGS`.
+
+    Raises:
+        ValueError: a normalizer that the scheme or the crops do not allow.
+    """
+    visible = crops.known
     if normalizer == "crop":
         distance = np.full(len(crops), float(crops.image_size))
         return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
@@ -168,15 +253,23 @@ def face_errors(landmarks, crops, normalizer):
     return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
 
 
-def table(results):
-    """Lines of text, one for each dict of `score`, aligned under their headings."""
+def table(results: Iterable[Mapping[str, Any]]) -> str:
+    """Lines of text, one for each dict of `score`, aligned under their headings.
+
+    Args:
+        results: dicts as `score` gives them.
+    """
     columns = ("data", "faces", "nme", "nme_interval", "spread", "failure_rate_8", "auc_8")
     headings = ("data", "faces", "NME %", "95 %", "spread px", "FR@8 %", "AUC@8")
     return console.aligned([headings, *([_cell(r[c]) for c in columns] for r in results)])
 
 
-def confidence_lines(result):
-    """Lines of text on `confidence` of a result."""
+def confidence_lines(result: Mapping[str, Any]) -> str:
+    """Lines of text on `confidence` of a result.
+
+    Args:
+        result: a dict of `evaluate_model` with `confidence`.
+    """
     found = result["confidence"]
     covered = ", ".join(f"{float(c):.0%}: {share:.1%}" for c, share in found["coverage"].items())
     surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
@@ -187,8 +280,12 @@ def confidence_lines(result):
     )
 
 
-def conditions(result):
-    """One line with what an error means nothing without: training faces, crop and normalizer."""
+def conditions(result: Mapping[str, Any]) -> str:
+    """One line with what an error means nothing without: training faces, crop and normalizer.
+
+    Args:
+        result: a dict of `evaluate_model`.
+    """
     missing = result["missing"]
     return (
         (f"{missing:,} faces have no finite prediction and count as failures. " if missing else "")
@@ -196,10 +293,6 @@ def conditions(result):
         f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
         f"pixels; error in percent of the {NORMALIZER_MEANINGS[result['normalizer']]}."
     )
-
-
-def _visible(crops):
-    return crops.visible & np.isfinite(crops.landmarks).all(-1)
 
 
 def _cell(value):

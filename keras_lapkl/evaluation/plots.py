@@ -1,10 +1,14 @@
 """Pictures of what a model sees: predictions with their scales, heatmaps, D's answers to them."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.evaluation import scoring
 
 CELL = 2.6
@@ -20,7 +24,7 @@ MAX_VALUES = 8
 """Patches a side up to which the value of each is legible."""
 
 
-def figure(width, height):
+def figure(width: float, height: float) -> Any:
     """A matplotlib figure of that many inches, without a display.
 
     Raises:
@@ -33,7 +37,15 @@ def figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def predictions(images, landmarks, path, labels=None, scale=None, edges=(), columns=4):
+def predictions(
+    images: NDArray[Any],
+    landmarks: NDArray[Any],
+    path: PathLike,
+    labels: NDArray[Any] | None = None,
+    scale: NDArray[Any] | None = None,
+    edges: Sequence[tuple[int, int]] = (),
+    columns: int = 4,
+) -> None:
     """Saves a sheet of faces with the predicted landmarks, beside the true ones if they are given.
 
     Args:
@@ -64,7 +76,9 @@ def predictions(images, landmarks, path, labels=None, scale=None, edges=(), colu
     _save(sheet, path)
 
 
-def heatmaps(images, maps, path, gamma=0.5):
+def heatmaps(
+    images: NDArray[Any], maps: Mapping[str, NDArray[Any]], path: PathLike, gamma: float = 0.5
+) -> None:
     """Saves the heatmaps of several models on the same faces, one column a model.
 
     Each picture shows, at every pixel, the largest of the K heatmaps, each relative to its own
@@ -86,16 +100,16 @@ def heatmaps(images, maps, path, gamma=0.5):
 
 
 def adversarial(
-    images,
-    landmarks,
-    maps,
-    path,
-    labels=None,
-    true_maps=None,
-    patches=None,
-    true_patches=None,
-    dpi=150,
-):
+    images: NDArray[Any],
+    landmarks: NDArray[Any],
+    maps: NDArray[Any],
+    path: PathLike | BinaryIO,
+    labels: NDArray[Any] | None = None,
+    true_maps: NDArray[Any] | None = None,
+    patches: NDArray[Any] | None = None,
+    true_patches: NDArray[Any] | None = None,
+    dpi: int = 150,
+) -> None:
     """Saves what a localizer G makes of faces, and a discriminator D of that, one row a face.
 
     The columns: the face with its landmarks; ω, the heatmaps of the labels, beside those of G, both
@@ -133,7 +147,7 @@ def adversarial(
     _save(_sheet(images, columns), path, dpi)
 
 
-def confidence(found, path):
+def confidence(found: Mapping[str, Any], path: PathLike) -> None:
     """Saves what `evaluation.check_confidence` found: reliability, coverage and the surest faces.
 
     Args:
@@ -163,7 +177,7 @@ def confidence(found, path):
     _save(sheet, path)
 
 
-def ced(errors, path, unit):
+def ced(errors: Mapping[str, ArrayLike], path: PathLike, unit: str) -> None:
     """Saves cumulative error distributions: the share of faces with at most a given error.
 
     The axis of the errors goes as far as each curve needs to show 90 % of its finite ones.
@@ -267,7 +281,7 @@ def _draw_points(axes, landmarks, labels):
         known = np.isfinite(labels).all(-1) & (labels[:, 2:] > 0).all(-1)
         points, truth = landmarks[known], labels[known, :2]
         axes.add_collection(
-            LineCollection(np.stack([points, truth], 1), colors="white", linewidths=0.6)
+            LineCollection(np.stack([points, truth], 1), colors="white", linewidths=0.6)  # pyright: ignore[reportArgumentType]
         )
         axes.scatter(*truth.T, s=9, facecolors="none", edgecolors="white", linewidths=0.5)
     axes.scatter(*landmarks.T, s=5, color=(0.1, 1.0, 0.4), linewidths=0)

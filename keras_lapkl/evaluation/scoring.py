@@ -7,8 +7,13 @@ the CED and the CED itself, but has no place in a mean error.
 """
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lapkl.schemes import Scheme
 
 NORMALIZER_MEANINGS = {
     "interocular": "distance of the outer eye corners",
@@ -30,7 +35,7 @@ RESAMPLES = 2000
 _CHUNK = 2**22  # numbers drawn at a time
 
 
-def normalizers(scheme, boxes=None):
+def normalizers(scheme: Scheme, boxes: NDArray[Any] | None = None) -> tuple[str, ...]:
     """The names of `NORMALIZER_MEANINGS` that go with a scheme, the customary one first.
 
     Args:
@@ -49,7 +54,13 @@ def normalizers(scheme, boxes=None):
     return tuple(name for name, is_allowed in allowed.items() if is_allowed)
 
 
-def distances(normalizer, landmarks, visible, scheme, boxes=None):
+def distances(
+    normalizer: str,
+    landmarks: NDArray[Any],
+    visible: NDArray[Any],
+    scheme: Scheme,
+    boxes: NDArray[Any] | None = None,
+) -> NDArray[np.float64]:
     """The normalizing distance of each face.
 
     Args:
@@ -80,7 +91,7 @@ def distances(normalizer, landmarks, visible, scheme, boxes=None):
         )
     points = np.where(visible[..., None], np.asarray(landmarks, np.float64), np.nan)
     if normalizer == "interocular":
-        left, right = scheme.eye_corners
+        left, right = scheme.eye_corners  # pyright: ignore[reportGeneralTypeIssues]  there are some
         found = np.linalg.norm(points[:, left] - points[:, right], axis=-1)
     elif normalizer == "interpupil":
         left, right = (points[:, list(eye)].mean(1) for eye in scheme.five_points[:2])
@@ -96,7 +107,9 @@ def distances(normalizer, landmarks, visible, scheme, boxes=None):
     return np.where(found > 0, found, np.nan)
 
 
-def face_errors(predicted, landmarks, visible, distance):
+def face_errors(
+    predicted: ArrayLike, landmarks: NDArray[Any], visible: NDArray[Any], distance: NDArray[Any]
+) -> NDArray[np.float64]:
     """Each face's NME in percent, `100 · mean over visible points of ‖s̃ − s‖₂ / d`.
 
     Args:
@@ -121,7 +134,7 @@ def face_errors(predicted, landmarks, visible, distance):
     return np.where(count > 0, errors, np.nan)
 
 
-def groups(scheme):
+def groups(scheme: Scheme) -> dict[str, list[int]]:
     """Indices of a scheme's points by their names without number: `{"jaw": [0, …, 16], …}`."""
     found = {}
     for i, name in enumerate(scheme.names):
@@ -129,7 +142,13 @@ def groups(scheme):
     return found
 
 
-def group_errors(predicted, landmarks, visible, distance, scheme):
+def group_errors(
+    predicted: NDArray[Any],
+    landmarks: NDArray[Any],
+    visible: NDArray[Any],
+    distance: NDArray[Any],
+    scheme: Scheme,
+) -> dict[str, NDArray[np.float64]]:
     """`face_errors` of each of the `groups` of a scheme alone: dict from name to (N,)."""
     return {
         name: face_errors(predicted[:, points], landmarks[:, points], visible[:, points], distance)
@@ -137,7 +156,9 @@ def group_errors(predicted, landmarks, visible, distance, scheme):
     }
 
 
-def statistics(errors, thresholds=THRESHOLDS):
+def statistics(
+    errors: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, NDArray[np.float64]]:
     """What the means over faces of are the numbers of a table.
 
     With e a face's error and t a threshold, both in percent:
@@ -167,7 +188,7 @@ def statistics(errors, thresholds=THRESHOLDS):
     return found
 
 
-def ced(errors):
+def ced(errors: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The cumulative error distribution: which share of the faces has at most which error.
 
     Args:
@@ -188,7 +209,12 @@ def ced(errors):
     return scored[found], shares[found]
 
 
-def estimates(columns, resamples=RESAMPLES, level=LEVEL, seed=0):
+def estimates(
+    columns: Mapping[Any, ArrayLike],
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[Any, tuple[float, float, float]]:
     """Means over faces with bootstrap intervals, all from the same resamples of the faces.
 
     Each resample draws N faces of the N with replacement. An interval reaches from the
@@ -236,7 +262,7 @@ def estimates(columns, resamples=RESAMPLES, level=LEVEL, seed=0):
     return found
 
 
-def summary(estimated):
+def summary(estimated: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """The dict of `estimates` as plain data: `nme`, `nme_interval` and so on; None for NaN."""
     found = {}
     for name, (mean, *ends) in estimated.items():
@@ -245,7 +271,7 @@ def summary(estimated):
     return found
 
 
-def counts(errors):
+def counts(errors: NDArray[Any]) -> dict[str, Any]:
     """How many faces are `faces`, scored, and how many of them are `missing`, without prediction.
 
     `nme_median`, which no face far off moves, counts the missing as infinitely far: None if it is.

@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from keras_lapkl.data.synthetic.clips import RIGID, STILL
+from keras_lapkl.data.synthetic.clips import RIGID, STILL, Clip
 
 
-def evaluate(clip, found):
+def evaluate(clip: Clip, found: ArrayLike) -> dict[str, float]:
     """How steady, how late and how right the landmarks are that were found in a clip.
 
     Args:

@@ -1,7 +1,9 @@
 from .conversion import (
-    BOUNDS as BOUNDS,
-    MODES as MODES,
     convert as convert,
+)
+from .modes import (
+    MODES as MODES,
+    Mode as Mode,
 )
 from .report import (
     layer_table as layer_table,

@@ -1,31 +1,28 @@
 """From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import keras
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 import keras_lapkl
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
-from keras_lapkl.data.datasets import license
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import flatbuffer_writer, verify
 from keras_lapkl.export.graph import LOGITS, convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
+from keras_lapkl.export.modes import MODES
 from keras_lapkl.export.report import layer_table
 from keras_lapkl.export.verify import predict_by_file
+from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite import flatbuffer, inspection, runner
-
-BOUNDS = {
-    "float32": {"max": 1e-3, "nme": 1e-3},
-    "float16": {"mean": 0.02, "nme": 2e-3},
-    "dynamic": {"mean": 0.3, "nme": 0.02},
-    "int8": {"mean": 0.15, "nme": 0.01},
-}
-"""What is allowed to each mode: distance from Keras in pixels, for landmarks and for scale, and
-growth of the NME as a share of Keras's, where labels are known."""
-
-MODES = tuple(BOUNDS)
+from keras_lapkl.tflite.metadata import Metadata
 
 INPUTS = ("float32", *runner.BYTES)
 """Types that the image may have."""
@@ -34,19 +31,20 @@ _SEARCHED = 64
 
 
 def convert(
-    model,
-    path,
-    mode="float32",
+    model: LandmarkLocalizer,
+    path: PathLike,
+    mode: str = "float32",
     *,
-    faces,
-    representative_images=None,
-    bounds=None,
-    input_dtype="float32",
-    with_heatmaps=False,
-    decode=True,
-    flip_average=False,
-    layers=False,
-):
+    faces: Crops | NDArray[Any],
+    calibration_faces: Crops | None = None,
+    representative_images: NDArray[Any] | None = None,
+    bounds: Mapping[str, float] | None = None,
+    input_dtype: Literal["float32", "uint8", "int8"] = "float32",
+    with_heatmaps: bool = False,
+    decode: bool = True,
+    flip_average: bool = False,
+    layers: bool = False,
+) -> dict[str, Any]:
     """Writes a localizer and the decoding of its heatmaps as one .tflite file.
 
     The file has the signature `serving_default` from `image` (1, S, S, 3) to `landmarks` and
@@ -69,11 +67,12 @@ def convert(
         path: the file to write.
         mode: one of `MODES`.
         faces: `Crops`, or images (N, S, S, 3), uint8 or float in [0, 1]: what to compare on, best
-            real faces from the validation set. With `Crops` the NME is measured as well, and the
-            file's own scales are calibrated.
+            real faces from the validation set. With `Crops` the NME is measured as well.
+        calibration_faces: `Crops` that the model was not trained on, to calibrate the file's own
+            scales on, some hundred; None takes `faces` where these are `Crops`.
         representative_images: images from the training set, for int8's step sizes; some hundred.
         bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
-            by `"nme"`; None takes `BOUNDS[mode]`, and an empty dict allows any.
+            by `"nme"`; None takes the mode's own, and an empty dict allows any.
         input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
             `"int8"` from -128 to 127.
         with_heatmaps: whether the file also gives `heatmaps`, (S, S, K), each summing to 1.
@@ -81,8 +80,8 @@ def convert(
             own. int8 moves each map by a constant and cuts it far below its maximum, which a
             softmax does not notice.
         flip_average: whether the file gives the mean with the mirrored face, as
-            `evaluation.predict_flip_averaged`, in twice the time. It is calibrated only if `faces`
-            are `Crops`.
+            `evaluation.predict_flip_averaged`, in twice the time. It has only a calibration of its
+            own answers, not the model's.
         layers: whether to report the error of each layer of an int8 file: see `verify.layers`.
 
     Returns:
@@ -104,7 +103,11 @@ def convert(
     _check(
         model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
     )
-    bounds = BOUNDS[mode] if bounds is None else bounds
+    if calibration_faces is not None:
+        _check_images("calibration_faces", calibration_faces.central(), model)
+    bounds = MODES[mode].bounds if bounds is None else bounds
+    if calibration_faces is None and isinstance(faces, Crops):
+        calibration_faces = faces
     images = faces.central() if isinstance(faces, Crops) else faces
     outputs = _output_shapes(model, with_heatmaps, decode)
     expected = (
@@ -112,7 +115,7 @@ def convert(
         if flip_average
         else model.predict(images, verbose=0)
     )
-    if mode == "int8":
+    if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
         candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
     else:
@@ -123,28 +126,36 @@ def convert(
             if input_dtype != "float32":
                 flatbuffer_writer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
             temporary.write_bytes(flatbuffer_writer.pack(tflite))
-            verify.check_signature(temporary, input_dtype, model.image_size, outputs)
+            verify.check_signature(temporary, input_dtype, model.image_size, outputs)  # pyright: ignore[reportArgumentType]
             verify.check_operators(temporary, mode, int8_layers(model.generator, float_layers))
             logging.info("Comparing with Keras on %d images.", len(images))
             received = predict_by_file(temporary, images, model.beta)
             parity = verify.parity(received, expected)
             if isinstance(faces, Crops):
-                scores = [model_scores.score(**p, crops=faces) for p in (received, expected)]
+                scores = [
+                    model_scores.score(p["landmarks"], p["scale"], faces)
+                    for p in (received, expected)
+                ]
                 parity["nme"], parity["nme_keras"] = (score["nme"] for score in scores)
             failure = verify.out_of_bounds(parity, bounds)
             if failure is None:
                 break
             logging.info("%s", failure)
         errors = None
-        if mode == "int8" and (layers or failure):
+        if MODES[mode].calibrated and (layers or failure):
             errors = int8.layer_errors(temporary, images[:_PROBED])
         if failure:
             raise verify.ConversionError(failure + (f"\n{layer_table(errors)}" if errors else ""))
         about = _metadata(model, mode, float_layers, input_dtype, flip_average)
         if isinstance(faces, Crops):
             kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
-            about["measured"] = {name: scores[0][name] for name in kept}
-            about["calibration"] = model_scores.calibrate(received, faces).to_config()
+            about = dataclasses.replace(about, measured={name: scores[0][name] for name in kept})
+        if calibration_faces is not None:
+            answers = received
+            if calibration_faces is not faces:
+                answers = predict_by_file(temporary, calibration_faces.central(), model.beta)
+            found = model_scores.calibrate(answers, calibration_faces)
+            about = dataclasses.replace(about, calibration=found.to_config())
         flatbuffer_writer.add_metadata(tflite, about)
         temporary.write_bytes(flatbuffer_writer.pack(tflite))
         if not np.array_equal(
@@ -167,7 +178,7 @@ def _check(
     model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
 ):
     if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {MODES}. Received: {mode!r}")
+        raise ValueError(f"`mode` must be one of {tuple(MODES)}. Received: {mode!r}")
     if input_dtype not in INPUTS:
         raise ValueError(f"`input_dtype` must be one of {INPUTS}. Received: {input_dtype!r}")
     if with_heatmaps and not decode:
@@ -181,13 +192,13 @@ def _check(
         )
     if getattr(model, "generator", None) is None:
         raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
-    if (representative_images is None) == (mode == "int8"):
+    if (representative_images is None) == MODES[mode].calibrated:
         raise ValueError(
             "`representative_images` goes with mode 'int8', and only with it. Received: mode "
             f"{mode!r} {'without' if representative_images is None else 'with'} them."
         )
     _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
-    if mode == "int8":
+    if representative_images is not None:
         _check_images("representative_images", representative_images, model)
 
 
@@ -210,7 +221,7 @@ def _output_shapes(model, with_heatmaps, decode):
 
 
 def _metadata(model, mode, float_layers, input_dtype, flip_average):
-    """What a user of the file must know, as plain data."""
+    """What is known of a file before it is measured."""
     calibration = None
     if model.calibration is not None and not flip_average:  # it is not that of the flip average
         calibration = model.calibration.to_config()
@@ -218,20 +229,21 @@ def _metadata(model, mode, float_layers, input_dtype, flip_average):
     if input_dtype in runner.BYTES:
         zero = runner.BYTES[input_dtype]
         image["range"] = [zero, zero + 255]
-    return {
-        "keras_lapkl": keras_lapkl.__version__,
-        "mode": mode,
-        "float_layers": list(float_layers),
-        "flip_average": flip_average,
-        "image_size": model.image_size,
-        "num_landmarks": model.num_landmarks,
-        "input": image,
-        "units": "pixels of the input, x first, pixel centers at whole numbers from 0",
-        "beta": model.beta,
-        "crop_scale": model.crop_scale,
-        "crop": None if model.scheme is None else model.scheme.crop_rule,
-        "scheme": None if model.scheme is None else model.scheme.to_config(),
-        "trained_on": model.trained_on,
-        "license": license(model.trained_on),
-        "calibration": calibration,
-    }
+    scheme, trained = model.scheme, model.training_data
+    return Metadata(
+        keras_lapkl=keras_lapkl.__version__,
+        mode=mode,
+        image_size=model.image_size,
+        num_landmarks=model.num_landmarks,
+        input=image,
+        float_layers=tuple(float_layers),
+        flip_average=flip_average,
+        beta=model.beta,
+        crop_scale=model.crop_scale,
+        crop=None if scheme is None else scheme.crop_rule,
+        scheme=None if scheme is None else scheme.to_config(),
+        trained_on=model.trained_on,
+        training_data=None if trained is None else trained.to_config(),
+        license=None if trained is None else trained.license,
+        calibration=calibration,
+    )

@@ -1,7 +1,5 @@
 """Writes the objects of TFLite's schema as a .tflite file."""
 
-import json
-
 from keras_lapkl.tflite.flatbuffer import IDENTIFIER, METADATA_NAME, builtin_code, schema
 
 _ALIGNMENT = 16
@@ -18,10 +16,10 @@ def pack(model):
     return bytes(builder.Output())
 
 
-def add_metadata(model, data):
-    """Puts a dict of plain data into a `ModelT`, in place."""
+def add_metadata(model, metadata):
+    """Puts a `Metadata` into a `ModelT`, in place."""
     buffer = schema().BufferT()
-    buffer.data = json.dumps(data).encode()
+    buffer.data = metadata.to_json().encode()
     entry = schema().MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
     model.buffers.append(buffer)

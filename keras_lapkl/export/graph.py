@@ -10,20 +10,16 @@ from keras import ops
 
 from keras_lapkl import heatmaps
 from keras_lapkl._support import console
+from keras_lapkl.export.modes import MODES
 from keras_lapkl.tflite import runner
 
 LOGITS = "logits"
 
 
 def convert_reduced(model, mode, outputs, flip_average):
-    """The bytes of a .tflite file that computes in float32."""
-    import tensorflow as tf
-
+    """The bytes of a .tflite file of a mode that is not calibrated."""
     with graph_converter(model.generator, model, outputs, flip_average) as converter:
-        if mode != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if mode == "float16":
-            converter.target_spec.supported_types = [tf.float16]
+        MODES[mode].options(converter)
         return converter.convert()
 
 
@@ -59,10 +55,11 @@ def graph_converter(generator, model, outputs, flip_average, floors=None):
         if LOGITS in outputs:
             found[LOGITS] = sum(logits[1:], logits[0])
         elif len(logits) == 2:
-            axes = [ops.squeeze(each, axis) for axis, each in enumerate(logits, 1)]
-            found.update(zip(runner.OUTPUTS, heatmaps.decode_axes(*axes, model.beta), strict=True))
+            columns, rows = (ops.squeeze(each, axis) for axis, each in enumerate(logits, 1))
+            decoded = heatmaps.decode_axes(columns, rows, model.beta)
+            found.update(zip(runner.OUTPUTS, decoded, strict=True))
         else:
-            found.update(zip(runner.OUTPUTS, heatmaps.decode(*logits, model.beta), strict=True))
+            found.update(zip(runner.OUTPUTS, heatmaps.decode(logits[0], model.beta), strict=True))
         if runner.HEATMAPS in outputs:
             found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
         if flip_average:

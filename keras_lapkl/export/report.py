@@ -1,6 +1,8 @@
 """What a conversion gave, as text."""
 
 import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,8 +11,12 @@ from keras_lapkl.export import verify
 from keras_lapkl.tflite import latency, runner
 
 
-def layer_table(errors):
-    """Lines of text, one for each layer of `verify.layer_errors`."""
+def layer_table(errors: Iterable[verify.LayerError]) -> str:
+    """Lines of text, one for each layer of `verify.layer_errors`.
+
+    Args:
+        errors: `LayerError`s, such as `convert(…, layers=True)["layers"]`.
+    """
     rows = [
         ("layer", "type", "error %"),
         *((e.layer, e.dtype, f"{100 * e.error:.2f}") for e in errors),
@@ -18,13 +24,20 @@ def layer_table(errors):
     return console.aligned(rows)
 
 
-def summary(reports, threads=(1, 2), runs=50):
+def summary(
+    reports: Sequence[Mapping[str, Any]], threads: Sequence[int] = (1, 2), runs: int = 50
+) -> str:
     """Lines of text, one for each report of `convert`; the files are timed interleaved.
 
     Args:
         reports: of files that are there and give landmarks.
         threads: numbers of threads to time with.
         runs: timed runs of each.
+
+    Example:
+
+    >>> reports = [convert(model, f"{mode}.tflite", mode, faces=validation) for mode in MODES[:2]]
+    >>> print(summary(reports, threads=(1,)))
     """
     paths = [report["path"] for report in reports]
     times = latency.measure_many(paths, threads, runs)

@@ -2,24 +2,34 @@
 
 import re
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl import heatmaps
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.export.graph import LOGITS
+from keras_lapkl.export.modes import CONVOLUTIONS, MODES
 from keras_lapkl.tflite import flatbuffer, inspection, runner
-
-CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
-
-_REDUCED = {"float16", "int8", "uint8", "int16", "int4"}
 
 
 class ConversionError(ValueError):
-    """A conversion gave a file that is not what was asked for; the file was not put in place."""
+    """A conversion gave a file that is not what was asked for; the file was not put in place.
+
+    Example:
+
+    >>> try:
+    ...     convert(model, "model.tflite", "float16", faces=validation, bounds={"max": 0.0})
+    ... except ConversionError as error:
+    ...     print(error)
+    """
 
 
-def check_signature(path, input_dtype, image_size, outputs):
+def check_signature(
+    path: PathLike, input_dtype: str, image_size: int, outputs: Mapping[str, Any]
+) -> None:
     """ConversionError unless the file maps `image` to float32 outputs of some shapes.
 
     Args:
@@ -40,31 +50,27 @@ def check_signature(path, input_dtype, image_size, outputs):
         raise ConversionError(f"outputs: expected {wanted}. Received: {received}")
 
 
-def of_layers(operator, layers):
+def of_layers(operator: inspection.Operator, layers: Iterable[str]) -> bool:
     """Whether an operator comes from a Keras layer whose name begins with one of `layers`."""
     return any(f"/{layer}" in operator.result for layer in layers)
 
 
-def check_operators(path, mode, int8_layers=()):
+def check_operators(path: PathLike, mode: str, int8_layers: Sequence[str] = ()) -> None:
     """ConversionError unless all operators are TFLite's own and of the types that `mode` means.
 
-    `"float32"`: no reduced type anywhere. `"float16"`: the same, but each convolution's weights
-    are float16 in the file. `"dynamic"`: the same, but convolutions have int8 weights; TensorFlow
-    leaves those with few weights in float. `"int8"`: int8 values, weights and results in the layers
-    whose names begin with one of `int8_layers`, and float everywhere else.
+    Args:
+        path: a .tflite file.
+        mode: a name in `MODES`.
+        int8_layers: how the names of the layers begin that are to be int8, in mode `"int8"`.
     """
     operators = inspection.operators(flatbuffer.read(path))
-    wrong = [o for o in operators if o.custom or not _fits(o, mode, int8_layers)]
-    convolutions = [o for o in operators if o.name in CONVOLUTIONS]
-    if not convolutions:
+    fits = MODES[mode].fits
+    wrong = [o for o in operators if o.custom or not fits(o, of_layers(o, int8_layers))]
+    if not any(o.name in CONVOLUTIONS for o in operators):
         raise ConversionError("Expected convolutions in the file. Received none.")
-    halves = sum(o.name == "DEQUANTIZE" and o.inputs == ("float16",) for o in operators)
-    if mode == "float16" and halves < len(convolutions):
-        raise ConversionError(
-            f"Expected float16 weights in {len(convolutions)} convolutions. Received: {halves}"
-        )
-    if mode == "dynamic" and not any(o.inputs[1] == "int8" for o in convolutions):
-        raise ConversionError("Expected convolutions with int8 weights. Received none.")
+    missing = MODES[mode].missing(operators)
+    if missing:
+        raise ConversionError(missing)
     if wrong:
         lines = [
             f"  {'custom ' if o.custom else ''}{o.name}: {', '.join(o.inputs)} -> "
@@ -77,7 +83,7 @@ def check_operators(path, mode, int8_layers=()):
         )
 
 
-def predict_by_file(path, images, beta):
+def predict_by_file(path: PathLike, images: NDArray[Any], beta: float) -> dict[str, NDArray[Any]]:
     """Landmarks and scales by a file, whatever of the two or logits it gives."""
     if inspection.describe(path)["outputs"][0]["name"] != LOGITS:
         return runner.TFLiteLocalizer(path).predict(images)
@@ -92,7 +98,9 @@ def predict_by_file(path, images, beta):
     return dict(zip(runner.OUTPUTS, np.swapaxes(found, 0, 1), strict=True))
 
 
-def parity(received, expected):
+def parity(
+    received: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
     """Distances between a file's outputs and expected ones, in pixels.
 
     Args:
@@ -118,7 +126,7 @@ class LayerError(NamedTuple):
     error: float
 
 
-def layer_errors(path, reference, images):
+def layer_errors(path: PathLike, reference: PathLike, images: NDArray[Any]) -> list[LayerError]:
     """Errors of the convolutions of a file, in the order in which they run.
 
     Each is √(Σ(received − reference)² / Σ reference²) over the images, of all that the layer and
@@ -167,7 +175,7 @@ def _layer(result):
     return re.sub(r"_\d+$", "", result.split("/")[1])
 
 
-def out_of_bounds(measured, bounds):
+def out_of_bounds(measured: Mapping[str, Any], bounds: Mapping[str, float]) -> str | None:
     """What is wrong with a `parity`, or None if each of `bounds` holds.
 
     Args:
@@ -192,21 +200,3 @@ def out_of_bounds(measured, bounds):
                     f"{statistic} distance of at most {bound:g} px. Received: {value:.4g} px"
                 )
     return None
-
-
-def _fits(operator, mode, int8_layers):
-    dtypes = (*operator.inputs, *operator.outputs)
-    if operator.name == "DEQUANTIZE" and operator.inputs[0] in runner.BYTES:
-        # Also of an image of bytes, which has no name of a layer.
-        return mode == "int8" or operator.of_input
-    if operator.name == "DEQUANTIZE":
-        return mode == "float16"
-    if operator.name == "QUANTIZE":
-        return mode == "int8"
-    if mode == "dynamic" and operator.name in CONVOLUTIONS:
-        return not _REDUCED & {operator.inputs[0], *operator.outputs}
-    if mode != "int8" or not of_layers(operator, int8_layers):
-        return not _REDUCED & set(dtypes)
-    if operator.name in CONVOLUTIONS:
-        return (*operator.inputs[:2], *operator.outputs) == ("int8",) * 3
-    return (operator.inputs[0], *operator.outputs) == ("int8", "int8")

@@ -1,14 +1,16 @@
 from .adversarial import (
     AdversarialLocalizer as AdversarialLocalizer,
 )
-from .loading import (
-    load_model as load_model,
-)
 from .localizer import (
     LandmarkLocalizer as LandmarkLocalizer,
 )
 from .mobile_fpn import (
     MobileFPN as MobileFPN,
+)
+from .networks import (
+    NETWORKS as NETWORKS,
+    Generator as Generator,
+    Network as Network,
 )
 from .patch_gan import (
     PatchGAN as PatchGAN,

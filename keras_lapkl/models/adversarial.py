@@ -1,16 +1,17 @@
 """AdversarialLocalizer: a generator that also learns from faces without labels."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import keras
 from keras import ops
 
 from keras_lapkl import heatmaps
+from keras_lapkl._support.types import Tensor
 from keras_lapkl.losses import discriminator_loss, split_visible
 from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range
 from keras_lapkl.models.patch_gan import IMAGE_CHANNELS
+from keras_lapkl.registries import ADVERSARIAL_LOSSES
 
-ADVERSARIAL_LOSSES = ("minimax", "non_saturating")
 REPORTS = (
     "localization_loss",
     "adversarial_loss",
@@ -59,7 +60,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
         heatmap_gain: D sees heatmaps times this, > 0. They sum to 1 over all pixels, and so peak
             at 0.21 where the scale is 1 px.
         image_gain: D sees images times this, ≥ 0. Where labeled and unlabeled photos are of other
-            sources, D can tell these apart and never look at the heatmaps: 0 hides the images.
+            sources, D can learn these and ignore the heatmaps: 0 hides the images.
         scheme, crop_scale, beta, trained_on: as in `LandmarkLocalizer`.
 
     Raises:
@@ -77,16 +78,16 @@ class AdversarialLocalizer(LandmarkLocalizer):
 
     def __init__(
         self,
-        generator,
-        discriminator,
-        adversarial_weight=1e-3,
-        adversarial_loss="minimax",
-        adversarial_start=0,
-        adversarial_warmup=0,
-        heatmap_gain=1.0,
-        image_gain=1.0,
-        **kwargs,
-    ):
+        generator: keras.Model,
+        discriminator: keras.Model,
+        adversarial_weight: float = 1e-3,
+        adversarial_loss: Literal["minimax", "non_saturating"] = "minimax",
+        adversarial_start: int = 0,
+        adversarial_warmup: int = 0,
+        heatmap_gain: float = 1.0,
+        image_gain: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(generator, **kwargs)
         if adversarial_loss not in ADVERSARIAL_LOSSES:
             raise ValueError(
@@ -120,13 +121,19 @@ class AdversarialLocalizer(LandmarkLocalizer):
         self.discriminator_optimizer = None
         self._reports = [keras.metrics.Mean(name=name) for name in REPORTS]
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         """Images, or a training batch's pair, of which the labeled half → logits (B, H, W, K)."""
         if isinstance(images, (tuple, list, dict)):
             images, _ = _halves(images)
         return super().call(images, training=training)
 
-    def compile(self, optimizer="adam", loss=None, discriminator_optimizer=None, **kwargs):
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        discriminator_optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """As `LandmarkLocalizer.compile`, with a second optimizer.
 
         Args:
@@ -142,17 +149,17 @@ class AdversarialLocalizer(LandmarkLocalizer):
         # distribution strategy its scope.
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         optimizer = keras.saving.serialize_keras_object(self.discriminator_optimizer)
         return {**super().get_compile_config(), "discriminator_optimizer": optimizer}
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[Any]:
         """With the state of D's optimizer: what is in no list, JAX's trainer does not keep."""
         optimizer = self.discriminator_optimizer
         return super().non_trainable_variables + ([] if optimizer is None else optimizer.variables)
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """One step of both networks on ((images, unlabeled), landmarks[, sample_weight])."""
         backend = keras.backend.backend()
         if backend == "tensorflow":
@@ -166,7 +173,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
             )
         return train_step(self, *args)
 
-    def test_step(self, *args):
+    def test_step(self, *args: Any) -> Any:
         """Without the reports of training, which an evaluation leaves empty."""
         result = super().test_step(*args)
         if keras.backend.backend() == "jax":
@@ -180,7 +187,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
         found = self.get_metrics_result()
         return {name: found[name] for name in logs}
 
-    def unpack(self, data):
+    def unpack(self, data: Any) -> Batch:
         """The `Batch` in what `fit` hands to the step."""
         pair, landmarks, weight = keras.utils.unpack_x_y_sample_weight(data)
         images, unlabeled = (to_unit_range(half) for half in _halves(pair))
@@ -193,12 +200,12 @@ class AdversarialLocalizer(LandmarkLocalizer):
             )
         return Batch(images, landmarks, unlabeled, weight)
 
-    def true_pairs(self, batch):
+    def true_pairs(self, batch: Batch) -> Tensor:
         """[image, ω(landmarks)] of the labeled half: (L, H, W, 3+K)."""
         true = self.true_heatmaps(batch.landmarks, *batch.images.shape[1:3])
         return self._pairs(batch.images, true)
 
-    def generated_pairs(self, batch, logits):
+    def generated_pairs(self, batch: Batch, logits: Tensor) -> Tensor:
         """[image, heatmaps] of the unlabeled half, from its logits: (U, H, W, 3+K)."""
         maps = heatmaps.probabilities(logits, self.beta)
         _, visible = split_visible(batch.landmarks)
@@ -211,7 +218,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
     def _pairs(self, images, maps):
         return ops.concatenate([self.image_gain * images, self.heatmap_gain * maps], axis=-1)
 
-    def adversarial_weight_at(self, step):
+    def adversarial_weight_at(self, step: Tensor) -> Tensor:
         """λ at a step: 0 until `adversarial_start`, then rising for `adversarial_warmup` steps."""
         begun = ops.cast(step, "float32") - self.adversarial_start
         if self.adversarial_warmup:
@@ -220,7 +227,16 @@ class AdversarialLocalizer(LandmarkLocalizer):
             share = ops.cast(begun >= 0, "float32")
         return self.adversarial_weight * share
 
-    def report(self, batch, logits, loss, adversarial, weight, real_logits, fake_logits):
+    def report(
+        self,
+        batch: Batch,
+        logits: Tensor,
+        loss: Tensor,
+        adversarial: Tensor,
+        weight: Tensor,
+        real_logits: Tensor,
+        fake_logits: Tensor,
+    ) -> dict[str, Tensor]:
         """Updates every metric by one step; the logs that `fit` shows."""
         labeled = ops.shape(batch.images)[0]
         self._loss_tracker.update_state(loss + weight * adversarial, sample_weight=labeled)
@@ -235,18 +251,18 @@ class AdversarialLocalizer(LandmarkLocalizer):
             metric.update_state(value, sample_weight=labeled)
         return self.compute_metrics(batch.images, batch.landmarks, logits, batch.sample_weight)
 
-    def localizer(self):
+    def localizer(self) -> LandmarkLocalizer:
         """The `LandmarkLocalizer` of the same generator, to save, evaluate and convert."""
         return LandmarkLocalizer(
             self.generator,
             self.scheme,
             self.crop_scale,
             self.beta,
-            self.trained_on,
+            self.training_data,
             self.calibration,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "discriminator": keras.saving.serialize_keras_object(self.discriminator),
@@ -259,7 +275,9 @@ class AdversarialLocalizer(LandmarkLocalizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         networks = {
             name: keras.saving.deserialize_keras_object(config[name], custom_objects)
             for name in ("generator", "discriminator")

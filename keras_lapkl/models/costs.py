@@ -2,10 +2,11 @@
 
 import math
 
+import keras
 from keras import layers
 
 
-def multiply_adds(layer):
+def multiply_adds(layer: keras.layers.Layer) -> int:
     """Multiply-adds of a convolution for one image; 0 of any other layer.
 
     Example:

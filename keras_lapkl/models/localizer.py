@@ -1,10 +1,17 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
+import os
+from typing import TYPE_CHECKING, Any, Self
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
-from keras_lapkl import confidence, heatmaps, losses, metrics, schemes
+from keras_lapkl import confidence, heatmaps, losses, metrics, schemes, training_data
+from keras_lapkl._support.types import PathLike, Tensor
+from keras_lapkl.confidence import Calibration, CalibrationLike
+from keras_lapkl.schemes import Scheme, SchemeLike
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -22,7 +29,9 @@ class LandmarkLocalizer(keras.Model):
         crop_scale: the crop rule that the model is right on: side of the crop in longer edges of
             the box of the five points; None if unknown.
         beta: inverse temperature of the softmax; the loss must have the same.
-        trained_on: one line on the training faces, kept in the file and told beside every error.
+        trained_on: the training faces, kept in the file and told beside every error: one line, a
+            `training_data.DataSet` or a `TrainingData`; None if unknown. The attribute
+            `training_data` has them as a `TrainingData`, `trained_on` as one line.
         calibration: `confidence.Calibration` of its scales, or its plain data; None if unknown.
 
     Raises:
@@ -39,21 +48,21 @@ class LandmarkLocalizer(keras.Model):
 
     def __init__(
         self,
-        generator,
-        scheme=None,
-        crop_scale=None,
-        beta=1.0,
-        trained_on=None,
-        calibration=None,
-        **kwargs,
-    ):
+        generator: keras.Model,
+        scheme: SchemeLike | None = None,
+        crop_scale: float | None = None,
+        beta: float = 1.0,
+        trained_on: str | None = None,
+        calibration: CalibrationLike | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.generator = generator
-        self.scheme = None if scheme is None else schemes.get(scheme)
+        self.scheme: Scheme | None = None if scheme is None else schemes.get(scheme)
         self.crop_scale = crop_scale
         self.beta = beta
-        self.trained_on = trained_on
-        self.calibration = confidence.get(calibration)
+        self.training_data = training_data.get(trained_on)
+        self.calibration: Calibration | None = confidence.get(calibration)
         if self.scheme is not None and self.scheme.num_landmarks != self.num_landmarks:
             raise ValueError(
                 f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
@@ -62,18 +71,26 @@ class LandmarkLocalizer(keras.Model):
         self.built = True  # it has no variables of its own
 
     @property
-    def num_landmarks(self):
+    def trained_on(self) -> str | None:
+        return None if self.training_data is None else str(self.training_data)
+
+    @property
+    def num_landmarks(self) -> int:
+        """K, the number of landmarks."""
         return self.generator.output_shape[-1]
 
     @property
-    def image_size(self):
+    def image_size(self) -> int | None:
+        """Side of the crop in pixels; None if the generator takes any."""
         return self.generator.input_shape[1]
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         """Images (B, H, W, 3), uint8 or float in [0, 1] → logits (B, H, W, K)."""
         return self.generator(to_unit_range(images), training=training)
 
-    def compile(self, optimizer="adam", loss=None, jit_compile=None, **kwargs):
+    def compile(
+        self, optimizer: Any = "adam", loss: Any = None, jit_compile: Any = None, **kwargs: Any
+    ) -> None:
         """As `keras.Model.compile`; checks that the loss reads heatmaps as this model does.
 
         `jit_compile` is on where a GPU is seen and off elsewhere: on a CPU, TensorFlow's XLA makes
@@ -96,10 +113,10 @@ class LandmarkLocalizer(keras.Model):
             # Built here, so that a reloaded model finds the optimizer's state to restore.
             self.optimizer.build(self.generator.trainable_variables)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """One step on (images, landmarks[, sample_weight]); see `keras.Model.train_step`."""
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
@@ -141,7 +158,18 @@ class LandmarkLocalizer(keras.Model):
 
         return joined
 
-    def predict_step(self, *args):
+    if TYPE_CHECKING:  # Keras's own has no types
+
+        def predict(
+            self,
+            x: Any,
+            batch_size: int | None = None,
+            verbose: Any = "auto",
+            steps: int | None = None,
+            callbacks: Any = None,
+        ) -> dict[str, NDArray[np.float32]]: ...
+
+    def predict_step(self, *args: Any) -> Any:
         """Landmarks and scales of a batch; on JAX with the state, as `fit`'s step has it."""
         found = super().predict_step(*args)
         logits, *state = found if keras.backend.backend() == "jax" else (found,)
@@ -149,7 +177,7 @@ class LandmarkLocalizer(keras.Model):
         landmarks = {"landmarks": location, "scale": scale}
         return (landmarks, *state) if state else landmarks
 
-    def predict_heatmaps(self, images, batch_size=32):
+    def predict_heatmaps(self, images: Tensor, batch_size: int = 32) -> NDArray[np.float32]:
         """Heatmaps of images (N, H, W, 3): float32 (N, H, W, K), each summing to 1."""
         batches = [
             ops.convert_to_numpy(
@@ -159,7 +187,7 @@ class LandmarkLocalizer(keras.Model):
         ]
         return np.concatenate(batches)
 
-    def true_heatmaps(self, landmarks, height, width):
+    def true_heatmaps(self, landmarks: Tensor, height: int, width: int) -> Tensor:
         """ω(landmarks): the distributions that the loss aims at, (B, height, width, K).
 
         Args:
@@ -175,13 +203,35 @@ class LandmarkLocalizer(keras.Model):
             distribution=getattr(self.loss, "distribution", "laplace"),
         )
 
-    def save_own_variables(self, store):
+    def export(
+        self,
+        filepath: PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.export`: an artifact from images in [0, 1] to logits, unchecked.
+
+        Keras can't tell the signature of a model that is made of another one: it is the
+        generator's, of one image for LiteRT, whose operators on shapes run slowly otherwise.
+        `keras_lapkl.tflite.convert` writes files that give landmarks, and checks them.
+        """
+        if input_signature is None:
+            batch = 1 if format == "litert" else None
+            shape = (batch, *self.generator.input_shape[1:])
+            input_signature = [keras.InputSpec(shape=shape, dtype="float32", name="image")]
+        return super().export(
+            os.fspath(filepath), format, verbose, input_signature=input_signature, **kwargs
+        )
+
+    def save_own_variables(self, store: Any) -> None:
         """Keeps dropout's random states too, which Keras does not: a resumed run needs them."""
         super().save_own_variables(store)
         for i, state in enumerate(self._seed_states()):
             store[f"seed_state_{i}"] = ops.convert_to_numpy(state)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         super().load_own_variables({})  # it has none: they are the generator's
         saved = set(store.keys())
         for i, state in enumerate(self._seed_states()):
@@ -192,19 +242,21 @@ class LandmarkLocalizer(keras.Model):
         layers = self._flatten_layers(include_self=False)
         return [layer.seed_generator.state for layer in layers if hasattr(layer, "seed_generator")]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "generator": keras.saving.serialize_keras_object(self.generator),
             "scheme": None if self.scheme is None else self.scheme.to_config(),
             "crop_scale": self.crop_scale,
             "beta": self.beta,
-            "trained_on": self.trained_on,
+            "trained_on": None if self.training_data is None else self.training_data.to_config(),
             "calibration": None if self.calibration is None else self.calibration.to_config(),
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         generator = keras.saving.deserialize_keras_object(config["generator"], custom_objects)
         return cls(**{**config, "generator": generator})
 
@@ -221,8 +273,12 @@ def _sees_gpu():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def to_unit_range(images):
-    """uint8 images → float32 in [0, 1]; float images as they are."""
+def to_unit_range(images: Tensor) -> Tensor:
+    """uint8 images → float32 in [0, 1]; float images as they are.
+
+    Args:
+        images: of any shape.
+    """
     images = ops.convert_to_tensor(images)
     if keras.backend.standardize_dtype(images.dtype) == "uint8":
         return ops.cast(images, "float32") / 255

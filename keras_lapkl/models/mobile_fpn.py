@@ -1,5 +1,7 @@
 """MobileFPN, a generator for phones: a feature pyramid of inverted residuals."""
 
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import layers
@@ -25,7 +27,7 @@ class MobileFPN(keras.Model):
     end it, of half the image's size and never negative, which keeps their range small enough for
     int8; and of these only the largest value in each column and in each row. Bilinear ×2 of those
     are the logits of the two axes, and a heatmap is their sum. So its softmax is the product of its
-    marginals, which is all that LaplaceKL looks at, and a decoder reads 2·W·K numbers instead of
+    marginals, which is all that LaplaceKL uses, and a decoder reads 2·W·K numbers instead of
     W·H·K.
 
     Each convolution but the last is followed by batch normalization, which `folded` moves into its
@@ -53,7 +55,14 @@ class MobileFPN(keras.Model):
     CVPR 2017 (feature pyramids).
     """
 
-    def __init__(self, num_landmarks=68, width=1 / 8, image_size=80, batch_norm=True, **kwargs):
+    def __init__(
+        self,
+        num_landmarks: int = 68,
+        width: float = 1 / 8,
+        image_size: int = 80,
+        batch_norm: bool = True,
+        **kwargs: Any,
+    ) -> None:
         if num_landmarks < 1:
             raise ValueError(f"`num_landmarks` must be at least 1. Received: {num_landmarks}")
         if not width > 0:
@@ -106,12 +115,12 @@ class MobileFPN(keras.Model):
         self.batch_norm = batch_norm
 
     @property
-    def axis_logits(self):
+    def axis_logits(self) -> keras.Model:
         """Model from images to the logits of columns (B, 1, W, K) and of rows (B, H, 1, K)."""
         outputs = [self.get_layer(name).output for name in ("columns", "rows")]
         return keras.Model(self.input, outputs, name="axes")
 
-    def folded(self):
+    def folded(self) -> Self:
         """The same function without batch normalization: γ/σ in the weights, β − μ·γ/σ as bias."""
         config = {**self.get_config(), "batch_norm": False}
         copy = type(self).from_config(config)
@@ -130,7 +139,7 @@ class MobileFPN(keras.Model):
             layer.set_weights(weights)
         return copy
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "num_landmarks": self.num_landmarks,
             "width": self.width,
@@ -141,7 +150,9 @@ class MobileFPN(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         return cls(**config)
 
 

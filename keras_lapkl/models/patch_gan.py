@@ -1,5 +1,7 @@
 """PatchGAN, the discriminator: tells true heatmaps from generated ones, patch by patch."""
 
+from typing import Any, Self
+
 import keras
 from keras import layers
 
@@ -35,7 +37,9 @@ class PatchGAN(keras.Model):
     numbers of channels are inferred.
     """
 
-    def __init__(self, num_landmarks=68, filters=64, noise=0.2, **kwargs):
+    def __init__(
+        self, num_landmarks: int = 68, filters: int = 64, noise: float = 0.2, **kwargs: Any
+    ) -> None:
         for name, value in (("num_landmarks", num_landmarks), ("filters", filters)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {value}")
@@ -70,7 +74,7 @@ class PatchGAN(keras.Model):
         self.filters = filters
         self.noise = noise
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "num_landmarks": self.num_landmarks,
             "filters": self.filters,
@@ -80,5 +84,7 @@ class PatchGAN(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         return cls(**config)

@@ -1,13 +1,15 @@
 """RCN, the generator: a small encoder-decoder from a face to one heatmap for each landmark."""
 
+from typing import Any, Literal, Self
+
 import keras
 from keras import layers
 
 from keras_lapkl.models.layers import Conv2D, Dropout
+from keras_lapkl.models.networks import HEADS
 
 POOLINGS = 4
 LEAK = 0.2
-HEADS = ("paper", "linear", "marginal")
 WINDOWS = 16
 MEAN, GAIN = 0.45, 4.0
 
@@ -52,14 +54,14 @@ class RCN(keras.Model):
 
     def __init__(
         self,
-        num_landmarks=68,
-        width=1.0,
-        image_size=80,
-        dropout=0.2,
-        head="paper",
-        normalize=False,
-        **kwargs,
-    ):
+        num_landmarks: int = 68,
+        width: float = 1.0,
+        image_size: int = 80,
+        dropout: float = 0.2,
+        head: Literal["paper", "linear", "marginal"] = "paper",
+        normalize: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if num_landmarks < 1:
             raise ValueError(f"`num_landmarks` must be at least 1. Received: {num_landmarks}")
         if not width > 0:
@@ -111,7 +113,7 @@ class RCN(keras.Model):
         self.normalize = normalize
 
     @property
-    def axis_logits(self):
+    def axis_logits(self) -> keras.Model | None:
         """Model from images to the logits of columns (B, 1, W, K) and of rows (B, H, 1, K).
 
         None unless the head is `"marginal"`.
@@ -121,7 +123,7 @@ class RCN(keras.Model):
         outputs = [self.get_layer(name).output for name in ("columns", "rows")]
         return keras.Model(self.input, outputs, name="axes")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "num_landmarks": self.num_landmarks,
             "width": self.width,
@@ -134,7 +136,9 @@ class RCN(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         return cls(**config)
 
 

@@ -5,9 +5,12 @@ tables share is trained once. Each cell leaves a JSON with its errors face by fa
 report can be written at any time, from whatever is there.
 """
 
-from keras_lapkl.reproduction.cells import Data, load_data, miniature, run
-from keras_lapkl.reproduction.plan import LABELED, Cell, Plan, recipe
-from keras_lapkl.reproduction.report import claims, difference, write_report
+from keras_lapkl._support import extras
+
+with extras.needed_by(__name__):
+    from keras_lapkl.reproduction.cells import Data, load_data, miniature, run
+    from keras_lapkl.reproduction.plan import LABELED, Cell, Plan, recipe
+    from keras_lapkl.reproduction.report import claims, difference, write_report
 
 __all__ = [
     "LABELED",

@@ -11,11 +11,13 @@ from absl import logging
 
 from keras_lapkl import tflite
 from keras_lapkl._support.files import read_json, write_json
+from keras_lapkl._support.widths import fraction
 from keras_lapkl.data import datasets
+from keras_lapkl.data.cropping import default_margin
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.reproduction import report
-from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan, fraction
+from keras_lapkl.reproduction.plan import LABELED, LOSSES, Plan
 from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, Recipe
 from keras_lapkl.training.run import train
@@ -28,9 +30,7 @@ def miniature():
     """
     base = Recipe(
         epochs=2,
-        learning_rate=3e-3,
-        schedule="cosine",
-        dropout=0.0,
+        augment=False,
         adversary=Adversary(filters=4),
     )
     plan = Plan(
@@ -112,7 +112,9 @@ def load_data(
     common = {"cache_dir": cache_dir, **crop}
     if dataset == "synthetic":
         common["num_synthetic"] = num_synthetic
-    margin = {"margin": crop.get("image_size", 80) // 5} if dataset != "synthetic" else {}
+    margin = {}
+    if dataset != "synthetic":
+        margin["margin"] = default_margin(crop.get("image_size", 80))
     train = datasets.load(dataset, data_dir, "train", **common, **margin)
 
     def load_unlabeled(number):

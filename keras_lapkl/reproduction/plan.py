@@ -2,10 +2,9 @@
 
 import dataclasses
 import hashlib
-import importlib.resources
 import json
 
-from keras_lapkl.training.recipe import Adversary, Recipe
+from keras_lapkl.training.recipe import Adversary, Recipe, read_recipe
 
 LABELED = "labeled"
 """In place of a number: the labeled faces as those without labels, the paper's control."""
@@ -120,10 +119,51 @@ class Cell:
         return f"{recipe.loss}-w{recipe.width:g}-u{self.unlabeled}-s{recipe.seed}-{digest}"
 
 
+_NAMED_FROM = {
+    Recipe: {
+        "loss": "laplace_kl",
+        "network": "rcn",
+        "width": 1 / 8,
+        "head": "paper",
+        "normalize": False,
+        "epochs": 200,
+        "batch_size": 8,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "dropout": 0.2,
+        "augment": False,
+        "augment_strength": 1.0,
+        "target_scale": 1.0,
+        "beta": 1.0,
+        "seed": 0,
+        "adversary": None,
+        "teacher": None,
+        "initial_model": None,
+    },
+    Adversary: {
+        "weight": 1e-3,
+        "loss": "minimax",
+        "learning_rate": 2e-4,
+        "filters": 64,
+        "noise": 0.2,
+        "heatmap_gain": 1.0,
+        "image_gain": 1.0,
+        "batch_size": None,
+    },
+}
+"""What a cell's name leaves out: the defaults of the days when the first cells were named. They
+must stay as they are, whatever the defaults become, or the folders in `docs/results` are lost."""
+
+
 def _changed(settings):
-    """What a dataclass has other than by default: an option that is new renames no old cell."""
-    fields = {field.name: field.default for field in dataclasses.fields(settings)}
-    changed = {n: getattr(settings, n) for n, d in fields.items() if getattr(settings, n) != d}
+    """What a dataclass has other than a name leaves out.
+
+    A field that came later leaves out its default, so that a new option renames no old cell.
+    """
+    left_out = {field.name: field.default for field in dataclasses.fields(settings)}
+    left_out |= _NAMED_FROM.get(type(settings), {})
+    changed = {n: getattr(settings, n) for n, d in left_out.items() if getattr(settings, n) != d}
     return {n: _changed(v) if dataclasses.is_dataclass(v) else v for n, v in changed.items()}
 
 
@@ -134,29 +174,5 @@ def recipe(name, epochs=None):
         name: of the file, without suffix.
         epochs: in place of the file's.
     """
-    text = (importlib.resources.files("keras_lapkl.configs") / f"{name}.cfg").read_text("utf-8")
-    given = {}
-    for line in text.splitlines():
-        if line.startswith("--"):
-            key, _, value = line[2:].partition("=")
-            given[key] = value or True
-    types = {"float": float, "int": int}
-    found = {}
-    for field in dataclasses.fields(Recipe):
-        if field.name in given:
-            convert = types.get(getattr(field.type, "__name__", field.type), lambda value: value)
-            found[field.name] = convert(given[field.name])
-    if epochs is not None:
-        found["epochs"] = epochs
-    return Recipe(**found)
-
-
-def fraction(width):
-    """A width as the paper writes it.
-
-    Example:
-
-    >>> fraction(0.125), fraction(1)
-    ('1/8', '1')
-    """
-    return f"1/{1 / width:g}" if width < 1 else f"{width:g}"
+    found = read_recipe(name)
+    return found if epochs is None else dataclasses.replace(found, epochs=epochs)

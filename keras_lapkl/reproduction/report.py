@@ -6,9 +6,11 @@ import shlex
 
 import numpy as np
 
+from keras_lapkl import training_data
 from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl._support.widths import fraction
 from keras_lapkl.evaluation import model_scores, plots, scoring
-from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS, fraction
+from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS
 
 PAPER_COMMON = {
     ("softargmax", 0): 3.48,
@@ -155,8 +157,9 @@ def _head(plan, results, provenance):
     data = ""
     if there:
         test = there[0]["test"]
+        trained = training_data.get(test.get("training_data") or test["trained_on"])
         data = (
-            f"Trained on {test['trained_on'].partition('; without labels')[0]}. Tested on "
+            f"Trained on {'; '.join(map(str, trained.labeled))}. Tested on "
             f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "
             f"{test['image_size']} pixels; error in percent of the "
             f"{model_scores.NORMALIZER_MEANINGS[test['normalizer']]}. "
@@ -184,9 +187,10 @@ folder holds its command, versions, time and the error of each face in `cell.jso
 
 def _command(provenance):
     """Without its budget, and with the last parts of its paths: no reader has these folders."""
-    words = provenance["command"] if provenance else ["python", "tools/reproduce.py"]
-    words = [re.sub("^/.*/(?=tools/)|(?<==)/.*/(?=.)|^/.*/", "", word) for word in words]
-    return shlex.join(word for word in words if not word.startswith("--budget_minutes="))
+    flags = [word for word in (provenance or {}).get("command", ()) if word.startswith("-")]
+    flags = [re.sub("(?<==)/.*/(?=.)", "", flag) for flag in flags]
+    flags = [flag for flag in flags if not flag.startswith("--budget_minutes=")]
+    return shlex.join(["lapkl", "reproduce", *flags])
 
 
 def _table2(plan, results):

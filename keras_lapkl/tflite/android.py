@@ -5,6 +5,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from keras_lapkl._support.types import PathLike
 
 FOLDER = "/data/local/tmp/keras_lapkl"
 """Where things lie on the device meanwhile; `/data/local/tmp` is what adb may write and run."""
@@ -28,7 +32,7 @@ class Device:
         ConnectionError: adb has no such device, may not use it, or has several.
     """
 
-    def __init__(self, serial=None):
+    def __init__(self, serial: str | None = None) -> None:
         if shutil.which("adb") is None:
             raise FileNotFoundError(
                 "adb is not on PATH. It is part of Android's SDK platform tools (on Debian: "
@@ -43,7 +47,7 @@ class Device:
                 "`adb devices` lists them."
             )
 
-    def __call__(self, *words):
+    def __call__(self, *words: str) -> None:
         """Runs an adb command; ConnectionError with what adb said if it fails."""
         done = self._run(*words)
         if done.returncode:
@@ -53,7 +57,15 @@ class Device:
         return subprocess.run([*self._adb, *words], capture_output=True, text=True, check=False)
 
 
-def measure_many(device, binary, paths, threads=(1,), runs=200, warmup=20, affinity=None):
+def measure_many(
+    device: Device,
+    binary: PathLike,
+    paths: Sequence[PathLike],
+    threads: Sequence[int] = (1,),
+    runs: int = 200,
+    warmup: int = 20,
+    affinity: str | None = None,
+) -> list[dict[str, Any]]:
     """Times files on a device, one after the other, each with each number of threads.
 
     Args:
@@ -122,7 +134,7 @@ def _log(device, threads, runs, warmup, affinity):
         "--min_secs=0",
         "--warmup_min_secs=0",
     ]
-    # Its exit status is no sign of success on old devices: the log is.
+    # On old devices the exit status does not show success: the log does.
     device("shell", f"{' '.join(words)} > {FOLDER}/log.txt 2>&1 || true")
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder) / "log.txt"
@@ -139,7 +151,9 @@ def _timings(log, path, binary):
         )
     # The last of these lines is of the timed runs, those before it of the warm-up.
     entries = dict(_ENTRY.findall((_STATISTICS.findall(log) or [""])[-1]))
-    timings = {f"{name}_ms": float(value) / 1e3 for name, value in summary.groupdict().items()}
+    timings: dict[str, float | None] = {
+        f"{name}_ms": float(value) / 1e3 for name, value in summary.groupdict().items()
+    }
     for name in ("min", "max", "median", "p95"):
         timings[f"{name}_ms"] = float(entries[name]) / 1e3 if name in entries else None
     return {"runs": int(entries["count"]) if entries else None, **timings}

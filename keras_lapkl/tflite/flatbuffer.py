@@ -1,21 +1,23 @@
 """A .tflite file as the objects of its schema, and this package's JSON in its metadata table."""
 
-import json
 import pathlib
 import struct
+from typing import Any
+
+from keras_lapkl._support.types import PathLike
 
 METADATA_NAME = "keras_lapkl"
 IDENTIFIER = b"TFL3"
 
 
-def schema():
+def schema() -> Any:
     """The module that LiteRT generates from TFLite's schema."""
     from ai_edge_litert import schema_py_generated
 
     return schema_py_generated
 
 
-def read(path):
+def read(path: PathLike) -> Any:
     """The `ModelT` in a file.
 
     Raises:
@@ -36,28 +38,28 @@ def read(path):
         raise ValueError(f"{path} is a damaged TFLite file: {error}") from error
 
 
-def parse(content):
+def parse(content: bytes) -> Any:
     """The `ModelT` in the bytes of a file."""
     return schema().ModelT.InitFromPackedBuf(content, 0)
 
 
-def read_metadata(model):
-    """This package's metadata in a `ModelT`, a dict; None if it has none."""
+def read_metadata(model: Any) -> str | None:
+    """This package's metadata in a `ModelT`, the text of JSON; None if it has none."""
     for entry in model.metadata or ():
         if _text(entry.name) == METADATA_NAME:
             data = model.buffers[entry.buffer].data
-            return json.loads(bytes(bytearray(data)).decode())
+            return bytes(bytearray(data)).decode()
     return None
 
 
-def builtin_code(model, operator):
+def builtin_code(model: Any, operator: Any) -> int:
     """Number of an operator's kind in the schema's `BuiltinOperator`."""
     code = model.operatorCodes[operator.opcodeIndex]
     # Old files have their code in the deprecated field only.
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
-def names(enumeration):
+def names(enumeration: Any) -> dict[int, str]:
     """{number: name} of an enumeration class of the schema, such as `schema().TensorType`."""
     return {value: name for name, value in vars(enumeration).items() if name.isupper()}
 

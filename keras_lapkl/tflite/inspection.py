@@ -3,8 +3,12 @@
 import collections
 import dataclasses
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.tflite import flatbuffer, metadata
+from keras_lapkl.tflite.page import page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +31,29 @@ class Operator:
     of_input: bool = False
 
 
-def describe(path):
+class Description(dict):
+    """What `describe` gives: a dict, which `print` shows as a page for people."""
+
+    def __str__(self) -> str:
+        return page(self)
+
+
+def describe(path: PathLike) -> Description:
     """What a .tflite file holds, read from its bytes and without an interpreter.
 
     Args:
         path: a .tflite file of any origin.
 
     Returns:
-        dict: `bytes` of the file; `inputs` and `outputs`, lists of `name` (in the signature if
-        there is one), `shape` and `dtype`; `signature`, its name or None; `operators`, for each
-        name and output type their number; `metadata`, written by `convert`, or None.
+        A dict, whose `str` is a page to read: `bytes` of the file; `inputs` and `outputs`, lists of
+        `name` (in the signature if there is one), `shape` and `dtype`; `signature`, its name or
+        None; `operators`, for each name and output type their number; `metadata`, written by
+        `convert`, the keys of `metadata.Metadata`, or None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or a damaged one.
+        ValueError: it is not a TFLite file, or a damaged one, or its metadata are of a newer
+            schema.
 
     Example:
 
@@ -50,17 +63,18 @@ def describe(path):
     model = flatbuffer.read(path)
     signature = model.signatureDefs[0] if model.signatureDefs else None
     graph = model.subgraphs[0]
-    return {
-        "bytes": pathlib.Path(path).stat().st_size,
-        "signature": signature and signature.signatureKey.decode(),
-        "inputs": _tensors(graph, graph.inputs, signature and signature.inputs),
-        "outputs": _tensors(graph, graph.outputs, signature and signature.outputs),
-        "operators": count(operators(model)),
-        "metadata": flatbuffer.read_metadata(model),
-    }
+    about = metadata.read(model, path)
+    return Description(
+        bytes=pathlib.Path(path).stat().st_size,
+        signature=signature and signature.signatureKey.decode(),
+        inputs=_tensors(graph, graph.inputs, signature and signature.inputs),
+        outputs=_tensors(graph, graph.outputs, signature and signature.outputs),
+        operators=count(operators(model)),
+        metadata=None if about is None else about.to_dict(),
+    )
 
 
-def operators(model):
+def operators(model: Any) -> list[Operator]:
     """The `Operator`s of a `ModelT`, in the order in which they run."""
     builtin = flatbuffer.names(flatbuffer.schema().BuiltinOperator)
     graph = model.subgraphs[0]
@@ -82,7 +96,7 @@ def operators(model):
     return found
 
 
-def count(found):
+def count(found: Iterable[Operator]) -> dict[str, dict[str, int]]:
     """{name: {output type: number}} of `Operator`s, sorted by name."""
     counts = collections.defaultdict(collections.Counter)
     for operator in found:

@@ -5,17 +5,26 @@ import io
 import json
 import pathlib
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_lapkl._support import console
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import runner
 
 FORMATS = ("text", "json", "csv")
 
 
-def measure(path, num_threads=1, runs=200, warmup=20):
+def measure(
+    path: PathLike, num_threads: int = 1, runs: int = 200, warmup: int = 20
+) -> dict[str, Any]:
     """Times one file; see `measure_many`.
+
+    Args:
+        path: a .tflite file.
+        num_threads, runs, warmup: as there.
 
     Example:
 
@@ -25,7 +34,9 @@ def measure(path, num_threads=1, runs=200, warmup=20):
     return measure_many([path], [num_threads], runs, warmup)[0]
 
 
-def measure_many(paths, threads=(1,), runs=200, warmup=20):
+def measure_many(
+    paths: Sequence[PathLike], threads: Sequence[int] = (1,), runs: int = 200, warmup: int = 20
+) -> list[dict[str, Any]]:
     """Times files of any origin on random input, each with each number of threads.
 
     The candidates take turns, run by run, so that whatever else the machine does meets all alike:
@@ -46,6 +57,11 @@ def measure_many(paths, threads=(1,), runs=200, warmup=20):
         FileNotFoundError: a file is not there.
         ValueError: no candidate, a number out of its range, or a file that the interpreter
             refuses.
+
+    Example:
+
+    >>> [each["threads"] for each in measure_many(["a.tflite", "b.tflite"], threads=(1, 2))]
+    [1, 2, 1, 2]
     """
     if not paths or not threads:
         raise ValueError(f"Nothing to time: {len(paths)} files, {len(threads)} thread counts.")
@@ -72,7 +88,11 @@ def measure_many(paths, threads=(1,), runs=200, warmup=20):
     ]
 
 
-def formatted(results, style="text", **context):
+def formatted(
+    results: Sequence[Mapping[str, Any]],
+    style: Literal["text", "json", "csv"] = "text",
+    **context: Any,
+) -> str:
     """Results of `measure_many` as text to print.
 
     Args:
@@ -94,7 +114,9 @@ def formatted(results, style="text", **context):
     raise ValueError(f"`style` must be one of {FORMATS}. Received: {style!r}")
 
 
-def over_budget(results, budget_ms, by="median"):
+def over_budget(
+    results: Iterable[Mapping[str, Any]], budget_ms: float, by: Literal["median", "mean"] = "median"
+) -> list[str]:
     """A line for each result whose median, or mean, is above the budget, in milliseconds."""
     return [
         f"{result['model']}, {result['threads']} threads: {by} {result[f'{by}_ms']:.3f} ms, "
@@ -104,7 +126,7 @@ def over_budget(results, budget_ms, by="median"):
     ]
 
 
-def drifted(results, percent):
+def drifted(results: Iterable[Mapping[str, Any]], percent: float) -> list[str]:
     """A line for each result whose runs got slower or faster by more than so many percent."""
     return [
         f"{result['model']}, {result['threads']} threads: the last quarter of the runs took "

@@ -1,10 +1,15 @@
 """Runs a converted localizer, with LiteRT and NumPy alone."""
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
-from keras_lapkl import confidence, schemes
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_lapkl import confidence, schemes, training_data
 from keras_lapkl._support import console
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.tflite import flatbuffer, metadata
 
 SIGNATURE = "serving_default"
 INPUT = "image"
@@ -24,15 +29,18 @@ class TFLiteLocalizer:
     Attributes:
         image_size: side of the square crop in pixels.
         num_landmarks: K.
-        metadata: what `convert` wrote into the file, a dict; empty if it holds nothing.
+        metadata: what `convert` wrote into the file, the keys of `metadata.Metadata`; an empty dict
+            if it holds nothing.
         scheme: the `Scheme` of the K landmarks, or None if unknown.
         crop_scale: crop rule that the model is right on, or None if unknown.
         trained_on: one line on the training faces, or None if unknown.
+        training_data: the same as a `TrainingData`, or None.
         calibration: `confidence.Calibration` of this file's scales, or None if unknown.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or not one of a localizer.
+        ValueError: it is not a TFLite file, or not one of a localizer, or its metadata are of a
+            newer schema.
 
     Example:
 
@@ -42,8 +50,9 @@ class TFLiteLocalizer:
     ((68, 2), (68, 2))
     """
 
-    def __init__(self, path, num_threads=1):
-        self.metadata = flatbuffer.read_metadata(flatbuffer.read(path)) or {}
+    def __init__(self, path: PathLike, num_threads: int = 1) -> None:
+        found = metadata.read(flatbuffer.read(path), path)
+        self.metadata = {} if found is None else found.to_dict()
         self._interpreter = load_interpreter(path, num_threads)
         self._input, self._outputs = _signature_tensors(self._interpreter, path)
         self.image_size = int(self._input["shape"][1])
@@ -52,9 +61,10 @@ class TFLiteLocalizer:
         self.scheme = None if scheme is None else schemes.get(scheme)
         self.crop_scale = self.metadata.get("crop_scale")
         self.trained_on = self.metadata.get("trained_on")
+        self.training_data = training_data.get(self.metadata.get("training_data"))
         self.calibration = confidence.get(self.metadata.get("calibration"))
 
-    def __call__(self, crop):
+    def __call__(self, crop: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Landmarks and scales of one crop.
 
         Args:
@@ -69,7 +79,7 @@ class TFLiteLocalizer:
         self._run(crop)
         return tuple(self._read(name) for name in OUTPUTS)
 
-    def predict(self, images, verbose=0):
+    def predict(self, images: NDArray[Any], verbose: Any = 0) -> dict[str, NDArray[np.float32]]:
         """As `LandmarkLocalizer.predict`, so that evaluation takes either; one image at a time.
 
         Args:
@@ -87,7 +97,7 @@ class TFLiteLocalizer:
             found[:, i] = self(image)
         return dict(zip(OUTPUTS, found, strict=True))
 
-    def predict_heatmaps(self, images):
+    def predict_heatmaps(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Heatmaps (N, S, S, K) of images (N, S, S, 3), as `LandmarkLocalizer.predict_heatmaps`.
 
         Raises:
@@ -95,8 +105,8 @@ class TFLiteLocalizer:
         """
         if HEATMAPS not in self._outputs:
             raise ValueError(
-                "This file gives landmarks and scales alone. Convert it with `heatmaps=True` "
-                "(`lapkl convert --heatmaps`)."
+                "This file gives landmarks and scales alone. Convert it with "
+                "`with_heatmaps=True` (`lapkl convert --heatmaps`)."
             )
         maps = []
         for image in images:
@@ -113,7 +123,7 @@ class TFLiteLocalizer:
         return self._interpreter.get_tensor(self._outputs[name]["index"])
 
 
-def as_input(crop, tensor):
+def as_input(crop: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
     """One crop as the image tensor of a file takes it, (1, S, S, 3).
 
     Args:
@@ -154,7 +164,7 @@ def _unit_range(crop):
     return crop.astype(np.float32)
 
 
-def load_interpreter(path, num_threads=1, **kwargs):
+def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any:
     """LiteRT's interpreter of a .tflite file, with its tensors allocated.
 
     Args:
@@ -182,7 +192,7 @@ def load_interpreter(path, num_threads=1, **kwargs):
     return interpreter
 
 
-def undelegated(path):
+def undelegated(path: PathLike) -> list[str]:
     """Names of the operators of a file that the default delegate, XNNPACK, leaves to TFLite.
 
     They run slower, by one thread. An operator is the delegate's if what the delegate gives needs
@@ -213,7 +223,7 @@ def _signature_tensors(interpreter, path):
     if signature["inputs"] != [INPUT] or not set(OUTPUTS) <= set(signature["outputs"]):
         raise ValueError(
             f"{path} is not a localizer: expected a signature {SIGNATURE!r} from {INPUT!r} to "
-            f"{OUTPUTS}. Received: {signature}. Files by `tools/convert.py` have it."
+            f"{OUTPUTS}. Received: {signature}. Files by `lapkl convert` have it."
         )
     runner = interpreter.get_signature_runner(SIGNATURE)
     return runner.get_input_details()[INPUT], runner.get_output_details()

@@ -1,7 +1,10 @@
 """Batches from arrays in memory, on any Keras backend and without TensorFlow."""
 
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 
 class SemiSupervisedArrays(keras.utils.PyDataset):
@@ -34,15 +37,15 @@ class SemiSupervisedArrays(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images,
-        landmarks,
-        unlabeled,
-        batch_size,
-        unlabeled_batch_size=None,
-        seed=0,
-        first_step=0,
-        **kwargs,
-    ):
+        images: NDArray[Any],
+        landmarks: NDArray[Any],
+        unlabeled: NDArray[Any],
+        batch_size: int,
+        unlabeled_batch_size: int | None = None,
+        seed: int = 0,
+        first_step: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         unlabeled_batch_size = unlabeled_batch_size or batch_size
         if len(images) != len(landmarks):
@@ -70,16 +73,16 @@ class SemiSupervisedArrays(keras.utils.PyDataset):
         self._step = first_step
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int:
         return len(self._images) // self._sizes[0]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[tuple[NDArray[Any], NDArray[Any]], NDArray[Any]]:
         step = self._step + index
         labeled = _shuffled(step, self._sizes[0], len(self._images), (self._seed, 0))
         other = _shuffled(step, self._sizes[1], len(self._unlabeled), (self._seed, 1))
         return (self._images[labeled], self._unlabeled[other]), self._landmarks[labeled]
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self._step += self.num_batches
 
 

@@ -1,47 +1,64 @@
 """A compiled model from a recipe."""
 
+# A recipe has checked its words.
+# pyright: reportArgumentType=false
+
 import dataclasses
+import inspect
 
 import keras
 from absl import logging
 
-from keras_lapkl import losses, metrics
+from keras_lapkl import metrics
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
+from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
-from keras_lapkl.models.loading import load_model
 from keras_lapkl.models.localizer import LandmarkLocalizer
-from keras_lapkl.models.mobile_fpn import MobileFPN
+from keras_lapkl.models.networks import NETWORKS
 from keras_lapkl.models.patch_gan import PatchGAN
-from keras_lapkl.models.rcn import RCN
-from keras_lapkl.optimizers import OPTIMIZERS
+from keras_lapkl.registries import LOSSES, OPTIMIZERS
 from keras_lapkl.training import distillation
 from keras_lapkl.training.batches import steps_per_epoch
+from keras_lapkl.training.recipe import Recipe
+from keras_lapkl.training.schedules import SCHEDULES
+from keras_lapkl.training_data import DataSet, TrainingData
 
-WARMUP = 0.05
-"""Share of a cosine run in which the learning rate rises to its peak."""
 
-
-def build(recipe, crops, unlabeled=None):
+def build(
+    recipe: Recipe, crops: Crops, unlabeled: UnlabeledCrops | None = None
+) -> LandmarkLocalizer:
     """A compiled model for these crops; `recipe.seed` sets every random state.
+
+    Args:
+        recipe: a `Recipe`.
+        crops: `Crops` to train on: scheme, size and crop rule are the model's.
+        unlabeled: `UnlabeledCrops`, which the model's provenance names; or None.
 
     Returns:
         A `LandmarkLocalizer`, or an `AdversarialLocalizer` if the recipe has an adversary.
+
+    Raises:
+        ValueError: an initial model that does not fit.
+
+    Example:
+
+    >>> build(Recipe(width=1 / 8), crops).generator.count_params()
+    39828
     """
     keras.utils.set_random_seed(recipe.seed)
     scheme = crops.scheme
-    size = scheme.num_landmarks, recipe.width, crops.image_size
-    if recipe.network == "rcn":
-        generator = RCN(*size, recipe.dropout, recipe.head, recipe.normalize)
-    else:
-        generator = MobileFPN(*size)
+    generator = NETWORKS[recipe.network].build(
+        scheme.num_landmarks, image_size=crops.image_size, **vars(recipe)
+    )
     if recipe.initial_model is not None:
         _begin_with(generator, recipe.initial_model)
     normalizer = model_scores.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
-    scale = {} if recipe.loss == "softargmax" else {"target_scale": recipe.target_scale}
     compiled = {
         "optimizer": OPTIMIZERS[recipe.optimizer](_learning_rate(recipe, crops)),
-        "loss": losses.LOSSES[recipe.loss](beta=recipe.beta, **scale),
+        "loss": _loss(recipe),
         "metrics": [
             metrics.NormalizedMeanError(
                 normalizer=crops.image_size if normalizer == "crop" else normalizer,
@@ -52,7 +69,7 @@ def build(recipe, crops, unlabeled=None):
         ],
     }
     adversary = recipe.adversary
-    trained_on = _trained_on(recipe, crops, unlabeled)
+    trained_on = _training_data(recipe, crops, unlabeled)
     if adversary is None:
         model = LandmarkLocalizer(generator, trained_on=trained_on, **common)
         model.compile(**compiled)
@@ -72,26 +89,21 @@ def build(recipe, crops, unlabeled=None):
     return model
 
 
-def _trained_on(recipe, crops, unlabeled):
-    """One line on all faces that a model owes something to: their limits are its limits too."""
+def _training_data(recipe, crops, unlabeled):
+    """All data that a model is derived from."""
 
-    def source(name_or_path):
-        theirs = load_model(name_or_path).trained_on or "faces unknown"
-        if f"{theirs};".startswith(f"{crops.summary};"):
-            return f"the same labels{theirs.removeprefix(crops.summary)}"
-        return theirs
+    def of(name_or_path):
+        return load_model(name_or_path).training_data or TrainingData()
 
-    found = crops.summary
-    if unlabeled is not None:
-        found += f"; without labels {unlabeled.summary}"
-    if recipe.teacher is not None:
-        found += f", labeled by a model trained on {source(recipe.teacher.model)}"
-    if recipe.initial_model is not None:
-        found += f"; begun with a model trained on {source(recipe.initial_model)}"
-    return found
+    sets = [crops.source or DataSet(crops.name, len(crops))]
+    return TrainingData(
+        (*sets, *([] if unlabeled is None else [unlabeled.source])),
+        None if recipe.teacher is None else of(recipe.teacher.model),
+        None if recipe.initial_model is None else of(recipe.initial_model),
+    )
 
 
-def check_models(recipe, crops):
+def check_models(recipe: Recipe, crops: Crops) -> None:
     """Fails at once on a teacher or first weights that won't do, before the folder is taken."""
     if recipe.teacher is not None:
         distillation.check_teacher(load_model(recipe.teacher.model), crops)
@@ -127,14 +139,13 @@ def _begin_with(generator, name_or_path):
     logging.info("Begin with %d of %d layers%s.", len(fitting), len(layers), note)
 
 
+def _loss(recipe):
+    loss, given = LOSSES[recipe.loss], {"beta": recipe.beta}
+    if "target_scale" in inspect.signature(loss).parameters:
+        given["target_scale"] = recipe.target_scale
+    return loss(**given)
+
+
 def _learning_rate(recipe, crops):
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
     steps = recipe.epochs * steps_per_epoch(crops, recipe.batch_size)
-    warmup = max(1, round(WARMUP * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 100,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=recipe.learning_rate,
-        warmup_steps=warmup,
-    )
+    return SCHEDULES[recipe.schedule](recipe.learning_rate, steps)

@@ -7,14 +7,20 @@ the mean over transformed images).
 import cv2
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
+from keras_lapkl.tflite.localizer import Localizer
 
 _BATCH = 256
 
 
-def pseudo_labels(teacher, unlabeled, max_scale=None):
+def pseudo_labels(
+    teacher: Localizer, unlabeled: UnlabeledCrops, max_scale: float | None = None
+) -> NDArray[np.float32]:
     """What a teacher finds in faces without labels, as the labels of training.
 
     Where the scheme knows how faces mirror, a label is the mean of what the teacher finds in the
@@ -70,7 +76,7 @@ def pseudo_labels(teacher, unlabeled, max_scale=None):
     return labels
 
 
-def check_teacher(teacher, crops):
+def check_teacher(teacher: Localizer, crops: Crops) -> None:
     """Refuses a teacher that can't label faces for these, before it labels a folder for nothing.
 
     Args:

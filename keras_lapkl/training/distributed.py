@@ -9,15 +9,17 @@ devices of one process need nothing of this: build and compile a model in
 import contextlib
 import functools
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
 from absl import logging
 
 from keras_lapkl._support import console
+from keras_lapkl.models.localizer import LandmarkLocalizer
 
 
-def strategy():
+def strategy() -> tf.distribute.Strategy:
     """`MultiWorkerMirroredStrategy` if TF_CONFIG tells of processes, else TensorFlow's default.
 
     To be called before TensorFlow does anything else. What is to train in all processes is built
@@ -43,12 +45,12 @@ def _processes():
         return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def is_chief():
+def is_chief() -> bool:
     """Whether this process is the one to write files: the first of all, or the only one."""
     return strategy().extended.should_checkpoint
 
 
-def wait():
+def wait() -> None:
     """Returns when all processes have come here."""
     spread = strategy()
 
@@ -59,7 +61,12 @@ def wait():
     meet()
 
 
-def fit(model, batches, validation_data=None, **kwargs):
+def fit(
+    model: LandmarkLocalizer,
+    batches: "tf.data.Dataset[Any]",
+    validation_data: "tf.data.Dataset[Any] | None" = None,
+    **kwargs: Any,
+) -> Any:
     """`model.fit` by all processes of `strategy()` together; by one alone, just `model.fit`.
 
     What Keras does in `model.fit` fails between processes. To evaluate or predict with the model
@@ -90,7 +97,9 @@ def fit(model, batches, validation_data=None, **kwargs):
         return model.fit(parts, validation_data=validation_data, **kwargs)
 
 
-def part(batches, context):
+def part(
+    batches: "tf.data.Dataset[Any]", context: tf.distribute.InputContext
+) -> "tf.data.Dataset[Any]":
     """The parts of whole batches that go to the devices of one process, one after the other.
 
     Args:
@@ -110,7 +119,9 @@ def part(batches, context):
     return batches.flat_map(deal).prefetch(2)
 
 
-def whole(batches, context):
+def whole(
+    batches: "tf.data.Dataset[Any]", context: tf.distribute.InputContext
+) -> "tf.data.Dataset[Any]":
     """Each batch once for each device of one process."""
     here = context.num_replicas_in_sync // context.num_input_pipelines
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 INTERRUPTED = 130
 PATIENCE = 10
@@ -23,7 +24,7 @@ SHOWN = 4000
 """Bytes of a failed process's output that are shown."""
 
 
-def loopback(count):
+def loopback(count: int) -> list[str]:
     """That many addresses on this machine, with ports that are free now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -32,7 +33,7 @@ def loopback(count):
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
 
 
-def launch(command, addresses, here):
+def launch(command: Sequence[str], addresses: Sequence[str], here: Sequence[int]) -> int:
     """Runs one process of a command for each address on this machine, until all have ended.
 
     Process 0 writes to this terminal. Another's output is kept back, and its end shown if it is

@@ -1,132 +1,227 @@
-"""What a training run does with its data."""
+"""What a training run does with its data: the one source of its settings.
+
+The flags of `lapkl train`, their defaults and help, the checks of their values and the files in
+`keras_lapkl/configs` all come from the fields here.
+"""
 
 import dataclasses
+import importlib.resources
 import os
+import pathlib
 
-from keras_lapkl import losses
-from keras_lapkl.optimizers import OPTIMIZERS
+from absl import flags
 
-NETWORKS = ("rcn", "mobile_fpn")
-SCHEDULES = ("constant", "cosine")
+from keras_lapkl._support.settings import (
+    AT_LEAST_1,
+    NOT_NEGATIVE,
+    POSITIVE,
+    check,
+    described,
+    from_flags,
+    read_flagfile,
+    setting,
+    settings,
+)
+from keras_lapkl.models.networks import HEADS, NETWORKS, SETTINGS
+from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES, OPTIMIZERS
+from keras_lapkl.training.schedules import SCHEDULES
+
+_NETWORK, _TRAINING, _ADVERSARY = "Network", "Training", "Adversary"
+UNLABELED = "Faces without labels"
+"""Heading of the flags on these, in `--help`."""
 
 
+@described
 @dataclasses.dataclass(frozen=True)
 class Adversary:
-    """How a run trains with unlabeled faces; see `AdversarialLocalizer`.
+    """How a run trains with unlabeled faces; see `AdversarialLocalizer`."""
 
-    Attributes:
-        weight: λ of the adversarial loss.
-        loss: `"minimax"` or `"non_saturating"`.
-        learning_rate: of the discriminator's Adam, constant, with beta_1 0.5.
-        filters: channels of the discriminator's first convolution.
-        noise: standard deviation of the noise before each of its convolutions.
-        heatmap_gain: what the discriminator sees heatmaps multiplied by.
-        image_gain: what it sees images multiplied by.
-        batch_size: unlabeled faces in a step; None for as many as labeled ones.
-    """
+    weight: float = setting(
+        1e-3,
+        "λ of the adversarial loss.",
+        interval=NOT_NEGATIVE,
+        flag="adversarial_weight",
+        group=_ADVERSARY,
+    )
+    loss: str = setting(
+        "minimax",
+        "What the network descends to deceive the discriminator.",
+        choices=ADVERSARIAL_LOSSES,
+        flag="adversarial_loss",
+        group=_ADVERSARY,
+    )
+    learning_rate: float = setting(
+        2e-4,
+        "Learning rate of the discriminator's Adam (beta_1 0.5), constant.",
+        interval=POSITIVE,
+        flag="discriminator_learning_rate",
+        group=_ADVERSARY,
+    )
+    filters: int = setting(
+        64,
+        "Channels of the discriminator's first convolution.",
+        interval=AT_LEAST_1,
+        flag="discriminator_filters",
+        group=_ADVERSARY,
+    )
+    noise: float = setting(
+        0.2,
+        "Standard deviation of the noise before each of the discriminator's convolutions.",
+        interval=NOT_NEGATIVE,
+        flag="discriminator_noise",
+        group=_ADVERSARY,
+    )
+    heatmap_gain: float = setting(
+        1.0,
+        "The discriminator sees heatmaps multiplied by this.",
+        interval=POSITIVE,
+        group=_ADVERSARY,
+    )
+    image_gain: float = setting(
+        1.0,
+        "The discriminator sees images multiplied by this; 0 hides them.",
+        interval=NOT_NEGATIVE,
+        group=_ADVERSARY,
+    )
+    batch_size: int | None = setting(
+        None,
+        "Unlabeled faces in a step; as many as labeled ones if not given.",
+        unit="faces",
+        interval=AT_LEAST_1,
+        flag="unlabeled_batch_size",
+        group=UNLABELED,
+    )
 
-    weight: float = 1e-3
-    loss: str = "minimax"
-    learning_rate: float = 2e-4
-    filters: int = 64
-    noise: float = 0.2
-    heatmap_gain: float = 1.0
-    image_gain: float = 1.0
-    batch_size: int | None = None
+    def __post_init__(self):
+        check(self)
 
 
+@described
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """Who labels the faces without labels, for a run to train on; see `distillation`.
+    """Who labels the faces without labels, for a run to train on; see `distillation`."""
 
-    Attributes:
-        model: a file or a shipped model's name, as `load_model` takes it.
-        batch_size: faces of the teacher's in a step; None for as many as labeled ones.
-        max_scale: landmarks of which the teacher is less sure are hidden, pixels of its crop; None
-            hides none.
-    """
-
-    model: str
-    batch_size: int | None = None
-    max_scale: float | None = None
+    model: str = setting(
+        dataclasses.MISSING,
+        "A model file or a shipped model's name, to label the unlabeled faces instead of the "
+        "adversarial branch.",
+        flag="teacher",
+        group=UNLABELED,
+    )
+    batch_size: int | None = setting(
+        None,
+        "Unlabeled faces in a step; as many as labeled ones if not given.",
+        unit="faces",
+        interval=AT_LEAST_1,
+        flag="unlabeled_batch_size",
+        group=UNLABELED,
+    )
+    max_scale: float | None = setting(
+        None,
+        "Landmarks of which the teacher is less sure are hidden; none if not given.",
+        unit="pixels of its crop",
+        interval=POSITIVE,
+        flag="teacher_max_scale",
+        group=UNLABELED,
+    )
 
     def __post_init__(self):
         object.__setattr__(self, "model", os.fspath(self.model))
-        for name in ("batch_size", "max_scale"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be > 0, or None. Received: {value}")
+        check(self)
 
 
+@described
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a training run does with its data. The defaults are the paper's, as far as known.
+    """What a training run does with its data.
 
-    Attributes:
-        loss: a name in `losses.LOSSES`.
-        network: `"rcn"`, or `"mobile_fpn"`, which needs the RCN's `head`, `normalize` and `dropout`
-            to be `"paper"`, False and 0, as it has none of these.
-        width: the network's width.
-        head: the RCN's head.
-        normalize: whether the RCN normalizes its image.
-        epochs: passes over the training faces.
-        batch_size: faces in a step.
-        optimizer: a name in `optimizers.OPTIMIZERS`.
-        learning_rate: its; the peak if the schedule is a cosine.
-        schedule: `"constant"`, or `"cosine"` from the peak to 0 after a short warm-up.
-        dropout: the RCN's rate.
-        augment: whether to augment, as `Augmentation()` does.
-        augment_strength: factor on how strongly.
-        target_scale: scale of the label's distribution, pixels; the KL losses read it.
-        beta: inverse temperature of the softmax.
-        seed: of weights, dropout, noise, order and augmentation.
-        adversary: an `Adversary` to train with unlabeled faces, or None.
-        teacher: a `Teacher` to label them instead, or None.
-        initial_model: a file or a shipped model's name, whose weights the network begins with, but
-            for layers of another shape; None for random ones.
+    Faces without labels take an `adversary` or a `teacher`, not both; None of them is for labeled
+    faces alone. The paper's own settings are in `keras_lapkl/configs/w300_paper.cfg`.
+
+    Raises:
+        ValueError: a setting is out of its range, is not among its names, or is one that the
+            network doesn't have.
+
+    Example:
+
+    >>> Recipe(width=1 / 16, epochs=12).learning_rate
+    0.003
     """
 
-    loss: str = "laplace_kl"
-    network: str = "rcn"
-    width: float = 1 / 8
-    head: str = "paper"
-    normalize: bool = False
-    epochs: int = 200
-    batch_size: int = 8
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    dropout: float = 0.2
-    augment: bool = False
-    augment_strength: float = 1.0
-    target_scale: float = 1.0
-    beta: float = 1.0
-    seed: int = 0
+    loss: str = setting("laplace_kl", "Loss.", choices=LOSSES, group=_TRAINING)
+    network: str = setting(
+        "rcn", "The paper's network, or one made for phones.", choices=NETWORKS, group=_NETWORK
+    )
+    width: float = setting(
+        1 / 8,
+        "How wide the network is.",
+        unit="of 64 channels",
+        interval=POSITIVE,
+        group=_NETWORK,
+        width=True,
+    )
+    head: str = setting(
+        "paper", "What makes the RCN's maps; see `RCN`.", choices=HEADS, group=_NETWORK
+    )
+    normalize: bool = setting(False, "Normalize the RCN's image; see `RCN`.", group=_NETWORK)
+    epochs: int = setting(
+        40, "Passes over the training faces.", interval=AT_LEAST_1, group=_TRAINING
+    )
+    batch_size: int = setting(
+        8, "Labeled faces in a step.", unit="faces", interval=AT_LEAST_1, group=_TRAINING
+    )
+    optimizer: str = setting("adam", "Optimizer.", choices=OPTIMIZERS, group=_TRAINING)
+    learning_rate: float = setting(
+        3e-3, "The optimizer's, at its peak.", interval=POSITIVE, group=_TRAINING
+    )
+    schedule: str = setting(
+        "cosine",
+        "Of the learning rate: constant, or after a short rise from its peak to 0.",
+        choices=SCHEDULES,
+        group=_TRAINING,
+    )
+    dropout: float = setting(0.0, "The RCN's rate.", interval="[0, 1)", group=_NETWORK)
+    augment: bool = setting(
+        True, "Rotate, scale, shift, mirror, recolor and cover faces.", group=_TRAINING
+    )
+    augment_strength: float = setting(
+        1.0, "Factor on all of that but mirroring.", interval=NOT_NEGATIVE, group=_TRAINING
+    )
+    target_scale: float = setting(
+        1.0,
+        "Scale of the label's distribution, for the KL losses.",
+        unit="pixels",
+        interval=POSITIVE,
+        group=_TRAINING,
+    )
+    beta: float = setting(
+        1.0, "Inverse temperature of the softmax.", interval=POSITIVE, group=_NETWORK
+    )
+    seed: int = setting(
+        0,
+        "Of weights, dropout, noise, order and augmentation.",
+        interval="[0, 4294967295]",
+        group=_TRAINING,
+    )
     adversary: Adversary | None = None
     teacher: Teacher | None = None
-    initial_model: str | None = None
+    initial_model: str | None = setting(
+        None,
+        "A model file or a shipped model's name, whose weights the network begins with, but for "
+        "layers of another shape: fine-tuning. Random ones if not given.",
+        group=_NETWORK,
+    )
 
     def __post_init__(self):
-        for name, allowed in (
-            ("loss", tuple(losses.LOSSES)),
-            ("network", NETWORKS),
-            ("schedule", SCHEDULES),
-            ("optimizer", tuple(OPTIMIZERS)),
-        ):
-            if getattr(self, name) not in allowed:
+        check(self)
+        taken = NETWORKS[self.network].settings
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in SETTINGS and field.name not in taken and value != field.default:
                 raise ValueError(
-                    f"`{name}` must be one of {allowed}. Received: {getattr(self, name)!r}"
+                    f"Network {self.network!r} has no `{field.name}`: expected it as it is by "
+                    f"default, {field.default!r}. Received: {value!r}"
                 )
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be > 0. Received: {getattr(self, name)}")
-        own = {"head": self.head, "normalize": self.normalize, "dropout": self.dropout}
-        if self.network != "rcn" and own != {"head": "paper", "normalize": False, "dropout": 0}:
-            raise ValueError(
-                f"Network {self.network!r} has one head, normalizes its image and has no dropout: "
-                "expected `head` 'paper', `normalize` False and `dropout` 0, the RCN's own. "
-                f"Received: {own}"
-            )
         if self.adversary is not None and self.teacher is not None:
             raise ValueError(
                 "Faces without labels take an `adversary` or a `teacher`, not both. Received: "
@@ -134,3 +229,61 @@ class Recipe:
             )
         if self.initial_model is not None:
             object.__setattr__(self, "initial_model", os.fspath(self.initial_model))
+
+
+CLASSES = (Recipe, Adversary, Teacher)
+"""Whose settings are flags."""
+_OF_THE_DATA = ("dataset",)
+"""Flags in recipe files that say what the recipe is for, and not what it is."""
+
+
+def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):
+    """The recipe that the flags describe.
+
+    Args:
+        has_unlabeled: whether there are faces without labels, which a teacher needs, and which
+            take an adversary where there is none.
+        flag_values: absl's.
+    """
+    recipe = from_flags(Recipe, flag_values)
+    if flag_values["teacher"].value is None:
+        if flag_values["teacher_max_scale"].value is not None:
+            raise ValueError("--teacher_max_scale needs --teacher.")
+        adversary = from_flags(Adversary, flag_values) if has_unlabeled else None
+        return dataclasses.replace(recipe, adversary=adversary)
+    if not has_unlabeled:
+        raise ValueError(
+            "--teacher needs faces without labels: give --unlabeled_dir, --labeled_as_unlabeled, "
+            "or for synthetic ones --num_unlabeled."
+        )
+    return dataclasses.replace(recipe, teacher=from_flags(Teacher, flag_values))
+
+
+def names():
+    """The names of the recipes in `keras_lapkl/configs`."""
+    folder = importlib.resources.files("keras_lapkl.configs")
+    return sorted(
+        pathlib.Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".cfg")
+    )
+
+
+def read_recipe(name_or_path):
+    """The recipe of a file of flags; with an adversary if the file sets anything of one.
+
+    Args:
+        name_or_path: a name of `names()`, or a file.
+
+    Raises:
+        ValueError: a flag in it is not a recipe's, or has a wrong value.
+
+    Example:
+
+    >>> read_recipe("w300_mobile").network
+    'mobile_fpn'
+    """
+    path = pathlib.Path(name_or_path)
+    if str(name_or_path) in names():
+        path = importlib.resources.files("keras_lapkl.configs") / f"{name_or_path}.cfg"
+    values = read_flagfile(path, CLASSES, _OF_THE_DATA)
+    given = any(values[flag].present for flag in settings(Adversary))
+    return recipe_from_flags(given or values["teacher"].present > 0, values)

@@ -4,15 +4,19 @@ import dataclasses
 import pathlib
 import sys
 import time
+from typing import Any
 
 import keras
 import numpy as np
 from absl import logging
 
 from keras_lapkl import callbacks, schemes
-from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl._support.files import claim, read_json, replacing, write_json
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.training import distributed
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
@@ -24,15 +28,22 @@ from keras_lapkl.training.batches import (
     training_batches,
 )
 from keras_lapkl.training.building import build, check_models
-from keras_lapkl.training.run_folder import claim_folder, load_pseudo_labels, trim_history
+from keras_lapkl.training.recipe import Recipe
+from keras_lapkl.training.run_folder import load_pseudo_labels, trim_history
 
 SHOWN = 4
 """Faces in a picture for TensorBoard."""
 
 
 def train(
-    recipe, crops, validation, output_dir, provenance=None, unlabeled=None, tensorboard=False
-):
+    recipe: Recipe,
+    crops: Crops,
+    validation: Crops,
+    output_dir: PathLike,
+    provenance: dict[str, Any] | None = None,
+    unlabeled: UnlabeledCrops | None = None,
+    tensorboard: bool = False,
+) -> dict[str, Any]:
     """Trains, and writes `model.keras`, `history.csv` and `results.json` into a folder.
 
     With an adversary, `model.keras` is the localizer alone, and `adversarial.keras` all of it.
@@ -57,6 +68,12 @@ def train(
         ValueError: the folder holds another run, or unlabeled faces are given without adversary
             and teacher, or the other way around.
         FloatingPointError: the loss is no longer finite.
+
+    Example:
+
+    >>> results = train(Recipe(epochs=40), crops, validation, "run")
+    >>> results["parameters"]
+    39828
     """
     if (unlabeled is None) != (recipe.adversary is None and recipe.teacher is None):
         raise ValueError(
@@ -78,7 +95,7 @@ def train(
     if not (output_dir / "run.json").exists():
         check_models(recipe, crops)
     if distributed.is_chief():
-        claim_folder(output_dir, settings)
+        claim(output_dir / "run.json", settings, "a run with other settings")
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
         logging.info("%s holds this run, finished; nothing to train.", output_dir)

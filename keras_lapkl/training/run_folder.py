@@ -4,8 +4,8 @@ import csv
 
 import numpy as np
 
-from keras_lapkl._support.files import read_json, replacing, write_json
-from keras_lapkl.models.loading import load_model
+from keras_lapkl._support.files import replacing
+from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, distributed
 
 
@@ -21,26 +21,6 @@ def load_pseudo_labels(recipe, unlabeled, output_dir):
         with replacing(path) as temporary:
             np.save(temporary, labels)
     return labels
-
-
-def claim_folder(output_dir, settings):
-    """Marks a folder as this run's, or refuses if it is another's."""
-    path = output_dir / "run.json"
-    if not path.exists():
-        write_json(path, settings)
-        return
-    held = read_json(path)
-    changed = {
-        key: (held.get(key), settings.get(key))
-        for key in {*held, *settings}
-        if held.get(key) != settings.get(key)
-    }
-    if changed:
-        lines = [f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items()]
-        raise ValueError(
-            f"{output_dir} holds a run with other settings; name another folder or delete it:\n"
-            + "\n".join(sorted(lines))
-        )
 
 
 def trim_history(path, epochs):

@@ -7,6 +7,8 @@ import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 const SIGNATURE = "serving_default";
 const OUTPUTS = ["landmarks", "scale"];
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
+// The newest of keras_lapkl/tflite/metadata.py whose keys this file knows.
+const SCHEMA = 1;
 const MAX_SAMPLED_SIDE = 4096;
 // Mean scale, as a share of the crop's side, above which the landmarks are no face's. Medians of a
 // model trained on 300-W: 0.015 on its faces (99 %: 0.022), 0.035 beside them (5 %: 0.029).
@@ -40,7 +42,7 @@ async function loadRuntime(threads) {
 /** A localizer and the crop that it is right on, both from the bytes of its file. */
 export class Localizer {
   static async load(bytes, name, threads = 1) {
-    const metadata = readMetadata(bytes, name);
+    const metadata = current(readMetadata(bytes, name), name);
     const dtype = metadata.input.dtype ?? "float32";
     if (!(dtype in ARRAYS)) {
       throw new Error(
@@ -236,6 +238,18 @@ export function readMetadata(bytes, name) {
   throw new Error(
     `${name} says nothing of crop and landmarks. Expected a file by tools/convert.py.`,
   );
+}
+
+/** Metadata with the keys of SCHEMA; files without a schema number have British spelling. */
+export function current(metadata, name) {
+  const { schema = 0, licence, ...rest } = metadata;
+  if (schema > SCHEMA) {
+    throw new Error(
+      `${name} has metadata of schema ${schema}; this page reads up to schema ${SCHEMA}. ` +
+        "Serve the page of a newer keras_lapkl.",
+    );
+  }
+  return licence === undefined ? metadata : { license: licence, ...rest };
 }
 
 function identifier(bytes) {

@@ -80,14 +80,14 @@ def image_size(path):
         FileNotFoundError: there is no such file.
         ValueError: it is no .tflite file of this package.
     """
-    from keras_lapkl.tflite import flatbuffer
+    from keras_lapkl.tflite import flatbuffer, metadata
 
-    metadata = flatbuffer.read_metadata(flatbuffer.read(path))
-    if metadata is None:
+    found = metadata.read(flatbuffer.read(path), path)
+    if found is None:
         raise ValueError(
             f"{path} says nothing of crop and landmarks: convert it by tools/convert.py."
         )
-    return metadata["image_size"]
+    return found.image_size
 
 
 def face(index, size):

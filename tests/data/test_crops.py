@@ -26,6 +26,7 @@ from keras_lapkl.data.cropping import (
 from keras_lapkl.data.crops import Crops, load_crops
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.readers.w300 import read_300w
+from keras_lapkl.training_data import DataSet
 
 NAN = float("nan")
 PAIR = schemes.Scheme("pair", ("left", "right"), flip=(1, 0))
@@ -323,7 +324,7 @@ def annotations(tmp_path, rng):
         landmarks=np.array(landmarks, np.float32),
         visible=np.ones((5, 2), bool),
         boxes=np.tile(np.float32([50, 50, 90, 140]), (5, 1)),
-        summary="5 blobs",
+        source=DataSet("blobs", 5, kind="blobs"),
     )
 
 
@@ -363,7 +364,7 @@ class TestWholePictures:
         whole.paths[1].write_bytes(b"junk")
         crops = load_crops(whole, 48, 1, skip_bad=True)
         assert len(crops) == len(crops.sizes) == 4
-        assert crops.summary == "5 blobs; whole pictures; 1 unreadable images left out"
+        assert crops.summary == "4 blobs; whole pictures; 1 unreadable images left out"
 
     def test_one_object_each(self, whole):
         with pytest.raises(ValueError, match=r"photo 3\.png: expected one object.*photo 3\.png"):
@@ -485,7 +486,7 @@ class TestBadImages:
         crops = load_crops(annotations, skip_bad=True)
         assert [path for path, _ in crops.skipped] == [str(annotations.paths[i]) for i in (1, 3)]
         assert "junk" in crops.skipped[0][1]
-        assert crops.summary == "5 blobs; 2 unreadable images left out"
+        assert crops.summary == "3 blobs; 2 unreadable images left out"
         assert crops.names == good.names
         for field in ("images", "landmarks", "visible", "transforms", "boxes"):
             np.testing.assert_array_equal(getattr(crops, field), getattr(good, field))

@@ -175,7 +175,7 @@ def test_bad_csv(read, text, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1", "no JSON"),
+        ("[1", "not valid JSON"),
         ("3", "expected .*pictures.*Received: a int"),
         ([3], r"entry 0: expected .*Received: 3"),
         ([{"file": "a.jpg"}], r"entry 0: expected"),

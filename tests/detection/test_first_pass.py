@@ -168,15 +168,16 @@ class TestByDetector:
         ]
         monkeypatch.setattr(detectors.MTCNN, "_find_package", lambda self: None)
         monkeypatch.setattr(detectors.MTCNN, "_look", lambda self, photo: found)
-        squares = ByDetector()(np.zeros((100, 100, 3), np.uint8))
+        squares = ByDetector(detector="mtcnn")(np.zeros((100, 100, 3), np.uint8))
         np.testing.assert_allclose(squares, [[20, 30, 20], [50, 40, 40]])
-        assert ByDetector(min_size=95)(np.zeros((100, 100, 3), np.uint8)).shape == (0, 3)
+        assert ByDetector(min_size=95, detector="mtcnn")(
+            np.zeros((100, 100, 3), np.uint8)
+        ).shape == (0, 3)
 
     def test_is_the_detector_of_that_name(self, monkeypatch):
-        for kind in (detectors.MTCNN, detectors.BlazeFace):
-            monkeypatch.setattr(kind, "_find_package", lambda self: None)
+        monkeypatch.setattr(detectors.MTCNN, "_find_package", lambda self: None)
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "9")
-        first, other = ByDetector(), ByDetector(0.7, 50, "blazeface")
+        first, other = ByDetector(detector="mtcnn"), ByDetector(0.7, 50, "blazeface")
         assert first.settings == {
             "by": "detector",
             "mtcnn": "9",

@@ -17,6 +17,7 @@ from keras_lapkl.data.prediction_files import (
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.data.readers.w300 import read_300w
 from keras_lapkl.evaluation import comparison
+from keras_lapkl.training_data import DataSet
 
 FACE = schemes.Scheme(
     "face",
@@ -37,7 +38,7 @@ def truth(tmp_path):
         tuple(tmp_path / name for name in NAMES),
         np.tile(POINTS, (4, 1, 1)).astype(np.float32) + 50,
         np.ones((4, 3), bool),
-        summary="4 faces",
+        source=DataSet("faces", 4, kind="faces"),
     )
 
 

@@ -22,7 +22,6 @@ def crops():
         margin=0,
         crop_scale=3.0,
         name="four",
-        summary="4 faces",
         boxes=np.tile(np.float32([10, 10, 110, 74]), (4, 1)),
     )
 

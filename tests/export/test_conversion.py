@@ -9,6 +9,8 @@ from keras_lapkl.export import conversion, equalization, int8, report as convers
 from keras_lapkl.models.localizer import to_unit_range
 from keras_lapkl.tflite import flatbuffer, inspection
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 BODY = {"CONCATENATION", "CONV_2D", "LEAKY_RELU", "MAX_POOL_2D", "RESIZE_BILINEAR"}
 
@@ -69,9 +71,10 @@ class TestConvert:
         assert "17 float32" in lines[1] and "17 int8" in lines[4]
         assert lines[0].split("  ")[-1] == "not on XNNPACK" and "PACK" in lines[1]
 
-    def test_user_model_is_untouched(self, converted, localizer, make_localizer):
+    def test_user_model_is_untouched(self, converted, make_localizer):
         """The fixture's model, after all conversions."""
-        for a, b in zip(make_localizer().get_weights(), localizer.get_weights(), strict=True):
+        after = np.load(file_of(converted, "int8").parent / "weights_after.npz")
+        for a, b in zip(make_localizer().get_weights(), after.values(), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -214,8 +217,8 @@ class TestFailures:
             ({"faces": np.zeros((1, 80, 80, 3))}, r"\(N, 32, 32, 3\)"),
             ({"input_dtype": "int16"}, "must be one of"),
             ({"with_heatmaps": True, "decode": False}, "needs `decode`"),
-            ({"mirror": True, "with_heatmaps": True}, "`mirror` gives landmarks"),
-            ({"mirror": True, "decode": False}, "`mirror` gives landmarks"),
+            ({"flip_average": True, "with_heatmaps": True}, "`flip_average` gives landmarks"),
+            ({"flip_average": True, "decode": False}, "`flip_average` gives landmarks"),
             ({"model": None}, "must be a LandmarkLocalizer"),
         ],
     )
@@ -313,8 +316,8 @@ class TestOutputs:
             flip_average=True,
             **representative,
         )
-        assert report["metadata"]["mirror"]
-        assert not converted[mode][1]["metadata"]["mirror"]
+        assert report["metadata"]["flip_average"]
+        assert not converted[mode][1]["metadata"]["flip_average"]
         # The weights are there once.
         assert report["bytes"] < converted[mode][1]["bytes"] + 10_000
         found = tflite.TFLiteLocalizer(path).predict(images[20:])
@@ -362,6 +365,20 @@ class TestLabels:
         assert about["license"] == "synthetic faces: none"
         _, expected = model_scores.evaluate_model(untrained, crops, flip_average=mirror)
         np.testing.assert_allclose(predicted["scale"], expected["scale"], atol=1e-3)
+
+    def test_other_faces_to_calibrate_on(self, untrained, crops, tmp_path):
+        path, few = tmp_path / "m.tflite", crops.take(range(2))
+        tflite.convert(untrained, path, faces=few, calibration_faces=crops)
+        localizer = tflite.TFLiteLocalizer(path)
+        found = localizer.predict(crops.central())
+        assert localizer.calibration == model_scores.calibrate(found, crops)
+        assert localizer.metadata["measured"]["faces"] == 2
+        tflite.convert(untrained, path, faces=few.central(), calibration_faces=crops)
+        assert tflite.TFLiteLocalizer(path).calibration == localizer.calibration
+        assert tflite.describe(path)["metadata"]["measured"] is None
+        with pytest.raises(ValueError, match="`calibration_faces` must be images of shape"):
+            other = datasets.load("synthetic", num_synthetic=1, image_size=SIZE + 16)
+            tflite.convert(untrained, path, faces=few, calibration_faces=other)
 
     def test_calibration_of_one_look_is_not_that_of_two(self, untrained, crops, tmp_path):
         once = model_scores.calibrate(untrained.predict(crops.central(), verbose=0), crops)

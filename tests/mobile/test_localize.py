@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -8,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lapkl import confidence, tflite
+from keras_lapkl import confidence, pretrained, tflite
 from keras_lapkl.data import cropping
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl.tflite import flatbuffer, metadata
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "mobile" / "localize.py"
 MODES = ("float32", "int8")
@@ -154,7 +155,8 @@ def test_confidence_as_the_library_has_it(localize, rng):
 
 def test_metadata(files, localize):
     for path in files.values():
-        assert localize.read_metadata(path) == flatbuffer.read_metadata(flatbuffer.read(path))
+        text = flatbuffer.read_metadata(flatbuffer.read(path))
+        assert localize.read_metadata(path) == json.loads(text)
 
 
 def test_pictures_by_pillow(localize, photo, tmp_path):
@@ -186,7 +188,7 @@ def test_missing_packages(files, crop, run, tmp_path):
     assert done.stderr == "error: No interpreter is installed: pip install ai-edge-litert\n"
     done = run(model, "--image=p.gif", without=["PIL"])
     assert done.returncode == 1
-    assert "p.gif is no .npy or binary .ppm: pip install pillow" in done.stderr
+    assert "p.gif is not a .npy or binary .ppm: pip install pillow" in done.stderr
 
 
 def test_wrong_models(files, localize, tmp_path):
@@ -194,8 +196,8 @@ def test_wrong_models(files, localize, tmp_path):
     model = flatbuffer.read(files["float32"])
     model.metadata = None
     wrong = {
-        "empty": (b"", "no TFLite file"),
-        "text": (b"This is no model.\n" * 20, "no TFLite file"),
+        "empty": (b"", "not a TFLite file"),
+        "text": (b"This is no model.\n" * 20, "not a TFLite file"),
         "head": (content[:16], "damaged"),
         "foreign": (flatbuffer_writer.pack(model), "tools/convert.py"),
         **{f"cut{n}": (content[:n], "damaged|can't run") for n in range(100, len(content), 4999)},
@@ -207,16 +209,35 @@ def test_wrong_models(files, localize, tmp_path):
             localize.Localizer(path)
 
 
+def test_newer_schema(files, localize, tmp_path):
+    model = flatbuffer.read(files["float32"])
+    newer = dataclasses.replace(metadata.read(model), schema=metadata.SCHEMA + 1)
+    model.metadata = None
+    flatbuffer_writer.add_metadata(model, newer)
+    (tmp_path / "newer.tflite").write_bytes(flatbuffer_writer.pack(model))
+    with pytest.raises(
+        ValueError, match=r"newer\.tflite has metadata of schema 2; .* up to schema 1"
+    ):
+        localize.Localizer(tmp_path / "newer.tflite")
+    assert localize._SCHEMA == metadata.SCHEMA
+
+
+def test_shipped_files_without_a_schema_number(localize):
+    path = pretrained.path("fpn-eighth-300w", ".tflite")
+    assert "schema" not in localize.read_metadata(path)
+    assert localize.Localizer(path).crop_scale == 3
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no intact picture"),
-        (b"hello", "no intact picture"),
-        (b"P6\n4 4\n255\n" + bytes(47), "no intact picture: buffer is smaller"),
+        (b"", "not an intact image"),
+        (b"hello", "not an intact image"),
+        (b"P6\n4 4\n255\n" + bytes(47), "not an intact image: buffer is smaller"),
         (b"P6\n4 4\n65535\n" + bytes(96), "width, height and 255"),
         (b"P6 hello", "width, height and 255"),
         (b"P6 0 4 255 ", r"Received: \(4, 0, 3\) uint8"),
-        (b"\x93NUMPY\x01\x00", "no intact picture"),
+        (b"\x93NUMPY\x01\x00", "not an intact image"),
     ],
 )
 def test_wrong_pictures(content, message, localize, tmp_path):

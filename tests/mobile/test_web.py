@@ -1,5 +1,6 @@
 """The page in a real browser, and its server without one."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -262,16 +263,20 @@ def test_a_phone_needs_no_sideways_scrolling(page):
         ("half", "is a damaged TFLite file"),
         ("less", "is the file whole?"),
         ("foreign", "says nothing of crop and landmarks"),
+        ("newer", "has metadata of schema 2; this page reads up to schema 1"),
     ],
 )
 def test_bad_models(page, files, tmp_path, content, said):
     from keras_lapkl.export import flatbuffer_writer
-    from keras_lapkl.tflite import flatbuffer
+    from keras_lapkl.tflite import flatbuffer, metadata
 
     whole = files["float32"].read_bytes()
-    if content == "foreign":
+    if content in ("foreign", "newer"):
         model = flatbuffer.parse(whole)
+        newer = dataclasses.replace(metadata.read(model), schema=2)
         model.metadata = []
+        if content == "newer":
+            flatbuffer_writer.add_metadata(model, newer)
         content = flatbuffer_writer.pack(model)
     contents = {"half": whole[: len(whole) // 2], "less": whole[:-1]}
     path = tmp_path / "chosen.tflite"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import heatmaps, losses, metrics, schemes
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.rcn import RCN
@@ -34,6 +34,7 @@ def data():
     return images, landmarks.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", list(losses.LOSSES))
 def test_learns_with_each_loss(data, loss):
     model = small(loss=losses.LOSSES[loss](), optimizer=keras.optimizers.Adam(1e-2))
@@ -69,6 +70,7 @@ def test_uint8_equals_float(data):
     )
 
 
+@pytest.mark.slow
 def test_train_step_equals_keras_own(data):
     """The step's gradients and reports are those of the default `keras.Model.train_step`."""
 
@@ -91,6 +93,7 @@ def test_train_step_equals_keras_own(data):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_sample_weight_zero_is_absence(data):
     images, landmarks = data
     weighted, fewer = (small(optimizer=keras.optimizers.SGD(1e-2)) for _ in range(2))
@@ -102,6 +105,7 @@ def test_sample_weight_zero_is_absence(data):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_keras_round_trip_with_optimizer(tmp_path, data):
     images, landmarks = data
     model = small(
@@ -115,6 +119,7 @@ def test_keras_round_trip_with_optimizer(tmp_path, data):
     again = load_model(tmp_path / "model.keras")
     assert again.scheme == model.scheme and again.crop_scale == 2.5
     assert again.trained_on == "32 pictures of dots"
+    assert again.training_data == model.training_data
     np.testing.assert_array_equal(again(images), model(images))
     assert int(again.optimizer.iterations) == 4
     for m in (model, again):
@@ -133,6 +138,7 @@ def test_weights_cross_over_to_another_dropout(tmp_path, data, before, after):
     np.testing.assert_array_equal(other(data[0]), model(data[0]))
 
 
+@pytest.mark.slow
 class TestKerasCallbacks:
     def fit(self, data, *callbacks, epochs=2, model=None, **kwargs):
         model = model or small(**kwargs)
@@ -213,7 +219,7 @@ class TestRefused:
         [
             ("a.keras", None, "no model"),
             ("a.h5", b"", "keras or .tflite"),
-            ("b.keras", b"x", "no Keras"),
+            ("b.keras", b"x", "not a Keras model"),
         ],
     )
     def test_files(self, tmp_path, name, content, message):
@@ -271,6 +277,7 @@ class TestAxes:
         again = load_model(tmp_path / "model.keras")
         assert again._training_logits() is not again
 
+    @pytest.mark.slow
     def test_what_is_of_others_gets_the_maps(self, data):
         class Loss(losses.LaplaceKL):
             pass
@@ -296,3 +303,28 @@ class TestAxes:
             assert model._training_logits() is model
             model.fit(*data, verbose=0)
         assert shapes and all(shape[1:] == (SIZE, SIZE, K) for shape in shapes)
+
+
+class TestKerasExport:
+    def test_saved_model(self, data, tmp_path):
+        import tensorflow as tf
+
+        model, images = small(), data[0][:3] / np.float32(255)
+        model.fit(*data, epochs=1, verbose=0)
+        model.export(tmp_path / "saved", verbose=False)
+        saved = tf.saved_model.load(str(tmp_path / "saved"))
+        np.testing.assert_allclose(saved.serve(images), model(images), atol=1e-5)
+
+    def test_litert(self, data, tmp_path):
+        from ai_edge_litert.interpreter import Interpreter
+
+        model, image = small(), data[0][:1] / np.float32(255)
+        path = tmp_path / "model.tflite"
+        model.export(path, format="litert", verbose=False)
+        interpreter = Interpreter(str(path))
+        interpreter.allocate_tensors()
+        (given,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+        assert given["shape"].tolist() == [1, SIZE, SIZE, 3]
+        interpreter.set_tensor(given["index"], image)
+        interpreter.invoke()
+        np.testing.assert_allclose(interpreter.get_tensor(logits["index"]), model(image), atol=1e-4)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lapkl.models.loading import load_model
+from keras_lapkl.loading import load_model
 from keras_lapkl.models.rcn import RCN
 
 

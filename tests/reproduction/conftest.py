@@ -10,7 +10,7 @@ FACES = 40
 @pytest.fixture
 def plan():
     return Plan(
-        Recipe(epochs=1),
+        Recipe(epochs=1, learning_rate=1e-3, schedule="constant", dropout=0.2, augment=False),
         widths=(1 / 8, 1 / 16),
         num_unlabeled=(LABELED, 10),
         seeds=(0, 1),

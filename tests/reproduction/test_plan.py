@@ -4,7 +4,6 @@ import pytest
 
 from keras_lapkl import reproduction
 from keras_lapkl.reproduction import Plan
-from keras_lapkl.reproduction.plan import fraction
 from keras_lapkl.training.recipe import Recipe
 
 
@@ -58,7 +57,3 @@ def test_recipes_are_the_files_of_flags():
 def test_bad_plan(change, message):
     with pytest.raises(ValueError, match=message):
         Plan(Recipe(), **change)
-
-
-def test_widths_are_written_as_the_paper_does():
-    assert [fraction(width) for width in (1, 0.5, 1 / 16)] == ["1", "1/2", "1/16"]

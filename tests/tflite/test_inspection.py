@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 import keras_lapkl
-from keras_lapkl import tflite
+from keras_lapkl import pretrained, tflite
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import flatbuffer, inspection
+from keras_lapkl.tflite import flatbuffer, inspection, metadata
 
 
 def test_describe(converted):
@@ -50,14 +50,58 @@ def test_metadata_round_trip_keeps_the_model(converted, images, tmp_path):
     bare.write_bytes(flatbuffer_writer.pack(model))
     assert tflite.describe(bare)["metadata"] is None
 
-    flatbuffer_writer.add_metadata(model, {"name": "œil", "values": [1, None]})
+    about = metadata.Metadata("1.2", "int8", 32, 5, {"range": [0, 1]}, trained_on="œil")
+    flatbuffer_writer.add_metadata(model, about)
     again = tmp_path / "again.tflite"
     again.write_bytes(flatbuffer_writer.pack(model))
-    assert tflite.describe(again)["metadata"] == {"name": "œil", "values": [1, None]}
+    assert tflite.describe(again)["metadata"] == about.to_dict()
     for file in (bare, again):
         np.testing.assert_array_equal(
             tflite.TFLiteLocalizer(file)(images[0]), tflite.TFLiteLocalizer(path)(images[0])
         )
+
+
+def test_it_prints_as_a_page(converted):
+    found = tflite.describe(converted["int8"][0])
+    lines = str(found).splitlines()
+    assert [line[:12].rstrip() for line in lines if line[0] != " "] == [
+        "File",
+        "Input",
+        "Output",
+        "Landmarks",
+        "Crop",
+        "Trained on",
+        "License",
+        "Measured",
+        "Confidence",
+        "Operators",
+    ]
+    assert lines[1] == "Input       image: 1 x 32 x 32 x 3 float32, RGB from 0 to 1"
+    assert "side 3 times its longer edge" in " ".join(str(found).split())
+    assert "17 CONV_2D int8" in str(found) and max(map(len, lines)) <= 88
+    assert isinstance(found, dict) and repr(found).startswith("{'bytes': ")
+
+
+def test_the_page_of_a_shipped_file_says_what_it_was_trained_on_and_measured_at():
+    text = " ".join(str(tflite.describe(pretrained.path("fpn-eighth-300w", ".tflite"))).split())
+    for expected in (
+        "float16, by keras_lapkl 0.1.0",
+        "Trained on 300-W train: 1,809 of 3,148 official training faces",
+        "License 300-W: non-commercial research only",
+        "NME 3.95 % (interocular) and spread 1.15 px on 200 faces of 300-W validation",
+        "Confidence calibrated on 300-W validation: 200 of 3,148",
+    ):
+        assert expected in text
+
+
+def test_the_page_of_a_foreign_file(converted, tmp_path):
+    model = flatbuffer.read(converted["float32"][0])
+    model.metadata = None
+    path = tmp_path / "m.tflite"
+    path.write_bytes(flatbuffer_writer.pack(model))
+    assert "Metadata    none: this file was not written by keras_lapkl" in str(
+        tflite.describe(path)
+    )
 
 
 def test_file_without_signature(converted, tmp_path):

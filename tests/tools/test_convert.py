@@ -16,14 +16,16 @@ def model(tmp_path_factory):
     keras.utils.set_random_seed(0)
     generator = keras_lapkl.RCN(68, width=1 / 16, image_size=32)
     path = tmp_path_factory.mktemp("convert") / "model.keras"
-    keras_lapkl.LandmarkLocalizer(generator, "ibug68", crop_scale=3.0).save(path)
+    data = keras_lapkl.training_data.get("48 synthetic faces")
+    keras_lapkl.LandmarkLocalizer(generator, "ibug68", 3.0, trained_on=data).save(path)
     return path
 
 
 def test_all_modes(run_tool, model, tmp_path):
     modes = ("float32", "float16", "dynamic", "int8")
     flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all", "--input_dtype=uint8")
-    done = run_tool(SCRIPT, *flags, "--num_representative=8", "--num_parity=4", "--layers")
+    faces = ("--num_representative=8", "--num_parity=4", "--num_calibration=8")
+    done = run_tool(SCRIPT, *flags, *faces, "--layers", fresh=True)
     lines = done.stdout.splitlines()
     files = [str(tmp_path / f"{mode}.tflite") for mode in modes]
     assert [line.split()[0] for line in lines[:5]] == ["file", *files]
@@ -37,13 +39,18 @@ def test_all_modes(run_tool, model, tmp_path):
         report = json.loads((tmp_path / f"{mode}.tflite.json").read_text())
         assert report["mode"] == mode and report["parity"]["images"] == 4
         assert report["provenance"]["flags"]["num_parity"] == 4
+        assert report["metadata"]["measured"]["faces"] == 4
+        assert report["metadata"]["calibration"]["faces"] == 8
+        (data,) = report["metadata"]["training_data"]["sets"]
+        assert (data["count"], data["license"]) == (48, "synthetic faces: none")
     assert len(list(tmp_path.iterdir())) == 8
     assert not any(noise in done.stderr for noise in ("cuda", "fully_quant", "Warning"))
 
 
 def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
     flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all", "--mean_bound=1e-9")
-    done = run_tool(SCRIPT, *flags, "--num_representative=4", "--num_parity=2", check=False)
+    faces = ("--num_representative=4", "--num_parity=2", "--num_calibration=2")
+    done = run_tool(SCRIPT, *flags, *faces, check=False)
     assert done.returncode == 1
     assert [line.split()[0][-15:] for line in done.stdout.splitlines()[1:3]] == [
         "/float32.tflite",
@@ -59,9 +66,10 @@ def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
 def test_one_mode(mirror, run_tool, model, tmp_path):
     path = tmp_path / "m.tflite"
     flags = ["--flip_average"] if mirror else []
-    run_tool(SCRIPT, f"--model={model}", f"--output={path}", "--num_parity=2", *flags)
+    faces = ("--num_parity=2", "--num_calibration=2")
+    run_tool(SCRIPT, f"--model={model}", f"--output={path}", *faces, *flags)
     assert keras_lapkl.load_model(path).crop_scale == 3.0
-    assert tflite.describe(path)["metadata"]["mirror"] == mirror
+    assert tflite.describe(path)["metadata"]["flip_average"] == mirror
 
 
 @pytest.mark.parametrize(
@@ -71,7 +79,7 @@ def test_one_mode(mirror, run_tool, model, tmp_path):
         (("--model=m.keras", "--output=o.tflite", "--mode=float8"), "--mode"),
         (("--model=m.keras", "--output=o.tflite", "--mode=all"), "--output must be a folder"),
         (("--model=m.keras", "--output=folder", "--mode=int8"), "--output must be a folder"),
-        (("--model=m.tflite", "--output=o.tflite"), "--model must be a .keras file"),
+        (("--model=m.tflite", "--output=o.tflite"), "Expected a .keras file, or a shipped"),
         (("--model=m.keras", "--output=o.tflite", "--bogus"), "Unknown command line flag"),
     ],
 )

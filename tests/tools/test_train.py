@@ -3,13 +3,13 @@ import re
 
 import pytest
 
-SMALL = ["--width=0.015625", "--epochs=1", "--num_synthetic=24", "--image_size=32"]
+SMALL = ["--width=1/64", "--epochs=1", "--num_synthetic=24", "--image_size=32"]
 
 
 @pytest.fixture(scope="module")
 def run(run_tool, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    done = run_tool("tools/train.py", *SMALL, "--seed=4", f"--output_dir={folder}")
+    done = run_tool("tools/train.py", *SMALL, "--seed=4", f"--output_dir={folder}", fresh=True)
     return folder, done
 
 
@@ -30,6 +30,24 @@ def test_says_what_it_does_and_found(run):
         assert said in done.stdout
     for noise in ("oneDNN", "cuda", "Traceback", "Warning"):
         assert noise not in done.stderr
+
+
+def test_help_is_in_groups_with_ranges_and_defaults(run_tool):
+    said = run_tool("tools/train.py", "--help").stdout
+    headings = [line for line in said.splitlines() if re.fullmatch(r"[A-Z][a-z ]+:", line)]
+    assert headings == [
+        "Flags:",
+        "Training:",
+        "Network:",
+        "Adversary:",
+        "Faces without labels:",
+    ]
+    assert said.startswith("Trains a landmark localizer") and "--output_dir" in said
+    parts = dict(zip(headings, re.split(r"^[A-Z][a-z ]+:$", said, flags=re.M)[1:], strict=True))
+    assert "--epochs: Passes over the training faces. (a whole number ≥ 1; default 40)" in said
+    assert "default 1/8" in parts["Network:"] and "--dataset" in parts["Flags:"]
+    for flag in ("teacher", "unlabeled_batch_size", "unlabeled_dir"):
+        assert f"--{flag}:" in parts["Faces without labels:"]
 
 
 def test_flagfile(run_tool, tmp_path):
@@ -82,6 +100,7 @@ def test_a_student_that_begins_with_its_teacher(run, run_tool, tmp_path):
     [
         (["--dataset=300w", "--data_dir=x"], "num_synthetic"),
         (["--width=0"], "width"),
+        (["--width=1/0"], "such as 1/8"),
         (["--num_unlabeled=3"], "1..3"),
         (["--unlabeled_dir=nowhere"], "nowhere holds no shards"),
         (["--teacher=fpn-eighth-300w"], "--teacher needs faces without labels"),

@@ -34,7 +34,6 @@ def numbered(count, margin=4, size=16):
         margin=margin,
         crop_scale=3.0,
         name="numbered",
-        summary=f"{count} numbers",
     )
 
 

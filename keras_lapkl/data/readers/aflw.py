@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.schemes import AFLW19
+from keras_lapkl.training_data import LICENSES, DataSet
 
 OFFICIAL_COUNTS = {"train": 20_000, "test": 4_386}
 _FACES = sum(OFFICIAL_COUNTS.values())
@@ -18,12 +20,12 @@ _SHAPES = {
 }
 
 
-def read_aflw(path, split="train", images=None):
+def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = None) -> Annotations:
     """The faces of one split of AFLW-19.
 
     Coordinates are taken as they stand in the file: they seem 0-based (visible ones lie at 0 and
     between 0 and 1), though no document says so. A landmark that is not marked
-    visible is NaN: its numbers in the file are no annotation.
+    visible is NaN: its numbers in the file are not an annotation.
 
     Args:
         path: `AFLWinfo_release.mat`, with `bbox` (xmin, xmax, ymin, ymax), `data` (19 x, then
@@ -32,7 +34,7 @@ def read_aflw(path, split="train", images=None):
         split: `"train"` or `"test"`.
         images: folder that the file's image names, such as `0/image05896.jpg`, start from. Where
             it holds none of them the annotations are still good, but nothing can be cropped;
-            `summary` says so.
+            `source` says so.
 
     Returns:
         `Annotations` with face boxes. `metrics.hull_size` of the visible landmarks is the paper's
@@ -42,6 +44,11 @@ def read_aflw(path, split="train", images=None):
         FileNotFoundError: there is no such file, or some of the images are missing.
         ValueError: another split, or a file of another content.
         ImportError: SciPy is not installed.
+
+    Example:
+
+    >>> read_aflw("AFLWinfo_release.mat", "test").landmarks.shape
+    (4386, 19, 2)
     """
     if split not in OFFICIAL_COUNTS:
         raise ValueError(f"AFLW has the splits {sorted(OFFICIAL_COUNTS)}. Received: {split!r}")
@@ -66,8 +73,14 @@ def read_aflw(path, split="train", images=None):
         landmarks=landmarks,
         visible=visible,
         boxes=content["bbox"][rows][:, [0, 2, 1, 3]].astype(np.float32),
-        summary=f"AFLW {split}: {len(rows):,} of {OFFICIAL_COUNTS[split]:,} official faces, "
-        f"{visible.sum(1).mean():.1f} of 19 landmarks visible on average ({note})",
+        source=DataSet(
+            f"AFLW {split}",
+            len(rows),
+            OFFICIAL_COUNTS[split],
+            "official faces",
+            license=LICENSES["AFLW"],
+            detail=f", {visible.sum(1).mean():.1f} of 19 landmarks visible on average ({note})",
+        ),
     )
 
 

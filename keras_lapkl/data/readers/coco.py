@@ -2,11 +2,14 @@
 
 import collections
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_lapkl import schemes
 from keras_lapkl._support.files import read_json
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.keypoints import (
     FARTHEST,
     KeypointError,
@@ -16,13 +19,21 @@ from keras_lapkl.data.keypoints import (
     shortened,
     to_annotations,
 )
+from keras_lapkl.schemes import CropFrom, SchemeLike
 
 
-def read_coco(path, images=None, scheme=None, crop_from=None, category=None, missing_ok=False):
+def read_coco(
+    path: PathLike,
+    images: PathLike | None = None,
+    scheme: SchemeLike | None = None,
+    crop_from: CropFrom | None = None,
+    category: str | None = None,
+    missing_ok: bool = False,
+) -> Annotations:
     """Keypoints from a COCO keypoint file (JSON).
 
     Positions are labels where v > 0, whether hidden (1) or seen (2), as usual in training on COCO.
-    Crowds and objects without such a point are left out, and counted in `summary`. Keypoints count
+    Crowds and objects without such a point are left out, and counted in `source`. Keypoints count
     whole pixels, and are taken as they are; boxes are measured from the corner of the first pixel,
     which lies at -0.5.
 
@@ -44,24 +55,29 @@ def read_coco(path, images=None, scheme=None, crop_from=None, category=None, mis
         FileNotFoundError: there is no such file, or a picture is missing.
 
     Source: https://cocodataset.org/#format-data
+
+    Example:
+
+    >>> read_coco("hands.json", images="photos").scheme.names[:2]
+    ('wrist', 'thumb_1')
     """
     path = Path(path)
     content = _coco_content(path)
     scheme = None if scheme is None else schemes.get(scheme)
-    category = _coco_category(path, content["categories"], category, scheme)
+    chosen = _coco_category(path, content["categories"], category, scheme)
     pictures = _coco_pictures(path, content["images"])
     found = [
         _coco_object(path, pictures, each)
-        for each in _coco_annotations(path, content["annotations"], category["id"])
+        for each in _coco_annotations(path, content["annotations"], chosen["id"])
     ]
     left_out = collections.Counter(each for each in found if isinstance(each, str))
     objects = [each for each in found if not isinstance(each, str)]
     if not objects:
         raise KeypointError(
-            f"{path}: expected objects of category {category['name']!r} with labeled keypoints. "
+            f"{path}: expected objects of category {chosen['name']!r} with labeled keypoints. "
             f"Received: none in {len(found):,} annotations of it"
         )
-    config = _coco_scheme(path, category, objects)
+    config = _coco_scheme(path, chosen, objects)
     _check_equal_counts(path, objects, config)
     order, scheme = fitting_scheme(path, scheme, crop_from, config, "names" in config)
     base = Path(images or path.parent)
@@ -85,7 +101,7 @@ def _coco_content(path):
     return content
 
 
-def _coco_category(path, categories, wanted, scheme):
+def _coco_category(path, categories, wanted, scheme) -> dict[str, Any]:
     known = {}
     for each in categories:
         named = isinstance(each, dict) and isinstance(each.get("name"), str) and "id" in each

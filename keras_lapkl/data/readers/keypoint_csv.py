@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.keypoints import (
     BOX,
     FARTHEST,
@@ -21,12 +23,19 @@ from keras_lapkl.data.keypoints import (
     shortened,
     to_annotations,
 )
+from keras_lapkl.schemes import CropFrom, SchemeLike
 
 _COLUMN = re.compile(r"(?P<name>.+)_(?P<value>x|y|visible)|(?P<short>[xyv])(?P<number>\d+)")
 _SHORT = {"x": "x", "y": "y", "v": "visible"}
 
 
-def read_csv(path, images=None, scheme=None, crop_from=None, missing_ok=False):
+def read_csv(
+    path: PathLike,
+    images: PathLike | None = None,
+    scheme: SchemeLike | None = None,
+    crop_from: CropFrom | None = None,
+    missing_ok: bool = False,
+) -> Annotations:
     """Keypoints from a CSV file, one line an object.
 
     A line has the picture's path, then x and y of each point: `a.png,10.5,20,30,40`. The first line
@@ -46,7 +55,7 @@ def read_csv(path, images=None, scheme=None, crop_from=None, missing_ok=False):
 
     Returns:
         `Annotations`, in the order of the lines. Those without a labeled point are left out, and
-        counted in `summary`.
+        counted in `source`.
 
     Raises:
         KeypointError: with file and line, what was expected and what is there.
@@ -151,7 +160,7 @@ def _csv_header(path, line, cells):
         elif column is None:
             raise KeypointError(
                 f"{where}: expected columns x1,y1,… or NAME_x,NAME_y, with v1 or NAME_visible, or "
-                f"{','.join(BOX)}, for the second cell of this line is no number. Received: "
+                f"{','.join(BOX)}, for the second cell of this line is not a number. Received: "
                 f"{cell[:SHOWN]!r}"
             )
         elif column["name"] is not None:
@@ -227,7 +236,7 @@ def _csv_object(path, columns, line, cells):
     if np.isfinite(box).any() and not (box[:2] < box[2:]).all():
         raise KeypointError(
             f"{path}, {where}: expected a box with x0 < x1 and y0 < y1, or empty cells. Received: "
-            f"{shortened([cells[i] for i in columns.box])}"
+            f"{shortened([cells[i] for i in columns.box])}"  # pyright: ignore[reportOptionalIterable]
         )
     return KeypointObject(where, cells[0], points, visible, box)
 

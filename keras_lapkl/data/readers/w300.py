@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.schemes import IBUG68
+from keras_lapkl.training_data import LICENSES, DataSet
 
 OFFICIAL_COUNTS = {
     "afw": 337,
@@ -43,7 +45,7 @@ SPLIT_FILES = {
 _SUFFIXES = (".jpg", ".png")
 
 
-def read_300w(root, split):
+def read_300w(root: PathLike, split: PathLike) -> Annotations:
     """Reads one split of 300-W, without opening its images.
 
     A list in `root/splits` (see `SPLIT_FILES`) decides what is in the split; without one, the
@@ -55,7 +57,7 @@ def read_300w(root, split):
             challenge), or a text file with one stem a line, relative to `root`, without suffix.
 
     Returns:
-        `Annotations` of scheme `ibug68`, all points visible. Their `summary` counts the faces
+        `Annotations` of scheme `ibug68`, all points visible. Their `source` counts the faces
         against the official ones.
 
     Raises:
@@ -85,10 +87,10 @@ def read_300w(root, split):
     return Annotations(
         name=f"300-W {label}",
         scheme=IBUG68,
-        paths=tuple(images),
+        paths=tuple(images),  # pyright: ignore[reportArgumentType]  none is missing
         landmarks=landmarks,
         visible=np.ones(landmarks.shape[:2], bool),
-        summary=f"300-W {label}: {_tally(root, label, stems)}",
+        source=_source(root, label, stems),
     )
 
 
@@ -156,20 +158,26 @@ def _with_suffix(stem, suffix):
     return stem.with_name(stem.name + suffix)  # Path.with_suffix would cut "a.b" to "a"
 
 
-def _tally(root, label, stems):
+def _source(root, label, stems):
     """How many faces there are, of how many officially, in all and by folder."""
-    folders = OFFICIAL_FOLDERS.get({"validation": "train"}.get(label, label), ())
+    folders = OFFICIAL_FOLDERS.get({"validation": "train"}.get(label, label), ())  # pyright: ignore[reportCallIssue, reportArgumentType]
     found = Counter(Path(stem).parent.as_posix() for stem in stems)
     parts = [f"{folder} {found[folder]:,} of {OFFICIAL_COUNTS[folder]:,}" for folder in folders]
     parts += [f"{folder} {count:,}" for folder, count in found.items() if folder not in folders]
-    total = sum(OFFICIAL_COUNTS[folder] for folder in folders)
     kind = "training" if label in ("train", "validation") else label
-    official = f" of {total:,} official {kind}" if folders else ""
     held_out = root / "splits" / SPLIT_FILES["validation"]
-    note = ""
+    notes = ()
     if label == "train" and held_out.is_file():
-        note = f"; {len(_read_list(held_out)):,} more held out for validation"
-    return f"{len(stems):,}{official} faces ({', '.join(parts)}){note}"
+        notes = (f"{len(_read_list(held_out)):,} more held out for validation",)
+    return DataSet(
+        f"300-W {label}",
+        len(stems),
+        sum(OFFICIAL_COUNTS[folder] for folder in folders) if folders else None,
+        f"official {kind} faces" if folders else "faces",
+        license=LICENSES["300-W"],
+        detail=f" ({', '.join(parts)})",
+        notes=notes,
+    )
 
 
 def _some(names):

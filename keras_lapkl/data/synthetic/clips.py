@@ -7,10 +7,12 @@ with stillness between them, and are seen through a lens by a camera with noise 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.synthetic.faces import paint_head
@@ -41,24 +43,32 @@ class Clip:
         motions: T of `STILL` and `MOTIONS`.
         draw: function from an index to the frame (S, S, 3), uint8 RGB.
         scheme: of the landmarks.
+
+    Example:
+
+    >>> clip = synthetic_clip(size=160, motions=("turn",))
+    >>> for seconds, frame in clip.frames():
+    ...     faces = tracker(frame, seconds)
     """
 
-    times: np.ndarray
-    landmarks: np.ndarray
-    motions: np.ndarray
+    times: NDArray[Any]
+    landmarks: NDArray[Any]
+    motions: NDArray[Any]
     draw: Callable[[int], np.ndarray]
     scheme: Scheme = IBUG68
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.times)
 
-    def frames(self):
+    def frames(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yields time and frame, from the first to the last."""
         for i, time in enumerate(self.times):
             yield float(time), self.draw(i)
 
 
-def synthetic_clip(seed=0, size=320, rate=30.0, motions=MOTIONS):
+def synthetic_clip(
+    seed: int = 0, size: int = 320, rate: float = 30.0, motions: Sequence[str] = MOTIONS
+) -> Clip:
     """A synthetic head in motion.
 
     Args:
@@ -88,7 +98,7 @@ def synthetic_clip(seed=0, size=320, rate=30.0, motions=MOTIONS):
     # Some expressions hardly differ from the first; the widest mouth of a few does.
     faces = [_expression(*silent, rng) for _ in range(4)]
     talking = max(faces, key=lambda face: np.abs(face[1] - head.points)[48:, 1].mean())
-    times, path, motions = _path(rng, rate, motions)
+    times, path, kinds = _path(rng, rate, motions)
 
     def pose(i):
         now = {name: path[name][i] for name in _POSE}
@@ -119,10 +129,18 @@ def synthetic_clip(seed=0, size=320, rate=30.0, motions=MOTIONS):
         painter.bit_generator.state = state
         return camera(i, paint_head(pose(i), size, painter))
 
-    return Clip(times, landmarks, motions, draw)
+    return Clip(times, landmarks, kinds, draw)
 
 
-def photo_clip(photo, landmarks, scheme=IBUG68, seed=0, size=320, rate=30.0, motions=MOTIONS):
+def photo_clip(
+    photo: NDArray[np.uint8],
+    landmarks: ArrayLike,
+    scheme: Scheme = IBUG68,
+    seed: int = 0,
+    size: int = 320,
+    rate: float = 30.0,
+    motions: Sequence[str] = MOTIONS,
+) -> Clip:
     """A photo of a face in motion, as a plane that is moved, turned and tilted.
 
     Args:
@@ -136,9 +154,15 @@ def photo_clip(photo, landmarks, scheme=IBUG68, seed=0, size=320, rate=30.0, mot
 
     Raises:
         ValueError: as `synthetic_clip`.
+
+    Example:
+
+    >>> clip = photo_clip(photo, landmarks, motions=("shake", "zoom"))
+    >>> sorted(set(clip.motions.tolist()))
+    ['shake', 'still', 'zoom']
     """
     rng = np.random.default_rng([seed, 3])
-    times, path, motions = _path(rng, rate, [each for each in motions if each not in _FACIAL])
+    times, path, kinds = _path(rng, rate, [each for each in motions if each not in _FACIAL])
     side = size / _SIDES
     x, y, edge = crop_squares(np.asarray(landmarks)[None], scheme, 1)[0]
     to_plane = np.array(((1 / edge, 0, -x / edge), (0, 1 / edge, -y / edge), (0, 0, 1)))
@@ -175,7 +199,7 @@ def photo_clip(photo, landmarks, scheme=IBUG68, seed=0, size=320, rate=30.0, mot
         )
         return camera(i, cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA))
 
-    return Clip(times, moved, motions, draw, scheme)
+    return Clip(times, moved, kinds, draw, scheme)
 
 
 def _expression(rows, points, rng):

@@ -9,6 +9,7 @@ import operator
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.data.synthetic.canvas import Canvas
 from keras_lapkl.data.synthetic.features import (
@@ -17,7 +18,7 @@ from keras_lapkl.data.synthetic.features import (
     shade_details,
     shade_surface,
 )
-from keras_lapkl.data.synthetic.head import sample_head
+from keras_lapkl.data.synthetic.head import Head, sample_head
 from keras_lapkl.data.synthetic.styles import (
     STYLES,
     paint_beard,
@@ -64,7 +65,7 @@ def _develop(image, rng):
 # ---- The data set
 
 
-def paint_head(head, size, rng):
+def paint_head(head: Head, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The picture (S, S, 3) of a posed head, before any camera: uint8 RGB.
 
     A generator in the same state gives the same person, clothes and light under every pose.
@@ -91,14 +92,14 @@ def paint_head(head, size, rng):
         paint_glasses(canvas, head, rng)
     if rng.random() < 0.12:
         paint_occluder(canvas, head, look, rng)
-    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
 
 
-def paint_background(size, rng):
+def paint_background(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What is behind the faces, alone: (S, S, 3) uint8 RGB."""
     canvas = Canvas(np.empty((2 * size, 2 * size, 3), np.uint8), 2)
     paint_scene(canvas, rng)
-    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
 
 
 def _render(rng, size):
@@ -107,7 +108,9 @@ def _render(rng, size):
     return _develop(paint_head(head, size, rng), rng), head.marks
 
 
-def synthetic_faces(count, seed=0, image_size=80, start=0):
+def synthetic_faces(
+    count: int, seed: int = 0, image_size: int = 80, start: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Faces `start` to `start + count - 1` of a seeded, endless sequence, with their landmarks.
 
     Args:
@@ -121,7 +124,7 @@ def synthetic_faces(count, seed=0, image_size=80, start=0):
         x first, 0-based, pixel centers at whole numbers.
 
     Raises:
-        ValueError: an argument is no integer or below its minimum.
+        ValueError: an argument is not an integer, or below its minimum.
 
     Example:
 
@@ -145,5 +148,5 @@ def synthetic_faces(count, seed=0, image_size=80, start=0):
     landmarks = np.empty((count, 68, 2), np.float32)
     for i in range(count):
         rng = np.random.default_rng([seed, start + i])
-        images[i], landmarks[i] = _render(rng, image_size)
+        images[i], landmarks[i] = _render(rng, image_size)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return images, landmarks

@@ -6,8 +6,10 @@ between the eyes. Picture coordinates are pixels of the final image, centers at 
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_lapkl.schemes import IBUG68
 
@@ -48,7 +50,7 @@ def _neutral_landmarks():
     """(68, 3): the average face's landmarks; the jaw's, which depend on the pose, are zeros."""
     points = np.zeros((68, 3))
     for k, point in _HALF.items():
-        points[IBUG68.flip[k]] = point * np.array((-1, 1, 1))
+        points[IBUG68.flip[k]] = point * np.array((-1, 1, 1))  # pyright: ignore[reportOptionalSubscript]
         points[k] = point
     return points
 
@@ -74,7 +76,7 @@ NEUTRAL, RELIEF = _neutral_landmarks(), _relief()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Head:
+class Head:
     """One posed head in front of a camera.
 
     Attributes:
@@ -188,7 +190,7 @@ def _sample_identity(rng):
     return rows, points, relief
 
 
-def express(rows, points, rng):
+def express(rows: NDArray[Any], points: NDArray[Any], rng: np.random.Generator) -> None:
     """Opens the jaw, smiles, moves brows and lids, in place."""
     n = np.clip(rng.standard_normal(6), -2.2, 2.2)
     smile = 0.35 + 0.5 * n[0]
@@ -217,20 +219,20 @@ def express(rows, points, rng):
     points[_UPPER_LIDS] = points[_LOWER_LIDS] + gap * np.maximum(lids, 0.08)[:, None]
 
 
-def close_eyes(points, amount):
+def close_eyes(points: NDArray[Any], amount: float) -> None:
     """Brings the upper lids down to the lower ones, in place; 1 closes the eyes."""
     gap = points[_UPPER_LIDS] - points[_LOWER_LIDS]
     points[_UPPER_LIDS] -= 0.92 * amount * gap
 
 
-def sample_head(rng, size):
+def sample_head(rng: np.random.Generator, size: int) -> Head:
     """A posed head, framed for a picture of `size` pixels."""
     rows, points, relief = _sample_identity(rng)
     express(rows, points, rng)
     spread = np.radians((24 if rng.random() < 0.3 else 10, 8, 8))
     limit = np.radians((45, 20, 25))
     pose = np.clip(rng.standard_normal(3) * spread, -limit, limit)
-    head = _Head(rows, points, relief, *pose, distance=600 * np.exp(1.2 * rng.random()))
+    head = Head(rows, points, relief, *pose, distance=600 * np.exp(1.2 * rng.random()))
     points[:17] = head.rim()[5:22]
 
     marks = head.project(points)

@@ -15,6 +15,7 @@ never stored, by what a JPEG leaves in them.
 
 import contextlib
 import csv
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -22,21 +23,25 @@ import itertools
 import json
 import os
 import shutil
-import zipfile
 import zlib
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 from keras_lapkl._support import console
-from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl._support.files import claim, read_arrays, read_json, replacing, write_json
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import crop_transform, warp_crop
+from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.images import ImageError, find_images, read_image
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
 from keras_lapkl.data.unlabeled.workers import map_in_order
+from keras_lapkl.training_data import DataSet
 
 SETTINGS = "shards.json"
 SKIPPED = "skipped.csv"
@@ -44,24 +49,54 @@ _FORMAT = 1  # raise it when the same photos and settings give other bytes
 _BATCH = 16  # photos that a process takes at once
 
 
-def from_crops(crops):
-    """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`."""
+class Locator(Protocol):
+    """Tells where the five points of the faces of a photo lie, as `detection.first_pass` does.
+
+    It can be pickled, and `str` says in words what it does.
+
+    Attributes:
+        settings: plain data, all that decides what it gives.
+        default_workers: how many processes to run it in; None for one on each core.
+    """
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    @property
+    def default_workers(self) -> int | None: ...
+
+    def __call__(self, photo: NDArray[np.uint8], /) -> NDArray[np.float64]:
+        """Squares (n, 3) in a photo (H, W, 3): center x, center y and side, photo pixels."""
+        ...
+
+
+def from_crops(crops: Crops) -> UnlabeledCrops:
+    """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`.
+
+    Args:
+        crops: `Crops`, with their margin.
+    """
     return UnlabeledCrops(
         InMemory(crops.images),
         crops.image_size,
         crops.margin,
         crops.crop_scale,
         crops.name,
-        f"{crops.summary}, without their labels",
+        _without_labels(crops),
     )
 
 
-def is_shard_folder(path):
+def _without_labels(crops: Crops) -> DataSet:
+    source = crops.source or DataSet(crops.name, len(crops))
+    return dataclasses.replace(source.noted("without their labels"), labeled=False)
+
+
+def is_shard_folder(path: PathLike) -> bool:
     """Whether `crop_folder` has begun to write into this folder."""
     return (Path(path) / SETTINGS).is_file()
 
 
-def read_shards(folder, memory_mb=4096):
+def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
     """Opens a folder that `crop_folder` wrote.
 
     Only the index is read: 20 bytes a face. Faces are read and decoded when they are asked for, and
@@ -75,14 +110,19 @@ def read_shards(folder, memory_mb=4096):
         `UnlabeledCrops`, in the order of the photos.
 
     Raises:
-        FileNotFoundError: this is no folder of shards.
+        FileNotFoundError: this is not a folder of shards.
         ValueError: it is not finished, or damaged.
+
+    Example:
+
+    >>> read_shards("faces", memory_mb=512).image_size
+    80
     """
     folder = Path(folder)
     if not is_shard_folder(folder):
         raise FileNotFoundError(
             f"Expected shards of faces in {folder}. There is no {SETTINGS}: crop the photos with "
-            "tools/crop.py."
+            "lapkl crop."
         )
     about = read_json(folder / SETTINGS)
     if "faces" not in about:
@@ -91,36 +131,42 @@ def read_shards(folder, memory_mb=4096):
         )
     settings = about["settings"]
     files = _shard_files(folder, settings)
-    parts = [_read_index(file, _digest(settings)) for file in files]
-    for file, part in zip(files, parts, strict=True):
+    parts = []
+    for file in files:
+        part = _read_index(file, _digest(settings))
         if part is None:
             raise ValueError(
                 f"{file} is damaged, missing, or of another run. Delete it and give the command "
                 "that made it again: only what is missing is made."
             )
+        parts.append(part)
     index = np.concatenate([images for images, _ in parts])
     shard = np.repeat(np.arange(len(files)), [len(images) for images, _ in parts])
     size, margin = settings["image_size"], settings["margin"]
     name = about["name"]
-    summary = (
-        f"{len(index):,} faces without labels from {settings['photos']:,} photos in {name}, "
-        f"cropped {about['located']}; {about['skipped']:,} photos skipped"
+    source = DataSet(
+        name,
+        len(index),
+        kind="faces without labels",
+        labeled=False,
+        detail=f" from {settings['photos']:,} photos, cropped {about['located']}",
+        notes=(f"{about['skipped']:,} photos skipped",),
     )
     faces = InShards(files, shard.astype(np.uint32), index, size + 2 * margin, memory_mb)
-    return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, summary)
+    return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, source)
 
 
 def crop_folder(
-    input_dir,
-    output_dir,
-    locate,
-    image_size=80,
-    margin=16,
-    crop_scale=3.0,
-    shard_size=4096,
-    workers=None,
-    progress=True,
-):
+    input_dir: PathLike,
+    output_dir: PathLike,
+    locate: Locator,
+    image_size: int = 80,
+    margin: int = 16,
+    crop_scale: float = 3.0,
+    shard_size: int = 4096,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
     """Cuts the faces out of all photos in a folder and below it, into shards.
 
     The files written are the same for any number of workers. Killed at any moment, the same call
@@ -148,6 +194,12 @@ def crop_folder(
         ImageError: it holds no images.
         ValueError: the output folder is another call's, an argument is out of range, or no face
             was found at all.
+
+    Example:
+
+    >>> about = crop_folder("photos", "faces", ByModel("fpn-eighth-300w.tflite"))
+    >>> len(read_shards("faces")) == about["faces"]
+    True
     """
     for name, value, least in (
         ("image_size", image_size, 1),
@@ -173,7 +225,8 @@ def crop_folder(
         "listing": photos.digest(),
     }
     about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
-    _claim(output_dir, about)
+    # Its `listing` stands for names, sizes and times of the photos.
+    claim(output_dir / SETTINGS, about, "faces of other photos or settings")
     for left in output_dir.glob(".faces-*"):  # by a run that was killed
         shutil.rmtree(left)
     digest = _digest(settings)
@@ -313,49 +366,30 @@ def _write_shard(file, digest, names, results):
         np.savez(stream, images=np.array(index, INDEX), about=about)
 
 
-# TypeError: a single .npy array, which is no context manager.
-_UNREADABLE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
-
-
 def _read_index(file, digest):
     """Index and skipped photos of a shard; None if it is not whole, or of other settings."""
+    stored = read_arrays(file.with_suffix(".npz"))
     try:
-        with file.with_suffix(".npz").open("rb") as stream, np.load(stream) as stored:
-            images, about = stored["images"], json.loads(str(stored["about"]))
+        about = json.loads(str(stored["about"]))
         if about["digest"] == digest and about["size"] == file.stat().st_size:
-            return images, about["skipped"]
-    except _UNREADABLE:
+            return stored["images"], about["skipped"]
+    except (KeyError, OSError, TypeError, ValueError):  # TypeError: nothing could be read
         pass
     return None
-
-
-def _claim(folder, about):
-    """Marks a folder as this call's, or refuses if it is another's."""
-    path = folder / SETTINGS
-    if not path.exists():
-        write_json(path, about)
-        return
-    held = read_json(path).get("settings", {})
-    ours = about["settings"]
-    changed = [key for key in {*held, *ours} if held.get(key) != ours.get(key)]
-    if changed:
-        lines = [f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now" for key in changed]
-        raise ValueError(
-            f"{folder} holds faces of other photos or settings; name another folder or delete it "
-            "(listing: names, sizes and times of the photos):\n" + "\n".join(sorted(lines))
-        )
 
 
 def _finish(folder, about, files, digest):
     """Counts all shards, lists what was skipped, and marks the folder as finished."""
     faces, skipped = 0, []
     for file in files:
-        images, reasons = _read_index(file, digest)
+        images, reasons = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
         faces += len(images)
         skipped += reasons
     # Names of files need not be valid UTF-8.
-    text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with replacing(folder / SKIPPED) as temporary, temporary.open("w", **text) as stream:
+    with (
+        replacing(folder / SKIPPED) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
         csv.writer(stream).writerows([("photo", "reason"), *skipped])
     if not faces:
         raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
+from keras_lapkl.training_data import DataSet
 
 COUNT, SIDE = 50, 24
 FACES = np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
@@ -13,7 +14,8 @@ ROOM_FOR_TWENTY = 20 * SIDE**2 * 3 / (1 << 20)
 
 
 def crops(faces):
-    return UnlabeledCrops(faces, image_size=16, margin=4, crop_scale=3.0, name="x", summary="x!")
+    source = DataSet("x", COUNT, kind="x", labeled=False)
+    return UnlabeledCrops(faces, image_size=16, margin=4, crop_scale=3.0, name="x", source=source)
 
 
 @pytest.fixture
@@ -82,8 +84,8 @@ def test_part_of_a_part(held):
 def test_a_part_says_so(held):
     part = held.take(5)
     assert (part.image_size, part.margin, part.crop_scale, part.name) == (16, 4, 3.0, "x")
-    assert part.summary == "5 of x!"
-    assert held.take(COUNT).summary == "x!"
+    assert part.summary == "5 x; taken from 50"
+    assert held.take(COUNT).summary == "50 x"
 
 
 @pytest.mark.parametrize("n", [0, -3, 51])

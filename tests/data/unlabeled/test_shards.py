@@ -110,7 +110,7 @@ class TestRoundTrip:
         found = shards.read_shards(tmp_path / "out")
         assert found.name == "photos ü"
         assert found.summary == (
-            "12 faces without labels from 13 photos in photos ü, cropped by the box "
+            "photos ü: 12 faces without labels from 13 photos, cropped by the box "
             "0.3,0.3,0.7,0.7 of each photo; 1 photos skipped"
         )
 
@@ -166,7 +166,7 @@ class TestRoundTrip:
         crops = datasets.load("synthetic", num_synthetic=4, image_size=32)
         found = shards.from_crops(crops)
         assert (len(found), found.image_size, found.margin, found.crop_scale) == (4, 32, 0, 3.0)
-        assert found.summary == "4 synthetic faces, without their labels"
+        assert found.summary == "4 synthetic faces; without their labels"
         np.testing.assert_array_equal(found.gather([3, 1]), crops.images[[3, 1]])
 
 
@@ -232,7 +232,7 @@ class TestBadPhotos:
             (folder / "é08.png").unlink()
             shutil.copy(folder / "a b" / "03.png", folder / "é09.png")
 
-        monkeypatch.setattr(shards, "_claim", claim)
+        monkeypatch.setattr(shards, "claim", claim)
         (tmp_path / "out").mkdir()
         crop(folder, tmp_path / "out")
         assert skipped(tmp_path / "out") == {

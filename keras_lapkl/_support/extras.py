@@ -1,0 +1,41 @@
+"""Names the optional extra that brings a missing package."""
+
+import contextlib
+import importlib.util
+
+EXTRAS = {"keras": "train", "tensorflow": "train"}
+"""Which extra brings a package that the plain installation does not have."""
+
+
+def require(user, *packages):
+    """Refuses to go on without some packages; they are looked for, not imported.
+
+    Args:
+        user: what needs them: a module, a name or a command.
+        packages: names in `EXTRAS`.
+
+    Raises:
+        ModuleNotFoundError: one is not installed; the message names the extra.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise missing(user, package)
+
+
+@contextlib.contextmanager
+def needed_by(user):
+    """A package of an extra that the block misses is told with the extra's name, for `user`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise missing(user, package) from error
+
+
+def missing(user, package):
+    """The error to raise where `user` needs a package that is not installed."""
+    return ModuleNotFoundError(
+        f"{user} needs {package}: pip install 'keras_lapkl[{EXTRAS[package]}]'", name=package
+    )

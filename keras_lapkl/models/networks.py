@@ -1,0 +1,76 @@
+"""The networks by the names that a recipe and `--network` take, and what each must offer."""
+
+import dataclasses
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """What training and conversion ask of a network: a functional Keras model, built.
+
+    It maps images (B, S, S, 3), float32 in [0, 1], to logits (B, S, S, K), one map for each
+    landmark; their softmax over the pixels is the heatmap. Besides:
+
+    - It is registered as serializable, and `from_config(get_config())` makes an equal one.
+    - A layer's name begins with its stage's, and goes on after a `_`: `encoder1`,
+      `encoder1_activation`. Where int8 is not exact enough, whole stages stay in float.
+    - Each convolution has a bias, or the network has `folded`.
+    - The layers that make the maps are `logits`, `columns` or `rows`: Muon leaves them to Adam, as
+      it does `encoder1`.
+
+    It may have two more attributes, and is used better for it:
+
+    - `axis_logits`: a model from images to the logits of the columns (B, 1, S, K) and of the rows
+      (B, S, 1, K), if the maps are sums of these; else None. Training and files then never build
+      the maps.
+    - `folded()`: the same function as a new network without batch normalization, for int8.
+    """
+
+    input_shape: tuple
+    """(None, S, S, 3)"""
+    output_shape: tuple
+    """(None, S, S, K)"""
+    layers: list
+
+    def __call__(self, images: Any, training: bool = False) -> Any: ...
+
+    def get_config(self) -> dict: ...
+
+    def count_params(self) -> int: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One line of `NETWORKS`.
+
+    Attributes:
+        builder: function or class from `num_landmarks`, `width`, `image_size` and its settings to
+            a `Generator`; or where it is, `"module:name"`, so that Keras is not imported before it
+            is used.
+        settings: which of a recipe's fields in `SETTINGS` it takes besides.
+    """
+
+    builder: str | Callable[..., Generator]
+    settings: tuple[str, ...] = ()
+
+    def build(self, num_landmarks, width, image_size, **settings):
+        """The network; `settings` may have more than it takes."""
+        builder = self.builder
+        if isinstance(builder, str):
+            builder = pkgutil.resolve_name(builder)
+        taken = {name: settings[name] for name in self.settings}
+        return builder(num_landmarks=num_landmarks, width=width, image_size=image_size, **taken)
+
+
+SETTINGS = ("head", "normalize", "dropout")
+"""Fields of a recipe that not every network takes."""
+
+HEADS = ("paper", "linear", "marginal")
+"""What may make the RCN's maps; see `RCN`."""
+
+NETWORKS = {
+    "rcn": Network("keras_lapkl.models.rcn:RCN", ("head", "normalize", "dropout")),
+    "mobile_fpn": Network("keras_lapkl.models.mobile_fpn:MobileFPN"),
+}

@@ -1,0 +1,53 @@
+"""Losses and optimizers by the names that a recipe, `--loss` and `--optimizer` take.
+
+One line for each: where it is, as `"module:name"`, so that the names are known without importing
+Keras. Networks are in `models.networks`, schedules in `training.schedules`, data sets in
+`data.datasets`, face detectors in `detection.detectors`, quantization modes in `export.modes`.
+"""
+
+from typing import Any, Protocol
+
+from keras_lapkl._support.registry import Registry
+
+
+class Loss(Protocol):
+    """What stands in `LOSSES`: a class of losses on heatmap logits, a `keras.losses.Loss`.
+
+    Called with `beta`, and with `target_scale` if it takes one, it gives a loss from labels
+    (B, K, 2|3) in pixels (x, y and, if there are three, visibility) and logits to one number.
+    Logits are maps (B, H, W, K), or two axes of them as `heatmaps.join_axes` makes them; both are
+    read by `heatmaps.decode_logits`. It is registered as serializable, so that a saved model loads.
+    """
+
+    beta: float
+    """Inverse temperature of the softmax, > 0; the localizer that it trains has the same."""
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any: ...
+
+    def get_config(self) -> dict: ...
+
+
+class MakesOptimizer(Protocol):
+    """What stands in `OPTIMIZERS`: from a learning rate to a Keras optimizer."""
+
+    def __call__(self, learning_rate: Any) -> Any:
+        """`learning_rate` is a float or a `keras.optimizers.schedules.LearningRateSchedule`."""
+
+
+LOSSES = Registry(
+    {
+        "laplace_kl": "keras_lapkl.losses:LaplaceKL",
+        "gaussian_kl": "keras_lapkl.losses:GaussianKL",
+        "softargmax": "keras_lapkl.losses:SoftArgmaxLoss",
+    }
+)
+
+ADVERSARIAL_LOSSES = ("minimax", "non_saturating")
+"""What G descends beside an adversary: see `losses.generator_loss`."""
+
+OPTIMIZERS = Registry(
+    {
+        "adam": "keras.optimizers:Adam",
+        "muon": "keras_lapkl.optimizers:muon",
+    }
+)

@@ -1,0 +1,58 @@
+"""What evaluation and detection ask of a localizer, be it a .tflite file or a Keras model."""
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from keras_lapkl.confidence import Calibration
+from keras_lapkl.schemes import Scheme
+
+
+class Localizer(Protocol):
+    """Landmarks and their scales from square crops: `TFLiteLocalizer`, `LandmarkLocalizer`.
+
+    Attributes:
+        num_landmarks: K.
+        image_size: side of the crop in pixels; None if any will do.
+        scheme: which K landmarks; None if unknown.
+        crop_scale: crop rule that it is right on; None if unknown.
+        trained_on: one line on the training faces; None if unknown.
+        calibration: of its scales; None if unknown.
+
+    Example:
+
+    >>> def count(localizer: Localizer) -> int:
+    ...     return localizer.num_landmarks
+    >>> count(TFLiteLocalizer("model.tflite")), count(load_model("model.keras"))
+    (68, 68)
+    """
+
+    @property
+    def num_landmarks(self) -> int: ...
+
+    @property
+    def image_size(self) -> Any: ...  # int, but for a Keras network that takes any size
+
+    @property
+    def scheme(self) -> Scheme | None: ...
+
+    @property
+    def crop_scale(self) -> float | None: ...
+
+    @property
+    def trained_on(self) -> str | None: ...
+
+    @property
+    def calibration(self) -> Calibration | None: ...
+
+    def predict(self, images: NDArray[Any], /, *, verbose: Any = 0) -> dict[str, NDArray[Any]]:
+        """Landmarks and scales of crops.
+
+        Args:
+            images: (N, S, S, 3) RGB, uint8 or float in [0, 1].
+            verbose: as Keras has it.
+
+        Returns:
+            dict of `landmarks` and `scale`, each (N, K, 2) float32 in pixels of the crop, x first.
+        """
+        ...

@@ -1,0 +1,128 @@
+"""The steps of CONTRIBUTING.md: the code under each heading adds what it says, and is used here."""
+
+import importlib
+import pathlib
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_lapkl.data import datasets
+from keras_lapkl.data.datasets import READERS
+from keras_lapkl.export.modes import MODES
+from keras_lapkl.models.networks import NETWORKS
+from keras_lapkl.registries import LOSSES
+from keras_lapkl.training.recipe import Recipe
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def section(title):
+    """The text under a heading."""
+    return re.search(rf"^### {title}\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)[1]
+
+
+def run(title):
+    """The names that the code under a heading defines."""
+    names = {}
+    for code in re.findall(r"^```python\n(.*?)^```", section(title), re.M | re.S):
+        exec(compile(code, f"CONTRIBUTING.md, {title}", "exec"), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def _registries_stay_as_they_are():
+    kept = [(registry, list(registry)) for registry in (LOSSES, NETWORKS, READERS, MODES)]
+    yield
+    for registry, names in kept:
+        for name in set(registry) - set(names):
+            del registry[name]
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return datasets.load("synthetic", num_synthetic=8, image_size=32)
+
+
+def train_one_step(recipe, crops, path):
+    """The loss of a step by a recipe, and the trained model, saved and loaded."""
+    from keras_lapkl.models.loading import load_model
+
+    from keras_lapkl.training.building import build
+
+    model = build(recipe, crops)
+    loss = model.train_on_batch(crops.central(), crops.landmarks)[0]
+    model.save(path)
+    return float(loss), load_model(path)
+
+
+@pytest.mark.parametrize(("registry", "file"), re.findall(r"`(\w+)` in `(\S+\.py)` \|", PAGE))
+def test_registries_are_where_the_table_says(registry, file):
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    assert len(getattr(module, registry)) >= 2
+
+
+def test_files_that_are_named_exist():
+    for name in re.findall(r"`((?:keras_lapkl|tests|docs)/[^`*\s]*)`", PAGE):
+        if "<" not in name:
+            assert (ROOT / name).exists(), name
+
+
+def test_a_loss(crops, tmp_path):
+    loss = run("A loss")["LogDistance"]
+    recipe = Recipe(loss="log_distance", width=1 / 64, beta=0.5)
+    value, model = train_one_step(recipe, crops, tmp_path / "model.keras")
+    assert 0 < value < np.log1p(32) and isinstance(model.loss, loss) and model.loss.beta == 0.5
+    flat = np.zeros((1, 5, 5, 1), np.float32)  # its mean is the center, (2, 2)
+    assert float(loss()(np.array([[[4.0, 2.0]]]), flat)) == pytest.approx(np.log(3) / 2, abs=1e-5)
+
+
+def test_a_network(crops, tmp_path):
+    from keras_lapkl.models.networks import Generator
+
+    network = run("A network")["Strided"]
+    recipe = Recipe(network="strided", width=1 / 16)
+    value, model = train_one_step(recipe, crops, tmp_path / "model.keras")
+    assert np.isfinite(value) and type(model.generator) is network
+    assert isinstance(model.generator, Generator) and model.generator.width == 1 / 16
+    assert model.predict(crops.central(), verbose=0)["landmarks"].shape == (8, 68, 2)
+    with pytest.raises(ValueError, match="'strided' has no `dropout`"):
+        Recipe(network="strided", dropout=0.2)
+
+
+def test_a_reader(crops, tmp_path):
+    lines = []
+    for i, (image, landmarks) in enumerate(zip(crops.central(), crops.landmarks, strict=True)):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image[..., ::-1])
+        lines.append(" ".join([*map(str, landmarks.ravel()), f"{i}.png"]))
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+    run("A reader")
+    read = datasets.read("lists", tmp_path)
+    np.testing.assert_allclose(read.landmarks, crops.landmarks, atol=1e-4)
+    found = datasets.load("lists", tmp_path, image_size=48, scheme="ibug68")
+    assert found.central().shape == (8, 48, 48, 3) and found.name == "lists train"
+
+
+def test_a_face_detector(stub):
+    from keras_lapkl import LandmarkDetector
+
+    points = np.array([[60, 60], [100, 60], [80, 80], [65, 100], [95, 100]])
+    detector = run("A face detector")["whole_photo"]
+    (face,) = LandmarkDetector(stub.Localizer(points), detector)(stub.ramp())
+    np.testing.assert_allclose(face.landmarks, points, atol=0.5)
+    np.testing.assert_allclose(face.box, (-0.5, -0.5, 199.5, 159.5))
+
+
+def test_a_quantization_mode(localizer, images, tmp_path):
+    from keras_lapkl import tflite
+
+    run("A quantization mode")
+    report = tflite.convert(localizer, tmp_path / "half.tflite", "half", faces=images[:4])
+    assert report["mode"] == "half" and report["bounds"] == {"mean": 0.01}
+    assert tflite.describe(tmp_path / "half.tflite")["metadata"]["mode"] == "half"
+    with pytest.raises(tflite.ConversionError, match="mean distance of at most"):
+        tflite.convert(
+            localizer, tmp_path / "x.tflite", "half", faces=images[:4], bounds={"mean": 0}
+        )

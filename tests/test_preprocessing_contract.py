@@ -1,0 +1,84 @@
+"""The page for those who port the preprocessing: its code does what the package does."""
+
+import contextlib
+import io
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from keras_lapkl.data import cropping
+from keras_lapkl.detection import detections
+from keras_lapkl.detection.detections import Detection
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.schemes import IBUG68
+
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "reference" / "preprocessing.md"
+SQUARES = ((90, 70, 60, 0.0), (101.3, 98.7, 211, 0.3), (4, 7, 400, -1.2), (120, 100, 31, 3.0))
+
+
+@pytest.fixture(scope="module")
+def contract():
+    """The names that the page's code defines, and what it prints."""
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    names, printed = {}, io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for block in blocks:
+            exec(compile(block, PAGE.name, "exec"), names)
+    return {**names, "printed": printed.getvalue()}
+
+
+def test_numbers_of_the_page(contract):
+    (expected,) = re.findall(r"^```text\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    assert contract["printed"] == expected
+
+
+def test_code_is_short_enough_to_port():
+    code = re.search(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 35
+    assert re.findall(r"import (\w+)", code) == ["numpy"]
+
+
+@pytest.mark.parametrize(("by", "below"), [(0.42, -0.01), (0.47, 0.01)])
+def test_square_of_a_box(contract, by, below):
+    class Detector:
+        five_by_box, five_below_box = by, below
+
+    box = (50, 40, 170, 180)
+    (expected,) = detections.squares([Detection(box)], IBUG68, Detector())
+    *found, angle = contract["square_of_box"](*box, by, below)
+    np.testing.assert_allclose(found, expected)
+    assert angle == 0
+
+
+def test_defaults_are_the_packages(contract):
+    (expected,) = detections.squares([Detection((0, 0, 100, 80))], IBUG68)
+    np.testing.assert_allclose(contract["square_of_box"](0, 0, 100, 80)[:3], expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_square_of_points(contract, seed):
+    five = np.random.default_rng(seed).uniform(20, 80, (5, 2))
+    expected = cropping.rotated_square(five)
+    np.testing.assert_allclose(contract["square_of_points"](five), expected)
+
+
+@pytest.mark.parametrize("square", SQUARES)
+def test_crop_and_landmarks(contract, square):
+    photo = contract["photo"]
+    transform = cropping.crop_transform(square, 80)
+    expected = cropping.warp_crop(photo, transform, 80)
+    found = contract["cut"](photo, *square, 80)
+    assert np.abs(found.astype(int) - expected).max() <= 2
+    points = np.array([[0.0, 0.0], [79.0, 3.5], [40.25, 61.0]])
+    expected = cropping.apply_transform(cropping.invert_transform(transform), points)
+    np.testing.assert_allclose(contract["to_photo"](points, *square, 80), expected, atol=0.05)
+
+
+def test_scales(contract, stub):
+    square = (95.0, 75.0, 30.0, 0.4)
+    localizer = stub.Localizer(stub.POINTS)  # its scales are 1 and 2, its crop scale 2
+    (face,) = LandmarkDetector(localizer).localize(stub.ramp(), [square])
+    found = contract["scale_to_photo"]([1.0, 2.0], 60.0, 0.4, localizer.image_size)
+    np.testing.assert_allclose(face.scale[0], found)

@@ -1,0 +1,247 @@
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from keras_lapkl._support import settings
+from keras_lapkl.models.networks import NETWORKS
+from keras_lapkl.registries import LOSSES, OPTIMIZERS
+from keras_lapkl.training import recipe as recipes
+from keras_lapkl.training.recipe import Adversary, Recipe, Teacher, read_recipe
+
+
+@pytest.fixture
+def values():
+    """Function from words of a command line to the flags' values."""
+
+    def parse(*words):
+        found = flags.FlagValues()
+        settings.define_flags(recipes.CLASSES, found)
+        found(["train", *words])
+        return found
+
+    return parse
+
+
+def test_flags_that_are_not_given_are_the_recipe_by_default(values):
+    """What a beginner trains by `Recipe()` and by the command is the same."""
+    assert recipes.recipe_from_flags(flag_values=values()) == Recipe()
+    assert recipes.recipe_from_flags(True, values()).adversary == Adversary()
+
+
+def test_defaults_are_this_projects_own():
+    chosen = Recipe()
+    assert (chosen.epochs, chosen.learning_rate, chosen.schedule) == (40, 3e-3, "cosine")
+    assert chosen.dropout == 0 and chosen.augment
+
+
+FLAGS = {
+    "adversary.batch_size": "unlabeled_batch_size",
+    "adversary.filters": "discriminator_filters",
+    "adversary.heatmap_gain": "heatmap_gain",
+    "adversary.image_gain": "image_gain",
+    "adversary.learning_rate": "discriminator_learning_rate",
+    "adversary.loss": "adversarial_loss",
+    "adversary.noise": "discriminator_noise",
+    "adversary.weight": "adversarial_weight",
+    "teacher.batch_size": "unlabeled_batch_size",
+    "teacher.max_scale": "teacher_max_scale",
+    "teacher.model": "teacher",
+}
+
+
+def test_each_field_has_a_flag_with_help_and_group():
+    found = {}
+    for cls, name in ((Adversary, "adversary"), (Teacher, "teacher")):
+        found |= {f"{name}.{f.name}": flag for flag, f in settings.settings(cls).items()}
+    assert found == FLAGS
+    own = settings.settings(Recipe)
+    nested = {"adversary", "teacher"}
+    assert set(own) == {field.name for field in dataclasses.fields(Recipe)} - nested
+    for cls in recipes.CLASSES:
+        for field in settings.settings(cls).values():
+            assert field.metadata["help"].endswith(".") and field.metadata["group"]
+            assert field.metadata["help"] in cls.__doc__
+
+
+def test_each_flag_sets_its_field(values):
+    given = {
+        "loss": ("softargmax", "softargmax"),
+        "network": ("rcn", "rcn"),
+        "width": ("1/16", 1 / 16),
+        "head": ("marginal", "marginal"),
+        "epochs": ("3", 3),
+        "batch_size": ("4", 4),
+        "optimizer": ("muon", "muon"),
+        "learning_rate": ("2e-2", 0.02),
+        "schedule": ("constant", "constant"),
+        "dropout": ("0.1", 0.1),
+        "augment_strength": ("0.5", 0.5),
+        "target_scale": ("2", 2.0),
+        "beta": ("0.5", 0.5),
+        "seed": ("7", 7),
+        "initial_model": ("a.keras", "a.keras"),
+    }
+    words = [f"--{name}={text}" for name, (text, _) in given.items()]
+    found = recipes.recipe_from_flags(flag_values=values(*words, "--normalize", "--noaugment"))
+    expected = {name: value for name, (_, value) in given.items()}
+    assert found == Recipe(**expected, normalize=True, augment=False)
+    words = ["--adversarial_weight=0.1", "--discriminator_learning_rate=1e-3", "--heatmap_gain=20"]
+    words += ["--discriminator_filters=4", "--discriminator_noise=0", "--image_gain=0"]
+    words += ["--adversarial_loss=non_saturating", "--unlabeled_batch_size=5"]
+    assert recipes.recipe_from_flags(True, values(*words)).adversary == Adversary(
+        0.1, "non_saturating", 1e-3, 4, 0.0, 20.0, 0.0, 5
+    )
+    words = ["--teacher=fpn-eighth-300w", "--teacher_max_scale=2", "--unlabeled_batch_size=5"]
+    found = recipes.recipe_from_flags(True, values(*words))
+    assert found.teacher == Teacher("fpn-eighth-300w", 5, 2.0) and found.adversary is None
+
+
+def test_help_has_unit_and_range(values):
+    text = values().get_help()
+    for line in (
+        "--width: How wide the network is.\n    (default: '1/8')\n"
+        "    (a number > 0, such as 1/8 or 0.125; of 64 channels)",
+        "(a number in [0, 1))",
+        "(a number > 0; pixels)",
+        "(a whole number ≥ 1; faces)",
+        "--optimizer: <adam|muon>",
+        "--loss: <laplace_kl|gaussian_kl|softargmax>",
+        "--network: <rcn|mobile_fpn>",
+        "--head: <paper|linear|marginal>",
+        "--schedule: <constant|cosine>",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["--width=0", "--dropout=1", "--epochs=0", "--epochs=1.5", "--discriminator_noise=-1"],
+)
+def test_a_flag_refuses_what_the_recipe_refuses(values, word):
+    with pytest.raises(flags.IllegalFlagValueError, match=word[2:]):
+        values(word)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "l2"}, "laplace_kl"),
+        ({"schedule": "step"}, "cosine"),
+        ({"network": "vgg"}, "mobile_fpn"),
+        ({"optimizer": "sgd"}, "muon"),
+        ({"head": "none"}, "marginal"),
+        ({"network": "mobile_fpn", "head": "marginal"}, "`head`.*'marginal'"),
+        ({"network": "mobile_fpn", "dropout": 0.1}, "`dropout`"),
+        ({"network": "mobile_fpn", "normalize": True}, "`normalize`"),
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"dropout": 1}, "dropout"),
+        ({"width": 0}, "width"),
+        ({"beta": 0}, "beta"),
+        ({"seed": -1}, "seed"),
+        ({"adversary": Adversary(), "teacher": Teacher("x.keras")}, "not both"),
+    ],
+)
+def test_bad_recipe(change, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**change)
+
+
+def test_bad_adversary_and_teacher():
+    for change in ({"weight": -1}, {"loss": "wgan"}, {"filters": 0}, {"heatmap_gain": 0}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            Adversary(**change)
+    for change in ({"batch_size": 0}, {"max_scale": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            Teacher("x.keras", **change)
+
+
+def test_path_and_text_are_the_same():
+    assert Teacher(pathlib.Path("a.keras")) == Teacher("a.keras")
+    assert Recipe(initial_model=pathlib.Path("a.keras")) == Recipe(initial_model="a.keras")
+
+
+def test_files_of_recipes():
+    assert recipes.names() == ["w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled"]
+    assert read_recipe("w300") == Recipe()
+    assert read_recipe("w300_paper") == Recipe(
+        learning_rate=1e-3, schedule="constant", dropout=0.2, augment=False
+    )
+    assert read_recipe("w300_mobile") == Recipe(
+        network="mobile_fpn",
+        epochs=250,
+        optimizer="muon",
+        learning_rate=2e-2,
+        augment_strength=0.75,
+    )
+    assert read_recipe("w300_unlabeled") == Recipe(
+        epochs=12,
+        adversary=Adversary(0.03, "non_saturating", 1e-3, 16, 0.02, 20.0, 0.0),
+    )
+
+
+def test_the_papers_file_says_all_that_a_default_could_change():
+    """But for the seed and for how strongly it would augment, if it did."""
+    file = pathlib.Path(recipes.__file__).parents[1] / "configs" / "w300_paper.cfg"
+    values = settings.read_flagfile(file, recipes.CLASSES, ("dataset",))
+    given = {name for name in settings.settings(Recipe) if values[name].present}
+    assert set(settings.settings(Recipe)) - given == {"augment_strength", "initial_model", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--learning_rat=1", "learning_rat=1"),
+        ("--epochs=0", "epochs"),
+        ("--teacher_max_scale=2", "needs --teacher"),
+        ("--network=mobile_fpn\n--dropout=0.2", "`dropout`"),
+        ("--flagfile=nowhere.cfg", "nowhere.cfg"),
+    ],
+)
+def test_bad_file(line, message, tmp_path):
+    (tmp_path / "mine.cfg").write_text(f"# mine\n--dataset=csv\n--epochs=3\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_recipe(tmp_path / "mine.cfg")
+
+
+def test_a_file_of_ones_own(tmp_path):
+    (tmp_path / "mine.cfg").write_text("# mine\n--dataset=csv\n\n--epochs=3\n--width=1/16\n")
+    assert read_recipe(tmp_path / "mine.cfg") == Recipe(epochs=3, width=1 / 16)
+
+
+def test_each_name_leads_to_what_it_names():
+    import keras
+
+    from keras_lapkl import losses, optimizers
+
+    assert LOSSES is losses.LOSSES and LOSSES["laplace_kl"] is losses.LaplaceKL
+    for loss in LOSSES.values():
+        assert issubclass(loss, keras.losses.Loss) and loss(beta=0.5).beta == 0.5
+    assert OPTIMIZERS is optimizers.OPTIMIZERS
+    for make in OPTIMIZERS.values():
+        assert isinstance(make(1e-3), keras.optimizers.Optimizer)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_offer_what_a_generator_must(name):
+    from keras_lapkl.models.networks import Generator
+
+    made = NETWORKS[name].build(5, image_size=32, **vars(Recipe(width=1 / 64)))
+    assert isinstance(made, Generator)
+    assert made.input_shape == (None, 32, 32, 3) and made.output_shape == (None, 32, 32, 5)
+    again = type(made).from_config(made.get_config())
+    assert [layer.name for layer in again.layers] == [layer.name for layer in made.layers]
+
+
+def test_names_are_known_without_keras():
+    """`lapkl train --help` answers at once, and without the training packages too."""
+    code = (
+        "import sys; sys.modules.update(keras=None, tensorflow=None); "
+        "import keras_lapkl.commands.train"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
