@@ -1,89 +1,114 @@
-"""Error against latency against size of trained .tflite files: a table and a picture.
+"""Error against latency of the shipped models and of other people's: a picture.
 
-    python benchmarks/tradeoff.py --data_dir=300w --picture=docs/tradeoff.png \\
-        --tflite="paper 1/8=a/float32.tflite,paper 1/8=a/int8.tflite,marginal 1/8=b/int8.tflite"
+    python benchmarks/tradeoff.py --numbers=docs/tradeoff.json --picture=docs/tradeoff.png
 
-Files of one title are joined by a line. NME on 300-W's common set in percent of the distance of the
-outer eye corners; milliseconds are medians of runs interleaved with one thread.
+The numbers, and the commands that measured them, stand in the JSON file, a list of runs. Times are
+compared within a run only, where all took turns on one machine: each is drawn relative to that of
+the reference, a file that every run has. NME is on 300-W's common set in percent of the distance of
+the outer eye corners.
 """
 
-import collections
+import pathlib
 import sys
 
 from absl import flags
 
-from keras_lapkl._support import app, console
-from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support import app
 
-_TFLITE = flags.DEFINE_list("tflite", None, "title=file, by commas.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.", required=True)
-_RUNS = flags.DEFINE_integer("runs", 200, "Timed runs of each file.", lower_bound=1)
+_NUMBERS = flags.DEFINE_string("numbers", None, "JSON file of the numbers.", required=True)
 _PICTURE = flags.DEFINE_string("picture", None, "PNG file to write.", required=True)
-
-HEADINGS = ("model", "mode", "kB", "ms", "NME %", "spread px")
 
 
 def main(_):
-    quiet_tensorflow()
-    from keras_lapkl.data import datasets
-    from keras_lapkl.evaluation import model_scores
-    from keras_lapkl.tflite import TFLiteLocalizer, latency
+    from keras_lapkl._support.files import read_json
 
-    titles, paths = zip(*(entry.split("=", 1) for entry in _TFLITE.value), strict=True)
-    localizers = [TFLiteLocalizer(path) for path in paths]
-    size, scale = localizers[0].image_size, localizers[0].crop_scale
-    crops = datasets.load("300w", _DATA_DIR.value, "common", image_size=size, crop_scale=scale)
-    scores = [model_scores.evaluate_model(localizer, crops)[0] for localizer in localizers]
-    times = latency.measure_many(paths, (1,), _RUNS.value)
-    rows = [
-        (
-            title,
-            localizer.metadata["mode"],
-            time["bytes"] / 1e3,
-            time["median_ms"],
-            score["nme"],
-            score["spread"],
-        )
-        for title, localizer, time, score in zip(titles, localizers, times, scores, strict=True)
-    ]
-    cells = [[f"{value:.2f}" if isinstance(value, float) else value for value in r] for r in rows]
-    print(console.aligned([HEADINGS, *cells]))
-    print(model_scores.conditions(scores[0]))
-    draw(rows, _PICTURE.value)
+    numbers = read_json(_NUMBERS.value)
+    draw(relative(numbers), numbers["reference"], _PICTURE.value)
 
 
-def draw(rows, path):
-    """Files as discs whose area is their size, by latency and error."""
+def relative(numbers):
+    """Rows with a `time` relative to the reference's in the same run; of each file the first.
+
+    Raises:
+        ValueError: a run without the reference.
+    """
+    rows = {}
+    for run in numbers["runs"]:
+        of_reference = [row["ms"] for row in run["rows"] if row["name"] == numbers["reference"]]
+        if not of_reference:
+            raise ValueError(
+                f"Expected {numbers['reference']} in each run. It is not in that of "
+                f"{run['command']!r}"
+            )
+        for row in run["rows"]:
+            rows.setdefault(row["name"], {**row, "time": row["ms"] / of_reference[0]})
+    return list(rows.values())
+
+
+def draw(rows, reference, path):
+    """Shipped files as discs whose area is their size, two joined by a line; others as diamonds."""
     from keras_lapkl._support.files import replacing
     from keras_lapkl.evaluation import plots
 
-    sheet = plots.figure(7, 4.5)
+    sheet = plots.figure(8, 5)
     axes = sheet.subplots()
-    groups = collections.defaultdict(list)
-    for title, mode, size, milliseconds, error, _ in rows:
-        groups[title].append((milliseconds, error, size, mode))
-    for i, (title, files) in enumerate(groups.items()):
-        milliseconds, errors, sizes, _ = zip(*files, strict=True)
-        (line,) = axes.plot(milliseconds, errors, alpha=0.5)
-        axes.scatter(
-            milliseconds, errors, s=[2 * s for s in sizes], alpha=0.5, color=line.get_color()
-        )
-        for x, y, size, mode in files:
-            axes.annotate(
-                f"{title}, {mode}, {size:.0f} kB",
-                (x, y),
-                xytext=(0, -20 if i % 2 else 14),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7,
-            )
-    axes.set(xscale="log", xlabel="ms a face, one thread", ylabel="NME %, 300-W common")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.margins(0.15)
-    axes.grid(alpha=0.2, which="both")
-    with replacing(path) as temporary:
+    models = {}
+    for row in rows:
+        if "kilobytes" in row:
+            models.setdefault(row["name"].partition(",")[0], []).append(row)
+        else:
+            at = row["time"], row["nme"]
+            axes.scatter(*at, s=60, marker="D", facecolors="none", edgecolors="black")
+            _label(axes, f"{row['name']}\n{row['note']}", at, below=True)
+    for i, (model, files) in enumerate(models.items()):
+        _draw_shipped(axes, model, files, below=i % 2)
+    axes.set(
+        xscale="log",
+        xlabel=f"time a face, one thread; that of {reference} is 1",
+        ylabel="NME %, 300-W common",
+        title="Disc: a shipped model, its area the size of the file; filled: int8, ring: float16",
+    )
+    axes.title.set_fontsize(9)
+    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50) if axes.get_xlim()[0] < t < axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.set_xticks([], minor=True)
+    axes.margins(0.12)
+    axes.grid(alpha=0.2)
+    with replacing(pathlib.Path(path)) as temporary:
         sheet.savefig(temporary, dpi=120, format="png")
+
+
+def _draw_shipped(axes, model, files, below):
+    times, errors = ([row[key] for row in files] for key in ("time", "nme"))
+    (line,) = axes.plot(times, errors, alpha=0.6)
+    color = line.get_color()
+    for row in files:
+        filled = color if row["name"].endswith("int8") else "white"
+        axes.scatter(
+            row["time"],
+            row["nme"],
+            s=row["kilobytes"],
+            facecolors=filled,
+            edgecolors=color,
+            zorder=3,
+        )
+    in_order = sorted(files, key=lambda row: row["time"])
+    sizes = " / ".join(f"{row['kilobytes']} kB" for row in in_order)
+    middle = sum(times) / len(times), sum(errors) / len(errors)
+    _label(axes, f"{model}\n{sizes}", middle, below, color=color)
+
+
+def _label(axes, text, at, below, **kwargs):
+    axes.annotate(
+        text,
+        at,
+        (0, -11 if below else 11),
+        textcoords="offset points",
+        ha="center",
+        va="top" if below else "bottom",
+        fontsize=7,
+        **kwargs,
+    )
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ class Meter:
     then each after twice the time of the one before, ten minutes at most, and a last one.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._moves = sys.stderr.isatty()
         self._pause = _SHORT if self._moves else _PAUSES[0]
         self._start = self._told = time.monotonic()
         self._line = ""
 
-    def tell(self, line):
+    def tell(self, line: Callable[[float], str]) -> None:
         """Shows a line if it is time for one: a function that gives it from the seconds so far."""
         now = time.monotonic()
         if now - self._told < self._pause:
@@ -47,7 +47,7 @@ class Meter:
             self._pause = min(2 * self._pause, _PAUSES[1])
         self._write(line(now - self._start), "" if self._moves else "\n")
 
-    def end(self, line):
+    def end(self, line: Callable[[float], str]) -> None:
         """Shows the last line, if there was any or the task was not short."""
         seconds = time.monotonic() - self._start
         if self._line or seconds >= _SHORT:

@@ -86,13 +86,13 @@ def _colors(face):
 
 
 def _write(drawn, text, point, side):
-    """White on black, or what OpenCV's letters can't write as question marks."""
+    """In white with a black shadow; what OpenCV's letters can't write as question marks."""
     size = float(np.clip(side / 900, 0.35, 1))
-    origin = np.clip(np.rint(point), -(2**20), 2**20).astype(int).tolist()
-    for color, thickness in ((_BLACK, 3), (_WHITE, 1)):
-        cv2.putText(
-            drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, size, color, thickness, cv2.LINE_AA
-        )
+    x, y = np.clip(np.rint(point), -(2**20), 2**20).astype(int).tolist()
+    # A thicker text would be a wider one.
+    for dx, dy, color in ((1, 1, _BLACK), (-1, 1, _BLACK), (1, -1, _BLACK), (0, 0, _WHITE)):
+        at = (x + dx, y + dy)
+        cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
 
 
 def _fixed(points):

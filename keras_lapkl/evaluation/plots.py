@@ -17,6 +17,9 @@ CELL = 2.6
 TRUE, PREDICTED = "#3fb8ff", "#ff9d2e"
 """Blue and orange: told apart by color-blind people, too."""
 
+FEW = 24
+"""Landmarks up to which there is room for larger dots."""
+
 MAX_VALUES = 8
 """Patches a side up to which the value of each is legible."""
 
@@ -236,6 +239,7 @@ def _show(axes, image):
 def _draw_prediction(axes, points, truth, scale, edges):
     from matplotlib.collections import EllipseCollection, LineCollection
 
+    size = 1 if len(points) > FEW else 3
     joined = points if truth is None else truth
     lines = [joined[list(edge)] for edge in edges]
     color = PREDICTED if truth is None else TRUE
@@ -258,9 +262,9 @@ def _draw_prediction(axes, points, truth, scale, edges):
         white = {"color": "white", "linewidth": 0.7, "path_effects": _outline(1.5), "zorder": 2}
         axes.add_collection(LineCollection(list(np.stack([points, truth], 1)), **white))
         rings = {"facecolors": "none", "edgecolors": TRUE, "linewidths": 0.9, "zorder": 3}
-        axes.scatter(*truth.T, s=10, label="truth", **rings)
+        axes.scatter(*truth.T, s=10 * size, label="truth", **rings)
         axes.plot([], [], label="error", **white)
-    axes.scatter(*points.T, s=8, color=PREDICTED, linewidths=0, label="prediction", zorder=4)
+    axes.scatter(*points.T, s=8 * size, color=PREDICTED, linewidths=0, label="prediction", zorder=4)
 
 
 def _outline(width):
