@@ -1,18 +1,31 @@
-# Two commands on a bare machine with Python 3.11, 3.12 or 3.13: `make demo` and `make test`.
+# On a bare machine with Python 3.11, 3.12 or 3.13: `make demo` and `make test`. `make quick` runs the
+# tests that start no Python, train nothing and convert nothing; `make coverage` measures all.
 PYTHON ?= python3
 VENV ?= .venv
+TESTS = -n 2 --dist loadfile
 
-.PHONY: demo test lint docs
+.PHONY: demo test quick coverage lint docs
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python tools/demo.py --output_dir=demo
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest $(TESTS)
+
+quick: $(VENV)/installed
+	$(VENV)/bin/python -m pytest $(TESTS) -m "not slow"
+
+coverage: $(VENV)/installed
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest $(TESTS)
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report --skip-covered --sort=miss
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/lint-imports
 
 docs: $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --editable ".[docs]"

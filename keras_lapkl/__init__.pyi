@@ -11,6 +11,7 @@ from . import (
     models as models,
     optimizers as optimizers,
     pretrained as pretrained,
+    registries as registries,
     reproduction as reproduction,
     schemes as schemes,
     tflite as tflite,

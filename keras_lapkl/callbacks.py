@@ -54,6 +54,11 @@ class ResumableCheckpoint(keras.callbacks.Callback):
 
     Args:
         path: a `.keras` file.
+
+    Example:
+
+    >>> model.fit(batches, epochs=40, callbacks=[ResumableCheckpoint("run/last.keras")])
+    >>> load_model("run/last.keras").optimizer.iterations
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -136,7 +141,11 @@ class AdversarialMonitor(keras.callbacks.Callback):
         for name, value in (("win", win), ("chance", chance)):
             if not 0.5 <= value <= 1:
                 raise ValueError(f"`{name}` must be from 0.5 to 1. Received: {value}")
-        self.patience = {"wins": patience, "constant": patience, "chance": chance_patience}
+        self.patience: dict[str, int] = {
+            "wins": patience,
+            "constant": patience,
+            "chance": chance_patience,
+        }
         self.win = win
         self.chance = chance
         self.stop = stop
@@ -152,7 +161,7 @@ class AdversarialMonitor(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         values = {name: logs[name] for name in FINITE}
         if all(map(math.isfinite, values.values())):
             return
@@ -163,14 +172,14 @@ class AdversarialMonitor(keras.callbacks.Callback):
             f"{batch + 1}. Lower the learning rate of the {network}"
         )
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         found = None
         if float(self.model.adversarial_weight_at(self.model.optimizer.iterations)) > 0:
             loss, real, fake = (logs[name] for name in REPORTS[2:])
             found = collapse(loss, real, fake, self.win, self.chance)
         self.lasting = self.lasting + 1 if found == self.state else 1
         self.state = found
-        if self.lasting != self.patience.get(found):
+        if found is None or self.lasting != self.patience[found]:
             return
         logging.warning(
             "%s (Epochs in a row: %d, the last %d. Its loss: %.3f; accuracy on true patches: %.3f, "

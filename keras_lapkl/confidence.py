@@ -42,6 +42,16 @@ class Calibration:
         data: what it was fitted on, one line.
         faces: how many.
 
+    Raises:
+        ValueError: knots that do not rise, or quantiles that do not fit them.
+
+    Example:
+
+    >>> known = Calibration((1.0, 2.0), (1.5, 3.0), (1.0,), {0.9: (2.0,)}, "two faces", 2)
+    >>> scale = np.full((1, 2), 1.0)
+    >>> known.error(scale), known.radius(scale, 0.9)
+    (array([1.5]), array([3.]))
+
     Source: the score of Lei et al., JASA 2018, §5.2; g by pool-adjacent-violators on at most 12
     quantile bins.
     """
@@ -104,6 +114,7 @@ class Calibration:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A calibration from what `to_config` gave."""
         quantiles = {
             float(c): tuple(math.inf if q is None else q for q in qs)
             for c, qs in config["quantiles"].items()
@@ -117,7 +128,11 @@ CalibrationLike: TypeAlias = Calibration | Mapping[str, Any]
 
 
 def get(calibration: CalibrationLike | None) -> Calibration | None:
-    """A `Calibration` from itself or its plain data; None from None."""
+    """A `Calibration` from itself or its plain data; None from None.
+
+    Args:
+        calibration: a `Calibration`, the dict of its `to_config`, or None.
+    """
     if calibration is None or isinstance(calibration, Calibration):
         return calibration
     return Calibration.from_config(calibration)
@@ -137,6 +152,11 @@ def fit(
 
     Raises:
         ValueError: shapes that do not fit, or no face with a known landmark.
+
+    Example:
+
+    >>> fit(np.ones((200, 3)), np.full((200, 3, 2), 0.5)).error(np.full((3, 2), 0.5))
+    array([1., 1., 1.])
     """
     errors, scale = np.asarray(errors, np.float64), np.asarray(scale, np.float64)
     if errors.ndim != 2 or scale.shape != (*errors.shape, 2):
@@ -170,6 +190,10 @@ def fit(
 def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
     """The ⌈(n+1)·coverage⌉-th smallest of n scores, NaN left out; infinite if there is none.
 
+    Args:
+        scores: (n,) numbers.
+        coverage: probability in (0, 1).
+
     Example:
 
     >>> conformal_quantile([0.3, 0.1, 0.2, 0.4], 0.5)
@@ -199,20 +223,38 @@ def reliability(
 
     Returns:
         (expected, measured), each (bins,), pixels: means of each group.
+
+    Example:
+
+    >>> expected, measured = reliability(model.calibration, errors, found["scale"], bins=5)
+    >>> expected.shape
+    (5,)
     """
     known = np.isfinite(errors)
     expected, errors = calibration.error(scale)[known], np.asarray(errors)[known]
     groups = np.array_split(np.argsort(expected, kind="stable"), bins)
-    return tuple(np.array([values[g].mean() for g in groups]) for values in (expected, errors))
+    means = [np.array([each[group].mean() for group in groups]) for each in (expected, errors)]
+    return means[0], means[1]
 
 
 def coverage(
-    calibration: Calibration, errors: ArrayLike, scale: ArrayLike
+    calibration: Calibration, errors: NDArray[Any], scale: ArrayLike
 ) -> dict[float, tuple[float, NDArray[np.float64]]]:
     """Share of landmarks within their radius, for each probability that was asked for.
 
+    Args:
+        calibration: a `Calibration`.
+        errors: (N, K) distances from the true points, crop pixels; NaN where hidden.
+        scale: (N, K, 2) predicted, crop pixels.
+
     Returns:
         dict from probability to (share of all, share of each landmark (K,)).
+
+    Example:
+
+    >>> share, of_each = coverage(model.calibration, errors, found["scale"])[0.9]
+    >>> of_each.shape
+    (68,)
     """
     known = np.isfinite(errors)
     found = {}

@@ -37,6 +37,14 @@ def probabilities(logits: Tensor, beta: float = 1.0) -> Tensor:
 
     Returns:
         (B, H, W, K) float32.
+
+    Raises:
+        ValueError: another number of axes.
+
+    Example:
+
+    >>> probabilities(np.zeros((1, 2, 2, 1)))[0, :, :, 0]
+    [[0.25, 0.25], [0.25, 0.25]]
     """
     weights = ops.exp(_energy(logits, beta))
     # Not divided: the gradient of a quotient would pass over the map three times more.
@@ -233,6 +241,14 @@ def render(
 
     Returns:
         (B, H, W, K) float32.
+
+    Raises:
+        ValueError: an unknown distribution.
+
+    Example:
+
+    >>> render(np.array([[[2.0, 1.0]]]), height=3, width=5)[0, :, :, 0].argmax()   # pixel (2, 1)
+    7
     """
     _check("distribution", distribution, DISTRIBUTIONS)
     landmarks = ops.cast(landmarks, "float32")

@@ -8,7 +8,7 @@ landmarks, 0 if it has none.
 Source: Robinson et al., ICCV 2019, Section 3.1.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from keras_lapkl._support import extras
 from keras_lapkl._support.types import Tensor
@@ -31,6 +31,14 @@ def split_visible(y_true: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Landmarks (B, K, 2) and mask (B, K), float32.
+
+    Raises:
+        ValueError: another shape.
+
+    Example:
+
+    >>> split_visible(np.array([[[3.0, 4.0, 1.0], [5.0, 6.0, 0.0]]]))
+    ([[[3.0, 4.0], [0.0, 0.0]]], [[1.0, 0.0]])
     """
     y_true = ops.cast(y_true, "float32")
     if len(y_true.shape) != 3 or y_true.shape[-1] not in (2, 3):
@@ -96,6 +104,11 @@ def softargmax_loss(y_true: Tensor, y_pred: Tensor, beta: float = 1.0) -> Tensor
 
     Returns:
         (B,) float32.
+
+    Example:
+
+    >>> softargmax_loss(np.array([[[5.0, 6.0]]]), np.zeros((1, 5, 5, 1)))   # from (2, 2)
+    [5.0]
     """
     landmarks, visible = _labels(y_true, y_pred)
     location, _ = heatmaps.decode_logits(y_pred, beta)
@@ -128,6 +141,11 @@ def laplace_kl(
 
     Returns:
         (B,) float32.
+
+    Example:
+
+    >>> laplace_kl(np.array([[[2.0, 2.0]]]), np.zeros((1, 5, 5, 1)))   # 2·(ln(5/6) + 6/5 − 1)
+    [0.0353569]
     """
     return _kl(laplace_kl_divergence, "laplace", y_true, y_pred, target_scale, scale, beta)
 
@@ -142,6 +160,17 @@ def gaussian_kl(
     """KL of the heatmap's normal distribution to the label's, summed over both axes.
 
     As `laplace_kl`, with `gaussian_kl_divergence`.
+
+    Args:
+        y_true, y_pred, target_scale, scale, beta: as in `laplace_kl`; target_scale is σ₀.
+
+    Returns:
+        (B,) float32.
+
+    Example:
+
+    >>> gaussian_kl(np.array([[[2.0, 2.0]]]), np.zeros((1, 5, 5, 1)))   # 2·(−ln(2)/2 + 2/2 − 1/2)
+    [0.3068528]
     """
     return _kl(gaussian_kl_divergence, "gaussian", y_true, y_pred, target_scale, scale, beta)
 
@@ -210,7 +239,7 @@ class SoftArgmaxLoss(keras.losses.Loss):
 class _KLLoss(keras.losses.Loss):
     """What LaplaceKL and GaussianKL share: the arguments and their config."""
 
-    _function = None
+    _function: ClassVar[Any]
 
     def __init__(
         self,
@@ -289,6 +318,9 @@ class GaussianKL(_KLLoss):
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """−E log D(real) − E log(1 − D(fake)), D = sigmoid(logit): what D descends (Eq. 5, negated).
+
+    Args:
+        real_logits, fake_logits: D's logits of true and of generated heatmaps, any shapes.
 
     Example:
 

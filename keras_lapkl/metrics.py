@@ -32,14 +32,25 @@ Normalizer: TypeAlias = (
 def interocular_distance(
     landmarks: Tensor, visible: Tensor, eye_corners: tuple[int, int]
 ) -> Tensor:
-    """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,)."""
+    """Distance of the outer eye corners, 0 where one is hidden: (B, K, 2), (B, K) → (B,).
+
+    Args:
+        landmarks: pixels.
+        visible: 1 or 0.
+        eye_corners: the two indices of the scheme.
+    """
     left, right = eye_corners
     gap = landmarks[:, left] - landmarks[:, right]
     return visible[:, left] * visible[:, right] * ops.sqrt(ops.sum(ops.square(gap), axis=-1))
 
 
 def hull_size(landmarks: Tensor, visible: Tensor) -> Tensor:
-    """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is."""
+    """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is.
+
+    Args:
+        landmarks: pixels.
+        visible: 1 or 0.
+    """
     shown = visible[..., None] > 0
     low = ops.min(ops.where(shown, landmarks, float("inf")), axis=1)
     high = ops.max(ops.where(shown, landmarks, float("-inf")), axis=1)
@@ -117,7 +128,7 @@ class _FaceMetric(keras.metrics.Mean):
 
     def _distance(self, landmarks, visible):
         if self.normalizer == "interocular":
-            return interocular_distance(landmarks, visible, self.scheme.eye_corners)
+            return interocular_distance(landmarks, visible, self.scheme.eye_corners)  # pyright: ignore[reportArgumentType]
         if self.normalizer == "hull":
             return hull_size(landmarks, visible)
         if self.normalizer == "box":
@@ -276,6 +287,9 @@ class HeatmapSpread(keras.metrics.Mean):
         distribution: `"laplace"` (mean absolute deviation b) or `"gaussian"` (σ).
         beta: inverse temperature of the softmax when `y_pred` is logits.
 
+    Raises:
+        ValueError: an unknown distribution.
+
     Example:
 
     >>> HeatmapSpread()(np.zeros((1, 1, 2)), np.zeros((1, 5, 5, 1)))   # a constant map: 6/5
@@ -296,7 +310,7 @@ class HeatmapSpread(keras.metrics.Mean):
                 f"`distribution` must be one of {heatmaps.DISTRIBUTIONS}. Received: "
                 f"{distribution!r}"
             )
-        self.distribution = distribution
+        self.distribution: Distribution = distribution
         self.beta = beta
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:

@@ -27,6 +27,10 @@ class ConvolutionMuon(keras.optimizers.Muon):
             asks the schedule again for each variable.
         kwargs: as `keras.optimizers.Muon`'s.
 
+    Example:
+
+    >>> model.compile(ConvolutionMuon(3e-3, exclude_layers=["logits/"]), loss=LaplaceKL())
+
     Source: Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; the size of the steps:
     Liu et al., arXiv 2502.16982.
     """
@@ -56,7 +60,15 @@ class ConvolutionMuon(keras.optimizers.Muon):
 
 
 def muon(learning_rate: LearningRate) -> ConvolutionMuon:
-    """Muon for an RCN: what reads the image and what makes the maps is left to Adam."""
+    """Muon for an RCN: what reads the image and what makes the maps is left to Adam.
+
+    Args:
+        learning_rate: a float or a schedule.
+
+    Example:
+
+    >>> model.compile(muon(3e-3), loss=LaplaceKL())
+    """
     return ConvolutionMuon(
         learning_rate, exclude_layers=["encoder1/", "logits/", "columns/", "rows/"]
     )

@@ -11,7 +11,7 @@ NAMES = (
 )
 """MobileFPN of width 1/8, 1/16 and 1/4, 68 points, 300-W: for non-commercial research only.
 
-Those with 112 look at crops of 112×112 pixels in place of 80×80: at the same width twice the work
+Those with 112 take crops of 112×112 pixels in place of 80×80: at the same width twice the work
 and a smaller error.
 """
 

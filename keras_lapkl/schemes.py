@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support.files import read_json
-from keras_lapkl._support.types import PathLike
 
 CropFrom: TypeAlias = Literal["points", "box", "image"]
 CROP_FROM: tuple[CropFrom, ...] = get_args(CropFrom)
@@ -35,7 +34,7 @@ class Scheme:
             points where there are such, else all landmarks.
 
     Raises:
-        ValueError: an index out of range, a `flip` that is no involution, or an unknown
+        ValueError: an index out of range, a `flip` that is not an involution, or an unknown
             `crop_from`.
 
     Example:
@@ -66,7 +65,7 @@ class Scheme:
                 f"{self.crop_from!r}"
             )
         if self.flip is not None:
-            self._check_flip(k)
+            self._check_flip(self.flip)
         used = [i for group in (*self.five_points, *self.edges) for i in group]
         outside = sorted({i for i in (*used, *(self.eye_corners or ())) if not 0 <= i < k})
         if outside:
@@ -74,13 +73,14 @@ class Scheme:
                 f"Scheme {self.name!r}: indices must be in 0..{k - 1}. Received: {outside}"
             )
 
-    def _check_flip(self, k):
-        if sorted(self.flip) != list(range(k)):
+    def _check_flip(self, flip: tuple[int, ...]) -> None:
+        k = len(self.names)
+        if sorted(flip) != list(range(k)):
             raise ValueError(
                 f"Scheme {self.name!r}: `flip` must hold each index 0..{k - 1} once. "
-                f"Received: {self.flip}"
+                f"Received: {flip}"
             )
-        bad = [i for i in range(k) if self.flip[self.flip[i]] != i]
+        bad = [i for i in range(k) if flip[flip[i]] != i]
         if bad:
             raise ValueError(
                 f"Scheme {self.name!r}: `flip` applied twice must give the identity; it does not "
@@ -89,6 +89,7 @@ class Scheme:
 
     @property
     def num_landmarks(self) -> int:
+        """K, the number of points."""
         return len(self.names)
 
     @property
@@ -160,12 +161,15 @@ class Scheme:
         return np.stack([landmarks[..., list(g), :].mean(-2) for g in self.five_points], -2)
 
 
-SchemeLike: TypeAlias = Scheme | Mapping[str, Any] | PathLike
+SchemeLike: TypeAlias = Scheme | Mapping[str, Any] | str | pathlib.Path
 """What `get` makes a scheme of: itself, its plain data, a built-in name or a .json file."""
 
 
 def mirror_by_names(names: Sequence[str]) -> tuple[int, ...] | None:
     """The mirror map that point names tell, by "left" and "right" in them, in any case.
+
+    Args:
+        names: K point names.
 
     Returns:
         K indices; None if no name has a side, or one has no counterpart: who mirrors then might
@@ -180,7 +184,7 @@ def mirror_by_names(names: Sequence[str]) -> tuple[int, ...] | None:
     flip = tuple(places.get(_other_side(name.lower())) for name in names)
     if None in flip or len(places) < len(names):
         return None
-    return flip if len(names) == 1 or flip != tuple(range(len(names))) else None
+    return flip if len(names) == 1 or flip != tuple(range(len(names))) else None  # pyright: ignore[reportReturnType]  none of them is None
 
 
 def _other_side(name):
@@ -323,9 +327,17 @@ _SCHEMES = {scheme.name: scheme for scheme in BUILT_IN}
 def get(scheme: SchemeLike) -> Scheme:
     """A `Scheme` from its name (`"ibug68"`, `"aflw19"`), a .json file, its plain data, or itself.
 
+    Args:
+        scheme: one of these.
+
     Raises:
-        ValueError: an unknown name, or data that is no scheme.
+        ValueError: an unknown name, or data that is not a scheme.
         FileNotFoundError: there is no such file.
+
+    Example:
+
+    >>> get("aflw19").num_landmarks
+    19
     """
     if isinstance(scheme, Scheme):
         return scheme
@@ -333,7 +345,7 @@ def get(scheme: SchemeLike) -> Scheme:
         return Scheme.from_config(scheme)
     if isinstance(scheme, (str, pathlib.Path)) and str(scheme).endswith(".json"):
         return _read(scheme)
-    if scheme in _SCHEMES:
+    if isinstance(scheme, str) and scheme in _SCHEMES:
         return _SCHEMES[scheme]
     raise ValueError(
         f"Unknown scheme. Expected one of {sorted(_SCHEMES)}, a .json file, a Scheme or a mapping "

@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--model", required=True, help=".tflite file of tools/convert.py")
     parser.add_argument("--image", required=True, help="a crop of the model's size, or a photo")
     parser.add_argument("--box", help="x0,y0,x1,y1 of the face in pixels of the photo")
-    parser.add_argument("--passes", type=int, default=2, help="looks at a photo")
+    parser.add_argument("--passes", type=int, default=2, help="runs of the network on a photo")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     try:

@@ -1,11 +1,20 @@
-"""Fixtures of the whole suite: where the real faces are, and small data made here."""
+"""Fixtures of the whole suite, and its two layers.
 
+A test is `slow` if it starts a Python, trains or converts: what uses a fixture or lies in a folder
+that says so here, and what is marked by itself. `make quick` runs the others, and one of these that
+starts a Python or trains all the same fails.
+"""
+
+import contextlib
+import fcntl
 import importlib.util
 import os
 import pathlib
+import pickle
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,6 +27,79 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW_FIXTURES = {
+    "run_tool",
+    "warm_python",
+    "converted",
+    "processes",
+    "alone",
+    "mirrored",
+    "jax_run",
+}
+SLOW_FOLDERS = {"benchmarks", "mobile", "tools"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in SLOW_FOLDERS or SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Holds a test that is not `slow` to that."""
+    if item.get_closest_marker("slow"):
+        return (yield)
+    with contextlib.ExitStack() as stack:
+        _refuse_pythons(stack)
+        if "keras" in sys.modules:
+            _refuse_training(stack, sys.modules["keras"].Model)
+        return (yield)
+
+
+def _refuse_pythons(stack):
+    start = subprocess.Popen
+
+    def guarded(words, *args, **kwargs):
+        assert words[0] != sys.executable, "Mark this test `slow`: it starts a Python."
+        return start(words, *args, **kwargs)
+
+    stack.enter_context(mock.patch.object(subprocess, "Popen", guarded))
+
+
+def _refuse_training(stack, model):
+    fit = model.fit
+
+    def guarded(self, *args, **kwargs):
+        fit(self, *args, **kwargs)  # what is refused may be
+        raise AssertionError("Mark this test `slow`: it trains.")
+
+    stack.enter_context(mock.patch.object(model, "fit", guarded))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """`once(name, make)` is what `make(folder)` returns, made by one of pytest's processes for all.
+
+    It must be plain data, which it may leave in the folder too.
+    """
+
+    def shared(name, make):
+        root = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            root = root.parent
+        kept = root / f"{name}.pickle"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                (root / name).mkdir()
+                kept.write_bytes(pickle.dumps(make(root / name)))
+        return pickle.loads(kept.read_bytes())
+
+    return shared
+
+
 @pytest.fixture(scope="session")
 def faces():
     """Folder of the real faces; the test is skipped where there is none."""
@@ -27,19 +109,45 @@ def faces():
     return folder
 
 
-@pytest.fixture(scope="session")
-def run_tool():
-    """Runs a binary as a user does: `run_tool("tools/train.py", "--epochs=1")`."""
+def module_beside(name):
+    """A module of this folder, which is no package."""
+    path = ROOT / "tests" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    def run(script, *flags, check=True, timeout=240, **kwargs):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / script), *map(str, flags)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            **kwargs,
-        )
+
+@pytest.fixture(scope="session")
+def warm_python():
+    """Starts scripts in forks of a Python that has TensorFlow and Keras; see `warm_python.py`."""
+    warm = module_beside("warm_python").WarmPython()
+    yield warm
+    warm.close()
+
+
+@pytest.fixture(scope="session")
+def run_tool(warm_python, tmp_path_factory):
+    """Runs a binary as a user does: `run_tool("tools/train.py", "--epochs=1")`.
+
+    With `fresh`, which each binary has once, in a Python of its own, and so with an `env`; else in
+    a fork of one that has TensorFlow already.
+    """
+
+    def run(script, *flags, check=True, timeout=240, fresh=False, cwd=None, env=None):
+        words = [str(ROOT / script), *map(str, flags)]
+        if fresh or env:
+            done = subprocess.run(
+                [sys.executable, *words],
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                cwd=cwd,
+                env=env,
+            )
+        else:
+            done = warm_python.run(words, tmp_path_factory.mktemp("said"), cwd, timeout)
         if check and done.returncode:
             raise AssertionError(
                 f"{script} {flags} exited {done.returncode}:\n{done.stderr[-4000:]}"
@@ -52,11 +160,7 @@ def run_tool():
 @pytest.fixture(scope="session")
 def stub():
     """The module `stub_localizer.py`: a localizer and a face detector with known answers."""
-    path = ROOT / "tests" / "stub_localizer.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_beside("stub_localizer")
 
 
 @pytest.fixture
@@ -100,12 +204,15 @@ def images():
 
 
 @pytest.fixture(scope="session")
-def converted(localizer, images, tmp_path_factory):
+def converted(make_localizer, images, once):
     """{mode: (path, report)} of every mode."""
+    return once("converted", lambda folder: convert_all(make_localizer(), images, folder))
+
+
+def convert_all(localizer, images, folder):
     from keras_lapkl import tflite
     from keras_lapkl.export import conversion
 
-    folder = tmp_path_factory.mktemp("converted")
     made = {}
     for mode in conversion.MODES:
         representative = {"representative_images": images[:20]} if mode == "int8" else {}
@@ -119,4 +226,5 @@ def converted(localizer, images, tmp_path_factory):
             **representative,
         )
         made[mode] = (path, report)
+    np.savez(folder / "weights_after.npz", *localizer.get_weights())
     return made

@@ -113,6 +113,7 @@ class TestAdversarialMonitor:
         assert told([self.WINS], patience=1, stop=stop) == [1]
         assert untrained.stop_training == ("Training stops" in caplog.text) == stop
 
+    @pytest.mark.slow
     def test_in_fit(self, data, caplog):
         model = small()
         model.discriminator.get_layer("logits").bias.assign([50.0])
@@ -135,6 +136,7 @@ class TestAdversarialMonitor:
         with pytest.raises(RuntimeError, match=message):
             monitor.on_train_batch_end(7, dict(zip(callbacks.FINITE, values, strict=True)))
 
+    @pytest.mark.slow
     def test_divergence_stops_fit(self, data):
         model = small(discriminator_optimizer=keras.optimizers.SGD(1e30))
         with pytest.raises(RuntimeError, match=r"discriminator_loss=\S+ in epoch 1 by step 2"):
@@ -219,6 +221,7 @@ def events(folder):
 
 
 class TestTensorBoardFaces:
+    @pytest.mark.slow
     def test_pictures_beside_keras_scalars(self, data, tmp_path):
         (images, unlabeled), landmarks = data
         shown = (images[:2], landmarks[:2]), unlabeled[:1]
@@ -245,6 +248,7 @@ class TestTensorBoardFaces:
         for name in REPORTS:
             assert [t.step for t in curves.Tensors(f"epoch_{name}")] == [0, 1, 2, 3]
 
+    @pytest.mark.slow
     def test_plain_localizer(self, data, tmp_path, plain):
         (images, _), landmarks = data
         faces = callbacks.TensorBoardFaces(tmp_path, (images[:1], landmarks[:1]))
@@ -320,6 +324,7 @@ except RuntimeError as error:
 """
 
 
+@pytest.mark.slow
 def test_both_under_jax_without_tensorflow(tmp_path):
     pytest.importorskip("jax", reason="needs the extra: pip install 'keras_lapkl[jax]'")
     done = subprocess.run(

@@ -47,6 +47,7 @@ def examples(page):
     return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "leaves"), EXAMPLES.items())
 def test_examples_run(page, leaves, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -120,6 +121,7 @@ def test_links_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.slow
 def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
     """Python and commands of the worked example, in the page's order."""
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ def python(code):
     )
 
 
+@pytest.mark.slow
 def test_import_is_silent_and_light():
     heavy = "{'cv2', 'matplotlib', 'mtcnn', 'scipy', 'tensorflow', 'keras'}"
     done = python(f"import keras_lapkl, sys; sys.exit(bool({heavy} & set(sys.modules)))")

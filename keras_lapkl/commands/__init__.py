@@ -35,8 +35,8 @@ COMMANDS = (
 def run(name):
     """Runs a command by the flags in `sys.argv`; the exit status.
 
-    A command is a module with absl flags and `main(argv)`. Words that are no flags are left to a
-    command with `ARGUMENTS`.
+    A command is a module with absl flags and `main(argv)`. Words that are not flags are left to
+    a command with `ARGUMENTS`.
     """
     try:
         command = importlib.import_module(f"keras_lapkl.commands.{name}")
@@ -114,4 +114,4 @@ def overview():
 def _summary(name):
     """The first line of a command's docstring; read, not imported."""
     text = pathlib.Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(text)).splitlines()[0]
+    return ast.get_docstring(ast.parse(text)).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]

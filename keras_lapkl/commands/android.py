@@ -3,9 +3,9 @@
     lapkl android --binary=android_aarch64_benchmark_model --model=int8.tflite \\
         --threads=1,2,4 --affinity=f0 --budget_ms=10 --output=phone.json
 
-Pushes binary and files to /data/local/tmp, runs them, pulls what the binary said, and removes all
-again. Exits with 1 if a mean is over the budget. Needs adb, one device that allows USB debugging,
-and the binary for its processor, which LiteRT's documentation links prebuilt:
+Pushes binary and files to /data/local/tmp, runs them, pulls the binary's output, and removes all of
+it again. Exits with 1 if a mean is over the budget. Needs adb, one device that allows USB
+debugging, and the binary for its processor, which LiteRT's documentation links prebuilt:
 https://ai.google.dev/edge/litert/models/measurement. The flags given to it and its summary line are
 those of that documentation and of the source of the interpreter's benchmark_model; min, median and
 p95 come from a line that only the source shows, and are None where a binary lacks it. Whether the
@@ -31,7 +31,9 @@ _SERIAL = flags.DEFINE_string("serial", None, "Which device, as `adb devices` li
 _BUDGET_MS = flags.DEFINE_float(
     "budget_ms", None, "Exit with 1 if a mean is over it.", lower_bound=0
 )
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write, with all the binary said.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file to write, with all of the binary's output."
+)
 
 flags.register_validator(
     "threads",

@@ -3,11 +3,14 @@
     lapkl benchmark --model=fpn-eighth-300w,fpn-eighth-300w-int8 --threads=1,2
     lapkl benchmark --model=float32.tflite,int8.tflite --budget_ms=30
 
-Prints min, median (p50), mean, p90 and p99 of a run. Files and numbers of threads take turns, run
-by run, so that their times can be compared. Exits with 1 if a median is over the budget. `drift` is
-the median of the last quarter of the runs by that of the first; beyond --drift_percent a warning
-goes to stderr. Needs LiteRT and NumPy, not TensorFlow.
+Files and numbers of threads are interleaved, run by run, so that their times can be compared. Exits
+with 1 if a median is over the budget. `drift` is the median of the last quarter of the runs divided
+by that of the first; above --drift_percent a warning goes to stderr. Needs LiteRT and NumPy, not
+TensorFlow.
 """
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
 
 import sys
 

@@ -10,6 +10,9 @@ the three --num_ flags say: give the data that the model was trained on. Times a
 medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import pathlib
 import sys
 
@@ -37,10 +40,12 @@ _MODE = flags.DEFINE_enum(
 _INPUT_DTYPE = flags.DEFINE_enum(
     "input_dtype", "float32", ["float32", *BYTES], "Numbers of the image."
 )
-_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Give the heatmaps as well.")
-_NO_DECODE = flags.DEFINE_bool("no_decode", False, "Give logits alone, for a decoding of your own.")
+_HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Let the file give the heatmaps as well.")
+_NO_DECODE = flags.DEFINE_bool(
+    "no_decode", False, "Let the file give only logits, for a decoding of your own."
+)
 _FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Mean with the mirrored face: twice the time."
+    "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
@@ -105,7 +110,7 @@ def main(_):
                 mode,
                 faces=validation,
                 calibration_faces=calibration,
-                representative_images=training.central() if MODES[mode].calibrated else None,
+                representative_images=training.central() if MODES[mode].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
                 bounds=bounds,
                 input_dtype=_INPUT_DTYPE.value,
                 with_heatmaps=_HEATMAPS.value,

@@ -6,11 +6,14 @@
         --box=0.28,0.29,0.70,0.70
 
 Each face is cut by the rule of labeled ones: a square of --crop_scale times the longer edge of the
-box of five points (eye centers, nose tip, mouth corners). --crop_by says who finds them: a model
-that looks at the whole photo, or at --box of it, first; a box, the same in each photo; or a
-detector of all faces. Killed at any moment, the same command goes on after the last finished shard.
-Photos left out are listed with the reason in skipped.csv.
+box of five points (eye centers, nose tip, mouth corners). --crop_by says how the five points are
+located: by a model, which begins with the whole photo or with --box of it; in a box, the same in
+each photo; or by a detector of all faces. If it is killed, the same command goes on after the last
+finished shard. Photos that are left out are listed with the reason in skipped.csv.
 """
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
 
 from absl import flags
 
@@ -19,7 +22,7 @@ from keras_lapkl._support import app
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the shards.", required=True)
 _CROP_BY = flags.DEFINE_enum(
-    "crop_by", None, ["box", "model", "detector"], "Who finds the five points.", required=True
+    "crop_by", None, ["box", "model", "detector"], "How the five points are located.", required=True
 )
 _BOX = flags.DEFINE_list(
     "box", None, "x0,y0,x1,y1 of the five points' box, in fractions of the photo."

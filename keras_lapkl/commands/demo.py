@@ -2,7 +2,7 @@
 
     lapkl demo --output_dir=demo
 
-The numbers say that the line works, not how good the method is: real faces need real training.
+The numbers show that the pipeline works, not how good the method is: real faces need real training.
 """
 
 import pathlib
@@ -117,7 +117,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
 def table(rows):
     """Lines of text: error, size and latency of each model."""
     headings = ("model", "NME %", "spread px", "size kB", "ms, 1 thread", "ms, 2 threads")
-    cells = [headings]
+    cells: list[tuple[str, ...]] = [headings]
     for row in rows:
         timings = [row.get(f"median_ms_{t}") for t in THREADS]
         cells.append(

@@ -11,6 +11,9 @@ predictions.json. Predictions are folders of .pts files, CSV or JSON files, in p
 Pictures are drawn where matplotlib is installed.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 import contextlib
 import pathlib
 import sys
@@ -47,7 +50,7 @@ _NORMALIZER = flags.DEFINE_enum(
     "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
 _FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Mean with the mirrored face: twice the time."
+    "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
@@ -59,7 +62,7 @@ def main(_):
     if _MODEL.value and _SCHEME.value:
         raise ValueError("A model has its own scheme: drop --scheme.")
     if _PREDICTIONS.value and _FLIP_AVERAGE.value:
-        raise ValueError("--flip_average needs a model, which looks at faces: drop it.")
+        raise ValueError("--flip_average needs a model: drop it.")
     if _PREDICTIONS.value:
         return _score_predictions()
     path = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))

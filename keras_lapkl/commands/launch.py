@@ -9,9 +9,12 @@ One process on each of two machines, which share the folder of the run; on the s
     lapkl launch --addresses=10.0.0.1:2222,10.0.0.2:2222 --here=0 \\
         train --output_dir=/shared/runs/synthetic
 
-The batch size is that of all processes together. Stopped at any moment, the same command goes on
-from the last finished epoch.
+The batch size is that of all processes together. You can stop it at any moment: the same command
+goes on from the last finished epoch.
 """
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
 
 import sys
 
@@ -37,4 +40,4 @@ def main(argv):
     if addresses is None:
         addresses, here = launching.loopback(_PROCESSES.value), range(_PROCESSES.value)
     program = argv[1:] if argv[1].endswith(".py") else ["-m", "keras_lapkl", *argv[1:]]
-    return launching.launch([sys.executable, *program], addresses, [int(i) for i in here])
+    return launching.launch([sys.executable, *program], addresses, [int(i) for i in here])  # pyright: ignore[reportOptionalIterable]

@@ -3,11 +3,14 @@
     lapkl predict --input=photos --output_dir=found
     lapkl predict --input='trip/*.jpg',clip.mp4 --output_dir=found --format=csv --overlays
 
-Takes files, folders and globs; a video's faces are tracked from frame to frame. Writes
-predictions.json or .csv, or a .pts file a face; with --overlays copies with the landmarks drawn in,
-overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. What can't be read is
-listed in skipped.csv.
+Takes files, folders and globs; faces in a video are tracked from frame to frame. Writes
+predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks
+drawn in, overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. Files that can't
+be read are listed in skipped.csv.
 """
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
 
 from absl import flags
 
@@ -26,7 +29,7 @@ _DETECTOR = flags.DEFINE_string(
     "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
 )
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
-_FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Of what is written.")
+_FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Format of the output.")
 _OVERLAYS = flags.DEFINE_bool(
     "overlays",
     False,
@@ -36,10 +39,12 @@ _OVERLAYS = flags.DEFINE_bool(
 _RADII = flags.DEFINE_bool(
     "radii", False, "With --overlays: circles that hold the true points in 90 % of all cases."
 )
-_PASSES = flags.DEFINE_integer("passes", 2, "Looks at a face, each by the last one's landmarks.", 1)
-_EVERY = flags.DEFINE_integer("every", 1, "Look at each n-th frame of a video.", 1)
+_PASSES = flags.DEFINE_integer(
+    "passes", 2, "Refinement passes over a face, each on a better crop.", 1
+)
+_EVERY = flags.DEFINE_integer("every", 1, "Use every n-th frame of a video.", 1)
 _MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
-_THREADS = flags.DEFINE_integer("threads", 1, "Of the localizer's interpreter.", 1)
+_THREADS = flags.DEFINE_integer("threads", 1, "Threads of the localizer.", 1)
 
 
 def main(_):

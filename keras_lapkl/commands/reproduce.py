@@ -4,9 +4,10 @@
     lapkl reproduce --data_dir=300w --unlabeled_dir=shards --output_dir=reproduction \\
         --widths=1/8,1/16 --epochs=40 --seeds=0,1
 
-Each cell is one training run, kept in a folder of its own; stopped at any moment, the same command
-goes on. OUTPUT_DIR/RESULTS.md and its pictures fill as the runs end. --miniature does all of it in
-small on synthetic faces, to see that it works: its errors mean nothing.
+Each cell is one training run, kept in a folder of its own. You can stop it at any moment: the same
+command goes on. OUTPUT_DIR/RESULTS.md and its pictures are written again after each run.
+--miniature is a miniature run of everything on synthetic faces, to see that it works: its errors
+mean nothing.
 """
 
 import functools
@@ -19,7 +20,9 @@ from keras_lapkl._support.widths import define_widths, parse_width
 from keras_lapkl.configs import names
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all of it.", required=True)
-_MINIATURE = flags.DEFINE_bool("miniature", False, "All of it in small, on synthetic faces.")
+_MINIATURE = flags.DEFINE_bool(
+    "miniature", False, "A miniature run of everything, on synthetic faces."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.")
 _UNLABELED_DIR = flags.DEFINE_string("unlabeled_dir", None, "Shards of lapkl crop, for D.")
 _TABLES = flags.DEFINE_list("tables", ["table2", "table3", "figure4"], "Which of them.")

@@ -9,6 +9,9 @@ for the flags of a recipe that comes with the package: w300, w300_mobile (the be
 parameters), w300_muon, w300_paper or w300_unlabeled. Flags after it change them.
 """
 
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
 from absl import flags, logging
 
 from keras_lapkl._support import app

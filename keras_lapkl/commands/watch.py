@@ -2,14 +2,14 @@
 
     lapkl watch
 
-Needs a display, and opencv-python in place of opencv-python-headless, which has no windows.
+Needs a display, and opencv-python in place of opencv-python-headless, which cannot open windows.
 """
 
 from absl import flags
 
 from keras_lapkl import pretrained
 
-_CAMERA = flags.DEFINE_integer("camera", 0, "Number of the device.", 0)
+_CAMERA = flags.DEFINE_integer("camera", 0, "Number of the camera.", 0)
 _MODEL = flags.DEFINE_string(
     "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
 )

@@ -39,6 +39,15 @@ class Annotations:
         source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
             None.
         places: N places in the file that was read, for messages; None where each file has one.
+
+    Raises:
+        ValueError: arrays that do not fit the number of paths and the scheme.
+
+    Example:
+
+    >>> points, visible = np.zeros((1, 68, 2), np.float32), np.ones((1, 68), bool)
+    >>> len(Annotations("mine", IBUG68, (Path("face.jpg"),), points, visible))
+    1
     """
 
     name: str
@@ -103,7 +112,7 @@ class Annotations:
         if tuple(size) != tuple(self.sizes[index]):
             raise ImageError(
                 f"{self.paths[index]}: its labels are for {_by(self.sizes[index])} pixels. "
-                f"Received: an upright picture of {_by(size)}. Was it scaled, or turned by its "
+                f"Received: an upright picture of {_by(size)}. Was it scaled, or rotated by its "
                 "EXIF orientation?"
             )
 

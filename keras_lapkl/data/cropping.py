@@ -28,7 +28,7 @@ FIVE_BELOW_VISIBLE_BOX = -0.08
 FIVE_POINTS_CROP_SCALE = 3.0
 CROP_SCALES = {"points": 1.5, "box": 1.25, "image": 1.0}
 """Default crop scale of schemes without five points, by what the crop is cut from. Points in the
-corners of their box stay in a crop of 1.5 when it is turned, scaled and shifted as augmentation
+corners of their box stay in a crop of 1.5 when it is rotated, scaled and shifted as augmentation
 does, but for the extremes of all three; a box of the object has air about the points already."""
 _MAX_SUPERSAMPLED_SIDE = 4096
 
@@ -141,11 +141,11 @@ def _squares(landmarks, scheme, visible, boxes):
     if scheme.crop_from == "box":
         boxes = np.full((len(landmarks), 4), np.nan) if boxes is None else boxes
         first, last = np.split(np.asarray(boxes, np.float64), 2, axis=1)
-        return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)
+        return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)  # pyright: ignore[reportIndexIssue]  (N,)
     usable = np.isfinite(landmarks).all(-1)
     if visible is not None:
         usable &= visible
-    landmarks = np.where(usable[..., None], landmarks, np.nan)
+    landmarks = np.where(usable[..., None], landmarks, np.nan)  # pyright: ignore[reportIndexIssue]  (N, K)
     squares = seen = _square(*_ranges(landmarks, np.fmin, np.fmax))
     if scheme.five_points:
         # NaN in a landmark is NaN in its point, and so in the box: those faces fall back.
@@ -221,9 +221,9 @@ def crop_transform(box: ArrayLike, image_size: int = 80, margin: int = 0) -> NDA
 
 
 def rotated_square(points: ArrayLike) -> NDArray[np.float64]:
-    """The square about the five points of a face, turned as the face is.
+    """The square about the five points of a face, rotated as the face is.
 
-    Eyes and mouth say how far, so that it is right for faces that look aside as well:
+    Eyes and mouth give the angle together, so that it is right in profile views as well:
 
         v = (eye₂ − eye₁) + R(−90°)(mouth − eyes)        angle = atan2(v_y, v_x)
 
@@ -232,7 +232,7 @@ def rotated_square(points: ArrayLike) -> NDArray[np.float64]:
             upright face.
 
     Returns:
-        (4,) float64: center x, center y, longer edge of the points' box in the turned picture, and
+        (4,) float64: center x, center y, longer edge of the points' box in the rotated picture, and
         angle in radians from the x axis to the y axis.
 
     Example:
@@ -249,8 +249,8 @@ def rotated_square(points: ArrayLike) -> NDArray[np.float64]:
     return np.array([*(rotation @ square[:2]), square[2], angle])
 
 
-def face_square(landmarks: ArrayLike, scheme: Scheme) -> NDArray[np.float64]:
-    """`rotated_square` of a face's landmarks; of other schemes `crop_squares`, which is not turned.
+def face_square(landmarks: NDArray[Any], scheme: Scheme) -> NDArray[np.float64]:
+    """`rotated_square` of a face's landmarks; of other schemes `crop_squares`, unrotated.
 
     Args:
         landmarks: (K, 2) photo pixels.
@@ -288,7 +288,7 @@ def invert_transform(transform: ArrayLike) -> NDArray[np.float64]:
     """The affine that undoes another, (…, 2, 3)."""
     transform = np.asarray(transform, np.float64)
     linear = np.linalg.inv(transform[..., :2])
-    return np.concatenate([linear, -linear @ transform[..., 2:]], axis=-1)
+    return np.concatenate([linear, -linear @ transform[..., 2:]], axis=-1)  # pyright: ignore[reportReturnType]
 
 
 def apply_transform(transform: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
@@ -300,8 +300,8 @@ def apply_transform(transform: ArrayLike, points: ArrayLike) -> NDArray[np.float
     array([[39.5, 39.5]])
     """
     transform = np.asarray(transform, np.float64)
-    turned = np.asarray(points, np.float64) @ np.swapaxes(transform[..., :2], -1, -2)
-    return turned + transform[..., None, :, 2]
+    linear = np.asarray(points, np.float64) @ np.swapaxes(transform[..., :2], -1, -2)
+    return linear + transform[..., None, :, 2]
 
 
 def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> NDArray[np.uint8]:
@@ -330,4 +330,4 @@ def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> N
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop  # pyright: ignore[reportReturnType]  OpenCV does not tell its types

@@ -53,6 +53,15 @@ class Crops:
         skipped: (path, reason) of each image that was left out.
         source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
             None.
+
+    Raises:
+        ValueError: arrays that do not fit the number of names, the scheme and the size.
+
+    Example:
+
+    >>> crops = keras_lapkl.data.load("synthetic", num_synthetic=2)
+    >>> crops.images.shape, crops.landmarks.shape
+    ((2, 80, 80, 3), (2, 68, 2))
     """
 
     images: NDArray[np.uint8]
@@ -165,6 +174,12 @@ def load_crops(
         OSError: an image can't be opened; likewise.
         ValueError: there are no annotations, a face without box (`crop_squares`), or two objects
             in a picture that is taken as a whole.
+
+    Example:
+
+    >>> crops = load_crops(read_300w("300w", "common"), image_size=80)
+    >>> crops.central().shape
+    (554, 80, 80, 3)
     """
     if not len(annotations):
         raise ValueError(f"{annotations.name}: expected annotations to crop. Received: none")
@@ -191,7 +206,8 @@ def load_crops(
         )
         kept = np.array([i for i in range(len(annotations)) if i not in errors], np.int64)
         reasons = {str(annotations.paths[i]): str(error) for i, error in errors.items()}
-        images, sizes = (each[kept] if errors else each for each in (images, sizes))
+        if errors:
+            images, sizes = images[kept], sizes[kept]
         if cache is not None:
             _write_cache(Path(cache), fingerprint, images, sizes, kept, reasons)
     else:

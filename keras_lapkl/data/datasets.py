@@ -78,6 +78,11 @@ def load(
     Raises:
         ValueError: arguments that do not fit together, or data that can't be read.
         FileNotFoundError: data that is not there.
+
+    Example:
+
+    >>> load("synthetic", split="test", num_synthetic=3).images.shape
+    (3, 80, 80, 3)
     """
     if crop_scale is None:
         raise ValueError(
@@ -142,6 +147,11 @@ def read(
     Raises:
         ValueError: arguments that do not fit together, or labels that can't be read.
         FileNotFoundError: data that is not there.
+
+    Example:
+
+    >>> read("300w", "300w", "common").landmarks.shape
+    (554, 68, 2)
     """
     if dataset == "synthetic":
         raise ValueError("Synthetic faces are made as crops and have no photos: name a data set.")
@@ -210,6 +220,12 @@ def load_unlabeled(
 
     Raises:
         ValueError: arguments that do not fit together, or fewer faces than asked.
+
+    Example:
+
+    >>> labeled = load("synthetic", num_synthetic=10)
+    >>> len(load_unlabeled(labeled, num_unlabeled=20))
+    20
     """
     if unlabeled_dir and labeled_as_unlabeled:
         raise ValueError("Give `unlabeled_dir` or `labeled_as_unlabeled`, not both.")

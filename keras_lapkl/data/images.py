@@ -2,7 +2,6 @@
 
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -43,6 +42,11 @@ def read_image(path: PathLike) -> NDArray[np.uint8]:
             `MIN_SIDE`, `MAX_SIDE` and `MAX_PIXELS`. A JPEG without its end marker counts as
             truncated; decoders would fill the rest with gray.
         OSError: the file can't be opened.
+
+    Example:
+
+    >>> read_image("photo.jpg").shape
+    (480, 640, 3)
     """
     data = Path(path).read_bytes()
     _check(path, data)
@@ -54,10 +58,10 @@ def read_image(path: PathLike) -> NDArray[np.uint8]:
         raise ImageError(
             f"{path}: expected an intact image. Received: content that the decoder refuses"
         )
-    return image
+    return image  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
 
 
-def find_images(folder: PathLike, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[Path, ...]:
+def find_images(folder: PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> tuple[Path, ...]:
     """The image files in a folder and all folders below it, sorted.
 
     Links to folders are followed, each real folder is visited once. Hidden files and folders are
@@ -73,6 +77,11 @@ def find_images(folder: PathLike, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> t
     Raises:
         NotADirectoryError: there is no such folder.
         ImageError: it holds no images.
+
+    Example:
+
+    >>> find_images("photos")[0].name
+    '1.jpg'
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -107,7 +116,7 @@ def _check(path, data):
     try:
         width, height, complete = inspect(data)
     except struct.error:
-        complete = False
+        width, height, complete = 0, 0, False
     if not complete:
         raise ImageError(
             f"{path}: expected a complete image. Received: a truncated file of {len(data)} bytes"

@@ -1,7 +1,7 @@
 """Keypoints of anything: CSV files and COCO keypoint files as labeled sources, any K.
 
 Coordinates are pixels, x first, 0-based, pixel centers at whole numbers, in the upright picture. A
-keypoint whose position is not known is no label; one that is labeled though hidden is a label.
+keypoint whose position is not known is not a label; one that is labeled though hidden is a label.
 """
 
 import collections

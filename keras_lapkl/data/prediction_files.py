@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from keras_lapkl._support.files import read_json, replacing
 from keras_lapkl._support.types import PathLike
@@ -49,6 +49,11 @@ class Predictions:
         names: M names of photos as the files have them; one with several faces is there as often.
         landmarks: (M, K, 2) float64 pixels, 0-based; NaN where the file says that the photo has
             no face.
+
+    Example:
+
+    >>> Predictions("found.csv", "csv", ("a.jpg",), np.zeros((1, 68, 2))).names
+    ('a.jpg',)
     """
 
     source: str
@@ -141,7 +146,7 @@ def json_writer(
 
 
 def write_predictions(
-    path: PathLike, scheme: Scheme, names: Sequence[str], landmarks: ArrayLike
+    path: PathLike, scheme: Scheme, names: Sequence[str], landmarks: NDArray[Any]
 ) -> None:
     """Writes landmarks (N, K, 2) of N faces, to a thousandth of a pixel, with names of photos.
 
@@ -180,7 +185,7 @@ def _csv_faces(path, scheme):
             )
         frame = "" if frame_column is None else row[frame_column].strip()
         name = _name(where, row[file_column], frame or None)
-        faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))
+        faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))  # pyright: ignore[reportCallIssue, reportArgumentType]
     return faces
 
 

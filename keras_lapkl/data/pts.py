@@ -73,6 +73,13 @@ def write_pts(path: PathLike, landmarks: ArrayLike) -> None:
 
     Raises:
         PtsError: another shape, no points, or numbers that are not finite in float32.
+
+    Example:
+
+    >>> write_pts("face.pts", [[0.0, 0.0], [9.5, 4.0]])
+    >>> read_pts("face.pts")
+    array([[0. , 0. ],
+           [9.5, 4. ]], dtype=float32)
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 2 or landmarks.shape[1] != 2 or not len(landmarks):

@@ -19,6 +19,10 @@ def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> Non
 
     Raises:
         OSError: there is no camera, no display, or an OpenCV without windows.
+
+    Example:
+
+    >>> watch(LandmarkTracker(LandmarkDetector.from_pretrained()))
     """
     source = cv2.VideoCapture(camera)
     try:

@@ -61,7 +61,15 @@ class Detection:
 
 
 class FaceDetector(Protocol):
-    """Finds the faces of a photo: any callable, such as those of `keras_lapkl.detectors`."""
+    """Finds the faces of a photo: any callable, such as those of `keras_lapkl.detectors`.
+
+    Example:
+
+    >>> def whole(photo):                            # one face fills the photo
+    ...     return [Detection((0, 0, photo.shape[1] - 1, photo.shape[0] - 1))]
+    >>> LandmarkDetector(localizer, whole)(photo)[0].box
+    array([ 0.,  0., 79., 79.])
+    """
 
     def __call__(self, photo: NDArray[np.uint8], /) -> Sequence[Detection]:
         """The faces in a photo (H, W, 3) uint8 RGB."""
@@ -108,7 +116,10 @@ def squares(
 def rotated_squares(
     detections: Sequence[Detection], scheme: Scheme, detector: FaceDetector | None = None
 ) -> NDArray[np.float64]:
-    """As `squares`, but turned as the faces are, where their five points say so.
+    """As `squares`, but rotated as the faces are, where their five points say so.
+
+    Args:
+        detections, scheme, detector: as in `squares`.
 
     Returns:
         (n, 4) float64: center x, center y, side and angle, as `LandmarkDetector.localize` takes
@@ -135,7 +146,14 @@ def square(box: ArrayLike) -> NDArray[np.float64]:
 
 
 def as_photo(photo: ArrayLike) -> NDArray[np.uint8]:
-    """A photo as an array; ValueError unless it is (H, W, 3) uint8."""
+    """A photo as an array; ValueError unless it is (H, W, 3) uint8.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: another shape or type.
+    """
     photo = np.asarray(photo)
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
         raise ValueError(
@@ -146,7 +164,19 @@ def as_photo(photo: ArrayLike) -> NDArray[np.uint8]:
 
 
 def as_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Boxes as (n, 4) float64; ValueError unless each has x0 < x1 and y0 < y1."""
+    """Boxes as (n, 4) float64; ValueError unless each has x0 < x1 and y0 < y1.
+
+    Args:
+        boxes: (n, 4), or (4,) of one: x0, y0, x1, y1 in pixels.
+
+    Raises:
+        ValueError: another shape, an empty box, or numbers that are not finite.
+
+    Example:
+
+    >>> as_boxes((10, 20, 50, 60))
+    array([[10., 20., 50., 60.]])
+    """
     boxes = np.asarray(boxes, np.float64)
     boxes = boxes.reshape(-1, 4) if boxes.size == 0 or boxes.shape == (4,) else boxes
     right = boxes.ndim == 2 and boxes.shape[1] == 4 and np.isfinite(boxes).all()

@@ -14,7 +14,7 @@ import importlib.util
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -39,9 +39,10 @@ class _Detector:
     min_confidence: float
     min_size: float
 
-    default_workers = None
-    _caution = ""
-    _smallest = 1
+    default_workers: ClassVar[int | None] = None
+    _caution: ClassVar[str] = ""
+    _package: ClassVar[str]
+    _smallest: ClassVar[int] = 1
 
     def __post_init__(self):
         if not 0 <= self.min_confidence <= 1:
@@ -84,7 +85,11 @@ class _Detector:
             f"≥ {self.min_size:g} pixels"
         )
 
-    def _find_package(self):
+    def _look(self, photo) -> list[Any]:
+        """Detections with their scores, however small and unsure."""
+        raise NotImplementedError
+
+    def _find_package(self) -> Any:
         """Nothing, or the weights; ImportError if the package is not installed."""
         try:
             importlib.metadata.version(self._package)
@@ -101,7 +106,7 @@ class _Detector:
     def _find_file(self, module, pattern):
         """A file of a module, which is not imported."""
         spec = importlib.util.find_spec(module)
-        folders = spec.submodule_search_locations if spec else ()
+        folders = (spec and spec.submodule_search_locations) or ()
         files = sorted(file for folder in folders for file in Path(folder).glob(pattern))
         if not files:
             raise self._missing()
@@ -175,7 +180,7 @@ class YuNet(_Detector):
 
 @dataclasses.dataclass(frozen=True)
 class BlazeFace(_Detector):
-    """Faces that fill a tenth of the photo or more, turned ones too, by LiteRT.
+    """Faces that fill a tenth of the photo or more, rotated ones too, by LiteRT.
 
     Bazarevsky et al.: BlazeFace, 2019; MediaPipe's weights for back cameras, which come with this
     package. The whole photo is brought to 256 pixels, whatever its size and whatever `min_size`.
@@ -262,6 +267,11 @@ class MTCNN(_Detector):
     Raises:
         ImportError: mtcnn is not installed.
         ValueError: an argument out of range.
+
+    Example:
+
+    >>> MTCNN(min_size=80)(photo)[0].points.shape
+    (5, 2)
     """
 
     min_confidence: float = 0.95
@@ -269,7 +279,7 @@ class MTCNN(_Detector):
 
     default_workers = 1
     _package = "mtcnn"
-    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, when told a larger one
+    _smallest = 20  # px; its 1.0.0 finds nothing, without an error, if this is larger
     _field = 12  # px; its first network takes no smaller photo
 
     def _look(self, photo):

@@ -19,6 +19,9 @@ _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _SUBPIXEL = (cv2.LINE_AA, 4)
 """Line type, and fractional bits of a coordinate."""
 
+_TURNS = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], -1)  # OpenCV draws small ones as squares
+
 
 def draw_faces(
     photo: NDArray[np.uint8],
@@ -49,15 +52,18 @@ def draw_faces(
         points, side = face.landmarks, face.square[2]
         colors = _colors(face)
         for a, b in edges:
-            cv2.line(drawn, _at(points[a]), _at(points[b]), _WHITE, 1, *_SUBPIXEL)
+            ends = _fixed(points[[a, b]]).tolist()
+            cv2.line(drawn, *ends, _WHITE, 1, *_SUBPIXEL)
         if radii:
             around = face.scale.mean(-1) if face.radius is None else face.radius
             for point, radius, color in zip(points, around, colors, strict=True):
-                cv2.circle(drawn, _at(point), _long(min(radius, side)), color, 1, *_SUBPIXEL)
-        dot = max(1.2, side / 130)
+                length = round(float(min(radius, side)) * 2 ** _SUBPIXEL[1])
+                cv2.circle(drawn, _fixed(point).tolist(), length, color, 1, *_SUBPIXEL)
+        dot = max(1.4, side / 110)
         for radius, shades in ((dot + max(0.6, dot / 3), [_BLACK] * len(points)), (dot, colors)):
             for point, color in zip(points, shades, strict=True):
-                cv2.circle(drawn, _at(point), _long(radius), color, -1, *_SUBPIXEL)
+                disc = _fixed(point + radius * _CIRCLE)
+                cv2.fillConvexPoly(drawn, disc, color, *_SUBPIXEL)
         for point, name in zip(points, names, strict=False):
             _write(drawn, name, point + (2 * dot, -2 * dot), side)
     return drawn
@@ -82,17 +88,13 @@ def _colors(face):
 def _write(drawn, text, point, side):
     """White on black, or what OpenCV's letters can't write as question marks."""
     size = float(np.clip(side / 900, 0.35, 1))
-    origin = tuple(int(v) for v in np.clip(np.rint(point), -(2**20), 2**20))
+    origin = np.clip(np.rint(point), -(2**20), 2**20).astype(int).tolist()
     for color, thickness in ((_BLACK, 3), (_WHITE, 1)):
         cv2.putText(
             drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, size, color, thickness, cv2.LINE_AA
         )
 
 
-def _long(length):
-    return round(float(length) * 2 ** _SUBPIXEL[1])
-
-
-def _at(point):
-    # OpenCV draws with 32-bit coordinates.
-    return tuple(int(v) for v in np.clip(np.rint(point * 2 ** _SUBPIXEL[1]), -(2**28), 2**28))
+def _fixed(points):
+    """Points as OpenCV takes them, 32-bit with fractional bits."""
+    return np.clip(np.rint(points * 2 ** _SUBPIXEL[1]), -(2**28), 2**28).astype(np.int32)

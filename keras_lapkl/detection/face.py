@@ -16,10 +16,10 @@ class Face:
 
     Attributes:
         landmarks: (K, 2) float64.
-        scale: (K, 2) float64, the model's Laplace scale b of each coordinate, of the turned crop's
-            brought to the photo's as deviations are: b_x² ← cos² b_x² + sin² b_y².
+        scale: (K, 2) float64, the model's Laplace scale b of each coordinate, of the rotated crop
+            brought to the photo as standard deviations are: b_x² ← cos² b_x² + sin² b_y².
         square: (3,) float64, center x, center y and side of the crop that the model looked at.
-        angle: by which that crop was turned, radians from the x axis to the y axis.
+        angle: by which that crop was rotated, radians from the x axis to the y axis.
         error: (K,) float64, the expected distance of each landmark from the true point; None if the
             model is not calibrated.
         radius: (K,) float64, how far around each landmark the true point lies in 90 % of all cases;

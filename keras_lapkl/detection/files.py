@@ -38,6 +38,11 @@ def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
 
     Raises:
         FileNotFoundError: a pattern without a match.
+
+    Example:
+
+    >>> find_inputs(["photos", "clips/*.mp4"])
+    [PosixPath('clips/1.mp4'), PosixPath('photos/1.jpg')]
     """
     found = set()
     for pattern in patterns:
@@ -67,6 +72,11 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
 
     Raises:
         ValueError: with file and line, what was expected and what is there.
+
+    Example:
+
+    >>> read_boxes("boxes.csv")["1.jpg"]
+    array([[10., 20., 50., 60.]])
     """
     boxes = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -122,6 +132,11 @@ def predict_files(
 
     Raises:
         ValueError: no file could be used.
+
+    Example:
+
+    >>> detector = LandmarkDetector.from_pretrained()
+    >>> print(summary(predict_files(detector, find_inputs(["photos"]), "found")))
     """
     if form not in FORMATS:
         raise ValueError(f"`form` must be one of {FORMATS}. Received: {form!r}")
@@ -205,7 +220,7 @@ def _names(files):
     return {file: file.absolute().relative_to(common).as_posix() for file in files}
 
 
-def _finder(detector, tracker, file, name, boxes):
+def _finder(detector, tracker, file, name, boxes) -> Callable[..., Any]:
     """Function from a photo and its time to faces."""
     if boxes is not None:
         given = boxes.get(name, boxes.get(Path(name).name))

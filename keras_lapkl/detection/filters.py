@@ -21,7 +21,14 @@ _MAD = 0.6745  # median of |x|, x normal with variance 1
 
 
 class LandmarkFilter(Protocol):
-    """What `LandmarkTracker` asks of the filter of one face."""
+    """What `LandmarkTracker` asks of the filter of one face.
+
+    Example:
+
+    >>> def unfiltered(landmarks, scale, time):
+    ...     return landmarks
+    >>> LandmarkTracker(detector, make_filter=lambda: unfiltered)
+    """
 
     def __call__(
         self, landmarks: NDArray[np.float64], scale: NDArray[np.float64], time: float, /
@@ -87,7 +94,9 @@ class ScaleFilter:
         self.flicker = _FLICKER
         self._last = None
 
-    def __call__(self, landmarks: ArrayLike, scale: ArrayLike, time: float) -> NDArray[np.float64]:
+    def __call__(
+        self, landmarks: ArrayLike, scale: NDArray[Any], time: float
+    ) -> NDArray[np.float64]:
         """The filtered landmarks of the next frame.
 
         Args:
@@ -221,7 +230,9 @@ class OneEuroFilter:
         self.derivative_cutoff = derivative_cutoff
         self._last = None
 
-    def __call__(self, landmarks: ArrayLike, scale: ArrayLike, time: float) -> NDArray[np.float64]:
+    def __call__(
+        self, landmarks: ArrayLike, scale: NDArray[Any], time: float
+    ) -> NDArray[np.float64]:
         """The filtered landmarks of the next frame; arguments as those of `ScaleFilter`."""
         landmarks = np.asarray(landmarks, np.float64)
         if self._last is None:

@@ -45,7 +45,7 @@ class ByBox:
             height.
 
     Raises:
-        ValueError: a box that is no box, or outside the photo.
+        ValueError: a box without width or height, or outside the photo.
 
     Example:
 
@@ -64,6 +64,7 @@ class ByBox:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """All that decides what it gives, as plain data."""
         return {"by": "box", "box": [float(edge) for edge in self.box]}
 
     def __str__(self):
@@ -74,7 +75,7 @@ class ByBox:
 class ByModel:
     """One face a photo, its five points by a first-pass model.
 
-    The model looks at a first crop, then at the crop by the landmarks that it found, and so on
+    The model runs on a first crop, then on the crop by the landmarks that it found, and so on
     until the square stays where it is. A photo is refused if that does not come about, or if the
     model is unsure in the end. That is no detector: the face should fill a good part of the photo.
 
@@ -86,12 +87,17 @@ class ByModel:
         max_scale: largest mean scale of the landmarks that counts as sure, pixels of the model's
             crop.
         settled: largest move of the square, and change of its size, that counts as none, in sides.
-        passes: how often the model may look, the first looks counted as one.
+        passes: how often the model may run, the first runs counted as one.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a localizer, does not know its crop rule, or an argument is out of
             range.
+
+    Example:
+
+    >>> ByModel("fpn-eighth-300w.tflite")(photo).shape
+    (1, 3)
     """
 
     model: Path | str
@@ -138,7 +144,7 @@ class ByModel:
         landmarks, scale = localizer(warp_crop(photo, transform, localizer.image_size))
         points = apply_transform(invert_transform(transform), landmarks)
         try:
-            found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]
+            found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]  # pyright: ignore[reportArgumentType]
         except ValueError:  # all landmarks in one point, or not finite
             return math.inf, math.inf, square
         return float(np.mean(scale)), distance(square, found), found
@@ -167,6 +173,7 @@ class ByModel:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """All that decides what it gives, as plain data."""
         return {
             "by": "model",
             "model_sha256": hashlib.sha256(self._path.read_bytes()).hexdigest(),
@@ -192,6 +199,11 @@ class ByDetector:
     Raises:
         ImportError: it is not installed.
         ValueError: there is none of that name, or an argument is out of range.
+
+    Example:
+
+    >>> ByDetector(min_size=100, detector="blazeface")(photo).shape      # two faces
+    (2, 3)
     """
 
     min_confidence: float | None = None
@@ -213,10 +225,12 @@ class ByDetector:
 
     @property
     def default_workers(self) -> int | None:
+        """How many processes to run it in; None for one on each core."""
         return self._detector.default_workers
 
     @property
     def settings(self) -> dict[str, Any]:
+        """All that decides what it gives, as plain data."""
         return {"by": "detector", **self._detector.settings}
 
     def __str__(self):

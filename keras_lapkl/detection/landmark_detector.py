@@ -36,8 +36,8 @@ class LandmarkDetector:
         localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
         detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
             as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
-        passes: looks at a face, ≥ 1: the first at the crop by the detector's box, each further one
-            at the crop by the landmarks of the one before.
+        passes: runs of the network on a face, ≥ 1: the first on the crop by the detector's box,
+            each further one on the crop by the landmarks of the one before.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
 
@@ -74,8 +74,9 @@ class LandmarkDetector:
         if max_side is not None and max_side < 1:
             raise ValueError(f"`max_side` must be at least 1 pixel. Received: {max_side}")
         self.localizer = localizer
+        self._scheme = localizer.scheme
         if isinstance(detector, str):
-            whole = localizer.scheme.crop_from == "image"
+            whole = self._scheme.crop_from == "image"
             detector = None if whole else detectors.from_name(detector)
         self.detector = detector
         self.passes = passes
@@ -126,7 +127,7 @@ class LandmarkDetector:
             ValueError: another shape, type or box, or neither boxes nor a detector.
         """
         photo = detections.as_photo(photo)
-        scheme = self.localizer.scheme
+        scheme = self._scheme
         if scheme.crop_from == "image":
             return self.localize(photo, picture_squares(photo.shape[1::-1]))
         detector = self.detector if boxes is None else None
@@ -160,7 +161,7 @@ class LandmarkDetector:
             height, width = (max(1, round(ratio * side)) for side in photo.shape[:2])
             small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
             ratios = np.array(photo.shape[1::-1]) / (width, height)
-            return [_enlarged(each, ratios) for each in self.detector(small)]
+            return [_enlarged(each, ratios) for each in self.detector(small)]  # pyright: ignore[reportArgumentType]  OpenCV does not tell its types
 
     def localize(self, photo: ArrayLike, squares: ArrayLike, passes: int = 1) -> list[Face]:
         """The faces in known squares.
@@ -170,7 +171,8 @@ class LandmarkDetector:
             squares: (n, 3) center x, center y and longer edge of the five points' box in pixels of
                 the photo, as `crop_squares(…, crop_scale=1)` gives them from landmarks; or (n, 4)
                 with the angle, as `face_square` gives them.
-            passes: looks at each face; from the second on at a crop turned as the face is.
+            passes: runs of the network on each face; from the second on, the crop is rotated as the
+                face is.
 
         Returns:
             list of n `Face`.
@@ -185,7 +187,7 @@ class LandmarkDetector:
         localizer = self.localizer
         size = localizer.image_size
         for i in range(passes):
-            boxes = squares * (1, 1, localizer.crop_scale, 1)
+            boxes = squares * (1, 1, localizer.crop_scale, 1)  # pyright: ignore[reportOperatorIssue]  it is known
             with self._timed("crop"):
                 transforms = crop_transform(boxes, size)
                 crops = np.stack([warp_crop(photo, each, size) for each in transforms])
@@ -193,11 +195,11 @@ class LandmarkDetector:
                 found = localizer.predict(crops, verbose=0)
             landmarks = apply_transform(invert_transform(transforms), found["landmarks"])
             if i < passes - 1:
-                squares = _next_squares(landmarks, squares, localizer.scheme)
+                squares = _next_squares(landmarks, squares, self._scheme)
         pixels = boxes[:, 2] / size
         cos, sin = np.cos(boxes[:, 3]) ** 2, np.sin(boxes[:, 3]) ** 2
-        turned = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
-        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ turned)
+        rotated = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
+        scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ rotated)
         scale *= pixels[:, None, None]
         error = radius = [None] * len(boxes)
         if localizer.calibration is not None:
@@ -212,7 +214,7 @@ class LandmarkDetector:
     def _timed(self, part):
         start = time.perf_counter()
         yield
-        self.seconds[part] += time.perf_counter() - start
+        self.seconds[part] += time.perf_counter() - start  # pyright: ignore[reportArgumentType]  a counter of floats
 
 
 def _enlarged(detection, ratios):

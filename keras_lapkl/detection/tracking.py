@@ -30,6 +30,11 @@ class TrackedFace(Face):
     Attributes:
         id: a whole number ≥ 0, the same as long as the face is followed, never given twice.
         raw: (K, 2) float64, the landmarks before the filter.
+
+    Example:
+
+    >>> tracker(frame, time=0.0)[0].id, tracker(next_frame, time=1 / 30)[0].id
+    (0, 0)
     """
 
     id: int = 0
@@ -87,13 +92,15 @@ class LandmarkTracker:
             raise ValueError(f"`max_scale` must be > 0. Received: {max_scale}")
         if find_every is not None and find_every < 1:
             raise ValueError(f"`find_every` must be at least 1, or None. Received: {find_every}")
-        crop_from = detector.localizer.scheme.crop_from
-        if crop_from != "points":
+        scheme: Any = detector.localizer.scheme  # a `LandmarkDetector` has one
+        if scheme.crop_from != "points":
             raise ValueError(
                 "Faces are followed by their landmarks: expected a model whose crops are cut by "
-                f'them (`crop_from="points"`). Received: {crop_from!r}. Detect in each frame.'
+                f'them (`crop_from="points"`). Received: {scheme.crop_from!r}. Detect in each '
+                "frame."
             )
         self.detector = detector
+        self._scheme = scheme
         self.make_filter = make_filter
         self.max_scale = max_scale
         self.find_every = find_every
@@ -105,7 +112,7 @@ class LandmarkTracker:
         self._tracks = []
         self._lost = []
         self._since_search = 0
-        self._shape = None
+        self._shape: tuple[int, ...] = ()
         self._time = -math.inf
 
     def __call__(self, frame: ArrayLike, time: float) -> list[TrackedFace]:
@@ -177,17 +184,17 @@ class LandmarkTracker:
         if track.smooth is not None:
             values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
         track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
-        square = face_square(track.face.landmarks, self.detector.localizer.scheme)
+        square = face_square(track.face.landmarks, self._scheme)
         track.move(square, time)
 
     def _checked(self, face):
-        """The five points' square of a face; None if it is no face that can be followed."""
+        """The five points' square of a face; None if it is not a face that can be followed."""
         localizer = self.detector.localizer
         scale = face.scale.mean() * localizer.image_size / face.square[2]
         if not (np.isfinite(face.landmarks).all() and scale <= self.max_scale):
             return None
         try:
-            square = face_square(face.landmarks, localizer.scheme)
+            square = face_square(face.landmarks, self._scheme)
         except ValueError:  # all landmarks in one point
             return None
         height, width = self._shape[:2]
@@ -223,7 +230,7 @@ class _Track:
 
     def expected(self, time):
         """Where the square is if the face keeps its speed."""
-        reach = _AHEAD * self.square[2]
+        reach = _AHEAD * self.square[2]  # pyright: ignore[reportOptionalSubscript]
         shift = np.clip(self.speed * (time - self.time), -reach, reach)
         return self.square + np.append(shift, (0, 0))
 

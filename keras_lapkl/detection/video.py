@@ -31,7 +31,7 @@ def read_pictures(
                 continue
             there, picture = video.retrieve()
             if there:
-                yield frame, frame / rate, np.ascontiguousarray(picture[..., ::-1])
+                yield frame, frame / rate, np.ascontiguousarray(picture[..., ::-1])  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
         if not frame:
             raise ImageError(f"{file}: expected a video. Received: no frame that can be decoded")
     finally:

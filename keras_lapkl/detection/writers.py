@@ -124,7 +124,7 @@ def overlay_writer(path, file, every, radii=False):
                 name = f"{path.name}.overlay.avi"
                 temporary = stack.enter_context(replacing(path.with_name(name)))
                 size = photo.shape[1::-1]
-                codec = cv2.VideoWriter_fourcc(*"MJPG")
+                codec = cv2.VideoWriter_fourcc(*"MJPG")  # pyright: ignore[reportAttributeAccessIssue]  not in OpenCV's stubs
                 rate = frame_rate(cv2.VideoCapture(str(file))) / every
                 video = cv2.VideoWriter(str(temporary), codec, rate, size)
                 stack.callback(video.release)

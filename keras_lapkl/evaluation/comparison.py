@@ -26,6 +26,10 @@ def read_sets(entries: Iterable[str], scheme: Scheme) -> dict[str, Predictions]:
 
     The title of a file without one is its stem, or where that is `predictions` its folder's name.
 
+    Args:
+        entries: texts; a path is as `read_predictions` takes it.
+        scheme: `Scheme` of the landmarks.
+
     Raises:
         ValueError: two with one title; also as `read_predictions` does.
     """
@@ -71,6 +75,12 @@ def compare(
     Raises:
         ValueError: a normalizer that the faces do not allow, no face that can be scored, or
             predictions that fit no photo.
+
+    Example:
+
+    >>> results, errors = compare(annotations, {"mine": read_predictions("found.csv", IBUG68)})
+    >>> errors["mine", "interocular"].shape
+    (554,)
     """
     scheme, boxes = annotations.scheme, annotations.boxes
     truth = annotations.landmarks.astype(np.float64)
@@ -258,7 +268,7 @@ def _about_lines(title, about):
 
 def _score_table(sets):
     thresholds = scoring.THRESHOLDS
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("", "normalizer", "faces", "missing", "NME %", "", "median")
         + (*(f"FR@{t} %" for t in thresholds), *(f"AUC@{t}" for t in thresholds))
     ]

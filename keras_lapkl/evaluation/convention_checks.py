@@ -1,4 +1,4 @@
-"""What predictions look like that were written by another convention than the labels.
+"""Signs that predictions follow another convention than the labels.
 
 Coordinates counted from 1 or from pixels' corners, x and y swapped, left and right exchanged,
 another scale, a crop's coordinates. Found and said, never corrected: an error that someone tuned
@@ -85,8 +85,8 @@ def suspected_conventions(
 ) -> list[dict[str, Any]]:
     """What it looks like if predictions follow another convention.
 
-    An offset is told if it is near one of both axes by ±1 or ±½ px, within 40 % of that, and 5
-    standard errors from 0. Any other convention is told if undoing it would more than halve the
+    An offset is reported if it is within 40 % of ±1 or ±½ px on both axes, and 5 standard errors
+    from 0. Any other convention is reported if undoing it would more than halve the
     median error.
 
     Args:
@@ -150,7 +150,7 @@ def _near_convention(offset, deviation, form):
     """The offset of a convention and its text, if the measured one looks like it."""
     known = {**_OFFSETS.get(form, _OFFSETS["other"]), **_HALVES}
     apart = {size: np.abs(offset / size - 1).max() for size in known}
-    nearest = min(apart, key=apart.get)
+    nearest = min(apart, key=lambda size: apart[size])
     is_clear = (np.abs(offset) > _CLEAR * deviation).all()
     return (nearest, known[nearest]) if apart[nearest] <= _NEAR and is_clear else None
 

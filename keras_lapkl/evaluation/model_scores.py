@@ -16,7 +16,7 @@ from keras_lapkl.schemes import Scheme
 from keras_lapkl.tflite.localizer import Localizer
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
-"""Of the faces, the surest first, for which the mean error is told."""
+"""Shares of the faces, the surest first, for which the mean error is reported."""
 
 
 NORMALIZER_MEANINGS = {**scoring.NORMALIZER_MEANINGS, "crop": "side of the crop"}
@@ -38,6 +38,15 @@ def evaluate_model(
         The dict of `score` with `trained_on`, one line, and the same as plain data in
         `training_data`; and `confidence` if the model is calibrated (see `check_confidence`), which
         its mean with the mirrored face is not; and the predictions.
+
+    Raises:
+        ValueError: as `score` and `predict_flip_averaged`.
+
+    Example:
+
+    >>> result, predicted = evaluate_model(load_model("fpn-eighth-300w"), crops)
+    >>> predicted["landmarks"].shape
+    (554, 68, 2)
     """
     predict = predict_flip_averaged if flip_average else _predict
     predicted = predict(model, crops.central())
@@ -62,6 +71,11 @@ def predict_flip_averaged(model: Localizer, images: NDArray[Any]) -> dict[str, N
 
     Raises:
         ValueError: it is not known how the landmarks mirror.
+
+    Example:
+
+    >>> predict_flip_averaged(model, crops.central())["scale"].shape
+    (554, 68, 2)
     """
     if model.scheme is None or model.scheme.flip is None:
         raise ValueError(
@@ -80,18 +94,40 @@ def _predict(model, images):
 
 
 def distances(landmarks: NDArray[Any], crops: Crops) -> NDArray[np.float64]:
-    """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden."""
+    """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden.
+
+    Args:
+        landmarks: (N, K, 2) predicted, crop pixels.
+        crops: `Crops` with the truth.
+    """
     apart = np.linalg.norm(landmarks - crops.landmarks, axis=-1)
     return np.where(crops.known, apart, np.nan)
 
 
 def in_photos(landmarks: NDArray[Any], crops: Crops) -> NDArray[np.float64]:
-    """Landmarks (N, K, 2) in crop pixels as they lie in the photos, float64 pixels."""
+    """Landmarks (N, K, 2) in crop pixels as they lie in the photos, float64 pixels.
+
+    Args:
+        landmarks: (N, K, 2) crop pixels.
+        crops: the `Crops` that they were found in.
+    """
     return apply_transform(invert_transform(crops.transforms), landmarks)
 
 
 def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibration:
-    """`confidence.Calibration` from predictions on crops that the model was not trained on."""
+    """`confidence.Calibration` from predictions on crops that the model was not trained on.
+
+    Args:
+        predicted: dict of `landmarks` and `scale`, each (N, K, 2) crop pixels.
+        crops: the N `Crops`, with the truth.
+
+    Raises:
+        ValueError: no known landmark.
+
+    Example:
+
+    >>> model.calibration = calibrate(model.predict(validation.central()), validation)
+    """
     data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
     return confidence.fit(distances(predicted["landmarks"], crops), predicted["scale"], data)
 
@@ -101,10 +137,20 @@ def check_confidence(
 ) -> dict[str, Any]:
     """What a calibration is worth on crops that it was not fitted on.
 
+    Args:
+        calibration: a `Calibration`.
+        predicted: dict of `landmarks` and `scale`, each (N, K, 2) crop pixels.
+        crops: the N `Crops`, with the truth.
+
     Returns:
         dict of plain data: `calibrated_on`; `coverage`, the share of landmarks within their radius
         by the probability asked for; `reliability`, expected and measured error in ten groups,
         pixels; `selective`, mean error in pixels of the surest share of the faces.
+
+    Example:
+
+    >>> sorted(check_confidence(model.calibration, predicted, test)["coverage"])
+    ['0.5', '0.8', '0.9', '0.95']
     """
     errors = distances(predicted["landmarks"], crops)
     scale = predicted["scale"]
@@ -142,6 +188,11 @@ def score(
 
     Raises:
         ValueError: no face can be scored.
+
+    Example:
+
+    >>> score(crops.landmarks, np.ones_like(crops.landmarks), crops)["nme"]   # the truth itself
+    0.0
     """
     normalizer = normalizer or default_normalizer(crops.scheme)
     errors = face_errors(landmarks, crops, normalizer)
@@ -168,6 +219,14 @@ def default_normalizer(scheme: Scheme) -> str:
     """`"interocular"` where the scheme has eye corners, else `"hull"`.
 
     One point has no hull, and that of two has no area where they are level: `"crop"`, then.
+
+    Args:
+        scheme: `Scheme` of the landmarks.
+
+    Example:
+
+    >>> default_normalizer(IBUG68)
+    'interocular'
     """
     if scheme.eye_corners is not None:
         return "interocular"
@@ -175,7 +234,16 @@ def default_normalizer(scheme: Scheme) -> str:
 
 
 def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArray[np.float64]:
-    """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,)."""
+    """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,).
+
+    Args:
+        landmarks: (N, K, 2) predicted, crop pixels.
+        crops: `Crops` with the truth.
+        normalizer: a name of `NORMALIZER_MEANINGS`.
+
+    Raises:
+        ValueError: a normalizer that the scheme or the crops do not allow.
+    """
     visible = crops.known
     if normalizer == "crop":
         distance = np.full(len(crops), float(crops.image_size))
@@ -186,14 +254,22 @@ def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArr
 
 
 def table(results: Iterable[Mapping[str, Any]]) -> str:
-    """Lines of text, one for each dict of `score`, aligned under their headings."""
+    """Lines of text, one for each dict of `score`, aligned under their headings.
+
+    Args:
+        results: dicts as `score` gives them.
+    """
     columns = ("data", "faces", "nme", "nme_interval", "spread", "failure_rate_8", "auc_8")
     headings = ("data", "faces", "NME %", "95 %", "spread px", "FR@8 %", "AUC@8")
     return console.aligned([headings, *([_cell(r[c]) for c in columns] for r in results)])
 
 
 def confidence_lines(result: Mapping[str, Any]) -> str:
-    """Lines of text on `confidence` of a result."""
+    """Lines of text on `confidence` of a result.
+
+    Args:
+        result: a dict of `evaluate_model` with `confidence`.
+    """
     found = result["confidence"]
     covered = ", ".join(f"{float(c):.0%}: {share:.1%}" for c, share in found["coverage"].items())
     surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
@@ -205,7 +281,11 @@ def confidence_lines(result: Mapping[str, Any]) -> str:
 
 
 def conditions(result: Mapping[str, Any]) -> str:
-    """One line with what an error means nothing without: training faces, crop and normalizer."""
+    """One line with what an error means nothing without: training faces, crop and normalizer.
+
+    Args:
+        result: a dict of `evaluate_model`.
+    """
     missing = result["missing"]
     return (
         (f"{missing:,} faces have no finite prediction and count as failures. " if missing else "")

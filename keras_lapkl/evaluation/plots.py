@@ -277,7 +277,7 @@ def _draw_points(axes, landmarks, labels):
         known = np.isfinite(labels).all(-1) & (labels[:, 2:] > 0).all(-1)
         points, truth = landmarks[known], labels[known, :2]
         axes.add_collection(
-            LineCollection(np.stack([points, truth], 1), colors="white", linewidths=0.6)
+            LineCollection(np.stack([points, truth], 1), colors="white", linewidths=0.6)  # pyright: ignore[reportArgumentType]
         )
         axes.scatter(*truth.T, s=9, facecolors="none", edgecolors="white", linewidths=0.5)
     axes.scatter(*landmarks.T, s=5, color=(0.1, 1.0, 0.4), linewidths=0)

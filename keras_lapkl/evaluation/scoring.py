@@ -91,7 +91,7 @@ def distances(
         )
     points = np.where(visible[..., None], np.asarray(landmarks, np.float64), np.nan)
     if normalizer == "interocular":
-        left, right = scheme.eye_corners
+        left, right = scheme.eye_corners  # pyright: ignore[reportGeneralTypeIssues]  there are some
         found = np.linalg.norm(points[:, left] - points[:, right], axis=-1)
     elif normalizer == "interpupil":
         left, right = (points[:, list(eye)].mean(1) for eye in scheme.five_points[:2])

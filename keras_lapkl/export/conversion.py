@@ -126,13 +126,16 @@ def convert(
             if input_dtype != "float32":
                 flatbuffer_writer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
             temporary.write_bytes(flatbuffer_writer.pack(tflite))
-            verify.check_signature(temporary, input_dtype, model.image_size, outputs)
+            verify.check_signature(temporary, input_dtype, model.image_size, outputs)  # pyright: ignore[reportArgumentType]
             verify.check_operators(temporary, mode, int8_layers(model.generator, float_layers))
             logging.info("Comparing with Keras on %d images.", len(images))
             received = predict_by_file(temporary, images, model.beta)
             parity = verify.parity(received, expected)
             if isinstance(faces, Crops):
-                scores = [model_scores.score(**p, crops=faces) for p in (received, expected)]
+                scores = [
+                    model_scores.score(p["landmarks"], p["scale"], faces)
+                    for p in (received, expected)
+                ]
                 parity["nme"], parity["nme_keras"] = (score["nme"] for score in scores)
             failure = verify.out_of_bounds(parity, bounds)
             if failure is None:

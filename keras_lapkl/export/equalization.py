@@ -12,6 +12,8 @@ rewritings mend both:
   the maps are moved to one height and cut off `DEPTH` below their lowest maximum.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -92,11 +94,11 @@ def _batches(images):
 def _channel_peaks(model, tensors, images):
     """Largest magnitude of each channel of some tensors over images: a list of (C,)."""
     probe = keras.Model(model.input, tensors)
-    peaks = None
+    peaks: list[Any] = []
     for batch in _batches(images):
         values = probe(batch, training=False)
         found = [ops.convert_to_numpy(ops.max(ops.abs(v), axis=(0, 1, 2))) for v in values]
-        peaks = found if peaks is None else [*map(np.maximum, peaks, found)]
+        peaks = [*map(np.maximum, peaks, found)] if peaks else found
     return peaks
 
 

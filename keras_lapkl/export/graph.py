@@ -55,10 +55,11 @@ def graph_converter(generator, model, outputs, flip_average, floors=None):
         if LOGITS in outputs:
             found[LOGITS] = sum(logits[1:], logits[0])
         elif len(logits) == 2:
-            axes = [ops.squeeze(each, axis) for axis, each in enumerate(logits, 1)]
-            found.update(zip(runner.OUTPUTS, heatmaps.decode_axes(*axes, model.beta), strict=True))
+            columns, rows = (ops.squeeze(each, axis) for axis, each in enumerate(logits, 1))
+            decoded = heatmaps.decode_axes(columns, rows, model.beta)
+            found.update(zip(runner.OUTPUTS, decoded, strict=True))
         else:
-            found.update(zip(runner.OUTPUTS, heatmaps.decode(*logits, model.beta), strict=True))
+            found.update(zip(runner.OUTPUTS, heatmaps.decode(logits[0], model.beta), strict=True))
         if runner.HEATMAPS in outputs:
             found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
         if flip_average:

@@ -12,7 +12,11 @@ from keras_lapkl.tflite import latency, runner
 
 
 def layer_table(errors: Iterable[verify.LayerError]) -> str:
-    """Lines of text, one for each layer of `verify.layer_errors`."""
+    """Lines of text, one for each layer of `verify.layer_errors`.
+
+    Args:
+        errors: `LayerError`s, such as `convert(…, layers=True)["layers"]`.
+    """
     rows = [
         ("layer", "type", "error %"),
         *((e.layer, e.dtype, f"{100 * e.error:.2f}") for e in errors),
@@ -29,6 +33,11 @@ def summary(
         reports: of files that are there and give landmarks.
         threads: numbers of threads to time with.
         runs: timed runs of each.
+
+    Example:
+
+    >>> reports = [convert(model, f"{mode}.tflite", mode, faces=validation) for mode in MODES[:2]]
+    >>> print(summary(reports, threads=(1,)))
     """
     paths = [report["path"] for report in reports]
     times = latency.measure_many(paths, threads, runs)

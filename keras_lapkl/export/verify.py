@@ -16,11 +16,19 @@ from keras_lapkl.tflite import flatbuffer, inspection, runner
 
 
 class ConversionError(ValueError):
-    """A conversion gave a file that is not what was asked for; the file was not put in place."""
+    """A conversion gave a file that is not what was asked for; the file was not put in place.
+
+    Example:
+
+    >>> try:
+    ...     convert(model, "model.tflite", "float16", faces=validation, bounds={"max": 0.0})
+    ... except ConversionError as error:
+    ...     print(error)
+    """
 
 
 def check_signature(
-    path: PathLike, input_dtype: str, image_size: int, outputs: Mapping[str, Sequence[int]]
+    path: PathLike, input_dtype: str, image_size: int, outputs: Mapping[str, Any]
 ) -> None:
     """ConversionError unless the file maps `image` to float32 outputs of some shapes.
 

@@ -7,6 +7,11 @@ from .localizer import (
 from .mobile_fpn import (
     MobileFPN as MobileFPN,
 )
+from .networks import (
+    NETWORKS as NETWORKS,
+    Generator as Generator,
+    Network as Network,
+)
 from .patch_gan import (
     PatchGAN as PatchGAN,
 )

@@ -60,7 +60,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
         heatmap_gain: D sees heatmaps times this, > 0. They sum to 1 over all pixels, and so peak
             at 0.21 where the scale is 1 px.
         image_gain: D sees images times this, ≥ 0. Where labeled and unlabeled photos are of other
-            sources, D can tell these apart and never look at the heatmaps: 0 hides the images.
+            sources, D can learn these and ignore the heatmaps: 0 hides the images.
         scheme, crop_scale, beta, trained_on: as in `LandmarkLocalizer`.
 
     Raises:

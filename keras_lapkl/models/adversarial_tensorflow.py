@@ -1,5 +1,8 @@
 """The training step of `AdversarialLocalizer` on TensorFlow."""
 
+# TensorFlow's stubs are narrower than TensorFlow.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 import tensorflow as tf
 
 from keras_lapkl.losses import discriminator_loss, generator_loss

@@ -1,7 +1,7 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
 import os
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from keras_lapkl import confidence, heatmaps, losses, metrics, schemes, training_data
 from keras_lapkl._support.types import PathLike, Tensor
-from keras_lapkl.confidence import CalibrationLike
-from keras_lapkl.schemes import SchemeLike
+from keras_lapkl.confidence import Calibration, CalibrationLike
+from keras_lapkl.schemes import Scheme, SchemeLike
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -58,11 +58,11 @@ class LandmarkLocalizer(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         self.generator = generator
-        self.scheme = None if scheme is None else schemes.get(scheme)
+        self.scheme: Scheme | None = None if scheme is None else schemes.get(scheme)
         self.crop_scale = crop_scale
         self.beta = beta
         self.training_data = training_data.get(trained_on)
-        self.calibration = confidence.get(calibration)
+        self.calibration: Calibration | None = confidence.get(calibration)
         if self.scheme is not None and self.scheme.num_landmarks != self.num_landmarks:
             raise ValueError(
                 f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
@@ -76,10 +76,12 @@ class LandmarkLocalizer(keras.Model):
 
     @property
     def num_landmarks(self) -> int:
+        """K, the number of landmarks."""
         return self.generator.output_shape[-1]
 
     @property
     def image_size(self) -> int | None:
+        """Side of the crop in pixels; None if the generator takes any."""
         return self.generator.input_shape[1]
 
     def call(self, images: Tensor, training: bool = False) -> Tensor:
@@ -155,6 +157,17 @@ class LandmarkLocalizer(keras.Model):
             return heatmaps.join_axes(columns[:, 0], rows[:, :, 0])
 
         return joined
+
+    if TYPE_CHECKING:  # Keras's own has no types
+
+        def predict(
+            self,
+            x: Any,
+            batch_size: int | None = None,
+            verbose: Any = "auto",
+            steps: int | None = None,
+            callbacks: Any = None,
+        ) -> dict[str, NDArray[np.float32]]: ...
 
     def predict_step(self, *args: Any) -> Any:
         """Landmarks and scales of a batch; on JAX with the state, as `fit`'s step has it."""
@@ -261,7 +274,11 @@ def _sees_gpu():
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """uint8 images → float32 in [0, 1]; float images as they are."""
+    """uint8 images → float32 in [0, 1]; float images as they are.
+
+    Args:
+        images: of any shape.
+    """
     images = ops.convert_to_tensor(images)
     if keras.backend.standardize_dtype(images.dtype) == "uint8":
         return ops.cast(images, "float32") / 255

@@ -27,7 +27,7 @@ class MobileFPN(keras.Model):
     end it, of half the image's size and never negative, which keeps their range small enough for
     int8; and of these only the largest value in each column and in each row. Bilinear ×2 of those
     are the logits of the two axes, and a heatmap is their sum. So its softmax is the product of its
-    marginals, which is all that LaplaceKL looks at, and a decoder reads 2·W·K numbers instead of
+    marginals, which is all that LaplaceKL uses, and a decoder reads 2·W·K numbers instead of
     W·H·K.
 
     Each convolution but the last is followed by batch normalization, which `folded` moves into its

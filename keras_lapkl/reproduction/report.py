@@ -187,9 +187,10 @@ folder holds its command, versions, time and the error of each face in `cell.jso
 
 def _command(provenance):
     """Without its budget, and with the last parts of its paths: no reader has these folders."""
-    words = provenance["command"] if provenance else ["lapkl", "reproduce"]
-    words = [re.sub("^/.*/(?=tools/)|(?<==)/.*/(?=.)|^/.*/", "", word) for word in words]
-    return shlex.join(word for word in words if not word.startswith("--budget_minutes="))
+    flags = [word for word in (provenance or {}).get("command", ()) if word.startswith("-")]
+    flags = [re.sub("(?<==)/.*/(?=.)", "", flag) for flag in flags]
+    flags = [flag for flag in flags if not flag.startswith("--budget_minutes=")]
+    return shlex.join(["lapkl", "reproduce", *flags])
 
 
 def _table2(plan, results):

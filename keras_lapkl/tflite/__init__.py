@@ -1,4 +1,4 @@
-"""TFLite on a device: look into a file, run it and time it.
+"""TFLite on a device: inspect a file, run it and time it.
 
 All but `convert` does without TensorFlow, Keras and OpenCV.
 """

@@ -47,7 +47,7 @@ class Device:
                 "`adb devices` lists them."
             )
 
-    def __call__(self, *words: str) -> str:
+    def __call__(self, *words: str) -> None:
         """Runs an adb command; ConnectionError with what adb said if it fails."""
         done = self._run(*words)
         if done.returncode:
@@ -134,7 +134,7 @@ def _log(device, threads, runs, warmup, affinity):
         "--min_secs=0",
         "--warmup_min_secs=0",
     ]
-    # Its exit status is no sign of success on old devices: the log is.
+    # On old devices the exit status does not show success: the log does.
     device("shell", f"{' '.join(words)} > {FOLDER}/log.txt 2>&1 || true")
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder) / "log.txt"
@@ -151,7 +151,9 @@ def _timings(log, path, binary):
         )
     # The last of these lines is of the timed runs, those before it of the warm-up.
     entries = dict(_ENTRY.findall((_STATISTICS.findall(log) or [""])[-1]))
-    timings = {f"{name}_ms": float(value) / 1e3 for name, value in summary.groupdict().items()}
+    timings: dict[str, float | None] = {
+        f"{name}_ms": float(value) / 1e3 for name, value in summary.groupdict().items()
+    }
     for name in ("min", "max", "median", "p95"):
         timings[f"{name}_ms"] = float(entries[name]) / 1e3 if name in entries else None
     return {"runs": int(entries["count"]) if entries else None, **timings}

@@ -22,6 +22,10 @@ def measure(
 ) -> dict[str, Any]:
     """Times one file; see `measure_many`.
 
+    Args:
+        path: a .tflite file.
+        num_threads, runs, warmup: as there.
+
     Example:
 
     >>> measure("model.tflite")["median_ms"]
@@ -53,6 +57,11 @@ def measure_many(
         FileNotFoundError: a file is not there.
         ValueError: no candidate, a number out of its range, or a file that the interpreter
             refuses.
+
+    Example:
+
+    >>> [each["threads"] for each in measure_many(["a.tflite", "b.tflite"], threads=(1, 2))]
+    [1, 2, 1, 2]
     """
     if not paths or not threads:
         raise ValueError(f"Nothing to time: {len(paths)} files, {len(threads)} thread counts.")

@@ -18,6 +18,13 @@ class Localizer(Protocol):
         crop_scale: crop rule that it is right on; None if unknown.
         trained_on: one line on the training faces; None if unknown.
         calibration: of its scales; None if unknown.
+
+    Example:
+
+    >>> def count(localizer: Localizer) -> int:
+    ...     return localizer.num_landmarks
+    >>> count(TFLiteLocalizer("model.tflite")), count(load_model("model.keras"))
+    (68, 68)
     """
 
     @property

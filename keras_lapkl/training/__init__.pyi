@@ -21,6 +21,7 @@ from .recipe import (
     Adversary as Adversary,
     Recipe as Recipe,
     Teacher as Teacher,
+    read_recipe as read_recipe,
 )
 from .run import (
     train as train,

@@ -4,6 +4,9 @@ Every number drawn follows from `seed`, so a batch is the same whenever it is ma
 paper trains without augmentation.
 """
 
+# TensorFlow's stubs are narrower than TensorFlow.
+# pyright: reportArgumentType=false
+
 import dataclasses
 from collections.abc import Sequence
 from typing import Self
@@ -26,6 +29,14 @@ class Augmentation:
         gray: probability of a gray image.
         blur: probability of a blurred image.
         occlusion: probability of a rectangle of one color, of 10 to 40 % of the side.
+
+    Raises:
+        ValueError: a number out of range: rotation in [0, 180], the others in [0, 1].
+
+    Example:
+
+    >>> Augmentation(rotation=30.0, gray=0.0).scaled(0.5).rotation
+    15.0
     """
 
     rotation: float = 20.0
@@ -65,7 +76,7 @@ def augment(
 
     Args:
         images: (B, S+2m, S+2m, 3), uint8 or float in [0, 1], with m spare pixels on each side that
-            fill the corners of turned faces.
+            fill the corners of rotated faces.
         landmarks: (B, K, 3): x, y in pixels of the central S×S, and visibility; None if unknown.
         seed: (2,) integers; equal seeds give equal batches.
         augmentation: an `Augmentation`.

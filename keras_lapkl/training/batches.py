@@ -16,14 +16,26 @@ from keras_lapkl.training.augmentation import Augmentation, augment
 
 
 def label_array(crops: Crops) -> NDArray[np.float32]:
-    """(N, K, 3) float32: x, y in crop pixels (0 where not annotated) and visibility, 0 or 1."""
+    """(N, K, 3) float32: x, y in crop pixels (0 where not annotated) and visibility, 0 or 1.
+
+    Args:
+        crops: N `Crops`.
+    """
     visible = crops.known
     landmarks = np.where(visible[..., None], crops.landmarks, 0)
     return np.concatenate([landmarks, visible[..., None]], axis=-1).astype(np.float32)
 
 
 def steps_per_epoch(crops: Crops, batch_size: int) -> int:
-    """Whole batches in an epoch; the faces left over differ from epoch to epoch."""
+    """Whole batches in an epoch; the faces left over differ from epoch to epoch.
+
+    Args:
+        crops: `Crops`, or anything with a length and a name.
+        batch_size: faces in a batch, in 1..N.
+
+    Raises:
+        ValueError: a batch size out of range.
+    """
     if not 1 <= batch_size <= len(crops):
         raise ValueError(
             f"The batch size must be in 1..{len(crops)}, the number of faces in {crops.name}. "
@@ -38,7 +50,7 @@ def training_batches(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     first_step: int = 0,
-) -> tf.data.Dataset:
+) -> "tf.data.Dataset[Any]":
     """An endless stream of shuffled, optionally augmented batches, beginning at any step.
 
     Args:
@@ -52,6 +64,15 @@ def training_batches(
     Returns:
         tf.data.Dataset of images (B, S, S, 3), uint8 or, augmented, float32 in [0, 1], and
         landmarks (B, K, 3) with visibility last.
+
+    Raises:
+        ValueError: a batch larger than the set.
+
+    Example:
+
+    >>> images, landmarks = next(iter(training_batches(crops, batch_size=8)))
+    >>> images.shape, landmarks.shape
+    (TensorShape([8, 80, 80, 3]), TensorShape([8, 68, 3]))
     """
     return _stream(_labeled(crops, batch_size, seed, augmentation), first_step)
 
@@ -64,7 +85,7 @@ def semi_supervised_batches(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     first_step: int = 0,
-) -> tf.data.Dataset:
+) -> "tf.data.Dataset[Any]":
     """As `training_batches`, each batch with unlabeled faces beside, for `AdversarialLocalizer`.
 
     The labeled half is the stream that `training_batches` gives. The unlabeled faces go through
@@ -83,6 +104,11 @@ def semi_supervised_batches(
 
     Raises:
         ValueError: fewer faces than a batch, or crops that differ in size or crop rule.
+
+    Example:
+
+    >>> batches = semi_supervised_batches(crops, unlabeled, 8, augmentation=Augmentation())
+    >>> (images, unlabeled_images), landmarks = next(iter(batches))
     """
     _check_alike(crops, unlabeled)
     labeled = _labeled(crops, batch_size, seed, augmentation)
@@ -105,7 +131,7 @@ def self_training_batches(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     first_step: int = 0,
-) -> tf.data.Dataset:
+) -> "tf.data.Dataset[Any]":
     """As `training_batches`, with faces in between whose labels are a teacher's.
 
     Args:
@@ -118,6 +144,13 @@ def self_training_batches(
 
     Raises:
         ValueError: as there, or labels of other faces.
+
+    Example:
+
+    >>> labels = distillation.pseudo_labels(load_model("fpn-quarter-112-300w"), unlabeled)
+    >>> images, landmarks = next(iter(self_training_batches(crops, unlabeled, labels, 8)))
+    >>> images.shape
+    TensorShape([16, 80, 80, 3])
     """
     _check_alike(crops, unlabeled)
     expected = (len(unlabeled), crops.scheme.num_landmarks, 3)
@@ -139,7 +172,7 @@ def self_training_batches(
     return _stream(batch, first_step)
 
 
-def evaluation_batches(crops: Crops, batch_size: int = 32) -> tf.data.Dataset:
+def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[Any]":
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), label_array(crops)))
     return data.batch(batch_size).prefetch(2)
@@ -213,4 +246,4 @@ def _shuffled(step, steps, batch_size, count, seed):
     order = position * batch_size + tf.range(batch_size, dtype=tf.int64)
     key = tf.stack([tf.constant(seed, tf.int64), epoch])
     last = tf.constant(count - 1, tf.int64)
-    return tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)
+    return tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)  # pyright: ignore[reportAttributeAccessIssue]  not in the stubs

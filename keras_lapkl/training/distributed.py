@@ -63,8 +63,8 @@ def wait() -> None:
 
 def fit(
     model: LandmarkLocalizer,
-    batches: tf.data.Dataset,
-    validation_data: tf.data.Dataset | None = None,
+    batches: "tf.data.Dataset[Any]",
+    validation_data: "tf.data.Dataset[Any] | None" = None,
     **kwargs: Any,
 ) -> Any:
     """`model.fit` by all processes of `strategy()` together; by one alone, just `model.fit`.
@@ -97,7 +97,9 @@ def fit(
         return model.fit(parts, validation_data=validation_data, **kwargs)
 
 
-def part(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
+def part(
+    batches: "tf.data.Dataset[Any]", context: tf.distribute.InputContext
+) -> "tf.data.Dataset[Any]":
     """The parts of whole batches that go to the devices of one process, one after the other.
 
     Args:
@@ -117,7 +119,9 @@ def part(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.da
     return batches.flat_map(deal).prefetch(2)
 
 
-def whole(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
+def whole(
+    batches: "tf.data.Dataset[Any]", context: tf.distribute.InputContext
+) -> "tf.data.Dataset[Any]":
     """Each batch once for each device of one process."""
     here = context.num_replicas_in_sync // context.num_input_pipelines
 

@@ -68,6 +68,12 @@ def train(
         ValueError: the folder holds another run, or unlabeled faces are given without adversary
             and teacher, or the other way around.
         FloatingPointError: the loss is no longer finite.
+
+    Example:
+
+    >>> results = train(Recipe(epochs=40), crops, validation, "run")
+    >>> results["parameters"]
+    39828
     """
     if (unlabeled is None) != (recipe.adversary is None and recipe.teacher is None):
         raise ValueError(

@@ -211,6 +211,7 @@ class TestOnPaintedFaces:
             str(detect) == f"{kind.__name__} where its confidence is ≥ 0.6 and the face ≥ 50 pixels"
         )
 
+    @pytest.mark.slow
     def test_imports_neither_tensorflow_nor_the_package(self, kind):
         installed(kind)
         code = (

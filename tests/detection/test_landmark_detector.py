@@ -166,6 +166,7 @@ def test_plain_errors(localizer, stub):
         LandmarkDetector(localizer)
 
 
+@pytest.mark.slow
 def test_needs_no_tensorflow():
     code = (
         "import sys, keras_lapkl.detection.files, keras_lapkl.tflite.runner\n"

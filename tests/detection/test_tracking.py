@@ -497,6 +497,7 @@ def test_with_a_landmark_detector(stub):
         tracker(stub.ramp()[..., 0], 1.0)
 
 
+@pytest.mark.slow
 def test_needs_no_tensorflow():
     code = (
         "import sys, keras_lapkl.detection.tracking\n"

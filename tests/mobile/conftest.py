@@ -7,8 +7,12 @@ SIZE = 32
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory):
+def files(once):
     """{name: path} of a localizer of six landmarks, untrained, its maps a few pixels wide."""
+    return once("localizer", make_files)
+
+
+def make_files(folder):
     import keras
 
     import keras_lapkl
@@ -22,7 +26,6 @@ def files(tmp_path_factory):
     model = keras_lapkl.LandmarkLocalizer(generator, scheme, crop_scale=3.0)
     coarse = np.random.default_rng(1).integers(0, 256, (24, SIZE // 8, SIZE // 8, 3))
     images = np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.uint8)
-    folder = tmp_path_factory.mktemp("localizer")
     made = {}
     for name, mode, dtype in (
         ("float32", "float32", "float32"),

@@ -80,6 +80,7 @@ def test_losses_are_finite_where_the_sigmoid_is_not():
     assert float(losses.discriminator_loss(np.array([1e4]), np.array([-1e4]))) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", adversarial.ADVERSARIAL_LOSSES)
 @pytest.mark.parametrize(("gain", "image_gain"), [(1.0, 1.0), (4.0, 0.5)])
 def test_step_equals_the_objective_written_down(data, kind, gain, image_gain):
@@ -128,6 +129,7 @@ def test_step_equals_the_objective_written_down(data, kind, gain, image_gain):
     assert reported == pytest.approx(accuracies)
 
 
+@pytest.mark.slow
 def test_weight_zero_trains_as_labels_alone(data):
     model = small(**sgd(), adversarial_weight=0.0)
     keras.utils.set_random_seed(0)
@@ -139,6 +141,7 @@ def test_weight_zero_trains_as_labels_alone(data):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_forward_pass_of_the_generator(data, monkeypatch):
     model, calls = small(), []
     call = RCN.call
@@ -147,6 +150,7 @@ def test_one_forward_pass_of_the_generator(data, monkeypatch):
     assert len(calls) == 3  # one in each of the 3 steps
 
 
+@pytest.mark.slow
 def test_discriminator_learns_to_tell(data):
     model = small(
         discriminator_optimizer=keras.optimizers.Adam(1e-2), heatmap_gain=10.0, eager=False
@@ -166,6 +170,7 @@ def hidden(data, value):
     return x, np.concatenate([np.where(shown > 0, y, value), shown], -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [3.0, -1e6, np.nan])
 def test_label_of_a_hidden_point_changes_nothing(data, value):
     models = [small(adversarial_weight=1.0) for _ in range(2)]
@@ -219,6 +224,7 @@ def test_images_can_be_hidden_from_the_discriminator(data):
         assert (pairs[..., :3].numpy() == 0).all() and (pairs[..., 3:].numpy() > 0).all()
 
 
+@pytest.mark.slow
 def test_halves_may_differ_in_size_and_come_in_a_dict(data):
     x, y = data
 
@@ -236,6 +242,7 @@ def test_halves_may_differ_in_size_and_come_in_a_dict(data):
     assert_same(*models)
 
 
+@pytest.mark.slow
 def test_uint8_equals_float(data):
     (images, unlabeled), y = data
     bytes_ = [(255 * half).astype(np.uint8) for half in (images, unlabeled)]
@@ -245,6 +252,7 @@ def test_uint8_equals_float(data):
     assert_same(*models, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_sample_weight_weighs_the_localization_only(data):
     models = [small(adversarial_weight=1.0) for _ in range(2)]
     fit(models[0], data, sample_weight=np.zeros(12))
@@ -255,6 +263,7 @@ def test_sample_weight_weighs_the_localization_only(data):
     assert not np.allclose(small().get_weights()[0], models[0].get_weights()[0])
 
 
+@pytest.mark.slow
 def test_reports_are_of_training_only(data):
     logs = fit(small(), data, validation_data=(data[0][0], data[1]))
     assert {"loss", "nme", "val_loss", "val_nme", *adversarial.REPORTS} == logs.keys()
@@ -287,6 +296,7 @@ def test_weight_starts_and_warms_up(start, warmup, expected):
     assert weights == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_keras_round_trip_with_both_optimizers(tmp_path, data):
     model = small(
         dropout=0.2,
@@ -312,6 +322,7 @@ def test_keras_round_trip_with_both_optimizers(tmp_path, data):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 class TestKerasCallbacks:
     def test_backup_and_restore_equals_unbroken(self, data, tmp_path):
         class Stop(keras.callbacks.Callback):
@@ -350,6 +361,7 @@ class TestKerasCallbacks:
         assert not np.allclose(averaged.generator.get_weights()[0], plain.get_weights()[0])
 
 
+@pytest.mark.slow
 def test_mixed_bfloat16(data):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
@@ -461,6 +473,7 @@ def jax_run(tmp_path_factory):
 
 
 class TestJax:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", adversarial.ADVERSARIAL_LOSSES)
     def test_learns_what_tensorflow_learns(self, jax_run, kind):
         folder, found, data = jax_run
@@ -481,6 +494,7 @@ class TestJax:
         expected = model.predict(data[0][0], verbose=0)["landmarks"]
         np.testing.assert_allclose(found["landmarks"], expected, atol=1e-3)
 
+    @pytest.mark.slow
     def test_weights_cross_over_and_convert(self, jax_run, tmp_path):
         folder, _, data = jax_run
         model = load_model(folder / "minimax-jax.keras")

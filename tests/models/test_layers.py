@@ -157,6 +157,7 @@ def test_weights_stand_in_files_as_keras_layers_do(tmp_path, rng):
         np.testing.assert_allclose(source(x), target(x), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_on_jax():
     pytest.importorskip("jax")
     code = """

@@ -34,6 +34,7 @@ def data():
     return images, landmarks.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", list(losses.LOSSES))
 def test_learns_with_each_loss(data, loss):
     model = small(loss=losses.LOSSES[loss](), optimizer=keras.optimizers.Adam(1e-2))
@@ -69,6 +70,7 @@ def test_uint8_equals_float(data):
     )
 
 
+@pytest.mark.slow
 def test_train_step_equals_keras_own(data):
     """The step's gradients and reports are those of the default `keras.Model.train_step`."""
 
@@ -91,6 +93,7 @@ def test_train_step_equals_keras_own(data):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_sample_weight_zero_is_absence(data):
     images, landmarks = data
     weighted, fewer = (small(optimizer=keras.optimizers.SGD(1e-2)) for _ in range(2))
@@ -102,6 +105,7 @@ def test_sample_weight_zero_is_absence(data):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_keras_round_trip_with_optimizer(tmp_path, data):
     images, landmarks = data
     model = small(
@@ -134,6 +138,7 @@ def test_weights_cross_over_to_another_dropout(tmp_path, data, before, after):
     np.testing.assert_array_equal(other(data[0]), model(data[0]))
 
 
+@pytest.mark.slow
 class TestKerasCallbacks:
     def fit(self, data, *callbacks, epochs=2, model=None, **kwargs):
         model = model or small(**kwargs)
@@ -272,6 +277,7 @@ class TestAxes:
         again = load_model(tmp_path / "model.keras")
         assert again._training_logits() is not again
 
+    @pytest.mark.slow
     def test_what_is_of_others_gets_the_maps(self, data):
         class Loss(losses.LaplaceKL):
             pass

@@ -47,6 +47,7 @@ def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
     assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
 
 
+@pytest.mark.slow
 def test_cells_are_trained_scored_and_drawn(data, tmp_path):
     recipe = Recipe(epochs=1, adversary=Adversary(filters=4))
     plan = Plan(recipe, ("table2",), ("laplace_kl",), (1 / 32,), (LABELED,), (0,))
@@ -60,6 +61,7 @@ def test_cells_are_trained_scored_and_drawn(data, tmp_path):
         assert (tmp_path / picture).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_files_of_untrained_networks_are_measured_once(data, tmp_path, monkeypatch):
     plan = Plan(Recipe(), ("table3",), ("laplace_kl",), (1 / 32, 1 / 64), (), (0,))
     reproduction.run(plan, lambda: data, tmp_path, budget_minutes=1e-9)

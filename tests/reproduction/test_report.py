@@ -19,7 +19,7 @@ def test_report_by_hand(plan, made, fill, tmp_path):
     provenance = {"command": [*words, "--budget_minutes=0"]}
     reproduction.write_report(plan, results, tmp_path, provenance)
     report = (tmp_path / "RESULTS.md").read_text()
-    assert "    python tools/reproduce.py --data_dir=300w\n" in report
+    assert "    lapkl reproduce --data_dir=300w\n" in report
     assert "28 of 28 cells are there. Trained on 16 synthetic faces. Tested on" in report
     assert "| LaplaceKL | no D | 4.20 ± 0.28 (" in report  # 4.0 and 4.4
     assert "| LaplaceKL | D, 10 faces | 4.00 ± 0.00 (" in report
@@ -33,14 +33,14 @@ def test_results_page_is_what_the_cells_say(tmp_path, run_tool):
     """docs/RESULTS.md from docs/results, by its own command."""
     docs = pathlib.Path(__file__).parents[2] / "docs"
     page = (docs / "RESULTS.md").read_text()
-    (command,) = re.findall(r"^    python (tools/reproduce.py) (.*)$", page, re.M)
+    (command,) = re.findall(r"^    lapkl reproduce (.*)$", page, re.M)
     folder = tmp_path / "reproduction"
     shutil.copytree(docs / "results", folder)
-    words = [word for word in shlex.split(command[1]) if not word.startswith("--output_dir")]
-    run_tool(command[0], *words, f"--output_dir={folder}", "--budget_minutes=0")
+    words = [word for word in shlex.split(command) if not word.startswith("--output_dir")]
+    run_tool("tools/reproduce.py", *words, f"--output_dir={folder}", "--budget_minutes=0")
     lines = zip(page.splitlines(), (folder / "RESULTS.md").read_text().splitlines(), strict=True)
     for ours, written in lines:
-        if not ours.startswith("    python"):
+        if not ours.startswith("    lapkl"):
             assert ours == written
 
 

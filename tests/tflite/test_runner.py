@@ -91,6 +91,7 @@ def test_without_litert(monkeypatch):
         runner.load_interpreter("m.tflite")
 
 
+@pytest.mark.slow
 def test_on_a_device_nothing_heavy_is_imported(converted):
     code = """
 import sys

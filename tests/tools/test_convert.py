@@ -25,7 +25,7 @@ def test_all_modes(run_tool, model, tmp_path):
     modes = ("float32", "float16", "dynamic", "int8")
     flags = (f"--model={model}", f"--output={tmp_path}", "--mode=all", "--input_dtype=uint8")
     faces = ("--num_representative=8", "--num_parity=4", "--num_calibration=8")
-    done = run_tool(SCRIPT, *flags, *faces, "--layers")
+    done = run_tool(SCRIPT, *flags, *faces, "--layers", fresh=True)
     lines = done.stdout.splitlines()
     files = [str(tmp_path / f"{mode}.tflite") for mode in modes]
     assert [line.split()[0] for line in lines[:5]] == ["file", *files]

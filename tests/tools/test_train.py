@@ -9,7 +9,7 @@ SMALL = ["--width=1/64", "--epochs=1", "--num_synthetic=24", "--image_size=32"]
 @pytest.fixture(scope="module")
 def run(run_tool, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    done = run_tool("tools/train.py", *SMALL, "--seed=4", f"--output_dir={folder}")
+    done = run_tool("tools/train.py", *SMALL, "--seed=4", f"--output_dir={folder}", fresh=True)
     return folder, done
 
 

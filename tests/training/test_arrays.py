@@ -54,6 +54,7 @@ def test_seed_decides():
     )
 
 
+@pytest.mark.slow
 def test_trains_with_fit():
     rng = np.random.default_rng(0)
     data = SemiSupervisedArrays(

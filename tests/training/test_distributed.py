@@ -208,6 +208,7 @@ def test_mobile_fpn_on_two_devices_learns_by_axes(mirrored):
     assert np.isfinite(found["loss"]).all() and found["loss"][1] < found["loss"][0]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_whole_batch(alone, tmp_path):
     model, history, first = alone["adversarial"]
     last = pathlib.Path(shutil.copy(first, tmp_path / "last.keras"))
@@ -225,6 +226,7 @@ def test_two_processes_equal_one_with_the_whole_batch(alone, tmp_path):
         assert found["history"][name] == pytest.approx(values[1:], rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_command_trains_as_one_process(run_tool, tmp_path):
     """A whole run; Adam's weights differ by more than SGD's, the errors hardly."""
     recipe = Recipe(

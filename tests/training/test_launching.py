@@ -27,6 +27,7 @@ def launch(code, count=2):
     return launching.launch(python(code), launching.loopback(count), range(count))
 
 
+@pytest.mark.slow
 def test_each_process_knows_all_and_itself(tmp_path):
     code = f"pathlib.Path({str(tmp_path)!r}, str(index)).write_text(os.environ['TF_CONFIG'])"
     assert launch(code, 3) == 0
@@ -37,11 +38,13 @@ def test_each_process_knows_all_and_itself(tmp_path):
     assert all(each["cluster"] == told[0]["cluster"] for each in told)
 
 
+@pytest.mark.slow
 def test_only_the_first_is_heard(capfd):
     assert launch("print('said by', index); print('wrote', index, file=sys.stderr)") == 0
     assert capfd.readouterr() == ("said by 0\n", "wrote 0\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "status", "how"),
     [
@@ -61,6 +64,7 @@ def test_one_that_fails_ends_all_and_is_shown(capfd, tmp_path, end, status, how)
     assert how in error and "process 1 ended" in error
 
 
+@pytest.mark.slow
 def test_other_machines_processes_are_not_started(tmp_path):
     code = f"pathlib.Path({str(tmp_path)!r}, str(index)).touch()"
     assert launching.launch(python(code), ["10.0.0.1:22", "10.0.0.2:22"], [1]) == 0
@@ -87,6 +91,7 @@ def alive(pid):
     return state != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, and Linux to end the processes")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_outlives_the_launcher(tmp_path, how):

@@ -1,9 +1,9 @@
+import contextlib
 import csv
 import dataclasses
 import pathlib
+import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,6 +18,8 @@ from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, Recipe, Teacher
 from keras_lapkl.training.run import train
 from keras_lapkl.training_data import LICENSES
+
+pytestmark = pytest.mark.slow
 
 TRAIN = pathlib.Path(__file__).resolve().parents[2] / "tools" / "train.py"
 FLAGS = [
@@ -45,8 +47,19 @@ def recipe(**changes):
     )
 
 
-def test_writes_model_history_and_results(crops, validation, tmp_path):
-    results = train(recipe(), crops, validation, tmp_path, {"seed": 0})
+@pytest.fixture(scope="module")
+def finished(crops, validation, tmp_path_factory):
+    """A finished run and its results; `copy_of` gives a test its own."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, train(recipe(dropout=0.2), crops, validation, folder, {"seed": 0})
+
+
+def copy_of(finished, tmp_path):
+    return pathlib.Path(shutil.copytree(finished[0], tmp_path / "copy"))
+
+
+def test_writes_model_history_and_results(finished):
+    tmp_path, results = finished
     assert read_json(tmp_path / "results.json") == results
     assert results["validation"]["faces"] == 20
     assert results["validation"]["trained_on"] == "48 synthetic faces"
@@ -89,10 +102,10 @@ def test_one_landmark_of_whole_pictures(crops, validation, tmp_path):
         train(recipe(epochs=1), mirrored, other, tmp_path)
 
 
-def test_equal_seeds_give_equal_models(crops, validation, tmp_path):
-    folders = [tmp_path / name for name in "abc"]
-    for folder, seed in zip(folders, (0, 0, 1), strict=True):
-        train(recipe(epochs=1, dropout=0.2, seed=seed), crops, validation, folder)
+def test_equal_seeds_give_equal_models(finished, crops, validation, tmp_path):
+    folders = [finished[0], tmp_path / "again", tmp_path / "other"]
+    for folder, seed in zip(folders[1:], (0, 1), strict=True):
+        train(recipe(dropout=0.2, seed=seed), crops, validation, folder)
     first, again, other = (load_model(f / "model.keras").get_weights() for f in folders)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other[0])
@@ -106,43 +119,49 @@ def test_muon_on_normalized_images_and_calibrated_scales(crops, validation, tmp_
     assert model.calibration.faces == 20 and "synthetic faces" in model.calibration.data
 
 
-def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, monkeypatch):
-    """Statistics of batch normalization and both halves of Muon come back from the checkpoint."""
-    chosen = recipe(network="mobile_fpn", dropout=0, optimizer="muon")
-    train(chosen, crops, validation, tmp_path / "unbroken")
+@contextlib.contextmanager
+def copied_after(monkeypatch, last, folder, stopped):
+    """Copies a run's folder after an epoch: what a run that was killed then leaves behind."""
 
-    def stop(self, epoch, logs):
+    def copy(self, epoch, logs):
         original(self, epoch, logs)
-        if epoch == 1:
-            raise KeyboardInterrupt
+        if epoch == last:
+            shutil.copytree(folder, stopped)
 
     original = callbacks.ResumableCheckpoint.on_epoch_end
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.ResumableCheckpoint, "on_epoch_end", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(chosen, crops, validation, tmp_path / "stopped")
+        patch.setattr(callbacks.ResumableCheckpoint, "on_epoch_end", copy)
+        yield
+    assert not (stopped / "model.keras").exists()
+
+
+def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, monkeypatch):
+    """Statistics of batch normalization and both halves of Muon come back from the checkpoint."""
+    chosen = recipe(network="mobile_fpn", dropout=0, optimizer="muon")
+    with copied_after(monkeypatch, 1, tmp_path / "unbroken", tmp_path / "stopped"):
+        train(chosen, crops, validation, tmp_path / "unbroken")
     train(chosen, crops, validation, tmp_path / "stopped")
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
 
 
-def test_finished_run_is_read_not_trained(crops, validation, tmp_path):
-    results = train(recipe(), crops, validation, tmp_path)
-    written = (tmp_path / "model.keras").stat().st_mtime_ns
-    assert train(recipe(), crops, validation, tmp_path) == results
-    assert (tmp_path / "model.keras").stat().st_mtime_ns == written
+def test_finished_run_is_read_not_trained(finished, crops, validation, tmp_path):
+    folder = copy_of(finished, tmp_path)
+    written = (folder / "model.keras").stat().st_mtime_ns
+    assert train(recipe(dropout=0.2), crops, validation, folder) == finished[1]
+    assert (folder / "model.keras").stat().st_mtime_ns == written
 
 
-def test_folder_of_another_run_is_refused(crops, validation, tmp_path):
-    train(recipe(), crops, validation, tmp_path)
+def test_folder_of_another_run_is_refused(finished, crops, validation, tmp_path):
+    folder = copy_of(finished, tmp_path)
     with pytest.raises(ValueError, match="epochs: 3 there, 5 now"):
-        train(recipe(epochs=5), crops, validation, tmp_path)
+        train(recipe(dropout=0.2, epochs=5), crops, validation, folder)
 
 
-def test_other_image_size_is_another_run(crops, validation, tmp_path):
-    train(recipe(epochs=1), crops, validation, tmp_path)
+def test_other_image_size_is_another_run(finished, validation, tmp_path):
+    folder = copy_of(finished, tmp_path)
     other = datasets.load("synthetic", num_synthetic=48, image_size=48)
     with pytest.raises(ValueError, match="image_size: 32 there, 48 now"):
-        train(recipe(epochs=1), other, validation, tmp_path)
+        train(recipe(dropout=0.2), other, validation, folder)
 
 
 def test_nan_stops_and_says_so(crops, validation, tmp_path):
@@ -167,21 +186,12 @@ class TestTeacher:
         self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
     ):
         args = recipe(teacher=teacher, dropout=0.2), crops, validation
-        results = train(*args, tmp_path / "unbroken", unlabeled=unlabeled)
+        with copied_after(monkeypatch, 0, tmp_path / "unbroken", tmp_path / "stopped"):
+            results = train(*args, tmp_path / "unbroken", unlabeled=unlabeled)
         assert results["recipe"]["teacher"]["batch_size"] == 4
         trained_on = results["validation"]["trained_on"]
         assert trained_on.startswith("48 synthetic faces; without labels 20 ")
         assert trained_on.endswith(", labeled by a model trained on the same labels")
-
-        def stop(self, epoch, logs):
-            original(self, epoch, logs)
-            raise KeyboardInterrupt
-
-        original = callbacks.ResumableCheckpoint.on_epoch_end
-        with monkeypatch.context() as patch:
-            patch.setattr(callbacks.ResumableCheckpoint, "on_epoch_end", stop)
-            with pytest.raises(KeyboardInterrupt):
-                train(*args, tmp_path / "stopped", unlabeled=unlabeled)
         labels = np.load(tmp_path / "stopped" / "pseudo_labels.npy")
         assert labels.shape == (20, 68, 3) and (labels[..., 2] == 1).all()
         monkeypatch.setattr(distillation, "pseudo_labels", pytest.fail)
@@ -302,15 +312,24 @@ def test_cosine_rises_then_falls_to_zero(crops):
     assert rates[0] < 0.001 and rates[-1] == pytest.approx(0, abs=1e-6)
 
 
-def start(folder, *flags):
-    command = [sys.executable, str(TRAIN), *FLAGS, *flags, f"--output_dir={folder}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def start(warm_python, tmp_path_factory):
+    """Starts `tools/train.py`; what it says is in the process's `said`."""
+
+    def begin(folder, *flags):
+        said = tmp_path_factory.mktemp("said") / "said"
+        command = [TRAIN, *FLAGS, *flags, f"--output_dir={folder}"]
+        process = warm_python.start(command, said, said)
+        process.said = said
+        return process
+
+    return begin
 
 
 def wait_for(path, process, seconds=120):
     until = time.monotonic() + seconds
     while not path.exists():
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, process.said.read_text()
         assert time.monotonic() < until
         time.sleep(0.02)
 
@@ -333,14 +352,13 @@ def assert_equal_but_for_rounding(ours, theirs):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-7 + 0.01 * np.abs(b).max())
 
 
-def test_run_stopped_by_ctrl_c_says_so_and_goes_on(tmp_path, run_tool):
+def test_run_stopped_by_ctrl_c_says_so_and_goes_on(tmp_path, run_tool, start):
     stopped = tmp_path / "stopped"
     flags = ["--epochs=8"]
     process = start(stopped, *flags)
     wait_for(stopped / "last.keras", process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "The same command" in output
+    assert process.wait() == 130 and "The same command" in process.said.read_text()
     assert not (stopped / "results.json").exists(), "finished before the signal: train longer"
     again = run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={stopped}")
     assert "Resuming after epoch" in again.stderr
@@ -349,7 +367,9 @@ def test_run_stopped_by_ctrl_c_says_so_and_goes_on(tmp_path, run_tool):
     assert [row.split(",")[0] for row in rows] == ["epoch", *"01234567"]
 
 
-def test_adversarial_run_killed_at_random_moments_equals_the_unbroken_one(tmp_path, run_tool):
+def test_adversarial_run_killed_at_random_moments_equals_the_unbroken_one(
+    tmp_path, run_tool, start
+):
     """Weights, both optimizers, dropout, noise, augmentation and the place in both streams."""
     flags = ["--epochs=8", "--num_unlabeled=37", "--discriminator_filters=4"]
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
@@ -362,12 +382,12 @@ def test_adversarial_run_killed_at_random_moments_equals_the_unbroken_one(tmp_pa
         process = start(killed, *flags)
         until = time.monotonic() + 120
         while not last.exists() or last.stat().st_mtime_ns == seen:
-            assert process.poll() is None, process.stdout.read()
+            assert process.poll() is None, process.said.read_text()
             assert time.monotonic() < until
             time.sleep(0.01)
         time.sleep(seconds)
         process.kill()
-        process.communicate(timeout=60)
+        process.wait()
         if (killed / "results.json").exists():
             break
     run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={killed}")

@@ -25,7 +25,7 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
 
     Coordinates are taken as they stand in the file: they seem 0-based (visible ones lie at 0 and
     between 0 and 1), though no document says so. A landmark that is not marked
-    visible is NaN: its numbers in the file are no annotation.
+    visible is NaN: its numbers in the file are not an annotation.
 
     Args:
         path: `AFLWinfo_release.mat`, with `bbox` (xmin, xmax, ymin, ymax), `data` (19 x, then
@@ -44,6 +44,11 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
         FileNotFoundError: there is no such file, or some of the images are missing.
         ValueError: another split, or a file of another content.
         ImportError: SciPy is not installed.
+
+    Example:
+
+    >>> read_aflw("AFLWinfo_release.mat", "test").landmarks.shape
+    (4386, 19, 2)
     """
     if split not in OFFICIAL_COUNTS:
         raise ValueError(f"AFLW has the splits {sorted(OFFICIAL_COUNTS)}. Received: {split!r}")

@@ -2,6 +2,7 @@
 
 import collections
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,24 +55,29 @@ def read_coco(
         FileNotFoundError: there is no such file, or a picture is missing.
 
     Source: https://cocodataset.org/#format-data
+
+    Example:
+
+    >>> read_coco("hands.json", images="photos").scheme.names[:2]
+    ('wrist', 'thumb_1')
     """
     path = Path(path)
     content = _coco_content(path)
     scheme = None if scheme is None else schemes.get(scheme)
-    category = _coco_category(path, content["categories"], category, scheme)
+    chosen = _coco_category(path, content["categories"], category, scheme)
     pictures = _coco_pictures(path, content["images"])
     found = [
         _coco_object(path, pictures, each)
-        for each in _coco_annotations(path, content["annotations"], category["id"])
+        for each in _coco_annotations(path, content["annotations"], chosen["id"])
     ]
     left_out = collections.Counter(each for each in found if isinstance(each, str))
     objects = [each for each in found if not isinstance(each, str)]
     if not objects:
         raise KeypointError(
-            f"{path}: expected objects of category {category['name']!r} with labeled keypoints. "
+            f"{path}: expected objects of category {chosen['name']!r} with labeled keypoints. "
             f"Received: none in {len(found):,} annotations of it"
         )
-    config = _coco_scheme(path, category, objects)
+    config = _coco_scheme(path, chosen, objects)
     _check_equal_counts(path, objects, config)
     order, scheme = fitting_scheme(path, scheme, crop_from, config, "names" in config)
     base = Path(images or path.parent)
@@ -95,7 +101,7 @@ def _coco_content(path):
     return content
 
 
-def _coco_category(path, categories, wanted, scheme):
+def _coco_category(path, categories, wanted, scheme) -> dict[str, Any]:
     known = {}
     for each in categories:
         named = isinstance(each, dict) and isinstance(each.get("name"), str) and "id" in each

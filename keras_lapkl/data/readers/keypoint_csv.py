@@ -236,7 +236,7 @@ def _csv_object(path, columns, line, cells):
     if np.isfinite(box).any() and not (box[:2] < box[2:]).all():
         raise KeypointError(
             f"{path}, {where}: expected a box with x0 < x1 and y0 < y1, or empty cells. Received: "
-            f"{shortened([cells[i] for i in columns.box])}"
+            f"{shortened([cells[i] for i in columns.box])}"  # pyright: ignore[reportOptionalIterable]
         )
     return KeypointObject(where, cells[0], points, visible, box)
 

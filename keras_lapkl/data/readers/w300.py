@@ -87,7 +87,7 @@ def read_300w(root: PathLike, split: PathLike) -> Annotations:
     return Annotations(
         name=f"300-W {label}",
         scheme=IBUG68,
-        paths=tuple(images),
+        paths=tuple(images),  # pyright: ignore[reportArgumentType]  none is missing
         landmarks=landmarks,
         visible=np.ones(landmarks.shape[:2], bool),
         source=_source(root, label, stems),
@@ -160,7 +160,7 @@ def _with_suffix(stem, suffix):
 
 def _source(root, label, stems):
     """How many faces there are, of how many officially, in all and by folder."""
-    folders = OFFICIAL_FOLDERS.get({"validation": "train"}.get(label, label), ())
+    folders = OFFICIAL_FOLDERS.get({"validation": "train"}.get(label, label), ())  # pyright: ignore[reportCallIssue, reportArgumentType]
     found = Counter(Path(stem).parent.as_posix() for stem in stems)
     parts = [f"{folder} {found[folder]:,} of {OFFICIAL_COUNTS[folder]:,}" for folder in folders]
     parts += [f"{folder} {count:,}" for folder, count in found.items() if folder not in folders]

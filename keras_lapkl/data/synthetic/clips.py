@@ -43,6 +43,12 @@ class Clip:
         motions: T of `STILL` and `MOTIONS`.
         draw: function from an index to the frame (S, S, 3), uint8 RGB.
         scheme: of the landmarks.
+
+    Example:
+
+    >>> clip = synthetic_clip(size=160, motions=("turn",))
+    >>> for seconds, frame in clip.frames():
+    ...     faces = tracker(frame, seconds)
     """
 
     times: NDArray[Any]
@@ -92,7 +98,7 @@ def synthetic_clip(
     # Some expressions hardly differ from the first; the widest mouth of a few does.
     faces = [_expression(*silent, rng) for _ in range(4)]
     talking = max(faces, key=lambda face: np.abs(face[1] - head.points)[48:, 1].mean())
-    times, path, motions = _path(rng, rate, motions)
+    times, path, kinds = _path(rng, rate, motions)
 
     def pose(i):
         now = {name: path[name][i] for name in _POSE}
@@ -123,7 +129,7 @@ def synthetic_clip(
         painter.bit_generator.state = state
         return camera(i, paint_head(pose(i), size, painter))
 
-    return Clip(times, landmarks, motions, draw)
+    return Clip(times, landmarks, kinds, draw)
 
 
 def photo_clip(
@@ -148,9 +154,15 @@ def photo_clip(
 
     Raises:
         ValueError: as `synthetic_clip`.
+
+    Example:
+
+    >>> clip = photo_clip(photo, landmarks, motions=("shake", "zoom"))
+    >>> sorted(set(clip.motions.tolist()))
+    ['shake', 'still', 'zoom']
     """
     rng = np.random.default_rng([seed, 3])
-    times, path, motions = _path(rng, rate, [each for each in motions if each not in _FACIAL])
+    times, path, kinds = _path(rng, rate, [each for each in motions if each not in _FACIAL])
     side = size / _SIDES
     x, y, edge = crop_squares(np.asarray(landmarks)[None], scheme, 1)[0]
     to_plane = np.array(((1 / edge, 0, -x / edge), (0, 1 / edge, -y / edge), (0, 0, 1)))
@@ -187,7 +199,7 @@ def photo_clip(
         )
         return camera(i, cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA))
 
-    return Clip(times, moved, motions, draw, scheme)
+    return Clip(times, moved, kinds, draw, scheme)
 
 
 def _expression(rows, points, rng):

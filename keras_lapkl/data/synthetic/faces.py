@@ -92,14 +92,14 @@ def paint_head(head: Head, size: int, rng: np.random.Generator) -> NDArray[np.ui
         paint_glasses(canvas, head, rng)
     if rng.random() < 0.12:
         paint_occluder(canvas, head, look, rng)
-    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
 
 
 def paint_background(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What is behind the faces, alone: (S, S, 3) uint8 RGB."""
     canvas = Canvas(np.empty((2 * size, 2 * size, 3), np.uint8), 2)
     paint_scene(canvas, rng)
-    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
 
 
 def _render(rng, size):
@@ -124,7 +124,7 @@ def synthetic_faces(
         x first, 0-based, pixel centers at whole numbers.
 
     Raises:
-        ValueError: an argument is no integer or below its minimum.
+        ValueError: an argument is not an integer, or below its minimum.
 
     Example:
 
@@ -148,5 +148,5 @@ def synthetic_faces(
     landmarks = np.empty((count, 68, 2), np.float32)
     for i in range(count):
         rng = np.random.default_rng([seed, start + i])
-        images[i], landmarks[i] = _render(rng, image_size)
+        images[i], landmarks[i] = _render(rng, image_size)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return images, landmarks

@@ -8,10 +8,17 @@ import numpy as np
 from keras_lapkl.data.synthetic.canvas import Canvas, curve
 from keras_lapkl.data.synthetic.head import EYES, GRID_U, GRID_Y, RELIEF
 
-_SKINS = [(84, 54, 41), (112, 74, 53), (152, 106, 78), (193, 143, 110), (224, 178, 148)]
-_SKINS = np.array([*_SKINS, (243, 209, 187)])
-_HAIRS = [(22, 18, 17), (30, 23, 20), (52, 35, 25), (92, 62, 40), (120, 62, 35), (196, 158, 104)]
-_HAIRS = np.array([*_HAIRS, (150, 148, 146), (214, 211, 206)])
+_SKIN_TONES = [(84, 54, 41), (112, 74, 53), (152, 106, 78), (193, 143, 110), (224, 178, 148)]
+_SKINS = np.array([*_SKIN_TONES, (243, 209, 187)])
+_HAIR_TONES = [
+    (22, 18, 17),
+    (30, 23, 20),
+    (52, 35, 25),
+    (92, 62, 40),
+    (120, 62, 35),
+    (196, 158, 104),
+]
+_HAIRS = np.array([*_HAIR_TONES, (150, 148, 146), (214, 211, 206)])
 _IRISES = np.array([(52, 32, 20), (80, 52, 30), (96, 92, 58), (82, 112, 132), (60, 92, 60)])
 
 _ANGLES = np.linspace(0, 2 * np.pi, 24, endpoint=False)

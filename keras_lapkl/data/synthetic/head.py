@@ -6,7 +6,6 @@ between the eyes. Picture coordinates are pixels of the final image, centers at 
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ def _neutral_landmarks():
     """(68, 3): the average face's landmarks; the jaw's, which depend on the pose, are zeros."""
     points = np.zeros((68, 3))
     for k, point in _HALF.items():
-        points[IBUG68.flip[k]] = point * np.array((-1, 1, 1))
+        points[IBUG68.flip[k]] = point * np.array((-1, 1, 1))  # pyright: ignore[reportOptionalSubscript]
         points[k] = point
     return points
 
@@ -191,9 +190,7 @@ def _sample_identity(rng):
     return rows, points, relief
 
 
-def express(
-    rows: Mapping[str, Any], points: NDArray[Any], rng: np.random.Generator
-) -> tuple[dict[str, Any], NDArray[np.float64]]:
+def express(rows: NDArray[Any], points: NDArray[Any], rng: np.random.Generator) -> None:
     """Opens the jaw, smiles, moves brows and lids, in place."""
     n = np.clip(rng.standard_normal(6), -2.2, 2.2)
     smile = 0.35 + 0.5 * n[0]
@@ -222,7 +219,7 @@ def express(
     points[_UPPER_LIDS] = points[_LOWER_LIDS] + gap * np.maximum(lids, 0.08)[:, None]
 
 
-def close_eyes(points: NDArray[Any], amount: float) -> NDArray[np.float64]:
+def close_eyes(points: NDArray[Any], amount: float) -> None:
     """Brings the upper lids down to the lower ones, in place; 1 closes the eyes."""
     gap = points[_UPPER_LIDS] - points[_LOWER_LIDS]
     points[_UPPER_LIDS] -= 0.92 * amount * gap

@@ -25,6 +25,12 @@ class UnlabeledCrops:
         crop_scale: side of the crop in longer edges of the box of the five points.
         name: what these are, for messages and tables.
         source: how many, where from, how cropped, how many photos skipped, as a `DataSet`.
+
+    Example:
+
+    >>> faces = keras_lapkl.data.read_shards("faces")
+    >>> faces.take(1000).gather([0, 5]).shape           # 80 pixels and a margin of 16
+    (2, 112, 112, 3)
     """
 
     def __init__(

@@ -71,7 +71,11 @@ class Locator(Protocol):
 
 
 def from_crops(crops: Crops) -> UnlabeledCrops:
-    """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`."""
+    """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`.
+
+    Args:
+        crops: `Crops`, with their margin.
+    """
     return UnlabeledCrops(
         InMemory(crops.images),
         crops.image_size,
@@ -106,8 +110,13 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
         `UnlabeledCrops`, in the order of the photos.
 
     Raises:
-        FileNotFoundError: this is no folder of shards.
+        FileNotFoundError: this is not a folder of shards.
         ValueError: it is not finished, or damaged.
+
+    Example:
+
+    >>> read_shards("faces", memory_mb=512).image_size
+    80
     """
     folder = Path(folder)
     if not is_shard_folder(folder):
@@ -122,13 +131,15 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
         )
     settings = about["settings"]
     files = _shard_files(folder, settings)
-    parts = [_read_index(file, _digest(settings)) for file in files]
-    for file, part in zip(files, parts, strict=True):
+    parts = []
+    for file in files:
+        part = _read_index(file, _digest(settings))
         if part is None:
             raise ValueError(
                 f"{file} is damaged, missing, or of another run. Delete it and give the command "
                 "that made it again: only what is missing is made."
             )
+        parts.append(part)
     index = np.concatenate([images for images, _ in parts])
     shard = np.repeat(np.arange(len(files)), [len(images) for images, _ in parts])
     size, margin = settings["image_size"], settings["margin"]
@@ -183,6 +194,12 @@ def crop_folder(
         ImageError: it holds no images.
         ValueError: the output folder is another call's, an argument is out of range, or no face
             was found at all.
+
+    Example:
+
+    >>> about = crop_folder("photos", "faces", ByModel("fpn-eighth-300w.tflite"))
+    >>> len(read_shards("faces")) == about["faces"]
+    True
     """
     for name, value, least in (
         ("image_size", image_size, 1),
@@ -365,12 +382,14 @@ def _finish(folder, about, files, digest):
     """Counts all shards, lists what was skipped, and marks the folder as finished."""
     faces, skipped = 0, []
     for file in files:
-        images, reasons = _read_index(file, digest)
+        images, reasons = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
         faces += len(images)
         skipped += reasons
     # Names of files need not be valid UTF-8.
-    text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with replacing(folder / SKIPPED) as temporary, temporary.open("w", **text) as stream:
+    with (
+        replacing(folder / SKIPPED) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
         csv.writer(stream).writerows([("photo", "reason"), *skipped])
     if not faces:
         raise ValueError(

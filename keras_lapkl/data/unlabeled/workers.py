@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import signal
 from multiprocessing.connection import wait
+from typing import cast
 
 import cv2
 
@@ -55,7 +56,7 @@ def map_in_order(function, batches, workers, died):
                 idle.give(work)
             if not ends:
                 return
-            for worker in wait([worker for worker in crew if worker.work]):
+            for worker in cast(list[_Worker], wait([each for each in crew if each.work])):
                 item, number = worker.work[0]
                 try:
                     results[number] = worker.take()

@@ -9,6 +9,8 @@ import pytest
 
 from keras_lapkl.data.unlabeled import workers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
