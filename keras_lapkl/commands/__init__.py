@@ -39,8 +39,8 @@ def run(name):
     a command with `ARGUMENTS`.
     """
     try:
-        command = importlib.import_module(f"keras_lapkl.commands.{name}")
         argv = with_recipes(sys.argv) if name == "train" else sys.argv
+        command = importlib.import_module(f"keras_lapkl.commands.{name}")
     except (ImportError, ValueError) as error:  # an extra is missing, or a recipe unknown
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -239,6 +239,7 @@ def test_networks_offer_what_a_generator_must(name):
     assert [layer.name for layer in again.layers] == [layer.name for layer in made.layers]
 
 
+@pytest.mark.slow
 def test_names_are_known_before_keras_is_imported():
     """`lapkl train --help` answers at once."""
     code = (
