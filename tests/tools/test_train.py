@@ -32,14 +32,6 @@ def test_says_what_it_does_and_found(run):
         assert noise not in done.stderr
 
 
-def test_flagfile(run_tool, tmp_path):
-    flagfile = tmp_path / "small.cfg"
-    flagfile.write_text("# small\n" + "\n".join(SMALL) + "\n--loss=softargmax\n")
-    folder = tmp_path / "run"
-    run_tool("tools/train.py", f"--flagfile={flagfile}", f"--output_dir={folder}")
-    assert json.loads((folder / "run.json").read_text())["loss"] == "softargmax"
-
-
 def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
     done = run_tool(
         "tools/train.py",
@@ -59,11 +51,14 @@ def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
     assert list((tmp_path / "tensorboard").rglob("events.out*"))
 
 
-def test_a_student_that_begins_with_its_teacher(run, run_tool, tmp_path):
+def test_a_student_that_begins_with_its_teacher_by_a_flagfile(run, run_tool, tmp_path):
     folder, _ = run
+    flagfile = tmp_path / "small.cfg"
+    flagfile.write_text("# small\n" + "\n".join(SMALL) + "\n--loss=softargmax\n")
+    tmp_path = tmp_path / "run"
     done = run_tool(
         "tools/train.py",
-        *SMALL,
+        f"--flagfile={flagfile}",
         f"--teacher={folder / 'model.keras'}",
         f"--initial_model={folder / 'model.keras'}",
         "--num_unlabeled=12",
@@ -74,6 +69,7 @@ def test_a_student_that_begins_with_its_teacher(run, run_tool, tmp_path):
     took, of = re.search(r"Begin with (\d+) of (\d+) layers\.", done.stderr).groups()
     assert took == of
     recipe = json.loads((tmp_path / "results.json").read_text())["recipe"]
+    assert json.loads((tmp_path / "run.json").read_text())["loss"] == "softargmax"
     assert recipe["teacher"]["max_scale"] == 20 and recipe["adversary"] is None
 
 
