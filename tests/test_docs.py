@@ -7,8 +7,6 @@ import pathlib
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -121,8 +119,7 @@ def test_links_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
-@pytest.mark.slow
-def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
+def test_keypoints_from_drawings_to_tflite(run_tool, tmp_path, monkeypatch):
     """Python and commands of the worked example, in the page's order."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/guides/keypoints.md").read_text()
@@ -134,11 +131,8 @@ def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
         if code:
             exec(compile(code, "docs/guides/keypoints.md", "exec"), names)
         for command in block.replace("\\\n", " ").splitlines():
-            _, *arguments = shlex.split(command)
-            words = [sys.executable, "-m", "keras_lapkl", *arguments]
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            said += done.stdout
+            _, name, *arguments = shlex.split(command)
+            said += run_tool(f"tools/{name}.py", *arguments, cwd=tmp_path).stdout
     assert "csv test" in said and "whole pictures" in said
     measured = json.loads((tmp_path / "scissors/test/results.json").read_text())
     assert measured["faces"] == 100 and measured["nme"] < 6

@@ -146,6 +146,7 @@ def test_detector_from_pretrained_on_a_painted_face():
     assert (face.radius > face.error).all()
 
 
+@pytest.mark.faces
 @pytest.mark.parametrize("suffix", [".tflite", "-int8.tflite"])
 def test_nme_and_coverage_on_the_common_set(name, suffix, faces):
     model = TFLiteLocalizer(pretrained.path(name, suffix))
