@@ -36,7 +36,7 @@ EXAMPLES = {
 }
 """Pages whose Python runs, with the files that it leaves."""
 
-ELSEWHERE = {"docs/guides/keypoints.md", "docs/reference/preprocessing.md"}
+ELSEWHERE = {"CONTRIBUTING.md", "docs/guides/keypoints.md", "docs/reference/preprocessing.md"}
 """Pages whose Python other tests run."""
 
 
