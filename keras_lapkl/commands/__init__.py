@@ -7,7 +7,6 @@ python -m keras_lapkl train --output_dir=runs/first
 import ast
 import difflib
 import importlib
-import importlib.resources
 import pathlib
 import sys
 
@@ -57,45 +56,30 @@ def run(name):
     return run_main(command.main, arguments, argv)
 
 
-def recipes():
-    """Names of the recipes that come with the package, for `lapkl train --recipe=NAME`."""
-    files = importlib.resources.files("keras_lapkl.configs").iterdir()
-    return sorted(file.name.removesuffix(".cfg") for file in files if file.name.endswith(".cfg"))
-
-
 def with_recipes(argv):
-    """Command-line words in which each `--recipe=NAME` is replaced by the flags of that recipe.
+    """Command-line words in which each `--recipe=NAME` is replaced by the file of that recipe.
 
     Raises:
         ValueError: there is no recipe of that name.
 
     Example:
 
-    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])[1:3]
-    ['--dataset=300w', '--loss=laplace_kl']
+    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])
+    ['train', '--flagfile=…/keras_lapkl/configs/w300.cfg', '--seed=1']
     """
+    from keras_lapkl.training.recipe import file_of
+
     found = []
     words = iter(argv)
     for word in words:
         flag, _, value = word.partition("=")
         if flag in ("--recipe", "-recipe"):
-            found += _recipe_flags(value or next(words, ""))
+            try:
+                found.append(f"--flagfile={file_of(value or next(words, ''))}")
+            except ValueError as error:
+                raise ValueError(f"--recipe: {error}") from error
         else:
             found.append(word)
-    return found
-
-
-def _recipe_flags(name):
-    """The flags of a recipe; one that begins with another's file has the flags of that first."""
-    if name not in recipes():
-        raise ValueError(f"--recipe must be one of {', '.join(recipes())}. Received: {name!r}")
-    file = importlib.resources.files("keras_lapkl.configs") / f"{name}.cfg"
-    found = []
-    for line in map(str.strip, file.read_text(encoding="utf-8").splitlines()):
-        if line.startswith("--flagfile="):
-            found += _recipe_flags(pathlib.PurePosixPath(line).stem)
-        elif line and not line.startswith("#"):
-            found.append(line)
     return found
 
 

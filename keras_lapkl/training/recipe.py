@@ -267,6 +267,17 @@ def names():
     )
 
 
+def file_of(name):
+    """The file of a recipe in `keras_lapkl/configs`.
+
+    Raises:
+        ValueError: there is no recipe of that name.
+    """
+    if name not in names():
+        raise ValueError(f"expected a recipe among {', '.join(names())}. Received: {name!r}")
+    return importlib.resources.files("keras_lapkl.configs") / f"{name}.cfg"
+
+
 def read_recipe(name_or_path):
     """The recipe of a file of flags; with an adversary if the file sets anything of one.
 
@@ -281,9 +292,7 @@ def read_recipe(name_or_path):
     >>> read_recipe("w300_mobile").network
     'mobile_fpn'
     """
-    path = pathlib.Path(name_or_path)
-    if str(name_or_path) in names():
-        path = importlib.resources.files("keras_lapkl.configs") / f"{name_or_path}.cfg"
+    path = file_of(name_or_path) if name_or_path in names() else pathlib.Path(name_or_path)
     values = read_flagfile(path, CLASSES, _OF_THE_DATA)
     given = any(values[flag].present for flag in settings(Adversary))
     return recipe_from_flags(given or values["teacher"].present > 0, values)

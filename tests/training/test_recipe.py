@@ -238,10 +238,11 @@ def test_networks_offer_what_a_generator_must(name):
     assert [layer.name for layer in again.layers] == [layer.name for layer in made.layers]
 
 
-def test_names_are_known_without_keras():
-    """`lapkl train --help` answers at once, and without the training packages too."""
+@pytest.mark.slow
+def test_names_are_known_without_importing_keras():
+    """`lapkl train --help` answers at once."""
     code = (
-        "import sys; sys.modules.update(keras=None, tensorflow=None); "
-        "import keras_lapkl.commands.train"
+        "import sys, keras_lapkl.commands.train as _; "
+        "sys.exit(len({'keras', 'tensorflow'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
