@@ -48,8 +48,7 @@ def crops():
 
 def train_one_step(recipe, crops, path):
     """The loss of a step by a recipe, and the trained model, saved and loaded."""
-    from keras_lapkl.models.loading import load_model
-
+    from keras_lapkl.loading import load_model
     from keras_lapkl.training.building import build
 
     model = build(recipe, crops)

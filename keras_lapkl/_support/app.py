@@ -61,7 +61,7 @@ def help_text(command: Any) -> str:
         for flag in sorted(found, key=lambda flag: flag.name):
             name = f"  --[no]{flag.name}: " if flag.boolean else f"  --{flag.name}: "
             notes = [flag.parser.syntactic_help]
-            if flag.default is not None:
+            if flag.default_as_str is not None:
                 notes.append("default " + str(flag.default_as_str).strip("'"))
             notes = "; ".join(note for note in notes if note)
             text = f"{flag.help} ({notes})" if notes else flag.help

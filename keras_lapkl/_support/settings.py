@@ -125,23 +125,21 @@ def define_flags(classes, flag_values=flags.FLAGS):
             fields.setdefault(name, (field, typing.get_type_hints(cls)[field.name]))
     for name, (field, kind) in fields.items():
         default = None if field.default is dataclasses.MISSING else field.default
-        common: dict[str, Any] = {"flag_values": flag_values}
-        args = name, default
+        help, choices = field.metadata["help"], field.metadata["choices"]
         kinds = set(typing.get_args(kind) or (kind,)) - {type(None)}
-        if field.metadata["choices"] is not None:
-            choices = list(field.metadata["choices"])
-            flags.DEFINE_enum(*args, choices, field.metadata["help"], **common)
+        if choices is not None:
+            flags.DEFINE_enum(name, default, list(choices), help, flag_values=flag_values)
         elif kinds == {bool}:
-            flags.DEFINE_bool(*args, field.metadata["help"], **common)
+            flags.DEFINE_bool(name, default, help, flag_values=flag_values)
         elif kinds == {str}:
-            flags.DEFINE_string(*args, field.metadata["help"], **common)
+            flags.DEFINE_string(name, default, help, flag_values=flag_values)
         else:
             inner = flags.IntegerParser() if kinds == {int} else flags.FloatParser()
             serializer = flags.ArgumentSerializer()
             if field.metadata["width"]:
                 inner, serializer = WidthParser(), WidthSerializer()
             parser = _NumberParser(inner, field.metadata["interval"], field.metadata["unit"])
-            flags.DEFINE(parser, *args, field.metadata["help"], serializer=serializer, **common)
+            flags.DEFINE(parser, name, default, help, flag_values, serializer)
     return {name: field.metadata["group"] for name, (field, _) in fields.items()}
 
 

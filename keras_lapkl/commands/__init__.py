@@ -58,16 +58,18 @@ def run(name):
 
 
 def with_recipes(argv):
-    """Command-line words in which each `--recipe=NAME` is replaced by the flags of that recipe.
+    """Command-line words in which each `--recipe=NAME` is replaced by the file of that recipe.
 
     Raises:
         ValueError: there is no recipe of that name.
 
     Example:
 
-    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])[1:3]
-    ['--dataset=300w', '--loss=laplace_kl']
+    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])
+    ['train', '--flagfile=…/keras_lapkl/configs/w300.cfg', '--seed=1']
     """
+    from keras_lapkl.training.recipe import file_of
+
     found = []
     words = iter(argv)
     for word in words:

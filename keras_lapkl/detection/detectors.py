@@ -310,8 +310,9 @@ class MTCNN(_Detector):
             return mtcnn.MTCNN()
 
 
-_BY_NAME = {"yunet": YuNet, "blazeface": BlazeFace, "mtcnn": MTCNN}
-NAMES = ("auto", *_BY_NAME)
+DETECTORS = {"yunet": YuNet, "blazeface": BlazeFace, "mtcnn": MTCNN}
+"""The detectors by the names that `--detector` takes."""
+NAMES = ("auto", *DETECTORS)
 
 
 def from_name(name: str, **settings: Any) -> YuNet | BlazeFace | MTCNN:
@@ -331,8 +332,8 @@ def from_name(name: str, **settings: Any) -> YuNet | BlazeFace | MTCNN:
     100
     """
     settings = {key: value for key, value in settings.items() if value is not None}
-    if name in _BY_NAME:
-        return _BY_NAME[name](**settings)
+    if name in DETECTORS:
+        return DETECTORS[name](**settings)
     if name != "auto":
         raise ValueError(f"Expected a face detector among {', '.join(NAMES)}. Received: {name!r}")
     try:

@@ -5,7 +5,6 @@ The flags of `lapkl train`, their defaults and help, the checks of their values 
 """
 
 import dataclasses
-import importlib.resources
 import os
 import pathlib
 
@@ -274,9 +273,7 @@ def read_recipe(name_or_path):
     >>> read_recipe("w300_mobile").network
     'mobile_fpn'
     """
-    path = pathlib.Path(name_or_path)
-    if str(name_or_path) in names():
-        path = importlib.resources.files("keras_lapkl.configs") / f"{name_or_path}.cfg"
+    path = file_of(name_or_path) if name_or_path in names() else pathlib.Path(name_or_path)
     values = read_flagfile(path, CLASSES, _OF_THE_DATA)
     given = any(values[flag].present for flag in settings(Adversary))
     return recipe_from_flags(given or values["teacher"].present > 0, values)
