@@ -57,7 +57,7 @@ def test_goes_on_after_a_kill(run_tool, photos, tmp_path):
 
 def test_says_what_it_found_and_keeps_it(run_tool, photos, tmp_path):
     done = run_tool(SCRIPT, f"--input_dir={photos}", f"--output_dir={tmp_path}", *BOX)
-    assert "400 faces without labels from 401 photos in photos" in done.stdout
+    assert f"{photos.name}: 400 faces without labels from 401 photos" in done.stdout
     assert "by the box 0.3,0.3,0.7,0.7 of each photo; 1 photos skipped" in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["faces"], results["skipped"]) == (400, 1)

@@ -61,10 +61,10 @@ def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
         "--tensorboard",
         f"--output_dir={tmp_path}",
     )
-    assert "Without labels: 20 of 24 synthetic faces, without their labels." in done.stderr
+    assert "Without labels: 20 synthetic faces; without their labels; taken from 24." in done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["recipe"]["adversary"]["weight"] == 0.01
-    assert "without labels 20 of" in results["validation"]["trained_on"]
+    assert "without labels 20 synthetic faces" in results["validation"]["trained_on"]
     assert (tmp_path / "adversarial.keras").exists()
     assert list((tmp_path / "tensorboard").rglob("events.out*"))
 
