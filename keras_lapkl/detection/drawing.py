@@ -52,8 +52,8 @@ def draw_faces(
         points, side = face.landmarks, face.square[2]
         colors = _colors(face)
         for a, b in edges:
-            ends = _fixed(points[[a, b]]).tolist()
-            cv2.line(drawn, *ends, _WHITE, 1, *_SUBPIXEL)
+            start, end = _fixed(points[[a, b]]).tolist()
+            cv2.line(drawn, start, end, _WHITE, 1, *_SUBPIXEL)
         if radii:
             around = face.scale.mean(-1) if face.radius is None else face.radius
             for point, radius, color in zip(points, around, colors, strict=True):
@@ -67,6 +67,11 @@ def draw_faces(
         for point, name in zip(points, names, strict=False):
             _write(drawn, name, point + (2 * dot, -2 * dot), side)
     return drawn
+
+
+def draw_by_scheme(photo, faces, scheme, radii=False):
+    """`draw_faces` with the edges of a `Scheme`, and the names of its points if legible."""
+    return draw_faces(photo, faces, scheme.edges, radii, names_to_draw(scheme))
 
 
 def names_to_draw(scheme):

@@ -245,8 +245,10 @@ def _draw_prediction(axes, points, truth, scale, edges):
     color = PREDICTED if truth is None else TRUE
     axes.add_collection(LineCollection(lines, colors=color, linewidths=0.5, alpha=0.7))
     if scale is not None:
+        widths, heights = 2 * scale.T
         ellipses = EllipseCollection(
-            *(2 * scale.T),
+            widths,
+            heights,
             np.zeros(len(scale)),
             units="xy",
             offsets=points,
@@ -260,7 +262,7 @@ def _draw_prediction(axes, points, truth, scale, edges):
         axes.scatter([], [], s=40, label="scale", **of_one)  # the legend takes no collection
     if truth is not None:
         white = {"color": "white", "linewidth": 0.7, "path_effects": _outline(1.5), "zorder": 2}
-        axes.add_collection(LineCollection(np.stack([points, truth], 1), **white))
+        axes.add_collection(LineCollection(list(np.stack([points, truth], 1)), **white))
         rings = {"facecolors": "none", "edgecolors": TRUE, "linewidths": 0.9, "zorder": 3}
         axes.scatter(*truth.T, s=10 * size, label="truth", **rings)
         axes.plot([], [], label="error", **white)
