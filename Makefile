@@ -1,5 +1,5 @@
 # On a bare machine with Python 3.11, 3.12 or 3.13: `make demo` and `make test`. `make quick` runs the
-# tests that start no Python, train nothing and convert nothing; `make coverage` measures all.
+# tests that start no Python, train and convert nothing; `make coverage` measures all.
 PYTHON ?= python3
 VENV ?= .venv
 TESTS = -n 2 --dist loadfile

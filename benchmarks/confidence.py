@@ -1,11 +1,11 @@
-"""What a model's confidence is worth: coverage and selection on unseen faces, and on spoiled ones.
+"""What a model's confidence is worth: coverage and selection on unseen and on degraded faces.
 
     python benchmarks/confidence.py --model=fpn-eighth-300w --data_dir=300w \\
         --picture=docs/confidence.png --output=confidence.json
 
-Faces of 300-W's common set as they are, and the same blurred, darkened, turned and covered: a model
-knows how far off it is expects more of each. --model is a shipped model, whose int8 file
-is taken, or a file that is calibrated.
+Faces of 300-W's common set as they are, and the same blurred, darkened, rotated and covered: a
+model that knows how far off it is expects a larger error on each of these. --model is a shipped
+model, whose int8 file is taken, or a file that is calibrated.
 """
 
 import sys

@@ -10,12 +10,12 @@ no labels, so nothing is said of false ones.
 
 NME in percent of the distance of the outer eye corners, after 1, 2 and 3 passes, of the faces that
 the detector found; "perfect crops" is the error of the same faces from the squares by the labels.
-Both crops are turned as the face is.
+Both crops are rotated as the face is.
 `labels' box` stands for a box of the user's own. Times are of one thread and a photo: the median of
-the detector's, and the mean of crop and network in each round.
+the detector's, and the mean of crop and network in each pass.
 
 --proportions shows where the five points lie in each detector's boxes, and --wrong_squares what it
-costs if the first square is beside the face, of another size or turned.
+costs if the first square is beside the face, of another size or rotated.
 """
 
 import pathlib

@@ -1,6 +1,6 @@
-"""What the ways to find faces keep and get wrong, on photos with 68 landmarks beside them.
+"""How well each way locates the five points, on photos with 68 landmarks beside them.
 
-    python benchmarks/first_pass.py --photos_dir=photos --model=runs/w300/tflite/float32.tflite
+    python benchmarks/locate.py --photos_dir=photos --model=runs/w300/tflite/float32.tflite
 
 Each photo has one .pts file, of one of its faces. A photo is kept if a face is found, and wrong if
 none that was found has its center within a quarter of the labeled square's side and a side within

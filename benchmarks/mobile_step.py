@@ -1,9 +1,9 @@
-"""Times MobileFPN's training step beside what it is without its two short cuts.
+"""Times MobileFPN's training step, and the same without its two short cuts.
 
     python benchmarks/mobile_step.py --widths=1/16,1/8,1/4 --threads=1
 
-All of a width take turns; the optimizer is Muon, as in `w300_mobile.cfg`. Prints milliseconds a
-step, median over rounds and quartiles, and each by the first:
+All of a width are interleaved; the optimizer is Muon, as in `w300_mobile.cfg`. Prints milliseconds
+a step, median over rounds and quartiles, and each by the first:
 
     step     LandmarkLocalizer's step
     maps     the same with the maps built from their axes, as losses of others need them

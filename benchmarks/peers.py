@@ -17,7 +17,7 @@ nor face-api's data are public. MediaPipe has 468 points of a mesh of its own; t
 near, not on, those of 300-W, the jaw least of all.
 
 With --predictions_dir what each finds is written there, in pixels of the photos, for
-`tools/evaluate.py --predictions`.
+`lapkl evaluate --predictions`.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Times one face by .tflite files and by the same network in PyTorch and ONNX Runtime, in turns.
+"""Times one face by .tflite files and by the same network in PyTorch and ONNX Runtime, interleaved.
 
     pip install torch onnxruntime onnx onnxscript
     python benchmarks/runtimes.py --model=model.keras --tflite=float32.tflite,int8.tflite \\

@@ -4,7 +4,7 @@
     python benchmarks/step.py --widths=1/8 --profile
 
 Prints milliseconds an image through G, and ratios of steps: the median over passes, and the
-quartiles. All steps of a width take turns, so that whatever else the machine does meets all alike.
+quartiles. All steps of a width are interleaved, so that other load affects all alike.
 With --batch_size=2n:
 
     graph        LandmarkLocalizer's step on 2n labeled images, in a tf.function, nothing around
@@ -15,7 +15,7 @@ With --batch_size=2n:
     torch_nhwc   the same in PyTorch's channels_last memory format
 
 Before PyTorch is timed, its net gets Keras's weights, and must then have Keras's logits, loss and
-gradients. PyTorch is no dependency of this package: pip install torch, or say --notorch.
+gradients. PyTorch is not a dependency of this package: pip install torch, or say --notorch.
 
 --profile times both steps without one part or another instead; see `parts.py`.
 """

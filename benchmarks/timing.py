@@ -1,4 +1,4 @@
-"""Timing on a machine that does other work too: what is compared takes turns."""
+"""Timing on a machine that does other work too: what is compared is interleaved."""
 
 import time
 

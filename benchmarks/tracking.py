@@ -1,4 +1,4 @@
-"""What filters take from the flicker of landmarks in video, their lag, and what tracking saves.
+"""How much flicker of landmarks in video each filter removes, its lag, and what tracking saves.
 
     python benchmarks/tracking.py --model=model.tflite --photos_dir=300w \\
         --stems=300w/splits/validation.txt --plot=video.png
@@ -8,8 +8,8 @@ photos that are moved as planes. Each filter gets the settings with the least fl
 those that add no more than --max_lag to no filter's and keep --min_talk of its response to
 talking, on other clips than those that are measured. Then each runs in `LandmarkTracker`.
 
-Further tables: how often a limit of the scale gives up a face, and keeps to what is none; and, with
---detector, what a frame costs by tracking, and by detecting in each.
+Further tables: how often a limit of the scale gives up a face, or follows something else; and, with
+--detector, what a frame costs with tracking, and with detecting in each.
 """
 
 import itertools

@@ -7,7 +7,7 @@ beside an error. Standard library alone.
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 LICENSES = {
     "300-W": "300-W: non-commercial research only",
@@ -144,7 +144,10 @@ class TrainingData:
         return cls(tuple(DataSet(**each) for each in config["sets"]), **parents)
 
 
-def get(value) -> TrainingData | None:
+TrainingDataLike: TypeAlias = TrainingData | DataSet | Mapping[str, Any] | str
+
+
+def get(value: TrainingDataLike | None) -> TrainingData | None:
     """A `TrainingData` from itself, its plain data, a `DataSet` or one line; None from None.
 
     Lines that this package wrote before it kept data are understood: files of that time have them.
@@ -198,7 +201,7 @@ def _read_set(line):
         return DataSet(
             found["name"],
             _number(found["count"]),
-            found["total"] and _number(found["total"]),
+            _number(found["total"]) if found["total"] else None,
             found["kind"],
             license=LICENSES[found["key"]],
             detail=found["detail"],

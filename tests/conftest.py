@@ -1,8 +1,8 @@
 """Fixtures of the whole suite, and its two layers.
 
-A test is `slow` if it starts a Python, trains or converts: what uses a fixture or lies in a folder
-that says so here, and what is marked by itself. `make quick` runs the others, and one of these that
-starts a Python or trains all the same fails.
+A test is `slow` if it starts a Python, trains, converts or reads the real faces: by a fixture, a
+folder or a mark that says so here, or marked by itself. `make quick` runs the others, and one of
+these that starts a Python or trains all the same fails.
 """
 
 import contextlib
@@ -42,7 +42,8 @@ SLOW_FOLDERS = {"benchmarks", "mobile", "tools"}
 def pytest_collection_modifyitems(items):
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
-        if folder in SLOW_FOLDERS or SLOW_FIXTURES & set(item.fixturenames):
+        slow = folder in SLOW_FOLDERS or SLOW_FIXTURES & set(item.fixturenames)
+        if slow or item.get_closest_marker("faces"):
             item.add_marker(pytest.mark.slow)
 
 

@@ -7,12 +7,12 @@ import pathlib
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from absl import flags
+
+from keras_lapkl.commands import with_recipes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -36,7 +36,7 @@ EXAMPLES = {
 }
 """Pages whose Python runs, with the files that it leaves."""
 
-ELSEWHERE = {"docs/guides/keypoints.md", "docs/reference/preprocessing.md"}
+ELSEWHERE = {"CONTRIBUTING.md", "docs/guides/keypoints.md", "docs/reference/preprocessing.md"}
 """Pages whose Python other tests run."""
 
 
@@ -89,9 +89,11 @@ def test_flags_of_commands_exist(page, monkeypatch):
         names = [
             each[2:].partition("=")[0]
             for each in arguments
-            if "$" in each and "flagfile" not in each
+            if "$" in each and "--recipe=" not in each
         ]
         arguments = [each for each in arguments if "$" not in each]
+        if module.stem == "train":
+            arguments = with_recipes(arguments)
         if not script.startswith("keras_lapkl"):
             monkeypatch.syspath_prepend((ROOT / script).parent)
         known = set(flags.FLAGS)
@@ -117,8 +119,7 @@ def test_links_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
-@pytest.mark.slow
-def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
+def test_keypoints_from_drawings_to_tflite(run_tool, tmp_path, monkeypatch):
     """Python and commands of the worked example, in the page's order."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/guides/keypoints.md").read_text()
@@ -130,11 +131,8 @@ def test_keypoints_from_drawings_to_tflite(tmp_path, monkeypatch):
         if code:
             exec(compile(code, "docs/guides/keypoints.md", "exec"), names)
         for command in block.replace("\\\n", " ").splitlines():
-            _, *arguments = shlex.split(command)
-            words = [sys.executable, "-m", "keras_lapkl", *arguments]
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            said += done.stdout
+            _, name, *arguments = shlex.split(command)
+            said += run_tool(f"tools/{name}.py", *arguments, cwd=tmp_path).stdout
     assert "csv test" in said and "whole pictures" in said
     measured = json.loads((tmp_path / "scissors/test/results.json").read_text())
     assert measured["faces"] == 100 and measured["nme"] < 6

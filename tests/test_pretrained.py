@@ -61,13 +61,13 @@ def test_card_has_the_figures_of_the_files(name):
     for suffix in (".tflite", "-int8.tflite"):
         measured = describe(pretrained.path(name, suffix))["metadata"]["measured"]
         assert f"{measured['nme']:.2f}" in card
-    for word in ("non-commercial research", "1,809 of 3,148", "tools/train.py", "crop scale 3"):
+    for word in ("non-commercial research", "1,809 of 3,148", "lapkl train", "crop scale 3"):
         assert word.lower() in card.lower()
 
 
 def test_card_has_the_command_that_made_the_files(name):
     card = pretrained.path(name, ".md").read_text()
-    (command,) = re.findall(r"python tools/convert\.py (.*)", re.sub(r"\s*\\\n\s*", " ", card))
+    (command,) = re.findall(r"lapkl convert (.*)", re.sub(r"\s*\\\n\s*", " ", card))
     assert f"--output_dir={pathlib.Path(command.split()[0].partition('=')[2]).parent}" in card
     given = parsed("convert", shlex.split(command))
     assert given["mode"] == "all" and given["dataset"] == "300w"
@@ -146,6 +146,7 @@ def test_detector_from_pretrained_on_a_painted_face():
     assert (face.radius > face.error).all()
 
 
+@pytest.mark.faces
 @pytest.mark.parametrize("suffix", [".tflite", "-int8.tflite"])
 def test_nme_and_coverage_on_the_common_set(name, suffix, faces):
     model = TFLiteLocalizer(pretrained.path(name, suffix))

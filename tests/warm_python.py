@@ -3,8 +3,8 @@
 A test of a binary spends nearly all its time on these imports. Run as a program this file is the
 process that forks: no operation has run in it, so that a fork of it is as good as a new Python,
 which the script then ends by itself: exit status, traceback and `atexit` are those of any Python.
-Nothing of the package is imported before the fork. Where that is not
-Linux, where forking is safe, each is a Python of its own.
+Nothing of the package is imported before the fork. Elsewhere than on Linux forking is not safe, and
+each script has a Python of its own.
 """
 
 import gc

@@ -62,7 +62,7 @@ def help_text(command: Any) -> str:
             name = f"  --[no]{flag.name}: " if flag.boolean else f"  --{flag.name}: "
             notes = [flag.parser.syntactic_help]
             if flag.default is not None:
-                notes.append("default " + flag.default_as_str.strip("'"))
+                notes.append("default " + str(flag.default_as_str).strip("'"))
             notes = "; ".join(note for note in notes if note)
             text = f"{flag.help} ({notes})" if notes else flag.help
             lines.append(flags.text_wrap(text, indent="      ", firstline_indent=name))

@@ -1,4 +1,4 @@
-"""What a terminal shows: aligned tables, and silence where TensorFlow would talk."""
+"""What a terminal shows: aligned tables, and not what LiteRT and TensorFlow log on start-up."""
 
 import contextlib
 import functools

@@ -8,6 +8,7 @@ A field made by `setting` carries its help, unit, range and group. From these co
 import dataclasses
 import math
 import typing
+from typing import Any
 
 from absl import flags
 
@@ -30,7 +31,7 @@ def setting(
     flag=None,
     group=None,
     width=False,
-):
+) -> Any:
     """A dataclass field that a flag stands for.
 
     Args:
@@ -124,7 +125,7 @@ def define_flags(classes, flag_values=flags.FLAGS):
             fields.setdefault(name, (field, typing.get_type_hints(cls)[field.name]))
     for name, (field, kind) in fields.items():
         default = None if field.default is dataclasses.MISSING else field.default
-        common = {"flag_values": flag_values}
+        common: dict[str, Any] = {"flag_values": flag_values}
         args = name, default
         kinds = set(typing.get_args(kind) or (kind,)) - {type(None)}
         if field.metadata["choices"] is not None:

@@ -7,12 +7,12 @@ python -m keras_lapkl train --output_dir=runs/first
 import ast
 import difflib
 import importlib
-import importlib.resources
 import pathlib
 import sys
 
 from absl import flags
 
+from keras_lapkl import configs
 from keras_lapkl._support.app import asks_for_help, help_text, run_main
 
 COMMANDS = (
@@ -39,8 +39,8 @@ def run(name):
     a command with `ARGUMENTS`.
     """
     try:
-        command = importlib.import_module(f"keras_lapkl.commands.{name}")
         argv = with_recipes(sys.argv) if name == "train" else sys.argv
+        command = importlib.import_module(f"keras_lapkl.commands.{name}")
     except (ImportError, ValueError) as error:  # an extra is missing, or a recipe unknown
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -55,12 +55,6 @@ def run(name):
     if arguments:
         flags.FLAGS.set_gnu_getopt(False)  # what follows the first word is not the command's
     return run_main(command.main, arguments, argv)
-
-
-def recipes():
-    """Names of the recipes that come with the package, for `lapkl train --recipe=NAME`."""
-    files = importlib.resources.files("keras_lapkl.configs").iterdir()
-    return sorted(file.name.removesuffix(".cfg") for file in files if file.name.endswith(".cfg"))
 
 
 def with_recipes(argv):
@@ -79,23 +73,9 @@ def with_recipes(argv):
     for word in words:
         flag, _, value = word.partition("=")
         if flag in ("--recipe", "-recipe"):
-            found += _recipe_flags(value or next(words, ""))
+            found += configs.recipe_flags(value or next(words, ""))
         else:
             found.append(word)
-    return found
-
-
-def _recipe_flags(name):
-    """The flags of a recipe; one that begins with another's file has the flags of that first."""
-    if name not in recipes():
-        raise ValueError(f"--recipe must be one of {', '.join(recipes())}. Received: {name!r}")
-    file = importlib.resources.files("keras_lapkl.configs") / f"{name}.cfg"
-    found = []
-    for line in map(str.strip, file.read_text(encoding="utf-8").splitlines()):
-        if line.startswith("--flagfile="):
-            found += _recipe_flags(pathlib.PurePosixPath(line).stem)
-        elif line and not line.startswith("#"):
-            found.append(line)
     return found
 
 

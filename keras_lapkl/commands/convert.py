@@ -21,7 +21,7 @@ from absl import flags
 from keras_lapkl import pretrained
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.commands import data_flags
 from keras_lapkl.export.modes import MODES
 from keras_lapkl.tflite.runner import BYTES
 
@@ -48,10 +48,7 @@ _FLIP_AVERAGE = flags.DEFINE_bool(
     "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
-_TRAIN = flags.DEFINE_string("train_split", "train", "Split, or a file of stems or keypoints.")
-_VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, to compare on.")
+data_flags.define(__name__, train_split="train", validation_split="validation")
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
@@ -67,7 +64,6 @@ _MEAN_BOUND = flags.DEFINE_float(
 _NME_BOUND = flags.DEFINE_float(
     "nme_bound", None, "Percent of itself by which the NME may grow; 1 for int8 if not given.", 0
 )
-_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 
 
 def main(_):
@@ -88,13 +84,13 @@ def main(_):
 
     modes = tuple(MODES) if _MODE.value == "all" else (_MODE.value,)
     model = load_model(source)
-    held_out = _faces(model, _VALIDATION.value, max(_NUM_PARITY.value, _NUM_CALIBRATION.value))
+    held_out = _faces(model, "validation_split", max(_NUM_PARITY.value, _NUM_CALIBRATION.value))
     validation = _spread(held_out, _NUM_PARITY.value)
     calibration = _spread(held_out, _NUM_CALIBRATION.value)
     training = None
     if any(MODES[mode].calibrated for mode in modes):
         count = _NUM_REPRESENTATIVE.value
-        training = _spread(_faces(model, _TRAIN.value, count), count)
+        training = _spread(_faces(model, "train_split", count), count)
     reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
@@ -142,17 +138,13 @@ def main(_):
 
 def _faces(model, split, count):
     """The crops of a split; `count` of them where they are made."""
-    from keras_lapkl.data import datasets
 
-    return datasets.load(
-        _DATASET.value,
-        _DATA_DIR.value,
+    return data_flags.load(
         split,
         image_size=model.image_size,
         crop_scale=model.crop_scale,
         scheme=model.scheme,
-        num_synthetic=count if _DATASET.value == "synthetic" else None,
-        skip_bad=_SKIP_BAD.value,
+        num_synthetic=count if flags.FLAGS.dataset == "synthetic" else None,
     )
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from absl import flags
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import app, console
+from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.commands import data_flags
 from keras_lapkl.evaluation import scoring
 
 _MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file, or a shipped model's name.")
@@ -33,15 +33,12 @@ _PREDICTIONS = flags.DEFINE_list(
     None,
     "Instead of a model: FILE or TITLE=FILE, by commas; the first is compared to.",
 )
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Labeled data.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
-_SPLIT = flags.DEFINE_string("split", "validation", "Split, or a file of stems or keypoints.")
+data_flags.define(__name__, split="validation")
 _SCHEME = flags.DEFINE_string(
     "scheme",
     None,
     "With --predictions of keypoints: a .json file, ibug68 or aflw19.",
 )
-_CATEGORY = flags.DEFINE_string("category", None, "Which of a COCO file's categories.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to measure on.")
 _NORMALIZER = flags.DEFINE_enum(
     "normalizer",
@@ -52,7 +49,6 @@ _NORMALIZER = flags.DEFINE_enum(
 _FLIP_AVERAGE = flags.DEFINE_bool(
     "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
-_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 
 
@@ -71,22 +67,16 @@ def main(_):
     from keras_lapkl import load_model
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.provenance import run_provenance
-    from keras_lapkl.data import datasets
     from keras_lapkl.data.prediction_files import write_predictions
     from keras_lapkl.evaluation import matching, model_scores, plots
 
-    with console.held_stderr():  # LiteRT logs on start-up
-        model = load_model(path)
-    crops = datasets.load(
-        _DATASET.value,
-        _DATA_DIR.value,
-        _SPLIT.value,
+    model = load_model(path)
+    crops = data_flags.load(
+        "split",
         image_size=model.image_size,
         crop_scale=model.crop_scale,
         scheme=model.scheme,
-        category=_CATEGORY.value,
         num_synthetic=_NUM_SYNTHETIC.value,
-        skip_bad=_SKIP_BAD.value,
     )
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
     result, predicted = model_scores.evaluate_model(
@@ -103,7 +93,7 @@ def main(_):
         output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
     )
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
-    names = matching.names_below(crops.names, _DATA_DIR.value)
+    names = matching.names_below(crops.names, flags.FLAGS.data_dir)
     write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
     with _optional_pictures():
         plots.predictions(
@@ -134,15 +124,15 @@ def _score_predictions():
     from keras_lapkl.evaluation import comparison, plots
 
     annotations = datasets.read(
-        _DATASET.value,
-        _DATA_DIR.value,
-        _SPLIT.value,
+        flags.FLAGS.dataset,
+        flags.FLAGS.data_dir,
+        flags.FLAGS.split,
         scheme=_SCHEME.value,
-        category=_CATEGORY.value,
+        category=flags.FLAGS.category,
     )
     predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme)
     results, errors = comparison.compare(
-        annotations, predictions, _DATA_DIR.value, _NORMALIZER.value
+        annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value
     )
     print(f"Truth: {annotations.summary}.")
     print(comparison.report(results))
@@ -150,7 +140,7 @@ def _score_predictions():
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     provenance = run_provenance(app.resolved_flags())
     write_json(output_dir / "results.json", {**results, "provenance": provenance})
-    comparison.write_errors(output_dir / "errors.csv", annotations, errors, _DATA_DIR.value)
+    comparison.write_errors(output_dir / "errors.csv", annotations, errors, flags.FLAGS.data_dir)
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
     with _optional_pictures():

@@ -7,14 +7,12 @@
 from absl import flags
 
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.commands import data_flags
 
 _MODELS = flags.DEFINE_multi_string(
     "model", None, "TITLE=MODEL, repeated: a .keras file or a shipped model's name.", required=True
 )
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
-_SPLIT = flags.DEFINE_string("split", "validation", "Split, or a file of stems or keypoints.")
+data_flags.define(__name__, split="validation")
 _FACES = flags.DEFINE_integer("faces", 4, "How many, evenly spread over the split.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)
 
@@ -22,7 +20,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True
 def main(_):
     quiet_tensorflow()
     from keras_lapkl import load_model
-    from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import plots
 
     models = {}
@@ -37,10 +34,8 @@ def main(_):
             f"The models need one (size, crop scale, scheme) in common. Received: {rules}"
         )
     image_size, crop_scale, scheme = rules.pop()
-    crops = datasets.load(
-        _DATASET.value,
-        _DATA_DIR.value,
-        _SPLIT.value,
+    crops = data_flags.load(
+        "split",
         image_size=image_size,
         crop_scale=crop_scale,
         scheme=scheme,

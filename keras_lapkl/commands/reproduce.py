@@ -17,7 +17,7 @@ from absl import flags
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.widths import define_widths, parse_width
-from keras_lapkl.training.recipe import names
+from keras_lapkl.configs import names
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all of it.", required=True)
 _MINIATURE = flags.DEFINE_bool(

@@ -17,13 +17,10 @@ from absl import flags, logging
 from keras_lapkl._support import app
 from keras_lapkl._support.settings import define_flags, from_flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.commands import data_flags
 from keras_lapkl.training import recipe as recipes
 
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Training data.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
-_TRAIN = flags.DEFINE_string("train_split", "train", "Split, or a file of stems or keypoints.")
-_VALIDATION = flags.DEFINE_string("validation_split", "validation", "The same, to measure on.")
+data_flags.define(__name__, train_split="train", validation_split="validation")
 _SCHEME = flags.DEFINE_string(
     "scheme",
     None,
@@ -32,7 +29,6 @@ _SCHEME = flags.DEFINE_string(
 _CROP_FROM = flags.DEFINE_enum(
     "crop_from", None, ["points", "box", "image"], "What keypoints are cropped by; default points."
 )
-_CATEGORY = flags.DEFINE_string("category", None, "Which of a COCO file's categories.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to train on.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of this run.", required=True)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops, a multiple of 16.")
@@ -42,7 +38,6 @@ _CROP_SCALE = flags.DEFINE_float(
     "Crop side / longer edge of what it is cut by. Default: 3 by five points (the paper's is 2), "
     "1.5 by other points, 1.25 by a box, 1 of an image.",
 )
-_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.")
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _UNLABELED_DIR = flags.DEFINE_string(
     "unlabeled_dir", None, "Faces without labels, for D or a teacher: shards or photos."
@@ -80,15 +75,11 @@ def main(_):
     recipe = from_flags(recipes.Recipe)  # wrong settings fail before any data is read
     common = {
         "image_size": _IMAGE_SIZE.value,
-        "category": _CATEGORY.value,
-        "skip_bad": _SKIP_BAD.value,
         "cache_dir": f"{_OUTPUT_DIR.value}/crops",
     }
     margin = default_margin(_IMAGE_SIZE.value) if recipe.augment else 0
-    crops = datasets.load(
-        _DATASET.value,
-        _DATA_DIR.value,
-        _TRAIN.value,
+    crops = data_flags.load(
+        "train_split",
         margin=margin,
         crop_scale="auto" if _CROP_SCALE.value is None else _CROP_SCALE.value,
         scheme=_SCHEME.value,
@@ -108,10 +99,8 @@ def main(_):
     recipe = recipes.recipe_from_flags(unlabeled is not None)
     if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
-    validation = datasets.load(
-        _DATASET.value,
-        _DATA_DIR.value,
-        _VALIDATION.value,
+    validation = data_flags.load(
+        "validation_split",
         crop_scale=crops.crop_scale,
         scheme=crops.scheme,
         **common,

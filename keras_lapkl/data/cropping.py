@@ -1,4 +1,4 @@
-"""The square crop around a face, with its inverse, and whole data sets as crops in memory.
+"""The square crop around a face: its square, its affine with the inverse, and its pixels.
 
 A crop box (cx, cy, side) is a square in the photo. Pixel centers are at whole numbers in photo and
 crop; the S by S pixels of the crop tile the box if photo pixel x and crop pixel x' go together as

@@ -324,12 +324,12 @@ def _read_cache(file, fingerprint):
     """Images, sizes, kept indices and reasons; None if of something else or not to be read."""
     if not file.is_file():
         return None
-    stored = read_arrays(file)
+    stored = read_arrays(file) or {}
     try:
         if str(stored["fingerprint"]) != fingerprint:
             return None
         images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
         return images, sizes, kept, json.loads(str(stored["reasons"]))
-    except (KeyError, TypeError, ValueError):  # TypeError: nothing could be read
-        logging.warning("Crops in %s can't be read; making them anew.", file)
+    except (KeyError, ValueError):
+        logging.warning("Crops in %s cannot be read; making them again.", file)
         return None

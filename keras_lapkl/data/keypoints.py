@@ -187,7 +187,7 @@ def _check_pictures(annotations):
     if missing:
         first = missing[0]
         raise FileNotFoundError(
-            f"{annotations.place(first)}: there is not an image {annotations.paths[first]}; "
+            f"{annotations.place(first)}: there is no image {annotations.paths[first]}; "
             f"{len(missing):,} of {len(known):,} are missing. Paths start from the folder of the "
             "data, or else of this file."
         )

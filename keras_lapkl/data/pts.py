@@ -1,4 +1,4 @@
-"""The `.pts` format of 300-W and menpo. Files are 1-based, memory is 0-based: only here they meet.
+"""The `.pts` format of 300-W and menpo. Files count from 1, memory from 0; converted only here.
 
     version: 1
     n_points: 68

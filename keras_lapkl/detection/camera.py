@@ -1,6 +1,7 @@
 """Shows the faces that a camera sees."""
 
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> Non
             there, frame = source.read()
             if not there:
                 raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
-            photo = np.ascontiguousarray(frame[..., ::-1])
+            photo: Any = np.ascontiguousarray(frame[..., ::-1])
             faces = tracker(photo, time.monotonic() - start)
             scheme = tracker.detector.localizer.scheme
             drawn = draw_by_scheme(photo, faces, scheme, radii)

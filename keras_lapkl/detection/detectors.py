@@ -200,7 +200,11 @@ class BlazeFace(_Detector):
     min_size: float = 40
 
     _package = "blazeface"
-    _version = "back, MediaPipe"
+
+    @property
+    def _version(self):
+        return "back, MediaPipe"
+
     _side = 256
     _strides = ((16, 2), (32, 6))  # pixels, and outputs for each cell
     _points = (0, 1, 2, 3, 3)  # eyes, nose and mouth, of the network's six

@@ -1,4 +1,4 @@
-"""Filters that steady the landmarks of a video."""
+"""Filters that remove the flicker of landmarks in a video."""
 
 import math
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""Where the five points of a face lie in a photo without labels, by three ways to tell.
+"""Three ways to locate the five points of a face in a photo without labels.
 
 Each way is a callable from a photo (H, W, 3) uint8 RGB to squares (n, 3) float64: center x, center
 y and longer edge of the box of the five points, in photo pixels, as `crop_squares(…, crop_scale=1)`

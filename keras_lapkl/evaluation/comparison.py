@@ -155,7 +155,7 @@ def write_errors(
 
 
 def report(results: dict[str, Any]) -> str:
-    """The results of `compare` as text: counts, suspected_conventions and tables."""
+    """The results of `compare` as text: counts, warnings of other conventions, and tables."""
     sets, normalizer = results["predictions"], results["normalizer"]
     parts = ["\n".join(_about_lines(title, each) for title, each in sets.items())]
     parts.append(_score_table(sets))

@@ -1,4 +1,4 @@
-"""How good a model is on crops: the numbers of the papers' tables. What they are: `scoring`."""
+"""How good a model is on crops: the numbers of the papers' tables, which `scoring` defines."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How well a tracker follows the faces of a made video."""
+"""How well a tracker follows the faces of a synthetic video."""
 
 import math
 

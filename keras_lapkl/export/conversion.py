@@ -223,7 +223,7 @@ def _output_shapes(model, with_heatmaps, decode):
 def _metadata(model, mode, float_layers, input_dtype, flip_average):
     """What is known of a file before it is measured."""
     calibration = None
-    if model.calibration is not None and not flip_average:  # it is not that of the flip average
+    if model.calibration is not None and not flip_average:  # it is for single passes
         calibration = model.calibration.to_config()
     image = {"channels": "RGB", "dtype": input_dtype, "range": [0.0, 1.0]}
     if input_dtype in runner.BYTES:

@@ -12,6 +12,7 @@ from keras_lapkl import confidence, heatmaps, losses, metrics, schemes, training
 from keras_lapkl._support.types import PathLike, Tensor
 from keras_lapkl.confidence import Calibration, CalibrationLike
 from keras_lapkl.schemes import Scheme, SchemeLike
+from keras_lapkl.training_data import TrainingDataLike
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -52,7 +53,7 @@ class LandmarkLocalizer(keras.Model):
         scheme: SchemeLike | None = None,
         crop_scale: float | None = None,
         beta: float = 1.0,
-        trained_on: str | None = None,
+        trained_on: TrainingDataLike | None = None,
         calibration: CalibrationLike | None = None,
         **kwargs: Any,
     ) -> None:

@@ -34,6 +34,7 @@ class MobileFPN(keras.Model):
     weights. At K = 68 and 80×80 pixels, c = 64·width, the levels have 2c, 3c, 4c and 6c channels:
 
     | width                 | 1         | 1/2     | 1/4     | 1/8    | 1/16   |
+    | --------------------- | --------- | ------- | ------- | ------ | ------ |
     | parameters, folded    | 2,035,652 | 526,340 | 140,324 | 39,476 | 12,092 |
     | million multiply-adds | 552.4     | 148.1   | 42.0    | 13.0   | 4.5    |
 

@@ -24,6 +24,7 @@ class RCN(keras.Model):
     At K = 68 it has 452c² + 181c + 9452 parameters with c = 64·width channels:
 
     | width      | 1         | 1/2     | 1/4     | 1/8    | 1/16   |
+    | ---------- | --------- | ------- | ------- | ------ | ------ |
     | parameters | 1,872,428 | 478,092 | 128,060 | 39,828 | 17,408 |
 
     Args:

@@ -153,7 +153,7 @@ _NAMED_FROM = {
     },
 }
 """What a cell's name leaves out: the defaults of the days when the first cells were named. They
-must stay as they are, whatever the defaults become, or the folders in `docs/results` are lost."""
+must stay as they are, whatever the defaults become, or the folders of finished cells are lost."""
 
 
 def _changed(settings):

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shlex
+from typing import Any
 
 import numpy as np
 
@@ -157,7 +158,7 @@ def _head(plan, results, provenance):
     data = ""
     if there:
         test = there[0]["test"]
-        trained = training_data.get(test.get("training_data") or test["trained_on"])
+        trained: Any = training_data.get(test.get("training_data") or test["trained_on"])
         data = (
             f"Trained on {'; '.join(map(str, trained.labeled))}. Tested on "
             f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "

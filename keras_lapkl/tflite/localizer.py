@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl.confidence import Calibration
 from keras_lapkl.schemes import Scheme
+from keras_lapkl.training_data import TrainingData
 
 
 class Localizer(Protocol):
@@ -17,6 +18,7 @@ class Localizer(Protocol):
         scheme: which K landmarks; None if unknown.
         crop_scale: crop rule that it is right on; None if unknown.
         trained_on: one line on the training faces; None if unknown.
+        training_data: the same as data.
         calibration: of its scales; None if unknown.
 
     Example:
@@ -41,6 +43,9 @@ class Localizer(Protocol):
 
     @property
     def trained_on(self) -> str | None: ...
+
+    @property
+    def training_data(self) -> TrainingData | None: ...
 
     @property
     def calibration(self) -> Calibration | None: ...

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from keras_lapkl import training_data
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import flatbuffer
 
 SCHEMA = 1
@@ -99,7 +100,7 @@ class Metadata:
         return dataclasses.replace(found, float_layers=tuple(found.float_layers))
 
 
-def read(model, path="this file") -> Metadata | None:
+def read(model: Any, path: PathLike = "this file") -> Metadata | None:
     """The `Metadata` in a `ModelT`; None if this package wrote none into it.
 
     Raises:

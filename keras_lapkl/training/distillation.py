@@ -4,6 +4,8 @@ Source: Hinton et al., arXiv 1503.02531 (distillation); Radosavovic et al., CVPR
 the mean over transformed images).
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 from absl import logging
@@ -55,7 +57,7 @@ def pseudo_labels(
             found = model_scores.predict_flip_averaged(teacher, faces)
         else:
             found = teacher.predict(faces, verbose=0)
-        visible = np.isfinite(found["landmarks"]).all(-1)
+        visible: Any = np.isfinite(found["landmarks"]).all(-1)
         if max_scale is not None:
             visible &= found["scale"].mean(-1) <= max_scale
         factor = unlabeled.image_size / teacher.image_size

@@ -22,6 +22,7 @@ from keras_lapkl._support.settings import (
     setting,
     settings,
 )
+from keras_lapkl.configs import names
 from keras_lapkl.models.networks import HEADS, NETWORKS, SETTINGS
 from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES, OPTIMIZERS
 from keras_lapkl.training.schedules import SCHEDULES
@@ -259,19 +260,11 @@ def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):
     return dataclasses.replace(recipe, teacher=from_flags(Teacher, flag_values))
 
 
-def names():
-    """The names of the recipes in `keras_lapkl/configs`."""
-    folder = importlib.resources.files("keras_lapkl.configs")
-    return sorted(
-        pathlib.Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".cfg")
-    )
-
-
 def read_recipe(name_or_path):
     """The recipe of a file of flags; with an adversary if the file sets anything of one.
 
     Args:
-        name_or_path: a name of `names()`, or a file.
+        name_or_path: a name of `configs.names()`, or a file.
 
     Raises:
         ValueError: a flag in it is not a recipe's, or has a wrong value.

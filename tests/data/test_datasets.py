@@ -144,7 +144,7 @@ class TestOwn:
         assert len(datasets.load("csv", split=str(folder / "mine.csv"))) == 6
         (folder / "mine.csv").rename(tmp_path / "moved.csv")
         assert len(datasets.load("csv", folder, tmp_path / "moved.csv")) == 6
-        with pytest.raises(FileNotFoundError, match=r"moved\.csv, line 2: there is not an image"):
+        with pytest.raises(FileNotFoundError, match=r"moved\.csv, line 2: there is no image"):
             datasets.load("csv", split=tmp_path / "moved.csv")
         assert len(datasets.load("csv", folder, own("all.csv") / "all.csv")) == 21
         assert len(datasets.load("csv", folder, "all")) == 21

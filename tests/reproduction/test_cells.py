@@ -14,6 +14,7 @@ def data():
     return reproduction.load_data("synthetic", num_synthetic=16, image_size=32)
 
 
+@pytest.mark.slow
 def test_goes_on_where_it_was_stopped(plan, made, data, tmp_path, monkeypatch):
     trained = []
 

@@ -29,6 +29,7 @@ STATEMENTS = (
 )
 
 
+@pytest.mark.slow
 def test_training_names_say_which_extra_they_need():
     """In one process: each statement fails as it would alone, since no failed import is kept."""
     code = BLOCKED + (
@@ -49,6 +50,7 @@ def test_training_names_say_which_extra_they_need():
     assert "keras_lapkl.LandmarkLocalizer needs keras" in told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

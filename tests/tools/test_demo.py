@@ -4,8 +4,9 @@ import json
 def test_the_whole_line(run_tool, tmp_path):
     done = run_tool(
         "tools/demo.py",
-        "--epochs=3",
-        "--num_synthetic=300",
+        "--width=0.015625",
+        "--epochs=2",
+        "--num_synthetic=150",
         f"--output_dir={tmp_path}",
     )
     rows = json.loads((tmp_path / "demo.json").read_text())["rows"]

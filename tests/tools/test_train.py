@@ -50,14 +50,6 @@ def test_help_is_in_groups_with_ranges_and_defaults(run_tool):
         assert f"--{flag}:" in parts["Faces without labels:"]
 
 
-def test_flagfile(run_tool, tmp_path):
-    flagfile = tmp_path / "small.cfg"
-    flagfile.write_text("# small\n" + "\n".join(SMALL) + "\n--loss=softargmax\n")
-    folder = tmp_path / "run"
-    run_tool("tools/train.py", f"--flagfile={flagfile}", f"--output_dir={folder}")
-    assert json.loads((folder / "run.json").read_text())["loss"] == "softargmax"
-
-
 def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
     done = run_tool(
         "tools/train.py",
@@ -77,11 +69,14 @@ def test_unlabeled_faces_and_tensorboard(run_tool, tmp_path):
     assert list((tmp_path / "tensorboard").rglob("events.out*"))
 
 
-def test_a_student_that_begins_with_its_teacher(run, run_tool, tmp_path):
+def test_a_student_that_begins_with_its_teacher_by_a_flagfile(run, run_tool, tmp_path):
     folder, _ = run
+    flagfile = tmp_path / "small.cfg"
+    flagfile.write_text("# small\n" + "\n".join(SMALL) + "\n--loss=softargmax\n")
+    tmp_path = tmp_path / "run"
     done = run_tool(
         "tools/train.py",
-        *SMALL,
+        f"--flagfile={flagfile}",
         f"--teacher={folder / 'model.keras'}",
         f"--initial_model={folder / 'model.keras'}",
         "--num_unlabeled=12",
@@ -92,6 +87,7 @@ def test_a_student_that_begins_with_its_teacher(run, run_tool, tmp_path):
     took, of = re.search(r"Begin with (\d+) of (\d+) layers\.", done.stderr).groups()
     assert took == of
     recipe = json.loads((tmp_path / "results.json").read_text())["recipe"]
+    assert json.loads((tmp_path / "run.json").read_text())["loss"] == "softargmax"
     assert recipe["teacher"]["max_scale"] == 20 and recipe["adversary"] is None
 
 

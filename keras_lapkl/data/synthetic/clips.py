@@ -1,4 +1,4 @@
-"""Made video of one moving face whose landmarks are known in each frame, to measure trackers with.
+"""Synthetic video of one moving face, with its landmarks in each frame, to measure trackers.
 
 The face is a synthetic head, which turns, talks and is painted anew for each frame, or a photo with
 labels, which is moved as a plane in front of a camera. Both follow a path of two-second motions

@@ -238,7 +238,7 @@ def crop_folder(
         workers or locate.default_workers or os.cpu_count() or 1,
         died=lambda photo: ([], "the process that read it died"),
     )
-    watched = _watched(results, sum(map(photos.count, todo))) if progress else results
+    watched: Any = _watched(results, sum(map(photos.count, todo))) if progress else results
     with contextlib.closing(results), contextlib.closing(watched):
         for number in todo:
             cut = itertools.islice(watched, photos.count(number))
@@ -368,12 +368,12 @@ def _write_shard(file, digest, names, results):
 
 def _read_index(file, digest):
     """Index and skipped photos of a shard; None if it is not whole, or of other settings."""
-    stored = read_arrays(file.with_suffix(".npz"))
+    stored = read_arrays(file.with_suffix(".npz")) or {}
     try:
         about = json.loads(str(stored["about"]))
         if about["digest"] == digest and about["size"] == file.stat().st_size:
             return stored["images"], about["skipped"]
-    except (KeyError, OSError, TypeError, ValueError):  # TypeError: nothing could be read
+    except (KeyError, OSError, TypeError, ValueError):  # TypeError: other JSON
         pass
     return None
 

@@ -1,4 +1,4 @@
-"""Work spread over processes, its results in order, whatever becomes of a process."""
+"""Work spread over processes, its results in order, even if a process dies."""
 
 import collections
 import contextlib
