@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 _SHORT = 2.0
@@ -64,7 +64,7 @@ class Meter:
 
 def reported(
     results: Iterable[Any], total: int | None, text: str | Callable[[int, float], str]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Hands results through, and tells stderr by a `Meter` how many there were.
 
     Args:

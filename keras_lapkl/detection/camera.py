@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keras_lapkl.detection.drawing import draw_faces, names_to_draw
+from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.tracking import LandmarkTracker
 
 
@@ -34,8 +34,8 @@ def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> Non
                 raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
             photo: Any = np.ascontiguousarray(frame[..., ::-1])
             faces = tracker(photo, time.monotonic() - start)
-            scheme: Any = tracker.detector.localizer.scheme  # LandmarkDetector wants one
-            drawn = draw_faces(photo, faces, scheme.edges, radii, names_to_draw(scheme))
+            scheme = tracker.detector.localizer.scheme
+            drawn = draw_by_scheme(photo, faces, scheme, radii)
             try:
                 cv2.imshow("keras_lapkl", drawn[..., ::-1])
                 if cv2.waitKey(1) in (ord("q"), 27):

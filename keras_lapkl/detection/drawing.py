@@ -69,6 +69,11 @@ def draw_faces(
     return drawn
 
 
+def draw_by_scheme(photo, faces, scheme, radii=False):
+    """`draw_faces` with the edges of a `Scheme`, and the names of its points if legible."""
+    return draw_faces(photo, faces, scheme.edges, radii, names_to_draw(scheme))
+
+
 def names_to_draw(scheme):
     """The names of a scheme of few points, or none of those of a face: everybody knows them."""
     face = scheme.eye_corners is not None or scheme.five_points

@@ -12,7 +12,7 @@ import numpy as np
 from keras_lapkl._support.files import replacing
 from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
-from keras_lapkl.detection import drawing
+from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.face import COVERAGE
 from keras_lapkl.detection.video import frame_rate, is_video
 
@@ -112,9 +112,7 @@ def overlay_writer(path, file, every, radii=False):
 
         def draw(photo, faces, scheme):
             nonlocal video
-            drawn = drawing.draw_faces(
-                photo, faces, scheme.edges, radii, drawing.names_to_draw(scheme)
-            )[..., ::-1]
+            drawn = draw_by_scheme(photo, faces, scheme, radii)[..., ::-1]
             if not is_video(file):
                 with replacing(path.with_name(f"{path.name}.overlay.jpg")) as temporary:
                     if not cv2.imwrite(str(temporary), drawn):

@@ -245,9 +245,11 @@ def _draw_prediction(axes, points, truth, scale, edges):
     color = PREDICTED if truth is None else TRUE
     axes.add_collection(LineCollection(lines, colors=color, linewidths=0.5, alpha=0.7))
     if scale is not None:
+        widths, heights = 2 * scale.T
         ellipses = EllipseCollection(
-            *(2 * scale.T),
-            np.zeros(len(scale)),  # pyright: ignore[reportCallIssue]  the third
+            widths,
+            heights,
+            np.zeros(len(scale)),
             units="xy",
             offsets=points,
             offset_transform=axes.transData,
