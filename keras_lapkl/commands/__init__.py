@@ -68,14 +68,12 @@ def with_recipes(argv):
     >>> with_recipes(["train", "--recipe=w300", "--seed=1"])
     ['train', '--flagfile=…/keras_lapkl/configs/w300.cfg', '--seed=1']
     """
-    from keras_lapkl.training.recipe import file_of
-
     found = []
     words = iter(argv)
     for word in words:
         flag, _, value = word.partition("=")
         if flag in ("--recipe", "-recipe"):
-            found += configs.recipe_flags(value or next(words, ""))
+            found.append(f"--flagfile={configs.path(value or next(words, ''))}")
         else:
             found.append(word)
     return found

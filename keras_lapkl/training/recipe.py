@@ -10,6 +10,7 @@ import pathlib
 
 from absl import flags
 
+from keras_lapkl import configs
 from keras_lapkl._support.settings import (
     AT_LEAST_1,
     NOT_NEGATIVE,
@@ -21,7 +22,6 @@ from keras_lapkl._support.settings import (
     setting,
     settings,
 )
-from keras_lapkl.configs import names
 from keras_lapkl.models.networks import HEADS, NETWORKS, SETTINGS
 from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES, OPTIMIZERS
 from keras_lapkl.training.schedules import SCHEDULES
@@ -273,7 +273,8 @@ def read_recipe(name_or_path):
     >>> read_recipe("w300_mobile").network
     'mobile_fpn'
     """
-    path = file_of(name_or_path) if name_or_path in names() else pathlib.Path(name_or_path)
+    is_name = name_or_path in configs.names()
+    path = configs.path(name_or_path) if is_name else pathlib.Path(name_or_path)
     values = read_flagfile(path, CLASSES, _OF_THE_DATA)
     given = any(values[flag].present for flag in settings(Adversary))
     return recipe_from_flags(given or values["teacher"].present > 0, values)
