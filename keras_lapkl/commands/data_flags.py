@@ -14,7 +14,7 @@ def define(module: str, **splits: str) -> None:
         module: `__name__` of the command, whose flags they are.
         splits: default of each split's flag, by its name.
     """
-    own = {"module_name": module}
+    own: Any = {"module_name": module}
     flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Labeled data.", **own)
     flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.", **own)
     flags.DEFINE_string("category", None, "Which of a COCO file's categories.", **own)
@@ -32,7 +32,7 @@ def load(split: str, **crop: Any) -> Any:
     """
     from keras_lapkl.data import datasets
 
-    values = flags.FLAGS
+    values: Any = flags.FLAGS
     return datasets.load(
         values.dataset,
         values.data_dir,

@@ -70,7 +70,7 @@ class Metadata:
         return json.dumps(self.to_dict())
 
     @classmethod
-    def from_json(cls, text: str, path="this file") -> "Metadata":
+    def from_json(cls, text: str, path: PathLike = "this file") -> "Metadata":
         """Reads what `to_json` of this version or an older one wrote.
 
         Args:
