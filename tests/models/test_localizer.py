@@ -1,9 +1,11 @@
 import keras
 import numpy as np
 import pytest
+from keras_lapkl.models.loading import load_model
 
 from keras_lapkl import heatmaps, losses, metrics, schemes
 from keras_lapkl.loading import load_model
+from keras_lapkl.models import layers
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.rcn import RCN
@@ -11,15 +13,27 @@ from keras_lapkl.models.rcn import RCN
 SIZE, K = 16, 3
 
 
-def small(dropout=0.0, loss=None, optimizer=None, **kwargs):
+def small(dropout=0.0, loss=None, optimizer=None, network=RCN, **kwargs):
     keras.utils.set_random_seed(0)
-    model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE, dropout), **kwargs)
+    model = LandmarkLocalizer(network(K, 1 / 16, SIZE, dropout), **kwargs)
     model.compile(
         optimizer or keras.optimizers.Adam(3e-3),
         loss or losses.LaplaceKL(),
         metrics=[metrics.NormalizedMeanError(normalizer=SIZE)],
     )
     return model
+
+
+def two_layers(num_landmarks, width, image_size, dropout):
+    """Where any network will do; an RCN takes far longer to trace."""
+    return keras.Sequential(
+        [
+            keras.Input((image_size, image_size, 3)),
+            keras.layers.Conv2D(round(64 * width), 3, padding="same", activation="tanh"),
+            layers.Dropout(dropout, seed=0),
+            keras.layers.Conv2D(num_landmarks, 1),
+        ]
+    )
 
 
 @pytest.fixture
@@ -141,7 +155,7 @@ def test_weights_cross_over_to_another_dropout(tmp_path, data, before, after):
 @pytest.mark.slow
 class TestKerasCallbacks:
     def fit(self, data, *callbacks, epochs=2, model=None, **kwargs):
-        model = model or small(**kwargs)
+        model = model or small(network=two_layers, **kwargs)
         history = model.fit(
             *data,
             validation_data=data,
