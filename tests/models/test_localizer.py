@@ -1,7 +1,6 @@
 import keras
 import numpy as np
 import pytest
-from keras_lapkl.models.loading import load_model
 
 from keras_lapkl import heatmaps, losses, metrics, schemes
 from keras_lapkl.loading import load_model
