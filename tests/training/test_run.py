@@ -371,6 +371,8 @@ def test_adversarial_run_stopped_at_random_moments_equals_the_unbroken_one(
         if number == signal.SIGINT:
             assert status == 130 and "The same command" in process.said.read_text()
             assert not (stopped / "results.json").exists(), "finished before it: train longer"
+        else:
+            assert "Resuming after epoch" in process.said.read_text()
     again = run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={stopped}")
     assert "Resuming after epoch" in again.stderr or "finished" in again.stderr
     assert_same_run(unbroken, stopped, steps=48)
