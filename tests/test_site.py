@@ -27,38 +27,43 @@ def test_links_of_a_wheels_readme_are_absolute():
     assert not re.findall(r"\]\((?!https://)", found)
 
 
-HELP = """Cuts.
-
-    lapkl crop --input_dir=photos
-
-flags:
-
-lapkl crop:
-  --crop_by: <box|model>: How the five points
-    are located.
-  --[no]skip_bad: List them.
-    (default: 'false')
-  --seed: Of all; not -1.
-    (default: '0')
-    (an integer)
-
-Try --helpfull to get a list of all flags.
-"""
-
-
 def test_table_of_flags():
-    found = load("docs/_build/commands_page.py").section("crop", HELP)
-    assert found.startswith("## lapkl crop\n\nCuts.\n\n    lapkl crop --input_dir=photos\n\n| flag")
-    assert found.splitlines()[-3:] == [
-        "| `--crop_by` | How the five points are located. One of `box`, `model`. |  |",
-        "| `--[no]skip_bad` | List them. | `false` |",
-        "| `--seed` | Of all; not -1. | `0` |",
-    ]
+    def flag(name, help, values="", default=""):
+        return {"name": name, "help": help, "values": values, "default": default}
+
+    groups = {
+        "Flags": [
+            flag("--crop_by", "<box|model>: How the five points are located."),
+            flag("--[no]skip_bad", "List them.", default="false"),
+        ],
+        "Training": [
+            flag("--epochs", "Passes.", "a whole number ≥ 1", "40"),
+            flag("--seed", "Of all; not -1.", "an integer", "0"),
+        ],
+    }
+    found = load("docs/_build/commands_page.py").section("crop", "Cuts.\n", groups)
+    head = "| flag | what it sets | default |\n| --- | --- | --- |\n"
+    assert found == (
+        f"## lapkl crop\n\nCuts.\n\n{head}"
+        "| `--crop_by` | How the five points are located. One of `box`, `model`. |  |\n"
+        "| `--[no]skip_bad` | List them. | `false` |\n\n"
+        f"**Training**\n\n{head}"
+        "| `--epochs` | Passes. (a whole number ≥ 1) | `40` |\n"
+        "| `--seed` | Of all; not -1. | `0` |"
+    )
 
 
-def test_help_that_fails_stops_the_site():
-    with pytest.raises(RuntimeError, match="lapkl nothing --help"):
-        load("docs/_build/commands_page.py").help_of("nothing")
+@pytest.mark.slow
+def test_flags_of_a_command():
+    groups = load("docs/_build/commands_page.py").described("train")[1]
+    (loss,) = (flag for flag in groups["Training"] if flag["name"] == "--loss")
+    assert loss["default"] == "laplace_kl" and "softargmax" in loss["help"]
+
+
+@pytest.mark.slow
+def test_flags_that_cannot_be_read_stop_the_site():
+    with pytest.raises(RuntimeError, match="lapkl nothing"):
+        load("docs/_build/commands_page.py").described("nothing")
 
 
 def test_examples_of_docstrings_are_code():

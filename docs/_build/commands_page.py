@@ -1,6 +1,6 @@
 """A hook of MkDocs: fills reference/commands.md with the docstring and the flags of each command."""
 
-import os
+import json
 import re
 import subprocess
 import sys
@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from keras_lapkl import commands
 
 MARK = "<!-- commands -->"
-_FLAG = re.compile(r"^  --(?:\[no\])?[a-z]", re.MULTILINE)
 _VALUES = re.compile(r"<([^<>]*\|[^<>]*)>:? *")
-_KIND = re.compile(r"\((an? [a-z -]+)\)")
-_DEFAULT = re.compile(r"\(default: '?(.*?)'?\)(?= *\(an? |$)")
+_DESCRIBE = """
+import importlib, json, sys
+from keras_lapkl._support.app import described_flags
+command = importlib.import_module("keras_lapkl.commands." + sys.argv[1])
+print(json.dumps([command.__doc__, described_flags(command)]))
+"""
 
 
 def on_page_markdown(markdown, **_):
@@ -23,39 +26,40 @@ def on_page_markdown(markdown, **_):
 def all_commands():
     """Markdown of all commands, in the order of `lapkl --help`."""
     with ThreadPoolExecutor() as pool:
-        pages = pool.map(help_of, commands.COMMANDS)
-    return "\n\n".join(map(section, commands.COMMANDS, pages))
+        pages = pool.map(described, commands.COMMANDS)
+    return "\n\n".join(section(n, *p) for n, p in zip(commands.COMMANDS, pages, strict=True))
 
 
-def help_of(name):
-    """What `lapkl NAME --help` prints."""
-    words = [sys.executable, "-m", "keras_lapkl", name, "--help"]
-    environment = {**os.environ, "COLUMNS": "100"}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
-    if "flags:" not in done.stdout:
-        raise RuntimeError(f"`lapkl {name} --help` failed: {done.stderr}")
-    return done.stdout
+def described(name):
+    """Docstring and flags of a command; each in a Python of its own, as their flags clash."""
+    words = [sys.executable, "-c", _DESCRIBE, name]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"The flags of `lapkl {name}` can't be read: {done.stderr}")
+    return json.loads(done.stdout)
 
 
-def section(name, text):
-    """Markdown of a command from its help: what it does, then a table of its flags."""
-    about, _, rest = text.partition("\nflags:\n")
-    flags = _FLAG.split(rest)
-    starts = _FLAG.findall(rest)
-    rows = [row(start + flag) for start, flag in zip(starts, flags[1:], strict=True)]
-    table = "\n".join(["| flag | what it sets | default |", "| --- | --- | --- |", *rows])
-    return f"## lapkl {name}\n\n{about.strip()}\n\n{table}"
+def section(name, about, groups):
+    """Markdown of a command: what it does, then a table of flags for each heading."""
+    parts = [f"## lapkl {name}", about.strip()]
+    for heading, flags in groups.items():
+        if heading != "Flags":
+            parts.append(f"**{heading}**")
+        if flags:
+            lines = ["| flag | what it sets | default |", "| --- | --- | --- |", *map(row, flags)]
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
-def row(text):
-    """A line of the table from a flag's help, such as `--seed: Of all. (default: '0')`."""
-    text = " ".join(text.partition("\n\n")[0].split())
-    flag, _, text = text.partition(":")
-    default = _DEFAULT.search(text)
-    text = _KIND.sub("", _DEFAULT.sub("", text)).strip()
-    values = _VALUES.match(text)
+def row(flag):
+    """A line of the table."""
+    text = " ".join(flag["help"].split())
+    values = _VALUES.match(flag["values"] or text)
     if values:
+        text = text.removeprefix(values[0])
         listed = ", ".join(f"`{each}`" for each in values[1].split("|"))
-        text = f"{text[values.end() :]} One of {listed}."
-    shown = f"`{default[1]}`" if default else ""
-    return f"| `{flag}` | {text.replace('|', '&#124;')} | {shown} |"
+        text = f"{text} One of {listed}."
+    elif flag["values"] and not re.fullmatch(r"an? (number|integer).*", flag["values"]):
+        text = f"{text} ({flag['values']})"
+    shown = f"`{flag['default']}`" if flag["default"] else ""
+    return f"| `{flag['name']}` | {text.replace('|', '&#124;')} | {shown} |"

@@ -45,27 +45,42 @@ def asks_for_help(argv: list[str]) -> bool:
     return not {"--help", "-help", "-h"}.isdisjoint(flag_words)
 
 
-def help_text(command: Any) -> str:
-    """The help of a module with flags: its docstring, and its flags under their headings.
+def described_flags(command: Any) -> dict[str, list[dict[str, str]]]:
+    """The flags of a module by their headings, sorted: `name`, `help`, `values` and `default`.
 
     Args:
         command: the module; its `GROUPS`, if it has any, are headings by names of flags. Flags
-            without a heading come first.
+            without a heading come first, under `"Flags"`.
     """
     groups = getattr(command, "GROUPS", {})
-    lines = [command.__doc__.rstrip()]
+    found: dict[str, list[dict[str, str]]] = {
+        heading: [] for heading in ("Flags", *dict.fromkeys(groups.values()))
+    }
     key_flags = flags.FLAGS.get_key_flags_for_module(command.__name__)
-    for heading in ("", *dict.fromkeys(groups.values())):
-        lines += ["", f"{heading or 'Flags'}:"]
-        found = [flag for flag in key_flags if groups.get(flag.name, "") == heading]
-        for flag in sorted(found, key=lambda flag: flag.name):
-            name = f"  --[no]{flag.name}: " if flag.boolean else f"  --{flag.name}: "
-            notes = [flag.parser.syntactic_help]
-            if flag.default_as_str is not None:
-                notes.append("default " + str(flag.default_as_str).strip("'"))
-            notes = "; ".join(note for note in notes if note)
-            text = f"{flag.help} ({notes})" if notes else flag.help
-            lines.append(flags.text_wrap(text, indent="      ", firstline_indent=name))
+    for flag in sorted(key_flags, key=lambda flag: flag.name):
+        default = flag.default_as_str
+        found[groups.get(flag.name, "Flags")].append(
+            {
+                "name": f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}",
+                "help": flag.help,
+                "values": flag.parser.syntactic_help or "",
+                "default": "" if default is None else str(default).strip("'"),
+            }
+        )
+    return found
+
+
+def help_text(command: Any) -> str:
+    """The help of a module with flags: its docstring, and its `described_flags`."""
+    lines = [command.__doc__.rstrip()]
+    for heading, described in described_flags(command).items():
+        lines += ["", f"{heading}:"]
+        for flag in described:
+            default = f"default {flag['default']}" if flag["default"] else ""
+            notes = "; ".join(note for note in (flag["values"], default) if note)
+            text = f"{flag['help']} ({notes})" if notes else flag["help"]
+            start = f"  {flag['name']}: "
+            lines.append(flags.text_wrap(text, indent="      ", firstline_indent=start))
     lines += ["", "--helpfull shows the flags of the libraries too."]
     return "\n".join(lines)
 
