@@ -70,7 +70,7 @@ def test_without_torch_says_what_to_do(run_tool, tmp_path):
     [
         ("--batch_size=3", "must be even"),
         ("--rounds=0", "--rounds"),
-        ("--widths=a", "error: Invalid literal for Fraction: 'a'"),
+        ("--widths=a", "error: A width must be a number > 0"),
         ("stray", "Expected flags only"),
     ],
 )

@@ -391,7 +391,7 @@ class TestLabels:
 
     def test_growth_of_the_nme_is_bounded(self, untrained, crops, tmp_path, monkeypatch):
         scores = iter([{"nme": 10.2}, {"nme": 10.0}])
-        monkeypatch.setattr(model_scores, "score", lambda **_: next(scores))
+        monkeypatch.setattr(model_scores, "score", lambda *_, **__: next(scores))
         with pytest.raises(tflite.ConversionError, match=r"1 % above Keras's 10\.000.* 2 % above"):
             tflite.convert(untrained, tmp_path / "m.tflite", faces=crops, bounds={"nme": 0.01})
         assert not list(tmp_path.iterdir())

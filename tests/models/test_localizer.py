@@ -318,6 +318,7 @@ class TestAxes:
         assert shapes and all(shape[1:] == (SIZE, SIZE, K) for shape in shapes)
 
 
+@pytest.mark.slow
 class TestKerasExport:
     def test_saved_model(self, data, tmp_path):
         import tensorflow as tf

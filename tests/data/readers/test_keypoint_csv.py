@@ -160,7 +160,7 @@ class TestCSV:
             (NAMED + "a.png,1,2,3,4,5,6px\n", "line 2: .* for right_ear_y.*'6px'"),
             ("a.png,1,2\nb.png,1,nan\n", "line 2: .* for y1.*'nan'"),
             ("a.png,inf,2\n", "line 1: .* for x1.*'inf'"),
-            ("a.png,1_0,2\n", "line 1: expected columns.*no number.*'1_0'"),
+            ("a.png,1_0,2\n", "line 1: expected columns.*not a number.*'1_0'"),
             ("a.png,1,2\nb.png,1_0,2\n", "line 2: .*'1_0'"),
             ("a.png,1e300,2\n", "line 1: .*'1e300'"),
             ("a.png,1,2\nb.png,,2\n", "line 2: expected both x1 and y1.*'' and '2'"),

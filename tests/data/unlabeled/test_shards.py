@@ -328,7 +328,7 @@ class TestReading:
         assert shards.is_shard_folder(tmp_path / "out")
 
     def test_photos_are_no_shards(self, folder):
-        with pytest.raises(FileNotFoundError, match=r"no shards\.json.*tools/crop\.py"):
+        with pytest.raises(FileNotFoundError, match=r"no shards\.json.*lapkl crop"):
             shards.read_shards(folder)
 
     def test_unfinished(self, folder, tmp_path):
