@@ -10,7 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.data.cropping import face_square
 from keras_lapkl.detection.face import Face
-from keras_lapkl.detection.filters import SHORTEST, LandmarkFilter, ScaleFilter
+from keras_lapkl.detection.filters import (
+    SHORTEST,
+    LandmarkFilter,
+    OneEuroFilter as OneEuroFilter,  # public here too
+    ScaleFilter,
+)
 from keras_lapkl.detection.first_pass import distance
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
