@@ -24,6 +24,11 @@ def name(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def model(name):
+    return keras_lapkl.load_model(name)
+
+
 def test_files_are_there_and_small():
     sizes = [
         pretrained.path(name, suffix).stat().st_size
@@ -36,8 +41,7 @@ def test_files_are_there_and_small():
 @pytest.mark.parametrize(
     ("suffix", "mode", "bound"), [(".tflite", "float16", 0.01), ("-int8.tflite", "int8", 0.6)]
 )
-def test_keras_and_file_agree_and_say_what_they_are(name, suffix, mode, bound):
-    model = keras_lapkl.load_model(name)
+def test_keras_and_file_agree_and_say_what_they_are(name, model, suffix, mode, bound):
     file = TFLiteLocalizer(pretrained.path(name, suffix))
     for each in (model, file):
         assert each.scheme.name == "ibug68" and each.crop_scale == 3
