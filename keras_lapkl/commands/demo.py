@@ -108,7 +108,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     write_json(output_dir / "demo.json", results)
     print(table(rows))
     print(model_scores.conditions(rows[0]))
-    print("Synthetic faces show that the line works; only real faces show how good a model is.")
+    print("Synthetic faces show that the pipeline works; only real faces show how good a model is.")
     print(f"Models: {', '.join(map(str, paths))}. Picture: {picture}")
     print(f"{time.monotonic() - start:.0f} s in all.")
     return results
