@@ -24,7 +24,7 @@ def require(user, *packages):
 
 @contextlib.contextmanager
 def needed_by(user):
-    """A package of an extra that the block misses is told with the extra's name, for `user`."""
+    """Names the extra of a package that the block misses; `user` is what needs it."""
     try:
         yield
     except ModuleNotFoundError as error:

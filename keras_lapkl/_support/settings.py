@@ -44,7 +44,7 @@ def setting(
         group: heading of the flag in `--help`.
         width: whether the flag takes 1/8 as well as 0.125.
     """
-    told = {
+    metadata = {
         "help": help,
         "unit": unit,
         "interval": interval,
@@ -53,7 +53,7 @@ def setting(
         "group": group,
         "width": width,
     }
-    return dataclasses.field(default=default, metadata=told)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def settings(cls):

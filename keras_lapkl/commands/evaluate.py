@@ -110,7 +110,7 @@ def main(_):
 
 @contextlib.contextmanager
 def _optional_pictures():
-    """Results without pictures are results too: a missing matplotlib is told, and no error."""
+    """Results without pictures are results too: a missing matplotlib is a warning."""
     try:
         yield
     except ImportError as error:

@@ -30,7 +30,7 @@ class LandmarkLocalizer(keras.Model):
         crop_scale: the crop rule that the model is right on: side of the crop in longer edges of
             the box of the five points; None if unknown.
         beta: inverse temperature of the softmax; the loss must have the same.
-        trained_on: the training faces, kept in the file and told beside every error: one line, a
+        trained_on: the training faces, kept in the file and printed beside every error: one line, a
             `training_data.DataSet` or a `TrainingData`; None if unknown. The attribute
             `training_data` has them as a `TrainingData`, `trained_on` as one line.
         calibration: `confidence.Calibration` of its scales, or its plain data; None if unknown.

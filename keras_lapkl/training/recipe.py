@@ -31,6 +31,18 @@ UNLABELED = "Faces without labels"
 """Heading of the flags on these, in `--help`."""
 
 
+def _unlabeled_batch_size():
+    """A setting of adversary and teacher alike: one flag stands for both."""
+    return setting(
+        None,
+        "Unlabeled faces in a step; as many as labeled ones if not given.",
+        unit="faces",
+        interval=AT_LEAST_1,
+        flag="unlabeled_batch_size",
+        group=UNLABELED,
+    )
+
+
 @described
 @dataclasses.dataclass(frozen=True)
 class Adversary:
@@ -83,14 +95,7 @@ class Adversary:
         interval=NOT_NEGATIVE,
         group=_ADVERSARY,
     )
-    batch_size: int | None = setting(
-        None,
-        "Unlabeled faces in a step; as many as labeled ones if not given.",
-        unit="faces",
-        interval=AT_LEAST_1,
-        flag="unlabeled_batch_size",
-        group=UNLABELED,
-    )
+    batch_size: int | None = _unlabeled_batch_size()
 
     def __post_init__(self):
         check(self)
@@ -108,14 +113,7 @@ class Teacher:
         flag="teacher",
         group=UNLABELED,
     )
-    batch_size: int | None = setting(
-        None,
-        "Unlabeled faces in a step; as many as labeled ones if not given.",
-        unit="faces",
-        interval=AT_LEAST_1,
-        flag="unlabeled_batch_size",
-        group=UNLABELED,
-    )
+    batch_size: int | None = _unlabeled_batch_size()
     max_scale: float | None = setting(
         None,
         "Landmarks of which the teacher is less sure are hidden; none if not given.",
