@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_lapkl import pretrained
+from keras_lapkl._support.threads import Lock
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import (
     apply_transform,
@@ -31,6 +32,9 @@ from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 class LandmarkDetector:
     """The faces of a photo with their landmarks.
+
+    Several threads may call one, and it can be pickled, if that holds for its localizer and its
+    detector: it does for all of this package.
 
     Args:
         localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
@@ -82,6 +86,7 @@ class LandmarkDetector:
         self.passes = passes
         self.max_side = max_side
         self.seconds = collections.Counter()
+        self._counting = Lock()
 
     @classmethod
     def from_pretrained(
@@ -214,7 +219,9 @@ class LandmarkDetector:
     def _timed(self, part):
         start = time.perf_counter()
         yield
-        self.seconds[part] += time.perf_counter() - start  # pyright: ignore[reportArgumentType]  a counter of floats
+        seconds = time.perf_counter() - start
+        with self._counting:
+            self.seconds[part] += seconds  # pyright: ignore[reportArgumentType]  a counter of floats
 
 
 def _enlarged(detection, ratios):

@@ -1,12 +1,19 @@
+import collections
+import concurrent.futures
 import dataclasses
+import multiprocessing
+import pickle
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from keras_lapkl import confidence
 from keras_lapkl.data.cropping import crop_squares
+from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.detection.detections import Detection
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
@@ -173,3 +180,64 @@ def test_needs_no_tensorflow():
         "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return LandmarkDetector.from_pretrained("fpn-sixteenth-300w", "blazeface")
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Photos of one painted face each, of other sizes."""
+    made = synthetic_faces(6, image_size=120)[0]
+    return [np.pad(face, ((10, 20 * i), (30, 5), (0, 0))) for i, face in enumerate(made)]
+
+
+def numbers(faces):
+    """All that was found in a photo, as arrays."""
+    return [(face.box, face.score, face.landmarks, face.scale, face.radius) for face in faces]
+
+
+def test_threads_find_what_one_finds(shipped, photos):
+    expected = [numbers(shipped(photo)) for photo in photos]
+    assert sum(map(len, expected)) >= 3
+    order = list(range(len(photos))) * 10
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: numbers(shipped(photos[i])), order))
+    for i, each in zip(order, found, strict=True):
+        assert pickle.dumps(each) == pickle.dumps(expected[i])  # bit by bit
+
+
+def test_no_time_is_lost_between_threads(localizer, stub, monkeypatch):
+    class Slow(collections.Counter):
+        def __getitem__(self, part):
+            found = super().__getitem__(part)
+            time.sleep(0.01)  # another thread would add meanwhile
+            return found
+
+    detect = LandmarkDetector(localizer)
+    detect.seconds = Slow()
+    clock = collections.defaultdict(int)  # of each thread: a second a look
+
+    def now():
+        clock[threading.get_ident()] += 1
+        return clock[threading.get_ident()]
+
+    monkeypatch.setattr("time.perf_counter", now)
+    photo = stub.ramp()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: detect(photo, [stub.BOX]), range(8)))
+    assert dict(detect.seconds) == {"crop": 16, "net": 16}  # two passes each
+
+
+def test_a_pickled_detector_finds_the_same(shipped, photos):
+    copy = pickle.loads(pickle.dumps(shipped))
+    assert pickle.dumps(numbers(copy(photos[0]))) == pickle.dumps(numbers(shipped(photos[0])))
+
+
+@pytest.mark.slow
+def test_processes_get_a_copy(shipped, photos):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (found,) = pool.map(shipped, photos[:1])
+    assert pickle.dumps(numbers(found)) == pickle.dumps(numbers(shipped(photos[0])))
