@@ -14,7 +14,7 @@ from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.face import COVERAGE
-from keras_lapkl.detection.video import frame_rate, is_video
+from keras_lapkl.detection.video import frame_rate, is_video, opened
 
 FORMATS = ("json", "csv", "pts")
 
@@ -123,7 +123,8 @@ def overlay_writer(path, file, every, radii=False):
                 temporary = stack.enter_context(replacing(path.with_name(name)))
                 size = photo.shape[1::-1]
                 codec = cv2.VideoWriter_fourcc(*"MJPG")  # pyright: ignore[reportAttributeAccessIssue]  not in OpenCV's stubs
-                rate = frame_rate(cv2.VideoCapture(str(file))) / every
+                with opened(file) as source:
+                    rate = frame_rate(source) / every
                 video = cv2.VideoWriter(str(temporary), codec, rate, size)
                 stack.callback(video.release)
             video.write(np.ascontiguousarray(drawn))
