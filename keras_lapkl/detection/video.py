@@ -1,6 +1,8 @@
 """Frames of videos, and photos, one after the other."""
 
+import contextlib
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +23,10 @@ def read_pictures(
     if not is_video(file):
         yield None, None, read_image(file)
         return
-    video = cv2.VideoCapture(str(file))
+    with opencv_path(file) as name:
+        video = cv2.VideoCapture(name)
     try:
-        rate = frame_rate(video)
+        rate = _rate(video)
         for frame in itertools.count():
             if not video.grab():
                 break
@@ -42,7 +45,41 @@ def is_video(file: Path) -> bool:
     return file.suffix.lower() in VIDEO_SUFFIXES
 
 
-def frame_rate(video: cv2.VideoCapture) -> float:
-    """Frames a second of an open video; 25 if it does not say."""
+def frame_rate(file: Path) -> float:
+    """Frames a second of a video; 25 if it does not say."""
+    with opencv_path(file) as name:
+        video = cv2.VideoCapture(name)
+    try:
+        return _rate(video)
+    finally:
+        video.release()
+
+
+@contextlib.contextmanager
+def opencv_path(file: Path) -> Iterator[str]:
+    """A name for OpenCV to open a file by, to read or to write it.
+
+    OpenCV crashes on one that is not UTF-8, takes `%` for the numbers of pictures, and what stands
+    before `:` for a protocol. For the first two this is a link.
+    """
+    file = file.absolute()
+    if _is_utf8(str(file)) and "%" not in str(file):
+        yield str(file)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "video" + (file.suffix if file.suffix.isascii() else ""))
+        link.symlink_to(file)
+        yield str(link)
+
+
+def _is_utf8(name):
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _rate(video):
     rate = video.get(cv2.CAP_PROP_FPS)
     return rate if 0 < rate < 1000 else _FRAMES_A_SECOND

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.prediction_files import Predictions, read_predictions
 from keras_lapkl.evaluation import convention_checks, scoring
-from keras_lapkl.evaluation.matching import match, names_below
+from keras_lapkl.evaluation.matching import match
 from keras_lapkl.schemes import Scheme
 
 _SHOWN = 20

@@ -11,7 +11,8 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import callbacks, schemes
-from keras_lapkl._support.files import claim, read_json, replacing, write_json
+from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl._support.folders import claim
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops

@@ -33,7 +33,8 @@ from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
-from keras_lapkl._support.files import claim, read_arrays, read_json, replacing, write_json
+from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
+from keras_lapkl._support.folders import claim
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import crop_transform, warp_crop
 from keras_lapkl.data.crops import Crops
