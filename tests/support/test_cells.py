@@ -1,0 +1,20 @@
+import pytest
+from hypothesis import given, strategies as st
+
+from keras_lapkl._support.cells import quote_name, read_name
+
+
+@pytest.mark.parametrize("first", "=+-@\t\r\n＝")
+def test_what_a_spreadsheet_takes_for_a_formula_gets_an_apostrophe(first):
+    assert quote_name(f"{first}cmd|' /C calc'!A0.jpg") == f"'{first}cmd|' /C calc'!A0.jpg"
+
+
+@pytest.mark.parametrize("name", ["", "face.jpg", "a=b.jpg", "'90s.jpg", "ä.jpg"])
+def test_other_names_stay_as_they_are(name):
+    assert quote_name(name) == name
+    assert read_name(name) == name
+
+
+@given(st.text("'=a-", max_size=5) | st.text())
+def test_names_come_back(name):
+    assert read_name(quote_name(name)) == name
