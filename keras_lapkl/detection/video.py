@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl._support.cells import is_utf8
 from keras_lapkl.data.images import ImageError, read_image
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -63,21 +64,13 @@ def opencv_path(file: Path) -> Iterator[str]:
     before `:` for a protocol. For the first two this is a link.
     """
     file = file.absolute()
-    if _is_utf8(str(file)) and "%" not in str(file):
+    if is_utf8(file) and "%" not in str(file):
         yield str(file)
         return
     with tempfile.TemporaryDirectory() as folder:
         link = Path(folder, "video" + (file.suffix if file.suffix.isascii() else ""))
         link.symlink_to(file)
         yield str(link)
-
-
-def _is_utf8(name):
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _rate(video):

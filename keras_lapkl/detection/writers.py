@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import replacing
 from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
@@ -82,7 +83,7 @@ def _csv_writer(file, scheme):
                 points[:, column] = face.get(field)
             rows.writerow(
                 [
-                    name,
+                    quote_name(name),
                     frame,
                     face.get("id", i),
                     face.get("score"),
@@ -189,6 +190,7 @@ def write_skipped(path, skipped):
         replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        csv.writer(file).writerows([("file", "reason"), *skipped])
+        csv.writer(file).writerow(["file", "reason"])
+        csv.writer(file).writerows(map(quote_name, row) for row in skipped)
     for name, reason in skipped[:5]:
         logging.warning("Left out %s: %s", name, reason)
