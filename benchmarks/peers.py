@@ -219,13 +219,14 @@ def _load(split, size, crop_scale):
 
 def _measure(name, run, crops):
     """`_nme`, having written what was found."""
+    from keras_lapkl._support.names import names_below
     from keras_lapkl.data import prediction_files
-    from keras_lapkl.evaluation import matching, model_scores
+    from keras_lapkl.evaluation import model_scores
 
     found = _find(run, crops)
     if _PREDICTIONS_DIR.value:
         path = pathlib.Path(_PREDICTIONS_DIR.value) / f"{name.replace('/', '-')}.json"
-        names = matching.names_below(crops.names, _DATA_DIR.value)
+        names = names_below(crops.names, _DATA_DIR.value)
         prediction_files.write_predictions(
             path, crops.scheme, names, model_scores.in_photos(found, crops)
         )

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import pathlib
 import struct
 import time
@@ -12,7 +13,7 @@ from absl import logging
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support import extras
-from keras_lapkl._support.files import replacing
+from keras_lapkl._support.files import naming, replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.evaluation import plots
 
@@ -49,11 +50,13 @@ COLLAPSES = {
 class ResumableCheckpoint(keras.callbacks.Callback):
     """Saves the whole model, optimizer included, at the end of each epoch, in one rename.
 
-    A kill at any moment leaves the last whole file. `keras_lapkl.load_model` gives the model back
-    as it was, and its `optimizer.iterations` tells how many steps it has seen.
+    A kill or a power cut at any moment leaves a whole file. `keras_lapkl.load_model` gives the
+    model back as it was, and its `optimizer.iterations` tells how many steps it has seen.
 
     Args:
         path: a `.keras` file.
+        previous: where the file of the epoch before stays, should the disk damage the last one;
+            None keeps none. After a kill between two renames it is the only one.
 
     Example:
 
@@ -61,13 +64,26 @@ class ResumableCheckpoint(keras.callbacks.Callback):
     >>> load_model("run/last.keras").optimizer.iterations
     """
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, previous: PathLike | None = None) -> None:
         super().__init__()
         self.path = path
+        self.previous = previous
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with replacing(self.path) as temporary:
+        with replacing(self.path, self.previous) as temporary:
             self.model.save(temporary)
+
+
+class DurableCSVLogger(keras.callbacks.CSVLogger):
+    """Keras's `CSVLogger`, whose line is on the disk when its epoch ends; errors name the file.
+
+    Before a `ResumableCheckpoint` in the list of callbacks, it has a line for each epoch of it.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        with naming(self.filename):
+            super().on_epoch_end(epoch, logs)
+            os.fsync(self.csv_file.fileno())
 
 
 def collapse(

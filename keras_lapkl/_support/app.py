@@ -1,6 +1,9 @@
 """What the binaries share: plain errors instead of tracebacks, help, and their flags as data."""
 
+import contextlib
+import io
 import itertools
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +11,11 @@ from typing import Any
 from absl import app, flags, logging
 
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as from a scheduler: it ends all that Ctrl-C ends, and in the same way."""
 
 
 def run_main(
@@ -16,8 +24,8 @@ def run_main(
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
-    by which an optional extra names itself) are printed without a traceback; Ctrl-C exits with 130.
-    Words that are no flags are refused, or with `arguments` left to `main`. The words of the
+    by which an optional extra names itself) are printed without a traceback; Ctrl-C exits with 130
+    and SIGTERM with 143, and what was finished by then stays. Words that are no flags are refused, or with `arguments` left to `main`. The words of the
     command line are `argv`, or those of `sys.argv`.
     """
 
@@ -26,7 +34,11 @@ def run_main(
             raise app.UsageError(f"Expected flags only. Received: {argv[1:]}")
         logging.set_verbosity(logging.INFO)
         try:
-            return main(argv)
+            with _sigterm_raises():
+                return main(argv)
+        except Terminated:
+            print("Stopped by SIGTERM. The same command starts or goes on again.", file=sys.stderr)
+            return TERMINATED
         except KeyboardInterrupt:
             print("\nStopped. The same command starts or goes on again.", file=sys.stderr)
             return INTERRUPTED
@@ -34,9 +46,23 @@ def run_main(
             print(f"error: {error}", file=sys.stderr)
             return 1
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is not UTF-8 must not end a run
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(None)
     app.run(guarded, argv=argv)
+
+
+@contextlib.contextmanager
+def _sigterm_raises():
+    def stop(number, frame):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def asks_for_help(argv: list[str]) -> bool:

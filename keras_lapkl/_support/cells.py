@@ -1,5 +1,11 @@
-"""Names in the cells of CSV files, which a spreadsheet must not take for formulas."""
+"""Names in the cells of CSV files, which a spreadsheet must not take for formulas.
 
+A file's name need not be UTF-8, and a CSV file is. Such a name is written as a JSON string, in
+which each byte that is not UTF-8 is `\\udc` and its two digits, as JSON files have it too.
+"""
+
+import json
+import os
 import re
 
 # What OWASP's "CSV injection" lists, wide forms included. The apostrophes before it make a name
@@ -10,7 +16,8 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 def quote_name(name: str) -> str:
     """A name as a cell: with an apostrophe in front where a spreadsheet would see a formula.
 
-    Numbers are no names and stay as they are: `-5` is quoted here.
+    One that is not UTF-8, or begins with `"`, is a JSON string. Numbers are no names and stay as
+    they are: `-5` is quoted here.
 
     Args:
         name: of a file, a landmark and the like; or a text that begins with one.
@@ -20,7 +27,18 @@ def quote_name(name: str) -> str:
     >>> quote_name("=1+1.jpg"), quote_name("face.jpg")
     ("'=1+1.jpg", 'face.jpg')
     """
+    if name.startswith('"') or not is_utf8(name):
+        return json.dumps(name)
     return f"'{name}" if _FORMULA.match(name) else name
+
+
+def is_utf8(name: str | os.PathLike[str]) -> bool:
+    """Whether a file's name, as Python has it, is UTF-8 on the disk."""
+    try:
+        os.fspath(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_name(cell: str) -> str:
@@ -31,4 +49,9 @@ def read_name(cell: str) -> str:
     >>> read_name("'=1+1.jpg"), read_name("'90s.jpg")
     ('=1+1.jpg', "'90s.jpg")
     """
+    if cell.startswith('"'):
+        try:
+            return str(json.loads(cell))
+        except ValueError:
+            return cell  # of another program
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -1,36 +1,158 @@
 """Files written whole or not at all, and JSON."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
+import re
+import shutil
 import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_lapkl._support import locks
 from keras_lapkl._support.types import PathLike
 
 _DAMAGED = (struct.error, zipfile.BadZipFile, zlib.error)
+_TEMPORARY = ".lapkl-"
+_LEFT = re.compile(re.escape(_TEMPORARY) + r"[a-z0-9_]{8}")
+"""What `tempfile` makes of that beginning."""
 
 
 @contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
+def replacing(path: PathLike, previous: PathLike | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path`, renamed to it at the end, removed on an error.
 
-    The temporary name keeps the suffix, by which writers choose a format.
+    A kill or a power cut at any moment leaves at `path` what was there, or all of what is new:
+    file and folder are synced before and after the rename. What a kill leaves beside it, `sweep`
+    removes. The temporary name keeps the suffix, by which writers choose a format, and nothing
+    else of the name, which may be long or not UTF-8.
+
+    Args:
+        path: file to write; missing folders are made.
+        previous: what a file that is there is renamed to, in place of being replaced.
+
+    Raises:
+        OSError: with `path`, what could not be written.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-        temporary = pathlib.Path(folder) / path.name
-        yield temporary
-        os.replace(temporary, path)
+    with naming(path):
+        make_folder(path.parent)
+        with _temporary_folder(path.parent) as folder:
+            temporary = folder / f"_{path.suffix}"
+            yield temporary
+            sync(temporary)
+            if previous is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(path, previous)
+            os.replace(temporary, path)
+            sync(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: PathLike) -> Iterator[None]:
+    """Has an OSError of the block name `path` where it names no file, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and _TEMPORARY not in str(error.filename):
+            raise
+        if error.errno is None:  # raised by a library, in its own words
+            raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def sync(path: PathLike) -> None:
+    """Returns when the disk holds a file's content, or the names in a folder."""
+    is_folder = os.path.isdir(path)
+    if is_folder and os.name == "nt":  # which can't open one
+        return
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems sync no folders
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: PathLike) -> None:
+    """Makes a folder, and those above it; a power cut does not take what is written there."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent):
+    """A folder that is locked, so that `sweep` leaves it alone while this process lives."""
+    handle = None
+    while handle is None:  # a sweep may be quicker than the lock
+        folder = tempfile.mkdtemp(dir=parent, prefix=_TEMPORARY)
+        handle = _open_locked(folder, wait=True)
+    try:
+        yield pathlib.Path(folder)
+    finally:
+        os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_locked(folder, wait):
+    """The open lock of a temporary folder; None if it is another's, or the folder is gone."""
+    path = os.path.join(folder, "lock")
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        return None
+    held = locks.lock(handle, wait)
+    # Where there are no locks a writer goes on, and a sweep removes nothing.
+    if (held or (wait and held is None)) and os.path.exists(path):
+        return handle
+    os.close(handle)
+    return None
+
+
+def sweep(folder: PathLike, below: bool = True) -> None:
+    """Removes what writers that were killed have left in a folder.
+
+    What a living process writes is locked and stays; so does all where the file system knows no
+    locks.
+
+    Args:
+        folder: where to look.
+        below: whether to look in the folders in it, too; links are not followed.
+    """
+    for root, folders, _ in os.walk(folder):
+        for name in filter(_LEFT.fullmatch, folders):
+            left = os.path.join(root, name)
+            handle = None if os.path.islink(left) else _open_locked(left, wait=False)
+            if handle is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
+        folders[:] = [name for name in folders if below and not _LEFT.fullmatch(name)]
+
+
+def refuse_inputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None:
+    """Refuses to write over what is read.
+
+    Raises:
+        ValueError: with the file that is both.
+    """
+    read = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in read:
+            raise ValueError(f"{path} is an input, and would be replaced: name another output.")
 
 
 def write_json(path: PathLike, data: Any) -> None:
@@ -57,32 +179,14 @@ def read_arrays(path):
         return None
 
 
-def claim(path, settings, what):
-    """Marks a folder as that of some settings, or refuses it if it is another's.
-
-    Args:
-        path: JSON file in the folder, which holds the settings of whoever came first, alone or as
-            `settings` among other data.
-        settings: dict of plain data; written if there is no file yet.
-        what: what the folder then holds, for the message.
-
-    Raises:
-        ValueError: with each setting that differs, as it is there and as it is now.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        write_json(path, settings)
-        return
-    held, ours = (each.get("settings", each) for each in (read_json(path), settings))
-    lines = [
-        f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now"
-        for key in sorted({*held, *ours})
-        if held.get(key) != ours.get(key)
-    ]
-    if lines:
-        raise ValueError(
-            f"{path.parent} holds {what}; name another folder or delete it:\n" + "\n".join(lines)
-        )
+def is_whole_zip(path: PathLike) -> bool:
+    """Whether a zip file, such as `.keras`, is there and all of it fits its checksums."""
+    try:
+        with zipfile.ZipFile(path) as stored:
+            return stored.testzip() is None
+    # NotImplementedError, RuntimeError: damage that looks like another version or a password.
+    except (EOFError, OSError, NotImplementedError, RuntimeError, ValueError, *_DAMAGED):
+        return False
 
 
 def _plain(value):

@@ -66,9 +66,10 @@ def main(_):
         quiet_tensorflow()
     from keras_lapkl import load_model
     from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.names import names_below
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data.prediction_files import write_predictions
-    from keras_lapkl.evaluation import matching, model_scores, plots
+    from keras_lapkl.evaluation import model_scores, plots
 
     model = load_model(path)
     crops = data_flags.load(
@@ -93,7 +94,7 @@ def main(_):
         output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
     )
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
-    names = matching.names_below(crops.names, flags.FLAGS.data_dir)
+    names = names_below(crops.names, flags.FLAGS.data_dir)
     write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
     with _optional_pictures():
         plots.predictions(

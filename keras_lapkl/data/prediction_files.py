@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import read_json, replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.pts import read_pts
@@ -184,7 +185,7 @@ def _csv_faces(path, scheme):
                 f"{len(row)}"
             )
         frame = "" if frame_column is None else row[frame_column].strip()
-        name = _name(where, row[file_column], frame or None)
+        name = _name(where, read_name(row[file_column]), frame or None)
         faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))  # pyright: ignore[reportCallIssue, reportArgumentType]
     return faces
 

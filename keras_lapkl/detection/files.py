@@ -2,8 +2,8 @@
 
 import contextlib
 import csv
+import functools
 import glob
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
-from keras_lapkl._support.files import write_json
+from keras_lapkl._support.files import refuse_inputs, write_json
+from keras_lapkl._support.folders import announce, owned
+from keras_lapkl._support.names import names_below, output_stems
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images
 from keras_lapkl.detection.detections import as_boxes
@@ -23,9 +25,11 @@ from keras_lapkl.detection.tracking import LandmarkTracker
 from keras_lapkl.detection.video import VIDEO_SUFFIXES, is_video, read_pictures
 from keras_lapkl.detection.writers import (
     FORMATS,
-    distinct_stems,
+    OVERLAYS,
+    SKIPPED,
     face_writer,
     overlay_writer,
+    planned_outputs,
     write_skipped,
 )
 
@@ -57,7 +61,9 @@ def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
             if not files:
                 raise FileNotFoundError(f"There is no file or folder {pattern}, nor a match of it.")
             found.update(files)
-    return sorted(found)
+    # One file may be named in several ways, `a/../b.jpg` and `b.jpg`.
+    real = functools.cache(Path.resolve)
+    return list({real(path.parent) / path.name: path for path in sorted(found)}.values())
 
 
 def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
@@ -110,7 +116,9 @@ def predict_files(
     """Finds the landmarks of photos and videos, and writes them.
 
     Files that can't be used are left out, and listed with the reason in `skipped.csv`. Equal input
-    gives equal predictions, byte by byte. Only one photo is in memory at a time.
+    gives equal predictions, byte by byte. Only one photo is in memory at a time. All that is
+    written is announced in `written.json`; what is there already is replaced only if an earlier
+    run has announced it.
 
     Args:
         detector: a `LandmarkDetector`.
@@ -131,7 +139,9 @@ def predict_files(
         The content of `results.json`.
 
     Raises:
-        ValueError: no file could be used.
+        ValueError: no file could be used; or a file would be replaced that is an input, or that
+            no earlier run has written; or two files would be written to one.
+        OSError: another process writes into the folder, or the disk is full.
 
     Example:
 
@@ -140,10 +150,14 @@ def predict_files(
     """
     if form not in FORMATS:
         raise ValueError(f"`form` must be one of {FORMATS}. Received: {form!r}")
+    if not files:
+        raise ValueError("Expected one file or more. Received: none")
     output_dir = Path(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    names = _names(files)
-    stems = distinct_stems(names.values())
+    names = dict(zip(files, names_below(files), strict=True))
+    videos = [name for file, name in names.items() if is_video(file)]
+    stems = output_stems(names.values(), videos)
+    outputs = list(planned_outputs(form, stems, overlays))
+    refuse_inputs((output_dir / name for name, _ in outputs), files)
     start = time.perf_counter()
     before = dict(detector.seconds)
     counts = {"files": len(files), "pictures": 0, "faces": 0, "without_face": 0}
@@ -153,50 +167,41 @@ def predict_files(
     def progress(done):
         return f"{done:,} of {len(files):,} files, {counts['pictures']:,} pictures, {output_dir}"
 
-    with face_writer(form, output_dir, detector.localizer.scheme, names.values()) as writer:
+    with owned(output_dir):
+        announce(output_dir, "predict", outputs)
         meter = console.Meter()
-        for done, file in enumerate(files):
-            name = names[file]
-            with contextlib.ExitStack() as stack:
-                picture_file = output_dir / "overlays" / stems[name] if overlays else None
-                draw = stack.enter_context(overlay_writer(picture_file, file, every, radii))
-                pictures = read_pictures(file, every)
+        with face_writer(form, output_dir, detector.localizer.scheme, stems) as write:
+            for done, (file, name) in enumerate(names.items()):
                 find = _finder(detector, tracker, file, name, boxes)
-                try:
-                    while True:
-                        with _timed(seconds, "read"):
-                            picture = next(pictures, None)
-                        if picture is None:
-                            break
-                        frame, at, photo = picture
-                        faces = find(photo, at)
+                found = _found(file, name, every, find, seconds, skipped)
+                folder = output_dir / OVERLAYS if overlays else None
+                with overlay_writer(folder, stems[name], file, every, radii) as draw:
+                    for frame, at, photo, faces in found:
                         counts["pictures"] += 1
                         counts["faces"] += len(faces)
                         counts["without_face"] += not faces
                         with _timed(seconds, "write"):
-                            writer(name, frame, at, faces)
+                            write(name, frame, at, faces)
                             draw(photo, faces, detector.localizer.scheme)
                         meter.tell(lambda _, done=done: progress(done))
-                except (ImageError, OSError, cv2.error) as error:
-                    skipped.append((name, " ".join(str(error).split())))
-    meter.end(lambda _: progress(len(files)))
-    write_skipped(output_dir / "skipped.csv", skipped)
-    if not counts["pictures"]:
-        raise ValueError(
-            f"None of {len(files)} files could be used; {output_dir / 'skipped.csv'} says why. "
-            f"The first: {skipped[0][1]}"
-        )
-    spent = time.perf_counter() - start
-    parts = {part: detector.seconds[part] - before.get(part, 0) for part in detector.seconds}
-    results = {
-        **counts,
-        "skipped": len(skipped),
-        "seconds": round(spent, 3),
-        "pictures_per_second": round(counts["pictures"] / spent, 2),
-        "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
-        "provenance": provenance,
-    }
-    write_json(output_dir / "results.json", results)
+        meter.end(lambda _: progress(len(files)))
+        write_skipped(output_dir / SKIPPED, skipped)
+        if not counts["pictures"]:
+            raise ValueError(
+                f"None of {len(files)} files could be used; {output_dir / SKIPPED} says why. "
+                f"The first: {skipped[0][1]}"
+            )
+        spent = time.perf_counter() - start
+        parts = {part: detector.seconds[part] - before.get(part, 0) for part in detector.seconds}
+        results = {
+            **counts,
+            "skipped": len(skipped),
+            "seconds": round(spent, 3),
+            "pictures_per_second": round(counts["pictures"] / spent, 2),
+            "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
+            "provenance": provenance,
+        }
+        write_json(output_dir / "results.json", results)
     return results
 
 
@@ -212,12 +217,22 @@ def summary(results: dict[str, Any]) -> str:
     )
 
 
-def _names(files):
-    """What each file is called in the results: its path below the folder common to all."""
-    if not files:
-        raise ValueError("Expected one file or more. Received: none")
-    common = os.path.commonpath([file.absolute().parent for file in files])
-    return {file: file.absolute().relative_to(common).as_posix() for file in files}
+def _found(file, name, every, find, seconds, skipped):
+    """Frame, time, photo and faces of each picture of a file, until it can't be used further.
+
+    What is raised between two of them, such as by a full disk, is none of the file's.
+    """
+    pictures = read_pictures(file, every)
+    try:
+        while True:
+            with _timed(seconds, "read"):
+                picture = next(pictures, None)
+            if picture is None:
+                return
+            frame, at, photo = picture
+            yield frame, at, photo, find(photo, at)
+    except (ImageError, OSError, cv2.error) as error:
+        skipped.append((name, " ".join(str(error).split())))
 
 
 def _finder(detector, tracker, file, name, boxes) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl._support.cells import is_utf8
 from keras_lapkl._support.reading import open_regular
 from keras_lapkl.data.images import MAX_PIXELS, MAX_SIDE, ImageError, read_image
 
@@ -31,7 +33,7 @@ def read_pictures(
         yield None, None, read_image(file)
         return
     with opened(file) as video:
-        rate = frame_rate(video)
+        rate = _rate(video)
         for frame in itertools.count():
             if not video.grab():
                 break
@@ -72,8 +74,30 @@ def opened(file: Path) -> Iterator[cv2.VideoCapture]:
         yield video
 
 
-def frame_rate(video: cv2.VideoCapture) -> float:
-    """Frames a second of an open video; 25 if it does not say."""
+def frame_rate(file: Path) -> float:
+    """Frames a second of a video; 25 if it does not say."""
+    with opened(file) as video:
+        return _rate(video)
+
+
+@contextlib.contextmanager
+def opencv_path(file: Path) -> Iterator[str]:
+    """A name for OpenCV to write a file by.
+
+    OpenCV crashes on one that is not UTF-8, takes `%` for the numbers of pictures, and what stands
+    before `:` for a protocol. For the first two this is a link.
+    """
+    file = file.absolute()
+    if is_utf8(file) and "%" not in str(file):
+        yield str(file)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "video" + (file.suffix if file.suffix.isascii() else ""))
+        link.symlink_to(file)
+        yield str(link)
+
+
+def _rate(video):
     rate = video.get(cv2.CAP_PROP_FPS)
     return rate if 0 < rate < 1000 else _FRAMES_A_SECOND
 

@@ -1,43 +1,51 @@
 """Writes the faces of photos and videos: JSON, CSV, .pts and pictures."""
 
-import collections
 import contextlib
 import csv
 import logging
-import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import replacing
 from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.face import COVERAGE
-from keras_lapkl.detection.video import frame_rate, is_video, opened
+from keras_lapkl.detection.video import frame_rate, is_video, opencv_path, opened
 
 FORMATS = ("json", "csv", "pts")
+OVERLAYS = "overlays"
+SKIPPED = "skipped.csv"
 
 
-def distinct_stems(names):
-    """What the files made of each file are named by: its name without the suffix where no other
-    file, such as photo.png beside photo.jpg, would be named so; else its name.
+def planned_outputs(form, stems, overlays) -> Iterator[tuple[str, str]]:
+    """Names of the files that will be written, below the output folder, and what each is made of.
 
-    Example:
-
-    >>> distinct_stems(["a.jpg", "b.jpg", "b.png"])
-    {'a.jpg': 'a', 'b.jpg': 'b.jpg', 'b.png': 'b.png'}
+    Args:
+        form: one of `FORMATS`.
+        stems: dict from the name of each file to what the files made of it are named by.
+        overlays: whether there will be overlays.
     """
-    stems = {name: os.path.splitext(name)[0] for name in names}
-    taken = collections.Counter((*stems, *stems.values()))
-    return {name: stem if taken[stem] == 1 else name for name, stem in stems.items()}
+    for name in ("results.json", SKIPPED):
+        yield name, name
+    if form != "pts":
+        yield f"predictions.{form}", f"predictions.{form}"
+    for name, stem in stems.items():
+        video = is_video(Path(name))
+        if form == "pts":
+            yield f"{stem}/" if video else f"{stem}.pts", name
+        if overlays:
+            yield f"{OVERLAYS}/{_overlay_name(stem, video)}", name
 
 
 @contextlib.contextmanager
-def face_writer(form, output_dir, scheme, names):
-    """Yields a function that writes the faces of a picture."""
+def face_writer(form, output_dir, scheme, stems):
+    """Yields a function that writes the faces of a picture; `stems` as in `planned_outputs`."""
     if form == "pts":
-        stems = distinct_stems(names)
 
         def write_pts_of(name, frame, at, faces):
             _write_pts(output_dir / stems[name], frame, faces)
@@ -75,7 +83,7 @@ def _csv_writer(file, scheme):
                 points[:, column] = face.get(field)
             rows.writerow(
                 [
-                    name,
+                    quote_name(name),
                     frame,
                     face.get("id", i),
                     face.get("score"),
@@ -99,44 +107,86 @@ def _write_pts(path, frame, faces):
 
 
 @contextlib.contextmanager
-def overlay_writer(path, file, every, radii=False):
-    """Yields a function that draws the faces of a picture of `file` into `path`.overlay.jpg.
+def overlay_writer(folder, stem, file, every, radii=False):
+    """Yields a function that draws the faces of a picture of `file` into a copy.
 
-    Those of a video go into `path`.overlay.avi.
+    Args:
+        folder: of the copies; None draws none.
+        stem: what they are named by: `stem`.overlay.jpg, or .avi of a video.
+        file: the photo or video.
+        every: frames of the video from one that is drawn to the next.
+        radii: whether to draw these, too.
     """
-    if path is None:
+    if folder is None:
         yield lambda photo, faces, scheme: None
         return
+    path = folder / _overlay_name(stem, is_video(file))
     with contextlib.ExitStack() as stack:
-        video = None
+        write_frame = None
 
         def draw(photo, faces, scheme):
-            nonlocal video
-            drawn = draw_by_scheme(photo, faces, scheme, radii)[..., ::-1]
+            nonlocal write_frame
+            drawn = np.ascontiguousarray(draw_by_scheme(photo, faces, scheme, radii)[..., ::-1])
             if not is_video(file):
-                with replacing(path.with_name(f"{path.name}.overlay.jpg")) as temporary:
-                    if not cv2.imwrite(str(temporary), drawn):
-                        raise OSError(f"OpenCV can't write {temporary}.")
+                with replacing(path) as temporary:
+                    temporary.write_bytes(cv2.imencode(".jpg", drawn)[1].tobytes())
                 return
-            if video is None:
-                name = f"{path.name}.overlay.avi"
-                temporary = stack.enter_context(replacing(path.with_name(name)))
-                size = photo.shape[1::-1]
-                codec = cv2.VideoWriter_fourcc(*"MJPG")  # pyright: ignore[reportAttributeAccessIssue]  not in OpenCV's stubs
-                with opened(file) as source:
-                    rate = frame_rate(source) / every
-                video = cv2.VideoWriter(str(temporary), codec, rate, size)
-                stack.callback(video.release)
-            video.write(np.ascontiguousarray(drawn))
+            if write_frame is None:
+                size = drawn.shape[1::-1]
+                write_frame = stack.enter_context(_video(path, frame_rate(file) / every, size))
+            write_frame(drawn)
 
         yield draw
+
+
+def _overlay_name(stem, video):
+    return f"{stem}.overlay.{'avi' if video else 'jpg'}"
+
+
+@contextlib.contextmanager
+def _video(path, rate, size):
+    """Yields a function that adds a frame, BGR; the file is put in place if all can be read."""
+    with replacing(path) as temporary:
+        with opencv_path(temporary) as name:
+            codec = cv2.VideoWriter_fourcc(*"MJPG")  # pyright: ignore[reportAttributeAccessIssue]  not in OpenCV's stubs
+            video = cv2.VideoWriter(name, codec, rate, size)
+        frames = 0
+
+        def write(frame):
+            nonlocal frames
+            if frame.shape[1::-1] != size:  # which OpenCV would leave out
+                frame = cv2.resize(frame, size)
+            video.write(frame)
+            frames += 1
+
+        try:
+            if not video.isOpened():
+                raise OSError("OpenCV can't begin the video")
+            yield write
+        finally:
+            video.release()
+        # OpenCV does not tell whether it could write.
+        if (found := _whole_frames(temporary, frames)) < frames:
+            raise OSError(f"of {frames} frames only {found} were written; is the disk full?")
+
+
+def _whole_frames(path, expected):
+    """How many frames a video has; all of them if the last one of the expected can be read."""
+    with opened(path) as video:
+        count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        video.set(cv2.CAP_PROP_POS_FRAMES, expected - 1)
+        return min(count, expected) if video.read()[0] else min(count, expected - 1)
 
 
 def write_skipped(path, skipped):
     if not skipped:
         path.unlink(missing_ok=True)
         return
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([("file", "reason"), *skipped])
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file).writerow(["file", "reason"])
+        csv.writer(file).writerows(map(quote_name, row) for row in skipped)
     for name, reason in skipped[:5]:
         logging.warning("Left out %s: %s", name, reason)

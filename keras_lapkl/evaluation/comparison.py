@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
+from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.prediction_files import Predictions, read_predictions
 from keras_lapkl.evaluation import convention_checks, scoring
-from keras_lapkl.evaluation.matching import match, names_below
+from keras_lapkl.evaluation.matching import match
 from keras_lapkl.schemes import Scheme
 
 _SHOWN = 20
@@ -151,7 +153,7 @@ def write_errors(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", *(f"{title} {name}" for title, name in errors)])
         for name, row in zip(names_below(annotations.paths, folder), rows, strict=True):
-            writer.writerow([name, *("" if np.isnan(e) else f"{e:.6g}" for e in row)])
+            writer.writerow([quote_name(name), *("" if np.isnan(e) else f"{e:.6g}" for e in row)])
 
 
 def report(results: dict[str, Any]) -> str:

@@ -4,13 +4,12 @@ import dataclasses
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.images import IMAGE_SUFFIXES
@@ -102,21 +101,6 @@ def match(
         twice=twice,
         elsewhere=elsewhere,
     )
-
-
-def names_below(paths: Iterable[PathLike], folder: PathLike | None = None) -> tuple[str, ...]:
-    """Paths from a folder on, with /; from the one common to all where one is not below it.
-
-    Example:
-
-    >>> names_below(["300w/helen/testset/1.jpg", "300w/ibug/2.jpg"], "300w")
-    ('helen/testset/1.jpg', 'ibug/2.jpg')
-    """
-    paths = [Path(os.path.abspath(path)) for path in paths]
-    base = None if folder is None else Path(os.path.abspath(folder))
-    if base is None or not all(path.is_relative_to(base) for path in paths):
-        base = os.path.commonpath([path.parent for path in paths])
-    return tuple(path.relative_to(base).as_posix() for path in paths)
 
 
 def _photos_of(photos, predictions, folder):

@@ -17,9 +17,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-INTERRUPTED = 130
+from keras_lapkl._support.app import INTERRUPTED, TERMINATED, Terminated
+
 PATIENCE = 10
-"""Seconds that the processes have to end after Ctrl-C."""
+"""Seconds that the processes have to end after Ctrl-C or SIGTERM."""
 SHOWN = 4000
 """Bytes of a failed process's output that are shown."""
 
@@ -45,7 +46,7 @@ def launch(command: Sequence[str], addresses: Sequence[str], here: Sequence[int]
         here: indices of those to start on this machine.
 
     Returns:
-        0, or the exit status of the first that failed; 130 after Ctrl-C.
+        0, or the exit status of the first that failed; 130 after Ctrl-C, 143 after SIGTERM.
 
     Raises:
         ValueError: no address, or an index without one.
@@ -75,9 +76,14 @@ def launch(command: Sequence[str], addresses: Sequence[str], here: Sequence[int]
             running[index] = process, output
         try:
             return _watch(running)
-        except KeyboardInterrupt:  # which the processes have got as well
-            _wait([process for process, _ in running.values()])
-            return INTERRUPTED
+        except KeyboardInterrupt as stop:
+            processes = [process for process, _ in running.values()]
+            terminated = isinstance(stop, Terminated)
+            if terminated:  # Ctrl-C the processes have got as well
+                for process in processes:
+                    process.terminate()
+            _wait(processes)
+            return TERMINATED if terminated else INTERRUPTED
 
 
 def _tf_config(addresses, index):

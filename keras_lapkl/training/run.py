@@ -1,5 +1,6 @@
 """One training run, from crops to a saved model; stopped and resumed at will."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -11,7 +12,8 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import callbacks, schemes
-from keras_lapkl._support.files import claim, read_json, replacing, write_json
+from keras_lapkl._support.files import read_json, replacing, sweep, write_json
+from keras_lapkl._support.folders import claim, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
@@ -29,7 +31,15 @@ from keras_lapkl.training.batches import (
 )
 from keras_lapkl.training.building import build, check_models
 from keras_lapkl.training.recipe import Recipe
-from keras_lapkl.training.run_folder import load_pseudo_labels, trim_history
+from keras_lapkl.training.run_folder import (
+    LAST,
+    OUTPUTS,
+    PREVIOUS,
+    last_checkpoint,
+    load_pseudo_labels,
+    remove_checkpoints,
+    trim_history,
+)
 
 SHOWN = 4
 """Faces in a picture for TensorBoard."""
@@ -50,8 +60,9 @@ def train(
 
     The model's scales are calibrated on the validation faces: see `confidence`.
 
-    Each epoch ends with a checkpoint. Called again with the same recipe and data, it goes on from
-    there, to the result that the unbroken run would have had; a finished run is only read.
+    Each epoch ends with a checkpoint, and the one before is kept, should the last one be damaged.
+    Called again with the same recipe and data, it goes on from there, to the result that the
+    unbroken run would have had; a finished run is only read.
 
     Args:
         recipe: a `Recipe`.
@@ -65,8 +76,10 @@ def train(
         The content of `results.json`.
 
     Raises:
-        ValueError: the folder holds another run, or unlabeled faces are given without adversary
-            and teacher, or the other way around.
+        ValueError: the folder holds another run or files of something else, its checkpoints are
+            damaged, or unlabeled faces are given without adversary and teacher, or the other way
+            around.
+        OSError: another process trains into the folder, or the disk is full.
         FloatingPointError: the loss is no longer finite.
 
     Example:
@@ -82,7 +95,6 @@ def train(
             f"teacher={recipe.teacher}"
         )
     output_dir = pathlib.Path(output_dir)
-    steps = steps_per_epoch(crops, recipe.batch_size)
     settings = {
         **dataclasses.asdict(recipe),
         "data": crops.summary,
@@ -92,27 +104,43 @@ def train(
         "image_size": crops.image_size,
         "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
     }
+    finished = (output_dir / "results.json").exists()
+    writes = distributed.is_chief() and not finished
+    with owned(output_dir) if writes else contextlib.nullcontext():
+        return _train(
+            recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, settings
+        )
+
+
+def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, settings):
+    steps = steps_per_epoch(crops, recipe.batch_size)
     if not (output_dir / "run.json").exists():
         check_models(recipe, crops)
     if distributed.is_chief():
-        claim(output_dir / "run.json", settings, "a run with other settings")
+        claim(output_dir / "run.json", settings, "a run with other settings", OUTPUTS)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
+        if distributed.is_chief():
+            remove_checkpoints(output_dir)
+            sweep(output_dir)
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return read_json(results_path)
 
     labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
-    last = output_dir / "last.keras"
+    checkpoint = last_checkpoint(output_dir)
     with distributed.strategy().scope():
-        model = load_model(last) if last.exists() else build(recipe, crops, unlabeled)
+        model = load_model(checkpoint) if checkpoint else build(recipe, crops, unlabeled)
     done = int(model.optimizer.iterations.numpy())
     writers = ()
     if distributed.is_chief():
+        last, previous = output_dir / LAST, output_dir / PREVIOUS
+        if checkpoint == previous:  # else a damaged one would take its place
+            last.unlink(missing_ok=True)
         trim_history(output_dir / "history.csv", done // steps)
         writers = (
-            keras.callbacks.CSVLogger(output_dir / "history.csv", append=True),
+            callbacks.DurableCSVLogger(output_dir / "history.csv", append=True),
             *(_tensorboard(output_dir, validation, unlabeled) if tensorboard else ()),
-            callbacks.ResumableCheckpoint(last),
+            callbacks.ResumableCheckpoint(last, previous),
         )
     logging.info(
         "%s %s: %d parameters, %d epochs of %d steps of %d faces%s; %s.",
@@ -171,7 +199,7 @@ def train(
         "provenance": provenance,
     }
     write_json(results_path, results)
-    last.unlink()
+    remove_checkpoints(output_dir)
     distributed.wait()
     return results
 

@@ -3,10 +3,15 @@
 import csv
 
 import numpy as np
+from absl import logging
 
-from keras_lapkl._support.files import replacing
+from keras_lapkl._support.files import is_whole_zip, replacing
 from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, distributed
+
+LAST, PREVIOUS = "last.keras", "last.previous.keras"
+OUTPUTS = ("*.keras", "history.csv", "results.json", "pseudo_labels.npy")
+"""What a run writes, beside its settings and its crops."""
 
 
 def load_pseudo_labels(recipe, unlabeled, output_dir):
@@ -23,12 +28,42 @@ def load_pseudo_labels(recipe, unlabeled, output_dir):
     return labels
 
 
+def last_checkpoint(output_dir):
+    """The checkpoint to go on from, None in a new folder; the one before `LAST` if that is damaged.
+
+    Raises:
+        ValueError: there are checkpoints, and none is whole.
+    """
+    last, previous = output_dir / LAST, output_dir / PREVIOUS
+    if is_whole_zip(last):
+        return last
+    if not last.exists() and not previous.exists():
+        return None
+    if not is_whole_zip(previous):
+        raise ValueError(
+            f"{last} is damaged, and there is no whole checkpoint before it: delete it, and the "
+            "same command trains from the beginning."
+        )
+    if last.exists():
+        logging.warning("%s is damaged: going on from the checkpoint before it.", last)
+    return previous
+
+
+def remove_checkpoints(output_dir):
+    """What a finished run needs no more."""
+    for name in (PREVIOUS, LAST):
+        (output_dir / name).unlink(missing_ok=True)
+
+
 def trim_history(path, epochs):
-    """Drops the rows of epochs that will be trained again: a kill can leave one too many."""
+    """Drops the rows of epochs that will be trained again: a kill can leave one too many.
+
+    A power cut can leave the beginning of one.
+    """
     if not path.exists():
         return
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    kept = [row for i, row in enumerate(rows) if i == 0 or int(row[0]) < epochs]
+    with path.open(newline="", errors="replace") as file:
+        header, *rows = list(csv.reader(line.replace("\0", "") for line in file)) or [[]]
+    kept = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows(kept)
+        csv.writer(file).writerows([header, *(row for row in kept if int(row[0]) < epochs)])

@@ -244,7 +244,8 @@ def test_interrupted_run_leaves_nothing_half_written(detector, photos, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run(detector, [photos], output)
     assert (output / "predictions.json").read_bytes() == before
-    assert sorted(path.name for path in output.iterdir()) == ["predictions.json", "results.json"]
+    names = sorted(path.name for path in output.iterdir())
+    assert names == ["predictions.json", "results.json", "written.json"]
 
 
 def test_bad_format(detector, photos, tmp_path):

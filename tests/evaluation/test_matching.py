@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from keras_lapkl import schemes
+from keras_lapkl._support.names import names_below
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.prediction_files import PredictionError, Predictions
-from keras_lapkl.evaluation.matching import match, names_below
+from keras_lapkl.evaluation.matching import match
 
 FOUR = schemes.get({"name": "four", "num_landmarks": 4})
 SQUARE = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])

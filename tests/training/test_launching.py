@@ -114,7 +114,8 @@ def test_no_process_outlives_the_launcher(tmp_path, how):
         else:
             launcher.send_signal(how)
         launcher.communicate(timeout=60)
-    assert launcher.returncode == (130 if how == signal.SIGINT else -how)
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert launcher.returncode == expected[how]
     while any(map(alive, pids)):
         assert time.monotonic() < until
         time.sleep(0.02)

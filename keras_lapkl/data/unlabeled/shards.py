@@ -22,7 +22,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,7 +32,9 @@ from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
-from keras_lapkl._support.files import claim, read_arrays, read_json, replacing, write_json
+from keras_lapkl._support.cells import quote_name
+from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
+from keras_lapkl._support.folders import claim, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import crop_transform, warp_crop
 from keras_lapkl.data.crops import Crops
@@ -45,6 +46,7 @@ from keras_lapkl.training_data import DataSet
 
 SETTINGS = "shards.json"
 SKIPPED = "skipped.csv"
+_OUTPUTS = ("faces-*-of-*", SKIPPED, "results.json")
 _FORMAT = 1  # raise it when the same photos and settings give other bytes
 _BATCH = 16  # photos that a process takes at once
 
@@ -192,8 +194,9 @@ def crop_folder(
     Raises:
         NotADirectoryError: there is no such folder of photos.
         ImageError: it holds no images.
-        ValueError: the output folder is another call's, an argument is out of range, or no face
-            was found at all.
+        ValueError: the output folder is another call's, or holds files of something else, an
+            argument is out of range, or no face was found at all.
+        OSError: another process crops into the folder, or the disk is full.
 
     Example:
 
@@ -225,25 +228,24 @@ def crop_folder(
         "listing": photos.digest(),
     }
     about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
-    # Its `listing` stands for names, sizes and times of the photos.
-    claim(output_dir / SETTINGS, about, "faces of other photos or settings")
-    for left in output_dir.glob(".faces-*"):  # by a run that was killed
-        shutil.rmtree(left)
-    digest = _digest(settings)
-    files = _shard_files(output_dir, settings)
-    todo = [n for n, file in enumerate(files) if _read_index(file, digest) is None]
-    results = map_in_order(
-        functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale),
-        itertools.chain.from_iterable(map(photos.batches, todo)),
-        workers or locate.default_workers or os.cpu_count() or 1,
-        died=lambda photo: ([], "the process that read it died"),
-    )
-    watched: Any = _watched(results, sum(map(photos.count, todo))) if progress else results
-    with contextlib.closing(results), contextlib.closing(watched):
-        for number in todo:
-            cut = itertools.islice(watched, photos.count(number))
-            _write_shard(files[number], digest, photos.names(number), cut)
-    return _finish(output_dir, about, files, digest)
+    with owned(output_dir):
+        # Its `listing` stands for names, sizes and times of the photos.
+        claim(output_dir / SETTINGS, about, "faces of other photos or settings", _OUTPUTS)
+        digest = _digest(settings)
+        files = _shard_files(output_dir, settings)
+        todo = [n for n, file in enumerate(files) if _read_index(file, digest) is None]
+        results = map_in_order(
+            functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale),
+            itertools.chain.from_iterable(map(photos.batches, todo)),
+            workers or locate.default_workers or os.cpu_count() or 1,
+            died=lambda photo: ([], "the process that read it died"),
+        )
+        watched: Any = _watched(results, sum(map(photos.count, todo))) if progress else results
+        with contextlib.closing(results), contextlib.closing(watched):
+            for number in todo:
+                cut = itertools.islice(watched, photos.count(number))
+                _write_shard(files[number], digest, photos.names(number), cut)
+        return _finish(output_dir, about, files, digest)
 
 
 class _Listing:
@@ -385,12 +387,12 @@ def _finish(folder, about, files, digest):
         images, reasons = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
         faces += len(images)
         skipped += reasons
-    # Names of files need not be valid UTF-8.
     with (
         replacing(folder / SKIPPED) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
-        csv.writer(stream).writerows([("photo", "reason"), *skipped])
+        csv.writer(stream).writerow(["photo", "reason"])
+        csv.writer(stream).writerows(map(quote_name, row) for row in skipped)
     if not faces:
         raise ValueError(
             f"No face in any of {len(skipped):,} photos; {folder / SKIPPED} lists them. The first: "

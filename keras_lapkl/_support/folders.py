@@ -1,0 +1,113 @@
+"""Output folders: one owner at a time, nothing of others replaced, nothing of killed runs left."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_lapkl._support import locks, names
+from keras_lapkl._support.files import make_folder, read_json, sweep, write_json
+from keras_lapkl._support.types import PathLike
+
+WRITTEN = "written.json"
+"""What each command has written into a folder: all that it may replace there."""
+
+
+@contextlib.contextmanager
+def owned(folder: PathLike) -> Iterator[Path]:
+    """Makes a folder and holds it for this process alone; clears away what killed ones left.
+
+    Raises:
+        OSError: another process holds it; the message says which, since when, and what to do.
+    """
+    make_folder(folder)
+    with locks.owned(folder):
+        sweep(folder)
+        yield Path(folder)
+
+
+def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable[str] = ()) -> None:
+    """Marks a folder as that of some settings, or refuses it if it is another's.
+
+    Args:
+        path: JSON file in the folder, which holds the settings of whoever came first, alone or as
+            `settings` among other data.
+        settings: dict of plain data; written if there is no file yet.
+        what: what the folder then holds, for the message.
+        outputs: globs of the files that will be written there: none may be there before `path` is.
+
+    Raises:
+        ValueError: with each setting that differs, as it is there and as it is now; or with the
+            file that would be replaced.
+    """
+    path = Path(path)
+    if not path.exists():
+        for found in (each for output in outputs for each in path.parent.glob(output)):
+            raise _foreign(found)
+        write_json(path, settings)
+        return
+    held, ours = (each.get("settings", each) for each in (read_json(path), settings))
+    lines = [
+        f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now"
+        for key in sorted({*held, *ours})
+        if held.get(key) != ours.get(key)
+    ]
+    if lines:
+        raise ValueError(
+            f"{path.parent} holds {what}; name another folder or delete it:\n" + "\n".join(lines)
+        )
+
+
+def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]]) -> None:
+    """Notes in `WRITTEN` what a command is about to write, unless it would replace another's file.
+
+    To be called before anything is written. A later run of the same command may replace what an
+    earlier one has announced, whether or not that one came to its end.
+
+    Args:
+        folder: which is there, and `owned`.
+        command: its name.
+        outputs: names of files below the folder, with /, and what each is made of. `x.pts` stands
+            for `x.face1.pts` and so on too, and `x/` for the files in that folder.
+
+    Raises:
+        ValueError: with the two that would be written to one file, or the file that is there and
+            was not announced by the command before.
+    """
+    folder = Path(folder)
+    outputs = list(outputs)
+    names.check_distinct(outputs, fold_case=(folder / locks.LOCK.upper()).exists())
+    record = folder / WRITTEN
+    noted = read_json(record) if record.exists() else {}
+    try:
+        ours = set(noted.get(command, ()))
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{record} is not as lapkl writes it: name another folder.") from error
+    new = {name for name, _ in outputs} - ours
+    if not new:
+        return
+    taken = new | {above for name in new for above in names.folders_of(name)}
+    for found in _files_below(folder):
+        if not taken.isdisjoint(_announced_as(found)) and ours.isdisjoint(_announced_as(found)):
+            raise _foreign(folder / found)
+    write_json(record, {**noted, command: sorted(ours | new)})
+
+
+def _files_below(folder):
+    """Names of the files, and of links to folders, which lead out of this one."""
+    for root, folders, files in os.walk(folder):
+        below = Path(root).relative_to(folder)
+        links = (name for name in folders if os.path.islink(os.path.join(root, name)))
+        yield from ((below / name).as_posix() for name in (*files, *links))
+
+
+def _announced_as(name):
+    """The names under which a file may have been announced."""
+    return {name, names.first_face(name), f"{name.rpartition('/')[0]}/"}
+
+
+def _foreign(path):
+    return ValueError(
+        f"{path} is there already, and would be replaced: name another folder, or move it away."
+    )
