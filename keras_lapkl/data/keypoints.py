@@ -22,7 +22,6 @@ BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 NAME = "custom"
 """Name of a scheme that is made of a CSV file."""
 
-FARTHEST = 1e6  # pixels; no picture is so large
 SHOWN = 60
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.threads import Pool
-from keras_lapkl.detection.detections import Detection, as_photo
+from keras_lapkl.detection.detections import Detection, are_boxes, as_photo, beside
 
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
@@ -61,6 +61,7 @@ class _Detector:
             for each in self._look(as_photo(photo))
             if each.score >= self.min_confidence
             and (each.box[2:] - each.box[:2]).max() >= self.min_size
+            and not beside(each.box[None], photo)[0]
         ]
         return sorted(found, key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box))
 
@@ -367,7 +368,7 @@ def _distinct(boxes, scores):
     sizes = boxes[:, 2:] - boxes[:, :2]
     kept = []
     for i in np.argsort(-scores, kind="stable"):
-        if not (sizes[i] > 0).all():
+        if not are_boxes(boxes[i : i + 1]):
             continue
         first = np.maximum(boxes[kept, :2], boxes[i, :2])
         last = np.minimum(boxes[kept, 2:], boxes[i, 2:])

@@ -231,8 +231,9 @@ def _found(file, name, every, find, seconds, skipped):
                 return
             frame, at, photo = picture
             yield frame, at, photo, find(photo, at)
-    except (ImageError, OSError, cv2.error) as error:
-        skipped.append((name, " ".join(str(error).split())))
+    # Whatever a picture does to a decoder or a network, the others are read.
+    except (ValueError, OSError, MemoryError, cv2.error) as error:
+        skipped.append((name, " ".join(str(error).split()) or "not enough memory for it"))
 
 
 def _finder(detector, tracker, file, name, boxes) -> Callable[..., Any]:

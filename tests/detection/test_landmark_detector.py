@@ -129,8 +129,19 @@ def test_landmarks_in_one_point_keep_the_square(localizer, stub):
 
 
 def test_faces_at_and_beyond_the_border(localizer, stub):
-    faces = LandmarkDetector(localizer)(stub.ramp(), [(-50, -50, 30, 30), (400, 300, 480, 380)])
-    assert len(faces) == 2
+    detect = LandmarkDetector(localizer)
+    assert len(detect(stub.ramp(), [(-50, -50, 30, 30), (150, 99, 260, 220)])) == 2
+    border = LandmarkDetector(localizer, stub.detector(stub.BOX, (190, 150, 480, 380)))
+    assert len(border.find(stub.ramp())) == 2
+    assert len(border(stub.ramp())) == 1  # the crop of the other has nothing of the photo
+    message = r"photo, which has 200x160 pixels\. Received: \[400\.0, 300\.0, 480\.0, 380\.0\]"
+    with pytest.raises(ValueError, match=message):
+        detect(stub.ramp(), [stub.BOX, (400, 300, 480, 380)])
+    with pytest.raises(ValueError, match=message):
+        LandmarkDetector(localizer, stub.detector((400, 300, 480, 380)))(stub.ramp())
+    for square in ((400, 300, 20), (90, 90, 0), (90, 90, np.nan), (90, 1e300, 20)):
+        with pytest.raises(ValueError, match="Expected a square about a part of the picture"):
+            detect.localize(stub.ramp(), [square])
 
 
 def test_many_photos_one_at_a_time(localizer, stub):

@@ -10,8 +10,8 @@ from keras_lapkl import schemes
 from keras_lapkl._support.files import read_json
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.images import FARTHEST
 from keras_lapkl.data.keypoints import (
-    FARTHEST,
     KeypointError,
     KeypointObject,
     fitting_scheme,

@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.images import FARTHEST
 from keras_lapkl.data.keypoints import (
     BOX,
-    FARTHEST,
     NAME,
     SHOWN,
     KeypointError,
