@@ -24,9 +24,10 @@ def run_main(
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
-    by which an optional extra names itself) are printed without a traceback; Ctrl-C exits with 130
-    and SIGTERM with 143, and what was finished by then stays. Words that are no flags are refused, or with `arguments` left to `main`. The words of the
-    command line are `argv`, or those of `sys.argv`.
+    by which an optional extra names itself) are printed without a traceback. Ctrl-C exits with 130
+    and SIGTERM with 143; what was finished by then stays. Words that are no flags are refused, or
+    with `arguments` left to `main`. The words of the command line are `argv`, or those of
+    `sys.argv`.
     """
 
     def guarded(argv):

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from keras_lapkl._support.cells import is_utf8
 from keras_lapkl._support.types import PathLike
 
 _LONGEST = 220
@@ -126,6 +127,6 @@ def _cut(stem):
         return stem
     digest = hashlib.sha256(data).hexdigest()[:12]
     kept = data[: _LONGEST - 1 - len(digest)]
-    # Not within a character.
-    kept = kept if last.isascii() else os.fsencode(kept.decode("utf-8", "ignore"))
+    if is_utf8(last):  # not within a character
+        kept = kept.decode("utf-8", "ignore").encode()
     return f"{folder}{slash}{os.fsdecode(kept)}~{digest}"

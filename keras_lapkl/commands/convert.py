@@ -76,12 +76,13 @@ def main(_):
     source = pretrained.resolve(_MODEL.value, (".keras",))
     quiet_tensorflow()
     from keras_lapkl import load_model
-    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.files import sweep, write_json
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.export import conversion
     from keras_lapkl.export.report import layer_table, summary
     from keras_lapkl.tflite import ConversionError
 
+    sweep(output if _MODE.value == "all" else output.parent, below=False)
     modes = tuple(MODES) if _MODE.value == "all" else (_MODE.value,)
     model = load_model(source)
     held_out = _faces(model, "validation_split", max(_NUM_PARITY.value, _NUM_CALIBRATION.value))

@@ -88,25 +88,39 @@ def main(_):
     if "confidence" in result:
         print(model_scores.confidence_lines(result))
 
-    output_dir = pathlib.Path(_OUTPUT_DIR.value)
-    provenance = run_provenance(app.resolved_flags())
-    write_json(
-        output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
-    )
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, flags.FLAGS.data_dir)
-    write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
-    with _optional_pictures():
-        plots.predictions(
-            crops.central()[:16],
-            predicted["landmarks"],
-            output_dir / "predictions.png",
-            labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
-            edges=crops.scheme.edges,
+    provenance = run_provenance(app.resolved_flags())
+    outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
+    with _output_dir(outputs, [path]) as output_dir:
+        write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
+        with _optional_pictures():
+            plots.predictions(
+                crops.central()[:16],
+                predicted["landmarks"],
+                output_dir / "predictions.png",
+                labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
+                edges=crops.scheme.edges,
+            )
+            if "confidence" in result:
+                plots.confidence(result["confidence"], output_dir / "confidence.png")
+        write_json(
+            output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
         )
-        if "confidence" in result:
-            plots.confidence(result["confidence"], output_dir / "confidence.png")
     print(f"Results: {output_dir}")
+
+
+@contextlib.contextmanager
+def _output_dir(outputs, inputs):
+    """The folder of the results, in which these are written and none is an input."""
+    from keras_lapkl._support.files import refuse_inputs
+    from keras_lapkl._support.folders import announce, owned
+
+    folder = pathlib.Path(_OUTPUT_DIR.value)
+    refuse_inputs((folder / name for name in outputs), inputs)
+    with owned(folder):
+        announce(folder, "evaluate", ((name, name) for name in outputs))
+        yield folder
 
 
 @contextlib.contextmanager
@@ -138,12 +152,15 @@ def _score_predictions():
     print(f"Truth: {annotations.summary}.")
     print(comparison.report(results))
 
-    output_dir = pathlib.Path(_OUTPUT_DIR.value)
     provenance = run_provenance(app.resolved_flags())
-    write_json(output_dir / "results.json", {**results, "provenance": provenance})
-    comparison.write_errors(output_dir / "errors.csv", annotations, errors, flags.FLAGS.data_dir)
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
-    with _optional_pictures():
-        plots.ced(curves, output_dir / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
+    sources = [each.source for each in predictions.values()]
+    with _output_dir(("results.json", "errors.csv", "ced.png"), sources) as output_dir:
+        comparison.write_errors(
+            output_dir / "errors.csv", annotations, errors, flags.FLAGS.data_dir
+        )
+        with _optional_pictures():
+            plots.ced(curves, output_dir / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
+        write_json(output_dir / "results.json", {**results, "provenance": provenance})
     print(f"Results, errors of each face and their distribution: {output_dir}")

@@ -4,6 +4,8 @@
         --model=softargmax=runs/b/model.keras --dataset=300w --data_dir=300w --output=heatmaps.png
 """
 
+import pathlib
+
 from absl import flags
 
 from keras_lapkl._support.tensorflow import quiet_tensorflow
@@ -19,7 +21,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True
 
 def main(_):
     quiet_tensorflow()
-    from keras_lapkl import load_model
+    from keras_lapkl import load_model, pretrained
+    from keras_lapkl._support.files import refuse_inputs, sweep
     from keras_lapkl.evaluation import plots
 
     models = {}
@@ -27,6 +30,7 @@ def main(_):
         title, separator, name = entry.partition("=")
         if not separator:
             raise ValueError(f"--model must be TITLE=MODEL. Received: {entry}")
+        refuse_inputs([_OUTPUT.value], [pretrained.resolve(name, (".keras",))])
         models[title] = load_model(name, (".keras",))
     rules = {(model.image_size, model.crop_scale, model.scheme) for model in models.values()}
     if len(rules) > 1:
@@ -42,5 +46,6 @@ def main(_):
     )
     images = crops.central()[:: max(1, len(crops) // _FACES.value)][: _FACES.value]
     maps = {title: model.predict_heatmaps(images) for title, model in models.items()}
+    sweep(pathlib.Path(_OUTPUT.value).parent, below=False)
     plots.heatmaps(images, maps, _OUTPUT.value)
     print(f"Heatmaps of {', '.join(models)} on {len(images)} faces: {_OUTPUT.value}")

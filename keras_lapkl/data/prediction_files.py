@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import read_name
-from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl._support.files import naming, read_json, replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.schemes import Scheme
@@ -140,7 +140,8 @@ def json_writer(
 
         def write(name, faces, **place):
             line = {"file": name, **place, "faces": faces}
-            file.write(next(separators) + json.dumps(line, allow_nan=False))
+            with naming(path):
+                file.write(next(separators) + json.dumps(line, allow_nan=False))
 
         yield write
         file.write("\n]}\n")

@@ -63,7 +63,8 @@ def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
             found.update(files)
     # One file may be named in several ways, `a/../b.jpg` and `b.jpg`.
     real = functools.cache(Path.resolve)
-    return list({real(path.parent) / path.name: path for path in sorted(found)}.values())
+    once = {real(path.parent) / path.name: path for path in sorted(found, reverse=True)}
+    return sorted(once.values())
 
 
 def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from keras_lapkl._support.cells import quote_name
-from keras_lapkl._support.files import replacing
+from keras_lapkl._support.files import naming, replacing
 from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection.drawing import draw_by_scheme
@@ -63,11 +63,12 @@ def face_writer(form, output_dir, scheme, stems):
 
             yield write_json_of
         return
+    path = output_dir / "predictions.csv"
     with (
-        replacing(output_dir / "predictions.csv") as temporary,
+        replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        yield _csv_writer(file, scheme)
+        yield naming(path)(_csv_writer(file, scheme))
 
 
 def _csv_writer(file, scheme):

@@ -11,6 +11,7 @@ from absl import logging
 
 from keras_lapkl import tflite
 from keras_lapkl._support.files import read_json, write_json
+from keras_lapkl._support.folders import owned
 from keras_lapkl._support.widths import fraction
 from keras_lapkl.data import datasets
 from keras_lapkl.data.cropping import default_margin
@@ -60,8 +61,15 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
 
     Returns:
         dict from cell name to the content of its `cell.json`.
+
+    Raises:
+        OSError: another process writes into the folder, or the disk is full.
     """
-    output_dir = pathlib.Path(output_dir)
+    with owned(output_dir):
+        return _run(plan, load, pathlib.Path(output_dir), provenance, budget_minutes)
+
+
+def _run(plan, load, output_dir, provenance, budget_minutes):
     load = functools.cache(load)
     cells = plan.cells()
     paths = {cell.name: output_dir / cell.name / "cell.json" for cell in cells}

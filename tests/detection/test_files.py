@@ -2,14 +2,17 @@ import csv
 import json
 import os
 import struct
+import subprocess
 import zlib
 
 import cv2
 import numpy as np
 import pytest
 
+from keras_lapkl._support.cells import read_name
 from keras_lapkl.data import read_pts
 from keras_lapkl.data.images import ImageError
+from keras_lapkl.data.prediction_files import read_predictions
 from keras_lapkl.detection.camera import watch
 from keras_lapkl.detection.files import find_inputs, predict_files, read_boxes, summary
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
@@ -296,3 +299,153 @@ def test_no_camera_and_no_window(tracker, monkeypatch):
     monkeypatch.setattr(cv2, "imshow", imshow)
     with pytest.raises(OSError, match="opencv-python in place of"):
         watch(tracker)
+
+
+class TestNames:
+    """What a file is called decides nothing but the names of what is made of it."""
+
+    def everything(self, folder):
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+    def test_no_name_leads_out_of_the_folder(self, detector, stub, photos, tmp_path):
+        for name in ("victim.jpg", "photos/a.jpg"):
+            cv2.imwrite(str(tmp_path / name), stub.ramp())
+        before = set(tmp_path.rglob("*"))
+        paths = [photos / "below" / ".." / ".." / "victim.jpg", photos / "a.jpg"]
+        run(detector, paths, tmp_path / "out" / "in", form="pts", overlays=True)
+        new = {path.relative_to(tmp_path) for path in set(tmp_path.rglob("*")) - before}
+        assert {path.parts[0] for path in new} == {"out"}
+        names = {path.name for path in (tmp_path / "out" / "in").rglob("*.pts")}
+        assert names == {"victim.pts", "a.pts"}
+
+    @pytest.mark.parametrize(
+        "name", [b"a\nb.png", "🙂.png".encode(), b"\xff.png", b"x" * 251 + b".png", b"%d.png"]
+    )
+    @pytest.mark.parametrize("form", ["json", "csv", "pts"])
+    def test_any_name(self, detector, stub, tmp_path, name, form):
+        (tmp_path / "in").mkdir()
+        path = tmp_path / "in" / os.fsdecode(name)
+        path.write_bytes(cv2.imencode(".png", stub.ramp())[1].tobytes())
+        (tmp_path / "in" / os.fsdecode(b"\xffbad.png")).touch()
+        run(detector, [tmp_path / "in"], tmp_path / "out", form=form, overlays=True)
+        found = read_predictions(
+            tmp_path / "out" / ("" if form == "pts" else f"predictions.{form}"), stub.SCHEME
+        )
+        if len(name) < 255 or form != "pts":
+            (read,) = found.names
+            assert os.fsencode(read).removesuffix(b".png") == name.removesuffix(b".png")
+        with (tmp_path / "out" / "skipped.csv").open(newline="", encoding="utf-8") as file:
+            assert read_name(list(csv.reader(file))[1][0]) == os.fsdecode(b"\xffbad.png")
+        assert len(list((tmp_path / "out" / "overlays").iterdir())) == 1
+
+    @pytest.mark.parametrize("name", [b"\xff.avi", b"%03d.avi", b"a\nb.avi"])
+    def test_any_name_of_a_video(self, detector, stub, tmp_path, name):
+        path = tmp_path / os.fsdecode(name) / os.fsdecode(name)
+        path.parent.mkdir()
+        video(tmp_path / "clip.avi", [stub.ramp()] * 3).rename(path)
+        results = run(detector, [path], path.parent / "out", form="pts", overlays=True)
+        assert results["pictures"] == 3
+        assert len(list((path.parent / "out" / "overlays").iterdir())) == 1
+
+    def test_a_second_face_beside_a_photo_of_its_name(self, detector, stub, photos, tmp_path):
+        detector.detector = stub.detector(stub.BOX, (60, 30, 130, 120))
+        cv2.imwrite(str(photos / "a.face1.png"), stub.ramp())
+        run(detector, [photos], tmp_path / "out", form="pts")
+        names = {path.name for path in (tmp_path / "out").glob("*.pts")}
+        assert names == {"a.pts", "a.face1.pts", "a.face1.png.pts", "a.face1.png.face1.pts"}
+
+    def test_frames_beside_their_video(self, detector, stub, photos, tmp_path):
+        video(photos / "below.avi", [stub.ramp()] * 2)
+        (photos / "below" / "b.png").rename(photos / "below" / "000001.png")
+        run(detector, [photos], tmp_path / "out", form="pts")
+        names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.pts")}
+        frames = {"below.avi/000000.pts", "below.avi/000001.pts"}
+        assert names == {"a.pts", "below/000001.pts", *frames}
+
+    def test_one_file_in_two_ways(self, photos):
+        found = find_inputs([photos / "a.png", photos / "below" / ".." / "a.png"])
+        assert found == [photos / "a.png"]
+
+    @pytest.mark.parametrize("label", ["a.pts", "a.face1.pts", "below/b.pts"])
+    def test_labels_are_not_replaced(self, detector, photos, tmp_path, label):
+        (photos / label).write_text("labels")
+        before = self.everything(photos)
+        with pytest.raises(ValueError, match=f"{label} is there already, and would be replaced"):
+            run(detector, [photos], photos, form="pts")
+        assert self.everything(photos) == before
+        run(detector, [photos], photos)  # which writes no .pts
+        assert (photos / label).read_text() == "labels"
+
+    def test_photos_are_not_replaced(self, detector, photos, tmp_path):
+        folder = photos / "overlays"
+        (photos / "below").rename(folder)
+        (folder / "b.png").rename(folder / "a.overlay.jpg")
+        before = self.everything(photos)
+        with pytest.raises(ValueError, match=r"a\.overlay\.jpg is an input"):
+            run(detector, [photos], photos, overlays=True)
+        assert self.everything(photos) == before
+
+    @pytest.mark.parametrize("form", ["json", "csv", "pts"])
+    def test_the_same_run_again(self, detector, photos, tmp_path, form):
+        for _ in range(2):
+            run(detector, [photos], tmp_path / "out", form=form, overlays=True)
+
+    def test_a_killed_run_again(self, detector, photos, tmp_path, monkeypatch):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("keras_lapkl.detection.files.write_skipped", stop)
+            run(detector, [photos], tmp_path / "out", form="pts")
+        run(detector, [photos], tmp_path / "out", form="pts")
+
+
+@pytest.fixture
+def full(tmp_path):
+    """`full(kilobytes)` mounts a folder that has no room for more."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mounted = []
+
+    def mount(kilobytes):
+        words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+        if subprocess.run(words, capture_output=True, check=False).returncode:
+            pytest.skip("no file system may be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for each in mounted:
+        subprocess.run(["umount", "-l", str(each)], check=True)
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def noise(self, rng):
+        return [rng.integers(0, 256, (160, 200, 3), np.uint8) for _ in range(40)]
+
+    def test_a_video_that_is_cut_off_is_not_put_in_place(self, detector, noise, full, tmp_path):
+        file = video(tmp_path / "clip.avi", noise)
+        detector.detector = lambda photo: []
+        out = full(300)
+        with pytest.raises(OSError, match=r"clip\.overlay\.avi: of 40 frames only"):
+            run(detector, [file], out, overlays=True)
+        assert not list((out / "overlays").iterdir())
+
+    @pytest.mark.parametrize(
+        ("flags", "path"),
+        [
+            ({"form": "pts"}, r"\d\.pts"),
+            ({"form": "csv"}, r"predictions\.csv"),
+            ({"form": "json"}, r"predictions\.json"),
+            ({"overlays": True}, r"\d\.overlay\.jpg"),
+        ],
+    )
+    def test_the_error_tells_the_file(self, detector, noise, full, tmp_path, flags, path):
+        (tmp_path / "in").mkdir()
+        for i, photo in enumerate(noise):
+            cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), photo)
+        out = full(12 if flags.get("form") else 64)
+        with pytest.raises(OSError, match=f"No space left on device: '.*{path}'"):
+            run(detector, [tmp_path / "in"], out, **flags)
+        assert not any(name.name.startswith(".lapkl") for name in out.rglob("*"))

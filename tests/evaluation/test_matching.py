@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from keras_lapkl import schemes
-from keras_lapkl._support.names import names_below
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.prediction_files import PredictionError, Predictions
 from keras_lapkl.evaluation.matching import match
@@ -129,12 +128,3 @@ def test_hidden_points_have_no_place():
     found = match(truth, predicted(["1", "1"], faces))
     np.testing.assert_array_equal(found.landmarks[0], faces[1])
     assert (found.missing, found.not_named) == (0, 0)  # nothing is asked for in the second
-
-
-def test_names_below(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert names_below(["a/b/1.jpg"]) == ("1.jpg",)
-    assert names_below(["a/b/1.jpg", "a/2.jpg"]) == ("b/1.jpg", "2.jpg")
-    assert names_below(["a/b/1.jpg", "a/2.jpg"], ".") == ("a/b/1.jpg", "a/2.jpg")
-    assert names_below([tmp_path / "a/../b/1.jpg"], tmp_path) == ("b/1.jpg",)
-    assert names_below(["a/1.jpg", "c/2.jpg"], "a") == ("a/1.jpg", "c/2.jpg")

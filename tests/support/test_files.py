@@ -1,10 +1,13 @@
+import errno
 import json
+import os
 import pathlib
 
 import numpy as np
 import pytest
 
-from keras_lapkl._support.files import read_json, replacing, write_json
+from keras_lapkl._support import files
+from keras_lapkl._support.files import read_json, refuse_inputs, replacing, sweep, write_json
 from keras_lapkl._support.provenance import run_provenance
 
 
@@ -27,10 +30,106 @@ def test_replacing_keeps_the_old_file_on_an_error(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_replacing_keeps_the_one_before(tmp_path):
+    path, previous = tmp_path / "a.txt", tmp_path / "b.txt"
+    for text in ("1", "2", "3"):
+        with replacing(path, previous) as temporary:
+            temporary.write_text(text)
+    assert (path.read_text(), previous.read_text()) == ("3", "2")
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 251 + ".txt", "é" * 125 + ".json", os.fsdecode(b"\xff.txt"), "a\nb.txt", "🙂"]
+)
+def test_replacing_takes_any_name(tmp_path, name):
+    with replacing(tmp_path / name) as temporary:
+        temporary.write_text("new")
+        assert temporary.name.isascii()
+    assert (tmp_path / name).read_text() == "new"
+
+
+class TestErrors:
+    """Each tells the file that could not be written."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [OSError(errno.ENOSPC, "No space left on device"), OSError("Can't synchronously create")],
+    )
+    def test_of_a_library_that_names_no_file(self, tmp_path, error):
+        path = tmp_path / "model.keras"
+        with pytest.raises(OSError, match=r"model\.keras") as caught, replacing(path):
+            raise error
+        assert caught.value.errno == error.errno and not list(tmp_path.iterdir())
+
+    def test_of_the_temporary_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "a.txt"):
+            pass  # nothing was written
+        assert caught.value.filename == str(tmp_path / "a.txt")
+
+    def test_of_another_file_stay(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="input"), replacing(tmp_path / "a.txt"):
+            (tmp_path / "input").read_text()
+
+    def test_of_a_folder_in_its_place(self, tmp_path):
+        (tmp_path / "a.txt").mkdir()
+        with pytest.raises(OSError, match=r"a\.txt'$"), replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("new")
+
+
+class TestSweep:
+    def test_removes_what_the_dead_left(self, tmp_path):
+        for left in (".lapkl-abcdefgh", "below/.lapkl-12345678"):
+            (tmp_path / left).mkdir(parents=True)
+            (tmp_path / left / "_.txt").touch()
+        sweep(tmp_path, below=False)
+        assert [path.name for path in tmp_path.iterdir()] == ["below"]
+        sweep(tmp_path)
+        assert not list((tmp_path / "below").iterdir())
+
+    def test_leaves_the_living_and_what_is_not_ours(self, tmp_path):
+        (tmp_path / ".lapkl-photos").mkdir()
+        (tmp_path / "kept").mkdir()
+        (tmp_path / ".lapkl-abcdefgh").symlink_to("kept")
+        with replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("new")
+            sweep(tmp_path)
+        assert (tmp_path / "a.txt").read_text() == "new"
+        names = {".lapkl-photos", "kept", ".lapkl-abcdefgh", "a.txt"}
+        assert {path.name for path in tmp_path.iterdir()} == names
+
+    def test_a_writer_that_is_swept_before_its_lock_begins_again(self, tmp_path, monkeypatch):
+        make = files.tempfile.mkdtemp
+
+        def make_swept(**kwargs):
+            monkeypatch.setattr(files.tempfile, "mkdtemp", make)
+            folder = make(**kwargs)
+            sweep(tmp_path)
+            return folder
+
+        monkeypatch.setattr(files.tempfile, "mkdtemp", make_swept)
+        write_json(tmp_path / "a.json", 1)
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_inputs_are_no_outputs(tmp_path):
+    (tmp_path / "link").symlink_to("a.txt")
+    (tmp_path / "a.txt").touch()
+    refuse_inputs([tmp_path / "b.txt"], [tmp_path / "a.txt"])
+    with pytest.raises(ValueError, match=r"link is an input"):
+        refuse_inputs([tmp_path / "link"], [tmp_path / "x" / ".." / "a.txt"])
+
+
 def test_json_takes_arrays_and_paths(tmp_path):
     data = {"a": np.float32(1.5), "b": np.arange(3), "c": pathlib.PurePosixPath("x/y")}
     write_json(tmp_path / "a.json", data)
     assert read_json(tmp_path / "a.json") == {"a": 1.5, "b": [0, 1, 2], "c": "x/y"}
+
+
+def test_json_keeps_names_that_are_not_utf8(tmp_path):
+    name = os.fsdecode(b"\xff.jpg")
+    write_json(tmp_path / "a.json", name)
+    assert (tmp_path / "a.json").read_bytes() == b'"\\udcff.jpg"\n'
+    assert read_json(tmp_path / "a.json") == name
 
 
 def test_broken_json_names_the_file(tmp_path):

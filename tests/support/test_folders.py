@@ -1,0 +1,149 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from keras_lapkl._support import folders, locks
+from keras_lapkl._support.folders import announce, claim, owned
+
+HOLD = """
+import sys, time
+from keras_lapkl._support.folders import owned
+with owned(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds `tmp_path / "out"`."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.slow
+def test_the_second_process_is_told_who_holds_it(holder, tmp_path):
+    with pytest.raises(OSError) as caught, owned(tmp_path / "out"):
+        pass
+    who = f"process {holder.pid} on {socket.gethostname()} since 2"
+    assert str(caught.value).startswith(f"{tmp_path / 'out'} is being written to by {who}")
+    assert "name another folder" in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_dead_owners_folder_is_taken_over(holder, tmp_path, how):
+    holder.send_signal(how)
+    holder.wait()
+    left = tmp_path / "out" / locks.LOCK
+    assert how == signal.SIGINT or left.exists()
+    with owned(tmp_path / "out"):
+        assert json.loads(left.read_text())["process"] == os.getpid()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_one_process_owns_it_once(tmp_path):
+    with owned(tmp_path), pytest.raises(OSError, match=f"process {os.getpid()}"), owned(tmp_path):
+        pass
+    with owned(tmp_path):
+        pass
+
+
+def test_another_machines_lock_is_not_taken_over(tmp_path):
+    about = {"host": "elsewhere", "process": 1, "since": "2026-01-01"}
+    (tmp_path / locks.LOCK).write_text(json.dumps(about))
+    message = r"process 1 on elsewhere since 2026-01-01\. If .* ended, delete .*\.lapkl-lock"
+    with pytest.raises(OSError, match=message), owned(tmp_path):
+        pass
+    assert json.loads((tmp_path / locks.LOCK).read_text()) == about
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"host": 1}'])
+def test_a_lock_that_says_nothing_is_taken_over(tmp_path, content):
+    (tmp_path / locks.LOCK).write_bytes(content)
+    with owned(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
+    def refuse(handle, how):
+        raise OSError("no locks")
+
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    with owned(tmp_path):
+        assert "knows no locks" in caplog.text
+
+
+def test_what_kills_left_is_cleared_away(tmp_path):
+    (tmp_path / "below" / ".lapkl-abcdefgh").mkdir(parents=True)
+    with owned(tmp_path):
+        assert not list((tmp_path / "below").iterdir())
+
+
+class TestClaim:
+    def test_other_settings(self, tmp_path):
+        claim(tmp_path / "run.json", {"a": 1}, "a run")
+        claim(tmp_path / "run.json", {"a": 1}, "a run")
+        with pytest.raises(ValueError, match=r"holds a run; .*\n  a: 1 there, 2 now"):
+            claim(tmp_path / "run.json", {"a": 2}, "a run")
+
+    def test_files_of_something_else(self, tmp_path):
+        (tmp_path / "model.keras").touch()
+        with pytest.raises(ValueError, match=r"model\.keras is there already"):
+            claim(tmp_path / "run.json", {}, "a run", ("*.keras",))
+        assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+class TestAnnounce:
+    """Outputs are (name, source)."""
+
+    OUTPUTS = (("a.pts", "a.jpg"), ("clip/", "clip.mp4"), ("results.json", "results"))
+
+    @pytest.mark.parametrize(
+        "there", ["a.pts", "a.face1.pts", "a.face12.pts", "clip/000000.pts", "results.json", "clip"]
+    )
+    def test_a_file_of_something_else(self, tmp_path, there):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        (tmp_path / there).write_text("mine")
+        with pytest.raises(ValueError, match=f"{there} is there already, and would be replaced"):
+            announce(tmp_path, "predict", self.OUTPUTS)
+        assert not (tmp_path / folders.WRITTEN).exists()
+
+    def test_links_lead_out_of_the_folder(self, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "below").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ValueError, match="below is there already"):
+            announce(tmp_path / "out", "predict", [("below/a.pts", "a.jpg")])
+
+    def test_files_of_an_earlier_run_and_others(self, tmp_path):
+        (tmp_path / "b.pts").touch()
+        announce(tmp_path, "predict", self.OUTPUTS)
+        for name in ("a.pts", "a.face1.pts", "results.json"):
+            (tmp_path / name).touch()
+        announce(tmp_path, "predict", self.OUTPUTS)
+        announce(tmp_path, "predict", [*self.OUTPUTS, ("c.pts", "c.jpg")])
+        with pytest.raises(ValueError, match=r"results\.json is there already"):
+            announce(tmp_path, "evaluate", [("results.json", "results")])
+        with pytest.raises(ValueError, match=r"b\.pts is there already"):
+            announce(tmp_path, "predict", [("b.pts", "b.jpg")])
+        noted = json.loads((tmp_path / folders.WRITTEN).read_text())
+        assert noted == {"predict": ["a.pts", "c.pts", "clip/", "results.json"]}
+
+    @pytest.mark.parametrize("content", ["[]", '{"predict": 3}', "no JSON"])
+    def test_a_record_of_something_else(self, tmp_path, content):
+        (tmp_path / folders.WRITTEN).write_text(content)
+        with pytest.raises(ValueError, match=r"written\.json is not"):
+            announce(tmp_path, "predict", self.OUTPUTS)
