@@ -1,9 +1,12 @@
-"""The values that localizers take as an image."""
+"""What the values and the places of pixels may be."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+FARTHEST = 1e6
+"""Pixels from a picture's corner, further than any point or box of it."""
 
 
 def check_pixels(images: NDArray[Any]) -> None:

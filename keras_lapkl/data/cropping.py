@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lapkl.data.images import FARTHEST
+from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl.schemes import Scheme
 
 # The five points' box from less, for faces that do not show all five: medians over the 7,149 faces

@@ -20,8 +20,6 @@ MAX_PIXELS = 100_000_000
 """300 MB decoded. A small file can claim far more; this is read from its header."""
 MAX_BYTES = 1_000_000_000
 """Of a file; so many pixels have 800 MB where nothing is compressed, 16 bits a channel."""
-FARTHEST = 1e6
-"""Pixels from a picture's corner, further than any point or box of it."""
 
 
 class ImageError(ValueError):

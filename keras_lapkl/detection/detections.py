@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl.data.cropping import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX, is_face, rotated_square
-from keras_lapkl.data.images import FARTHEST
 from keras_lapkl.schemes import Scheme
 
 

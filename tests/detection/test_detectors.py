@@ -49,11 +49,24 @@ class TestDetection:
         assert type(found.score) is float
 
     @pytest.mark.parametrize(
-        "box", [(0, 0, 0, 9), (0, 9, 9, 9), (5, 0, 1, 9), (0, 0, 9), (0, 0, np.nan, 9), None]
+        "box",
+        [
+            (0, 0, 0, 9),
+            (0, 9, 9, 9),
+            (5, 0, 1, 9),
+            (0, 0, 9),
+            (0, 0, np.nan, 9),
+            (0, 0, 1e300, 9),
+            None,
+        ],
     )
     def test_no_box(self, box):
         with pytest.raises(ValueError, match=r"x0 < x1 and y0 < y1\. Received: "):
             Detection(box)
+
+    def test_no_score(self):
+        with pytest.raises(ValueError, match="finite score"):
+            Detection((0, 0, 9, 9), np.nan)
 
     @pytest.mark.parametrize("points", [POINTS[:4], np.full((5, 2), np.inf), 3])
     def test_no_points(self, points):
