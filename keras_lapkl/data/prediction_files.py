@@ -187,7 +187,7 @@ def _csv_faces(path, scheme):
                 f"{len(row)}"
             )
         frame = "" if frame_column is None else row[frame_column].strip()
-        name = _name(where, read_name(row[file_column]), frame or None)
+        name = _name(where, read_name(row[file_column].strip()), frame or None)
         faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))  # pyright: ignore[reportCallIssue, reportArgumentType]
     return faces
 
@@ -308,9 +308,9 @@ def _name(where, name, frame):
     if not isinstance(name, str) or not name.strip():
         raise PredictionError(f"{where}: expected the name of a photo. Received: {name!r:.80}")
     if frame is None:
-        return name.strip()
+        return name
     try:
-        return f"{name.strip()}/{int(frame):06d}"
+        return f"{name}/{int(frame):06d}"
     except (OverflowError, TypeError, ValueError) as error:
         raise PredictionError(
             f"{where}: expected a whole number as frame. Received: {frame!r:.80}"

@@ -73,7 +73,7 @@ def face_writer(form, output_dir, scheme, stems):
 
 def _csv_writer(file, scheme):
     rows = csv.writer(file, lineterminator="\n")
-    columns = [f"{n}_{c}" for n in scheme.names for c in ("x", "y", "error", "radius")]
+    columns = [quote_name(f"{n}_{c}") for n in scheme.names for c in ("x", "y", "error", "radius")]
     rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", *columns])
 
     def write(name, frame, at, faces):

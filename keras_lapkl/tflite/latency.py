@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_lapkl._support import console
+from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import runner
 
@@ -106,7 +107,7 @@ def formatted(
         text = io.StringIO()
         writer = csv.DictWriter(text, list(results[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(results)
+        writer.writerows({**row, "model": quote_name(row["model"])} for row in results)
         return text.getvalue().rstrip("\n")
     if style == "text":
         rows = [list(results[0]), *([_cell(v) for v in result.values()] for result in results)]

@@ -1,4 +1,7 @@
+import csv
+import dataclasses
 import json
+import re
 
 import cv2
 import numpy as np
@@ -44,6 +47,26 @@ def test_what_predict_writes_is_read(form, stub, tmp_path):
     assert (found.form, found.source, len(found)) == (form, str(path), 6)
     names = ["a.bmp", "a.png", "below/b.c" if form == "pts" else "below/b.c.png"]
     assert sorted(found.names) == sorted(2 * names)
+    np.testing.assert_allclose(found.landmarks, np.tile(stub.POINTS, (6, 1, 1)), atol=0.7)
+
+
+def test_names_come_back_from_csv_that_spreadsheets_may_open(stub, tmp_path):
+    """Of photos and of landmarks, and with numbers as they are."""
+    names = ["=1+1.png", "'90s.png", "+a.png", "-b.png", "@c.png", "\td.png"]
+    for name in names:
+        cv2.imwrite(str(tmp_path / "in.png"), stub.ramp()[..., ::-1])
+        (tmp_path / "in.png").rename(tmp_path / name)
+    localizer = stub.Localizer(stub.POINTS)
+    localizer.scheme = dataclasses.replace(
+        stub.SCHEME, names=("-a", "=b", "nose", "@c", "+d"), flip=(1, 0, 2, 4, 3)
+    )
+    detector = LandmarkDetector(localizer, stub.detector(stub.BOX))
+    predict_files(detector, [tmp_path / name for name in names], tmp_path / "out", "csv")
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        for row in csv.reader(file):
+            assert not any(re.match(r"[=@+\t]|-[^0-9]", cell) for cell in row)
+    found = read_predictions(tmp_path / "out" / "predictions.csv", localizer.scheme)
+    assert sorted(found.names) == sorted(names)
     np.testing.assert_allclose(found.landmarks, np.tile(stub.POINTS, (6, 1, 1)), atol=0.7)
 
 
