@@ -1,12 +1,14 @@
 """Faces without labels, held in memory or read from shards as they are needed."""
 
 import dataclasses
+import struct
 import zlib
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lapkl._support.reading import open_regular
 from keras_lapkl.training_data import DataSet
 
 INDEX = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
@@ -147,11 +149,12 @@ class InShards:
     def _read(self, i):
         file, entry = self._files[self._shard[i]], self._index[i]
         # Opened each time, in some microseconds: there may be more shards than a process may open.
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             stream.seek(entry["offset"])
             data = stream.read(entry["length"])
         face = None
-        if zlib.crc32(data) == entry["crc32"]:
+        size = struct.pack(">II", self._side, self._side)  # as a PNG has it; others take memory
+        if zlib.crc32(data) == entry["crc32"] and data[16:24] == size:
             face = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if face is None or face.shape != self._kept.shape[1:]:
             raise ValueError(

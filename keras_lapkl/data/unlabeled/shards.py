@@ -38,7 +38,7 @@ from keras_lapkl._support.folders import claim, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import check_squares, crop_transform, warp_crop
 from keras_lapkl.data.crops import Crops
-from keras_lapkl.data.images import ImageError, find_images, read_image
+from keras_lapkl.data.images import MAX_SIDE, ImageError, find_images, read_image
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
 from keras_lapkl.data.unlabeled.workers import map_in_order
@@ -126,11 +126,7 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
             f"Expected shards of faces in {folder}. There is no {SETTINGS}: crop the photos with "
             "lapkl crop."
         )
-    about = read_json(folder / SETTINGS)
-    if "faces" not in about:
-        raise ValueError(
-            f"{folder} is not finished: give the command that began it again, and it goes on."
-        )
+    about = _read_about(folder)
     settings = about["settings"]
     files = _shard_files(folder, settings)
     parts = []
@@ -156,6 +152,42 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
     )
     faces = InShards(files, shard.astype(np.uint32), index, size + 2 * margin, memory_mb)
     return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, source)
+
+
+def _read_about(folder):
+    """What `_finish` has written."""
+    path = folder / SETTINGS
+    about = read_json(path)
+    settings = about.get("settings") if isinstance(about, dict) else None
+    least = {"image_size": 1, "margin": 0, "photos": 1, "shard_size": 1}
+    good = (
+        isinstance(settings, dict)
+        and all(_is_count(settings.get(name), low) for name, low in least.items())
+        and settings["image_size"] + 2 * settings["margin"] <= MAX_SIDE
+        and isinstance(settings.get("crop_scale"), float)
+        and 0 < settings["crop_scale"] < float("inf")
+        and all(isinstance(about.get(name), str) for name in ("name", "located"))
+    )
+    if good and "faces" not in about:
+        raise ValueError(
+            f"{folder} is not finished: give the command that began it again, and it goes on."
+        )
+    # The names of more shards than can be there might take all memory.
+    most = len(os.listdir(folder))
+    if not (
+        good
+        and _is_count(about.get("skipped"), 0)
+        and settings["photos"] <= settings["shard_size"] * most
+    ):
+        raise ValueError(
+            f"{path} is damaged: expected what `lapkl crop` writes. Crop the photos into a new "
+            "folder."
+        )
+    return about
+
+
+def _is_count(value, least):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def crop_folder(
@@ -374,11 +406,28 @@ def _read_index(file, digest):
     stored = read_arrays(file.with_suffix(".npz")) or {}
     try:
         about = json.loads(str(stored["about"]))
-        if about["digest"] == digest and about["size"] == file.stat().st_size:
-            return stored["images"], about["skipped"]
+        images, size = stored["images"], file.stat().st_size
+        whole = about["digest"] == digest and about["size"] == size
+        if whole and _is_index(images, size) and _are_reasons(about["skipped"]):
+            return images, about["skipped"]
     except (KeyError, OSError, TypeError, ValueError):  # TypeError: other JSON
         pass
     return None
+
+
+def _is_index(images, size):
+    """Whether each image lies within a file of this size."""
+    if images.dtype != INDEX or images.ndim != 1:
+        return False
+    offset, length = images["offset"], images["length"]
+    return bool((offset <= size).all() and (length <= size - offset).all())
+
+
+def _are_reasons(skipped):
+    return isinstance(skipped, list) and all(
+        isinstance(each, list) and len(each) == 2 and all(isinstance(text, str) for text in each)
+        for each in skipped
+    )
 
 
 def _finish(folder, about, files, digest):

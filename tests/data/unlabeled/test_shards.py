@@ -352,6 +352,34 @@ class TestReading:
         with pytest.raises(ValueError, match=name.removesuffix(".npz")):
             shards.read_shards(tmp_path / "out")
 
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"photos": 10**12},
+            {"shard_size": 0},
+            {"image_size": 10**9},
+            {"margin": -1},
+            {"crop_scale": None},
+            {"photos": "12"},
+        ],
+    )
+    def test_damaged_settings(self, folder, tmp_path, settings):
+        crop(folder, tmp_path / "out")
+        path = tmp_path / "out" / "shards.json"
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps({**about, "settings": {**about["settings"], **settings}}))
+        with pytest.raises(ValueError, match=r"shards\.json is damaged"):
+            shards.read_shards(tmp_path / "out")
+
+    def test_an_index_that_leads_out_of_its_shard(self, folder, tmp_path):
+        crop(folder, tmp_path / "out")
+        path = tmp_path / "out" / "faces-00001-of-00003.npz"
+        stored = dict(np.load(path))
+        stored["images"]["length"][0] = 2**32 - 1
+        np.savez(path, **stored)
+        with pytest.raises(ValueError, match=r"faces-00001-of-00003\.tfrecord is damaged"):
+            shards.read_shards(tmp_path / "out")
+
     def test_cut_shard(self, folder, tmp_path):
         crop(folder, tmp_path / "out")
         path = tmp_path / "out" / "faces-00001-of-00003.tfrecord"
