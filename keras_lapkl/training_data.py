@@ -5,8 +5,9 @@ beside an error. Standard library alone.
 """
 
 import dataclasses
+import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 LICENSES = {
@@ -16,6 +17,27 @@ LICENSES = {
     "unknown": "faces that are not known: unknown",
 }
 """Limits that data sets set to the use of a model."""
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _is_count(value):
+    return value is None or (isinstance(value, numbers.Integral) and int(value) >= 0)
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "name": _is_text,
+    "count": _is_count,
+    "total": _is_count,
+    "kind": _is_text,
+    "labeled": lambda value: isinstance(value, bool),
+    "license": lambda value: value is None or _is_text(value),
+    "detail": _is_text,
+    "notes": lambda value: isinstance(value, tuple) and all(map(_is_text, value)),
+}
+"""What the fields of a `DataSet` may be, which come from files, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +53,9 @@ class DataSet:
         license: the limit that it sets to a model's use, one line; None if it is not known.
         detail: printed right after the count.
         notes: printed after that, each after a semicolon.
+
+    Raises:
+        ValueError: a field of another type.
 
     Example:
 
@@ -48,7 +73,13 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "notes", tuple(self.notes))
+        if isinstance(self.notes, (list, tuple)):
+            object.__setattr__(self, "notes", tuple(self.notes))
+        for name, right in _FIELDS.items():
+            if not right(getattr(self, name)):
+                raise ValueError(
+                    f"`{name}` of a DataSet can't be that. Received: {getattr(self, name)!r:.80}"
+                )
 
     def __str__(self) -> str:
         if self.count is None:
@@ -140,8 +171,11 @@ class TrainingData:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "TrainingData":
-        parents = {name: get(config.get(name)) for name in ("teacher", "initial_model")}
-        return cls(tuple(DataSet(**each) for each in config["sets"]), **parents)
+        try:
+            parents = {name: get(config.get(name)) for name in ("teacher", "initial_model")}
+            return cls(tuple(DataSet(**each) for each in config["sets"]), **parents)
+        except (RecursionError, TypeError) as error:  # too deep, no list, or unknown fields
+            raise ValueError(f"Expected the data of a TrainingData. Received: {error}") from error
 
 
 TrainingDataLike: TypeAlias = TrainingData | DataSet | Mapping[str, Any] | str

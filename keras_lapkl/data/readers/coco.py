@@ -210,6 +210,11 @@ def _coco_scheme(path, category, objects):
         return {**config, "num_landmarks": len(objects[0].points)}
     pairs = category.get("skeleton") or []
     k = len(names)
+    if not isinstance(pairs, list):
+        raise KeypointError(
+            f"{path}, category {category['name']!r}: expected a list as skeleton. Received: "
+            f"{shortened(pairs)}"
+        )
     for pair in pairs:
         right = isinstance(pair, list) and len(pair) == 2
         if not right or not all(isinstance(i, int) and 1 <= i <= k for i in pair):

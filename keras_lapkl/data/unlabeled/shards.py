@@ -158,7 +158,7 @@ def _read_about(folder):
     """What `_finish` has written."""
     path = folder / SETTINGS
     about = read_json(path)
-    settings = about.get("settings") if isinstance(about, dict) else None
+    settings: Any = about.get("settings") if isinstance(about, dict) else None
     least = {"image_size": 1, "margin": 0, "photos": 1, "shard_size": 1}
     good = (
         isinstance(settings, dict)

@@ -1,0 +1,205 @@
+"""Label, box and prediction files whose text is broken."""
+
+import json
+
+import harness
+import numpy as np
+
+from keras_lapkl import schemes
+from keras_lapkl.data import crops
+from keras_lapkl.data.prediction_files import read_predictions
+from keras_lapkl.data.readers.coco import read_coco
+from keras_lapkl.data.readers.keypoint_csv import read_csv
+from keras_lapkl.data.readers.w300 import read_300w
+from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.detection.files import read_boxes
+from keras_lapkl.training_data import get as get_training_data
+
+PAIR = schemes.get({"name": "pair", "names": ["left", "right"], "flip": [1, 0]})
+HEADER = "path,left_x,left_y,left_visible,right_x,right_y,box_x0,box_y0,box_x1,box_y1\n"
+KEYPOINTS = HEADER + "a.png,1.5,2,1,30,40,0,0,50,60\nb.png,,,0,3,4,,,,\n'=c.png,1,2,2,3,4,1,1,9,9\n"
+PLAIN = "a.png,1.5,2,30,40\nb.png,5,6,7,8\n"
+BOXES = 'file,x0,y0,x1,y1\na.jpg,1,2,3,4\n"b,c.jpg",-5,1e1,7,80\n'
+PREDICTED = "file,frame,left_x,left_y,right_x,right_y\na.jpg,,1,2,3,4\nb.mp4,7,5,6,7,8\n"
+COCO = {
+    "images": [
+        {"id": 1, "file_name": "a.png", "width": 64, "height": 48},
+        {"id": 2, "file_name": "b/c.png"},
+    ],
+    "categories": [{"id": 1, "name": "pair", "keypoints": ["left", "right"], "skeleton": [[1, 2]]}],
+    "annotations": [
+        {
+            "id": i,
+            "image_id": i,
+            "category_id": 1,
+            "keypoints": [1, 2, 2, 30, 40, 1],
+            "bbox": [0, 0, 40, 45],
+            "iscrowd": 0,
+        }
+        for i in (1, 2)
+    ],
+}
+PREDICTIONS = {
+    "units": "pixels",
+    "scheme": PAIR.to_config(),
+    "pictures": [
+        {"file": "a.jpg", "faces": [{"landmarks": [[1, 2], [3, 4]], "score": 0.5}]},
+        {"file": "b.mp4", "frame": 3, "seconds": 0.1, "faces": []},
+    ],
+}
+TRAINED = {
+    "sets": [{"name": "300-W train", "count": 3, "total": 9, "notes": ["one"]}],
+    "teacher": {"sets": [{"name": "mine", "count": 1}]},
+}
+STRANGE = (
+    None,
+    True,
+    -1,
+    1.5,
+    10**30,
+    1e308,
+    float("nan"),
+    "",
+    "=1+1",
+    "a/../../b",
+    "/etc/b",
+    [],
+    {},
+)
+
+
+def mutated_data(rng, value):
+    """A copy of plain data, somewhere of which stands something else."""
+    if rng.random() < 0.15:
+        return rng.choice(STRANGE)
+    if isinstance(value, dict) and value:
+        key = rng.choice(list(value))
+        if rng.random() < 0.2:
+            return {k: v for k, v in value.items() if k != key}
+        return {**value, key: mutated_data(rng, value[key])}
+    if isinstance(value, list) and value:
+        at = rng.randrange(len(value))
+        if rng.random() < 0.2:
+            return value[:at] + value[at + 1 :] if rng.random() < 0.5 else [*value, value[at]]
+        return [*value[:at], mutated_data(rng, value[at]), *value[at + 1 :]]
+    return rng.choice(STRANGE)
+
+
+def broken_text(rng, path, text, words=()):
+    if rng.random() < 0.5:
+        path.write_bytes(harness.mutated(rng, text.encode()))
+    else:
+        path.write_bytes(harness.mutated_text(rng, text, words).encode("utf-8", "surrogatepass"))
+
+
+def broken_json(rng, path, data):
+    if rng.random() < 0.7:
+        for _ in range(rng.randint(1, 3)):
+            data = mutated_data(rng, data)
+        path.write_text(json.dumps(data))
+    else:
+        broken_text(rng, path, json.dumps(data), ("[" * 5000, "1" * 5000))
+
+
+def check(annotations):
+    known = annotations.landmarks[annotations.known]
+    assert np.isfinite(known).all() and (np.abs(known) <= 1e6).all()
+    assert annotations.boxes is None or not np.isinf(annotations.boxes).any()
+
+
+def keypoint_csv(rng, folder):
+    broken_text(rng, folder / "x.csv", rng.choice((KEYPOINTS, PLAIN)), (",", '"', "\n", "box_x0"))
+    check(read_csv(folder / "x.csv", scheme=rng.choice((None, PAIR)), missing_ok=True))
+
+
+def coco(rng, folder):
+    broken_json(rng, folder / "x.json", COCO)
+    check(read_coco(folder / "x.json", scheme=rng.choice((None, PAIR)), missing_ok=True))
+
+
+def boxes(rng, folder):
+    broken_text(rng, folder / "x.csv", BOXES, (",", '"', "\n"))
+    for found in read_boxes(folder / "x.csv").values():
+        assert (np.abs(found) <= 1e6).all() and (found[:, :2] < found[:, 2:]).all()
+
+
+def predictions_csv(rng, folder):
+    text = rng.choice((PREDICTED, PLAIN.replace("png", "jpg")))
+    broken_text(rng, folder / "x.csv", text, (",", '"', "\n"))
+    found = read_predictions(folder / "x.csv", PAIR)
+    assert not (np.abs(found.landmarks) > 1e6).any()
+
+
+def predictions_json(rng, folder):
+    named = {"a.jpg": [[1, 2], [3, 4]], "b.jpg": None, "c.jpg": [[[1, 2], [3, 4]]]}
+    broken_json(rng, folder / "x.json", rng.choice((PREDICTIONS, PREDICTIONS["pictures"], named)))
+    found = read_predictions(folder / "x.json", PAIR)
+    assert not (np.abs(found.landmarks) > 1e6).any()
+
+
+def stems(rng, folder):
+    """300-W by a list of stems."""
+    (folder / "afw").mkdir()
+    for stem in ("1", "2"):
+        (folder / f"afw/{stem}.jpg").touch()
+        points = "\n".join(["1 2"] * 68)
+        (folder / f"afw/{stem}.pts").write_text(f"n_points: 68\n{{\n{points}\n}}\n")
+    broken_text(rng, folder / "x.txt", "afw/1\nafw/2\n", ("../", "/", "a" * 5000))
+    found = read_300w(folder, folder / "x.txt")
+    assert all(folder.resolve() in path.resolve().parents for path in found.paths)
+
+
+def scheme(rng, folder):
+    broken_json(rng, folder / "x.json", schemes.IBUG68.to_config())
+    found = schemes.get(folder / "x.json")
+    assert len(found.names) == found.num_landmarks
+
+
+def training_data(rng, folder):
+    str(get_training_data(mutated_data(rng, TRAINED)))
+
+
+def cached_crops(rng, folder):
+    path = folder / "crops.npz"
+    images, sizes = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 2), 64, np.int32)
+    crops._write_cache(path, "print", images, sizes, np.arange(2), {"a": "why"})
+    path.write_bytes(harness.mutated(rng, path.read_bytes()))
+    found = crops._read_cache(path, "print")
+    assert found is None or len(found) == 4
+
+
+def shard_folder(rng, folder):
+    settings = {"image_size": 16, "margin": 2, "crop_scale": 3.0, "photos": 1, "shard_size": 4}
+    about = {"name": "x", "located": "by box", "settings": settings, "faces": 1, "skipped": 0}
+    (file,) = shards._shard_files(folder, settings)
+    face = shards._record(np.zeros((20, 20, 3), np.uint8), "a.jpg", (1.0, 2.0, 3.0))
+    shards._write_shard(file, shards._digest(settings), ["a.jpg"], [([face], None)])
+    kind = rng.choice((".json", ".npz", ".tfrecord"))
+    (folder / shards.SETTINGS).write_text(json.dumps(about))
+    if kind == ".json":
+        broken_json(rng, folder / shards.SETTINGS, about)
+    else:
+        path = file.with_suffix(kind)
+        path.write_bytes(harness.mutated(rng, path.read_bytes(), most=3))
+    found = shards.read_shards(folder, memory_mb=1)
+    side = found.image_size + 2 * found.margin
+    if len(found):
+        assert found.gather([0]).shape == (1, side, side, 3)
+
+
+ATTACKS = [
+    harness.Attack("keypoints, CSV", keypoint_csv, tries=1000),
+    harness.Attack("keypoints, COCO", coco, tries=1000),
+    harness.Attack("boxes, CSV", boxes, tries=1000),
+    harness.Attack("predictions, CSV", predictions_csv, tries=1000),
+    harness.Attack("predictions, JSON", predictions_json, tries=1000),
+    harness.Attack("300-W, list of stems", stems, tries=400),
+    harness.Attack("schemes, JSON", scheme, tries=1000),
+    harness.Attack("training data", training_data, tries=1000),
+    harness.Attack("crops, .npz", cached_crops, tries=400),
+    harness.Attack("shards", shard_folder, tries=400),
+]
+
+
+def test_reads_or_refuses(figures):
+    assert not figures.faults
