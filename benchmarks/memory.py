@@ -6,7 +6,6 @@ Each model is trained in turn by one call of `fit` on one batch of noise. With -
 with 1 if the last number of a row is further than that above its first.
 """
 
-import pathlib
 import sys
 
 from absl import flags
@@ -31,6 +30,7 @@ def main(_):
     width = parse_width(_WIDTH.value)
     quiet_tensorflow()
     import nets
+    import resident
 
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.provenance import run_provenance
@@ -43,7 +43,7 @@ def main(_):
         ("adversarial", nets.adversarial, nets.half_labeled(batch)),
     ):
         model = make(RCN(_LANDMARKS.value, width, _IMAGE_SIZE.value))
-        results[name] = nets.looked_at(model, data, at, resident_mb)
+        results[name] = nets.looked_at(model, data, at, resident.resident_mb)
     rows = [["resident MB after", *(f"{step} steps" for step in at)]]
     rows += [[name, *(f"{mb:.1f}" for mb in found)] for name, found in results.items()]
     print(console.aligned(rows))
@@ -55,14 +55,6 @@ def main(_):
         print(f"Memory grew by {growth:.1f} MB.", file=sys.stderr)
         return 1
     return 0
-
-
-def resident_mb():
-    """Memory of this process, by Linux."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return 1024e-6 * int(line.split()[1])
-    raise OSError("/proc/self/status has no VmRSS: this check needs Linux.")
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def read_flagfile(path, classes, ignored=()):
     define_flags(classes, found)
     try:
         rest = found(["", f"--flagfile={path}"], known_only=True)[1:]
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
     unknown = [word for word in rest if word.lstrip("-").partition("=")[0] not in ignored]
     if unknown:

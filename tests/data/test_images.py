@@ -1,6 +1,8 @@
 import base64
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -92,6 +94,24 @@ class TestReadImage:
         monkeypatch.setattr(cv2, "imdecode", decode)
         with pytest.raises(ImageError, match=r"face\.jpg: expected an (intact )?image"):
             read(encode(".png"))
+
+    @pytest.mark.slow
+    def test_a_process_that_may_not_have_the_memory(self, tmp_path):
+        """81 megapixels of one color: a small file, and 243 MB decoded."""
+        cv2.imwrite(str(tmp_path / "large.png"), np.zeros((9000, 9000), np.uint8))
+        code = """
+import resource, sys
+from keras_lapkl.data.images import ImageError, read_image
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 150_000_000, -1))
+try:
+    read_image(sys.argv[1])
+except ImageError as error:
+    print(error)
+"""
+        words = [sys.executable, "-c", code, str(tmp_path / "large.png")]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert "large.png: expected an" in said
 
     def test_gray(self, read):
         image = read(encode(".png", RGB[..., 0]))

@@ -5,7 +5,7 @@ import json
 import harness
 import numpy as np
 
-from keras_lapkl import schemes
+from keras_lapkl import configs, schemes
 from keras_lapkl.data import crops
 from keras_lapkl.data.prediction_files import read_predictions
 from keras_lapkl.data.readers.coco import read_coco
@@ -13,6 +13,7 @@ from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.readers.w300 import read_300w
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.detection.files import read_boxes
+from keras_lapkl.training.recipe import read_recipe
 from keras_lapkl.training_data import get as get_training_data
 
 PAIR = schemes.get({"name": "pair", "names": ["left", "right"], "flip": [1, 0]})
@@ -155,6 +156,12 @@ def scheme(rng, folder):
     assert len(found.names) == found.num_landmarks
 
 
+def recipe(rng, folder):
+    text = (configs.path("w300_unlabeled")).read_text()
+    broken_text(rng, folder / "x.cfg", text, ("--", "=", "\n", "1/0", "--flagfile=x.cfg\n"))
+    read_recipe(folder / "x.cfg")
+
+
 def training_data(rng, folder):
     str(get_training_data(mutated_data(rng, TRAINED)))
 
@@ -195,6 +202,7 @@ ATTACKS = [
     harness.Attack("predictions, JSON", predictions_json, tries=1000),
     harness.Attack("300-W, list of stems", stems, tries=400),
     harness.Attack("schemes, JSON", scheme, tries=1000),
+    harness.Attack("recipes, flags", recipe, tries=400),
     harness.Attack("training data", training_data, tries=1000),
     harness.Attack("crops, .npz", cached_crops, tries=400),
     harness.Attack("shards", shard_folder, tries=400),
