@@ -6,10 +6,12 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
+_HOLDING = threading.RLock()
 _SHORT = 2.0
 _PAUSES = (30.0, 600.0)
 """Seconds between two lines in a file, the first and the longest."""
@@ -88,7 +90,15 @@ def reported(
 
 @contextlib.contextmanager
 def held_stderr() -> Iterator[None]:
-    """Holds back what a block writes to stderr, native code included; shows it if it fails."""
+    """Holds back what a block writes to stderr, native code included; shows it if it fails.
+
+    Threads take turns: two at once would each put back what the other had held.
+    """
+    with _HOLDING:
+        yield from _held_stderr()
+
+
+def _held_stderr():
     try:
         stderr = os.dup(2)
     except OSError:  # a service may have none

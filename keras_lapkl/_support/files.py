@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from keras_lapkl._support import locks
+from keras_lapkl._support.reading import open_regular, read_text
 from keras_lapkl._support.types import PathLike
 
 _DAMAGED = (struct.error, zipfile.BadZipFile, zlib.error)
@@ -162,20 +163,26 @@ def write_json(path: PathLike, data: Any) -> None:
 
 
 def read_json(path: PathLike) -> Any:
-    """The data in a JSON file; ValueError with the path if it holds none."""
+    """The data in a regular JSON file; ValueError with the path if it holds none."""
+    text = read_text(path)
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # bytes, text, huge numbers, deep nesting
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # text, huge numbers, deep nesting
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
 def read_arrays(path):
-    """The arrays of an .npz file by name, all read; None if it can't be read, whatever is wrong."""
+    """The arrays of an .npz file by name, all read; None if it can't be read, whatever is wrong.
+
+    It must be as `np.savez` writes it, not compressed: then it takes no more memory than disk.
+    """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        with open_regular(path) as stream, np.load(stream, allow_pickle=False) as stored:
+            if any(each.compress_type != zipfile.ZIP_STORED for each in stored.zip.infolist()):
+                return None
             return dict(stored)
-    # Damage shows in many ways; TypeError: a single .npy array, which is no context manager.
-    except (EOFError, KeyError, OSError, TypeError, ValueError, *_DAMAGED):
+    # Damage shows in many ways, in NumPy, its parser of headers and the zip file.
+    except Exception:
         return None
 
 

@@ -1,6 +1,7 @@
 """What every labeled source returns: image files with their landmarks in photo pixels."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -8,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.schemes import Scheme
 from keras_lapkl.training_data import DataSet
@@ -21,6 +23,34 @@ def known_points(landmarks, visible):
         visible: (…, K) bool.
     """
     return visible & np.isfinite(landmarks).all(-1)
+
+
+def path_below(folder: PathLike, name: str) -> Path:
+    """The path of a picture that a file of labels names.
+
+    Such files go from hand to hand, so they may not name what lies elsewhere on this machine: an
+    absolute path or `..` may not lead out of the folder. Links in the folder are its owner's, and
+    are followed.
+
+    Args:
+        folder: of the pictures.
+        name: as the file has it.
+
+    Raises:
+        ValueError: it is not below the folder.
+
+    Example:
+
+    >>> path_below("photos", "a/../b.jpg")
+    PosixPath('photos/a/../b.jpg')
+    """
+    path, root = Path(folder, name), Path(os.path.abspath(folder))
+    if not Path(os.path.abspath(path)).is_relative_to(root):
+        raise ValueError(
+            f"expected a path below the folder of the images, {root}. Received: {name!r}. Name a "
+            "folder that holds all of them; / holds all absolute paths."
+        )
+    return path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl.schemes import Scheme
 
 # The five points' box from less, for faces that do not show all five: medians over the 7,149 faces
@@ -159,6 +160,37 @@ def _squares(landmarks, scheme, visible, boxes):
     return squares
 
 
+def covers_picture(squares: ArrayLike, width: int, height: int) -> NDArray[np.bool_]:
+    """Which squares have a pixel of their picture, and so can be cut out.
+
+    Args:
+        squares: (N, 3) center x, center y and side, as `crop_squares` gives them; or (N, 4) with
+            the angle.
+        width, height: of the picture, pixels.
+
+    Returns:
+        (N,) bool; False also for squares without extent or not finite.
+    """
+    squares = np.asarray(squares, np.float64)
+    half = squares[:, 2:3] / 2
+    if squares.shape[1] == 4:  # rotated it reaches further
+        half = half * (np.abs(np.cos(squares[:, 3:])) + np.abs(np.sin(squares[:, 3:])))
+    first, last = squares[:, :2] - half, squares[:, :2] + half
+    inside = (last > -0.5) & (first < np.array([width, height]) - 0.5)
+    return _is_valid(squares) & inside.all(1)
+
+
+def check_squares(squares: ArrayLike, width: int, height: int) -> None:
+    """ValueError unless `covers_picture` is true of all squares; arguments as there."""
+    bad = np.asarray(squares, np.float64)[~covers_picture(squares, width, height)]
+    if len(bad):
+        x, y, side = bad[0, :3]
+        raise ValueError(
+            f"Expected a square about a part of the picture, which has {width}x{height} pixels. "
+            f"Received: center ({x:.6g}, {y:.6g}), side {side:.6g}"
+        )
+
+
 def check_crop_scale(crop_scale: float) -> None:
     if not crop_scale > 0 or not math.isfinite(crop_scale):
         raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
@@ -181,7 +213,7 @@ def _within(squares, ratio, below):
 
 
 def _is_valid(squares):
-    return np.isfinite(squares).all(-1) & (squares[:, 2] > 0)
+    return (np.abs(squares) <= FARTHEST).all(-1) & (squares[:, 2] > 0)  # nor NaN
 
 
 def _first_valid(squares, fallback):

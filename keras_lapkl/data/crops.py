@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from keras_lapkl.data.annotations import Annotations, known_points
 from keras_lapkl.data.cropping import (
     apply_transform,
     check_crop_scale,
+    check_squares,
     crop_squares,
     crop_transform,
     picture_squares,
@@ -265,10 +267,15 @@ def _cut(annotations, squares, crop_scale, image_size, margin, skip_bad, progres
                 (square,) = picture_squares(sizes[index]) * (1, 1, crop_scale)
             else:
                 square = squares[index]
+            if annotations.scheme.crop_from == "box":  # a crop by points has these in it
+                check_squares([square], *sizes[index])
             transform = crop_transform(square, image_size, margin)
             images[index] = warp_crop(image, transform, side)
         except (ImageError, OSError) as error:
             return error
+        except (ValueError, MemoryError, cv2.error) as error:
+            reason = " ".join(str(error).split()) or "not enough memory for it"
+            return ImageError(f"{annotations.place(index)}: {reason}")
         return None
 
     errors = {}

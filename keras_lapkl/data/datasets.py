@@ -119,8 +119,7 @@ def load(
     crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
-    if dataset in OWN:
-        _check_inside(crops)
+    _check_inside(crops, tell=dataset in OWN)
     return crops
 
 
@@ -382,8 +381,11 @@ def _as(scheme, annotations):
     return dataclasses.replace(annotations, scheme=scheme)
 
 
-def _check_inside(crops):
-    """Refuses landmarks that are mostly outside of their images; tells of any that are."""
+def _check_inside(crops, tell):
+    """Refuses landmarks that are mostly outside of their images; tells of any that are.
+
+    Those of one face are never all outside. Official sets have some that are.
+    """
     points = apply_transform(invert_transform(crops.transforms), crops.landmarks)
     inside = ((points > -0.6) & (points < crops.sizes[:, None] - 0.4)).all(-1)
     outside = np.argwhere(crops.visible & ~inside)
@@ -399,7 +401,14 @@ def _check_inside(crops):
     )
     if 2 * len(outside) > crops.visible.sum():
         raise ValueError(text)
-    logging.warning("%s", text)
+    lost = np.flatnonzero(crops.visible.any(1) & ~(crops.visible & inside).any(1))
+    if len(lost):
+        raise ValueError(
+            f"{crops.name}: expected a point inside of each image. Received: none inside of "
+            f"{crops.names[lost[0]]}, {len(lost):,} such in all"
+        )
+    if tell:
+        logging.warning("%s", text)
 
 
 def _hold_out(annotations, split):

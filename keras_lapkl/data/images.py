@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl._support import reading
 from keras_lapkl._support.types import PathLike
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -17,6 +18,8 @@ MAX_SIDE = 32_766
 """OpenCV's warps index the source with 16 bits."""
 MAX_PIXELS = 100_000_000
 """300 MB decoded. A small file can claim far more; this is read from its header."""
+MAX_BYTES = 1_000_000_000
+"""Of a file; so many pixels have 800 MB where nothing is compressed, 16 bits a channel."""
 
 
 class ImageError(ValueError):
@@ -38,8 +41,9 @@ def read_image(path: PathLike) -> NDArray[np.uint8]:
         (H, W, 3) uint8.
 
     Raises:
-        ImageError: the file is empty, truncated, of another format, or its size is outside
-            `MIN_SIDE`, `MAX_SIDE` and `MAX_PIXELS`. A JPEG without its end marker counts as
+        ImageError: the file is empty, truncated, of another format, its size is outside
+            `MIN_SIDE`, `MAX_SIDE`, `MAX_PIXELS` and `MAX_BYTES`, or there is too little memory for
+            it; or it is a named pipe or a device. A JPEG without its end marker counts as
             truncated; decoders would fill the rest with gray.
         OSError: the file can't be opened.
 
@@ -48,10 +52,17 @@ def read_image(path: PathLike) -> NDArray[np.uint8]:
     >>> read_image("photo.jpg").shape
     (480, 640, 3)
     """
-    data = Path(path).read_bytes()
+    try:
+        data = reading.read_bytes(path, MAX_BYTES)
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: expected an image that fits into memory.") from error
     _check(path, data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except MemoryError as error:
+        raise ImageError(f"{path}: expected an image that fits into memory.") from error
     except cv2.error as error:
         raise ImageError(f"{path}: expected an intact image. Received: {error.err}") from error
     if image is None:

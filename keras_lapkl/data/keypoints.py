@@ -6,13 +6,14 @@ keypoint whose position is not known is not a label; one that is labeled though 
 
 import collections
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
-from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.annotations import Annotations, path_below
 from keras_lapkl.data.cropping import can_crop
 from keras_lapkl.training_data import DataSet
 
@@ -22,7 +23,6 @@ BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 NAME = "custom"
 """Name of a scheme that is made of a CSV file."""
 
-FARTHEST = 1e6  # pixels; no picture is so large
 SHOWN = 60
 
 
@@ -131,10 +131,14 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
     boxes = np.array([each.box for each in objects], np.float32)
     sizes = np.array([each.size for each in objects], np.int32)
     folder = _folder(folders, objects)
+    try:
+        paths = [path_below(folder, each.picture) for each in objects]
+    except ValueError as error:
+        raise KeypointError(f"{path}: {error}") from error
     annotations = Annotations(
         name=f"{kind} {path.stem}",
         scheme=scheme,
-        paths=tuple(folder / each.picture for each in objects),
+        paths=tuple(paths),
         landmarks=landmarks.astype(np.float32),
         visible=visible,
         boxes=boxes if np.isfinite(boxes).any() else None,
@@ -175,14 +179,15 @@ def _check_pixels(path, landmarks, visible):
 def _folder(folders, objects):
     """The first folder that holds the first picture, else the first."""
     first = objects[0].picture
-    return next((Path(each) for each in folders if Path(each, first).is_file()), Path(folders[0]))
+    found = (each for each in folders if os.path.isfile(os.path.join(each, first)))
+    return Path(next(found, folders[0]))
 
 
 def _check_pictures(annotations):
     known = {}
     for i, picture in enumerate(annotations.paths):
         if picture not in known:
-            known[picture] = None if picture.is_file() else i
+            known[picture] = None if os.path.isfile(picture) else i
     missing = [i for i in known.values() if i is not None]
     if missing:
         first = missing[0]

@@ -5,7 +5,6 @@ Coordinates are pixels of the photo, x first. In CSV and JSON they are 0-based, 
 """
 
 import contextlib
-import csv
 import dataclasses
 import itertools
 import json
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import naming, read_json, replacing
+from keras_lapkl._support.pixels import FARTHEST
+from keras_lapkl._support.reading import csv_rows, read_text
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.schemes import Scheme
@@ -194,11 +195,9 @@ def _csv_faces(path, scheme):
 def _csv_rows(path):
     """(line, cells) of each line that is not blank."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PredictionError(f"{path}: expected comma-separated text in UTF-8: {error}") from error
+        rows = csv_rows(path, read_text(path))
+    except ValueError as error:
+        raise PredictionError(str(error)) from error
     if not rows:
         raise PredictionError(f"{path}: expected lines of predictions. Received: none")
     return rows
@@ -217,7 +216,7 @@ def _csv_columns(path, scheme, number, first):
                 f"{1 + 2 * k} cells. Received: {len(first)} cells, and no header"
             )
         return [(1 + 2 * i, 2 + 2 * i) for i in range(k)], 0, None, False
-    header = [cell.strip() for cell in first]
+    header = [read_name(cell.strip()) for cell in first]
     index = {name: i for i, name in enumerate(header)}
     lower = [name.lower() for name in header]
     photo = next((lower.index(name) for name in _FILE_COLUMNS if name in lower), 0)
@@ -242,7 +241,10 @@ def _csv_columns(path, scheme, number, first):
 
 
 def _json_faces(path, scheme):
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise PredictionError(str(error)) from error
     order = None
     if isinstance(content, dict) and "pictures" in content:
         order = _json_order(path, content.get("scheme"), scheme)
@@ -330,10 +332,11 @@ def _points(where, points, scheme):
         raise PredictionError(f"{where}: expected {shape[0]} points. Received: {len(found)}")
     if np.isnan(found).all():
         return found
-    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    bad = np.flatnonzero(~(np.abs(found) <= FARTHEST).all(1))
     if bad.size:
         raise PredictionError(
-            f"{where}: expected finite numbers, or none at all where there is no face. Received: "
+            f"{where}: expected finite numbers, none further than {FARTHEST:.0f} pixels, or none "
+            "at all where there is no face. Received: "
             f"({found[bad[0], 0]:g}, {found[bad[0], 1]:g}) at {scheme.names[bad[0]]}, {bad.size} "
             "such in all"
         )

@@ -11,14 +11,16 @@ The header and the braces may be missing.
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.files import replacing
+from keras_lapkl._support.pixels import FARTHEST
+from keras_lapkl._support.reading import read_bytes
 from keras_lapkl._support.types import PathLike
 
+_MAX_BYTES = 1 << 20
 _FIRST_PIXEL = 1  # what files call the pixel at index 0
 _HEADER = re.compile(r"([A-Za-z]\w*)\s*:\s*(.*)")
 
@@ -51,7 +53,11 @@ def read_pts(path: PathLike, num_landmarks: int | None = None) -> NDArray[np.flo
     array([[ 0.   ,  0.   ],
            [63.847, 86.433]], dtype=float32)
     """
-    text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
+    try:
+        data = read_bytes(path, _MAX_BYTES)
+    except ValueError as error:
+        raise PtsError(str(error)) from error
+    text = data.decode("utf-8-sig", errors="replace")
     points, declared = _parse(path, text)
     if declared not in (None, len(points)):
         raise PtsError(f"{path}: expected {declared} points, as n_points says. {_count(points)}")
@@ -136,8 +142,8 @@ def _parse_point(path, number, line):
         point = []
     if len(point) != 2:
         raise _error(path, number, "two numbers, x and y", line)
-    if not _is_float32(point).all():
-        raise _error(path, number, "finite numbers", line)
+    if not (np.abs(point) <= FARTHEST).all():
+        raise _error(path, number, f"finite numbers, none further than {FARTHEST:.0f} pixels", line)
     return point
 
 

@@ -1,12 +1,14 @@
 """What a face detector finds, and the squares of the first crops."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl.data.cropping import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX, is_face, rotated_square
 from keras_lapkl.schemes import Scheme
 
@@ -22,7 +24,8 @@ class Detection:
             upright face; None if the detector does not know them.
 
     Raises:
-        ValueError: a box without x0 < x1 and y0 < y1, or another shape.
+        ValueError: a box without x0 < x1 and y0 < y1, another shape, or numbers that are not
+            finite, or pixels further than 1e6.
 
     Example:
 
@@ -42,7 +45,7 @@ class Detection:
 
     def __post_init__(self):
         box = np.asarray(self.box, np.float64)
-        if box.shape != (4,) or not np.isfinite(box).all() or not (box[:2] < box[2:]).all():
+        if box.shape != (4,) or not are_boxes(box[None]):
             raise ValueError(
                 "Expected a box x0, y0, x1, y1 with x0 < x1 and y0 < y1. Received: "
                 f"{np.array2string(box, separator=', ')}"
@@ -50,9 +53,11 @@ class Detection:
         object.__setattr__(self, "box", box)
         if self.score is not None:
             object.__setattr__(self, "score", float(self.score))
+            if not math.isfinite(self.score):
+                raise ValueError(f"Expected a finite score, or None. Received: {self.score}")
         if self.points is not None:
             points = np.asarray(self.points, np.float64)
-            if points.shape != (5, 2) or not np.isfinite(points).all():
+            if points.shape != (5, 2) or not (np.abs(points) <= FARTHEST).all():
                 raise ValueError(
                     "Expected five points (5, 2), or None. Received: "
                     f"{np.array2string(points, separator=', ')}"
@@ -170,7 +175,8 @@ def as_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
         boxes: (n, 4), or (4,) of one: x0, y0, x1, y1 in pixels.
 
     Raises:
-        ValueError: another shape, an empty box, or numbers that are not finite.
+        ValueError: another shape, an empty box, or numbers that are not finite, or pixels further
+            than 1e6.
 
     Example:
 
@@ -179,10 +185,30 @@ def as_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
     """
     boxes = np.asarray(boxes, np.float64)
     boxes = boxes.reshape(-1, 4) if boxes.size == 0 or boxes.shape == (4,) else boxes
-    right = boxes.ndim == 2 and boxes.shape[1] == 4 and np.isfinite(boxes).all()
-    if not right or not (boxes[:, :2] < boxes[:, 2:]).all():
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not are_boxes(boxes):
         raise ValueError(
-            "Expected boxes (n, 4) of x0, y0, x1, y1 with x0 < x1 and y0 < y1. Received: "
-            f"{boxes.tolist()}"
+            "Expected boxes (n, 4) of x0, y0, x1, y1 in pixels, with x0 < x1 and y0 < y1. "
+            f"Received: {boxes.tolist()}"
         )
     return boxes
+
+
+def are_boxes(boxes: NDArray[Any]) -> bool:
+    """Whether all of (n, 4) are boxes x0, y0, x1, y1 as a picture may have them."""
+    return bool((np.abs(boxes) <= FARTHEST).all() and (boxes[:, :2] < boxes[:, 2:]).all())
+
+
+def beside(boxes: NDArray[Any], photo: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which boxes (n, 4) have no pixel of a photo (H, W, 3): (n,) bool."""
+    last = np.array(photo.shape[1::-1]) - 0.5
+    return np.any(boxes[:, 2:] <= -0.5, 1) | np.any(boxes[:, :2] >= last, 1)
+
+
+def check_beside(detections: Sequence[Detection], photo: NDArray[Any]) -> None:
+    """ValueError if the box of a face has no pixel of the photo."""
+    boxes = np.array([each.box for each in detections]).reshape(-1, 4)
+    if (out := beside(boxes, photo)).any():
+        raise ValueError(
+            f"Expected boxes about a part of the photo, which has {photo.shape[1]}x"
+            f"{photo.shape[0]} pixels. Received: {boxes[out][0].tolist()}"
+        )

@@ -2,8 +2,9 @@
 
 A detector is any callable from a photo (H, W, 3) uint8 RGB to a list of `Detection`. If it has the
 attributes `five_by_box` and `five_below_box`, these say where in its boxes the five points lie
-(`squares`). Those here can be pickled and never ask a network. BlazeFace and its weights come with
-this package; the others are optional extras, which find their weights in an installed package.
+(`squares`). Those here can be pickled, may be called by several threads and never ask a network.
+BlazeFace and its weights come with this package; the others are optional extras, which find their
+weights in an installed package.
 `"auto"` is YuNet where it is installed, else BlazeFace.
 """
 
@@ -21,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
-from keras_lapkl.detection.detections import Detection, as_photo
+from keras_lapkl._support.threads import Pool
+from keras_lapkl.detection.detections import Detection, are_boxes, as_photo, beside
 
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
@@ -59,6 +61,7 @@ class _Detector:
             for each in self._look(as_photo(photo))
             if each.score >= self.min_confidence
             and (each.box[2:] - each.box[:2]).max() >= self.min_size
+            and not beside(each.box[None], photo)[0]
         ]
         return sorted(found, key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box))
 
@@ -87,6 +90,15 @@ class _Detector:
 
     def _look(self, photo) -> list[Any]:
         """Detections with their scores, however small and unsure."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def _networks(self) -> Pool[Any]:
+        # Two threads may each make a pool at first, and each uses its own.
+        return Pool(self._load)
+
+    def _load(self) -> Any:
+        """A network, which one thread at a time may use."""
         raise NotImplementedError
 
     def _find_package(self) -> Any:
@@ -161,17 +173,16 @@ class YuNet(_Detector):
     def _rows(self, photo, shrink):
         """Box, five points and score of each face in a smaller copy, in pixels of the photo."""
         small, ratios = _resized(photo, shrink)
-        network = self._network
-        network.setInputSize(small.shape[1::-1])
-        _, found = network.detect(np.ascontiguousarray(small[..., ::-1]))
+        with self._networks.borrowed() as network:
+            network.setInputSize(small.shape[1::-1])
+            _, found = network.detect(np.ascontiguousarray(small[..., ::-1]))
         rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
         rows[:, 2:4] += rows[:, :2]
         # The network's zero is a pixel's edge.
         rows[:, :14] = rows[:, :14] * np.tile(ratios, 7) - 0.5
         return rows
 
-    @functools.cached_property
-    def _network(self):
+    def _load(self):
         with console.held_stderr():  # OpenCV 5 warns that it has no choice of target
             return cv2.FaceDetectorYN.create(
                 str(self._find_package()), "", (320, 320), self.min_confidence, _OVERLAP
@@ -216,7 +227,8 @@ class BlazeFace(_Detector):
         small, ratios = _resized(photo, self._side / max(photo.shape[:2]))
         canvas = np.zeros((self._side, self._side, 3), np.uint8)
         canvas[: small.shape[0], : small.shape[1]] = small
-        values, logits = self._network(canvas / np.float32(127.5) - 1)
+        with self._networks.borrowed() as network:
+            values, logits = network(canvas / np.float32(127.5) - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -80, 80)))
         likely = scores >= self.min_confidence
         # Center, size and six points, all but the size from the anchor.
@@ -239,8 +251,7 @@ class BlazeFace(_Detector):
             found.append(np.repeat(cells, count, axis=0))
         return np.concatenate(found)
 
-    @functools.cached_property
-    def _network(self):
+    def _load(self):
         from keras_lapkl.tflite.runner import load_interpreter
 
         interpreter = load_interpreter(self._find_package())
@@ -291,16 +302,16 @@ class MTCNN(_Detector):
         if min(photo.shape[:2]) * shrink < self._field:
             return []
         small, ratios = _resized(photo, shrink)
-        found = self._network.detect_faces(
-            small, fit_to_image=False, box_format="xyxy", output_type="numpy"
-        )
+        with self._networks.borrowed() as network:
+            found = network.detect_faces(
+                small, fit_to_image=False, box_format="xyxy", output_type="numpy"
+            )
         # Columns: photo; box x0, y0, x1, y1; confidence; the five x; the five y.
         boxes = (found[:, 1:5] + 0.5) * np.tile(ratios, 2) - 0.5
         points = (found[:, 6:16].reshape(-1, 2, 5).swapaxes(1, 2) + 0.5) * ratios - 0.5
         return [Detection(*each) for each in zip(boxes, found[:, 5], points, strict=True)]
 
-    @functools.cached_property
-    def _network(self):
+    def _load(self):
         # One thread: a second one makes it slower, and processes are the way to take more cores.
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -357,7 +368,7 @@ def _distinct(boxes, scores):
     sizes = boxes[:, 2:] - boxes[:, :2]
     kept = []
     for i in np.argsort(-scores, kind="stable"):
-        if not (sizes[i] > 0).all():
+        if not are_boxes(boxes[i : i + 1]):
             continue
         first = np.maximum(boxes[kept, :2], boxes[i, :2])
         last = np.minimum(boxes[kept, 2:], boxes[i, 2:])

@@ -1,7 +1,6 @@
 """Finds the landmarks of files of photos and videos."""
 
 import contextlib
-import csv
 import functools
 import glob
 import time
@@ -14,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
+from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import refuse_inputs, write_json
 from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.names import names_below, output_stems
+from keras_lapkl._support.reading import csv_rows, read_text
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images
 from keras_lapkl.detection.detections import as_boxes
@@ -72,13 +73,15 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
 
     Args:
         path: the file; its first line may be a header. Names are those of photos, with folders or
-            without.
+            without; an apostrophe before `=`, `+`, `-` or `@` is for spreadsheets and not read.
 
     Returns:
         dict from name to (n, 4) float64.
 
     Raises:
-        ValueError: with file and line, what was expected and what is there.
+        ValueError: with file and line, what was expected and what is there: boxes that are empty,
+            not finite or further than 1e6 pixels away.
+        OSError: the file can't be opened.
 
     Example:
 
@@ -86,18 +89,17 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
     array([[10., 20., 50., 60.]])
     """
     boxes = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            if not row or (number == 1 and row[1:] == ["x0", "y0", "x1", "y1"]):
-                continue
-            try:
-                name, *numbers = row
-                boxes.setdefault(name, []).append(as_boxes([[float(each) for each in numbers]])[0])
-            except ValueError as error:
-                raise ValueError(
-                    f"{path}, line {number}: expected file,x0,y0,x1,y1 with x0 < x1 and y0 < y1. "
-                    f"Received: {','.join(row)!r}"
-                ) from error
+    rows = csv_rows(path, read_text(path))
+    for line, row in rows[1:] if rows and rows[0][1][1:] == ["x0", "y0", "x1", "y1"] else rows:
+        try:
+            name, *edges = row
+            (box,) = as_boxes([float(edge) for edge in edges])
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {line}: expected file,x0,y0,x1,y1 in pixels, with x0 < x1 and "
+                f"y0 < y1. Received: {','.join(row)[:80]!r}"
+            ) from error
+        boxes.setdefault(read_name(name), []).append(box)
     return {name: np.array(each) for name, each in boxes.items()}
 
 
@@ -232,8 +234,9 @@ def _found(file, name, every, find, seconds, skipped):
                 return
             frame, at, photo = picture
             yield frame, at, photo, find(photo, at)
-    except (ImageError, OSError, cv2.error) as error:
-        skipped.append((name, " ".join(str(error).split())))
+    # Whatever a picture does to a decoder or a network, the others are read.
+    except (ValueError, OSError, MemoryError, cv2.error) as error:
+        skipped.append((name, " ".join(str(error).split()) or "not enough memory for it"))
 
 
 def _finder(detector, tracker, file, name, boxes) -> Callable[..., Any]:

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_lapkl import pretrained
+from keras_lapkl._support.threads import Lock
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import (
     apply_transform,
+    check_squares,
+    covers_picture,
     crop_transform,
     face_square,
     invert_transform,
@@ -31,6 +34,9 @@ from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 class LandmarkDetector:
     """The faces of a photo with their landmarks.
+
+    Several threads may call one, and it can be pickled, if that holds for its localizer and its
+    detector: it does for all of this package.
 
     Args:
         localizer: a `LandmarkLocalizer` or a `TFLiteLocalizer` that knows its scheme and crop rule.
@@ -82,6 +88,7 @@ class LandmarkDetector:
         self.passes = passes
         self.max_side = max_side
         self.seconds = collections.Counter()
+        self._counting = Lock()
 
     @classmethod
     def from_pretrained(
@@ -124,7 +131,8 @@ class LandmarkDetector:
             right on whole pictures the one object, whatever the boxes.
 
         Raises:
-            ValueError: another shape, type or box, or neither boxes nor a detector.
+            ValueError: another shape, type or box, a box entirely beside the photo, or neither
+                boxes nor a detector.
         """
         photo = detections.as_photo(photo)
         scheme = self._scheme
@@ -135,10 +143,16 @@ class LandmarkDetector:
             found = self.find(photo)
         else:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
+            detections.check_beside(found, photo)
         if scheme.crop_from == "box":
             squares, passes = [detections.square(each.box) for each in found], 1
         else:
             squares, passes = detections.rotated_squares(found, scheme, detector), self.passes
+        if boxes is None and len(found):
+            # A detector sees faces at the border of which all but an edge lies beside the photo.
+            crops = _crops(_with_angle(squares), self.localizer)
+            good = np.flatnonzero(covers_picture(crops, *photo.shape[1::-1]))
+            found, squares = [found[i] for i in good], [squares[i] for i in good]
         faces = self.localize(photo, squares, passes)
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
@@ -150,18 +164,26 @@ class LandmarkDetector:
         return (self(photo) for photo in photos)
 
     def find(self, photo: ArrayLike) -> list[Detection]:
-        """What the face detector finds in a photo: a list of `detectors.Detection`."""
+        """What the face detector finds in a photo: a list of `detectors.Detection`.
+
+        Raises:
+            ValueError: there is no detector, it gave a box entirely beside the photo, or the photo
+                is of another shape or type.
+        """
         if self.detector is None:
             raise ValueError("Without a detector, say by `boxes` where the faces are.")
         photo = detections.as_photo(photo)
         with self._timed("detect"):
             ratio = (self.max_side or np.inf) / max(photo.shape[:2])
             if ratio >= 1:
-                return list(self.detector(photo))
-            height, width = (max(1, round(ratio * side)) for side in photo.shape[:2])
-            small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
-            ratios = np.array(photo.shape[1::-1]) / (width, height)
-            return [_enlarged(each, ratios) for each in self.detector(small)]  # pyright: ignore[reportArgumentType]  OpenCV does not tell its types
+                found = list(self.detector(photo))
+            else:
+                height, width = (max(1, round(ratio * side)) for side in photo.shape[:2])
+                small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+                ratios = np.array(photo.shape[1::-1]) / (width, height)
+                found = [_enlarged(each, ratios) for each in self.detector(small)]  # pyright: ignore[reportArgumentType]  OpenCV does not tell its types
+        detections.check_beside(found, photo)
+        return found
 
     def localize(self, photo: ArrayLike, squares: ArrayLike, passes: int = 1) -> list[Face]:
         """The faces in known squares.
@@ -176,18 +198,21 @@ class LandmarkDetector:
 
         Returns:
             list of n `Face`.
+
+        Raises:
+            ValueError: another shape or type; a square without extent, not finite, or whose crop
+                has no pixel of the photo.
         """
         photo = detections.as_photo(photo)
         squares = np.asarray(squares, np.float64)
         if not squares.size:
             return []
-        squares = np.atleast_2d(squares)
-        if squares.shape[1] == 3:
-            squares = np.column_stack([squares, np.zeros(len(squares))])
+        squares = _with_angle(squares)
         localizer = self.localizer
+        check_squares(_crops(squares, localizer), *photo.shape[1::-1])
         size = localizer.image_size
         for i in range(passes):
-            boxes = squares * (1, 1, localizer.crop_scale, 1)  # pyright: ignore[reportOperatorIssue]  it is known
+            boxes = _crops(squares, localizer)
             with self._timed("crop"):
                 transforms = crop_transform(boxes, size)
                 crops = np.stack([warp_crop(photo, each, size) for each in transforms])
@@ -214,7 +239,22 @@ class LandmarkDetector:
     def _timed(self, part):
         start = time.perf_counter()
         yield
-        self.seconds[part] += time.perf_counter() - start  # pyright: ignore[reportArgumentType]  a counter of floats
+        seconds = time.perf_counter() - start
+        with self._counting:
+            self.seconds[part] += seconds  # pyright: ignore[reportArgumentType]  a counter of floats
+
+
+def _with_angle(squares):
+    """Squares (n, 3) or (n, 4) as (n, 4)."""
+    squares = np.atleast_2d(squares)
+    if squares.ndim != 2 or squares.shape[1] not in (3, 4):
+        raise ValueError(f"Expected squares (n, 3) or (n, 4). Received: {squares.shape}")
+    return squares if squares.shape[1] == 4 else np.column_stack([squares, np.zeros(len(squares))])
+
+
+def _crops(squares, localizer):
+    """What is cut out for squares (n, 4)."""
+    return squares * (1, 1, localizer.crop_scale, 1)
 
 
 def _enlarged(detection, ratios):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lapkl._support.threads import Lock
 from keras_lapkl.data.cropping import face_square
 from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.filters import (
@@ -66,6 +67,10 @@ class LandmarkTracker:
     side. Of two that have become one, the older goes on. A frame of another size, or an earlier
     time, starts anew.
 
+    A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
+    which they come: give each video its own; they may share the detector. A copy by pickle goes on
+    from where the tracker was.
+
     Args:
         detector: a `LandmarkDetector`: called with a frame, it finds faces; its `localize` is
             called with a frame and squares.
@@ -110,15 +115,17 @@ class LandmarkTracker:
         self.max_scale = max_scale
         self.find_every = find_every
         self._next_id = 0
+        self._turn = Lock()
         self.reset()
 
     def reset(self) -> None:
         """Forgets all faces, as before a new video. Numbers are not given again."""
-        self._tracks = []
-        self._lost = []
-        self._since_search = 0
-        self._shape: tuple[int, ...] = ()
-        self._time = -math.inf
+        with self._turn:
+            self._tracks = []
+            self._lost = []
+            self._since_search = 0
+            self._shape: tuple[int, ...] = ()
+            self._time = -math.inf
 
     def __call__(self, frame: ArrayLike, time: float) -> list[TrackedFace]:
         """The faces of the next frame.
@@ -135,7 +142,10 @@ class LandmarkTracker:
         """
         if not math.isfinite(time):
             raise ValueError(f"`time` must be finite, in seconds. Received: {time}")
-        frame = np.asarray(frame)
+        with self._turn:
+            return self._next(np.asarray(frame), time)
+
+    def _next(self, frame, time):
         if frame.shape != self._shape or time < self._time:
             self.reset()
         self._shape, self._time = frame.shape, time

@@ -15,7 +15,7 @@ from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.face import COVERAGE
-from keras_lapkl.detection.video import frame_rate, is_video, opencv_path
+from keras_lapkl.detection.video import frame_rate, is_video, opencv_path, opened
 
 FORMATS = ("json", "csv", "pts")
 OVERLAYS = "overlays"
@@ -173,14 +173,10 @@ def _video(path, rate, size):
 
 def _whole_frames(path, expected):
     """How many frames a video has; all of them if the last one of the expected can be read."""
-    with opencv_path(path) as name:
-        video = cv2.VideoCapture(name)
-    try:
+    with opened(path) as video:
         count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         video.set(cv2.CAP_PROP_POS_FRAMES, expected - 1)
         return min(count, expected) if video.read()[0] else min(count, expected - 1)
-    finally:
-        video.release()
 
 
 def write_skipped(path, skipped):

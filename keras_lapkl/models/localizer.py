@@ -1,7 +1,7 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -9,6 +9,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_lapkl import confidence, heatmaps, losses, metrics, schemes, training_data
+from keras_lapkl._support.pixels import check_pixels
+from keras_lapkl._support.threads import Lock
 from keras_lapkl._support.types import PathLike, Tensor
 from keras_lapkl.confidence import Calibration, CalibrationLike
 from keras_lapkl.schemes import Scheme, SchemeLike
@@ -21,7 +23,8 @@ class LandmarkLocalizer(keras.Model):
 
     Called, it gives the generator's logits (B, H, W, K): losses and metrics of this package take
     them as they are. `predict` gives `{"landmarks": (N, K, 2), "scale": (N, K, 2)}` in pixels of
-    the input, `predict_heatmaps` the maps.
+    the input, `predict_heatmaps` the maps. Threads that share one take turns in `predict`. A copy
+    by pickle is what `save` and `load_model` give.
 
     Args:
         generator: a Keras model from images (B, H, W, 3) in [0, 1] to logits (B, H, W, K), such as
@@ -69,6 +72,7 @@ class LandmarkLocalizer(keras.Model):
                 f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
                 f"a generator of {self.num_landmarks}."
             )
+        self._predicting = Lock()
         self.built = True  # it has no variables of its own
 
     @property
@@ -159,16 +163,42 @@ class LandmarkLocalizer(keras.Model):
 
         return joined
 
-    if TYPE_CHECKING:  # Keras's own has no types
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Landmarks and scales of images, as `keras.Model.predict` takes them.
 
-        def predict(
-            self,
-            x: Any,
-            batch_size: int | None = None,
-            verbose: Any = "auto",
-            steps: int | None = None,
-            callbacks: Any = None,
-        ) -> dict[str, NDArray[np.float32]]: ...
+        Args:
+            x: (N, S, S, 3) RGB, uint8 or float in [0, 1]; or a data set or generator of batches of
+                such, whose values are not checked.
+            batch_size, verbose, steps, callbacks: as Keras has them.
+
+        Returns:
+            dict of `landmarks` and `scale`, each (N, K, 2) float32 in pixels of the input.
+
+        Raises:
+            ValueError: another shape, type or range, as `TFLiteLocalizer` has it.
+        """
+        if hasattr(x, "__array__"):
+            self._check_images(np.asarray(x))
+        with self._predicting:
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    def _check_images(self, images):
+        expected = self.generator.input_shape[1:]
+        fits = images.ndim == 4 and all(
+            side in (None, received)
+            for side, received in zip(expected, images.shape[1:], strict=True)
+        )
+        if not fits:
+            sides = ", ".join("any" if side is None else str(side) for side in expected)
+            raise ValueError(f"Expected RGB crops of shape (N, {sides}). Received: {images.shape}.")
+        check_pixels(images)
 
     def predict_step(self, *args: Any) -> Any:
         """Landmarks and scales of a batch; on JAX with the state, as `fit`'s step has it."""
@@ -243,6 +273,13 @@ class LandmarkLocalizer(keras.Model):
         layers = self._flatten_layers(include_self=False)
         return [layer.seed_generator.state for layer in layers if hasattr(layer, "seed_generator")]
 
+    def __reduce__(self):
+        # Keras finds a class by its name where its module is imported; naming it here does that.
+        load, arguments = super().__reduce__()
+        parts = (*self._flatten_layers(), getattr(self, "optimizer", None))
+        classes = sorted({type(each) for each in parts}, key=repr)
+        return _unpickled, (classes, load, arguments)
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -260,6 +297,10 @@ class LandmarkLocalizer(keras.Model):
     ) -> Self:
         generator = keras.saving.deserialize_keras_object(config["generator"], custom_objects)
         return cls(**{**config, "generator": generator})
+
+
+def _unpickled(classes, load, arguments):
+    return load(*arguments)
 
 
 def _is_distributed():

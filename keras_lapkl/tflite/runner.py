@@ -1,5 +1,7 @@
 """Runs a converted localizer, with LiteRT and NumPy alone."""
 
+import functools
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl import confidence, schemes, training_data
 from keras_lapkl._support import console
+from keras_lapkl._support.pixels import check_pixels
+from keras_lapkl._support.threads import Pool
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import flatbuffer, metadata
 
@@ -21,6 +25,9 @@ BYTES = {"uint8": 0, "int8": -128}
 
 class TFLiteLocalizer:
     """Landmarks and their scales from face crops, by a file of `keras_lapkl.tflite.convert`.
+
+    Several threads may call one: each call has an interpreter to itself, of which as many are made
+    as calls run at once. A copy by pickle opens the file again.
 
     Args:
         path: a .tflite file.
@@ -53,8 +60,11 @@ class TFLiteLocalizer:
     def __init__(self, path: PathLike, num_threads: int = 1) -> None:
         found = metadata.read(flatbuffer.read(path), path)
         self.metadata = {} if found is None else found.to_dict()
-        self._interpreter = load_interpreter(path, num_threads)
-        self._input, self._outputs = _signature_tensors(self._interpreter, path)
+        # Later interpreters and copies read the same file from whatever folder.
+        self._arguments = os.path.abspath(path), num_threads
+        self._interpreters = Pool(functools.partial(load_interpreter, *self._arguments))
+        with self._interpreters.borrowed() as interpreter:
+            self._input, self._outputs = _signature_tensors(interpreter, path)
         self.image_size = int(self._input["shape"][1])
         self.num_landmarks = int(self._outputs["landmarks"]["shape"][0])
         scheme = self.metadata.get("scheme")
@@ -76,8 +86,7 @@ class TFLiteLocalizer:
         Raises:
             ValueError: another shape, type or range.
         """
-        self._run(crop)
-        return tuple(self._read(name) for name in OUTPUTS)
+        return tuple(self._run(crop, OUTPUTS))
 
     def predict(self, images: NDArray[Any], verbose: Any = 0) -> dict[str, NDArray[np.float32]]:
         """As `LandmarkLocalizer.predict`, so that evaluation takes either; one image at a time.
@@ -108,19 +117,19 @@ class TFLiteLocalizer:
                 "This file gives landmarks and scales alone. Convert it with "
                 "`with_heatmaps=True` (`lapkl convert --heatmaps`)."
             )
-        maps = []
-        for image in images:
-            self._run(image)
-            maps.append(self._read(HEATMAPS))
-        return np.stack(maps)
+        return np.stack([self._run(image, (HEATMAPS,))[0] for image in images])
 
-    def _run(self, crop):
+    def _run(self, crop, names):
+        """The outputs of these names for one crop."""
         values = as_input(np.asarray(crop), self._input)
-        self._interpreter.set_tensor(self._input["index"], values)
-        self._interpreter.invoke()
+        with self._interpreters.borrowed() as interpreter:
+            interpreter.set_tensor(self._input["index"], values)
+            interpreter.invoke()
+            return [interpreter.get_tensor(self._outputs[name]["index"]) for name in names]
 
-    def _read(self, name):
-        return self._interpreter.get_tensor(self._outputs[name]["index"])
+    def __reduce__(self):
+        # An interpreter can't be pickled.
+        return type(self), self._arguments
 
 
 def as_input(crop: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
@@ -151,17 +160,8 @@ def as_input(crop: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
 
 def _unit_range(crop):
     """A crop as float32 in [0, 1]."""
-    if crop.dtype == np.uint8:
-        return crop.astype(np.float32) / 255
-    if not np.issubdtype(crop.dtype, np.floating):
-        raise ValueError(f"Expected uint8, or float in [0, 1]. Received: {crop.dtype}")
-    low, high = crop.min(), crop.max()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"Expected float values in [0, 1]. Received: from {low:g} to {high:g}. Divide by "
-            "255, or give uint8."
-        )
-    return crop.astype(np.float32)
+    check_pixels(crop)
+    return crop.astype(np.float32) / 255 if crop.dtype == np.uint8 else crop.astype(np.float32)
 
 
 def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any:

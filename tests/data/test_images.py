@@ -70,6 +70,29 @@ class TestReadImage:
     def test_any_path(self, read):
         np.testing.assert_array_equal(read(encode(".png"), "a face, ägä 顔.png"), RGB)
 
+    def test_a_pipe_and_a_device_are_refused(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.jpg")
+        (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+        for name, kind in (("pipe.jpg", "a named pipe"), ("zero.jpg", "a device")):
+            with pytest.raises(ImageError, match=rf"{name}: expected a regular file.*{kind}"):
+                read_image(tmp_path / name)
+
+    def test_too_many_bytes_are_refused_unread(self, tmp_path):
+        with open(tmp_path / "large.bmp", "wb") as stream:
+            stream.write(encode(".bmp"))
+            stream.truncate(images.MAX_BYTES + 1)
+        with pytest.raises(ImageError, match=r"large\.bmp: expected at most 1000000000 bytes"):
+            read_image(tmp_path / "large.bmp")
+
+    @pytest.mark.parametrize("error", [MemoryError, cv2.error("Insufficient memory")])
+    def test_too_little_memory(self, read, monkeypatch, error):
+        def decode(*_):
+            raise error
+
+        monkeypatch.setattr(cv2, "imdecode", decode)
+        with pytest.raises(ImageError, match=r"face\.jpg: expected an (intact )?image"):
+            read(encode(".png"))
+
     def test_gray(self, read):
         image = read(encode(".png", RGB[..., 0]))
         np.testing.assert_array_equal(image, np.repeat(RGB[..., :1], 3, axis=2))

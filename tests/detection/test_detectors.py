@@ -49,11 +49,24 @@ class TestDetection:
         assert type(found.score) is float
 
     @pytest.mark.parametrize(
-        "box", [(0, 0, 0, 9), (0, 9, 9, 9), (5, 0, 1, 9), (0, 0, 9), (0, 0, np.nan, 9), None]
+        "box",
+        [
+            (0, 0, 0, 9),
+            (0, 9, 9, 9),
+            (5, 0, 1, 9),
+            (0, 0, 9),
+            (0, 0, np.nan, 9),
+            (0, 0, 1e300, 9),
+            None,
+        ],
     )
     def test_no_box(self, box):
         with pytest.raises(ValueError, match=r"x0 < x1 and y0 < y1\. Received: "):
             Detection(box)
+
+    def test_no_score(self):
+        with pytest.raises(ValueError, match="finite score"):
+            Detection((0, 0, 9, 9), np.nan)
 
     @pytest.mark.parametrize("points", [POINTS[:4], np.full((5, 2), np.inf), 3])
     def test_no_points(self, points):
@@ -199,7 +212,7 @@ class TestOnPaintedFaces:
         detect = installed(kind, min_size=50)
         detect(crowd[0])
         copy = pickle.loads(pickle.dumps(detect))
-        assert copy == detect and "_network" not in vars(copy)
+        assert copy == detect
         assert len(copy(crowd[0])) == len(detect(crowd[0]))
 
     def test_settings(self, kind):
@@ -288,7 +301,8 @@ class TestMTCNN:
         """At half size: coordinates double about the pixels' edges."""
         detect = MTCNN(min_size=40)
         found = detect(BLANK)
-        assert detect._network.shape == (100, 150, 3)
+        with detect._networks.borrowed() as network:
+            assert network.shape == (100, 150, 3)
         boxes = [
             (-9.5, 40.5, 50.5, 110.5),
             (80.5, 140.5, 120.5, 180.5),

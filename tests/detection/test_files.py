@@ -17,6 +17,7 @@ from keras_lapkl.detection.camera import watch
 from keras_lapkl.detection.files import find_inputs, predict_files, read_boxes, summary
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.detection.tracking import LandmarkTracker
+from keras_lapkl.detection.video import read_pictures
 
 
 @pytest.fixture
@@ -159,6 +160,65 @@ def test_hostile_files_are_listed_and_stop_nothing(detector, stub, photos, tmp_p
     json.loads((tmp_path / "out" / "predictions.json").read_text())
 
 
+def test_pipes_and_devices_stop_nothing(detector, photos, tmp_path):
+    for name in ("pipe.jpg", "pipe.mp4"):
+        os.mkfifo(photos / name)
+    for name in ("zero.jpg", "zero.avi"):
+        (photos / name).symlink_to("/dev/zero")
+    results = run(detector, [photos], tmp_path / "out", overlays=True)
+    assert (results["pictures"], results["skipped"]) == (2, 4)
+    skipped = (tmp_path / "out" / "skipped.csv").read_text()
+    assert skipped.count("expected a regular file. Received: a named pipe") == 2
+    assert skipped.count("expected a regular file. Received: a device") == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError, cv2.error("Insufficient memory"), ValueError])
+def test_a_picture_that_needs_too_much_memory_is_listed(
+    detector, photos, tmp_path, monkeypatch, error
+):
+    """Whether its decoder or a network asks for it."""
+    find = detector.detector
+
+    def hungry(photo):
+        if len(find.shapes) == 0:
+            find.shapes.append(photo.shape)
+            raise error
+        return find(photo)
+
+    detector.detector = hungry
+    results = run(detector, [photos], tmp_path / "out")
+    assert (results["pictures"], results["faces"], results["skipped"]) == (1, 1, 1)
+    with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["file"] == "a.png" and row["reason"]
+
+
+@pytest.mark.parametrize(
+    "name", [b"a\xff.avi", b"%03d.avi", b"concat:a.avi", "😀.mp4".encode(), b"a\nb.avi", b"-i.avi"]
+)
+def test_videos_of_any_name(detector, stub, tmp_path, monkeypatch, name):
+    made = video(tmp_path / "clip.avi", [stub.ramp()] * 2)
+    file = tmp_path / os.fsdecode(name)
+    made.rename(file)
+    monkeypatch.chdir(tmp_path)
+    for path in (file, file.relative_to(tmp_path)):
+        assert [frame for frame, _, _ in read_pictures(path, 1)] == [0, 1]
+
+
+def test_a_video_is_one_file_whatever_is_in_it(stub, tmp_path):
+    """A picture is no sequence of pictures, though its name has digits."""
+    for i in range(3):
+        (tmp_path / f"{i}.mp4").write_bytes(cv2.imencode(".jpg", stub.ramp())[1].tobytes())
+    assert len(list(read_pictures(tmp_path / "0.mp4", 1))) == 1
+
+
+def test_videos_of_huge_frames_are_refused(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_lapkl.detection.video.MAX_PIXELS", 31_999)
+    file = video(tmp_path / "clip.avi", [stub.ramp()])
+    with pytest.raises(ImageError, match=r"clip\.avi: expected frames of at most.*200x160"):
+        list(read_pictures(file, 1))
+
+
 def test_unreadable_file(detector, photos, tmp_path):
     (photos / "a.png").chmod(0)
     if os.access(photos / "a.png", os.R_OK):
@@ -216,12 +276,43 @@ def test_given_boxes(stub, photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["b.png,1,2,3", "b.png,1,2,3,x", "b.png,5,5,5,9", "b.png,1,2,3,nan"]
+    "line",
+    [
+        "b.png",
+        "b.png,1,2,3",
+        "b.png,1,2,3,x",
+        "b.png,5,5,5,9",
+        "b.png,1,2,3,nan",
+        "b.png,0,0,1e300,1e300",
+        "b.png,1,2,3,4,5,6,7,8",
+    ],
 )
 def test_bad_line_of_boxes(tmp_path, line):
     (tmp_path / "boxes.csv").write_text(f"a.png,1,2,3,4\n{line}\n")
     with pytest.raises(ValueError, match=r"boxes\.csv, line 2: expected file,x0,y0,x1,y1"):
         read_boxes(tmp_path / "boxes.csv")
+
+
+def test_bad_boxes_files(tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_bytes(b"\xff\xfea.png,1,2,3,4")
+    with pytest.raises(ValueError, match=r"boxes\.csv: expected UTF-8"):
+        read_boxes(boxes)
+    boxes.write_text('"a.png,1,2,3,4\n')
+    with pytest.raises(ValueError, match=r"boxes\.csv, line 1: no CSV"):
+        read_boxes(boxes)
+
+
+def test_boxes_of_names_that_are_quoted_for_spreadsheets(tmp_path):
+    (tmp_path / "boxes.csv").write_text("'=1.png,1,2,3,4\n\n'-2.png,-1,2,3,4\n")
+    assert list(read_boxes(tmp_path / "boxes.csv")) == ["=1.png", "-2.png"]
+
+
+def test_a_box_beside_the_photo_is_listed(stub, photos, tmp_path):
+    detector = LandmarkDetector(stub.Localizer(stub.POINTS))
+    boxes = {"a.png": np.array([[500.0, 0, 600, 50]]), "b.png": np.array([stub.BOX])}
+    assert run(detector, [photos], tmp_path / "out", boxes=boxes)["skipped"] == 1
+    assert "about a part of the photo" in (tmp_path / "out" / "skipped.csv").read_text()
 
 
 def test_inputs(photos, tmp_path):

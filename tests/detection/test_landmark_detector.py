@@ -1,12 +1,19 @@
+import collections
+import concurrent.futures
 import dataclasses
+import multiprocessing
+import pickle
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from keras_lapkl import confidence
 from keras_lapkl.data.cropping import crop_squares
+from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.detection.detections import Detection
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
@@ -122,8 +129,19 @@ def test_landmarks_in_one_point_keep_the_square(localizer, stub):
 
 
 def test_faces_at_and_beyond_the_border(localizer, stub):
-    faces = LandmarkDetector(localizer)(stub.ramp(), [(-50, -50, 30, 30), (400, 300, 480, 380)])
-    assert len(faces) == 2
+    detect = LandmarkDetector(localizer)
+    assert len(detect(stub.ramp(), [(-50, -50, 30, 30), (150, 99, 260, 220)])) == 2
+    border = LandmarkDetector(localizer, stub.detector(stub.BOX, (190, 150, 480, 380)))
+    assert len(border.find(stub.ramp())) == 2
+    assert len(border(stub.ramp())) == 1  # the crop of the other has nothing of the photo
+    message = r"photo, which has 200x160 pixels\. Received: \[400\.0, 300\.0, 480\.0, 380\.0\]"
+    with pytest.raises(ValueError, match=message):
+        detect(stub.ramp(), [stub.BOX, (400, 300, 480, 380)])
+    with pytest.raises(ValueError, match=message):
+        LandmarkDetector(localizer, stub.detector((400, 300, 480, 380)))(stub.ramp())
+    for square in ((400, 300, 20), (90, 90, 0), (90, 90, np.nan), (90, 1e300, 20)):
+        with pytest.raises(ValueError, match="Expected a square about a part of the picture"):
+            detect.localize(stub.ramp(), [square])
 
 
 def test_many_photos_one_at_a_time(localizer, stub):
@@ -173,3 +191,64 @@ def test_needs_no_tensorflow():
         "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return LandmarkDetector.from_pretrained("fpn-sixteenth-300w", "blazeface")
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Photos of one painted face each, of other sizes."""
+    made = synthetic_faces(6, image_size=120)[0]
+    return [np.pad(face, ((10, 20 * i), (30, 5), (0, 0))) for i, face in enumerate(made)]
+
+
+def numbers(faces):
+    """All that was found in a photo, as arrays."""
+    return [(face.box, face.score, face.landmarks, face.scale, face.radius) for face in faces]
+
+
+def test_threads_find_what_one_finds(shipped, photos):
+    expected = [numbers(shipped(photo)) for photo in photos]
+    assert sum(map(len, expected)) >= 3
+    order = list(range(len(photos))) * 10
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: numbers(shipped(photos[i])), order))
+    for i, each in zip(order, found, strict=True):
+        assert pickle.dumps(each) == pickle.dumps(expected[i])  # bit by bit
+
+
+def test_no_time_is_lost_between_threads(localizer, stub, monkeypatch):
+    class Slow(collections.Counter):
+        def __getitem__(self, part):
+            found = super().__getitem__(part)
+            time.sleep(0.01)  # another thread would add meanwhile
+            return found
+
+    detect = LandmarkDetector(localizer)
+    detect.seconds = Slow()
+    clock = collections.defaultdict(int)  # of each thread: a second a look
+
+    def now():
+        clock[threading.get_ident()] += 1
+        return clock[threading.get_ident()]
+
+    monkeypatch.setattr("time.perf_counter", now)
+    photo = stub.ramp()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: detect(photo, [stub.BOX]), range(8)))
+    assert dict(detect.seconds) == {"crop": 16, "net": 16}  # two passes each
+
+
+def test_a_pickled_detector_finds_the_same(shipped, photos):
+    copy = pickle.loads(pickle.dumps(shipped))
+    assert pickle.dumps(numbers(copy(photos[0]))) == pickle.dumps(numbers(shipped(photos[0])))
+
+
+@pytest.mark.slow
+def test_processes_get_a_copy(shipped, photos):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (found,) = pool.map(shipped, photos[:1])
+    assert pickle.dumps(numbers(found)) == pickle.dumps(numbers(shipped(photos[0])))

@@ -1,8 +1,11 @@
+import concurrent.futures
 import dataclasses
 import math
+import pickle
 import subprocess
 import sys
 import types
+from time import sleep
 
 import hypothesis
 import hypothesis.strategies as st
@@ -323,3 +326,33 @@ def test_needs_no_tensorflow():
         "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_threads_take_turns(world, monkeypatch):
+    made = world(anna=(100, 100))
+    inside, most = [], []
+    search = made.__class__.__call__
+
+    def slow(self, frame):
+        inside.append(1)
+        most.append(len(inside))
+        sleep(0.005)
+        inside.pop()
+        return search(self, frame)
+
+    monkeypatch.setattr(World, "__call__", slow)
+    tracker = LandmarkTracker(made, find_every=1)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: tracker(FRAME, 0.0), range(12)))
+    assert max(most) == 1
+    assert [[face.id for face in faces] for faces in found] == [[0]] * 12
+
+
+def test_a_pickled_tracker_goes_on(world):
+    made = world(anna=(100, 100))
+    tracker = LandmarkTracker(made)
+    tracker(FRAME, 0.0)
+    copy = pickle.loads(pickle.dumps(tracker))
+    (face,), (other,) = tracker(FRAME, 1 / RATE), copy(FRAME, 1 / RATE)
+    assert face.id == other.id == 0 and copy.detector.searches == 1
+    np.testing.assert_array_equal(face.landmarks, other.landmarks)

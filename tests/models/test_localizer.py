@@ -1,3 +1,8 @@
+import concurrent.futures
+import multiprocessing
+import operator
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -342,3 +347,57 @@ class TestKerasExport:
         interpreter.set_tensor(given["index"], image)
         interpreter.invoke()
         np.testing.assert_allclose(interpreter.get_tensor(logits["index"]), model(image), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return LandmarkLocalizer(two_layers(K, 1 / 16, SIZE, 0.0), trained_on="nothing")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            np.full((1, SIZE, SIZE, 3), np.nan, np.float32),
+            r"\[0, 1\]\. Received: from nan to nan",
+        ),
+        (np.full((1, SIZE, SIZE, 3), np.inf, np.float32), r"Received: from inf to inf"),
+        (np.full((1, SIZE, SIZE, 3), 255.0), r"from 255 to 255\. Divide by 255"),
+        (np.full((1, SIZE, SIZE, 3), -0.1), r"Received: from -0.1"),
+        (np.zeros((1, SIZE, SIZE, 3), np.int64), "Expected uint8, or float .* Received: int64"),
+        (np.zeros((SIZE, SIZE, 3), np.uint8), r"shape \(N, 16, 16, 3\). Received: \(16, 16, 3\)"),
+        (np.zeros((1, SIZE + 1, SIZE, 3), np.uint8), r"Received: \(1, 17, 16, 3\)"),
+    ],
+)
+def test_predict_refuses_what_a_tflite_file_refuses(plain, images, message):
+    with pytest.raises(ValueError, match=message):
+        plain.predict(images, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        plain.predict(keras.ops.convert_to_tensor(images), verbose=0)
+
+
+def test_threads_predict_what_one_does(plain, rng):
+    images = rng.integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
+    expected = [plain.predict(images[i : i + 1], verbose=0)["landmarks"] for i in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: plain.predict(images[i : i + 1], verbose=0), range(4)))
+    for one, each in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(each["landmarks"], one)
+
+
+def test_a_pickled_model_predicts_the_same(data):
+    model = small()
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(
+        copy.predict(data[0], verbose=0)["landmarks"],
+        model.predict(data[0], verbose=0)["landmarks"],
+    )
+    assert type(copy.loss) is type(model.loss)
+
+
+@pytest.mark.slow
+def test_other_processes_know_a_pickled_models_classes():
+    """Keras alone does not: it looks for the names of classes that are not imported there."""
+    model = small(trained_on="nothing", network=MobileFPN)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(operator.attrgetter("trained_on"), [model]) == ["nothing"]

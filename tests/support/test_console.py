@@ -1,6 +1,8 @@
+import contextlib
 import io
 import os
 import sys
+import threading
 
 import pytest
 
@@ -93,3 +95,19 @@ def test_nothing_is_held_where_there_is_no_stderr(monkeypatch):
     monkeypatch.setattr(os, "dup", closed)
     with console.held_stderr():
         pass
+
+
+def test_threads_that_hold_back_at_once_leave_stderr_as_it_was(capfd):
+    both = threading.Barrier(2, timeout=0.2)
+
+    def hold():
+        with console.held_stderr(), contextlib.suppress(threading.BrokenBarrierError):
+            both.wait()
+
+    threads = [threading.Thread(target=hold) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"still here")
+    assert "still here" in capfd.readouterr().err

@@ -1,11 +1,13 @@
+import concurrent.futures
 import os
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from keras_lapkl import tflite
+from keras_lapkl import pretrained, tflite
 from keras_lapkl.tflite import runner
 
 
@@ -126,3 +128,31 @@ def test_what_litert_logs_on_start_up_is_held_back(capfd, monkeypatch):
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
     runner.load_interpreter("model.tflite")
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return tflite.TFLiteLocalizer(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)))
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return np.random.default_rng(0).integers(0, 256, (16, 80, 80, 3), np.uint8)
+
+
+def test_threads_get_what_one_gets(shipped, crops):
+    expected = [shipped(crop) for crop in crops]
+    numbers = list(range(len(crops))) * 10
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: shipped(crops[i]), numbers))
+    for i, each in zip(numbers, found, strict=True):
+        np.testing.assert_array_equal(each, expected[i])
+
+
+def test_a_pickled_localizer_opens_its_file_from_any_folder(shipped, crops, tmp_path, monkeypatch):
+    data = pretrained.resolve("fpn-sixteenth-300w", (".tflite",)).read_bytes()
+    (tmp_path / "model.tflite").write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    saved = pickle.dumps(tflite.TFLiteLocalizer("model.tflite"))
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(pickle.loads(saved)(crops[0]), shipped(crops[0]))

@@ -1,11 +1,13 @@
 """AFLW-19: 24,386 faces with those of 19 landmarks that can be seen, from one MATLAB file."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.reading import open_regular
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.annotations import Annotations, path_below
 from keras_lapkl.schemes import AFLW19
 from keras_lapkl.training_data import LICENSES, DataSet
 
@@ -64,7 +66,10 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
     visible = content["mask_new"][rows] > 0
     landmarks = np.where(visible[..., None], np.stack([x, y], axis=-1), np.float32(np.nan))
     names = [str(entry.item()) for entry in content["nameList"][rows, 0]]
-    paths = tuple(Path(images or "", name) for name in names)
+    try:
+        paths = tuple(path_below(images or "", name) for name in names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     note = _check_images(path, paths) if images is not None else "annotations only"
     return Annotations(
         name=f"AFLW {split}",
@@ -94,7 +99,8 @@ def _load(path):
             "Reading AFLW's annotations needs SciPy: pip install 'keras_lapkl[aflw]'"
         ) from error
     try:
-        content = scipy.io.loadmat(path)
+        with open_regular(path) as stream:
+            content = scipy.io.loadmat(stream)
     except Exception as error:  # SciPy's reader meets malformed files with errors of any kind
         raise ValueError(f"{path}: expected a MATLAB file. Received: {error}") from error
     for key, shape in _SHAPES.items():
@@ -105,7 +111,7 @@ def _load(path):
 
 
 def _check_images(path, paths):
-    missing = [p for p in paths if not p.is_file()]
+    missing = [p for p in paths if not os.path.isfile(p)]
     if not missing:
         return "all images present"
     if len(missing) == len(paths):

@@ -8,10 +8,10 @@ import numpy as np
 
 from keras_lapkl import schemes
 from keras_lapkl._support.files import read_json
+from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.keypoints import (
-    FARTHEST,
     KeypointError,
     KeypointObject,
     fitting_scheme,
@@ -41,7 +41,8 @@ def read_coco(
         path: the file.
         images: folder that the pictures' names start from, or one whose folder `images` or
             `<stem of the file>` or `<what follows the last _ of it>` they do (`train2017` for
-            `person_keypoints_train2017.json`); None for the file's own.
+            `person_keypoints_train2017.json`); None for the file's own. Names may not leave it by
+            `..` or as absolute paths; links in it are followed.
         scheme, crop_from, missing_ok: as in `read_csv`. The category's names and skeleton make a
             scheme of its name.
         category: name of the category; None if there is but one with keypoints, or one of the

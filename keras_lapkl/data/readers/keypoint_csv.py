@@ -1,19 +1,19 @@
 """Keypoints of anything, from a CSV file."""
 
 import collections
-import csv
 import dataclasses
-import io
 import re
 from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.pixels import FARTHEST
+from keras_lapkl._support.reading import csv_rows, read_text
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.keypoints import (
     BOX,
-    FARTHEST,
     NAME,
     SHOWN,
     KeypointError,
@@ -42,11 +42,13 @@ def read_csv(
     may be a header, whose first column is the path; the others are `x1,y1,x2,y2,…`, or
     `NOSE_x,NOSE_y,…` by the names of the points, optionally with `v1` or `NOSE_visible`, and
     `box_x0,box_y0,box_x1,box_y1` for a box of the object, in any order. Empty cells of a point say
-    that it is not annotated; a visibility of 0 hides it, 1 and 2 show it.
+    that it is not annotated; a visibility of 0 hides it, 1 and 2 show it. An apostrophe before `=`,
+    `+`, `-` or `@` of a path or name is for spreadsheets, and not read.
 
     Args:
         path: the file, UTF-8, separated by commas.
-        images: folder that the paths start from; None for the file's own.
+        images: folder that the paths start from, and may not leave by `..` or as absolute ones;
+            None for the file's own. Links in it are followed.
         scheme: which points these are, as `schemes.get` takes it: columns go to its points by
             name, or by order where the file has no names. None to make one of the file, mirrored
             by "left" and "right" in the names.
@@ -106,9 +108,9 @@ class _Columns:
 def _csv_rows(path):
     """(line number, cells) of the lines that are not blank."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise KeypointError(f"{path}: expected UTF-8 text. Received: {error}") from error
+        text = read_text(path)
+    except ValueError as error:
+        raise KeypointError(str(error)) from error
     first = next(filter(str.strip, re.split(r"[\r\n]", text)), "")
     separator = max(";\t,", key=first.count)  # ;1,5;2,5 has as many decimal commas
     if separator != "," and separator in first:
@@ -116,15 +118,10 @@ def _csv_rows(path):
             f"{path}: expected cells separated by commas, and decimal points. Received: cells "
             f"separated by {separator!r} in {first[:SHOWN]!r}"
         )
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    rows = []
     try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if any(cells):
-                rows.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise KeypointError(f"{path}, line {reader.line_num}: no CSV: {error}") from error
+        rows = [(line, [cell.strip() for cell in row]) for line, row in csv_rows(path, text)]
+    except ValueError as error:
+        raise KeypointError(str(error)) from error
     if not rows:
         raise KeypointError(f"{path}: expected lines of path,x1,y1,… Received: an empty file")
     return rows
@@ -134,7 +131,7 @@ def _csv_columns(path, rows):
     """`_Columns`, and whether the first line is a header: its second cell is then no number."""
     line, cells = rows[0]
     if len(cells) > 1 and cells[1] and not _is_number(cells[1]):
-        return _csv_header(path, line, cells), True
+        return _csv_header(path, line, [read_name(cell) for cell in cells]), True
     if len(cells) < 3 or len(cells) % 2 == 0:
         raise KeypointError(
             f"{path}, line {line}: expected a path and pairs x, y, an odd number of cells. "
@@ -238,7 +235,7 @@ def _csv_object(path, columns, line, cells):
             f"{path}, {where}: expected a box with x0 < x1 and y0 < y1, or empty cells. Received: "
             f"{shortened([cells[i] for i in columns.box])}"  # pyright: ignore[reportOptionalIterable]
         )
-    return KeypointObject(where, cells[0], points, visible, box)
+    return KeypointObject(where, read_name(cells[0]), points, visible, box)
 
 
 def _csv_number(path, where, head, text):

@@ -4,13 +4,15 @@ root/afw, root/helen/{trainset,testset}, root/lfpw/{trainset,testset}, root/ibug
 and a `.pts` file of the same stem, and optionally root/splits with lists of stems.
 """
 
+import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl._support.reading import read_text
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.annotations import Annotations, path_below
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.schemes import IBUG68
 from keras_lapkl.training_data import LICENSES, DataSet
@@ -54,7 +56,8 @@ def read_300w(root: PathLike, split: PathLike) -> Annotations:
     Args:
         root: folder of the download.
         split: `"train"`, `"validation"`, `"common"`, `"challenge"`, `"full"` (common and
-            challenge), or a text file with one stem a line, relative to `root`, without suffix.
+            challenge), or a text file with one stem a line, below `root` and relative to it, no
+            suffix.
 
     Returns:
         `Annotations` of scheme `ibug68`, all points visible. Their `source` counts the faces
@@ -74,10 +77,14 @@ def read_300w(root: PathLike, split: PathLike) -> Annotations:
     if not root.is_dir():
         raise FileNotFoundError(f"Expected the folder of 300-W. There is none at {root}")
     stems, label = _stems(root, split)
-    images = [_image(root / stem) for stem in stems]
-    annotations = [_with_suffix(root / stem, ".pts") for stem in stems]
+    try:
+        paths = [path_below(root, stem) for stem in stems]
+    except ValueError as error:
+        raise ValueError(f"{root}, stems of {label}: {error}") from error
+    images = [_image(path) for path in paths]
+    annotations = [_with_suffix(path, ".pts") for path in paths]
     pairs = zip(stems, images, annotations, strict=True)
-    missing = [stem for stem, image, pts in pairs if image is None or not pts.is_file()]
+    missing = [stem for stem, image, pts in pairs if image is None or not os.path.isfile(pts)]
     if missing:
         raise FileNotFoundError(
             f"{root}: expected an image ({' or '.join(_SUFFIXES)}) and a .pts file for each stem "
@@ -118,7 +125,7 @@ def _stems(root, split):
 
 
 def _read_list(file):
-    stems = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    stems = [line.strip() for line in read_text(file).splitlines()]
     stems = [stem for stem in stems if stem]
     twice = [stem for stem, count in Counter(stems).items() if count > 1]
     if twice or not stems:
@@ -151,7 +158,7 @@ def _list(root, folder):
 def _image(stem):
     """The image of a stem, or None."""
     candidates = [_with_suffix(stem, s) for suffix in _SUFFIXES for s in (suffix, suffix.upper())]
-    return next((path for path in candidates if path.is_file()), None)
+    return next(filter(os.path.isfile, candidates), None)
 
 
 def _with_suffix(stem, suffix):

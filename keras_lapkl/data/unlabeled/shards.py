@@ -36,7 +36,7 @@ from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import claim, owned
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.cropping import crop_transform, warp_crop
+from keras_lapkl.data.cropping import check_squares, crop_transform, warp_crop
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.images import ImageError, find_images, read_image
 from keras_lapkl.data.unlabeled import records
@@ -301,6 +301,7 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
             return [], "changed after it was listed"
         faces = []
         for square in locate(image):
+            check_squares([square * (1, 1, crop_scale)], *image.shape[1::-1])
             transform = crop_transform(square * (1, 1, crop_scale), image_size, margin)
             crop = warp_crop(image, transform, image_size + 2 * margin)
             faces.append(_record(crop, name, square))

@@ -65,6 +65,13 @@ def coco_file(tmp_path):
 
 
 class TestCOCO:
+    @pytest.mark.parametrize("name", ["/etc/a.png", "../a.png"])
+    def test_names_that_lead_out_of_the_folder(self, coco_file, name):
+        content = coco()
+        content["images"][1]["file_name"] = name
+        with pytest.raises(KeypointError, match=r"dogs\.json: expected a path below the folder"):
+            read_coco(coco_file(content), category="dog")
+
     def test_what_is_read(self, coco_file, tmp_path):
         found = read_coco(coco_file(), category="dog")
         assert found.paths == (tmp_path / "a.png", tmp_path / "b.png")

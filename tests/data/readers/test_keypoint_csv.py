@@ -97,8 +97,23 @@ class TestCSV:
         assert "3 objects in 1 images" in found.summary
 
     def test_paths(self, read, tmp_path):
-        found = read(f'"b,c/d e.png",1,2,3,4\n{tmp_path}/f.png,1,2,3,4\n', images="pictures")
-        assert found.paths == (pathlib.Path("pictures/b,c/d e.png"), tmp_path / "f.png")
+        found = read('"b,c/d e.png",1,2,3,4\na/../f.png,1,2,3,4\n', images="pictures")
+        assert found.paths == (
+            pathlib.Path("pictures/b,c/d e.png"),
+            pathlib.Path("pictures/a/../f.png"),
+        )
+        found = read(f"{tmp_path}/f.png,1,2,3,4\n", images="/")
+        assert found.paths == (tmp_path / "f.png",)
+
+    @pytest.mark.parametrize("name", ["/etc/f.png", "../f.png", "a/../../f.png"])
+    def test_paths_that_lead_out_of_the_folder(self, read, name):
+        with pytest.raises(KeypointError, match=r"below the folder of the images, .*/pictures\. "):
+            read(f"a.png,1,2,3,4\n{name},1,2,3,4\n", images="pictures")
+
+    def test_quotes_for_spreadsheets(self, read):
+        found = read("path,'-eye_x,'-eye_y,b_x,b_y\n'=1+1.png,1,-2,3,4\n'90s.png,1,2,3,4\n")
+        assert [path.name for path in found.paths] == ["=1+1.png", "'90s.png"]
+        assert found.scheme.names == ("-eye", "b") and found.landmarks[0, 0, 1] == -2
 
     def test_one_point(self, read):
         found = read("a.png,7,9\nb.png,8,9\n", crop_from="image")

@@ -33,6 +33,13 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("stem", ["../b", "/etc/b"])
+def test_stems_that_lead_out_of_the_folder(root, tmp_path, stem):
+    write_list(root, "train.txt", next(f"{f}/{s[0]}" for f, s in STEMS.items()), stem)
+    with pytest.raises(ValueError, match="stems of train: expected a path below the folder"):
+        read_300w(root, "train")
+
+
 def write_list(root, name, *stems):
     (root / "splits").mkdir(exist_ok=True)
     (root / "splits" / name).write_text("\n".join(stems) + "\n\n")

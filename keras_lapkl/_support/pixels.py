@@ -1,0 +1,34 @@
+"""What the values and the places of pixels may be."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FARTHEST = 1e6
+"""Pixels from a picture's corner, further than any point or box of it."""
+
+
+def check_pixels(images: NDArray[Any]) -> None:
+    """Refuses what is neither uint8 nor float in [0, 1].
+
+    Args:
+        images: of any shape.
+
+    Raises:
+        ValueError: another type, or values that are not finite or out of range.
+
+    Example:
+
+    >>> check_pixels(np.full((80, 80, 3), 0.5))
+    """
+    if images.dtype == np.uint8 or not images.size:
+        return
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"Expected uint8, or float in [0, 1]. Received: {images.dtype}")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):  # so is NaN
+        raise ValueError(
+            f"Expected float values in [0, 1]. Received: from {low:g} to {high:g}. Divide by "
+            "255, or give uint8."
+        )
