@@ -1,7 +1,8 @@
 """Names in the cells of CSV files, which a spreadsheet must not take for formulas.
 
-A file's name need not be UTF-8, and a CSV file is. Such a name is written as a JSON string, in
-which each byte that is not UTF-8 is `\\udc` and its two digits, as JSON files have it too.
+A file's name need not be UTF-8, and a CSV file is; and it may have ends of lines, which cut a line
+of a CSV for some readers. Such a name is written as a JSON string, in which each byte that is not
+UTF-8 is `\\udc` and its two digits, as JSON files have it too.
 """
 
 import json
@@ -10,14 +11,14 @@ import re
 
 # What OWASP's "CSV injection" lists, wide forms included. The apostrophes before it make a name
 # that begins with one come back as it was.
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_FORMULA = re.compile(r"'*[=+\-@\t＝＋－＠]")
 
 
 def quote_name(name: str) -> str:
     """A name as a cell: with an apostrophe in front where a spreadsheet would see a formula.
 
-    One that is not UTF-8, or begins with `"`, is a JSON string. Numbers are no names and stay as
-    they are: `-5` is quoted here.
+    One that is not UTF-8, begins with `"` or has an end of line is a JSON string. Numbers are no
+    names and stay as they are: `-5` is quoted here.
 
     Args:
         name: of a file, a landmark and the like; or a text that begins with one.
@@ -27,7 +28,7 @@ def quote_name(name: str) -> str:
     >>> quote_name("=1+1.jpg"), quote_name("face.jpg")
     ("'=1+1.jpg", 'face.jpg')
     """
-    if name.startswith('"') or not is_utf8(name):
+    if name.startswith('"') or not is_utf8(name) or re.search(r"[\r\n]", name):
         return json.dumps(name)
     return f"'{name}" if _FORMULA.match(name) else name
 

@@ -77,7 +77,8 @@ def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]])
     """
     folder = Path(folder)
     outputs = list(outputs)
-    names.check_distinct(outputs, fold_case=(folder / locks.LOCK.upper()).exists())
+    own = [(name, name) for name in (WRITTEN, locks.LOCK)]
+    names.check_distinct([*outputs, *own], fold_case=(folder / locks.LOCK.upper()).exists())
     record = folder / WRITTEN
     noted = read_json(record) if record.exists() else {}
     try:

@@ -190,4 +190,4 @@ def write_skipped(path, skipped):
         csv.writer(file).writerow(["file", "reason"])
         csv.writer(file).writerows(map(quote_name, row) for row in skipped)
     for name, reason in skipped[:5]:
-        logging.warning("Left out %s: %s", name, reason)
+        logging.warning("Left out %s: %s", quote_name(name), quote_name(reason))

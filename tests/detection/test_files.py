@@ -410,7 +410,9 @@ class TestNames:
         assert names == {"victim.pts", "a.pts"}
 
     @pytest.mark.parametrize(
-        "name", [b"a\nb.png", "🙂.png".encode(), b"\xff.png", b"x" * 251 + b".png", b"%d.png"]
+        "name",
+        [b"a\nb.png", "🙂.png".encode(), b"\xff.png", b"x" * 251 + b".png", b"%d.png"],
+        ids=["line", "emoji", "bytes", "long", "percent"],
     )
     @pytest.mark.parametrize("form", ["json", "csv", "pts"])
     def test_any_name(self, detector, stub, tmp_path, name, form):
@@ -429,7 +431,9 @@ class TestNames:
             assert read_name(list(csv.reader(file))[1][0]) == os.fsdecode(b"\xffbad.png")
         assert len(list((tmp_path / "out" / "overlays").iterdir())) == 1
 
-    @pytest.mark.parametrize("name", [b"\xff.avi", b"%03d.avi", b"a\nb.avi"])
+    @pytest.mark.parametrize(
+        "name", [b"\xff.avi", b"%03d.avi", b"a\nb.avi"], ids=["bytes", "percent", "line"]
+    )
     def test_any_name_of_a_video(self, detector, stub, tmp_path, name):
         path = tmp_path / os.fsdecode(name) / os.fsdecode(name)
         path.parent.mkdir()

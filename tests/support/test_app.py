@@ -1,4 +1,7 @@
 import logging
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -30,3 +33,38 @@ def test_advice_against_retracing_alone_is_dropped(quiet):
         logger.filters = filters
     assert any("retracing" in record.msg for record in records) != quiet
     assert records[-1].msg == "Something else."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (signal.SIGTERM, 143, "Stopped by SIGTERM. The same command starts or goes on again.\n"),
+        (signal.SIGINT, 130, "\nStopped. The same command starts or goes on again.\n"),
+    ],
+)
+def test_signals_end_with_a_sentence_and_a_status_of_their_own(number, status, said):
+    code = (
+        "import time; from keras_lapkl._support.app import run_main\n"
+        "def main(_):\n"
+        "    print('begun', flush=True)\n"
+        "    time.sleep(60)\n"
+        "run_main(main)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=30)[1] == said
+    assert process.returncode == status
+
+
+@pytest.mark.slow
+def test_a_name_that_is_not_utf8_is_said(tmp_path):
+    code = (
+        "import os; from keras_lapkl._support.app import run_main\n"
+        "run_main(lambda _: print(os.fsdecode(b'\\xff.jpg')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"\\udcff.jpg\n"

@@ -142,6 +142,11 @@ class TestAnnounce:
         noted = json.loads((tmp_path / folders.WRITTEN).read_text())
         assert noted == {"predict": ["a.pts", "c.pts", "clip/", "results.json"]}
 
+    @pytest.mark.parametrize("name", ["written.json", ".lapkl-lock"])
+    def test_our_own_files(self, tmp_path, name):
+        with pytest.raises(ValueError, match="would both be written"):
+            announce(tmp_path, "predict", [(f"{name}/", f"{name}.avi")])
+
     @pytest.mark.parametrize("content", ["[]", '{"predict": 3}', "no JSON"])
     def test_a_record_of_something_else(self, tmp_path, content):
         (tmp_path / folders.WRITTEN).write_text(content)

@@ -135,20 +135,39 @@ def copied_after(monkeypatch, last, folder, stopped):
     assert not (stopped / "model.keras").exists()
 
 
-def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, monkeypatch):
-    """Statistics of batch normalization and both halves of Muon come back from the checkpoint."""
+def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, monkeypatch, caplog):
+    """Statistics of batch normalization and both halves of Muon come back from the checkpoint.
+
+    It is the one of the epoch before: the disk has damaged the last one.
+    """
     chosen = recipe(network="mobile_fpn", dropout=0, optimizer="muon")
     with copied_after(monkeypatch, 1, tmp_path / "unbroken", tmp_path / "stopped"):
         train(chosen, crops, validation, tmp_path / "unbroken")
+    last = tmp_path / "stopped" / "last.keras"
+    last.write_bytes(last.read_bytes()[:-1000])
     train(chosen, crops, validation, tmp_path / "stopped")
+    assert f"{last} is damaged: going on" in caplog.text
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
+    assert not list(last.parent.glob("last*"))
+    rows = (last.parent / "history.csv").read_text().split()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+
+
+def test_a_folder_with_another_model_is_refused(crops, validation, tmp_path):
+    (tmp_path / "model.keras").write_text("mine")
+    with pytest.raises(ValueError, match=r"model\.keras is there already"):
+        train(recipe(), crops, validation, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
 
 
 def test_finished_run_is_read_not_trained(finished, crops, validation, tmp_path):
     folder = copy_of(finished, tmp_path)
     written = (folder / "model.keras").stat().st_mtime_ns
+    for left in ("last.keras", "last.previous.keras"):  # by a kill just before the end
+        (folder / left).touch()
     assert train(recipe(dropout=0.2), crops, validation, folder) == finished[1]
     assert (folder / "model.keras").stat().st_mtime_ns == written
+    assert not list(folder.glob("last*"))
 
 
 def test_folder_of_another_run_is_refused(finished, crops, validation, tmp_path):
@@ -345,11 +364,12 @@ def assert_equal_but_for_rounding(ours, theirs):
 
 
 def test_adversarial_run_stopped_at_random_moments_equals_the_unbroken_one(
-    tmp_path, run_tool, start
+    tmp_path, run_tool, start, crops, validation
 ):
     """Weights, both optimizers, dropout, noise, augmentation and the place in both streams.
 
-    It is stopped by Ctrl-C, which it tells, and killed.
+    It is stopped by Ctrl-C and SIGTERM, which it tells, and killed; another process that begins
+    meanwhile is told who has the folder.
     """
     flags = ["--epochs=8", "--num_unlabeled=37", "--discriminator_filters=4"]
     unbroken, stopped = tmp_path / "unbroken", tmp_path / "stopped"
@@ -357,7 +377,8 @@ def test_adversarial_run_stopped_at_random_moments_equals_the_unbroken_one(
     wait = np.random.default_rng(time.time_ns()).uniform(0, 1)
     print(f"killed after {wait} s")
     last = stopped / "last.keras"
-    for number, seconds in ((signal.SIGINT, 0), (signal.SIGKILL, wait)):
+    ends = ((signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, wait))
+    for number, seconds in ends:
         seen = last.stat().st_mtime_ns if last.exists() else None
         process = start(stopped, *flags)
         until = time.monotonic() + 120
@@ -365,17 +386,23 @@ def test_adversarial_run_stopped_at_random_moments_equals_the_unbroken_one(
             assert process.poll() is None, process.said.read_text()
             assert time.monotonic() < until
             time.sleep(0.01)
+        if number == signal.SIGINT:
+            with pytest.raises(OSError, match=f"written to by process {process.pid} on"):
+                train(recipe(), crops, validation, stopped)
         time.sleep(seconds)
         process.send_signal(number)
         status = process.wait()
-        if number == signal.SIGINT:
-            assert status == 130 and "The same command" in process.said.read_text()
+        said = process.said.read_text()
+        if number != signal.SIGKILL:
+            assert status == 128 + number and "The same command" in said
+            assert ("SIGTERM" in said) == (number == signal.SIGTERM)
             assert not (stopped / "results.json").exists(), "finished before it: train longer"
-        else:
-            assert "Resuming after epoch" in process.said.read_text()
+            assert not list(stopped.glob(".lapkl*"))
+        assert "Resuming after epoch" in said or number == signal.SIGINT
     again = run_tool("tools/train.py", *FLAGS, *flags, f"--output_dir={stopped}")
     assert "Resuming after epoch" in again.stderr or "finished" in again.stderr
     assert_same_run(unbroken, stopped, steps=48)
+    assert sorted(p.name for p in stopped.iterdir()) == sorted(p.name for p in unbroken.iterdir())
     histories = [
         list(csv.DictReader((folder / "history.csv").open())) for folder in (unbroken, stopped)
     ]

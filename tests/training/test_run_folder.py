@@ -1,0 +1,62 @@
+import zipfile
+
+import pytest
+
+from keras_lapkl.training.run_folder import LAST, PREVIOUS, last_checkpoint, trim_history
+
+
+def checkpoint(path, text="weights " * 99):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("model.weights.h5", text)
+    return path
+
+
+def flip_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+class TestLastCheckpoint:
+    def test_the_last_whole_one(self, tmp_path):
+        assert last_checkpoint(tmp_path) is None
+        previous = checkpoint(tmp_path / PREVIOUS)
+        assert last_checkpoint(tmp_path) == previous
+        last = checkpoint(tmp_path / LAST)
+        assert last_checkpoint(tmp_path) == last
+
+    @pytest.mark.parametrize("damage", [flip_a_byte, cut_short, empty])
+    def test_the_one_before_a_damaged_one(self, tmp_path, caplog, damage):
+        previous, last = checkpoint(tmp_path / PREVIOUS), checkpoint(tmp_path / LAST)
+        damage(last)
+        assert last_checkpoint(tmp_path) == previous
+        assert f"{last} is damaged: going on from the checkpoint before it" in caplog.text
+        assert last.exists()
+
+    @pytest.mark.parametrize("damage", [flip_a_byte, cut_short, empty])
+    def test_no_whole_one(self, tmp_path, damage):
+        damage(checkpoint(tmp_path / LAST))
+        with pytest.raises(ValueError, match=r"last\.keras is damaged.*delete it"):
+            last_checkpoint(tmp_path)
+        damage(checkpoint(tmp_path / PREVIOUS))
+        with pytest.raises(ValueError, match=r"last\.keras is damaged.*delete it"):
+            last_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["", "2,0.", "2", "\0\0\0\0", "2,0.3\n3,0.4\n"])
+def test_history_that_a_kill_or_a_power_cut_left(tmp_path, end):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss\n0,0.1\n1,0.2\n" + end)
+    trim_history(path, 2)
+    assert path.read_text().split() == ["epoch,loss", "0,0.1", "1,0.2"]
+    path.write_text("")
+    trim_history(path, 2)
+    assert path.read_text().split() == []
