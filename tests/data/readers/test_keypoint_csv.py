@@ -110,6 +110,13 @@ class TestCSV:
         with pytest.raises(KeypointError, match=r"below the folder of the images, .*/pictures\. "):
             read(f"a.png,1,2,3,4\n{name},1,2,3,4\n", images="pictures")
 
+    @pytest.mark.parametrize("name", ["a" * 5000, "a\0b"])
+    def test_a_name_that_no_file_can_have_is_missing(self, tmp_path, name):
+        (tmp_path / "a.csv").write_text(f"{name}.png,1,2,3,4\n")
+        assert len(read_csv(tmp_path / "a.csv", missing_ok=True)) == 1
+        with pytest.raises(FileNotFoundError, match=r"line 1: there is no image"):
+            read_csv(tmp_path / "a.csv")
+
     def test_quotes_for_spreadsheets(self, read):
         found = read("path,'-eye_x,'-eye_y,b_x,b_y\n'=1+1.png,1,-2,3,4\n'90s.png,1,2,3,4\n")
         assert [path.name for path in found.paths] == ["=1+1.png", "'90s.png"]
