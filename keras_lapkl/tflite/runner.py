@@ -51,9 +51,11 @@ class TFLiteLocalizer:
     """
 
     def __init__(self, path: PathLike, num_threads: int = 1) -> None:
-        found = metadata.read(flatbuffer.read(path), path)
+        content = flatbuffer.read_bytes(path)
+        found = metadata.read(flatbuffer.parse(content, path), path)
         self.metadata = {} if found is None else found.to_dict()
-        self._interpreter = load_interpreter(path, num_threads)
+        # The bytes that were checked, and not the file again.
+        self._interpreter = interpreter_of(content, path, num_threads)
         self._input, self._outputs = _signature_tensors(self._interpreter, path)
         self.image_size = int(self._input["shape"][1])
         self.num_landmarks = int(self._outputs["landmarks"]["shape"][0])
@@ -173,8 +175,17 @@ def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any
         kwargs: more arguments of the interpreter.
 
     Raises:
-        ValueError: `num_threads` below 1, or a file that the interpreter refuses.
+        FileNotFoundError: there is no such file.
+        ValueError: `num_threads` below 1, or a file that is damaged or that the interpreter
+            refuses.
     """
+    content = flatbuffer.read_bytes(path)
+    flatbuffer.parse(content, path)
+    return interpreter_of(content, path, num_threads, **kwargs)
+
+
+def interpreter_of(content: bytes, path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any:
+    """As `load_interpreter`, of bytes that `flatbuffer.parse` has taken; `path` is for messages."""
     if num_threads < 1:
         raise ValueError(f"`num_threads` must be at least 1. Received: {num_threads}")
     try:
@@ -185,7 +196,7 @@ def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any
         ) from error
     try:
         with console.held_stderr():  # LiteRT logs on start-up
-            interpreter = Interpreter(str(path), num_threads=num_threads, **kwargs)
+            interpreter = Interpreter(model_content=content, num_threads=num_threads, **kwargs)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The interpreter can't run {path}: {error}") from error
