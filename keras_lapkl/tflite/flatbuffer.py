@@ -66,12 +66,27 @@ def parse(content: bytes, path: PathLike = "this file") -> Any:
 
 
 def read_metadata(model: Any) -> str | None:
-    """This package's metadata in a `ModelT`, the text of JSON; None if it has none."""
+    """This package's metadata in a `ModelT`, the text of JSON; None if it has none.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
     for entry in model.metadata or ():
         if _text(entry.name) == METADATA_NAME:
             data = model.buffers[entry.buffer].data
-            return bytes(bytearray(data)).decode()
+            return "" if data is None else bytes(bytearray(data)).decode()
     return None
+
+
+def signature_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a `ModelT`'s first signature by their names; {} without one."""
+    if not model.signatureDefs:
+        return {}
+    signature = model.signatureDefs[0]
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    named = [*(signature.inputs or ()), *(signature.outputs or ())]
+    shapes = {each.name.decode(): tensors[each.tensorIndex].shape for each in named}
+    return {name: () if shape is None else tuple(map(int, shape)) for name, shape in shapes.items()}
 
 
 def builtin_code(model: Any, operator: Any) -> int:

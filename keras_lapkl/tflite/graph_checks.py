@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from keras_lapkl.tflite.operators import KINDS
+
 MAX_TENSOR = 2**30
 """Bytes of a tensor. A byte fewer than twice as many is the most that kernels count to."""
 MAX_TENSORS = 2**33
 """Bytes of all tensors of a file, at the shapes that it states."""
 MAX_RANK = 8
+MAX_WINDOW = 1024
+"""Side of a window that moves over an image, and of its steps."""
+MAX_RESCALE = 2.0**20
+"""Most that the scales of quantized tensors differ by: kernels count with a shift."""
 
 # Bits of an element; what is left out has no fixed size.
 _BITS = {
@@ -35,8 +41,9 @@ _BITS = {
     "UINT64": 64,
     "UINT8": 8,
 }
-# What kernels divide by.
-_AT_LEAST_ONE = (
+_QUANTIZED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(2**15), 2**15 - 1)}
+# What kernels divide by, and move by.
+_WINDOWS = (
     "strideW",
     "strideH",
     "dilationWFactor",
@@ -45,6 +52,8 @@ _AT_LEAST_ONE = (
     "filterHeight",
     "blockSize",
 )
+# By their numbers in the schema, which never change: INT32 and INT64.
+_INTEGERS = {2: np.int32, 4: np.int64}
 _CALLS = (
     "thenSubgraphIndex",
     "elseSubgraphIndex",
@@ -90,6 +99,80 @@ def check(model: Any, schema: Any) -> None:
         if signature.signatureKey is None or any(each.name is None for each in maps):
             raise ValueError(f"{place} lacks a name")
         _within(place, (each.tensorIndex for each in maps), len(graph.tensors or []))
+
+
+def check_runnable(model: Any, schema: Any) -> None:
+    """Raises ValueError if an interpreter must not be given a sound `ModelT`; see `operators`."""
+    names, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    for number, graph in enumerate(model.subgraphs):
+        for i, operator in enumerate(graph.operators or []):
+            code = model.operatorCodes[operator.opcodeIndex]
+            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            place = f"operator {i} of graph {number}, {name},"
+            if code.customCode is not None or name not in KINDS:
+                raise ValueError(f"{place} is not one that this package runs")
+            _check_operator(operator, KINDS[name], graph.tensors, model.buffers, place)
+            if name != "CAST":
+                _check_scales(operator, graph.tensors, types, place)
+
+
+def _check_operator(operator, kind, tensors, buffers, place):
+    """Inputs, options and shapes of one operator."""
+    reads, writes = _ints(operator.inputs), _ints(operator.outputs)
+    few, many = kind.inputs
+    if not few <= len(reads) <= many or -1 in reads[: kind.optional]:
+        raise ValueError(f"{place} has the inputs {reads}, expected {few} to {many}")
+    options = operator.builtinOptions
+    if kind.options is not None and type(options).__name__ != f"{kind.options}T":
+        raise ValueError(f"{place} has no {kind.options}")
+    shapes = [None if i < 0 else tuple(_ints(tensors[i].shape)) for i in reads]
+    values = [None if i < 0 else _integers(tensors[i], buffers) for i in reads]
+    try:
+        found = kind.shapes(shapes, values, options)
+    # A wrong rank, and what NumPy says of shapes that do not go together.
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{place} has inputs or options that do not fit: {error}") from error
+    if len(found) != len(writes):
+        raise ValueError(f"{place} has {len(writes)} outputs, expected {len(found)}")
+    for i, shape in zip(writes, found, strict=True):
+        stated = tuple(_ints(tensors[i].shape))
+        if stated != shape if shape is not None else math.prod(stated) != math.prod(shapes[0]):
+            raise ValueError(f"{place} gives {shape}, but {stated} is stated")
+
+
+def _integers(tensor, buffers):
+    """The values of a constant of integers that may state a shape; None of others."""
+    data = buffers[tensor.buffer].data
+    if data is None or not len(data) or tensor.type not in _INTEGERS or len(data) > 1024:
+        return None
+    return np.frombuffer(bytes(bytearray(data)), _INTEGERS[tensor.type])
+
+
+def _check_scales(operator, tensors, types, place):
+    """Whether quantized tensors have scales that kernels can count with."""
+
+    def scales(indices):
+        found = []
+        for i in indices:
+            tensor = tensors[i]
+            if i < 0 or types[tensor.type] not in _QUANTIZED:
+                continue
+            quantization = tensor.quantization
+            if quantization is None or not _ints(quantization.zeroPoint):
+                raise ValueError(f"{place} has the tensor {tensor.name!r} without scales")
+            low, high = _QUANTIZED[types[tensor.type]]
+            if not all(low <= zero <= high for zero in _ints(quantization.zeroPoint)):
+                raise ValueError(f"{place} has zero points that are not in {low}..{high}")
+            found.append(np.asarray(quantization.scale, float))
+        return found
+
+    given, made = scales(_ints(operator.inputs)), scales(_ints(operator.outputs))
+    if any(np.min(scale) <= 0 for scale in (*given, *made)):
+        raise ValueError(f"{place} has a scale of 0")
+    largest = [np.max(scale) for scale in given]
+    least = min((np.min(scale) for scale in made), default=1.0)
+    if max([math.prod(largest[:2]), *largest], default=0.0) > MAX_RESCALE * least:
+        raise ValueError(f"{place} has scales that differ by more than {MAX_RESCALE:g}")
 
 
 def _check_tensor(tensor, place, types, buffers):
@@ -170,9 +253,11 @@ def _check_options(operator, place, number, model):
     if operator.largeCustomOptionsOffset or operator.largeCustomOptionsSize:
         raise ValueError(f"{place} has options beyond the flatbuffer, which is not supported")
     values = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
-    for name in _AT_LEAST_ONE:
-        if values.get(name, 1) < 1:
-            raise ValueError(f"{place} has {name} {values[name]}, expected at least 1")
+    for name in _WINDOWS:
+        if not 1 <= values.get(name, 1) <= MAX_WINDOW:
+            raise ValueError(
+                f"{place} has {name} {values[name]}, expected from 1 to {MAX_WINDOW:,}"
+            )
     # A graph calls later ones alone, so that there is no circle.
     called = [values[name] for name in _CALLS if name in values]
     if called:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from keras_lapkl import confidence, schemes, training_data
 from keras_lapkl._support import console
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer, metadata
+from keras_lapkl.tflite import flatbuffer, graph_checks, metadata
 
 SIGNATURE = "serving_default"
 INPUT = "image"
@@ -52,10 +52,11 @@ class TFLiteLocalizer:
 
     def __init__(self, path: PathLike, num_threads: int = 1) -> None:
         content = flatbuffer.read_bytes(path)
-        found = metadata.read(flatbuffer.parse(content, path), path)
+        model = flatbuffer.parse(content, path)
+        found = metadata.read(model, path)
         self.metadata = {} if found is None else found.to_dict()
         # The bytes that were checked, and not the file again.
-        self._interpreter = interpreter_of(content, path, num_threads)
+        self._interpreter = interpreter_of(content, model, path, num_threads)
         self._input, self._outputs = _signature_tensors(self._interpreter, path)
         self.image_size = int(self._input["shape"][1])
         self.num_landmarks = int(self._outputs["landmarks"]["shape"][0])
@@ -180,12 +181,20 @@ def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any
             refuses.
     """
     content = flatbuffer.read_bytes(path)
-    flatbuffer.parse(content, path)
-    return interpreter_of(content, path, num_threads, **kwargs)
+    return interpreter_of(content, flatbuffer.parse(content, path), path, num_threads, **kwargs)
 
 
-def interpreter_of(content: bytes, path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any:
-    """As `load_interpreter`, of bytes that `flatbuffer.parse` has taken; `path` is for messages."""
+def interpreter_of(
+    content: bytes, model: Any, path: PathLike, num_threads: int = 1, **kwargs: Any
+) -> Any:
+    """As `load_interpreter`, of the bytes of a file that has been read already.
+
+    Args:
+        content: the bytes.
+        model: what `flatbuffer.parse` made of them.
+        path: the file, for messages.
+        num_threads, kwargs: as there.
+    """
     if num_threads < 1:
         raise ValueError(f"`num_threads` must be at least 1. Received: {num_threads}")
     try:
@@ -195,6 +204,7 @@ def interpreter_of(content: bytes, path: PathLike, num_threads: int = 1, **kwarg
             "Running a .tflite file needs LiteRT: pip install ai-edge-litert"
         ) from error
     try:
+        graph_checks.check_runnable(model, flatbuffer.schema())
         with console.held_stderr():  # LiteRT logs on start-up
             interpreter = Interpreter(model_content=content, num_threads=num_threads, **kwargs)
             interpreter.allocate_tensors()

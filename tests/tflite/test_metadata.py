@@ -42,7 +42,7 @@ def test_newer_schema_says_what_to_do():
 
 
 def test_missing_key():
-    with pytest.raises(ValueError, match=r"m\.tflite has metadata that lack a key.*'mode'"):
+    with pytest.raises(ValueError, match=r"m\.tflite has metadata .* lacks a key: 'mode'"):
         Metadata.from_json('{"schema": 1, "keras_lapkl": "1"}', "m.tflite")
 
 
