@@ -83,11 +83,11 @@ class Metadata:
                 `metadata.rules.json`.
         """
         with _naming(path):
-            data = rules.parse(text, rules.rules())
+            data = rules.parse_metadata(text, rules.rules())
         # First, since of a newer schema other rules hold.
         _check_schema(data, path)
         with _naming(path):
-            rules.check(data, rules.rules())
+            rules.check_metadata(data, rules.rules())
             if data.get("schema", 0) == 0:
                 data = _upgraded(data)
             # What no table says: a mirror map that is an involution, and the like.

@@ -187,9 +187,7 @@ def _slice(shapes, values, options):
     first, size = _constant(values[1]), _constant(values[2])
     if not len(first) == len(size) == len(shapes[0]):
         raise ValueError(f"the slice {first}, {size} of {shapes[0]}")
-    found = tuple(
-        n - a if s == -1 else s for n, a, s in zip(shapes[0], first, size, strict=True)
-    )
+    found = tuple(n - a if s == -1 else s for n, a, s in zip(shapes[0], first, size, strict=True))
     if any(a < 0 or s < 0 or a + s > n for n, a, s in zip(shapes[0], first, found, strict=True)):
         raise ValueError(f"the slice {first}, {size} of {shapes[0]}")
     return [found]
@@ -310,7 +308,7 @@ KINDS = {
     "GELU": Kind((1, 1), "GeluOptions", _same),
     "L2_NORMALIZATION": Kind((1, 1), "L2NormOptions", _same),
     "CONV_2D": Kind((2, 3), "Conv2DOptions", _conv, optional=2),
-    "DEPTHWISE_CONV_2D": Kind((2, 3), "DepthwiseConv2DOptions", _depthwise, optional=2),
+    "DEPTHWISE_CONV_2D": Kind((3, 3), "DepthwiseConv2DOptions", _depthwise, optional=2),
     "TRANSPOSE_CONV": Kind((3, 4), "TransposeConvOptions", _transpose_conv, optional=3),
     "FULLY_CONNECTED": Kind((2, 3), "FullyConnectedOptions", _dense, optional=2),
     "MAX_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool),

@@ -5,20 +5,22 @@ browser. NumPy and this package stay out of them.
 """
 
 import functools
+import itertools
 import json
 import math
 import pathlib
 import re
 
+PATH = pathlib.Path(__file__).with_name("metadata.rules.json")
+
 
 @functools.cache
 def rules():
     """The table."""
-    path = pathlib.Path(__file__).with_name("metadata.rules.json")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(PATH.read_text(encoding="utf-8"))
 
 
-def parse(text, rules):
+def parse_metadata(text, rules):
     """The data in a text of JSON; ValueError if it is none, too long or too deep."""
     if len(text) > rules["maxLength"]:
         raise ValueError(f"expected at most {rules['maxLength']} characters. Received: {len(text)}")
@@ -39,7 +41,7 @@ def parse(text, rules):
     return data
 
 
-def check(data, rules):
+def check_metadata(data, rules):
     """ValueError with the place if plain data breaks a rule."""
     problem = find_problem(data, rules, rules, data, "it")
     if problem:
@@ -100,7 +102,7 @@ def find_problem(value, rule, rules, whole, place):
             if problem:
                 return problem
         if "rising" in rule:
-            pairs = list(zip(value, value[1:], strict=False))
+            pairs = itertools.pairwise(value)
             right = all(a < b if rule["rising"] else a <= b for a, b in pairs)
             return unless(right, "numbers that rise" if rule["rising"] else "none that falls")
     if kind == "object":
