@@ -8,22 +8,15 @@ LiteRT.js as npm installed it, the model, and a synthetic face to begin with. Ne
 """
 
 import base64
-import contextlib
 import hashlib
-import http.server
-import io
-import ipaddress
-import os
 import pathlib
 import re
-import shutil
 import socket
 import sys
-import threading
 
 from absl import flags
 
-from keras_lapkl._support import app
+from keras_lapkl._support import app, serving
 from keras_lapkl.tflite import flatbuffer, metadata, rules
 
 _MODEL = flags.DEFINE_string("model", None, ".tflite file of tools/convert.py to begin with.")
@@ -34,12 +27,6 @@ _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", 0, 65535
 FOLDER = pathlib.Path(__file__).resolve().parent
 PACKAGES = ("@litertjs/core", "@litertjs/wasm-utils")
 IMAGE_SIZE = 80
-
-MAX_CONNECTIONS = 32
-"""At a time; a browser opens six. Each has a thread and at most some 64 kB in flight."""
-IDLE_SECONDS = 10.0
-CONNECTION_SECONDS = 120.0
-"""Of a connection, however slowly it sends or takes."""
 
 HEADERS = {
     # Together they allow shared memory, which threads need.
@@ -76,7 +63,9 @@ def main(_):
         size, files["/model.tflite"] = read_model(_MODEL.value)
     files["/face.png"] = face(_FACE.value, size)
     names = {_HOST.value, "localhost", socket.gethostname()}
-    with Server((_HOST.value, _PORT.value), handler(files, names)) as server:
+    headers = {**HEADERS, "Content-Security-Policy": policy(files["/index.html"].read_bytes())}
+    answers = serving.handler(files, names, headers, TYPES)
+    with serving.Server((_HOST.value, _PORT.value), answers) as server:
         print(f"http://{_HOST.value}:{server.server_port}/", flush=True)
         server.serve_forever()
 
@@ -124,123 +113,11 @@ def face(index, size):
     return cv2.imencode(".png", images[0, :, :, ::-1])[1].tobytes()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """A thread for each connection, and no more than `MAX_CONNECTIONS` of them."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-
-    def process_request(self, request, client_address):
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
-
-    def process_request_thread(self, request, client_address):
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-
-def is_allowed(host, names):
-    """Whether a Host header is of this server: an address, or one of its names.
-
-    A page elsewhere may let its own name lead here, and would read what is served.
-    """
-    match = re.fullmatch(r"(?:\[(?P<six>[\da-fA-F:.]+)\]|(?P<name>[^:\[\]]+))(?::\d+)?", host or "")
-    if match is None:
-        return False
-    name = match["six"] or match["name"]
-    with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_address(name))
-    return name.lower() in {each.lower() for each in names}
-
-
 def policy(page):
     """The Content-Security-Policy of a page: of its inline scripts, those that it has now."""
     scripts = re.findall(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", page, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts]
     return POLICY.format(inline=" ".join(f"'sha256-{digest}'" for digest in digests))
-
-
-def handler(files, names):
-    """A request handler class.
-
-    Args:
-        files: bytes or paths, by their path in the address.
-        names: of this server, for the Host header.
-    """
-    headers = {**HEADERS, "Content-Security-Policy": policy(files["/index.html"].read_bytes())}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        timeout = IDLE_SECONDS
-        error_content_type = "text/plain; charset=utf-8"
-        error_message_format = "%(code)d %(message)s\n"
-
-        def handle(self):
-            end = threading.Timer(CONNECTION_SECONDS, self.cut)
-            end.start()
-            try:
-                # A browser drops what it no longer wants.
-                with contextlib.suppress(ConnectionError):
-                    super().handle()
-            finally:
-                end.cancel()
-
-        def cut(self):
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-        def parse_request(self):
-            if not super().parse_request():
-                return False
-            if not is_allowed(self.headers.get("Host"), names):
-                self.send_error(421, "This server has another name")
-            elif self.command not in ("GET", "HEAD"):
-                self.send_error(405, "Only GET and HEAD")
-            else:
-                return True
-            return False
-
-        def do_GET(self):
-            address = self.path.split("?")[0]
-            address = "/index.html" if address == "/" else address
-            content = files.get(address)
-            if content is None:
-                self.send_error(404, "There is no such file")
-                return
-            with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as body:
-                self.send_response(200)
-                self.send_header("Content-Type", TYPES[pathlib.PurePosixPath(address).suffix])
-                self.send_header("Content-Length", str(body.seek(0, os.SEEK_END)))
-                self.end_headers()
-                if self.command == "GET":
-                    body.seek(0)
-                    shutil.copyfileobj(body, self.wfile, 1 << 16)
-
-        def do_HEAD(self):
-            self.do_GET()
-
-        def send_response(self, code, message=None):
-            super().send_response(code, message)
-            if code == 405:
-                self.send_header("Allow", "GET, HEAD")
-
-        def end_headers(self):
-            for name, value in headers.items():
-                self.send_header(name, value)
-            super().end_headers()
-
-        def log_request(self, code="-", size="-"):
-            """Says nothing; errors are still logged."""
-
-    return Handler
 
 
 if __name__ == "__main__":
