@@ -105,7 +105,7 @@ def _pool(shapes, values, options):
 
 
 def _reshape(shapes, values, options):
-    wanted = values[1] if len(values) > 1 else None if options is None else options.newShape
+    wanted = values[1] if len(values) > 1 else getattr(options, "newShape", None)
     if wanted is None:
         return [None]
     wanted = [int(size) for size in wanted]
@@ -136,7 +136,7 @@ def _resize(shapes, values, options):
 def _reduce(shapes, values, options):
     rank = len(shapes[0])
     axes = {_axis(axis, rank) for axis in _constant(values[1])}
-    kept = options is not None and options.keepDims
+    kept = options.keepDims
     return [tuple(1 if i in axes else s for i, s in enumerate(shapes[0]) if kept or i not in axes)]
 
 
@@ -222,7 +222,7 @@ def _expand(shapes, values, options):
 
 
 def _squeeze(shapes, values, options):
-    asked = [] if options is None or options.squeezeDims is None else options.squeezeDims
+    asked = options.squeezeDims if options.squeezeDims is not None else []
     axes = {_axis(int(axis), len(shapes[0])) for axis in asked}
     axes = axes or {i for i, size in enumerate(shapes[0]) if size == 1}
     if any(shapes[0][axis] != 1 for axis in axes):
