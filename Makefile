@@ -1,10 +1,12 @@
 # On a bare machine with Python 3.11, 3.12 or 3.13: `make demo` and `make test`. `make quick` runs the
-# tests that start no Python, train and convert nothing; `make coverage` measures all.
+# tests that start no Python, train and convert nothing; `make coverage` measures all; `make fuzz`
+# gives broken files to every reader, for a minute each or `SECONDS`.
 PYTHON ?= python3
 VENV ?= .venv
+SECONDS ?= 60
 TESTS = -n 2 --dist loadfile
 
-.PHONY: demo test quick coverage lint docs
+.PHONY: demo test quick fuzz coverage lint docs
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python tools/demo.py --output_dir=demo
@@ -14,6 +16,9 @@ test: $(VENV)/installed
 
 quick: $(VENV)/installed
 	$(VENV)/bin/python -m pytest $(TESTS) -m "not slow"
+
+fuzz: $(VENV)/installed
+	FUZZ_SECONDS=$(SECONDS) $(VENV)/bin/python -m pytest -n 2 --dist load tests/fuzz
 
 coverage: $(VENV)/installed
 	$(VENV)/bin/coverage erase

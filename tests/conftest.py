@@ -36,7 +36,7 @@ SLOW_FIXTURES = {
     "mirrored",
     "jax_run",
 }
-SLOW_FOLDERS = {"benchmarks", "mobile", "tools"}
+SLOW_FOLDERS = {"benchmarks", "fuzz", "mobile", "tools"}
 
 
 def pytest_collection_modifyitems(items):
