@@ -136,7 +136,7 @@ def _check_operator(operator, kind, tensors, buffers, place):
         raise ValueError(f"{place} has {len(writes)} outputs, expected {len(found)}")
     for i, shape in zip(writes, found, strict=True):
         stated = tuple(_ints(tensors[i].shape))
-        if stated != shape if shape is not None else math.prod(stated) != math.prod(shapes[0]):
+        if stated != shape:
             raise ValueError(f"{place} gives {shape}, but {stated} is stated")
 
 

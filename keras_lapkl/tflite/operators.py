@@ -19,15 +19,14 @@ class Kind(NamedTuple):
     Attributes:
         inputs: fewest and most.
         options: the table of options that it must have; None if it needs none.
-        shapes: from shapes of the inputs, their values where they are constants (else None) and the
-            options to the shape of each output; an entry is None where only running tells. None if
-            nothing is known.
+        shapes: from shapes of the inputs, their values where they are constants of integers (else
+            None) and the options to the shape of each output.
         optional: the first input that may be left out.
     """
 
     inputs: tuple[int, int]
-    options: str | None = None
-    shapes: Callable[[Sequence[Any], Sequence[Any], Any], Sequence[Shape | None]] | None = None
+    options: str | None
+    shapes: Callable[[Sequence[Any], Sequence[Any], Any], Sequence[Shape]]
     optional: int = 1000
 
 
@@ -105,10 +104,7 @@ def _pool(shapes, values, options):
 
 
 def _reshape(shapes, values, options):
-    wanted = values[1] if len(values) > 1 else getattr(options, "newShape", None)
-    if wanted is None:
-        return [None]
-    wanted = [int(size) for size in wanted]
+    wanted = _constant(values[1] if len(values) > 1 else getattr(options, "newShape", None))
     count = math.prod(shapes[0])
     if wanted.count(-1) == 1:
         rest = math.prod(size for size in wanted if size >= 0)
