@@ -41,6 +41,8 @@ _BITS = {
     "UINT64": 64,
     "UINT8": 8,
 }
+# What kernels for images take.
+_RUN = ("FLOAT32", "FLOAT16", "INT32", "INT64", "INT16", "INT8", "UINT8", "INT4", "BOOL")
 _QUANTIZED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(2**15), 2**15 - 1)}
 # What kernels divide by, and move by.
 _WINDOWS = (
@@ -105,6 +107,9 @@ def check_runnable(model: Any, schema: Any) -> None:
     """Raises ValueError if an interpreter must not be given a sound `ModelT`; see `operators`."""
     names, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
     for number, graph in enumerate(model.subgraphs):
+        for i, tensor in enumerate(graph.tensors or []):
+            if types[tensor.type] not in _RUN:
+                raise ValueError(f"tensor {i} of graph {number} is of type {types[tensor.type]}")
         for i, operator in enumerate(graph.operators or []):
             code = model.operatorCodes[operator.opcodeIndex]
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]

@@ -73,8 +73,8 @@ def measure_many(
     interpreters = [_loaded(path, count) for path, count in candidates]
     seconds = np.empty((warmup + runs, len(candidates)))
     for row in console.reported(seconds, len(seconds), "timed {} of {} runs"):
-        for j, interpreter in enumerate(interpreters):
-            row[j] = _time(interpreter)
+        for j, (path, _) in enumerate(candidates):
+            row[j] = _time(interpreters[j], path)
     return [
         {
             "model": str(path),
@@ -149,10 +149,10 @@ def _loaded(path, num_threads):
     return interpreter
 
 
-def _time(interpreter):
+def _time(interpreter, path):
     """Seconds of one run."""
     start = time.perf_counter_ns()
-    interpreter.invoke()
+    runner.invoke(interpreter, path)
     return 1e-9 * (time.perf_counter_ns() - start)
 
 

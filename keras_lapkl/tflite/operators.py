@@ -44,7 +44,9 @@ def _convolved(size, filter_size, stride, dilation, padding):
     return max(0, -(-(size - reach) // stride))
 
 
-def _windows(image, height, width, options, dilation=(1, 1)):
+def _windows(image, size, options, dilation=(1, 1)):
+    """Height and width of what windows of a size give."""
+    height, width = size
     rows = _convolved(image[1], height, options.strideH, dilation[0], options.padding)
     return rows, _convolved(image[2], width, options.strideW, dilation[1], options.padding)
 
@@ -57,7 +59,7 @@ def _conv(shapes, values, options, depthwise=False):
     if not fits or (depthwise and weights[0] != 1) or not _is_bias(shapes, channels):
         raise ValueError(f"weights {weights} and bias that do not fit {image}")
     dilation = options.dilationHFactor, options.dilationWFactor
-    return [(image[0], *_windows(image, *weights[1:3], options, dilation), channels)]
+    return [(image[0], *_windows(image, weights[1:3], options, dilation), channels)]
 
 
 def _depthwise(shapes, values, options):
@@ -70,7 +72,7 @@ def _transpose_conv(shapes, values, options):
     if values[0] is None or len(values[0]) != 4 or not fits:
         raise ValueError(f"weights {weights} that do not fit {image}, or an unknown size")
     found = tuple(map(int, values[0]))
-    right = _windows(found, *weights[1:3], options) == image[1:3]
+    right = _windows(found, weights[1:3], options) == image[1:3]
     if found[0] != image[0] or found[3] != weights[0] or not right or min(found) < 1:
         raise ValueError(f"the size {found} from {image} by {weights}")
     if len(shapes) == 4 and shapes[3] not in (None, (weights[0],)):
@@ -100,7 +102,7 @@ def _pool(shapes, values, options):
     size = options.filterHeight, options.filterWidth
     if len(image) != 4 or size[0] > image[1] or size[1] > image[2]:
         raise ValueError(f"windows of {size} on {image}")
-    return [(image[0], *_windows(image, *size, options), image[3])]
+    return [(image[0], *_windows(image, size, options), image[3])]
 
 
 def _reshape(shapes, values, options):

@@ -51,6 +51,7 @@ class TFLiteLocalizer:
     """
 
     def __init__(self, path: PathLike, num_threads: int = 1) -> None:
+        self._path = path
         content = flatbuffer.read_bytes(path)
         model = flatbuffer.parse(content, path)
         found = metadata.read(model, path)
@@ -120,7 +121,7 @@ class TFLiteLocalizer:
     def _run(self, crop):
         values = as_input(np.asarray(crop), self._input)
         self._interpreter.set_tensor(self._input["index"], values)
-        self._interpreter.invoke()
+        invoke(self._interpreter, self._path)
 
     def _read(self, name):
         return self._interpreter.get_tensor(self._outputs[name]["index"])
@@ -211,6 +212,14 @@ def interpreter_of(
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The interpreter can't run {path}: {error}") from error
     return interpreter
+
+
+def invoke(interpreter: Any, path: PathLike) -> None:
+    """Runs an interpreter; ValueError with the path of its file if an operator fails."""
+    try:
+        interpreter.invoke()
+    except RuntimeError as error:
+        raise ValueError(f"The interpreter can't run {path}: {error}") from error
 
 
 def undelegated(path: PathLike) -> list[str]:

@@ -42,7 +42,8 @@ def ask(content):
         contextlib.suppress(ConnectionError),  # it may end before it has taken all
     ):
         connection.sendall(content)
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
         while piece := connection.recv(1 << 16):
             answer += piece
     return answer

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import math
 import random
 
 import harness
@@ -10,7 +11,7 @@ import numpy as np
 
 from keras_lapkl import pretrained
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import TFLiteLocalizer, describe, flatbuffer
+from keras_lapkl.tflite import TFLiteLocalizer, describe, flatbuffer, operators, runner
 
 NUMBERS = (-(2**31), -2, -1, 0, 1, 2, 3, 7, 16, 68, 127, 255, 256, 1000, 65535, 2**20, 2**31 - 1)
 SCALES = (-1.0, 0.0, 1e-30, 1e-3, 1.0, 1e30, float("nan"))
@@ -72,6 +73,98 @@ def break_tables(rng, folder):
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         rng.choice(CHANGES)(rng, model, model.subgraphs[0])
     read_and_run(folder, flatbuffer_writer.pack(model))
+
+
+def run_an_operator(rng, folder):
+    """One operator on small tensors, with the output that `operators` says: that must suffice."""
+    name = rng.choice(list(operators.KINDS))
+    for _ in range(2000):
+        graph, values = small_graph(rng, name)
+        if graph is not None:
+            break
+    else:
+        raise ValueError(f"no {name} in 2,000 guesses")
+    schema = flatbuffer.schema()
+    model = schema.ModelT()
+    code = schema.OperatorCodeT()
+    code.builtinCode = getattr(schema.BuiltinOperator, name)
+    code.deprecatedBuiltinCode, code.version = min(127, code.builtinCode), rng.choice((1, 2, 3))
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    model.buffers = [schema.BufferT()]
+    for tensor, value in zip(graph.tensors, values, strict=True):
+        if value is None:
+            tensor.buffer = 0
+        else:
+            tensor.buffer = len(model.buffers)
+            model.buffers.append(schema.BufferT())
+            model.buffers[-1].data = value.tobytes()
+    path = folder / "m.tflite"
+    path.write_bytes(flatbuffer_writer.pack(model))
+    interpreter = runner.load_interpreter(path)
+    for tensor in interpreter.get_input_details():
+        dtype = np.dtype(tensor["dtype"])
+        interpreter.set_tensor(tensor["index"], np.ones(tensor["shape"], dtype))
+    runner.invoke(interpreter, path)
+    for tensor in interpreter.get_output_details():
+        interpreter.get_tensor(tensor["index"])
+
+
+def small_graph(rng, name):
+    """A graph of one operator, and for each tensor the constant or None; None if none fits."""
+    schema, kind = flatbuffer.schema(), operators.KINDS[name]
+    count = rng.randint(kind.inputs[0], min(4, kind.inputs[1]))
+    main = rng.choice(("FLOAT32", "FLOAT32", "INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"))
+    rank = rng.choice((4, 4, 4, rng.randrange(6)))
+    shapes, values, types = [], [], []
+    for i in range(count):
+        integers = i > 0 and rng.random() < 0.6 or (name in ("SPLIT", "TRANSPOSE_CONV") and i == 0)
+        if integers:
+            shape = rng.choice(((), (1,), (2,), (rank,), (rank, 2)))
+            types.append(rng.choice(("INT32", "INT32", "INT32", "INT64")))
+            dtype = types[-1].lower()
+            values.append(np.array([rng.randint(-2, 6) for _ in range(math.prod(shape))], dtype))
+        else:
+            shape = tuple(rng.choice((1, 1, 2, 2, 3, 4, 0)) for _ in range(rank))
+            if i and rng.random() < 0.5:
+                shape = shapes[0]
+            if i == count - 1 and count > 2 and rng.random() < 0.7:
+                shape = (rng.randint(1, 4),)
+            types.append(main if rng.random() < 0.9 else rng.choice(("INT8", "INT32", "FLOAT16")))
+            dtype = types[-1].lower()
+            constant = i > 0 and rng.random() < 0.7
+            values.append(np.ones(shape, dtype) if constant else None)
+        shapes.append(shape)
+    options = None
+    if kind.options is not None:
+        options = getattr(schema, f"{kind.options}T")()
+        for each, value in vars(options).items():
+            choices = (True, False) if isinstance(value, bool) else (0, 1, 1, 2, 3, -1)
+            if not isinstance(value, float) and value is not None:
+                setattr(options, each, rng.choice(choices))
+    known = [None if v is None or v.dtype not in (np.int32, np.int64) else v for v in values]
+    try:
+        given = kind.shapes(shapes, known, options)
+    except (ValueError, IndexError, AttributeError, ZeroDivisionError, TypeError):
+        return None, None
+    graph, operator = schema.SubGraphT(), schema.OperatorT()
+    graph.tensors = []
+    for i, shape in enumerate([*shapes, *given]):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape = f"t{i}".encode(), list(shape)
+        dtype = types[i] if i < count else rng.choice((main, main, main, "FLOAT32", "INT8", "BOOL"))
+        tensor.type = getattr(schema.TensorType, dtype)
+        if dtype in ("INT8", "UINT8", "INT16") and rng.random() < 0.95:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale = [rng.choice((1e-3, 0.5, 1 / 256, 100.0))]
+            tensor.quantization.zeroPoint = [rng.choice((0, 0, 1, 100))]
+        graph.tensors.append(tensor)
+    operator.inputs, operator.opcodeIndex = list(range(count)), 0
+    operator.outputs = graph.outputs = list(range(count, count + len(given)))
+    graph.inputs = [i for i in range(count) if values[i] is None]
+    graph.operators, operator.builtinOptions = [operator], options
+    if options is not None:
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind.options)
+    return graph, [*values, *[None] * len(given)]
 
 
 def change_kind(rng, model, graph):
@@ -227,6 +320,7 @@ ATTACKS = [
     harness.Attack(".tflite, bytes of tables", break_table_bytes, tries=150),
     harness.Attack(".tflite, tables", break_tables, tries=60),
     harness.Attack(".tflite, metadata", break_metadata, tries=60),
+    harness.Attack(".tflite, each operator", run_an_operator, tries=300),
 ]
 
 
