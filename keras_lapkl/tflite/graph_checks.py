@@ -117,6 +117,7 @@ def check_runnable(model: Any, schema: Any) -> None:
             if code.customCode is not None or name not in KINDS:
                 raise ValueError(f"{place} is not one that this package runs")
             _check_operator(operator, KINDS[name], graph.tensors, model.buffers, place)
+            _check_types(operator, KINDS[name], graph.tensors, types, place)
             if name != "CAST":
                 _check_scales(operator, graph.tensors, types, place)
 
@@ -131,6 +132,8 @@ def _check_operator(operator, kind, tensors, buffers, place):
     if kind.options is not None and type(options).__name__ != f"{kind.options}T":
         raise ValueError(f"{place} has no {kind.options}")
     shapes = [None if i < 0 else tuple(_ints(tensors[i].shape)) for i in reads]
+    if any(shape is not None and 0 in shape and len(shape) > 1 for shape in shapes):
+        raise ValueError(f"{place} has empty inputs: {shapes}")
     values = [None if i < 0 else _integers(tensors[i], buffers) for i in reads]
     try:
         found = kind.shapes(shapes, values, options)
@@ -141,12 +144,24 @@ def _check_operator(operator, kind, tensors, buffers, place):
         raise ValueError(f"{place} has {len(writes)} outputs, expected {len(found)}")
     for i, shape in zip(writes, found, strict=True):
         stated = tuple(_ints(tensors[i].shape))
+        if 0 in shape:
+            raise ValueError(f"{place} gives {shape}, which is empty")
         if stated != shape:
             raise ValueError(f"{place} gives {shape}, but {stated} is stated")
 
 
+def _check_types(operator, kind, tensors, types, place):
+    given = [None if i < 0 else types[tensors[i].type] for i in _ints(operator.inputs)]
+    right = kind.results or (given[kind.data],)
+    made = [types[tensors[i].type] for i in _ints(operator.outputs)]
+    if not set(made) <= set(right) or (kind.alike and len(set(given[kind.data :])) > 1):
+        raise ValueError(f"{place} makes {made} of {given}")
+
+
 def _integers(tensor, buffers):
     """The values of a constant of integers that may state a shape; None of others."""
+    if 0 in _ints(tensor.shape):
+        return np.zeros(0, int)
     data = buffers[tensor.buffer].data
     if data is None or not len(data) or tensor.type not in _INTEGERS or len(data) > 1024:
         return None
@@ -276,8 +291,9 @@ def _within(place: str, indices: Iterable[int], count: int, first: int = 0) -> N
 
 
 def _has_data(model, tensor):
+    """Whether a tensor is a constant; where it has no elements, there is nothing to store."""
     data = model.buffers[tensor.buffer].data
-    return data is not None and len(data) > 0
+    return (data is not None and len(data) > 0) or 0 in _ints(tensor.shape)
 
 
 def _ints(values):

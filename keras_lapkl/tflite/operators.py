@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Shape = tuple[int, ...]
+_MAX_RANK = 6
 
 
 class Kind(NamedTuple):
@@ -22,20 +23,39 @@ class Kind(NamedTuple):
         shapes: from shapes of the inputs, their values where they are constants of integers (else
             None) and the options to the shape of each output.
         optional: the first input that may be left out.
+        data: the input whose type the outputs have.
+        results: the types that they have instead.
+        alike: whether all inputs from `data` on have one type.
     """
 
     inputs: tuple[int, int]
     options: str | None
     shapes: Callable[[Sequence[Any], Sequence[Any], Any], Sequence[Shape]]
     optional: int = 1000
+    data: int = 0
+    results: tuple[str, ...] = ()
+    alike: bool = False
 
 
 def _same(shapes, values, options):
     return [shapes[0]]
 
 
+def _normalized(shapes, values, options):
+    if not shapes[0]:
+        raise ValueError("a single number, which has no axis")
+    return [shapes[0]]
+
+
 def _broadcast(shapes, values, options):
-    return [np.broadcast_shapes(*shapes)]
+    return [_joined(*shapes)]
+
+
+def _joined(*shapes):
+    """The shape that all are repeated to."""
+    if max(map(len, shapes)) > _MAX_RANK:
+        raise ValueError(f"{shapes}, of over {_MAX_RANK} axes")
+    return np.broadcast_shapes(*shapes)
 
 
 def _convolved(size, filter_size, stride, dilation, padding):
@@ -119,7 +139,7 @@ def _reshape(shapes, values, options):
 
 def _transpose(shapes, values, options):
     order = _constant(values[1])
-    if sorted(order) != list(range(len(shapes[0]))):
+    if not order or sorted(order) != list(range(len(shapes[0]))):
         raise ValueError(f"the order {order} of {shapes[0]}")
     return [tuple(shapes[0][i] for i in order)]
 
@@ -237,7 +257,7 @@ def _tile(shapes, values, options):
 
 def _broadcast_to(shapes, values, options):
     wanted = tuple(_constant(values[1]))
-    if np.broadcast_shapes(shapes[0], wanted) != wanted:
+    if _joined(shapes[0], wanted) != wanted:
         raise ValueError(f"{shapes[0]} as {wanted}")
     return [wanted]
 
@@ -270,7 +290,7 @@ def _matmul(shapes, values, options):
     b = (*b[:-2], b[-1], b[-2]) if options.adjY else b
     if a[-1] != b[-2]:
         raise ValueError(f"the product of {a} and {b}")
-    return [(*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])]
+    return [(*_joined(a[:-2], b[:-2]), a[-2], b[-1])]
 
 
 def _axis(axis, rank):
@@ -287,27 +307,35 @@ def _constant(value):
 
 _UNARY = (
     "ABS CEIL COS EXP FLOOR HARD_SWISH LOG LOGICAL_NOT LOGISTIC NEG RELU RELU6 RELU_0_TO_1 "
-    "RELU_N1_TO_1 ROUND RSQRT SIGN SIN SQRT SQUARE TANH ELU QUANTIZE DEQUANTIZE CAST LOG_SOFTMAX"
+    "RELU_N1_TO_1 ROUND RSQRT SIGN SIN SQRT SQUARE TANH ELU"
 )
-_BINARY = (
-    "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM "
-    "POW PRELU SQUARED_DIFFERENCE FLOOR_DIV FLOOR_MOD"
-)
+_BINARY = "LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM POW PRELU SQUARED_DIFFERENCE FLOOR_DIV FLOOR_MOD"
+_COMPARISONS = "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL"
+_BYTES = ("INT8", "UINT8", "INT16")
+_NUMBERS = ("FLOAT32", "FLOAT16", "INT64", "INT32", *_BYTES)
 
 KINDS = {
     **{name: Kind((1, 1), None, _same) for name in _UNARY.split()},
-    **{name: Kind((2, 2), None, _broadcast) for name in _BINARY.split()},
-    "ADD": Kind((2, 2), "AddOptions", _broadcast),
-    "SUB": Kind((2, 2), "SubOptions", _broadcast),
-    "MUL": Kind((2, 2), "MulOptions", _broadcast),
-    "DIV": Kind((2, 2), "DivOptions", _broadcast),
-    "SOFTMAX": Kind((1, 1), "SoftmaxOptions", _same),
+    **{name: Kind((2, 2), None, _broadcast, alike=True) for name in _BINARY.split()},
+    **{
+        name: Kind((2, 2), None, _broadcast, results=("BOOL",), alike=True)
+        for name in _COMPARISONS.split()
+    },
+    "QUANTIZE": Kind((1, 1), None, _same, results=_BYTES),
+    "DEQUANTIZE": Kind((1, 1), None, _same, results=("FLOAT32",)),
+    "CAST": Kind((1, 1), None, _same, results=(*_NUMBERS, "BOOL")),
+    "ADD": Kind((2, 2), "AddOptions", _broadcast, alike=True),
+    "SUB": Kind((2, 2), "SubOptions", _broadcast, alike=True),
+    "MUL": Kind((2, 2), "MulOptions", _broadcast, alike=True),
+    "DIV": Kind((2, 2), "DivOptions", _broadcast, alike=True),
+    "SOFTMAX": Kind((1, 1), "SoftmaxOptions", _normalized),
+    "LOG_SOFTMAX": Kind((1, 1), None, _normalized),
     "LEAKY_RELU": Kind((1, 1), "LeakyReluOptions", _same),
     "GELU": Kind((1, 1), "GeluOptions", _same),
-    "L2_NORMALIZATION": Kind((1, 1), "L2NormOptions", _same),
+    "L2_NORMALIZATION": Kind((1, 1), "L2NormOptions", _normalized),
     "CONV_2D": Kind((2, 3), "Conv2DOptions", _conv, optional=2),
     "DEPTHWISE_CONV_2D": Kind((3, 3), "DepthwiseConv2DOptions", _depthwise, optional=2),
-    "TRANSPOSE_CONV": Kind((3, 4), "TransposeConvOptions", _transpose_conv, optional=3),
+    "TRANSPOSE_CONV": Kind((3, 4), "TransposeConvOptions", _transpose_conv, optional=3, data=2),
     "FULLY_CONNECTED": Kind((2, 3), "FullyConnectedOptions", _dense, optional=2),
     "MAX_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool),
     "AVERAGE_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool),
@@ -319,14 +347,14 @@ KINDS = {
         name: Kind((2, 2), "ReducerOptions", _reduce)
         for name in ("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD")
     },
-    "ARG_MAX": Kind((2, 2), "ArgMaxOptions", _arg),
-    "ARG_MIN": Kind((2, 2), "ArgMinOptions", _arg),
-    "PACK": Kind((1, 1000), "PackOptions", _pack),
+    "ARG_MAX": Kind((2, 2), "ArgMaxOptions", _arg, results=("INT32", "INT64")),
+    "ARG_MIN": Kind((2, 2), "ArgMinOptions", _arg, results=("INT32", "INT64")),
+    "PACK": Kind((1, 1000), "PackOptions", _pack, alike=True),
     "UNPACK": Kind((1, 1), "UnpackOptions", _unpack),
-    "CONCATENATION": Kind((1, 1000), "ConcatenationOptions", _concatenate),
+    "CONCATENATION": Kind((1, 1000), "ConcatenationOptions", _concatenate, alike=True),
     "STRIDED_SLICE": Kind((4, 4), "StridedSliceOptions", _strided_slice),
     "SLICE": Kind((3, 3), None, _slice),
-    "SPLIT": Kind((2, 2), "SplitOptions", _split),
+    "SPLIT": Kind((2, 2), "SplitOptions", _split, data=1),
     "PAD": Kind((2, 2), None, _pad),
     "PADV2": Kind((3, 3), None, _pad),
     "MIRROR_PAD": Kind((2, 2), "MirrorPadOptions", _mirror_pad),
@@ -338,7 +366,7 @@ KINDS = {
     "DEPTH_TO_SPACE": Kind((1, 1), "DepthToSpaceOptions", _depth_to_space),
     "SPACE_TO_DEPTH": Kind((1, 1), "SpaceToDepthOptions", _space_to_depth),
     "BATCH_MATMUL": Kind((2, 2), "BatchMatMulOptions", _matmul),
-    "SELECT": Kind((3, 3), None, _broadcast),
-    "SELECT_V2": Kind((3, 3), None, _broadcast),
+    "SELECT": Kind((3, 3), None, _broadcast, data=1, alike=True),
+    "SELECT_V2": Kind((3, 3), None, _broadcast, data=1, alike=True),
 }
 """Kinds of operators by TFLite's names: those that Keras's layers for images become."""

@@ -117,14 +117,13 @@ def small_graph(rng, name):
     rank = rng.choice((4, 4, 4, rng.randrange(6)))
     shapes, values, types = [], [], []
     for i in range(count):
-        integers = i > 0 and rng.random() < 0.6 or (name in ("SPLIT", "TRANSPOSE_CONV") and i == 0)
-        if integers:
+        if i < kind.data or (i > kind.data and rng.random() < 0.6):
             shape = rng.choice(((), (1,), (2,), (rank,), (rank, 2)))
             types.append(rng.choice(("INT32", "INT32", "INT32", "INT64")))
             dtype = types[-1].lower()
             values.append(np.array([rng.randint(-2, 6) for _ in range(math.prod(shape))], dtype))
         else:
-            shape = tuple(rng.choice((1, 1, 2, 2, 3, 4, 0)) for _ in range(rank))
+            shape = tuple(rng.choice((1, 1, 2, 2, 3, 4, rng.randrange(9))) for _ in range(rank))
             if i and rng.random() < 0.5:
                 shape = shapes[0]
             if i == count - 1 and count > 2 and rng.random() < 0.7:
@@ -151,7 +150,8 @@ def small_graph(rng, name):
     for i, shape in enumerate([*shapes, *given]):
         tensor = schema.TensorT()
         tensor.name, tensor.shape = f"t{i}".encode(), list(shape)
-        dtype = types[i] if i < count else rng.choice((main, main, main, "FLOAT32", "INT8", "BOOL"))
+        likely = rng.choice(kind.results or (types[kind.data],))
+        dtype = types[i] if i < count else rng.choice((likely, likely, likely, main, "BOOL"))
         tensor.type = getattr(schema.TensorType, dtype)
         if dtype in ("INT8", "UINT8", "INT16") and rng.random() < 0.95:
             tensor.quantization = schema.QuantizationParametersT()
