@@ -1,6 +1,5 @@
 """Loads a model by its name or from a file: a .tflite file without Keras."""
 
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,8 @@ def load_model(name_or_path: PathLike, kinds: Sequence[str] = (".keras", ".tflit
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: a Keras model, and Keras is not installed.
-        ValueError: the file is of another kind, or holds no model.
+        ValueError: the file is of another kind, damaged or too large, or holds no model. A `.keras`
+            file runs no code of its own.
 
     Example:
 
@@ -40,8 +40,23 @@ def _load_keras_model(path):
 
     # Here only to be known to Keras when it meets their names in the file.
     from keras_lapkl import losses, metrics, optimizers  # noqa: F401
-    from keras_lapkl.models import adversarial, localizer, mobile_fpn, patch_gan, rcn  # noqa: F401
+    from keras_lapkl.models import (  # noqa: F401
+        adversarial,
+        archives,
+        localizer,
+        mobile_fpn,
+        patch_gan,
+        rcn,
+    )
 
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a Keras model: expected what `model.save` writes.")
-    return keras.models.load_model(path)
+    archives.check(path)
+    try:
+        model = keras.models.load_model(path)
+    # Keras and its layers raise all kinds on a configuration that does not fit its weights.
+    except Exception as error:
+        raise ValueError(
+            f"{path} is a Keras model that can't be built: {archives.one_line(error)}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"{path} holds no Keras model. Received: {type(model).__name__}")
+    return model

@@ -16,9 +16,13 @@ Exits with 1 on what it cannot use, and says why.
 import argparse
 import importlib
 import io
+import itertools
 import json
-import pathlib
+import math
+import os
 import re
+import signal
+import stat
 import struct
 import sys
 
@@ -29,7 +33,164 @@ _FIVE_BY_FACE_BOX, _FIVE_BELOW_FACE_BOX = 0.42, -0.01
 
 _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 _MAX_SUPERSAMPLED_SIDE = 4096
+_MAX_BYTES = 2**28  # of a file; far above models and photos
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
+
+# What a file may say of its model: keras_lapkl/tflite/metadata.rules.json, which explains it.
+_RULES = json.loads(r"""
+{
+  "description": [
+    "What a .tflite file may say of its model. keras_lapkl/tflite/rules.py, mobile/localize.py and",
+    "mobile/web/rules.js apply it. The words are those of JSON Schema, and five more: `count`, a",
+    "list is as long as that key says; `below`, an index is below what that key says; `rising`,",
+    "numbers rise (true) or do not fall (false); `equalLengths`, of the lists with these keys;",
+    "`maxDepth`, levels of the whole."
+  ],
+  "type": "object",
+  "maxLength": 1048576,
+  "maxDepth": 32,
+  "required": ["keras_lapkl", "mode", "image_size", "num_landmarks", "input"],
+  "properties": {
+    "schema": {"type": "integer", "minimum": 0, "maximum": 1000000},
+    "keras_lapkl": {"$ref": "word"},
+    "mode": {"$ref": "word"},
+    "image_size": {"type": "integer", "minimum": 1, "maximum": 4096},
+    "num_landmarks": {"type": "integer", "minimum": 1, "maximum": 10000},
+    "input": {
+      "type": "object",
+      "required": ["channels", "range"],
+      "properties": {
+        "channels": {"enum": ["RGB"]},
+        "dtype": {"enum": ["float32", "uint8", "int8"]},
+        "range": {
+          "type": "array",
+          "items": {"type": "number", "minimum": -1000, "maximum": 1000},
+          "minItems": 2,
+          "maxItems": 2,
+          "rising": true
+        }
+      }
+    },
+    "float_layers": {"type": "array", "items": {"$ref": "word"}, "maxItems": 10000},
+    "flip_average": {"type": "boolean"},
+    "mirror": {"type": "boolean"},
+    "units": {"$ref": "text"},
+    "beta": {"type": "number", "exclusiveMinimum": 0, "maximum": 1000000},
+    "crop_scale": {"$ref": "crop_scale"},
+    "crop": {"$ref": "text or null"},
+    "scheme": {
+      "type": ["object", "null"],
+      "required": ["name", "names", "five_points"],
+      "properties": {
+        "name": {"$ref": "word"},
+        "names": {"type": "array", "items": {"$ref": "word"}, "count": "num_landmarks"},
+        "flip": {
+          "type": ["array", "null"],
+          "items": {"$ref": "landmark"},
+          "count": "num_landmarks"
+        },
+        "eye_corners": {"$ref": "pair", "type": ["array", "null"]},
+        "five_points": {
+          "type": "array",
+          "items": {
+            "type": "array",
+            "items": {"$ref": "landmark"},
+            "minItems": 1,
+            "maxItems": 10000
+          },
+          "maxItems": 1000
+        },
+        "edges": {"type": "array", "items": {"$ref": "pair"}, "maxItems": 100000},
+        "crop_from": {"enum": ["points", "box", "image"]}
+      }
+    },
+    "trained_on": {"$ref": "text or null"},
+    "training_data": {"$ref": "training data"},
+    "license": {"$ref": "text or null"},
+    "licence": {"$ref": "text or null"},
+    "calibration": {
+      "type": ["object", "null"],
+      "required": ["scales", "errors", "factors", "quantiles", "data", "faces"],
+      "properties": {
+        "scales": {"$ref": "knots", "rising": true},
+        "errors": {"$ref": "knots", "rising": false},
+        "factors": {"type": "array", "items": {"$ref": "size"}, "count": "num_landmarks"},
+        "quantiles": {
+          "type": "object",
+          "propertyNames": {
+            "type": "string",
+            "maxLength": 20,
+            "pattern": "^0\\.[0-9]{0,15}[1-9]$"
+          },
+          "additionalProperties": {
+            "type": "array",
+            "items": {"type": ["number", "null"], "minimum": 0, "maximum": 1000000},
+            "count": "num_landmarks"
+          }
+        },
+        "data": {"$ref": "text"},
+        "faces": {"$ref": "number of faces"}
+      },
+      "equalLengths": ["scales", "errors"]
+    },
+    "measured": {
+      "type": ["object", "null"],
+      "required": ["nme", "spread", "faces", "data", "normalizer", "crop_scale"],
+      "properties": {
+        "nme": {"$ref": "size"},
+        "spread": {"$ref": "size"},
+        "faces": {"$ref": "number of faces"},
+        "data": {"$ref": "text"},
+        "normalizer": {"$ref": "word"},
+        "crop_scale": {"$ref": "crop_scale"}
+      }
+    }
+  },
+  "$defs": {
+    "word": {"$ref": "text", "maxLength": 200},
+    "text": {
+      "type": "string",
+      "maxLength": 10000,
+      "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029\\ud800-\\udfff]*$"
+    },
+    "text or null": {"$ref": "text", "type": ["string", "null"]},
+    "size": {"type": "number", "minimum": 0, "maximum": 1000000},
+    "crop_scale": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 100},
+    "landmark": {"type": "integer", "minimum": 0, "below": "num_landmarks"},
+    "pair": {"type": "array", "items": {"$ref": "landmark"}, "minItems": 2, "maxItems": 2},
+    "knots": {"type": "array", "items": {"$ref": "size"}, "minItems": 1, "maxItems": 1000},
+    "number of faces": {"type": "integer", "minimum": 0, "maximum": 1000000000},
+    "training data": {
+      "type": ["object", "null"],
+      "required": ["sets"],
+      "properties": {
+        "sets": {
+          "type": "array",
+          "maxItems": 1000,
+          "items": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {
+              "name": {"$ref": "text"},
+              "count": {"type": ["integer", "null"], "minimum": 0, "maximum": 1000000000},
+              "total": {"type": ["integer", "null"], "minimum": 0, "maximum": 1000000000},
+              "kind": {"$ref": "text"},
+              "labeled": {"type": "boolean"},
+              "license": {"$ref": "text or null"},
+              "detail": {"$ref": "text"},
+              "notes": {"type": "array", "items": {"$ref": "text"}, "maxItems": 1000}
+            },
+            "additionalProperties": false
+          }
+        },
+        "teacher": {"$ref": "training data"},
+        "initial_model": {"$ref": "training data"}
+      }
+    }
+  }
+}
+""")
 
 
 def main():
@@ -43,6 +204,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     try:
+        _try(args.model, args.threads)
         localizer = Localizer(args.model, args.threads)
         picture = read_picture(args.image)
         box = args.box and [float(edge) for edge in args.box.split(",")]
@@ -61,24 +223,28 @@ class Localizer:
     """The network and the crop that it is right on, both from the file."""
 
     def __init__(self, path, num_threads=1):
-        metadata = read_metadata(path)
-        schema = metadata.get("schema", 0)
-        if schema > _SCHEMA:
-            raise ValueError(
-                f"{path} has metadata of schema {schema}; this localize.py reads up to schema "
-                f"{_SCHEMA}. Copy a newer one from keras_lapkl."
-            )
+        content = read_bytes(path)
+        metadata = read_metadata(content, path)
         self.image_size = metadata["image_size"]
         self.input = metadata["input"]
-        self.crop_scale = metadata["crop_scale"]
-        self.scheme = metadata["scheme"] or {}
+        self.crop_scale = metadata.get("crop_scale")
+        self.scheme = metadata.get("scheme") or {}
         self.calibration = metadata.get("calibration")
         self.crop_from = self.scheme.get("crop_from", "points")
         try:
-            interpreter = _interpreter_class()(str(path), num_threads=num_threads)
+            # The bytes that were checked, and not the file again.
+            interpreter = _interpreter_class()(model_content=content, num_threads=num_threads)
             self._run = interpreter.get_signature_runner("serving_default")
-        except (RuntimeError, ValueError) as error:
+            size, count = self.image_size, metadata["num_landmarks"]
+            image = self._run.get_input_details()["image"]["shape"].tolist()
+            landmarks = self._run.get_output_details()["landmarks"]["shape"].tolist()
+        except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"The interpreter can't run {path}: {error}") from error
+        if image != [1, size, size, 3] or landmarks != [count, 2]:
+            raise ValueError(
+                f"{path} has metadata of an image of {size} pixels and {count} landmarks, and "
+                f"tensors of {image} and {landmarks}: convert the model again."
+            )
 
     def in_crop(self, crop):
         """What is in a picture of exactly the model's size."""
@@ -143,6 +309,28 @@ class Localizer:
         return {**found, "landmarks": points.tolist(), "square": square}
 
 
+def _try(path, num_threads):
+    """Runs a model once in a process of its own: the interpreter may end that of a damaged one.
+
+    Raises:
+        ValueError: it did, or took over a minute.
+    """
+    if not hasattr(os, "fork"):
+        return
+    child = os.fork()
+    if not child:
+        try:
+            signal.alarm(60)
+            localizer = Localizer(path, num_threads)
+            localizer.in_crop(np.zeros((localizer.image_size, localizer.image_size, 3), np.uint8))
+        finally:
+            os._exit(0)  # what it raises the caller meets again
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        how = signal.Signals(os.WTERMSIG(status)).name
+        raise ValueError(f"The interpreter can't run {path}: it is damaged ({how})")
+
+
 def confidence(calibration, scale):
     """Errors to expect, and radii that hold the true points in 90 % of all cases, by the scales.
 
@@ -198,9 +386,37 @@ def _square(points):
     return *(first + last) / 2, (last - first).max()
 
 
-def read_metadata(path):
-    """What tools/convert.py wrote into a .tflite file, a dict; read without TFLite's schema."""
-    content = pathlib.Path(path).read_bytes()
+def read_bytes(path):
+    """All bytes of a regular file: a pipe would never end, nor would a device."""
+    handle = os.open(path, os.O_RDONLY | _WITHOUT_WAITING)
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            raise ValueError(f"{path}: expected a regular file of at most {_MAX_BYTES} bytes.")
+        return file.read(status.st_size)
+
+
+def read_metadata(content, path):
+    """What tools/convert.py wrote into the bytes of a .tflite file; a dict that keeps the rules."""
+    text = find_metadata(content, path)
+    try:
+        data = parse_metadata(text, _RULES)
+        schema = data.get("schema", 0) if isinstance(data, dict) else 0
+        newer = isinstance(schema, int) and schema > _SCHEMA
+        if not newer:
+            check_metadata(data, _RULES)
+    except ValueError as error:
+        raise ValueError(f"{path} has metadata that break a rule: {error}") from error
+    if newer:
+        raise ValueError(
+            f"{path} has metadata of schema {schema}; this localize.py reads up to schema "
+            f"{_SCHEMA}. Copy a newer one from keras_lapkl."
+        )
+    return data
+
+
+def find_metadata(content, path):
+    """The text of JSON in the bytes of a .tflite file; read without TFLite's schema."""
     if content[4:8] != b"TFL3":
         raise ValueError(f"{path} is not a TFLite file: bytes 4 to 7 are not TFL3.")
 
@@ -233,15 +449,127 @@ def read_metadata(path):
         for entry in (follow(entries + 4 * i) for i in range(count)):
             if text(field(entry, 0)) == "keras_lapkl":
                 buffer = follow(buffers + 4 * number("I", field(entry, 1)))
-                return json.loads(text(field(buffer, 0)))
+                return text(field(buffer, 0))
     except (struct.error, ValueError) as error:
         raise ValueError(f"{path} is a damaged TFLite file: {error}") from error
     raise ValueError(f"{path} says nothing of crop and landmarks: convert it by tools/convert.py.")
 
 
+def parse_metadata(text, rules):
+    """The data in a text of JSON; ValueError if it is none, too long or too deep."""
+    if len(text) > rules["maxLength"]:
+        raise ValueError(f"expected at most {rules['maxLength']} characters. Received: {len(text)}")
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    layer, depth = [data], 0
+    while layer := [
+        item
+        for each in layer
+        if isinstance(each, (list, dict))
+        for item in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+        if depth > rules["maxDepth"]:
+            raise ValueError(f"expected at most {rules['maxDepth']} levels")
+    return data
+
+
+def check_metadata(data, rules):
+    """ValueError with the place if plain data breaks a rule."""
+    problem = find_problem(data, rules, rules, data, "it")
+    if problem:
+        raise ValueError(problem)
+
+
+def find_problem(value, rule, rules, whole, place):
+    """The first thing in plain data that breaks a rule, as a line; None if nothing does.
+
+    Args:
+        value: the data.
+        rule: the rule for it.
+        rules: the table, whose `$defs` are rules by name.
+        whole: all data, one of whose keys may be the bound of others.
+        place: where the value is, for the line.
+    """
+    while "$ref" in rule:
+        rule = {**rules["$defs"][rule["$ref"]], **{k: v for k, v in rule.items() if k != "$ref"}}
+
+    def unless(right, expected):
+        shown = ascii(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        return None if right else f"{place}: expected {expected}. Received: {shown}"
+
+    def bound(word):
+        found = whole.get(rule[word]) if isinstance(whole, dict) else None
+        return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+    if "enum" in rule:
+        return unless(value in rule["enum"], f"one of {rule['enum']}")
+    kinds = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+    kind = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string"}
+    kind = {**kind, list: "array", dict: "object"}[type(value)]
+    if kind not in kinds and not (kind == "integer" and "number" in kinds):
+        return unless(False, " or ".join(kinds))
+    if kind in ("integer", "number"):
+        low, above = rule.get("minimum", -math.inf), rule.get("exclusiveMinimum", -math.inf)
+        high = rule.get("maximum", math.inf)
+        if "below" in rule:
+            high = bound("below") - 1
+        right = math.isfinite(value) if kind == "number" else True
+        right = right and low <= value <= high and value > above
+        least = f"above {above}" if math.isfinite(above) else f"from {low}"
+        return unless(right, f"a number {least} to {high}")
+    if kind == "string":
+        if len(value) > rule["maxLength"]:
+            return unless(False, f"at most {rule['maxLength']} characters")
+        return unless(re.fullmatch(rule["pattern"], value), f"characters as in {rule['pattern']}")
+    if kind == "array":
+        count = bound("count") if "count" in rule else None
+        if count is not None and len(value) != count:
+            return unless(False, f"{count} entries")
+        if not rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value)):
+            least, most = rule.get("minItems", 0), rule["maxItems"]
+            return unless(False, f"{least} to {most} entries")
+        for i, item in enumerate(value):
+            problem = find_problem(item, rule["items"], rules, whole, f"{place}[{i}]")
+            if problem:
+                return problem
+        if "rising" in rule:
+            pairs = itertools.pairwise(value)
+            right = all(a < b if rule["rising"] else a <= b for a, b in pairs)
+            return unless(right, "numbers that rise" if rule["rising"] else "none that falls")
+    if kind == "object":
+        missing = [name for name in rule.get("required", []) if name not in value]
+        if missing:
+            return f"{place} lacks a key: {', '.join(map(repr, missing))}"
+        others = rule.get("additionalProperties", True)
+        for name, item in value.items():
+            below = rule.get("properties", {}).get(name, others)
+            at = name if value is whole else f"{place}.{name}"
+            problem = None
+            if "propertyNames" in rule:
+                problem = find_problem(name, rule["propertyNames"], rules, whole, f"key of {place}")
+            if below is False:
+                problem = f"{place}: unknown key {ascii(name)[:60]}"
+            if problem is None and below is not True:
+                problem = find_problem(item, below, rules, whole, at)
+            if problem:
+                return problem
+        if "equalLengths" in rule:
+            right = len({len(value[name]) for name in rule["equalLengths"]}) == 1
+            return unless(right, f"{' and '.join(rule['equalLengths'])} of one length")
+    return None
+
+
+def _refuse(constant):
+    raise ValueError(f"{constant} is not JSON")
+
+
 def read_picture(path):
     """(H, W, 3) uint8 RGB. The content decides the format, not the name."""
-    data = pathlib.Path(path).read_bytes()
+    data = read_bytes(path)
     try:
         if data.startswith(b"\x93NUMPY"):
             picture = np.load(io.BytesIO(data), allow_pickle=False)

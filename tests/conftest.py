@@ -164,6 +164,12 @@ def stub():
     return module_beside("stub_localizer")
 
 
+@pytest.fixture(scope="session")
+def metadata_texts():
+    """The module `metadata_texts.py`: metadata that all readers take, and that all refuse."""
+    return module_beside("metadata_texts")
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

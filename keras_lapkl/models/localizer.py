@@ -39,7 +39,8 @@ class LandmarkLocalizer(keras.Model):
         calibration: `confidence.Calibration` of its scales, or its plain data; None if unknown.
 
     Raises:
-        ValueError: a scheme with another K than the generator's, or a loss with another beta.
+        ValueError: a scheme or a calibration with another K than the generator's, also where one is
+            set later; a crop scale or a beta that is not above 0; or a loss with another beta.
 
     Example:
 
@@ -62,22 +63,50 @@ class LandmarkLocalizer(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         self.generator = generator
-        self.scheme: Scheme | None = None if scheme is None else schemes.get(scheme)
+        self.scheme = scheme
+        if crop_scale is not None:
+            _check_positive("crop_scale", crop_scale)
         self.crop_scale = crop_scale
+        _check_positive("beta", beta)
         self.beta = beta
         self.training_data = training_data.get(trained_on)
-        self.calibration: Calibration | None = confidence.get(calibration)
-        if self.scheme is not None and self.scheme.num_landmarks != self.num_landmarks:
-            raise ValueError(
-                f"Scheme {self.scheme.name!r} has {self.scheme.num_landmarks} landmarks. Received "
-                f"a generator of {self.num_landmarks}."
-            )
+        self.calibration = calibration
         self._predicting = Lock()
         self.built = True  # it has no variables of its own
 
     @property
     def trained_on(self) -> str | None:
         return None if self.training_data is None else str(self.training_data)
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """Which K landmarks; set to a name, a mapping or a `Scheme` of as many, or None."""
+        return self._scheme
+
+    @scheme.setter
+    def scheme(self, value: SchemeLike | None) -> None:
+        found = None if value is None else schemes.get(value)
+        if found is not None and found.num_landmarks != self.num_landmarks:
+            raise ValueError(
+                f"Scheme {found.name!r} has {found.num_landmarks} landmarks. Received a generator "
+                f"of {self.num_landmarks}."
+            )
+        self._scheme = found
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of its scales; set to a `Calibration` of K landmarks or its plain data, or None."""
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, value: CalibrationLike | None) -> None:
+        found = confidence.get(value)
+        if found is not None and len(found.factors) != self.num_landmarks:
+            raise ValueError(
+                f"The calibration is of {len(found.factors)} landmarks. Received a generator of "
+                f"{self.num_landmarks}."
+            )
+        self._calibration = found
 
     @property
     def num_landmarks(self) -> int:
@@ -301,6 +330,11 @@ class LandmarkLocalizer(keras.Model):
 
 def _unpickled(classes, load, arguments):
     return load(*arguments)
+
+
+def _check_positive(name, value):
+    if not (isinstance(value, (int, float, np.number)) and 0 < value < float("inf")):
+        raise ValueError(f"`{name}` must be a finite number above 0. Received: {value!r}")
 
 
 def _is_distributed():

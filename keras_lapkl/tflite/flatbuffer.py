@@ -1,13 +1,15 @@
 """A .tflite file as the objects of its schema, and this package's JSON in its metadata table."""
 
-import pathlib
-import struct
 from typing import Any
 
+from keras_lapkl._support import reading
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.tflite import graph_checks, verification
 
 METADATA_NAME = "keras_lapkl"
 IDENTIFIER = b"TFL3"
+MAX_BYTES = 2**28
+"""Of a .tflite file; that of a shipped model has 2 ** 17."""
 
 
 def schema() -> Any:
@@ -22,34 +24,69 @@ def read(path: PathLike) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it is no regular file, too large, not a TFLite file, or a damaged one.
+    """
+    return parse(read_bytes(path), path)
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """All bytes of a .tflite file, which are not checked yet.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no regular file, or larger than `MAX_BYTES`.
+    """
+    try:
+        return reading.read_bytes(path, MAX_BYTES)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(f"There is no model at {path}.") from error
+
+
+def parse(content: bytes, path: PathLike = "this file") -> Any:
+    """The `ModelT` in the bytes of a file, which an interpreter can be given then.
+
+    Args:
+        content: the bytes.
+        path: the file that they are from, for messages.
+
+    Raises:
         ValueError: it is not a TFLite file, or a damaged one.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no model at {path}.")
-    content = path.read_bytes()
     if content[4:8] != IDENTIFIER:
         raise ValueError(
             f"{path} is not a TFLite file: bytes 4 to 7 are not {IDENTIFIER.decode()}."
         )
     try:
-        return parse(content)
-    except (struct.error, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is a damaged TFLite file: {error}") from error
-
-
-def parse(content: bytes) -> Any:
-    """The `ModelT` in the bytes of a file."""
-    return schema().ModelT.InitFromPackedBuf(content, 0)
+        verification.verify(content)
+        model = schema().ModelT.InitFromPackedBuf(content, 0)
+        graph_checks.check(model, schema())
+    except ValueError as error:
+        raise ValueError(f"{path} is a damaged TFLite file: {error}.") from error
+    return model
 
 
 def read_metadata(model: Any) -> str | None:
-    """This package's metadata in a `ModelT`, the text of JSON; None if it has none."""
+    """This package's metadata in a `ModelT`, the text of JSON; None if it has none.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
     for entry in model.metadata or ():
         if _text(entry.name) == METADATA_NAME:
             data = model.buffers[entry.buffer].data
-            return bytes(bytearray(data)).decode()
+            return "" if data is None else bytes(bytearray(data)).decode()
     return None
+
+
+def signature_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a `ModelT`'s first signature by their names; {} without one."""
+    if not model.signatureDefs:
+        return {}
+    signature = model.signatureDefs[0]
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    named = [*(signature.inputs or ()), *(signature.outputs or ())]
+    shapes = {each.name.decode(): tensors[each.tensorIndex].shape for each in named}
+    return {name: () if shape is None else tuple(map(int, shape)) for name, shape in shapes.items()}
 
 
 def builtin_code(model: Any, operator: Any) -> int:

@@ -79,7 +79,7 @@ def operators(model: Any) -> list[Operator]:
     builtin = flatbuffer.names(flatbuffer.schema().BuiltinOperator)
     graph = model.subgraphs[0]
     found = []
-    for operator in graph.operators:
+    for operator in graph.operators or ():
         code = model.operatorCodes[operator.opcodeIndex]
         custom = code.customCode is not None
         name = builtin[flatbuffer.builtin_code(model, operator)]
@@ -89,8 +89,8 @@ def operators(model: Any) -> list[Operator]:
                 _dtypes(graph, operator.inputs),
                 _dtypes(graph, operator.outputs),
                 custom,
-                graph.tensors[operator.outputs[0]].name.decode(),
-                operator.inputs[0] in graph.inputs,
+                "".join(graph.tensors[i].name.decode() for i in _first(operator.outputs)),
+                any(i in graph.inputs for i in _first(operator.inputs)),
             )
         )
     return found
@@ -100,8 +100,17 @@ def count(found: Iterable[Operator]) -> dict[str, dict[str, int]]:
     """{name: {output type: number}} of `Operator`s, sorted by name."""
     counts = collections.defaultdict(collections.Counter)
     for operator in found:
-        counts[operator.name][operator.outputs[0]] += 1
+        counts[operator.name]["".join(operator.outputs[:1])] += 1
     return {name: dict(counts[name]) for name in sorted(counts)}
+
+
+def _all(values):
+    """A vector of a file, which leaves out an empty one."""
+    return [] if values is None else values
+
+
+def _first(indices):
+    return _all(indices)[:1]
 
 
 def _tensors(graph, indices, named):
@@ -109,11 +118,11 @@ def _tensors(graph, indices, named):
     if named:
         pairs = [(entry.name.decode(), entry.tensorIndex) for entry in named]
     else:
-        pairs = [(graph.tensors[i].name.decode(), i) for i in indices]
+        pairs = [(graph.tensors[i].name.decode(), i) for i in _all(indices)]
     return [
         {
             "name": name,
-            "shape": [int(size) for size in graph.tensors[i].shape],
+            "shape": [int(size) for size in _all(graph.tensors[i].shape)],
             "dtype": _dtypes(graph, [i])[0],
         }
         for name, i in pairs
@@ -123,4 +132,4 @@ def _tensors(graph, indices, named):
 def _dtypes(graph, indices):
     dtype = flatbuffer.names(flatbuffer.schema().TensorType)
     # Minus one marks an optional input that is not given.
-    return tuple(dtype[graph.tensors[i].type].lower() for i in indices if i >= 0)
+    return tuple(dtype[graph.tensors[i].type].lower() for i in _all(indices) if i >= 0)

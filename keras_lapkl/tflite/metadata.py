@@ -1,12 +1,13 @@
 """What a .tflite file says of its model: versioned JSON in the file's metadata table."""
 
+import contextlib
 import dataclasses
 import json
 from typing import Any
 
-from keras_lapkl import training_data
+from keras_lapkl import confidence, schemes, training_data
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl.tflite import flatbuffer, rules
 
 SCHEMA = 1
 """Of the files that this package writes. Raise it when a key changes its name or its meaning, and
@@ -78,25 +79,24 @@ class Metadata:
             path: the file that it is from, for messages.
 
         Raises:
-            ValueError: it is of a newer schema, or lacks a key.
+            ValueError: it is of a newer schema, lacks a key, or breaks one of the rules in
+                `metadata.rules.json`.
         """
-        data = json.loads(text)
-        schema = data.get("schema", 0)
-        if schema > SCHEMA:
-            raise ValueError(
-                f"{path} has metadata of schema {schema}, by keras_lapkl "
-                f"{data.get('keras_lapkl', 'of an unknown version')}; this package reads up to "
-                f"schema {SCHEMA}. Upgrade it: pip install --upgrade keras_lapkl"
-            )
-        if schema == 0:
-            data = _upgraded(data)
+        with _naming(path):
+            data = rules.parse_metadata(text, rules.rules())
+        # First, since of a newer schema other rules hold.
+        _check_schema(data, path)
+        with _naming(path):
+            rules.check_metadata(data, rules.rules())
+            if data.get("schema", 0) == 0:
+                data = _upgraded(data)
+            # What no table says: a mirror map that is an involution, and the like.
+            if data.get("scheme") is not None:
+                schemes.get(data["scheme"])
+            training_data.get(data.get("training_data"))
+            confidence.get(data.get("calibration"))
         names = {field.name for field in dataclasses.fields(cls)}
-        try:
-            found = cls(**{name: value for name, value in data.items() if name in names})
-        except TypeError as error:
-            raise ValueError(
-                f"{path} has metadata that lack a key; convert the model again. {error}"
-            ) from error
+        found = cls(**{name: value for name, value in data.items() if name in names})
         return dataclasses.replace(found, float_layers=tuple(found.float_layers))
 
 
@@ -104,10 +104,51 @@ def read(model: Any, path: PathLike = "this file") -> Metadata | None:
     """The `Metadata` in a `ModelT`; None if this package wrote none into it.
 
     Raises:
-        ValueError: as `Metadata.from_json`.
+        ValueError: as `Metadata.from_json`, or they do not fit the model's tensors.
     """
-    text = flatbuffer.read_metadata(model)
-    return None if text is None else Metadata.from_json(text, path)
+    try:
+        text = flatbuffer.read_metadata(model)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} has metadata that are not UTF-8: {error}") from error
+    if text is None:
+        return None
+    found = Metadata.from_json(text, path)
+    _check_shapes(found, flatbuffer.signature_shapes(model), path)
+    return found
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Says of a ValueError which file it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"{path} has metadata that break a rule; convert the model again: {error}"
+        ) from error
+
+
+def _check_schema(data, path):
+    schema = data.get("schema", 0) if isinstance(data, dict) else 0
+    if isinstance(schema, int) and schema > SCHEMA:
+        by = data.get("keras_lapkl")
+        raise ValueError(
+            f"{path} has metadata of schema {schema}, by keras_lapkl "
+            f"{by if isinstance(by, str) else 'of an unknown version'}; this package reads up to "
+            f"schema {SCHEMA}. Upgrade it: pip install --upgrade keras_lapkl"
+        )
+
+
+def _check_shapes(about, shapes, path):
+    """Refuses metadata of another image or of other landmarks than the file's tensors."""
+    size, count = about.image_size, about.num_landmarks
+    expected = {"image": (1, size, size, 3), "landmarks": (count, 2), "scale": (count, 2)}
+    for name, shape in expected.items():
+        if shapes.get(name, shape) != shape:
+            raise ValueError(
+                f"{path} has metadata of an image of {size} pixels and {count} landmarks: expected "
+                f"{name!r} of shape {shape}. Received: {shapes[name]}. Convert the model again."
+            )
 
 
 def _upgraded(data):

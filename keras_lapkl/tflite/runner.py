@@ -13,7 +13,7 @@ from keras_lapkl._support import console
 from keras_lapkl._support.pixels import check_pixels
 from keras_lapkl._support.threads import Pool
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer, metadata
+from keras_lapkl.tflite import flatbuffer, graph_checks, metadata
 
 SIGNATURE = "serving_default"
 INPUT = "image"
@@ -58,11 +58,16 @@ class TFLiteLocalizer:
     """
 
     def __init__(self, path: PathLike, num_threads: int = 1) -> None:
-        found = metadata.read(flatbuffer.read(path), path)
+        self._path = path
+        content = flatbuffer.read_bytes(path)
+        model = flatbuffer.parse(content, path)
+        found = metadata.read(model, path)
         self.metadata = {} if found is None else found.to_dict()
-        # Later interpreters and copies read the same file from whatever folder.
+        # Copies open the file from whatever folder.
         self._arguments = os.path.abspath(path), num_threads
-        self._interpreters = Pool(functools.partial(load_interpreter, *self._arguments))
+        _check_runnable(model, path)
+        # The bytes that were checked, and not the file again.
+        self._interpreters = Pool(functools.partial(_started, content, path, num_threads))
         with self._interpreters.borrowed() as interpreter:
             self._input, self._outputs = _signature_tensors(interpreter, path)
         self.image_size = int(self._input["shape"][1])
@@ -124,7 +129,7 @@ class TFLiteLocalizer:
         values = as_input(np.asarray(crop), self._input)
         with self._interpreters.borrowed() as interpreter:
             interpreter.set_tensor(self._input["index"], values)
-            interpreter.invoke()
+            invoke(interpreter, self._path)
             return [interpreter.get_tensor(self._outputs[name]["index"]) for name in names]
 
     def __reduce__(self):
@@ -173,8 +178,24 @@ def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any
         kwargs: more arguments of the interpreter.
 
     Raises:
-        ValueError: `num_threads` below 1, or a file that the interpreter refuses.
+        FileNotFoundError: there is no such file.
+        ValueError: `num_threads` below 1, or a file that is damaged or that the interpreter
+            refuses.
     """
+    content = flatbuffer.read_bytes(path)
+    _check_runnable(flatbuffer.parse(content, path), path)
+    return _started(content, path, num_threads, **kwargs)
+
+
+def _check_runnable(model, path):
+    try:
+        graph_checks.check_runnable(model, flatbuffer.schema())
+    except ValueError as error:
+        raise ValueError(f"The interpreter can't run {path}: {error}") from error
+
+
+def _started(content, path, num_threads, **kwargs):
+    """An interpreter of the bytes of a file, which have been checked."""
     if num_threads < 1:
         raise ValueError(f"`num_threads` must be at least 1. Received: {num_threads}")
     try:
@@ -185,11 +206,19 @@ def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any
         ) from error
     try:
         with console.held_stderr():  # LiteRT logs on start-up
-            interpreter = Interpreter(str(path), num_threads=num_threads, **kwargs)
+            interpreter = Interpreter(model_content=content, num_threads=num_threads, **kwargs)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The interpreter can't run {path}: {error}") from error
     return interpreter
+
+
+def invoke(interpreter: Any, path: PathLike) -> None:
+    """Runs an interpreter; ValueError with the path of its file if an operator fails."""
+    try:
+        interpreter.invoke()
+    except RuntimeError as error:
+        raise ValueError(f"The interpreter can't run {path}: {error}") from error
 
 
 def undelegated(path: PathLike) -> list[str]:

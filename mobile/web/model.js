@@ -3,6 +3,7 @@
 // numbers from 0; squares are {x, y, side} with their center, as in keras_lapkl/data/crops.py.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
+import { checkMetadata, parseMetadata } from "./rules.js";
 
 const SIGNATURE = "serving_default";
 const OUTPUTS = ["landmarks", "scale"];
@@ -17,6 +18,18 @@ export const LOST = 0.028;
 export const SMALLEST = 24;
 
 let runtime;
+let rules;
+
+/** The table of rules for metadata, of the package whose server this is; loaded once. */
+async function loadRules() {
+  rules ??= fetch("metadata.rules.json").then((response) => response.json());
+  try {
+    return await rules;
+  } catch {
+    rules = undefined;
+    throw new Error("The server does not answer: start mobile/web/serve.py and reload the page.");
+  }
+}
 
 /** LiteRT.js, loaded once; with more than one thread, its build with threads. */
 async function loadRuntime(threads) {
@@ -42,7 +55,7 @@ async function loadRuntime(threads) {
 /** A localizer and the crop that it is right on, both from the bytes of its file. */
 export class Localizer {
   static async load(bytes, name, threads = 1) {
-    const metadata = current(readMetadata(bytes, name), name);
+    const metadata = readMetadata(bytes, await loadRules(), name);
     const dtype = metadata.input.dtype ?? "float32";
     if (!(dtype in ARRAYS)) {
       throw new Error(
@@ -66,6 +79,23 @@ export class Localizer {
         `${name} is not a localizer: expected ${OUTPUTS.join(" and ")}. ` +
           `Received: ${given.join(", ")}. Convert it by tools/convert.py, without --no_decode.`,
       );
+    }
+    const expected = {
+      image: [1, metadata.image_size, metadata.image_size, 3],
+      landmarks: [metadata.num_landmarks, 2],
+      scale: [metadata.num_landmarks, 2],
+    };
+    for (const { name: tensor, shape } of [
+      ...compiled.getInputDetails(),
+      ...compiled.getOutputDetails(),
+    ]) {
+      if (tensor in expected && String([...shape]) !== String(expected[tensor])) {
+        compiled.delete();
+        throw new Error(
+          `${name} has metadata that do not fit it: expected ${tensor} of ` +
+            `${expected[tensor].join("×")}. Received: ${[...shape].join("×")}. Convert it again.`,
+        );
+      }
     }
     const localizer = new Localizer(compiled, metadata, name, dtype);
     // The first run is several times as slow as the others.
@@ -117,7 +147,7 @@ export class Localizer {
   /** The square that the model's crop rule makes of landmarks; null if it makes none of them. */
   square(landmarks) {
     const { crop_scale: cropScale, scheme } = this.metadata;
-    if (cropScale === null || (scheme?.crop_from ?? "points") !== "points") return null;
+    if (cropScale == null || (scheme?.crop_from ?? "points") !== "points") return null;
     const groups = scheme?.five_points.length ? scheme.five_points : landmarks.map((_, i) => [i]);
     const [x, y] = [0, 1].map((axis) => {
       const values = groups.map((group) => mean(group.map((i) => landmarks[i][axis])));
@@ -195,11 +225,11 @@ function taps(first, side, size, count) {
 }
 
 /**
- * The JSON that keras_lapkl put into the bytes of a .tflite file. Its tables are walked instead of
+ * The text of JSON that keras_lapkl put into the bytes of a .tflite file. Its tables are walked instead of
  * searching the bytes for the JSON: the walk knows where the text ends, takes nothing else for it,
  * and a damaged file ends in DataView's RangeError.
  */
-export function readMetadata(bytes, name) {
+function findMetadata(bytes, name) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = (start, length) =>
     new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(start, start + length));
@@ -230,7 +260,7 @@ export function readMetadata(bytes, name) {
       const entry = follow(entries + 4 * i);
       if (text(...vector(field(entry, 0))) !== "keras_lapkl") continue;
       const index = view.getUint32(field(entry, 1), true);
-      return JSON.parse(text(...vector(field(follow(buffers + 4 * index), 0))));
+      return text(...vector(field(follow(buffers + 4 * index), 0)));
     }
   } catch (error) {
     throw new Error(`${name} is a damaged TFLite file; convert it again. (${error.message})`);
@@ -240,16 +270,27 @@ export function readMetadata(bytes, name) {
   );
 }
 
-/** Metadata with the keys of SCHEMA; files without a schema number have British spelling. */
-export function current(metadata, name) {
-  const { schema = 0, licence, ...rest } = metadata;
-  if (schema > SCHEMA) {
+/** What keras_lapkl put into the bytes of a .tflite file, with the keys of SCHEMA. */
+export function readMetadata(bytes, rules, name) {
+  const text = findMetadata(bytes, name);
+  let data;
+  let newer = false;
+  try {
+    data = parseMetadata(text, rules);
+    newer = Number.isInteger(data?.schema) && data.schema > SCHEMA;
+    if (!newer) checkMetadata(data, rules);
+  } catch (error) {
+    throw new Error(`${name} has metadata that break a rule: ${error.message}. Convert it again.`);
+  }
+  if (newer) {
     throw new Error(
-      `${name} has metadata of schema ${schema}; this page reads up to schema ${SCHEMA}. ` +
+      `${name} has metadata of schema ${data.schema}; this page reads up to schema ${SCHEMA}. ` +
         "Serve the page of a newer keras_lapkl.",
     );
   }
-  return licence === undefined ? metadata : { license: licence, ...rest };
+  // Files without a schema number have British spelling.
+  const { licence, ...rest } = data;
+  return licence === undefined ? data : { license: licence, ...rest };
 }
 
 function identifier(bytes) {

@@ -7,14 +7,17 @@ Then open the address that it prints. All that the page needs comes from here: i
 LiteRT.js as npm installed it, the model, and a synthetic face to begin with. Needs no TensorFlow.
 """
 
-import contextlib
-import http.server
+import base64
+import hashlib
 import pathlib
+import re
+import socket
 import sys
 
 from absl import flags
 
-from keras_lapkl._support import app
+from keras_lapkl._support import app, serving
+from keras_lapkl.tflite import flatbuffer, metadata, rules
 
 _MODEL = flags.DEFINE_string("model", None, ".tflite file of tools/convert.py to begin with.")
 _FACE = flags.DEFINE_integer("face", 0, "Which synthetic face to begin with.", lower_bound=0)
@@ -29,16 +32,24 @@ HEADERS = {
     # Together they allow shared memory, which threads need.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
-    # Nothing comes from, or goes to, another host.
-    "Content-Security-Policy": "default-src 'self' blob: data: 'unsafe-inline' 'wasm-unsafe-eval'",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
     # The next start may serve another model.
     "Cache-Control": "no-store",
 }
+# Nothing comes from, or goes to, another host; nothing else shows the page inside its own.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {inline}; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # Of some, what Python's mimetypes says depends on the machine.
 TYPES = {
+    ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
     ".png": "image/png",
     ".tflite": "application/octet-stream",
     ".wasm": "application/wasm",
@@ -49,10 +60,12 @@ def main(_):
     files = page_files()
     size = IMAGE_SIZE
     if _MODEL.value is not None:
-        size = image_size(_MODEL.value)
-        files["/model.tflite"] = pathlib.Path(_MODEL.value).read_bytes()
+        size, files["/model.tflite"] = read_model(_MODEL.value)
     files["/face.png"] = face(_FACE.value, size)
-    with http.server.ThreadingHTTPServer((_HOST.value, _PORT.value), handler(files)) as server:
+    names = {_HOST.value, "localhost", socket.gethostname()}
+    headers = {**HEADERS, "Content-Security-Policy": policy(files["/index.html"].read_bytes())}
+    answers = serving.handler(files, names, headers, TYPES)
+    with serving.Server((_HOST.value, _PORT.value), answers) as server:
         print(f"http://{_HOST.value}:{server.server_port}/", flush=True)
         server.serve_forever()
 
@@ -66,28 +79,28 @@ def page_files():
             f"The page needs {' and '.join(missing)}, expected in {packages}. Install: "
             "npm install --prefix mobile/web"
         )
-    found = [FOLDER / "index.html", *FOLDER.glob("*.js")]
+    found = [FOLDER / "index.html", FOLDER / "style.css", *FOLDER.glob("*.js")]
     for name in PACKAGES:
         for pattern in ("dist/*.js", "wasm/*.js", "wasm/*.wasm"):
             found += (packages / name).glob(pattern)
-    return {f"/{path.relative_to(FOLDER).as_posix()}": path for path in found}
+    files = {f"/{path.relative_to(FOLDER).as_posix()}": path for path in found}
+    return {**files, "/metadata.rules.json": rules.PATH}
 
 
-def image_size(path):
-    """Side of the crops of a model.
+def read_model(path):
+    """Side of the crops of a model, and the bytes of its file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no .tflite file of this package.
     """
-    from keras_lapkl.tflite import flatbuffer, metadata
-
-    found = metadata.read(flatbuffer.read(path), path)
+    content = flatbuffer.read_bytes(path)
+    found = metadata.read(flatbuffer.parse(content, path), path)
     if found is None:
         raise ValueError(
             f"{path} says nothing of crop and landmarks: convert it by tools/convert.py."
         )
-    return found.image_size
+    return found.image_size, content
 
 
 def face(index, size):
@@ -100,38 +113,11 @@ def face(index, size):
     return cv2.imencode(".png", images[0, :, :, ::-1])[1].tobytes()
 
 
-def handler(files):
-    """A request handler class for files, bytes or paths, by their path in the address."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def handle(self):
-            # A browser drops what it no longer wants.
-            with contextlib.suppress(ConnectionError):
-                super().handle()
-
-        def do_GET(self):
-            address = self.path.split("?")[0]
-            address = "/index.html" if address == "/" else address
-            content = files.get(address)
-            if content is None:
-                self.send_error(404, "There is no such file")
-                return
-            body = content if isinstance(content, bytes) else content.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Type", TYPES[pathlib.PurePosixPath(address).suffix])
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def end_headers(self):
-            for name, value in HEADERS.items():
-                self.send_header(name, value)
-            super().end_headers()
-
-        def log_request(self, code="-", size="-"):
-            """Says nothing; errors are still logged."""
-
-    return Handler
+def policy(page):
+    """The Content-Security-Policy of a page: of its inline scripts, those that it has now."""
+    scripts = re.findall(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", page, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts]
+    return POLICY.format(inline=" ".join(f"'sha256-{digest}'" for digest in digests))
 
 
 if __name__ == "__main__":

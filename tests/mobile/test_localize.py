@@ -1,6 +1,8 @@
 import dataclasses
 import importlib.util
+import inspect
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 from keras_lapkl import confidence, pretrained, tflite
 from keras_lapkl.data import cropping
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import flatbuffer, metadata
+from keras_lapkl.tflite import flatbuffer, metadata, rules
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "mobile" / "localize.py"
 MODES = ("float32", "int8")
@@ -156,7 +158,53 @@ def test_confidence_as_the_library_has_it(localize, rng):
 def test_metadata(files, localize):
     for path in files.values():
         text = flatbuffer.read_metadata(flatbuffer.read(path))
-        assert localize.read_metadata(path) == json.loads(text)
+        assert localize.read_metadata(path.read_bytes(), path) == json.loads(text)
+
+
+def test_rules_as_the_library_has_them(localize):
+    assert rules.rules() == localize._RULES
+    for name in ("parse_metadata", "check_metadata", "find_problem", "_refuse"):
+        assert inspect.getsource(getattr(localize, name)) == inspect.getsource(getattr(rules, name))
+
+
+def test_metadata_that_are_refused(files, localize, metadata_texts, tmp_path):
+    model = flatbuffer.read(files["float32"])
+    entry = next(entry for entry in model.metadata if entry.name == b"keras_lapkl")
+    path = tmp_path / "m.tflite"
+    for name in ("empty", "a list", "size of text", "crop scale", "five points", "calibration"):
+        text, message = metadata_texts.REFUSED[name]
+        model.buffers[entry.buffer].data = text.encode()
+        path.write_bytes(flatbuffer_writer.pack(model))
+        with pytest.raises(ValueError, match=rf"m\.tflite has metadata .*({message})"):
+            localize.Localizer(path)
+
+
+def test_metadata_fit_the_tensors(files, localize, tmp_path):
+    model = flatbuffer.read(files["float32"])
+    other = dataclasses.replace(metadata.read(model), image_size=33)
+    model.metadata = None
+    flatbuffer_writer.add_metadata(model, other)
+    (tmp_path / "m.tflite").write_bytes(flatbuffer_writer.pack(model))
+    with pytest.raises(ValueError, match=r"m\.tflite has metadata of an image of 33 pixels"):
+        localize.Localizer(tmp_path / "m.tflite")
+
+
+def test_files_that_end_the_interpreter(files, photo, run, tmp_path):
+    model = flatbuffer.read(files["float32"])
+    reshape = flatbuffer.schema().BuiltinOperator.RESHAPE
+    operators = model.subgraphs[0].operators
+    found = next(each for each in operators if flatbuffer.builtin_code(model, each) == reshape)
+    found.inputs = [found.inputs[0], -1]
+    (tmp_path / "m.tflite").write_bytes(flatbuffer_writer.pack(model))
+    image = write_ppm(tmp_path / "p.ppm", photo)
+    done = run("--model=m.tflite", f"--image={image}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        "error: The interpreter can't run m.tflite: it is damaged (SIGSEGV)\n"
+    )
+    os.mkfifo(tmp_path / "pipe.tflite")
+    done = run("--model=pipe.tflite", f"--image={image}")
+    assert "pipe.tflite: expected a regular file" in done.stderr
 
 
 def test_pictures_by_pillow(localize, photo, tmp_path):
@@ -224,7 +272,7 @@ def test_newer_schema(files, localize, tmp_path):
 
 def test_shipped_files_without_a_schema_number(localize):
     path = pretrained.path("fpn-eighth-300w", ".tflite")
-    assert "schema" not in localize.read_metadata(path)
+    assert "schema" not in localize.read_metadata(path.read_bytes(), path)
     assert localize.Localizer(path).crop_scale == 3
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import urllib.request
 
 import numpy as np
 import pytest
+
+from keras_lapkl.tflite import rules
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "mobile/web"
@@ -264,6 +267,8 @@ def test_a_phone_needs_no_sideways_scrolling(page):
         ("less", "is the file whole?"),
         ("foreign", "says nothing of crop and landmarks"),
         ("newer", "has metadata of schema 2; this page reads up to schema 1"),
+        ("other size", "expected image of 1×33×33×3. Received: 1×32×32×3"),
+        ("five points", "scheme.five_points[1][0]: expected a number from 0 to 5. Received: 6"),
     ],
 )
 def test_bad_models(page, files, tmp_path, content, said):
@@ -271,12 +276,20 @@ def test_bad_models(page, files, tmp_path, content, said):
     from keras_lapkl.tflite import flatbuffer, metadata
 
     whole = files["float32"].read_bytes()
-    if content in ("foreign", "newer"):
-        model = flatbuffer.parse(whole)
-        newer = dataclasses.replace(metadata.read(model), schema=2)
+    model = flatbuffer.parse(whole)
+    about = metadata.read(model)
+    written = {
+        "foreign": None,
+        "newer": dataclasses.replace(about, schema=2),
+        "other size": dataclasses.replace(about, image_size=33),
+        "five points": dataclasses.replace(
+            about, scheme={**about.scheme, "five_points": [[0], [6]]}
+        ),
+    }
+    if content in written:
         model.metadata = []
-        if content == "newer":
-            flatbuffer_writer.add_metadata(model, newer)
+        if written[content] is not None:
+            flatbuffer_writer.add_metadata(model, written[content])
         content = flatbuffer_writer.pack(model)
     contents = {"half": whole[: len(whole) // 2], "less": whole[:-1]}
     path = tmp_path / "chosen.tflite"
@@ -286,6 +299,37 @@ def test_bad_models(page, files, tmp_path, content, said):
     assert said in message
     # What was loaded before still works.
     page.choose("model", files["int8"])
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH")
+def test_metadata_by_the_rules_of_the_package(metadata_texts, tmp_path):
+    """What the package and `localize.py` take and refuse, without a browser."""
+    refused = {name: text for name, (text, _) in metadata_texts.REFUSED.items()}
+    (tmp_path / "texts.json").write_text(json.dumps({**metadata_texts.TAKEN, **refused}))
+    shutil.copy(FOLDER / "rules.js", tmp_path / "rules.mjs")
+    shutil.copy(rules.PATH, tmp_path)
+    (tmp_path / "all.mjs").write_text(
+        """
+        import fs from "node:fs";
+        import { checkMetadata, parseMetadata } from "./rules.mjs";
+        const [rules, texts] = ["metadata.rules.json", "texts.json"].map((name) =>
+          JSON.parse(fs.readFileSync(name)));
+        const said = {};
+        for (const [name, text] of Object.entries(texts)) {
+          try {
+            checkMetadata(parseMetadata(text, rules), rules);
+          } catch (error) {
+            said[name] = error.message;
+          }
+        }
+        console.log(JSON.stringify(said));
+        """
+    )
+    done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, check=True)
+    said = json.loads(done.stdout)
+    assert set(said) == set(refused)
+    for name, (_, message) in metadata_texts.REFUSED.items():
+        assert re.search(message, said[name]), (name, said[name])
 
 
 def test_without_webassembly(page):
@@ -372,8 +416,15 @@ def test_headers(address, files):
         assert (status, headers["Content-Type"]) == (200, kind)
         assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
-        assert headers["Content-Security-Policy"].startswith("default-src 'self' ")
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; ") and "frame-ancestors 'none'" in policy
+        assert "unsafe-inline" not in policy and headers["X-Content-Type-Options"] == "nosniff"
     assert fetch(f"{address}model.tflite")[2] == files["float32"].read_bytes()
+
+
+def test_the_host_is_checked(address):
+    other = urllib.request.Request(address, headers={"Host": "rebound.example"})
+    assert fetch(other)[0] == 421
 
 
 @pytest.mark.parametrize(

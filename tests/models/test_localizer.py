@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lapkl import heatmaps, losses, metrics, schemes
+from keras_lapkl import confidence, heatmaps, losses, metrics, schemes
 from keras_lapkl.loading import load_model
 from keras_lapkl.models import layers
 from keras_lapkl.models.localizer import LandmarkLocalizer
@@ -250,6 +250,34 @@ class TestRefused:
 def test_scheme_by_name():
     model = LandmarkLocalizer(RCN(68, 1 / 64, SIZE, 0), scheme="ibug68", crop_scale=3.0)
     assert model.scheme is schemes.IBUG68 and model.num_landmarks == 68 and model.image_size == SIZE
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return LandmarkLocalizer(two_layers(K, 1 / 64, SIZE, 0))
+
+
+def test_a_scheme_or_calibration_of_another_count_is_refused_where_it_is_set(bare):
+    five = schemes.Scheme("five", tuple("abcde"), five_points=((0,), (1,), (2,), (3,), (4,)))
+    for value in (five, five.to_config(), "ibug68"):
+        with pytest.raises(ValueError, match=r"has (5|68) landmarks. Received a generator of 3"):
+            LandmarkLocalizer(bare.generator, scheme=value)
+        with pytest.raises(ValueError, match=r"has (5|68) landmarks. Received a generator of 3"):
+            bare.scheme = value
+    known = confidence.Calibration((1.0,), (1.0,), (1.0,) * 5, {}, "", 1)
+    with pytest.raises(ValueError, match="calibration is of 5 landmarks"):
+        bare.calibration = known
+    assert bare.scheme is None and bare.calibration is None
+    bare.scheme = {"name": "toy", "num_landmarks": K}
+    assert bare.scheme.num_landmarks == K
+    bare.scheme = None
+
+
+@pytest.mark.parametrize("name", ["crop_scale", "beta"])
+@pytest.mark.parametrize("value", [0, -3.0, float("nan"), float("inf"), "3", [3]])
+def test_numbers_that_are_no_scale(bare, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be a finite number above 0"):
+        LandmarkLocalizer(bare.generator, **{name: value})
 
 
 class TestAxes:

@@ -50,7 +50,9 @@ def test_metadata_round_trip_keeps_the_model(converted, images, tmp_path):
     bare.write_bytes(flatbuffer_writer.pack(model))
     assert tflite.describe(bare)["metadata"] is None
 
-    about = metadata.Metadata("1.2", "int8", 32, 5, {"range": [0, 1]}, trained_on="œil")
+    about = metadata.Metadata(
+        "1.2", "int8", 32, 5, {"channels": "RGB", "range": [0, 1]}, trained_on="œil"
+    )
     flatbuffer_writer.add_metadata(model, about)
     again = tmp_path / "again.tflite"
     again.write_bytes(flatbuffer_writer.pack(model))

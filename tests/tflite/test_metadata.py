@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_newer_schema_says_what_to_do():
 
 
 def test_missing_key():
-    with pytest.raises(ValueError, match=r"m\.tflite has metadata that lack a key.*'mode'"):
+    with pytest.raises(ValueError, match=r"m\.tflite has metadata .* lacks a key: 'mode'"):
         Metadata.from_json('{"schema": 1, "keras_lapkl": "1"}', "m.tflite")
 
 
@@ -69,6 +70,39 @@ def test_files_without_a_number():
     assert found.training_data["sets"][0]["count"] == 9
     del old["mirror"]
     assert not Metadata.from_json(json.dumps(old)).flip_average
+
+
+def test_what_is_taken_and_refused(metadata_texts):
+    for text in metadata_texts.TAKEN.values():
+        assert Metadata.from_json(text).num_landmarks == 3
+    for name, (text, message) in metadata_texts.REFUSED.items():
+        with pytest.raises(ValueError) as caught:
+            Metadata.from_json(text, "m.tflite")
+        assert str(caught.value).startswith("m.tflite has metadata that break a rule"), name
+        assert re.search(message, str(caught.value)), (name, str(caught.value))
+        assert len(str(caught.value)) < 300 and str(caught.value).isprintable(), name
+
+
+def test_what_no_table_says(metadata_texts):
+    for text, message in (
+        (metadata_texts.changed("scheme", "flip", to=[1, 2, 0]), "twice must give the identity"),
+        (metadata_texts.changed("scheme", "names", to=["a", "b", "a"]), "point names must differ"),
+    ):
+        with pytest.raises(ValueError, match=rf"m\.tflite has metadata .*{message}"):
+            Metadata.from_json(text, "m.tflite")
+
+
+@pytest.mark.parametrize("changes", [{"image_size": 81}, {"num_landmarks": 67, "scheme": None}])
+def test_metadata_fit_the_tensors(changes, tmp_path):
+    model = flatbuffer.read(pretrained.path("fpn-sixteenth-300w", ".tflite"))
+    about = dataclasses.replace(read(model), calibration=None, **changes)
+    model.metadata = None
+    flatbuffer_writer.add_metadata(model, about)
+    path = tmp_path / "other.tflite"
+    path.write_bytes(flatbuffer_writer.pack(model))
+    for opened in (describe, TFLiteLocalizer):
+        with pytest.raises(ValueError, match=r"other\.tflite has metadata of an image of"):
+            opened(path)
 
 
 @pytest.mark.parametrize("name", pretrained.NAMES)
