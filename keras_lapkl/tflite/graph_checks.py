@@ -20,7 +20,7 @@ MAX_RANK = 8
 MAX_WINDOW = 1024
 """Side of a window that moves over an image, and of its steps."""
 MAX_RESCALE = 2.0**20
-"""Most that the scales of quantized tensors differ by: kernels count with a shift."""
+"""Most that the scales of quantized tensors differ by; see `operators.Kind.rescale`."""
 
 # Bits of an element; what is left out has no fixed size.
 _BITS = {
@@ -119,7 +119,7 @@ def check_runnable(model: Any, schema: Any) -> None:
             _check_operator(operator, KINDS[name], graph.tensors, model.buffers, place)
             _check_types(operator, KINDS[name], graph.tensors, types, place)
             if name != "CAST":
-                _check_scales(operator, graph.tensors, types, place)
+                _check_scales(operator, KINDS[name], graph.tensors, types, place)
 
 
 def _check_operator(operator, kind, tensors, buffers, place):
@@ -168,13 +168,13 @@ def _integers(tensor, buffers):
     return np.frombuffer(bytes(bytearray(data)), _INTEGERS[tensor.type])
 
 
-def _check_scales(operator, tensors, types, place):
+def _check_scales(operator, kind, tensors, types, place):
     """Whether quantized tensors have scales that kernels can count with."""
 
     def scales(indices):
         found = []
         for i in indices:
-            tensor = tensors[i]
+            tensor = tensors[i]  # of -1 any, which is not looked at
             if i < 0 or types[tensor.type] not in _QUANTIZED:
                 continue
             quantization = tensor.quantization
@@ -189,10 +189,9 @@ def _check_scales(operator, tensors, types, place):
     given, made = scales(_ints(operator.inputs)), scales(_ints(operator.outputs))
     if any(np.min(scale) <= 0 for scale in (*given, *made)):
         raise ValueError(f"{place} has a scale of 0")
-    largest = [np.max(scale) for scale in given]
     least = min((np.min(scale) for scale in made), default=1.0)
-    if max([math.prod(largest[:2]), *largest], default=0.0) > MAX_RESCALE * least:
-        raise ValueError(f"{place} has scales that differ by more than {MAX_RESCALE:g}")
+    if given and kind.rescale([float(np.max(scale)) for scale in given]) > MAX_RESCALE * least:
+        raise ValueError(f"{place} has scales too far above its output's")
 
 
 def _check_tensor(tensor, place, types, buffers):

@@ -14,6 +14,20 @@ Shape = tuple[int, ...]
 _MAX_RANK = 6
 
 
+def _product(scales):
+    return max(math.prod(scales[:2]), *scales)
+
+
+def _sum(scales):
+    """These kernels shift by 15 bits before."""
+    return 2**7 * max(scales)
+
+
+def _square(scales):
+    """And these by 14."""
+    return 2**8 * max(max(scales) ** 2, *scales)
+
+
 class Kind(NamedTuple):
     """Of operators.
 
@@ -26,6 +40,8 @@ class Kind(NamedTuple):
         data: the input whose type the outputs have.
         results: the types that they have instead.
         alike: whether all inputs from `data` on have one type.
+        rescale: from the scales of quantized inputs to what is divided by the output's. Kernels
+            multiply by that ratio, and end the process where it is over 2 ** 20.
     """
 
     inputs: tuple[int, int]
@@ -35,6 +51,7 @@ class Kind(NamedTuple):
     data: int = 0
     results: tuple[str, ...] = ()
     alike: bool = False
+    rescale: Callable[[Sequence[float]], float] = _product
 
 
 def _same(shapes, values, options):
@@ -263,8 +280,9 @@ def _broadcast_to(shapes, values, options):
 
 
 def _reverse(shapes, values, options):
-    for axis in _constant(values[1]):
-        _axis(axis, len(shapes[0]))
+    axes = {_axis(axis, len(shapes[0])) for axis in _constant(values[1])}
+    if len(axes) != len(shapes[1]) or not axes:
+        raise ValueError(f"no axes, or one twice, to reverse {shapes[0]}")
     return [shapes[0]]
 
 
@@ -309,7 +327,7 @@ _UNARY = (
     "ABS CEIL COS EXP FLOOR HARD_SWISH LOG LOGICAL_NOT LOGISTIC NEG RELU RELU6 RELU_0_TO_1 "
     "RELU_N1_TO_1 ROUND RSQRT SIGN SIN SQRT SQUARE TANH ELU"
 )
-_BINARY = "LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM POW PRELU SQUARED_DIFFERENCE FLOOR_DIV FLOOR_MOD"
+_BINARY = "LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM POW PRELU FLOOR_DIV FLOOR_MOD"
 _COMPARISONS = "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL"
 _BYTES = ("INT8", "UINT8", "INT16")
 _NUMBERS = ("FLOAT32", "FLOAT16", "INT64", "INT32", *_BYTES)
@@ -324,8 +342,9 @@ KINDS = {
     "QUANTIZE": Kind((1, 1), None, _same, results=_BYTES),
     "DEQUANTIZE": Kind((1, 1), None, _same, results=("FLOAT32",)),
     "CAST": Kind((1, 1), None, _same, results=(*_NUMBERS, "BOOL")),
-    "ADD": Kind((2, 2), "AddOptions", _broadcast, alike=True),
-    "SUB": Kind((2, 2), "SubOptions", _broadcast, alike=True),
+    "ADD": Kind((2, 2), "AddOptions", _broadcast, alike=True, rescale=_sum),
+    "SUB": Kind((2, 2), "SubOptions", _broadcast, alike=True, rescale=_sum),
+    "SQUARED_DIFFERENCE": Kind((2, 2), None, _broadcast, alike=True, rescale=_square),
     "MUL": Kind((2, 2), "MulOptions", _broadcast, alike=True),
     "DIV": Kind((2, 2), "DivOptions", _broadcast, alike=True),
     "SOFTMAX": Kind((1, 1), "SoftmaxOptions", _normalized),

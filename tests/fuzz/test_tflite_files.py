@@ -155,7 +155,7 @@ def small_graph(rng, name):
         tensor.type = getattr(schema.TensorType, dtype)
         if dtype in ("INT8", "UINT8", "INT16") and rng.random() < 0.95:
             tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale = [rng.choice((1e-3, 0.5, 1 / 256, 100.0))]
+            tensor.quantization.scale = [rng.choice((1e-6, 1e-3, 0.5, 1 / 256, 100.0, 1e5))]
             tensor.quantization.zeroPoint = [rng.choice((0, 0, 1, 100))]
         graph.tensors.append(tensor)
     operator.inputs, operator.opcodeIndex = list(range(count)), 0
