@@ -90,7 +90,7 @@ def test_wrong_arguments(converted, tmp_path):
 def test_without_litert(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(ImportError, match="pip install ai-edge-litert"):
-        runner.load_interpreter("m.tflite")
+        runner.load_interpreter(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)))
 
 
 @pytest.mark.slow
@@ -119,14 +119,14 @@ def test_names():
 
 def test_what_litert_logs_on_start_up_is_held_back(capfd, monkeypatch):
     class Interpreter:
-        def __init__(self, path, num_threads):
+        def __init__(self, model_content, num_threads):
             os.write(2, b"INFO: Created a delegate.\n")
 
         def allocate_tensors(self):
             os.write(2, b"INFO: Allocated.\n")
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
-    runner.load_interpreter("model.tflite")
+    runner.load_interpreter(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)))
     assert capfd.readouterr().err == ""
 
 
