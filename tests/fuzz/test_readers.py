@@ -1,13 +1,16 @@
 """Label, box and prediction files whose text is broken."""
 
 import json
+from unittest import mock
 
 import harness
 import numpy as np
+import scipy.io
 
 from keras_lapkl import configs, schemes
 from keras_lapkl.data import crops
 from keras_lapkl.data.prediction_files import read_predictions
+from keras_lapkl.data.readers import aflw
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.readers.w300 import read_300w
@@ -150,6 +153,24 @@ def stems(rng, folder):
     assert all(folder.resolve() in path.resolve().parents for path in found.paths)
 
 
+def matlab(rng, folder):
+    """AFLW's file, of four faces."""
+    counts, faces = {"train": 3, "test": 1}, 4
+    shapes = {
+        key: tuple(faces if side == aflw._FACES else side for side in shape)
+        for key, shape in aflw._SHAPES.items()
+    }
+    content = {key: np.full(shape, 5.0) for key, shape in shapes.items()}
+    content["ra"] = np.arange(1.0, 5.0)[None]
+    content["nameList"] = np.array([[f"{i}.jpg"] for i in range(faces)], object)
+    scipy.io.savemat(folder / "x.mat", content, do_compression=rng.random() < 0.3)
+    path = folder / "y.mat"
+    path.write_bytes(harness.mutated(rng, (folder / "x.mat").read_bytes()))
+    values = {"OFFICIAL_COUNTS": counts, "_FACES": faces, "_SHAPES": shapes}
+    with mock.patch.multiple(aflw, **values):
+        check(aflw.read_aflw(path, rng.choice(("train", "test"))))
+
+
 def scheme(rng, folder):
     broken_json(rng, folder / "x.json", schemes.IBUG68.to_config())
     found = schemes.get(folder / "x.json")
@@ -201,6 +222,7 @@ ATTACKS = [
     harness.Attack("predictions, CSV", predictions_csv, tries=1000),
     harness.Attack("predictions, JSON", predictions_json, tries=1000),
     harness.Attack("300-W, list of stems", stems, tries=400),
+    harness.Attack("AFLW, .mat", matlab, tries=400),
     harness.Attack("schemes, JSON", scheme, tries=1000),
     harness.Attack("recipes, flags", recipe, tries=400),
     harness.Attack("training data", training_data, tries=1000),

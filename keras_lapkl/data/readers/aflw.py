@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lapkl._support.reading import open_regular
+from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations, path_below
+from keras_lapkl.data.matlab import read_matlab
 from keras_lapkl.schemes import AFLW19
 from keras_lapkl.training_data import LICENSES, DataSet
 
@@ -45,7 +46,6 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
     Raises:
         FileNotFoundError: there is no such file, or some of the images are missing.
         ValueError: another split, or a file of another content.
-        ImportError: SciPy is not installed.
 
     Example:
 
@@ -65,7 +65,7 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
     x, y = np.split(content["data"][rows].astype(np.float32), 2, axis=1)
     visible = content["mask_new"][rows] > 0
     landmarks = np.where(visible[..., None], np.stack([x, y], axis=-1), np.float32(np.nan))
-    names = [str(entry.item()) for entry in content["nameList"][rows, 0]]
+    names = content["nameList"][rows, 0].tolist()
     try:
         paths = tuple(path_below(images or "", name) for name in names)
     except ValueError as error:
@@ -92,21 +92,16 @@ def read_aflw(path: PathLike, split: str = "train", images: PathLike | None = No
 def _load(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no AFLW annotation file at {path}.")
-    try:
-        import scipy.io
-    except ImportError as error:
-        raise ImportError(
-            "Reading AFLW's annotations needs SciPy: pip install 'keras_lapkl[aflw]'"
-        ) from error
-    try:
-        with open_regular(path) as stream:
-            content = scipy.io.loadmat(stream)
-    except Exception as error:  # SciPy's reader meets malformed files with errors of any kind
-        raise ValueError(f"{path}: expected a MATLAB file. Received: {error}") from error
+    content = read_matlab(path, _SHAPES)
     for key, shape in _SHAPES.items():
         received = content[key].shape if key in content else None
         if received != shape:
             raise ValueError(f"{path}: expected `{key}` of shape {shape}. Received: {received}")
+        are_names = content[key].dtype.kind == "U"
+        if are_names != (key == "nameList"):
+            raise ValueError(f"{path}: expected names as `nameList`, and numbers as all else.")
+        if not are_names and not (np.abs(content[key]) <= FARTHEST).all():
+            raise ValueError(f"{path}: expected finite numbers as `{key}`, none above a million.")
     return content
 
 

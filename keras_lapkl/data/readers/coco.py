@@ -181,6 +181,11 @@ def _coco_object(path, pictures, annotation):
     box = np.full(4, np.nan)
     if annotation.get("bbox"):
         x, y, width, height = _coco_numbers(path, where, annotation, "bbox", 4)
+        if width < 0 or height < 0:
+            raise KeypointError(
+                f"{path}, {where}: expected a bbox x, y, width, height, none of the latter below "
+                f"0. Received: {shortened(annotation['bbox'])}"
+            )
         if width > 0 and height > 0:
             box = np.array([x, y, x + width, y + height]) - 0.5
     picture, size = pictures[annotation["image_id"]]

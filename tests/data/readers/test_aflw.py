@@ -1,5 +1,3 @@
-import builtins
-
 import numpy as np
 import pytest
 import scipy.io
@@ -94,19 +92,6 @@ def test_other_content(tmp_path, key, value, message):
     scipy.io.savemat(tmp_path / "a.mat", changed)
     with pytest.raises(ValueError, match=message):
         read_aflw(tmp_path / "a.mat")
-
-
-def test_missing_scipy_names_the_extra(mat, monkeypatch):
-    real = builtins.__import__
-
-    def without_scipy(name, *args, **kwargs):
-        if name.startswith("scipy"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_scipy)
-    with pytest.raises(ImportError, match=r"keras_lapkl\[aflw\]"):
-        read_aflw(mat)
 
 
 @pytest.mark.faces

@@ -65,6 +65,12 @@ def coco_file(tmp_path):
 
 
 class TestCOCO:
+    def test_a_box_of_negative_size(self, coco_file):
+        content = coco()
+        content["annotations"][0]["bbox"] = [1, 1, -5, 5]
+        with pytest.raises(KeypointError, match=r"annotation id .*: expected a bbox x, y, width"):
+            read_coco(coco_file(content), category="dog")
+
     @pytest.mark.parametrize("name", ["/etc/a.png", "../a.png"])
     def test_names_that_lead_out_of_the_folder(self, coco_file, name):
         content = coco()
