@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.files import read_json
 
+_MOST = 10_000  # landmarks; a network's maps of them would not fit into memory
 CropFrom: TypeAlias = Literal["points", "box", "image"]
 CROP_FROM: tuple[CropFrom, ...] = get_args(CropFrom)
 """What a crop may be cut by: the landmarks, a given box of the object, or the whole picture."""
@@ -194,9 +195,11 @@ def _other_side(name):
 def _names(config):
     names = config.get("names")
     if names is None:
-        count = config["num_landmarks"]
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"`num_landmarks` must be an int ≥ 1. Received: {count!r}")
+        count = config.get("num_landmarks")
+        if not isinstance(count, int) or not 1 <= count <= _MOST:
+            raise ValueError(
+                f"`num_landmarks` must be an int ≥ 1 and ≤ {_MOST}. Received: {count!r}"
+            )
         return tuple(f"point_{i}" for i in range(count))
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
         raise ValueError(f"`names` must be a list of point names. Received: {names!r}")
