@@ -138,10 +138,10 @@ def _squares(landmarks, scheme, visible, boxes):
             f"Scheme {scheme.name!r} takes whole pictures, wherever its landmarks are: "
             "`picture_squares` gives their crops."
         )
-    landmarks = np.asarray(landmarks, np.float64)
+    landmarks, boxes = _known(landmarks), None if boxes is None else _known(boxes)
     if scheme.crop_from == "box":
         boxes = np.full((len(landmarks), 4), np.nan) if boxes is None else boxes
-        first, last = np.split(np.asarray(boxes, np.float64), 2, axis=1)
+        first, last = np.split(boxes, 2, axis=1)
         return np.where((last > first).all(1)[:, None], _square(first, last), np.nan)  # pyright: ignore[reportIndexIssue]  (N,)
     usable = np.isfinite(landmarks).all(-1)
     if visible is not None:
@@ -152,12 +152,18 @@ def _squares(landmarks, scheme, visible, boxes):
         # NaN in a landmark is NaN in its point, and so in the box: those faces fall back.
         squares = _square(*_ranges(scheme.anchor_points(landmarks), np.minimum, np.maximum))
         if boxes is not None:
-            first, last = np.split(np.asarray(boxes, np.float64), 2, axis=1)
+            first, last = np.split(boxes, 2, axis=1)
             face = _within(_square(first, last), FIVE_BY_FACE_BOX, FIVE_BELOW_FACE_BOX)
             squares = _first_valid(squares, face)
         seen = _within(seen, FIVE_BY_VISIBLE_BOX, FIVE_BELOW_VISIBLE_BOX)
         squares = _first_valid(squares, seen)
     return squares
+
+
+def _known(places):
+    """Places in pixels as float64, NaN where they are not finite or too far to be meant."""
+    places = np.asarray(places, np.float64)
+    return np.where(np.abs(places) <= FARTHEST, places, np.nan)
 
 
 def covers_picture(squares: ArrayLike, width: int, height: int) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from hypothesis.extra.numpy import arrays
 
 from keras_lapkl import schemes
 from keras_lapkl.data.cropping import (
@@ -135,6 +136,19 @@ class TestCropBox:
             assert np.median(five[:, 2] / fallback[:, 2]) == pytest.approx(1, abs=0.01)
             offset = (five - fallback)[:, :2] / fallback[:, 2:]
             np.testing.assert_allclose(np.median(offset, axis=0), 0, atol=0.02)
+
+
+@pytest.mark.filterwarnings("error")
+@given(
+    arrays(np.float64, (2, 7, 2), elements=st.floats()),
+    arrays(np.float64, (2, 4), elements=st.floats()),
+)
+def test_any_numbers_give_squares_or_are_refused(landmarks, boxes):
+    try:
+        squares = crop_squares(landmarks, FIVE, boxes=boxes)
+    except ValueError:
+        return
+    assert (np.abs(squares) <= 1e7).all() and (squares[:, 2] > 0).all()
 
 
 class TestTransforms:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from keras_lapkl import confidence
 from keras_lapkl.data.cropping import crop_squares
@@ -142,6 +144,25 @@ def test_faces_at_and_beyond_the_border(localizer, stub):
     for square in ((400, 300, 20), (90, 90, 0), (90, 90, np.nan), (90, 1e300, 20)):
         with pytest.raises(ValueError, match="Expected a square about a part of the picture"):
             detect.localize(stub.ramp(), [square])
+
+
+@given(
+    st.lists(
+        st.tuples(*4 * [st.floats() | st.sampled_from([0.0, 50.0, 120.0, 1e6, 1e300, -1e300])]),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_any_numbers_as_boxes(stub, boxes):
+    """They are refused, or the landmarks are finite; NumPy never warns."""
+    detect = LandmarkDetector(stub.Localizer(stub.POINTS))
+    with warnings.catch_warnings(action="error"):
+        try:
+            faces = detect(stub.ramp(), boxes)
+        except ValueError:
+            return
+    assert len(faces) == len(boxes)
+    assert all(np.isfinite(face.landmarks).all() for face in faces)
 
 
 def test_many_photos_one_at_a_time(localizer, stub):
