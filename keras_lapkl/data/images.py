@@ -166,7 +166,12 @@ def _inspect_jpeg(data):
 
 
 def _inspect_png(data):
-    return *struct.unpack_from(">II", data, 16), b"IEND" in data
+    at = 8
+    # The decoder takes the memory that a chunk claims, were it more than the file.
+    while data[at + 4 : at + 8] != b"IEND":
+        (length,) = struct.unpack_from(">I", data, at)
+        at += 12 + length
+    return *struct.unpack_from(">II", data, 16), True
 
 
 def _inspect_bmp(data):

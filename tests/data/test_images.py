@@ -79,6 +79,14 @@ class TestReadImage:
             with pytest.raises(ImageError, match=rf"{name}: expected a regular file.*{kind}"):
                 read_image(tmp_path / name)
 
+    def test_a_chunk_that_claims_more_than_the_file(self, read):
+        """OpenCV takes and clears so much memory before it notices."""
+        data = bytearray(encode(".png"))
+        at = data.index(b"IDAT") - 4
+        data[at : at + 4] = struct.pack(">I", 0xFFFF0000)
+        with pytest.raises(ImageError, match="truncated"):
+            read(bytes(data))
+
     def test_too_many_bytes_are_refused_unread(self, tmp_path):
         with open(tmp_path / "large.bmp", "wb") as stream:
             stream.write(encode(".bmp"))

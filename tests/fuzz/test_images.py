@@ -1,6 +1,7 @@
 """Picture files of all formats, whose bytes are broken, and those that claim to be huge."""
 
 import struct
+import zlib
 
 import cv2
 import harness
@@ -30,6 +31,19 @@ _ORIENTED = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a" + struct.pack(
 )
 
 
+def with_checksums(data):
+    """A PNG whose chunks have the right checksums, so that what is in them is looked at."""
+    data, at = bytearray(data), 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            break
+        data[end : end + 4] = struct.pack(">I", zlib.crc32(data[at + 4 : end]))
+        at = end + 4
+    return bytes(data)
+
+
 def broken(kind):
     def attempt(rng, folder):
         data = rng.choice(_FILES[kind])
@@ -40,6 +54,8 @@ def broken(kind):
             data = harness.mutated(rng, data[:head], most=3) + data[head:]
         else:
             data = harness.mutated(rng, data)
+        if kind == "PNG" and rng.random() < 0.7:
+            data = with_checksums(data)
         path = folder / "x.jpg"
         path.write_bytes(data)
         photo = read_image(path)
