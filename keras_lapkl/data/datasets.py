@@ -9,6 +9,7 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
+from keras_lapkl._support.folders import owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import (
@@ -264,7 +265,8 @@ def _crop_photos(crops, photos, locate, cache_dir):
         )
     folder = pathlib.Path(cache_dir) / "unlabeled"
     size = crops.image_size
-    shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
+    with owned(cache_dir, wait=True):  # the processes of one training all come here
+        shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
     return folder
 
 

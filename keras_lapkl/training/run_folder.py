@@ -10,7 +10,10 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, distributed
 
 LAST, PREVIOUS = "last.keras", "last.previous.keras"
-OUTPUTS = ("*.keras", "history.csv", "results.json", "pseudo_labels.npy")
+OUTPUTS = (
+    *("model.keras", "adversarial.keras", LAST, PREVIOUS),
+    *("history.csv", "results.json", "pseudo_labels.npy"),
+)
 """What a run writes, beside its settings and its crops."""
 
 
