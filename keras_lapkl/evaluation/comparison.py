@@ -151,7 +151,7 @@ def write_errors(
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", *(f"{title} {name}" for title, name in errors)])
+        writer.writerow(["file", *(quote_name(f"{title} {name}") for title, name in errors)])
         for name, row in zip(names_below(annotations.paths, folder), rows, strict=True):
             writer.writerow([quote_name(name), *("" if np.isnan(e) else f"{e:.6g}" for e in row)])
 
