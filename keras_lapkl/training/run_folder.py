@@ -54,8 +54,9 @@ def last_checkpoint(output_dir):
 
 def remove_checkpoints(output_dir):
     """What a finished run needs no more."""
-    for name in (PREVIOUS, LAST):
-        (output_dir / name).unlink(missing_ok=True)
+    for path in (output_dir / PREVIOUS, output_dir / LAST):
+        if path.exists():  # else nothing is written to a folder that may be read-only
+            path.unlink()
 
 
 def trim_history(path, epochs):
