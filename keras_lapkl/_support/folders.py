@@ -15,14 +15,18 @@ WRITTEN = "written.json"
 
 
 @contextlib.contextmanager
-def owned(folder: PathLike) -> Iterator[Path]:
+def owned(folder: PathLike, wait: bool = False) -> Iterator[Path]:
     """Makes a folder and holds it for this process alone; clears away what killed ones left.
+
+    Args:
+        folder: the folder.
+        wait: whether to wait for a process of this machine that holds it.
 
     Raises:
         OSError: another process holds it; the message says which, since when, and what to do.
     """
     make_folder(folder)
-    with locks.owned(folder):
+    with locks.owned(folder, wait):
         sweep(folder)
         yield Path(folder)
 

@@ -38,7 +38,7 @@ def lock(handle: int, wait: bool = True) -> bool | None:
 
 
 @contextlib.contextmanager
-def owned(folder: PathLike) -> Iterator[None]:
+def owned(folder: PathLike, wait: bool = False) -> Iterator[None]:
     """Holds a folder for this process alone, by a file `.lapkl-lock` that says whose it is.
 
     The lock of a process of this machine that has died is taken over. That of another machine's
@@ -46,12 +46,13 @@ def owned(folder: PathLike) -> Iterator[None]:
 
     Args:
         folder: which is there.
+        wait: whether to wait for a process of this machine that holds it.
 
     Raises:
         OSError: another process holds it; the message says which, since when, and what to do.
     """
     path = Path(folder) / LOCK
-    handle = _take(path)
+    handle = _take(path, wait)
     try:
         yield
     finally:
@@ -59,11 +60,11 @@ def owned(folder: PathLike) -> Iterator[None]:
         os.close(handle)
 
 
-def _take(path):
+def _take(path, wait):
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            held = lock(handle, wait=False)
+            held = lock(handle, wait)
             owner = _owner(os.pread(handle, 4096, 0))
             if held is False:
                 raise OSError(

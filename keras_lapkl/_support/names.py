@@ -63,9 +63,8 @@ def output_stems(names: Iterable[str], folders: Iterable[str] = ()) -> dict[str,
             and (stem if name in folders else f"{stem}.pts") not in inside
         )
 
-    return {
-        name: _cut(stem if is_free(name, _alike(stem)) else name) for name, stem in short.items()
-    }
+    chosen = ((name, stem if is_free(name, _alike(stem)) else name) for name, stem in short.items())
+    return {name: shortened(stem) for name, stem in chosen}
 
 
 def check_distinct(outputs: Iterable[tuple[str, str]], fold_case: bool = False) -> None:
@@ -115,12 +114,8 @@ def folders_of(name: str) -> tuple[str, ...]:
     return tuple("/".join(parts[: i + 1]) for i in range(len(parts)))
 
 
-def _alike(name):
-    """The same for names that some file systems take for one."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _cut(stem):
+def shortened(stem: str) -> str:
+    """A path without suffix, its last part cut to where a suffix fits; see `output_stems`."""
     folder, slash, last = stem.rpartition("/")
     data = os.fsencode(last)
     if len(data) <= _LONGEST:
@@ -130,3 +125,8 @@ def _cut(stem):
     if is_utf8(last):  # not within a character
         kept = kept.decode("utf-8", "ignore").encode()
     return f"{folder}{slash}{os.fsdecode(kept)}~{digest}"
+
+
+def _alike(name):
+    """The same for names that some file systems take for one."""
+    return unicodedata.normalize("NFC", name).casefold()

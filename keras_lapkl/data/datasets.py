@@ -9,6 +9,8 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
+from keras_lapkl._support.folders import owned
+from keras_lapkl._support.names import shortened
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import (
@@ -114,8 +116,8 @@ def load(
         crop_scale = default_crop_scale(annotations.scheme)
     cache = None
     if cache_dir is not None:
-        name = pathlib.Path(split).stem
-        cache = pathlib.Path(cache_dir) / f"{dataset}-{name}-{image_size}+{margin}.npz"
+        name = shortened(f"{dataset}-{pathlib.Path(split).stem}-{image_size}+{margin}")
+        cache = pathlib.Path(cache_dir) / f"{name}.npz"
     crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
@@ -264,7 +266,8 @@ def _crop_photos(crops, photos, locate, cache_dir):
         )
     folder = pathlib.Path(cache_dir) / "unlabeled"
     size = crops.image_size
-    shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
+    with owned(cache_dir, wait=True):  # the processes of one training all come here
+        shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
     return folder
 
 

@@ -23,6 +23,9 @@ FEW = 24
 MAX_VALUES = 8
 """Patches a side up to which the value of each is legible."""
 
+_LONGEST = 40
+"""Letters of a title."""
+
 
 def figure(width: float, height: float) -> Any:
     """A matplotlib figure of that many inches, without a display.
@@ -195,7 +198,9 @@ def ced(errors: Mapping[str, ArrayLike], path: PathLike, unit: str) -> None:
         last = shares[-1:] if len(shares) else [0]
         # The curve is a step at each face, from 0 and on to the edge of the picture.
         x, y = np.concatenate([[0], found, [np.inf]]), np.concatenate([[0], shares, last])
-        axes.step(np.minimum(x, 2 * limit), 100 * y, where="post", linewidth=1.4, label=title)
+        axes.step(
+            np.minimum(x, 2 * limit), 100 * y, where="post", linewidth=1.4, label=_shown(title)
+        )
     axes.set(xlabel=f"error, % of the {unit}", ylabel="faces, %", xlim=(0, limit), ylim=(0, 100))
     axes.grid(linewidth=0.4)
     axes.legend(loc="best")
@@ -226,7 +231,7 @@ def _sheet(images, columns):
             _show(axes, image)
             draw(axes, i)
             if i == 0:
-                axes.set_title(title)
+                axes.set_title(_shown(title))
     return sheet
 
 
@@ -321,3 +326,9 @@ def _save(sheet, path, dpi=150):
         return
     with replacing(path) as temporary:
         sheet.savefig(temporary, dpi=dpi)
+
+
+def _shown(title):
+    """A title as text: the name of a file may be too long, not UTF-8, or look like mathematics."""
+    title = title.encode(errors="backslashreplace").decode()
+    return (title if len(title) <= _LONGEST else title[: _LONGEST - 1] + "…").replace("$", r"\$")

@@ -10,7 +10,10 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, distributed
 
 LAST, PREVIOUS = "last.keras", "last.previous.keras"
-OUTPUTS = ("*.keras", "history.csv", "results.json", "pseudo_labels.npy")
+OUTPUTS = (
+    *("model.keras", "adversarial.keras", LAST, PREVIOUS),
+    *("history.csv", "results.json", "pseudo_labels.npy"),
+)
 """What a run writes, beside its settings and its crops."""
 
 
@@ -51,8 +54,9 @@ def last_checkpoint(output_dir):
 
 def remove_checkpoints(output_dir):
     """What a finished run needs no more."""
-    for name in (PREVIOUS, LAST):
-        (output_dir / name).unlink(missing_ok=True)
+    for path in (output_dir / PREVIOUS, output_dir / LAST):
+        if path.exists():  # else nothing is written to a folder that may be read-only
+            path.unlink()
 
 
 def trim_history(path, epochs):

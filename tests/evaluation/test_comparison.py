@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import schemes
+from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.prediction_files import (
@@ -178,6 +179,15 @@ def test_errors_of_each_face(truth, tmp_path):
     assert [row["file"] for row in rows] == list(NAMES)
     assert [row["a interocular"] for row in rows] == ["1", "", "6", "inf"]
     assert rows[3]["b interocular"] == "5" and "b hull_diagonal" in rows[0]
+
+
+def test_errors_of_files_of_any_name(truth, tmp_path):
+    found = {title: off_by(truth, [1, 3, 6, 5]) for title in ("\udcff", "=1", "a\nb")}
+    _, errors = comparison.compare(truth, found, tmp_path)
+    comparison.write_errors(tmp_path / "errors.csv", truth, errors, tmp_path)
+    with (tmp_path / "errors.csv").open(newline="", encoding="utf-8") as file:
+        columns = [read_name(cell) for cell in next(csv.reader(file))]
+    assert {"\udcff interocular", "=1 interocular", "a\nb interocular"} <= set(columns)
 
 
 def test_read_sets(tmp_path):

@@ -79,6 +79,17 @@ def test_ced_rises_with_the_errors(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "title",
+    ["$x^$", "\udcff", "a" * 300, "a\nb", "😀"],
+    ids=["mathematics", "bytes", "long", "lines", "emoji"],
+)
+def test_any_title(faces, tmp_path, title):
+    plots.ced({title: np.ones(3)}, tmp_path / "ced.png", "size")
+    plots.heatmaps(faces[0], {title: np.ones((3, 32, 32, 5))}, tmp_path / "maps.png")
+    assert cv2.imread(str(tmp_path / "ced.png")) is not None
+
+
+@pytest.mark.parametrize(
     ("errors", "limit"),
     [([55.0, 60, 300], 300), ([0.3, 0.31, 0.32, 0.5], 0.45), ([np.inf, np.nan], 10), ([], 10)],
 )

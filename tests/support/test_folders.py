@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -40,6 +41,13 @@ def test_the_second_process_is_told_who_holds_it(holder, tmp_path):
     who = f"process {holder.pid} on {socket.gethostname()} since 2"
     assert str(caught.value).startswith(f"{tmp_path / 'out'} is being written to by {who}")
     assert "name another folder" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_process_may_wait_for_its_turn(holder, tmp_path):
+    threading.Timer(0.2, holder.kill).start()
+    with owned(tmp_path / "out", wait=True):
+        assert holder.wait() == -signal.SIGKILL
 
 
 @pytest.mark.slow
