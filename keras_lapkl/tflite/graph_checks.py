@@ -163,7 +163,7 @@ def _integers(tensor, buffers):
     if 0 in _ints(tensor.shape):
         return np.zeros(0, int)
     data = buffers[tensor.buffer].data
-    if data is None or not len(data) or tensor.type not in _INTEGERS or len(data) > 1024:
+    if data is None or not len(data) or tensor.type not in _INTEGERS or len(data) > 2**17:
         return None
     return np.frombuffer(bytes(bytearray(data)), _INTEGERS[tensor.type])
 

@@ -311,6 +311,14 @@ def _matmul(shapes, values, options):
     return [(*_joined(a[:-2], b[:-2]), a[-2], b[-1])]
 
 
+def _gather(shapes, values, options):
+    axis = _axis(options.axis, len(shapes[0]))
+    places = _constant(values[1])
+    if options.batchDims or not all(0 <= place < shapes[0][axis] for place in places):
+        raise ValueError(f"the places {places[:9]} on axis {axis} of {shapes[0]}")
+    return [(*shapes[0][:axis], *shapes[1], *shapes[0][axis + 1 :])]
+
+
 def _axis(axis, rank):
     if not -rank <= axis < rank:
         raise ValueError(f"axis {axis} of {rank}")
@@ -373,6 +381,7 @@ KINDS = {
     "CONCATENATION": Kind((1, 1000), "ConcatenationOptions", _concatenate, alike=True),
     "STRIDED_SLICE": Kind((4, 4), "StridedSliceOptions", _strided_slice),
     "SLICE": Kind((3, 3), None, _slice),
+    "GATHER": Kind((2, 2), "GatherOptions", _gather),
     "SPLIT": Kind((2, 2), "SplitOptions", _split, data=1),
     "PAD": Kind((2, 2), None, _pad),
     "PADV2": Kind((3, 3), None, _pad),

@@ -210,7 +210,7 @@ def interpreter_of(
             interpreter = Interpreter(model_content=content, num_threads=num_threads, **kwargs)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"The interpreter can't run {path}: {error}") from error
+        raise cannot_run(path, error) from error
     return interpreter
 
 
@@ -219,7 +219,12 @@ def invoke(interpreter: Any, path: PathLike) -> None:
     try:
         interpreter.invoke()
     except RuntimeError as error:
-        raise ValueError(f"The interpreter can't run {path}: {error}") from error
+        raise cannot_run(path, error) from error
+
+
+def cannot_run(path: PathLike, error: Exception) -> ValueError:
+    """What to raise where the interpreter refuses a file, or an operator of it fails."""
+    return ValueError(f"The interpreter can't run {path}: {error}")
 
 
 def undelegated(path: PathLike) -> list[str]:

@@ -5,8 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lapkl import tflite
+from keras_lapkl import pretrained, tflite
 from keras_lapkl.tflite import runner
+
+SHIPPED = pretrained.path("fpn-sixteenth-300w", ".tflite")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_wrong_arguments(converted, tmp_path):
 def test_without_litert(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(ImportError, match="pip install ai-edge-litert"):
-        runner.load_interpreter("m.tflite")
+        runner.load_interpreter(SHIPPED)
 
 
 @pytest.mark.slow
@@ -117,12 +119,12 @@ def test_names():
 
 def test_what_litert_logs_on_start_up_is_held_back(capfd, monkeypatch):
     class Interpreter:
-        def __init__(self, path, num_threads):
+        def __init__(self, model_content, num_threads):
             os.write(2, b"INFO: Created a delegate.\n")
 
         def allocate_tensors(self):
             os.write(2, b"INFO: Allocated.\n")
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
-    runner.load_interpreter("model.tflite")
+    runner.load_interpreter(SHIPPED)
     assert capfd.readouterr().err == ""
