@@ -143,7 +143,6 @@ def test_no_device(said, run, device):
     [
         (("--binary=none",), "There is no benchmark_model at none. LiteRT's documentation has it"),
         (("--model=none.tflite",), "There is no model at none.tflite"),
-        (("--model=benchmark_model",), "benchmark_model is not a TFLite file"),
         (("--threads=0",), "whole numbers from 1 on"),
         (("--affinity=0x; reboot",), "hexadecimal"),
     ],
