@@ -39,8 +39,8 @@ class TFLiteLocalizer:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or not one of a localizer, or its metadata are of a
-            newer schema.
+        ValueError: it is not a TFLite file, or a damaged one, or not one of a localizer; or its
+            metadata break a rule or are of a newer schema.
 
     Example:
 

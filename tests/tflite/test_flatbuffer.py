@@ -11,7 +11,14 @@ import pytest
 
 from keras_lapkl import pretrained
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import TFLiteLocalizer, describe, flatbuffer, runner, verification
+from keras_lapkl.tflite import (
+    TFLiteLocalizer,
+    describe,
+    flatbuffer,
+    graph_checks,
+    runner,
+    verification,
+)
 
 SHIPPED = pretrained.path("fpn-sixteenth-300w", "-int8.tflite")
 HOSTILE = pathlib.Path(__file__).resolve().parents[3] / "shared/cases/hostile"
@@ -126,7 +133,7 @@ def stride_of_zero(model, graph):
         (signature_out_of_range, "signature .*: expected indices"),
         (unknown_type, "tensor 3 of graph 0 is of the unknown type 99"),
         (negative_shape, r"tensor 0 of graph 0 has the shape \[1, -80, 80, 3\]"),
-        (huge_shape, "tensor 0 of graph 0 of shape .* takes over 1,073,741,824 bytes"),
+        (huge_shape, "tensor 0 of graph 0 of shape .* takes over 268,435,456 bytes"),
         (short_constant, r"takes \d+ bytes, and \d+ are stored"),
         (written_constant, "writes what has been written, or a constant"),
         (read_before_written, "reads tensors that nothing wrote before"),
@@ -228,6 +235,11 @@ def test_tables_that_are_used_over_and_over():
     with pytest.raises(ValueError, match=r"over and over|more than 50,000 tables"):
         verification.verify(bytes(content))
     assert time.monotonic() - start < 5
+
+
+def test_work_is_bounded(monkeypatch):
+    monkeypatch.setattr(graph_checks, "MAX_WORK", 1_000_000)
+    refused(SHIPPED, "take over 1,000,000 steps")
 
 
 def test_only_regular_files_are_opened(tmp_path, monkeypatch):
