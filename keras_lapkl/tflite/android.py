@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.tflite import flatbuffer
 
 FOLDER = "/data/local/tmp/keras_lapkl"
 """Where things lie on the device meanwhile; `/data/local/tmp` is what adb may write and run."""
@@ -87,7 +88,8 @@ def measure_many(
     Raises:
         FileNotFoundError: the binary or a file is not there.
         ConnectionError: adb fails.
-        ValueError: the binary said nothing of its timings.
+        ValueError: a file is not a TFLite file, or a damaged one; or the binary said nothing of its
+            timings.
     """
     if not pathlib.Path(binary).is_file():
         raise FileNotFoundError(
@@ -95,8 +97,7 @@ def measure_many(
             "Android under 'Performance measurement': ai.google.dev/edge/litert/models/measurement"
         )
     for path in paths:
-        if not pathlib.Path(path).is_file():
-            raise FileNotFoundError(f"There is no model at {path}.")
+        flatbuffer.read(path)
     device("shell", f"mkdir -p {FOLDER}")
     try:
         device("push", str(binary), f"{FOLDER}/benchmark_model")

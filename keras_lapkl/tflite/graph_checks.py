@@ -12,13 +12,15 @@ import numpy as np
 
 from keras_lapkl.tflite.operators import KINDS
 
-MAX_TENSOR = 2**30
-"""Bytes of a tensor. A byte fewer than twice as many is the most that kernels count to."""
-MAX_TENSORS = 2**33
+MAX_TENSOR = 2**28
+"""Bytes of a tensor; eight times as many is more than kernels count to."""
+MAX_TENSORS = 2**31
 """Bytes of all tensors of a file, at the shapes that it states."""
 MAX_RANK = 8
 MAX_WINDOW = 1024
 """Side of a window that moves over an image, and of its steps."""
+MAX_WORK = 2**40
+"""Steps of a run, about: some minutes. The largest shipped model takes 2 ** 30."""
 MAX_RESCALE = 2.0**20
 """Most that the scales of quantized tensors differ by; see `operators.Kind.rescale`."""
 
@@ -106,6 +108,7 @@ def check(model: Any, schema: Any) -> None:
 def check_runnable(model: Any, schema: Any) -> None:
     """Raises ValueError if an interpreter must not be given a sound `ModelT`; see `operators`."""
     names, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    work = 0
     for number, graph in enumerate(model.subgraphs):
         for i, tensor in enumerate(graph.tensors or []):
             if types[tensor.type] not in _RUN:
@@ -116,14 +119,16 @@ def check_runnable(model: Any, schema: Any) -> None:
             place = f"operator {i} of graph {number}, {name},"
             if code.customCode is not None or name not in KINDS:
                 raise ValueError(f"{place} is not one that this package runs")
-            _check_operator(operator, KINDS[name], graph.tensors, model.buffers, place)
+            work += _check_operator(operator, KINDS[name], graph.tensors, model.buffers, place)
+            if work > MAX_WORK:
+                raise ValueError(f"{place} and those before it take over {MAX_WORK:,} steps")
             _check_types(operator, KINDS[name], graph.tensors, types, place)
             if name != "CAST":
                 _check_scales(operator, KINDS[name], graph.tensors, types, place)
 
 
 def _check_operator(operator, kind, tensors, buffers, place):
-    """Inputs, options and shapes of one operator."""
+    """Checks inputs, options and shapes of one operator; gives the steps that it takes."""
     reads, writes = _ints(operator.inputs), _ints(operator.outputs)
     few, many = kind.inputs
     if not few <= len(reads) <= many or -1 in reads[: kind.optional]:
@@ -148,6 +153,7 @@ def _check_operator(operator, kind, tensors, buffers, place):
             raise ValueError(f"{place} gives {shape}, which is empty")
         if stated != shape:
             raise ValueError(f"{place} gives {shape}, but {stated} is stated")
+    return sum(map(math.prod, found)) * kind.work(shapes, options)
 
 
 def _check_types(operator, kind, tensors, types, place):
@@ -163,7 +169,7 @@ def _integers(tensor, buffers):
     if 0 in _ints(tensor.shape):
         return np.zeros(0, int)
     data = buffers[tensor.buffer].data
-    if data is None or not len(data) or tensor.type not in _INTEGERS or len(data) > 1024:
+    if data is None or not len(data) or tensor.type not in _INTEGERS or len(data) > 2**17:
         return None
     return np.frombuffer(bytes(bytearray(data)), _INTEGERS[tensor.type])
 

@@ -52,8 +52,8 @@ def describe(path: PathLike) -> Description:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or a damaged one, or its metadata are of a newer
-            schema.
+        ValueError: it is not a TFLite file, or a damaged one, or its metadata break a rule or are
+            of a newer schema.
 
     Example:
 

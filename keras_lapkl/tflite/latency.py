@@ -74,8 +74,11 @@ def measure_many(
     interpreters = [_loaded(path, count) for path, count in candidates]
     seconds = np.empty((warmup + runs, len(candidates)))
     for row in console.reported(seconds, len(seconds), "timed {} of {} runs"):
-        for j, (path, _) in enumerate(candidates):
-            row[j] = _time(interpreters[j], path)
+        for j, interpreter in enumerate(interpreters):
+            try:
+                row[j] = _time(interpreter)
+            except RuntimeError as error:
+                raise runner.cannot_run(candidates[j][0], error) from error
     return [
         {
             "model": str(path),
@@ -150,10 +153,10 @@ def _loaded(path, num_threads):
     return interpreter
 
 
-def _time(interpreter, path):
+def _time(interpreter):
     """Seconds of one run."""
     start = time.perf_counter_ns()
-    runner.invoke(interpreter, path)
+    interpreter.invoke()
     return 1e-9 * (time.perf_counter_ns() - start)
 
 

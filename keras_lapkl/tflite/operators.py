@@ -28,6 +28,15 @@ def _square(scales):
     return 2**8 * max(max(scales) ** 2, *scales)
 
 
+def _weights(shapes, options):
+    """Those of one output channel, or more: a depthwise convolution has one."""
+    return math.prod(shapes[1][1:])
+
+
+def _window(shapes, options):
+    return options.filterHeight * options.filterWidth
+
+
 class Kind(NamedTuple):
     """Of operators.
 
@@ -42,6 +51,7 @@ class Kind(NamedTuple):
         alike: whether all inputs from `data` on have one type.
         rescale: from the scales of quantized inputs to what is divided by the output's. Kernels
             multiply by that ratio, and end the process where it is over 2 ** 20.
+        work: from the shapes of the inputs and the options to steps for each value of the output.
     """
 
     inputs: tuple[int, int]
@@ -52,6 +62,7 @@ class Kind(NamedTuple):
     results: tuple[str, ...] = ()
     alike: bool = False
     rescale: Callable[[Sequence[float]], float] = _product
+    work: Callable[[Sequence[Any], Any], int] = lambda shapes, options: 1
 
 
 def _same(shapes, values, options):
@@ -311,6 +322,14 @@ def _matmul(shapes, values, options):
     return [(*_joined(a[:-2], b[:-2]), a[-2], b[-1])]
 
 
+def _gather(shapes, values, options):
+    axis = _axis(options.axis, len(shapes[0]))
+    places = _constant(values[1])
+    if options.batchDims or not all(0 <= place < shapes[0][axis] for place in places):
+        raise ValueError(f"the places {places[:9]} on axis {axis} of {shapes[0]}")
+    return [(*shapes[0][:axis], *shapes[1], *shapes[0][axis + 1 :])]
+
+
 def _axis(axis, rank):
     if not -rank <= axis < rank:
         raise ValueError(f"axis {axis} of {rank}")
@@ -352,12 +371,16 @@ KINDS = {
     "LEAKY_RELU": Kind((1, 1), "LeakyReluOptions", _same),
     "GELU": Kind((1, 1), "GeluOptions", _same),
     "L2_NORMALIZATION": Kind((1, 1), "L2NormOptions", _normalized),
-    "CONV_2D": Kind((2, 3), "Conv2DOptions", _conv, optional=2),
-    "DEPTHWISE_CONV_2D": Kind((3, 3), "DepthwiseConv2DOptions", _depthwise, optional=2),
-    "TRANSPOSE_CONV": Kind((3, 4), "TransposeConvOptions", _transpose_conv, optional=3, data=2),
-    "FULLY_CONNECTED": Kind((2, 3), "FullyConnectedOptions", _dense, optional=2),
-    "MAX_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool),
-    "AVERAGE_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool),
+    "CONV_2D": Kind((2, 3), "Conv2DOptions", _conv, optional=2, work=_weights),
+    "DEPTHWISE_CONV_2D": Kind(
+        (3, 3), "DepthwiseConv2DOptions", _depthwise, optional=2, work=_weights
+    ),
+    "TRANSPOSE_CONV": Kind(
+        (3, 4), "TransposeConvOptions", _transpose_conv, optional=3, data=2, work=_weights
+    ),
+    "FULLY_CONNECTED": Kind((2, 3), "FullyConnectedOptions", _dense, optional=2, work=_weights),
+    "MAX_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool, work=_window),
+    "AVERAGE_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool, work=_window),
     "RESHAPE": Kind((1, 2), None, _reshape),
     "TRANSPOSE": Kind((2, 2), None, _transpose),
     "RESIZE_BILINEAR": Kind((2, 2), "ResizeBilinearOptions", _resize),
@@ -373,6 +396,7 @@ KINDS = {
     "CONCATENATION": Kind((1, 1000), "ConcatenationOptions", _concatenate, alike=True),
     "STRIDED_SLICE": Kind((4, 4), "StridedSliceOptions", _strided_slice),
     "SLICE": Kind((3, 3), None, _slice),
+    "GATHER": Kind((2, 2), "GatherOptions", _gather),
     "SPLIT": Kind((2, 2), "SplitOptions", _split, data=1),
     "PAD": Kind((2, 2), None, _pad),
     "PADV2": Kind((3, 3), None, _pad),
@@ -384,7 +408,7 @@ KINDS = {
     "REVERSE_V2": Kind((2, 2), None, _reverse),
     "DEPTH_TO_SPACE": Kind((1, 1), "DepthToSpaceOptions", _depth_to_space),
     "SPACE_TO_DEPTH": Kind((1, 1), "SpaceToDepthOptions", _space_to_depth),
-    "BATCH_MATMUL": Kind((2, 2), "BatchMatMulOptions", _matmul),
+    "BATCH_MATMUL": Kind((2, 2), "BatchMatMulOptions", _matmul, work=_weights),
     "SELECT": Kind((3, 3), None, _broadcast, data=1, alike=True),
     "SELECT_V2": Kind((3, 3), None, _broadcast, data=1, alike=True),
 }

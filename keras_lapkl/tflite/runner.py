@@ -46,8 +46,8 @@ class TFLiteLocalizer:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or not one of a localizer, or its metadata are of a
-            newer schema.
+        ValueError: it is not a TFLite file, or a damaged one, or not one of a localizer; or its
+            metadata break a rule or are of a newer schema.
 
     Example:
 
@@ -209,7 +209,7 @@ def _started(content, path, num_threads, **kwargs):
             interpreter = Interpreter(model_content=content, num_threads=num_threads, **kwargs)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"The interpreter can't run {path}: {error}") from error
+        raise cannot_run(path, error) from error
     return interpreter
 
 
@@ -218,7 +218,12 @@ def invoke(interpreter: Any, path: PathLike) -> None:
     try:
         interpreter.invoke()
     except RuntimeError as error:
-        raise ValueError(f"The interpreter can't run {path}: {error}") from error
+        raise cannot_run(path, error) from error
+
+
+def cannot_run(path: PathLike, error: Exception) -> ValueError:
+    """What to raise where the interpreter refuses a file, or an operator of it fails."""
+    return ValueError(f"The interpreter can't run {path}: {error}")
 
 
 def undelegated(path: PathLike) -> list[str]:

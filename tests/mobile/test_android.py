@@ -1,10 +1,14 @@
 import json
 import os
+import shutil
 import stat
 
 import pytest
 
+from keras_lapkl import pretrained
+
 SCRIPT = "mobile/android.py"
+MODEL = pretrained.path("fpn-sixteenth-300w", "-int8.tflite")
 
 # Keeps the device's files under $DEVICE and runs its commands here.
 ADB = """#!/bin/sh
@@ -47,7 +51,7 @@ def run(run_tool, tmp_path, device):
     """Runs the script on a model, with a fake adb on PATH."""
     (tmp_path / "bin").mkdir()
     executable(tmp_path / "bin/adb", ADB)
-    (tmp_path / "m.tflite").write_bytes(b"model")
+    shutil.copy(MODEL, tmp_path / "m.tflite")
     executable(tmp_path / "benchmark_model", BENCHMARK_MODEL)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
 
@@ -68,7 +72,7 @@ def test_measures(run, device, tmp_path):
     assert "STARTING!" in result.pop("log")
     assert result == {
         "model": "m.tflite",
-        "bytes": 5,
+        "bytes": MODEL.stat().st_size,
         "threads": 4,
         "warmup": 20,
         "runs": 200,

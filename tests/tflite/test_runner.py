@@ -10,6 +10,8 @@ import pytest
 from keras_lapkl import pretrained, tflite
 from keras_lapkl.tflite import runner
 
+SHIPPED = pretrained.path("fpn-sixteenth-300w", ".tflite")
+
 
 @pytest.fixture(scope="module")
 def localize(converted):
@@ -90,7 +92,7 @@ def test_wrong_arguments(converted, tmp_path):
 def test_without_litert(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(ImportError, match="pip install ai-edge-litert"):
-        runner.load_interpreter(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)))
+        runner.load_interpreter(SHIPPED)
 
 
 @pytest.mark.slow
@@ -126,13 +128,13 @@ def test_what_litert_logs_on_start_up_is_held_back(capfd, monkeypatch):
             os.write(2, b"INFO: Allocated.\n")
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
-    runner.load_interpreter(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)))
+    runner.load_interpreter(SHIPPED)
     assert capfd.readouterr().err == ""
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return tflite.TFLiteLocalizer(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)))
+    return tflite.TFLiteLocalizer(SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +152,7 @@ def test_threads_get_what_one_gets(shipped, crops):
 
 
 def test_a_pickled_localizer_opens_its_file_from_any_folder(shipped, crops, tmp_path, monkeypatch):
-    data = pretrained.resolve("fpn-sixteenth-300w", (".tflite",)).read_bytes()
+    data = SHIPPED.read_bytes()
     (tmp_path / "model.tflite").write_bytes(data)
     monkeypatch.chdir(tmp_path)
     saved = pickle.dumps(tflite.TFLiteLocalizer("model.tflite"))
