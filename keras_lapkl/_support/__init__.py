@@ -1,1 +1,1 @@
-"""What all rooms share: files, provenance, tables, command lines."""
+"""What all rooms share: files in and out, threads, provenance, tables, command lines."""
