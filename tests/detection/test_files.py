@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.folders import owned
 from keras_lapkl.data import read_pts
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.prediction_files import read_predictions
@@ -484,6 +485,11 @@ class TestNames:
     def test_the_same_run_again(self, detector, photos, tmp_path, form):
         for _ in range(2):
             run(detector, [photos], tmp_path / "out", form=form, overlays=True)
+
+    def test_two_runs_at_once(self, detector, photos, tmp_path):
+        with owned(tmp_path / "out"), pytest.raises(OSError, match="written to by process"):
+            run(detector, [photos], tmp_path / "out")
+        assert not list((tmp_path / "out").iterdir())
 
     def test_a_killed_run_again(self, detector, photos, tmp_path, monkeypatch):
         def stop(*_):

@@ -90,6 +90,15 @@ def test_predictions_without_tensorflow(run_tool, tree):
     assert (tree / "out" / "ced.png").stat().st_size > 1000
 
 
+def test_results_of_a_training_are_not_replaced(run_tool, tree):
+    (tree / "results.json").write_text("{}")
+    flags = ["--dataset=300w", f"--data_dir={tree}/300w", "--split=common"]
+    flags += [f"--predictions={tree}/found", f"--output_dir={tree}"]
+    done = run_tool("tools/evaluate.py", *flags, check=False)
+    assert done.returncode == 1 and "results.json is there already" in done.stderr
+    assert (tree / "results.json").read_text() == "{}" and not (tree / "errors.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.folders import owned
 from keras_lapkl.data.cropping import crop_transform, warp_crop
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.data.synthetic.faces import synthetic_faces
@@ -198,6 +199,18 @@ class TestSameResult:
             shards.read_shards(out)
         crop(folder, out)
         assert contents(out) == before and kept.stat().st_ino == inode
+
+    def test_two_calls_at_once(self, folder, tmp_path):
+        with owned(tmp_path / "out"), pytest.raises(OSError, match="written to by process"):
+            crop(folder, tmp_path / "out")
+        assert not list((tmp_path / "out").iterdir())
+
+    @pytest.mark.parametrize("name", ["skipped.csv", "results.json", "faces-00000-of-00009.npz"])
+    def test_files_of_something_else_stay(self, folder, tmp_path, name):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(ValueError, match=f"{name} is there already"):
+            crop(folder, tmp_path)
+        assert (tmp_path / name).read_text() == "mine"
 
     def test_what_a_killed_run_left_is_removed(self, folder, tmp_path):
         left = tmp_path / "out" / ".lapkl-abcdefgh"
