@@ -125,8 +125,10 @@ def _check_classes(config):
 
 def _check_sizes(config):
     for each in _dicts(config):
+        ours = str(each.get("registered_name")).startswith("keras_lapkl>")
+        settings = each.get("config") if ours else None
         for name, most in _LARGEST.items():
-            value = each.get(name, 1)
+            value = settings.get(name, 1) if isinstance(settings, dict) else 1
             if isinstance(value, (int, float)) and not 0 < value <= most:
                 raise ValueError(f"{name}: expected a number above 0 to {most}. Received: {value}")
 
