@@ -205,7 +205,7 @@ def interpreter_of(
             "Running a .tflite file needs LiteRT: pip install ai-edge-litert"
         ) from error
     try:
-        graph_checks.check_runnable(model, flatbuffer.schema())
+        graph_checks.check_runnable(model)
         with console.held_stderr():  # LiteRT logs on start-up
             interpreter = Interpreter(model_content=content, num_threads=num_threads, **kwargs)
             interpreter.allocate_tensors()
