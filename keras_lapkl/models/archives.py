@@ -22,6 +22,8 @@ _MAX_DEPTH = 100
 _MAX_OBJECTS = 100_000
 # Keras stores weights as they are: a file that unpacks to many times its size is a trap.
 _MAX_RATIO = 20
+# Of this package's networks: what is built takes memory by the square of the first.
+_LARGEST = {"width": 4, "image_size": 4096, "num_landmarks": 10_000}
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 
@@ -43,6 +45,7 @@ def check(path: PathLike) -> None:
             members = _members(stream, size)
             config = _config(members["config.json"])
             _check_classes(config)
+            _check_sizes(config)
             _check_localizer(config)
             _check_weights(members["model.weights.h5"])
         # `zipfile`, its decompressors and h5py raise all kinds on damage.
@@ -118,6 +121,16 @@ def _check_classes(config):
                 f"it is made of {ascii(module)[:60]}'s {ascii(name)[:60]}, which is not registered "
                 "with Keras: import its module first"
             )
+
+
+def _check_sizes(config):
+    for each in _dicts(config):
+        ours = str(each.get("registered_name")).startswith("keras_lapkl>")
+        settings = each.get("config") if ours else None
+        for name, most in _LARGEST.items():
+            value = settings.get(name, 1) if isinstance(settings, dict) else 1
+            if isinstance(value, (int, float)) and not 0 < value <= most:
+                raise ValueError(f"{name}: expected a number above 0 to {most}. Received: {value}")
 
 
 def _check_localizer(config):

@@ -5,18 +5,12 @@ from typing import Any
 from keras_lapkl._support import reading
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import graph_checks, verification
+from keras_lapkl.tflite.schema import names as names, schema as schema
 
 METADATA_NAME = "keras_lapkl"
 IDENTIFIER = b"TFL3"
 MAX_BYTES = 2**28
 """Of a .tflite file; that of a shipped model has 2 ** 17."""
-
-
-def schema() -> Any:
-    """The module that LiteRT generates from TFLite's schema."""
-    from ai_edge_litert import schema_py_generated
-
-    return schema_py_generated
 
 
 def read(path: PathLike) -> Any:
@@ -59,7 +53,7 @@ def parse(content: bytes, path: PathLike = "this file") -> Any:
     try:
         verification.verify(content)
         model = schema().ModelT.InitFromPackedBuf(content, 0)
-        graph_checks.check(model, schema())
+        graph_checks.check(model)
     except ValueError as error:
         raise ValueError(f"{path} is a damaged TFLite file: {error}.") from error
     return model
@@ -94,11 +88,6 @@ def builtin_code(model: Any, operator: Any) -> int:
     code = model.operatorCodes[operator.opcodeIndex]
     # Old files have their code in the deprecated field only.
     return max(code.builtinCode, code.deprecatedBuiltinCode)
-
-
-def names(enumeration: Any) -> dict[int, str]:
-    """{number: name} of an enumeration class of the schema, such as `schema().TensorType`."""
-    return {value: name for name, value in vars(enumeration).items() if name.isupper()}
 
 
 def _text(value):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_lapkl.tflite.operators import KINDS
+from keras_lapkl.tflite.schema import names, schema
 
 MAX_TENSOR = 2**28
 """Bytes of a tensor; eight times as many is more than kernels count to."""
@@ -68,21 +69,16 @@ _CALLS = (
 )
 
 
-def check(model: Any, schema: Any) -> None:
-    """Raises ValueError with the place if a `ModelT` is no sound model.
-
-    Args:
-        model: of a file whose bytes are verified.
-        schema: the module that has the enumerations.
-    """
+def check(model: Any) -> None:
+    """Raises ValueError with the place if a `ModelT`, of verified bytes, is no sound model."""
     if not model.subgraphs:
         raise ValueError("it has no graph")
     buffers, codes = model.buffers or [], model.operatorCodes or []
     for buffer in buffers:
         if buffer.offset or buffer.size:
             raise ValueError("it has data beyond the flatbuffer, which is not supported")
-    types = _names(schema.TensorType)
-    known = _names(schema.BuiltinOperator)
+    types = names(schema().TensorType)
+    known = names(schema().BuiltinOperator)
     for code in codes:
         if max(code.builtinCode, code.deprecatedBuiltinCode) not in known:
             raise ValueError(f"it has an operator of the unknown kind {code.builtinCode}")
@@ -105,9 +101,9 @@ def check(model: Any, schema: Any) -> None:
         _within(place, (each.tensorIndex for each in maps), len(graph.tensors or []))
 
 
-def check_runnable(model: Any, schema: Any) -> None:
+def check_runnable(model: Any) -> None:
     """Raises ValueError if an interpreter must not be given a sound `ModelT`; see `operators`."""
-    names, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    kinds, types = names(schema().BuiltinOperator), names(schema().TensorType)
     work = 0
     for number, graph in enumerate(model.subgraphs):
         for i, tensor in enumerate(graph.tensors or []):
@@ -115,7 +111,7 @@ def check_runnable(model: Any, schema: Any) -> None:
                 raise ValueError(f"tensor {i} of graph {number} is of type {types[tensor.type]}")
         for i, operator in enumerate(graph.operators or []):
             code = model.operatorCodes[operator.opcodeIndex]
-            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            name = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
             place = f"operator {i} of graph {number}, {name},"
             if code.customCode is not None or name not in KINDS:
                 raise ValueError(f"{place} is not one that this package runs")
@@ -303,7 +299,3 @@ def _has_data(model, tensor):
 
 def _ints(values):
     return [] if values is None else [int(value) for value in values]
-
-
-def _names(enumeration):
-    return {value: name for name, value in vars(enumeration).items() if name.isupper()}

@@ -189,9 +189,9 @@ def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any
 
 def _check_runnable(model, path):
     try:
-        graph_checks.check_runnable(model, flatbuffer.schema())
+        graph_checks.check_runnable(model)
     except ValueError as error:
-        raise ValueError(f"The interpreter can't run {path}: {error}") from error
+        raise cannot_run(path, error) from error
 
 
 def _started(content, path, num_threads, **kwargs):
@@ -260,4 +260,12 @@ def _signature_tensors(interpreter, path):
             f"{OUTPUTS}. Received: {signature}. Files by `lapkl convert` have it."
         )
     runner = interpreter.get_signature_runner(SIGNATURE)
-    return runner.get_input_details()[INPUT], runner.get_output_details()
+    image, outputs = runner.get_input_details()[INPUT], runner.get_output_details()
+    shapes = [tuple(map(int, each["shape"])) for each in (image, *map(outputs.get, OUTPUTS))]
+    square, *points = shapes
+    if square != (1, *square[1:2] * 2, 3) or any(each != (*each[:1], 2) for each in points):
+        raise ValueError(
+            f"{path} is not a localizer: expected an image (1, S, S, 3), landmarks and scales "
+            f"(K, 2). Received: {shapes}"
+        )
+    return image, outputs

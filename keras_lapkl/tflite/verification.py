@@ -10,6 +10,8 @@ import re
 import struct
 from typing import Any, NamedTuple, NoReturn
 
+from keras_lapkl.tflite.schema import schema
+
 MAX_TABLES = 50_000
 """Of a file. A shipped model has 1,000; the walk takes some seconds for as many as this."""
 
@@ -155,7 +157,7 @@ class _Walk:
 @functools.cache
 def _option_tables():
     """{number: table's name} of operators' options."""
-    kinds = vars(_schema().BuiltinOptions).items()
+    kinds = vars(schema().BuiltinOptions).items()
     return {number: name for name, number in kinds if isinstance(number, int) and number}
 
 
@@ -166,7 +168,7 @@ def _fields(table):
     It has a function for each field that writes it: given what notes the call, they tell slots and
     sizes.
     """
-    schema, found = _schema(), {}
+    generated, found = schema(), {}
     for name, write in _writers()[table]:
         call, slot = _called(write)
         bits = _SCALAR.fullmatch(call)
@@ -174,8 +176,8 @@ def _fields(table):
             found[slot] = _Field(name, int(bits[1] or 8) // 8, None)
             continue
         lead = _LEADS.get(table, {}).get(name)
-        begin = getattr(schema, f"{table}Start{name}Vector", None)
-        if lead is None and begin and hasattr(getattr(schema, table), f"{name}AsNumpy"):
+        begin = getattr(generated, f"{table}Start{name}Vector", None)
+        if lead is None and begin and hasattr(getattr(generated, table), f"{name}AsNumpy"):
             lead = _called(begin)[1]
         found[slot] = _Field(name, 4, lead or "refused")
     return found
@@ -185,9 +187,9 @@ def _fields(table):
 def _writers():
     """{table: [(field, function that writes it)]}."""
     found = collections.defaultdict(list)
-    for name, value in vars(_schema()).items():
+    for name, value in vars(schema()).items():
         match = _WRITER.fullmatch(name)
-        if match and isinstance(getattr(_schema(), match["table"], None), type):
+        if match and isinstance(getattr(schema(), match["table"], None), type):
             found[match["table"]].append((match["field"], value))
     return found
 
@@ -202,9 +204,3 @@ def _called(write):
     calls = []
     write(Builder(), 0)
     return calls[0]
-
-
-def _schema():
-    from ai_edge_litert import schema_py_generated
-
-    return schema_py_generated

@@ -79,9 +79,9 @@ VALUES = (
 )
 
 ATTACKS = [
-    harness.Attack(".keras, bytes", break_bytes, tries=100, memory=None),
-    harness.Attack(".keras, configuration", break_configuration, tries=40, memory=None),
-    harness.Attack(".keras, weights", break_weights, tries=40, memory=None),
+    harness.Attack(".keras, bytes", break_bytes, tries=40, limit_s=60, memory=None),
+    harness.Attack(".keras, configuration", break_configuration, tries=25, limit_s=60, memory=None),
+    harness.Attack(".keras, weights", break_weights, tries=25, limit_s=60, memory=None),
 ]
 
 

@@ -70,6 +70,8 @@ def break_table_bytes(rng, folder):
 def break_tables(rng, folder):
     """Numbers, indices, shapes, constants and options of the graph, each of its own type."""
     model = copy.deepcopy(rng.choice(models()))
+    if rng.random() < 0.2:
+        model.metadata = None
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         rng.choice(CHANGES)(rng, model, model.subgraphs[0])
     read_and_run(folder, flatbuffer_writer.pack(model))

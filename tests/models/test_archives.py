@@ -128,6 +128,14 @@ def test_configurations(configured, changes, message):
     refused(configured(**changes), message)
 
 
+@pytest.mark.parametrize("name", ["width", "image_size", "num_landmarks"])
+@pytest.mark.parametrize("value", [0, -1, 100_000, 1e300])
+def test_networks_too_large_to_build(configured, members, name, value):
+    generator = json.loads(members["config.json"])["config"]["generator"]
+    generator["config"][name] = value
+    refused(configured(generator=generator), f"{name}: expected a number above 0 to")
+
+
 def test_no_code_is_run(configured, tmp_path, monkeypatch):
     trap = "open({!r}, 'w')".format(str(tmp_path / "ran"))
     (tmp_path / "trap_of_a_module.py").write_text(trap)

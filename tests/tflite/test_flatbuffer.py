@@ -237,6 +237,19 @@ def test_tables_that_are_used_over_and_over():
     assert time.monotonic() - start < 5
 
 
+def other_landmarks(model, graph):
+    """A file without metadata, whose landmarks are the last tensor of another shape."""
+    model.metadata = None
+    other = operator(model, graph, "RESHAPE").outputs[0]
+    named = {each.name: each for each in model.signatureDefs[0].outputs}
+    graph.outputs = [other, named[b"scale"].tensorIndex]
+    named[b"landmarks"].tensorIndex = other
+
+
+def test_localizers_of_other_shapes(changed):
+    refused(changed(other_landmarks), r"is not a localizer: expected an image \(1, S, S, 3\)")
+
+
 def test_work_is_bounded(monkeypatch):
     monkeypatch.setattr(graph_checks, "MAX_WORK", 1_000_000)
     refused(SHIPPED, "take over 1,000,000 steps")
