@@ -18,6 +18,11 @@ def _product(scales):
     return max(math.prod(scales[:2]), *scales)
 
 
+def _filter(scales):
+    """XNNPACK's convolutions end the process from 256 on."""
+    return 2**12 * math.prod(scales[:2])
+
+
 def _sum(scales):
     """These kernels shift by 15 bits before."""
     return 2**7 * max(scales)
@@ -371,14 +376,22 @@ KINDS = {
     "LEAKY_RELU": Kind((1, 1), "LeakyReluOptions", _same),
     "GELU": Kind((1, 1), "GeluOptions", _same),
     "L2_NORMALIZATION": Kind((1, 1), "L2NormOptions", _normalized),
-    "CONV_2D": Kind((2, 3), "Conv2DOptions", _conv, optional=2, work=_weights),
+    "CONV_2D": Kind((2, 3), "Conv2DOptions", _conv, optional=2, work=_weights, rescale=_filter),
     "DEPTHWISE_CONV_2D": Kind(
-        (3, 3), "DepthwiseConv2DOptions", _depthwise, optional=2, work=_weights
+        (3, 3), "DepthwiseConv2DOptions", _depthwise, optional=2, work=_weights, rescale=_filter
     ),
     "TRANSPOSE_CONV": Kind(
-        (3, 4), "TransposeConvOptions", _transpose_conv, optional=3, data=2, work=_weights
+        (3, 4),
+        "TransposeConvOptions",
+        _transpose_conv,
+        optional=3,
+        data=2,
+        work=_weights,
+        rescale=_filter,
     ),
-    "FULLY_CONNECTED": Kind((2, 3), "FullyConnectedOptions", _dense, optional=2, work=_weights),
+    "FULLY_CONNECTED": Kind(
+        (2, 3), "FullyConnectedOptions", _dense, optional=2, work=_weights, rescale=_filter
+    ),
     "MAX_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool, work=_window),
     "AVERAGE_POOL_2D": Kind((1, 1), "Pool2DOptions", _pool, work=_window),
     "RESHAPE": Kind((1, 2), None, _reshape),
@@ -408,7 +421,7 @@ KINDS = {
     "REVERSE_V2": Kind((2, 2), None, _reverse),
     "DEPTH_TO_SPACE": Kind((1, 1), "DepthToSpaceOptions", _depth_to_space),
     "SPACE_TO_DEPTH": Kind((1, 1), "SpaceToDepthOptions", _space_to_depth),
-    "BATCH_MATMUL": Kind((2, 2), "BatchMatMulOptions", _matmul, work=_weights),
+    "BATCH_MATMUL": Kind((2, 2), "BatchMatMulOptions", _matmul, work=_weights, rescale=_filter),
     "SELECT": Kind((3, 3), None, _broadcast, data=1, alike=True),
     "SELECT_V2": Kind((3, 3), None, _broadcast, data=1, alike=True),
 }

@@ -14,7 +14,7 @@ from keras_lapkl.export import flatbuffer_writer
 from keras_lapkl.tflite import TFLiteLocalizer, describe, flatbuffer, operators, runner
 
 NUMBERS = (-(2**31), -2, -1, 0, 1, 2, 3, 7, 16, 68, 127, 255, 256, 1000, 65535, 2**20, 2**31 - 1)
-SCALES = (-1.0, 0.0, 1e-30, 1e-3, 1.0, 1e30, float("nan"))
+SCALES = (-1.0, 0.0, 1e-30, 1e-3, 1.0, 300.0, 1e5, 1e30, float("nan"))
 
 
 @functools.cache
