@@ -12,6 +12,9 @@ be read are listed in skipped.csv.
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
+import collections
+import functools
+
 from absl import flags
 
 from keras_lapkl import pretrained
@@ -54,7 +57,8 @@ def main(_):
 
     if _RADII.value and not _OVERLAYS.value:
         raise ValueError("--radii are drawn into the copies of --overlays: add it.")
-    files = find_inputs(_INPUT.value)
+    passed_by = collections.Counter()
+    files = find_inputs(_INPUT.value, passed_by)
     boxes = None if _BOXES.value is None else read_boxes(_BOXES.value)
     if pretrained.resolve(_MODEL.value, (".tflite", ".keras")).suffix == ".keras":
         quiet_tensorflow()
@@ -65,6 +69,8 @@ def main(_):
         passes=_PASSES.value,
         max_side=_MAX_SIDE.value,
     )
+    # What is not cut out by its landmarks can't be followed by them.
+    follows = getattr(detector.localizer.scheme, "crop_from", None) == "points"
     where = detector.detector or _BOXES.value or "the whole picture"
     print(f"Find landmarks in {len(files):,} files, faces by {where}.")
     results = predict_files(
@@ -76,7 +82,8 @@ def main(_):
         radii=_RADII.value,
         boxes=boxes,
         every=_EVERY.value,
-        tracker=lambda: tracking.LandmarkTracker(detector),
+        tracker=functools.partial(tracking.LandmarkTracker, detector) if follows else None,
+        passed_by=passed_by,
         provenance=run_provenance(app.resolved_flags()),
     )
     print(summary(results))
