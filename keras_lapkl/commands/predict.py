@@ -14,6 +14,7 @@ be read are listed in skipped.csv.
 
 import collections
 import functools
+from typing import Any
 
 from absl import flags
 
@@ -70,7 +71,8 @@ def main(_):
         max_side=_MAX_SIDE.value,
     )
     # What is not cut out by its landmarks can't be followed by them.
-    follows = getattr(detector.localizer.scheme, "crop_from", None) == "points"
+    scheme: Any = detector.localizer.scheme  # a `LandmarkDetector` has one
+    follows = scheme.crop_from == "points"
     where = detector.detector or _BOXES.value or "the whole picture"
     print(f"Find landmarks in {len(files):,} files, faces by {where}.")
     results = predict_files(

@@ -22,10 +22,10 @@ MIN_SIDE = 16
 """Smaller pictures hold no face; most are 1x1 placeholders of broken downloads."""
 MAX_SIDE = 32_766
 """OpenCV's warps index the source with 16 bits."""
-MAX_PIXELS = 100_000_000
-"""300 MB decoded. A small file can claim far more; this is read from its header."""
+MAX_PIXELS = 200_000_000
+"""600 MB decoded, and what phones take. A small file can claim far more, in its header."""
 MAX_BYTES = 1_000_000_000
-"""Of a file; so many pixels have 800 MB where nothing is compressed, 16 bits a channel."""
+"""Of a file; so many pixels have 800 MB where nothing is compressed, with an alpha channel."""
 
 
 class ImageError(ValueError):

@@ -51,8 +51,8 @@ class LandmarkDetector:
         seconds: a counter of the time spent so far in `detect`, `crop` and `net`.
 
     Raises:
-        ValueError: a localizer that does not know its scheme or its crop rule, or an argument out
-            of range.
+        ValueError: a localizer that does not know its scheme or its crop rule; the name of a face
+            detector for what is no face; or an argument out of range.
 
     Example:
 
@@ -82,8 +82,7 @@ class LandmarkDetector:
         self.localizer = localizer
         self._scheme = localizer.scheme
         if isinstance(detector, str):
-            whole = self._scheme.crop_from == "image"
-            detector = None if whole else detectors.from_name(detector)
+            detector = _by_name(detector, self._scheme)
         self.detector = detector
         self.passes = passes
         self.max_side = max_side
@@ -242,6 +241,19 @@ class LandmarkDetector:
         seconds = time.perf_counter() - start
         with self._counting:
             self.seconds[part] += seconds  # pyright: ignore[reportArgumentType]  a counter of floats
+
+
+def _by_name(name, scheme):
+    """A face detector; None where the whole picture is cut out."""
+    if scheme.crop_from == "image":
+        return None
+    if scheme.eye_corners is None:
+        raise ValueError(
+            f"{scheme.name} is no face, for its scheme has no `eye_corners`: a face detector can't "
+            "find it. Give its boxes, --boxes=boxes.csv of `lapkl predict`; or in Python "
+            "`detector=None` and boxes, or a detector of your own."
+        )
+    return detectors.from_name(name)
 
 
 def _with_angle(squares):

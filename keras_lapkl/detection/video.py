@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import is_utf8
 from keras_lapkl._support.reading import open_regular
-from keras_lapkl.data.images import MAX_PIXELS, MAX_SIDE, ImageError, read_image
+from keras_lapkl.data.images import MAX_SIDE, ImageError, read_image
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+MAX_PIXELS = 100_000_000
+"""Of a frame; a decoder holds many of them."""
 _FRAMES_A_SECOND = 25.0
 _PATIENCE = (1_000, 10_000)
 """Broken packets in a row after which a video is at its end: OpenCV says the same of both. As many
