@@ -229,7 +229,7 @@ def predict_files(
         results = {
             **counts,
             "frames": frames,
-            "passed_by": dict(passed_by or {}),
+            "passed_by": dict(sorted((passed_by or {}).items())),
             "boxes_without_file": _without_file(boxes, names.values()),
             "seconds": round(spent, 3),
             "pictures_per_second": round(counts["pictures"] / spent, 2),

@@ -239,7 +239,8 @@ def _close(account, video, container, decoded, failed, times):
     if listed and (failed or container.is_cut):
         account.broken = max(failed, int(count) - decoded)
     first, last = times.pause
-    if last - first > max(_PAUSE, 5 / _rate(video)):
+    usual = (times.last - (last - first)) / max(decoded - 2, 1)
+    if last - first > max(_PAUSE, 5 * usual):
         why = "the file has none there: it was paused, or is damaged"
         account.absent.append((f"frames between {first:.2f} and {last:.2f} s", why))
     stated = count / rate if count > 0 and rate > 0 else 0.0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from keras_lapkl.data import images
-from keras_lapkl.data.images import ImageError, find_images, read_image
+from keras_lapkl.data.images import ImageError, find_files, find_images, read_image
 
 # 16x16 pixels of cyan 0, magenta 1, yellow 1, black 0, as Photoshop stores them: red.
 CMYK_JPEG = base64.b64decode(
@@ -198,6 +198,22 @@ except ImageError as error:
         with pytest.raises(ImageError, match=received):
             read(data)
 
+    @pytest.mark.parametrize(
+        ("data", "kind"),
+        [
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC"),
+            (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "an AVIF"),
+            (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's raw picture"),
+            (b"II*\0" + bytes(20), "a TIFF"),
+            (b"MM\0*" + bytes(20), "a TIFF"),
+            (b"GIF89a" + bytes(20), "a GIF"),
+            (b"8BPS" + bytes(20), "a Photoshop file"),
+        ],
+    )
+    def test_pictures_that_are_not_read_are_named_with_the_remedy(self, read, data, kind):
+        with pytest.raises(ImageError, match=f"Received: {kind}.*Save it as JPEG or PNG"):
+            read(data)
+
     @pytest.mark.parametrize("suffix", SUFFIXES)
     @pytest.mark.parametrize("shape", [(1, 1, 3), (15, 40, 3), (40, 15, 3)])
     def test_tiny(self, read, suffix, shape):
@@ -250,13 +266,18 @@ except ImageError as error:
 
 class TestFindImages:
     def test_below_in_any_case_sorted(self, tmp_path):
-        names = ["b.JPG", "a/z.jpeg", "a/b/c.Png", "d.bmp", "e.webp"]
+        names = ["b.JPG", "a/z.jpeg", "a/b/c.Png", "d.bmp", "e.webp", "f.jfif", "g.JPE"]
         others = ["f.txt", "g.jpg.part", ".hidden.jpg", ".cache/h.jpg", "jpg"]
         for name in (*names, *others):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
         found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-        assert found == ["a/b/c.Png", "a/z.jpeg", "b.JPG", "d.bmp", "e.webp"]
+        assert found == ["a/b/c.Png", "a/z.jpeg", "b.JPG", "d.bmp", "e.webp", "f.jfif", "g.JPE"]
+        passed_by = find_files(tmp_path, (".png", ".bmp"))[1]
+        assert passed_by == {
+            **{".jpg": 1, ".jpeg": 1, ".webp": 1, ".jfif": 1, ".jpe": 1},
+            **{".txt": 1, ".part": 1, "hidden": 2, "no suffix": 1},
+        }
 
     def test_links(self, tmp_path):
         """A linked folder is followed, a loop ends."""
@@ -269,6 +290,12 @@ class TestFindImages:
 
     def test_none(self, tmp_path):
         with pytest.raises(ImageError, match=r"\.jpg.*none"):
+            find_images(tmp_path)
+
+    def test_none_among_others(self, tmp_path):
+        for name in ("a.txt", "b.txt", "c.mp4"):
+            (tmp_path / name).touch()
+        with pytest.raises(ImageError, match=r"Received: 2 \.txt, 1 \.mp4"):
             find_images(tmp_path)
 
     def test_no_folder(self, tmp_path):

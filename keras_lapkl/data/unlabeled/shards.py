@@ -469,7 +469,7 @@ def _finish(folder, about, files, digest, passed_by):
         )
     whole = sum(not part for _, part, _ in skipped)
     used = about["settings"]["photos"] - whole
-    counts = {"faces": faces, "used": used, "skipped": whole, "passed_by": dict(passed_by)}
-    about = {**about, **counts}
+    counts = {"faces": faces, "used": used, "skipped": whole}
+    about = {**about, **counts, "passed_by": dict(sorted(passed_by.items()))}
     write_json(folder / SETTINGS, about)
     return about
