@@ -6,7 +6,7 @@
 Takes files, folders and globs; faces in a video are tracked from frame to frame. Writes
 predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks
 drawn in, overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. Files that can't
-be read are listed in skipped.csv.
+be used, and parts of them, are listed in skipped.csv with the reason.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.

@@ -18,7 +18,10 @@ from keras_lapkl._support.cells import is_utf8
 from keras_lapkl._support.reading import open_regular
 from keras_lapkl.data.images import MAX_SIDE, ImageError, read_image
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
 MAX_PIXELS = 100_000_000
 """Of a frame; a decoder holds many of them."""
 _FRAMES_A_SECOND = 25.0
