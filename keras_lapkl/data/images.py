@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support import reading
+from keras_lapkl._support import extras, reading
 from keras_lapkl._support.types import PathLike
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
 OTHER_PICTURES = (
-    *(".avif", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".tif", ".tiff"),
+    *(".avif", ".gif", ".jp2", ".jxl", ".psd", ".tif", ".tiff"),
     *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),  # raw, of cameras
 )
 """How names of pictures end that are found, to be refused with a remedy, and not read."""
@@ -33,7 +33,7 @@ class ImageError(ValueError):
 
 
 def read_image(path: PathLike) -> NDArray[np.uint8]:
-    """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB.
+    """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB; HEIC with the extra `heic`.
 
     The EXIF orientation is applied: label coordinates are in the upright picture, as viewers show
     it. Gray and palette pictures become RGB, CMYK is converted, 16 bits are scaled to 8, and of an
@@ -64,6 +64,8 @@ def read_image(path: PathLike) -> NDArray[np.uint8]:
         raise ImageError(str(error)) from error
     except MemoryError as error:
         raise ImageError(f"{path}: expected an image that fits into memory.") from error
+    if data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == _HEIC:
+        return _read_heic(path, data)
     _check(path, data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -171,6 +173,10 @@ def _check(path, data):
         raise ImageError(
             f"{path}: expected a complete image. Received: a truncated file of {len(data)} bytes"
         )
+    _check_size(path, width, height)
+
+
+def _check_size(path, width, height):
     if min(width, height) < MIN_SIDE:
         raise ImageError(
             f"{path}: expected at least {MIN_SIDE} pixels a side. Received: {width}x{height}"
@@ -180,6 +186,31 @@ def _check(path, data):
             f"{path}: expected at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} pixels a "
             f"side. Received: {width}x{height}. Scale it down"
         )
+
+
+def _read_heic(path, data):
+    """The first picture of a HEIC file. libheif turns it upright, and bounds what it claims."""
+    try:
+        with extras.needed_by("HEIC"):
+            import pillow_heif  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise ImageError(
+            f"{path}: expected a JPEG, PNG, BMP or WebP file. Received: {_HEIC}. Save it as JPEG "
+            f"or PNG; {error}"
+        ) from error
+    try:
+        picture = pillow_heif.open_heif(data)  # its header: the pixels come when asked for
+        _check_size(path, *picture.size)
+        pixels = np.asarray(picture)
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{path}: expected an image that fits into memory.") from error
+    except Exception as error:  # it raises all kinds
+        raise ImageError(f"{path}: expected an intact image. Received: {error}") from error
+    gray = pixels.ndim == 2
+    rgb = np.repeat(pixels[..., None], 3, axis=-1) if gray else pixels[..., :3]
+    return np.ascontiguousarray(rgb)
 
 
 def _other_kind(data):
@@ -256,8 +287,9 @@ _OTHER_KINDS = {
     b"\0\0\0\x0cJXL ": "a JPEG XL",
     b"FUJIFILM": "a camera's raw picture",
 }
+_HEIC = "a HEIC"
 _BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "a HEIC"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), _HEIC),
     **dict.fromkeys((b"avif", b"avis"), "an AVIF"),
     b"crx ": "a camera's raw picture",
 }

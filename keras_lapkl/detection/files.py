@@ -43,7 +43,7 @@ def find_inputs(
 ) -> list[Path]:
     """Photo and video files, sorted, each once.
 
-    Pictures of kinds that are not read, such as HEIC, are among them: what reads them says why not.
+    Pictures of kinds that are not read, such as TIFF, are among them: what reads them says why not.
 
     Args:
         patterns: files, folders (their photos and videos, at any depth) and globs.

@@ -1,4 +1,5 @@
 import base64
+import io
 import os
 import struct
 import subprocess
@@ -20,6 +21,7 @@ CMYK_JPEG = base64.b64decode(
     "AAAAAAAAAAAAAAAAAAAAAP/aAA4EQwBNAFkASwAAPwCqaVSVSqYAAAD/2Q=="
 )
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 SUFFIXES = [".jpg", ".png", ".bmp", ".webp"]
 
 
@@ -201,7 +203,6 @@ except ImageError as error:
     @pytest.mark.parametrize(
         ("data", "kind"),
         [
-            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC"),
             (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "an AVIF"),
             (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's raw picture"),
             (b"II*\0" + bytes(20), "a TIFF"),
@@ -213,6 +214,13 @@ except ImageError as error:
     def test_pictures_that_are_not_read_are_named_with_the_remedy(self, read, data, kind):
         with pytest.raises(ImageError, match=f"Received: {kind}.*Save it as JPEG or PNG"):
             read(data)
+
+    def test_heic_without_its_extra_is_named_with_the_remedy(self, read, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(
+            ImageError, match=r"a HEIC\. Save it as JPEG or PNG; .*'keras_lapkl\[heic\]'"
+        ):
+            read(HEIC_HEAD)
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     @pytest.mark.parametrize("shape", [(1, 1, 3), (15, 40, 3), (40, 15, 3)])
@@ -262,6 +270,56 @@ except ImageError as error:
     def test_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"none\.jpg"):
             read_image(tmp_path / "none.jpg")
+
+
+class TestHeic:
+    """As phones write it. The files are made by the package that reads them."""
+
+    @pytest.fixture
+    def encoded(self):
+        heif = pytest.importorskip("pillow_heif")
+
+        def encoded(image, mode="RGB", orientation=1):
+            stream = io.BytesIO()
+            exif = b"Exif\0\0MM\0\x2a" + struct.pack(
+                ">IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0
+            )
+            file = heif.from_bytes(mode, image.shape[1::-1], image.tobytes())
+            file[0].info["exif"] = exif
+            file.save(stream, quality=-1)
+            return stream.getvalue()
+
+        return encoded
+
+    def test_rgb_without_alpha(self, read, encoded):
+        red = np.full((24, 32, 3), [200, 30, 60], np.uint8)
+        np.testing.assert_allclose(read(encoded(red), "a.heic"), red, atol=4)
+        clear = np.dstack([red, np.zeros_like(red[..., :1])])
+        np.testing.assert_allclose(read(encoded(clear, "RGBA")), red, atol=4)
+
+    def test_upright(self, read, encoded):
+        side = np.zeros((48, 80, 3), np.uint8)
+        side[:24, :40] = (250, 0, 0)
+        image = read(encoded(side, orientation=6))
+        assert image.shape == (80, 48, 3)
+        assert image[4, -4, 0] > 200 > 60 > image[4, 4, 0]
+
+    def test_gray(self, read, encoded):
+        image = read(encoded(RGB[..., 0], "L"))
+        np.testing.assert_allclose(image, np.repeat(RGB[..., :1], 3, -1), atol=3)
+
+    def test_limits(self, read, encoded, monkeypatch):
+        with pytest.raises(ImageError, match=r"16 pixels.*40x15"):
+            read(encoded(np.zeros((15, 40, 3), np.uint8)))
+        monkeypatch.setattr(images, "MAX_PIXELS", 767)
+        with pytest.raises(ImageError, match=r"megapixels.*32x24"):
+            read(encoded(RGB))
+
+    def test_broken(self, read, encoded):
+        whole = encoded(RGB)
+        for data in (HEIC_HEAD, whole[: len(whole) // 2], whole[:-40]):
+            with pytest.raises(ImageError, match="intact image"):
+                read(data)
 
 
 class TestFindImages:

@@ -351,7 +351,7 @@ class TestAccount:
         folder.mkdir()
         cv2.imwrite(str(folder / "a.jpg"), stub.ramp())
         (folder / "a.jpg").rename(folder / "a.JFIF")
-        (folder / "b.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+        (folder / "b.TIF").write_bytes(b"II*\0" + bytes(20))
         for name in ("a.txt", "b.txt", ".DS_Store"):
             (folder / name).touch()
         passed_by = collections.Counter()
@@ -361,6 +361,6 @@ class TestAccount:
         assert results["passed_by"] == {".txt": 2, "hidden": 1}
         assert "neither photos nor videos: 2 .txt, 1 hidden" in summary(results)
         ((name, part, reason),) = skipped(tmp_path / "out")
-        assert (name, part) == ("b.HEIC", "") and "a HEIC. Save it as JPEG or PNG" in reason
+        assert (name, part) == ("b.TIF", "") and "Save it as JPEG or PNG" in reason
         kept = json.loads((tmp_path / "out" / "results.json").read_text())
         assert kept == results

@@ -216,7 +216,7 @@ def crop_folder(
 
     Args:
         input_dir: folder of photos, as `find_images` reads it. Pictures of kinds that are not read,
-            such as HEIC, are listed too.
+            such as TIFF, are listed too.
         output_dir: folder for the shards: a new one, or one that the same call has begun.
         locate: where the five points are: `ByBox`, `ByModel` or `ByDetector` of
             `keras_lapkl.detection.first_pass`.

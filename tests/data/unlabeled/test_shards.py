@@ -252,14 +252,14 @@ class TestBadPhotos:
             assert reason in reasons[name] and str(tmp_path) not in reasons[name]
 
     def test_other_files_are_counted_and_named(self, folder, tmp_path):
-        (folder / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+        (folder / "a.TIF").write_bytes(b"II*\0" + bytes(20))
         for name in ("a.txt", "b.TXT", "clip.mp4", ".hidden.png", "README"):
             (folder / name).touch()
         about = crop(folder, tmp_path / "out")
         assert (about["used"], about["skipped"], about["settings"]["photos"]) == (12, 1, 13)
         others = {".txt": 2, ".mp4": 1, "hidden": 1, "no suffix": 1}
         assert about["passed_by"] == others
-        assert "a HEIC. Save it as JPEG or PNG" in skipped(tmp_path / "out")["a.HEIC"]
+        assert "Save it as JPEG or PNG" in skipped(tmp_path / "out")["a.TIF"]
 
     def test_one_face_beside_the_photo_costs_no_other(self, folder, tmp_path):
         about = crop(folder, tmp_path / "out", OneBeside())
