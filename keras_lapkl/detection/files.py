@@ -184,6 +184,8 @@ def predict_files(
     refuse_inputs((output_dir / name for name, _ in outputs), files)
     start = time.perf_counter()
     before = dict(detector.seconds)
+    before_left_out = detector.left_out.copy()
+    faces_left_out = collections.Counter()
     counts = {"files": len(files), "used": 0, "skipped": 0}
     counts |= {"pictures": 0, "faces": 0, "without_face": 0}
     frames = {"read": 0, "used": 0, "passed_over": 0, "skipped": 0, "broken": 0}
@@ -215,6 +217,7 @@ def predict_files(
                         meter.tell(lambda _, done=done: progress(done))
                 counts["used" if account.used else "skipped"] += 1
                 skipped += [(name, *each) for each in _left_out(account, left_out, is_video(file))]
+                faces_left_out += account.faces
                 if is_video(file):
                     _add(frames, account)
         meter.end(lambda _: progress(len(files)))
@@ -228,6 +231,7 @@ def predict_files(
         parts = {part: detector.seconds[part] - before.get(part, 0) for part in detector.seconds}
         results = {
             **counts,
+            "faces_left_out": dict(faces_left_out + detector.left_out - before_left_out),
             "frames": frames,
             "passed_by": dict(sorted((passed_by or {}).items())),
             "boxes_without_file": _without_file(boxes, names.values()),
@@ -256,6 +260,8 @@ def summary(results: dict[str, Any]) -> str:
             f"{frames['passed_over']:,} passed over by --every, {frames['skipped']:,} skipped, "
             f"{frames['broken']:,} broken."
         )
+    for reason, count in results["faces_left_out"].items():
+        lines.append(f"{count:,} more faces were detected and left out: {reason}.")
     if results["passed_by"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in results["passed_by"].items())
         lines.append(f"Passed by, neither photos nor videos: {kinds}.")
@@ -276,6 +282,7 @@ def _found(file, every, make_finder, seconds, account):
             with _timed(seconds, "read"):
                 picture = next(pictures, None)
             if picture is None:
+                account.faces.update(getattr(find, "left_out", {}))  # a tracker's
                 return
             frame, at, photo = picture
             try:

@@ -49,6 +49,7 @@ class LandmarkDetector:
 
     Attributes:
         seconds: a counter of the time spent so far in `detect`, `crop` and `net`.
+        left_out: a counter of the faces that were detected and not given, by reason.
 
     Raises:
         ValueError: a localizer that does not know its scheme or its crop rule; the name of a face
@@ -87,6 +88,7 @@ class LandmarkDetector:
         self.passes = passes
         self.max_side = max_side
         self.seconds = collections.Counter()
+        self.left_out: collections.Counter[str] = collections.Counter()
         self._counting = Lock()
 
     @classmethod
@@ -151,6 +153,8 @@ class LandmarkDetector:
             # A detector sees faces at the border of which all but an edge lies beside the photo.
             crops = _crops(_with_angle(squares), self.localizer)
             good = np.flatnonzero(covers_picture(crops, *photo.shape[1::-1]))
+            with self._counting:
+                self.left_out["its crop would lie beside the picture"] += len(found) - len(good)
             found, squares = [found[i] for i in good], [squares[i] for i in good]
         faces = self.localize(photo, squares, passes)
         return [

@@ -44,6 +44,7 @@ class Account:
         broken: those that could not be decoded.
         lost: those that were read and could not be used, by reason.
         absent: (part, reason) of parts of a video in which there are no frames.
+        faces: those that were found and left out, by reason.
     """
 
     used: int = 0
@@ -51,6 +52,7 @@ class Account:
     broken: int = 0
     lost: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     absent: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    faces: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     @property
     def frames(self) -> int:

@@ -10,6 +10,7 @@ import pytest
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.detection.files import find_inputs, predict_files, summary
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.detection.tracking import LandmarkTracker
 from keras_lapkl.detection.video import Account, constant_rate, frame_times, read_pictures
 
 VARIABLE = [*range(0, 1000, 100), *range(1000, 1500, 25)]
@@ -345,6 +346,25 @@ class TestAccount:
             ["a.png", "box 1 of 2", why],
             ["b.mov", "box 1 of 2 in 3 frames", why],
         ]
+
+    def test_faces_that_are_left_out(self, detector, stub, tmp_path):
+        """One whose crop would lie beside the photo, and one too unsure to follow in a video."""
+        detector.detector = stub.detector(stub.BOX, (-4000.0, 20, 1, 70))
+        cv2.imwrite(str(tmp_path / "a.png"), stub.ramp())
+        movie(tmp_path / "b.mov", [stub.ramp()] * 2, [0, 40])
+        results = run(
+            detector,
+            [tmp_path],
+            tmp_path / "out",
+            tracker=lambda: LandmarkTracker(detector, max_scale=0.1),
+        )
+        assert (results["pictures"], results["faces"]) == (3, 1)
+        left_out = results["faces_left_out"]
+        assert left_out == {
+            "its crop would lie beside the picture": 3,
+            "too unsure or too small to follow": 2,
+        }
+        assert "2 more faces were detected and left out: too unsure" in summary(results)
 
     def test_what_is_passed_by(self, detector, stub, tmp_path):
         folder = tmp_path / "in"
