@@ -90,7 +90,7 @@ def read_300w(root: PathLike, split: PathLike) -> Annotations:
             f"{root}: expected an image ({' or '.join(_SUFFIXES)}) and a .pts file for each stem "
             f"of {label}. {_some(missing)} lack one"
         )
-    landmarks = np.stack([read_pts(path, IBUG68.num_landmarks) for path in annotations])
+    landmarks = np.stack([read_pts(path, IBUG68.num_landmarks) for path in annotations])  # pyright: ignore[reportArgumentType]  none is missing
     return Annotations(
         name=f"300-W {label}",
         scheme=IBUG68,
