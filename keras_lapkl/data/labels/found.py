@@ -93,7 +93,7 @@ class Source:
         if not self.is_folder:
             try:
                 with reading.open_regular(path) as stream:
-                    self.head = stream.read(4096)
+                    self.head = stream.read(1 << 14)
             except ValueError as error:
                 raise KeypointError(str(error)) from error
 

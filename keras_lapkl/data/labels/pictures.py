@@ -13,6 +13,8 @@ from keras_lapkl.data.keypoints import KeypointError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/)|[A-Za-z]:")
 """Of a URL, or the drive of a Windows path."""
+_LONGEST = 4096
+"""Characters of a path."""
 
 
 def find(names: Iterable[str], folders: Sequence[PathLike]) -> dict[str, Path | None]:
@@ -46,6 +48,8 @@ def find(names: Iterable[str], folders: Sequence[PathLike]) -> dict[str, Path | 
 
 
 def _find(name, folders):
+    if len(name) > _LONGEST:
+        return None
     for tail in _tails(name):
         for folder in folders:
             path = Path(os.path.normpath(Path(folder, tail)))
@@ -61,8 +65,9 @@ def _tails(name):
     """`a/b/c.png`, `b/c.png`, `c.png`; also of the name without the escapes of a URL."""
     for each in dict.fromkeys((name, urllib.parse.unquote(name))):
         each = _SCHEME.sub("", each.replace("\\", "/"), count=1)
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(name).query).get("d", [])
-        for text in (each, each.split("?")[0], *query):  # Label Studio: /data/local-files/?d=a.png
+        before, _, query = each.partition("?")
+        local = urllib.parse.parse_qs(query).get("d", [])  # Label Studio: /local-files/?d=a.png
+        for text in (each, before, *local):
             parts = [part for part in text.split("/") if part not in ("", ".")]
             while ".." in parts:  # what stands before the last one is another folder's
                 del parts[: parts.index("..") + 1]

@@ -3,8 +3,7 @@
 Lists of that form with another number of points are read as well. Positions are taken as they are.
 """
 
-import collections
-
+from keras_lapkl.data.images import IMAGE_SUFFIXES
 from keras_lapkl.data.keypoints import KeypointError
 from keras_lapkl.data.labels.found import SEEN, Labeled, Labels, Source, number
 
@@ -13,31 +12,28 @@ _BOX, _ATTRIBUTES = 4, 6  # pose, expression, illumination, make-up, occlusion, 
 
 
 def matches(source: Source) -> bool:
-    """Whether the first line has many numbers, blanks between, then a name that is none."""
+    """Whether the first line has pairs of numbers, blanks between, then a picture's name."""
     lines = source.head.decode("utf-8", "replace").lstrip("\ufeff").splitlines()
-    first = next(filter(str.strip, lines), "").split()
-    return len(first) >= 1 + 2 * 2 and _numbers(first) in (len(first) - 1, 2 * _POINTS)
+    first = next(filter(str.strip, lines), "").strip()
+    count = _numbers(first.split())
+    if b"\0" in source.head:
+        return False
+    return first.lower().endswith(IMAGE_SUFFIXES) and count >= 4 and count % 2 == 0
 
 
 def read(source: Source) -> Labels:
     lines = [(i, line) for i, line in enumerate(source.text.splitlines(), 1) if line.strip()]
     tokens = lines[0][1].split()
     numbers = _numbers(tokens)
-    attributes = tokens[numbers - _ATTRIBUTES : numbers]
-    # 98 points alone have no place for more; of others the six attributes are 0 or 1.
-    extra = 0 if numbers == 2 * _POINTS or not set(attributes) <= {"0", "1"} else _BOX + _ATTRIBUTES
+    # 98 points alone have no place for more; of others, the attributes are 0 or 1.
+    alone = numbers == 2 * _POINTS or numbers <= _BOX + _ATTRIBUTES
+    marked = set(tokens[numbers - _ATTRIBUTES : numbers]) <= {"0", "1"}
+    extra = _BOX + _ATTRIBUTES if marked and not alone else 0
     count = numbers - extra
-    if count < 2 or count % 2:
-        raise KeypointError(
-            f"{source.path}, line {lines[0][0]}: expected pairs x, y, and behind them a path, or a "
-            f"box of 4 numbers, 6 attributes and a path. Received: {numbers} numbers"
-        )
     objects = [_object(source.path, i, line, count, extra) for i, line in lines]
-    folders = (source.folder, source.folder / "WFLW_images", source.folder.parent / "WFLW_images")
-    above = source.folder.parent.parent / "WFLW_images"
-    return Labels(
-        objects, {"": tuple(range(1, count // 2 + 1))}, (*folders, above), collections.Counter()
-    )
+    above = (source.folder, *source.folder.absolute().parents[:2])
+    folders = (source.folder, *(folder / "WFLW_images" for folder in above))
+    return Labels(objects, {"": tuple(range(1, count // 2 + 1))}, folders)
 
 
 def _object(path, line, text, count, extra):
