@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from keras_lapkl._support import extras, reading
+from keras_lapkl.data.images import MAX_BYTES
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels.found import EDGE, SEEN, Labeled, Labels, Source, number
 
@@ -156,6 +157,10 @@ class _Pictures:
         members = _member(self.path, self.file, group)
         numbers = _table(self.path, members, "frame_numbers").tolist()
         images = _member(self.path, members, "video")
+        if np.prod(images.shape[1:], dtype=float) * images.dtype.itemsize > MAX_BYTES:
+            raise KeypointError(
+                f"{self.path}, {group}: expected pictures of at most {MAX_BYTES} bytes"
+            )
         encoding = images.attrs.get("format", "")
         encoding = encoding.decode() if isinstance(encoding, bytes) else str(encoding)
         if encoding not in _ENCODED:
@@ -186,6 +191,10 @@ def _member(path, group, name):
 
 def _table(path, group, name):
     dataset = _member(path, group, name)
+    if getattr(dataset, "ndim", None) != 1:
+        raise KeypointError(
+            f"{path}: expected SLEAP's labels, with a table {name!r}. Received: others"
+        )
     if dataset.size * max(dataset.dtype.itemsize, 1) > _MAX_TABLE:
         raise KeypointError(f"{path}: expected at most {_MAX_TABLE} bytes of {name!r}")
     return dataset[()]
