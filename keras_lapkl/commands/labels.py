@@ -32,6 +32,7 @@ def main(_):
 
     output = pathlib.Path(_OUTPUT.value)
     sweep(output.parent, below=False)
+    sweep(output.with_name(f"{output.stem}.pictures"))
     done = converting.convert_labels(_INPUT.value, output, _IMAGES.value, _CATEGORY.value)
     print("\n".join(converting.report(done)))
     print(f"Labels: {output}. Look at {done.samples}")
