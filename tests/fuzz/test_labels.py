@@ -7,8 +7,9 @@ import label_exports as exports
 import numpy as np
 from test_readers import broken_json, broken_text
 
-from keras_lapkl.data.labels import pictures
+from keras_lapkl.data.labels import converting, pictures
 from keras_lapkl.data.labels.formats import known
+from keras_lapkl.data.readers.keypoint_csv import read_csv
 
 
 def read(path):
@@ -115,6 +116,21 @@ def _change(rng, file):
         file[name] = [json.dumps(rng.choice((about, {}, [], 3))).encode()]
 
 
+def converted(rng, folder):
+    """Names and numbers that must come back from the CSV file as they were."""
+    exports.write_pictures(folder)
+    data = exports.labelme_data()["a.png"]
+    for shape in data["shapes"][1:]:
+        shape["label"] = harness.mutated_text(rng, shape["label"], (",", '"', "'", "=", "_x", "\n"))
+        shape["points"][0][0] += rng.choice((0, 0, 1 / 3, -1e5, 1e6, -11.5))
+    (folder / "x.json").write_text(json.dumps(data))
+    done = converting.convert_labels(folder / "x.json", folder / "labels.csv")
+    found = read_csv(folder / "labels.csv", done.folder)
+    assert found.scheme.names == done.names
+    np.testing.assert_allclose(found.landmarks, done.landmarks, rtol=1e-5)
+    assert "\n" not in "".join(converting.report(done))
+
+
 ATTACKS = [
     harness.Attack("labels, DeepLabCut", deeplabcut, tries=600),
     harness.Attack("labels, Label Studio", label_studio, tries=600),
@@ -125,6 +141,7 @@ ATTACKS = [
     harness.Attack("labels, WFLW", wflw, tries=600),
     harness.Attack("labels, Ultralytics", ultralytics, tries=400),
     harness.Attack("labels, SLEAP", sleap, tries=400),
+    harness.Attack("labels, converted", converted, tries=200),
 ]
 
 

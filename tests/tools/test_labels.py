@@ -11,7 +11,7 @@ def test_labels(run_tool, tmp_path):
     project = label_exports.deeplabcut(tmp_path / "project")
     done = run_tool(SCRIPT, f"--input={project}", f"--output={tmp_path}/labels.csv")
     assert done.stdout.splitlines() == [
-        "DeepLabCut: 2 objects in 2 pictures, 3 points each",
+        "DeepLabCut: 2 of 2 objects, in 2 pictures, 3 points each",
         "Gaps: 1 of 6 points are not labeled: left_ear 1",
         f"Labels: {tmp_path}/labels.csv. Look at {tmp_path}/labels.samples.jpg",
         f"To train: --dataset=csv --data_dir={tmp_path} --train_split={tmp_path}/labels.csv",

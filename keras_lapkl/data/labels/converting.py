@@ -40,6 +40,7 @@ class Converted:
         visibility: (N, K), 0 not labeled, 1 hidden, 2 seen.
         boxes: (N, 4), NaN where an object has none.
         folder: that the paths in the file start from.
+        found: number of objects in the labels; those that are not among the N are in `left_out`.
         left_out: how many of what, by what it is.
         notes: what else there is to know.
         samples: the picture of some objects.
@@ -52,6 +53,7 @@ class Converted:
     visibility: NDArray[np.int64]
     boxes: NDArray[np.float64]
     folder: Path
+    found: int
     left_out: Mapping[str, int]
     notes: tuple[str, ...]
     samples: Path
@@ -127,7 +129,7 @@ def report(converted: Converted) -> list[str]:
     most = sorted(converted.gaps.items(), key=lambda item: -item[1])[:5]
     of_whom = f": {', '.join(f'{name} {count:,}' for name, count in most)}" if most else ""
     return [
-        f"{converted.format}: {len(converted.paths):,} objects in "
+        f"{converted.format}: {len(converted.paths):,} of {converted.found:,} objects, in "
         f"{len(set(converted.paths)):,} pictures, {len(converted.names)} points each",
         f"Gaps: {missing:,} of {total:,} points are not labeled{of_whom}",
         *(f"Left out: {text}" for text in _said(converted.left_out)),
@@ -244,6 +246,7 @@ def _converted(tool, names, objects: list[Labeled], labels, output, picture, lef
         visibility[kept],
         boxes[kept],
         folder,
+        len(labels.objects),
         left_out,
         tuple(notes),
         picture,

@@ -10,27 +10,43 @@ from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels import loose
 from keras_lapkl.data.labels.found import EDGE, SEEN, Labels, Source, in_order, number, size_of
 
+_TRIED = 20
+
 
 def matches(source: Source) -> bool:
-    """A file, or a folder in or below which the first JSON file is one."""
+    """A file, or a folder in or below which one of the first JSON files is one."""
     if source.is_folder:
-        first = next(iter(_files(source)), None)
-        return first is not None and matches(Source(first))
+        return any(_is_one(Source(path)) for path in _files(source)[:_TRIED])
     return isinstance(source.json, dict) and {"shapes", "imagePath"} <= source.json.keys()
 
 
 def read(source: Source) -> Labels:
     objects, left_out = [], collections.Counter()
-    for each in map(Source, _files(source)) if source.is_folder else (source,):
-        if matches(each):
-            objects += _objects(each, source.folder, left_out)
-        else:
+    if not source.is_folder:
+        objects = _objects(source, source.folder, left_out)
+    broken = []
+    for each in map(Source, _files(source) if source.is_folder else ()):
+        if not _is_one(each):
             left_out["JSON files that are not labelme's"] += 1
+            continue
+        try:  # a file for each picture: one that is broken does not decide for the others
+            objects += _objects(each, source.folder, left_out)
+        except KeypointError as error:
+            broken.append(error)
+    if broken:
+        left_out[f"files that can't be understood, such as {broken[0]}"] = len(broken)
     names = collections.defaultdict(list)
     for each in objects:
         names[each.category] += each.points
     ordered = {category: in_order(found) for category, found in names.items()}
     return Labels(objects, ordered, (source.folder,), left_out)
+
+
+def _is_one(source):
+    try:
+        return matches(source)
+    except KeypointError:  # no JSON
+        return False
 
 
 def _files(source):

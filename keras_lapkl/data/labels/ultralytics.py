@@ -66,10 +66,15 @@ def _shape(path, data) -> tuple[int, int]:
 def _yaml(source) -> Path | None:
     """The file that says what the points are."""
     paths = sorted(source.path.glob("*.y*ml")) if source.is_folder else [source.path]
-    for path in paths:
-        if path.suffix.lower() in (".yaml", ".yml") and f"{_SHAPE}:" in _text(path, _MAX_YAML):
-            return path
-    return None
+    yamls = (path for path in paths if path.suffix.lower() in (".yaml", ".yml"))
+    return next((path for path in yamls if _has_shape(path)), None)
+
+
+def _has_shape(path):
+    try:
+        return f"{_SHAPE}:" in _text(path, _MAX_YAML)
+    except KeypointError:  # larger, or no text
+        return False
 
 
 def _text(path, limit=reading.MAX_TEXT):

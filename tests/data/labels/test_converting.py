@@ -90,9 +90,18 @@ class TestAccount:
             "objects whose picture is missing",
         ]
         text = "\n".join(report(done))
-        assert "COCO: 1 objects in 1 pictures, 3 points each" in text
+        assert "COCO: 1 of 4 objects, in 1 pictures, 3 points each" in text
         assert "Gaps: 0 of 3 points are not labeled" in text
         assert "gone.png" in text and "96x64 in place of 96x65" in text
+
+    @pytest.mark.parametrize("tool", exports.NAMED)
+    def test_sums_agree(self, convert, tmp_path, tool):
+        path = exports.NAMED[tool](tmp_path)
+        for picture in tmp_path.rglob("b.png"):
+            picture.write_bytes(b"")
+        done, _ = convert(path)
+        left = sum(n for text, n in done.left_out.items() if text.startswith("objects"))
+        assert len(done.paths) + left == done.found == 2
 
     def test_of_nothing_that_is_left(self, convert, tmp_path):
         path = exports.dlib(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import h5py
 import label_exports as exports
@@ -187,6 +188,12 @@ class TestSleap:
             file["tracks"] = np.zeros(3)
         refused(path, "expected SLEAP's labels")
 
+    def test_needs_the_extra(self, tmp_path, monkeypatch):
+        path = exports.sleap(tmp_path)
+        monkeypatch.setitem(sys.modules, "h5py", None)
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_lapkl\[labels\]'"):
+            read(path)
+
     def test_cut(self, tmp_path):
         path = exports.sleap(tmp_path)
         path.write_bytes(path.read_bytes()[:3000])
@@ -260,6 +267,17 @@ class TestLabelme:
             ({"nose": (3, 4, 2)}, (-0.5, 0.5, 8.5, 7.5)),
         ]
         assert found.left_out["shapes of the kind 'polygon'"] == 1
+
+    def test_one_broken_file_of_a_folder(self, tmp_path):
+        exports.labelme(tmp_path)
+        self.write(tmp_path, [3])
+        (tmp_path / "other.json").write_text("{}")
+        (tmp_path / "0.json").write_text("{")
+        found = read(tmp_path)
+        assert len(found.objects) == 2
+        assert found.left_out["JSON files that are not labelme's"] == 2
+        (broken,) = (text for text in found.left_out if text.startswith("files that can't"))
+        assert "x.json: expected shapes with label" in broken
 
     def test_numbered_labels_are_in_their_order(self, tmp_path):
         shapes = [self.point(name, 1, 2) for name in ("10", "2", "1")]
@@ -379,6 +397,12 @@ class TestUltralytics:
         path = exports.ultralytics(tmp_path)
         (tmp_path / "labels/train/a.txt").write_text(f"\n{text}\n")
         with pytest.raises(KeypointError, match=message):
+            read(path)
+
+    def test_needs_the_extra(self, tmp_path, monkeypatch):
+        path = exports.ultralytics(tmp_path)
+        monkeypatch.setitem(sys.modules, "yaml", None)
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_lapkl\[labels\]'"):
             read(path)
 
     def test_no_labels(self, tmp_path):
