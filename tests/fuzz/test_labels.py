@@ -122,6 +122,8 @@ def converted(rng, folder):
     data = exports.labelme_data()["a.png"]
     for shape in data["shapes"][1:]:
         shape["label"] = harness.mutated_text(rng, shape["label"], (",", '"', "'", "=", "_x", "\n"))
+        if rng.random() < 0.1:
+            shape["points"][0] = [-0.5, -0.5]  # of a point that is not there
         shape["points"][0][0] += rng.choice((0, 0, 1 / 3, -1e5, 1e6, -11.5))
     (folder / "x.json").write_text(json.dumps(data))
     done = converting.convert_labels(folder / "x.json", folder / "labels.csv")

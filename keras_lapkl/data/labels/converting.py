@@ -127,7 +127,8 @@ def report(converted: Converted) -> list[str]:
     total = converted.visibility.size
     missing = sum(converted.gaps.values())
     most = sorted(converted.gaps.items(), key=lambda item: -item[1])[:5]
-    of_whom = f": {', '.join(f'{name} {count:,}' for name, count in most)}" if most else ""
+    shown = joined(f"{quote_name(str(name))} {count:,}" for name, count in most)
+    of_whom = f": {shown}" if most else ""
     return [
         f"{converted.format}: {len(converted.paths):,} of {converted.found:,} objects, in "
         f"{len(set(converted.paths)):,} pictures, {len(converted.names)} points each",

@@ -96,6 +96,7 @@ def _colors(count):
 
 
 def _write(cell, text, at):
+    text = text.encode(errors="replace").decode()  # a lone surrogate ends OpenCV's process
     x, y = np.rint(np.clip(at, 0, _CELL)).astype(int).tolist()
     for dx, dy, color in ((1, 1, _BLACK), (-1, 0, _BLACK), (0, 0, _WHITE)):
         where = (x + dx, y + dy)

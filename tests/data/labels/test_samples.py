@@ -22,6 +22,14 @@ def test_points_are_where_they_should_be(tmp_path):
     assert colored.sum() < 200
 
 
+def test_names_that_are_no_text(tmp_path):
+    """OpenCV ends the process by a lone surrogate."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((64, 96, 3), 128, np.uint8))
+    points = np.array([[[10.0, 20.0], [30.0, 40.0]]])
+    names = ("\ud800", "é\0\n😀")
+    samples.write(tmp_path / "x.jpg", [tmp_path / "a.png"], points, np.full((1, 2), 2), NONE, names)
+
+
 def test_many_points_and_objects(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((64, 96, 3), 128, np.uint8))
     points = np.random.default_rng(0).uniform(0, 60, (7, 98, 2))
