@@ -1,7 +1,7 @@
 """Label Studio's export, JSON or JSON-MIN: keypoints and boxes in percent of the picture.
 
 0 and 100 are the picture's edges: half a pixel is subtracted. Points that have a box as their
-parent are an object with it; others of a picture are one object together.
+parent, or a relation to one, are an object with it; others of a picture are one object together.
 """
 
 import collections
@@ -63,13 +63,22 @@ def _task(where, task, left_out):
     left_out["annotations that were canceled"] += len(task["annotations"]) - len(good)
     left_out["further annotations of a picture"] += max(0, len(good) - 1)
     results = good[-1]["result"] if good else []
-    regions = []
+    regions, related = [], {}
     for each in results:
+        if isinstance(each, dict) and each.get("type") == "relation":
+            ends = each.get("from_id"), each.get("to_id")
+            if all(isinstance(end, str) for end in ends):
+                related |= {ends[0]: ends[1], ends[1]: ends[0]}
+            continue
         if not isinstance(each, dict) or not isinstance(each.get("value"), dict):
             raise KeypointError(
                 f"{where}: expected results with a value. Received: {shortened(each)}"
             )
         regions.append((each.get("id"), each.get("parentID"), each["value"], each))
+    regions = [
+        (key, parent or (related.get(key) if isinstance(key, str) else None), value, region)
+        for key, parent, value, region in regions
+    ]
     return _picture(where, task["data"]), regions
 
 

@@ -105,7 +105,7 @@ def _settings(path) -> dict[Any, Any]:
 
 
 def _point_names(path, data, key, count):
-    names = data.get("kpt_names")
+    names = data.get("kpt_names", data.get("node_names"))  # sleap-io writes the latter
     if names is None:
         return tuple(range(1, count + 1))
     if isinstance(names, dict):

@@ -218,6 +218,21 @@ class TestLabelStudio:
         assert found.objects[0].size == (200, 100)
         assert found.left_out["tasks without points"] == 1
 
+    def test_relations_in_place_of_parents(self, tmp_path):
+        tasks = exports.label_studio_data()
+        results = tasks[0]["annotations"][0]["result"]
+        for each in results[1:]:
+            del each["parentID"]
+            ends = {"from_id": "box0", "to_id": each["id"]}
+            results.append({**ends, "type": "relation", "direction": "right"})
+        second = [{**each, "id": f"{each['id']}+"} for each in results if "value" in each]
+        for each in second[1:]:
+            each["parentID"] = "box0+"
+        results += second
+        path = self.write(tmp_path, tasks[:1])
+        first, other = read(path).objects
+        assert first.points == other.points and first.box == other.box is not None
+
     def test_last_annotation_that_was_not_canceled(self, tmp_path):
         tasks = exports.label_studio_data()
         tasks[0]["annotations"] += [{"was_cancelled": True, "result": []}]
@@ -363,6 +378,12 @@ class TestUltralytics:
         first = found.objects[0]
         assert first.category == "rat" and dict(first.points) == {1: (0.25, 0.5, 2)}
         assert first.picture == "images/train/a.png" and first.box == (0.25, 0, 0.75, 1)
+
+    def test_names_by_sleap_io(self, tmp_path):
+        path = exports.ultralytics(tmp_path)
+        text = "kpt_shape: [3, 3]\nnames: {0: animal}\nnode_names: [a, b, c]\n"
+        path.write_text(text)
+        assert read(path).names == {"animal": ("a", "b", "c")}
 
     @pytest.mark.parametrize(
         ("text", "message"),
