@@ -110,7 +110,7 @@ def convert_labels(
         raise KeypointError(f"{path}: expected labels to convert. Left out: {reasons}")
     converted = _converted(tool.name, names, objects, labels, output, picture, left_out, notes)
     _write(converted, output)
-    chosen = np.unique(np.linspace(0, len(objects) - 1, _SAMPLES).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(converted.paths) - 1, _SAMPLES).round().astype(int))
     samples.write(
         picture,
         [converted.paths[i] for i in chosen],

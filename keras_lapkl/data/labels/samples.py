@@ -97,7 +97,8 @@ def _colors(count):
 
 def _write(cell, text, at):
     text = text.encode(errors="replace").decode()  # a lone surrogate ends OpenCV's process
-    x, y = np.rint(np.clip(at, 0, _CELL)).astype(int).tolist()
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+    x, y = np.rint(np.clip(at, 0, (_CELL - width, _CELL))).astype(int).tolist()
     for dx, dy, color in ((1, 1, _BLACK), (-1, 0, _BLACK), (0, 0, _WHITE)):
         where = (x + dx, y + dy)
         cv2.putText(cell, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)

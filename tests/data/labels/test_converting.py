@@ -124,6 +124,14 @@ class TestAccount:
         assert not found.visible[1, 2]
         assert done.left_out["points at (-1, -1), which stand for none"] == 1
 
+    def test_of_an_object_with_no_other_points(self, convert, tmp_path):
+        path = exports.dlib(tmp_path)
+        second = path.read_text().replace("x='70.0' y='50.0'", "x='-1' y='-1'")
+        path.write_text(second.replace("x='5.0' y='6.0'", "x='-1' y='-1'"))
+        done, found = convert(path)
+        assert [path.name for path in found.paths] == ["a.png"]
+        assert done.left_out["objects without a labeled point"] == 1
+
 
 class TestPictures:
     def test_in_another_folder(self, convert, tmp_path):
