@@ -20,7 +20,8 @@ from keras_lapkl.data.cropping import (
     invert_transform,
 )
 from keras_lapkl.data.crops import Crops, load_crops
-from keras_lapkl.data.keypoints import croppable
+from keras_lapkl.data.keypoints import KeypointError, croppable
+from keras_lapkl.data.labels import formats
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.unlabeled import shards
@@ -339,11 +340,28 @@ def _annotations_aflw(folder, split):
 def _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok):
     file, is_part = _own_file(dataset, data_dir, split)
     common = {"scheme": scheme, "crop_from": crop_from, "missing_ok": missing_ok}
-    if dataset == "csv":
-        annotations = read_csv(file, data_dir, **common)
-    else:
-        annotations = read_coco(file, data_dir, category=category, **common)
+    try:
+        if dataset == "csv":
+            annotations = read_csv(file, data_dir, **common)
+        else:
+            annotations = read_coco(file, data_dir, category=category, **common)
+    except KeypointError as error:
+        raise KeypointError(f"{error}{_of_another_tool(file, dataset)}") from error
     return _hold_out(annotations, split) if is_part else annotations
+
+
+def _of_another_tool(file, dataset):
+    """What to do with labels of another tool; nothing to say of others."""
+    try:
+        found = formats.recognize(file)
+    except (OSError, ValueError):
+        return ""
+    if found is None or found[0].name.lower() == dataset:
+        return ""
+    return (
+        f" These are labels of {found[0].name}: lapkl labels --input={file} --output=labels.csv "
+        "makes a file for --dataset=csv of them."
+    )
 
 
 def _own_file(dataset, data_dir, split):
