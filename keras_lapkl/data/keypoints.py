@@ -15,6 +15,7 @@ from absl import logging
 from keras_lapkl import schemes
 from keras_lapkl.data.annotations import Annotations, path_below
 from keras_lapkl.data.cropping import can_crop
+from keras_lapkl.data.tables import are_fractions, fold
 from keras_lapkl.training_data import DataSet
 
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -106,7 +107,8 @@ def fitting_scheme(path, scheme, crop_from, config, named):
             f"{path}: expected the {scheme.num_landmarks} points of scheme {scheme.name!r}. "
             f"Received: {own.num_landmarks}"
         )
-    if named:
+    if named or set(own.names) == set(scheme.names):
+        own = _spelled_as(own, scheme)
         if set(own.names) != set(scheme.names):
             strange = sorted(set(own.names) - set(scheme.names))
             missing = sorted(set(scheme.names) - set(own.names))
@@ -116,6 +118,14 @@ def fitting_scheme(path, scheme, crop_from, config, named):
             )
         order = [own.names.index(name) for name in scheme.names]
     return list(order), dataclasses.replace(scheme, crop_from=crop_from or scheme.crop_from)
+
+
+def _spelled_as(own, scheme):
+    """A scheme with the names of another one where these differ in case alone."""
+    spelled = {fold(name): name for name in scheme.names}
+    if len(spelled) < scheme.num_landmarks or len(set(map(fold, own.names))) < own.num_landmarks:
+        return own
+    return dataclasses.replace(own, names=tuple(spelled.get(fold(n), n) for n in own.names))
 
 
 def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left_out=None):
@@ -161,10 +171,11 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
 def _check_pixels(path, landmarks, visible):
     """Refuses fractions of the picture; points at the origin are only suspicious."""
     known = landmarks[visible]
-    if len(known) > 1 and (known >= 0).all() and (known <= 1).all():
+    if are_fractions(known):
+        low, high = (0, 1) if known.min() >= 0 and known.max() <= 1 else (-2, 2)
         raise KeypointError(
-            f"{path}: expected pixels. Received: all {len(known):,} points in 0..1, like fractions "
-            "of the picture. Multiply them by its width and height."
+            f"{path}: expected pixels. Received: all {len(known):,} points in {low}..{high}, like "
+            "fractions of the picture. Multiply them by its width and height."
         )
     origin = int((known == 0).all(1).sum())
     if origin:

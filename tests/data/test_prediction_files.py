@@ -111,6 +111,9 @@ def test_pts_are_one_based_and_further_faces_go_with_the_first(tmp_path):
         "file,x0,y0,x1,y1,left_x,left_y,right_x,right_y\n"
         "a.jpg,0,0,9,9,1,2.5,3,4\nb.jpg,,,,,5,6,7,8\n",
         'file,left_x,left_y,right_x,right_y\n"a.jpg",1,2.5,3,4\n"b.jpg",5,6,7,8\n',
+        "\ufeffFile;LEFT_X;Left_y;RIGHT_X;right_Y\r\na.jpg;1,0;2,5;3;4\r\nb.jpg;5;6;7;8\r\n",
+        "2_x\t2_y\tpath\t1_x\t1_y\n3\t4\ta.jpg\t1\t2.5\n7\t8\tb.jpg\t5\t6\n",
+        ",file,right x,right y,left.x,left.y\n0,a.jpg,3,4,1,2.5\n1,b.jpg,7,8,5,6\n",
     ],
 )
 def test_forms_of_csv(read, text):
@@ -181,10 +184,17 @@ def test_frames_of_videos(read):
         ("a.jpg,1,2,3,4\n\nb.jpg,1,two,3,4\n", "line 3: expected 2 points.*two"),
         ("a.jpg,1,2,3,4\nb.jpg,1,,3,4\n", "line 2: expected finite.*nan.*at left, 1 such"),
         ("a.jpg,1,2,3,inf\n", "line 1: expected finite numbers.*inf.*at right"),
-        (",1,2,3,4\n", "line 1: expected the name of a photo"),
+        (",1,2.5,3,4\n", "line 1: expected the name of a photo"),
         ("file,left_x,left_y\na.jpg,1,2\n", "line 1: expected columns left_x.*1 points by name"),
         ("file,x0,y0,x1\na.jpg,1,2,3\n", "x0, y0 to x1, y1.*no names, 1 by number"),
         ("file,x1,y1,x2,y2,x3,y3\na.jpg,1,2,3,4,5,6\n", "3 by number"),
+        (",1,2,3,4\na.jpg,1,2,3,4\n", "line 1: this looks like a header"),
+        ("file,x_0,y_0,X_0,Y_0,x_1,y_1\na.jpg,1,2,3,4,5,6\n", "each column once.*X_0.*x_0"),
+        ("file,x1,y1,x3,y3\na.jpg,1,2,3,4\n", "x0, y0 to x1, y1.* 2 by number"),
+        ("file,left_x,left_y,Left_X,right_x,right_y\n", "each column once.*Left_X.*left_x"),
+        ("path,file,x1,y1,x2,y2\n", "one column of pictures' paths. Received: path, file"),
+        ("a.jpg,.1,.2,.3,.4\nb.jpg,.2,.2,1,.5\n", "expected pixels.*fractions"),
+        ("scorer,me,me\nbodyparts,left,left\n", "line 1: .*DeepLabCut"),
         ("file,frame,x0,y0,x1,y1\na.jpg,one,1,2,3,4\n", "line 2: expected a whole number as frame"),
         (b"a.jpg,1,2,3,4\n\xff\xfe", "UTF-8"),
         (b'a.jpg,1,2,3,"' + b"4" * 200_000, "comma-separated text"),

@@ -22,6 +22,7 @@ from keras_lapkl.training_data import get as get_training_data
 PAIR = schemes.get({"name": "pair", "names": ["left", "right"], "flip": [1, 0]})
 HEADER = "path,left_x,left_y,left_visible,right_x,right_y,box_x0,box_y0,box_x1,box_y1\n"
 KEYPOINTS = HEADER + "a.png,1.5,2,1,30,40,0,0,50,60\nb.png,,,0,3,4,,,,\n'=c.png,1,2,2,3,4,1,1,9,9\n"
+EUROPEAN = "File;X1;Y1;X2;Y2;Box_X0;Box_Y0;Box_X1;Box_Y1\na.png;1,5;2;3,0;4;0;0;50,5;60\n"
 PLAIN = "a.png,1.5,2,30,40\nb.png,5,6,7,8\n"
 BOXES = 'file,x0,y0,x1,y1\na.jpg,1,2,3,4\n"b,c.jpg",-5,1e1,7,80\n'
 PREDICTED = "file,frame,left_x,left_y,right_x,right_y\na.jpg,,1,2,3,4\nb.mp4,7,5,6,7,8\n"
@@ -112,7 +113,8 @@ def check(annotations):
 
 
 def keypoint_csv(rng, folder):
-    broken_text(rng, folder / "x.csv", rng.choice((KEYPOINTS, PLAIN)), (",", '"', "\n", "box_x0"))
+    text = rng.choice((KEYPOINTS, PLAIN, EUROPEAN))
+    broken_text(rng, folder / "x.csv", text, (",", ";", "\t", '"', "\n", "box_x0", "x0", "0,125"))
     check(read_csv(folder / "x.csv", scheme=rng.choice((None, PAIR)), missing_ok=True))
 
 
