@@ -25,6 +25,8 @@ Columns = dict[str | int, dict[str, int]]
 """Indices of columns by axis, `x`, `y` or `visible`, of each point: by its name, or the number of
 `x1`. That of `1_x` is a name, which may be a number."""
 
+CONVERT = "Convert labels of other tools by: lapkl labels --input=FILE --output=labels.csv"
+
 _SEPARATORS = ",;\t"
 _SAMPLE = 20  # lines that the separator is chosen by
 _WIDEST = 32_766  # pixels, of any picture that is read
@@ -464,6 +466,5 @@ def _refuse_foreign_columns(path, header):
 
 def _foreign(where, name):
     return ValueError(
-        f"{where}: expected CSV, one object a line: path,x1,y1,x2,y2,… Received: {name}. Write it "
-        "in that form, with cells separated by commas"
+        f"{where}: expected CSV, one object a line: path,x1,y1,x2,y2,… Received: {name}. {CONVERT}"
     )
