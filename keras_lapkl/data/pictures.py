@@ -56,15 +56,14 @@ def find_pictures(
     for name, place in guessed.items():
         if place is not None and files[os.path.normpath(Path(*place))] == 1:
             found[name] = place
-    taken = [name for name in guessed if found[name] is not None]
+    taken = [(name, os.path.join(*place)) for name in guessed if (place := found[name])]
     if taken:
         logging.warning(
             "%d of %d pictures are not where the labels say, and were found by the end of their "
             "names: %r is %s",
             len(taken),
             len(names),
-            taken[0],
-            Path(*found[taken[0]]),  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+            *taken[0],
         )
     return found
 

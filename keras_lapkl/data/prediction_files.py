@@ -243,6 +243,8 @@ def _json_faces(path, scheme):
     except ValueError as error:
         raise PredictionError(str(error)) from error
     order = None
+    if isinstance(content, dict) and {"images", "annotations"} <= set(content):
+        raise PredictionError(f"{path}: {_JSON_FORMS}. Received: labels in a COCO file")
     if isinstance(content, dict) and "pictures" in content:
         order = _json_order(path, content.get("scheme"), scheme)
         entries = [("pictures", each) for each in _list(path, "pictures", content["pictures"])]
@@ -259,6 +261,12 @@ def _json_faces(path, scheme):
     faces = []
     for i, (kind, entry) in enumerate(entries):
         where = f"{path}, {kind} {i}"
+        if isinstance(entry, dict) and {"image_id", "category_id"} <= set(entry):
+            raise PredictionError(
+                f"{where}: expected a picture's file and landmarks. Received: COCO results, in "
+                "which pictures have numbers alone. Write a list of {file, landmarks}, with the "
+                "file_name of each image_id, and x and y of each point"
+            )
         if not isinstance(entry, dict) or not {"faces", "landmarks"} & set(entry):
             raise PredictionError(f"{where}: {_JSON_FORMS}. Received: {str(entry)[:80]}")
         name = _name(where, entry.get("file"), entry.get("frame"))

@@ -212,6 +212,12 @@ def test_bad_csv(read, text, message):
         ("3", "expected .*pictures.*Received: a int"),
         ([3], r"entry 0: expected .*Received: 3"),
         ([{"file": "a.jpg"}], r"entry 0: expected"),
+        (
+            [{"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5, 3, 4, 0.5], "score": 1}],
+            "entry 0: .*COCO results.*file_name of each image_id",
+        ),
+        ({"images": [], "annotations": [], "categories": []}, "labels in a COCO file"),
+        ([{"file": "a.jpg", "landmarks": [[0.1, 0.2], [0.3, 0.4]]}], "fractions of the picture"),
         ([{"landmarks": A}], "entry 0: expected the name of a photo. Received: None"),
         ([{"file": 3, "landmarks": A}], "expected the name of a photo. Received: 3"),
         (
