@@ -95,7 +95,9 @@ def read_text(path: PathLike, limit: int = MAX_TEXT) -> str:
     try:
         return read_bytes(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text. Received: {error}") from error
+        raise ValueError(
+            f"{path}: expected UTF-8 text. Received: {error}. Save it as UTF-8"
+        ) from error
 
 
 def _irregular(path, kind):

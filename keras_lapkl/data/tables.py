@@ -56,7 +56,7 @@ _PICTURE = re.compile(
     r".*\.(jpe?g|jpe|jfif|png|bmp|webp|gif|tiff?|avif|heic|heif|p[gnp]m|mp4|avi|mov|mkv|webm)",
     re.IGNORECASE | re.DOTALL,
 )
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d*),(\d+)([eE][+-]?\d+)?")
+_DECIMAL = re.compile(r"[+-]?(?P<whole>\d*)(?P<mark>[.,])(?P<part>\d+)(?P<power>[eE][+-]?\d+)?")
 _FOREIGN_COLUMNS = {
     "a list of HRNet's": {"scale", "center_w", "center_h"},
     "a CSV file of VGG Image Annotator": {"region_shape_attributes"},
@@ -357,7 +357,7 @@ def _share_of_numbers(text, separator):
     cells = [cell for row in rows[1:] or rows for cell in row[1:]]
 
     def good(cell):
-        with_comma = separator != "," and _DECIMAL_COMMA.fullmatch(cell)
+        with_comma = separator != "," and _DECIMAL.fullmatch(cell)
         return bool(not cell or is_number(cell) or with_comma)
 
     # Where no line has numbers, the header's many cells decide.
@@ -367,31 +367,29 @@ def _share_of_numbers(text, separator):
 
 def _with_decimal_points(path, rows):
     """The rows with decimal commas replaced; refuses what may be thousands."""
-    comma = point = None
-    sure = False
+    first, sure = {}, False
     for line, row in rows:
         for cell in row:
-            if match := _DECIMAL_COMMA.fullmatch(cell):
-                comma = comma or (line, cell)
-                whole, part = match[1], match[2]
+            if match := _DECIMAL.fullmatch(cell):
+                whole, mark, part = match["whole"], match["mark"], match["part"]
+                first.setdefault(mark, (line, cell))
                 thousands = 1 <= len(whole) <= 3 and whole[0] != "0" and len(part) == 3
-                sure = sure or not thousands or bool(match[3]) or int(whole + part) > _WIDEST
-            elif "." in cell and is_number(cell):
-                point = point or (line, cell)
-    if comma is None:
+                sure = sure or not thousands or bool(match["power"]) or int(whole + part) > _WIDEST
+    if len(first) > 1:
+        raise ValueError(
+            f"{path}: expected decimal points, or else decimal commas. Received: {first[','][1]!r} "
+            f"in line {first[','][0]} and {first['.'][1]!r} in line {first['.'][0]}"
+        )
+    if first and not sure:
+        ((line, cell),) = first.values()
+        raise ValueError(
+            f"{path}, line {line}: {cell!r} may be a number below ten or one above a thousand, as "
+            "all others in this file. Expected cells separated by commas, with decimal points"
+        )
+    if "," not in first:
         return rows
-    if point is not None:
-        raise ValueError(
-            f"{path}: expected decimal points, or else decimal commas. Received: {comma[1]!r} in "
-            f"line {comma[0]} and {point[1]!r} in line {point[0]}"
-        )
-    if not sure:
-        raise ValueError(
-            f"{path}, line {comma[0]}: {comma[1]!r} may be a number with a decimal comma or one "
-            "above a thousand, here and in all other lines. Expected decimal points"
-        )
     return [
-        (line, [c.replace(",", ".") if _DECIMAL_COMMA.fullmatch(c) else c for c in row])
+        (line, [c.replace(",", ".") if _DECIMAL.fullmatch(c) else c for c in row])
         for line, row in rows
     ]
 

@@ -62,6 +62,7 @@ def test_lines_keep_their_numbers(read):
     [
         ("a.png;1,5\nb.png;2.5\n", "'1,5' in line 1 and '2.5' in line 2"),
         ("a.png;1,024\nb.png;900\n", "line 1: '1,024' may be"),
+        ("a.png;900;1.024\n", "line 1: '1.024' may be"),
         ("a.png,1\nb.png,1,2\n", None),
         ("path,x1\nb.png,1,2\n", "line 2: expected 2 cells, as the header in line 1 has"),
         ("[[1, 2]]", "JSON"),

@@ -243,11 +243,12 @@ def _csv_number(path, where, head, text):
 
 
 def _check_no_visibility(path, objects):
-    """Refuses x, y, visibility without a header: they would be read as other points."""
+    """Refuses x, y, visibility or score without a header: they would be other points."""
     values = np.array([each.points.ravel() for each in objects])
     thirds = values[:, 2::3]
-    if values.shape[1] % 3 == 0 and np.isin(thirds, (0, 1, 2)).all():
+    shares = np.isfinite(thirds).any() and not ((thirds < 0) | (thirds > 1)).any()
+    if values.shape[1] % 3 == 0 and (shares or np.isin(thirds, (0, 1, 2)).all()):
         raise KeypointError(
-            f"{path}: each third number is 0, 1 or 2, as visibilities are. Say by a header which "
+            f"{path}: each third number is 0, 1 or 2, or in 0..1, as visibilities are. Say by a header which "
             "columns these are, such as path,x1,y1,v1,x2,y2,v2"
         )
