@@ -21,12 +21,13 @@ from keras_lapkl.data.cropping import (
 )
 from keras_lapkl.data.crops import Crops, load_crops
 from keras_lapkl.data.keypoints import croppable
-from keras_lapkl.data.readers.coco import read_coco
+from keras_lapkl.data.prediction_files import CocoNames
+from keras_lapkl.data.readers.coco import read_coco, read_coco_names
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.data.unlabeled.shards import Locator
-from keras_lapkl.schemes import CropFrom, SchemeLike
+from keras_lapkl.schemes import CropFrom, Scheme, SchemeLike
 from keras_lapkl.training_data import LICENSES, DataSet
 
 OWN = {"csv": ".csv", "coco": ".json"}
@@ -344,6 +345,23 @@ def _annotations_own(dataset, data_dir, split, scheme, crop_from, category, miss
     else:
         annotations = read_coco(file, data_dir, category=category, **common)
     return _hold_out(annotations, split) if is_part else annotations
+
+
+def coco_names(
+    data_dir: PathLike | None, split: PathLike, scheme: Scheme, category: str | None = None
+) -> CocoNames:
+    """What COCO results mean by their numbers, by the labels of a split.
+
+    Args:
+        data_dir, split, category: as in `read`, of dataset `"coco"`.
+        scheme: that of the labels as they were read.
+
+    Example:
+
+    >>> coco_names("hands", "test", annotations.scheme).category
+    '1'
+    """
+    return read_coco_names(_own_file("coco", data_dir, split)[0], data_dir, scheme, category)
 
 
 def _own_file(dataset, data_dir, split):

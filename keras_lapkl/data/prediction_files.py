@@ -65,7 +65,42 @@ class Predictions:
         return len(self.names)
 
 
-def read_predictions(path: PathLike, scheme: Scheme) -> Predictions:
+@dataclasses.dataclass(frozen=True)
+class CocoNames:
+    """What COCO results mean by their numbers, as the labels in a COCO file say.
+
+    Attributes:
+        pictures: path of each picture, by its id as `coco_id` gives it.
+        category: id of the objects' category.
+        order: K indices that put the category's keypoints in the order of the scheme.
+
+    Example:
+
+    >>> CocoNames({"7": "a.png"}, "1", (0, 1)).pictures["7"]
+    'a.png'
+    """
+
+    pictures: Mapping[str, str]
+    category: str
+    order: tuple[int, ...]
+
+
+def coco_id(value: object) -> str | None:
+    """An id of COCO as text, for it may be a number in one list and text in another; or None.
+
+    Example:
+
+    >>> coco_id(7), coco_id("7"), coco_id(7.0), coco_id(None)
+    ('7', '7', '7', None)
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    return str(value).strip()
+
+
+def read_predictions(path: PathLike, scheme: Scheme, coco: CocoNames | None = None) -> Predictions:
     """Predictions of the points of a scheme.
 
     A folder holds one `.pts` file a face, named as the photo, in folders as the photos are or not;
@@ -77,9 +112,13 @@ def read_predictions(path: PathLike, scheme: Scheme) -> Predictions:
     predict` writes it, or a list of `{"file": …, "landmarks": …}`, or an object from file names to
     landmarks or lists of those. Frames of videos are named `<video>/<frame>`, with six digits.
 
+    COCO results, a list of `{"image_id": …, "category_id": …, "keypoints": [x, y, score, …]}`, are
+    read where `coco` is given; those of other categories are left alone.
+
     Args:
         path: folder or file.
         scheme: `Scheme` of the points.
+        coco: `CocoNames` of labels in a COCO file.
 
     Returns:
         `Predictions`.
@@ -102,9 +141,10 @@ def read_predictions(path: PathLike, scheme: Scheme) -> Predictions:
         form, faces = "pts", _pts_faces(path, scheme)
     elif not path.exists():
         raise FileNotFoundError(f"There is no file or folder of predictions at {path}.")
-    elif path.suffix.lower() in _READERS:
-        form = path.suffix.lower()[1:]
-        faces = _READERS[path.suffix.lower()](path, scheme)
+    elif path.suffix.lower() == ".csv":
+        form, faces = "csv", _csv_faces(path, scheme)
+    elif path.suffix.lower() == ".json":
+        form, faces = "json", _json_faces(path, scheme, coco)
     else:
         raise PredictionError(
             f"{path}: expected a folder of .pts files, a .csv or a .json file of predictions."
@@ -168,7 +208,7 @@ def write_predictions(
 def _pts_faces(folder, scheme):
     paths = sorted(path for path in folder.rglob("*.pts") if path.is_file())
     if not paths:
-        others = sorted(p.name for ending in _READERS for p in folder.glob(f"*{ending}"))
+        others = sorted(p.name for ending in ("csv", "json") for p in folder.glob(f"*.{ending}"))
         hint = f" It holds {others[0]}: name that file, not the folder." if others else ""
         raise PredictionError(f"{folder}: expected .pts files in it or below it.{hint}")
     stems = {path: path.relative_to(folder).as_posix()[: -len(".pts")] for path in paths}
@@ -237,7 +277,7 @@ def _csv_columns(table, scheme):
     return [(p["x"], p["y"]) for p in points], photo, frames[0] if frames else None
 
 
-def _json_faces(path, scheme):
+def _json_faces(path, scheme, coco):
     try:
         content = read_json(path)
     except ValueError as error:
@@ -254,6 +294,8 @@ def _json_faces(path, scheme):
             for name, faces in content.items()
             for i, points in enumerate(_faces_of(faces))
         ]
+    elif isinstance(content, list) and content and _is_coco_result(content[0]):
+        return _coco_faces(path, content, scheme, coco)
     elif isinstance(content, list):
         entries = [("entry", each) for each in content]
     else:
@@ -261,12 +303,6 @@ def _json_faces(path, scheme):
     faces = []
     for i, (kind, entry) in enumerate(entries):
         where = f"{path}, {kind} {i}"
-        if isinstance(entry, dict) and {"image_id", "category_id"} <= set(entry):
-            raise PredictionError(
-                f"{where}: expected a picture's file and landmarks. Received: COCO results, in "
-                "which pictures have numbers alone. Write a list of {file, landmarks}, with the "
-                "file_name of each image_id, and x and y of each point"
-            )
         if not isinstance(entry, dict) or not {"faces", "landmarks"} & set(entry):
             raise PredictionError(f"{where}: {_JSON_FORMS}. Received: {str(entry)[:80]}")
         name = _name(where, entry.get("file"), entry.get("frame"))
@@ -278,6 +314,51 @@ def _json_faces(path, scheme):
             faces.append((name, points if order is None else points[order]))
         if not found:
             faces.append((name, _nothing(scheme)))
+    return faces
+
+
+def _is_coco_result(entry):
+    return isinstance(entry, dict) and {"image_id", "category_id"} <= set(entry)
+
+
+def _coco_faces(path, entries, scheme, coco):
+    if coco is None:
+        raise PredictionError(
+            f"{path}: expected a list of {{file, landmarks}}. Received: COCO results, in which "
+            "pictures have numbers alone. Evaluate on labels in a COCO file, which names them, or "
+            "write the file_name of each image_id as file, and x and y of each point"
+        )
+    for i, entry in enumerate(entries):
+        if not _is_coco_result(entry) or not isinstance(entry.get("keypoints"), list):
+            raise PredictionError(
+                f"{path}, entry {i}: expected image_id, category_id and a list of keypoints, as "
+                f"all COCO results of keypoints have. Received: {str(entry)[:80]}"
+            )
+    categories = {coco_id(entry["category_id"]) for entry in entries}
+    if len(categories) > 1 and coco.category not in categories:
+        raise PredictionError(
+            f"{path}: expected results of category {coco.category}. Received: categories "
+            f"{', '.join(sorted(map(str, categories)))}"
+        )
+    faces = []
+    for i, entry in enumerate(entries):
+        # Tools that know one category number it by their own.
+        if len(categories) > 1 and coco_id(entry["category_id"]) != coco.category:
+            continue
+        where, number = f"{path}, entry {i}", coco_id(entry["image_id"])
+        if not number:
+            raise PredictionError(
+                f"{where}: expected an image_id. Received: {entry['image_id']!r:.80}"
+            )
+        values = entry["keypoints"]
+        if len(values) != 3 * scheme.num_landmarks:
+            raise PredictionError(
+                f"{where}: expected x, y and score of {scheme.num_landmarks} keypoints, "
+                f"{3 * scheme.num_landmarks} numbers. Received: {len(values)}"
+            )
+        pairs = list(zip(values[::3], values[1::3], strict=True))
+        points = _points(where, [pairs[k] for k in coco.order], scheme)
+        faces.append((coco.pictures.get(number, number), points))
     return faces
 
 
@@ -359,6 +440,3 @@ def _number(value):
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"not a number: {value!r}")
     return float(value)
-
-
-_READERS = {".csv": _csv_faces, ".json": _json_faces}

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from keras_lapkl import schemes
-from keras_lapkl.data.prediction_files import PredictionError, read_predictions, write_predictions
+from keras_lapkl.data.prediction_files import (
+    CocoNames,
+    PredictionError,
+    read_predictions,
+    write_predictions,
+)
 from keras_lapkl.data.pts import PtsError, write_pts
 from keras_lapkl.detection.files import find_inputs, predict_files
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
@@ -144,6 +149,52 @@ def test_forms_of_json(read, content):
     np.testing.assert_array_equal(found.landmarks, [A, B])
 
 
+def result(number, *points, category=1):
+    keypoints = [v for x, y in points for v in (x, y, 0.5)]
+    return {"image_id": number, "category_id": category, "score": 0.9, "keypoints": keypoints}
+
+
+class TestCOCOResults:
+    NAMES = CocoNames({"1": "d/a.jpg", "2": "d/b.jpg"}, "1", (1, 0))  # the file has right, left
+
+    @pytest.fixture
+    def results(self, tmp_path):
+        def read(*entries):
+            (tmp_path / "results.json").write_text(json.dumps(entries))
+            return read_predictions(tmp_path / "results.json", PAIR, self.NAMES)
+
+        return read
+
+    @pytest.mark.parametrize("one", [1, "1", 1.0])
+    def test_pictures_and_order_are_those_of_the_labels(self, results, one):
+        found = results(result(one, *A[::-1]), result(2, *B[::-1]), result("c", *A[::-1]))
+        assert found.names == ("d/a.jpg", "d/b.jpg", "c") and found.form == "json"
+        np.testing.assert_array_equal(found.landmarks, [A, B, A])
+
+    def test_of_several_categories_one_is_taken(self, results):
+        found = results(result(1, *A, category=0), result(2, *B[::-1], category="1"))
+        assert found.names == ("d/b.jpg",)
+        assert len(results(result(1, *A, category=0))) == 1  # a number of a tool's own
+
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            ({"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}, "entry 1: .*list of keypoi"),
+            (result(1, [1, 2]), "entry 1: expected x, y and score of 2 keypoints, 6 num.*: 3"),
+            (result(None, *A), "entry 1: expected an image_id. Received: None"),
+            (result(1, [1, 2], [3, "x"]), "entry 1: expected 2 points, x and y of each"),
+            (3, "entry 1: expected image_id"),
+        ],
+    )
+    def test_bad(self, results, entry, message):
+        with pytest.raises(PredictionError, match=r"results\.json, " + message):
+            results(result(1, *A), entry)
+
+    def test_other_categories_alone(self, results):
+        with pytest.raises(PredictionError, match=r"results of category 1\. Received: .* 2, 3"):
+            results(result(1, *A, category=2), result(1, *A, category=3))
+
+
 def test_several_faces_of_a_photo(read):
     assert read({"a.jpg": [A, B]}, ".json").names == ("a.jpg", "a.jpg")
     assert read("a.jpg,1,2,3,4\na.jpg,1,2,3,4\n").names == ("a.jpg", "a.jpg")
@@ -214,7 +265,7 @@ def test_bad_csv(read, text, message):
         ([{"file": "a.jpg"}], r"entry 0: expected"),
         (
             [{"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5, 3, 4, 0.5], "score": 1}],
-            "entry 0: .*COCO results.*file_name of each image_id",
+            "COCO results.*file_name of each image_id",
         ),
         ({"images": [], "annotations": [], "categories": []}, "labels in a COCO file"),
         ([{"file": "a.jpg", "landmarks": [[0.1, 0.2], [0.3, 0.4]]}], "fractions of the picture"),

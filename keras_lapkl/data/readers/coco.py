@@ -22,8 +22,10 @@ from keras_lapkl.data.keypoints import (
     shortened,
     to_annotations,
 )
+from keras_lapkl.data.pictures import find_pictures
+from keras_lapkl.data.prediction_files import CocoNames, coco_id
 from keras_lapkl.data.tables import CONVERT
-from keras_lapkl.schemes import CropFrom, SchemeLike
+from keras_lapkl.schemes import CropFrom, Scheme, SchemeLike
 
 
 def read_coco(
@@ -75,11 +77,11 @@ def read_coco(
     found = [
         _coco_object(path, pictures, each)
         for each in annotations
-        if _id(each["category_id"]) == _id(chosen["id"])
+        if coco_id(each["category_id"]) == coco_id(chosen["id"])
     ]
     left_out = collections.Counter(each for each in found if isinstance(each, str))
-    categories = {_id(each["id"]) for each in content["categories"]}
-    strange = sum(_id(each["category_id"]) not in categories for each in annotations)
+    categories = {coco_id(each["id"]) for each in content["categories"]}
+    strange = sum(coco_id(each["category_id"]) not in categories for each in annotations)
     left_out["of a category that the file has not"] += strange
     objects = [each for each in found if not isinstance(each, str)]
     if not objects:
@@ -90,9 +92,49 @@ def read_coco(
     config = _coco_scheme(path, chosen, objects)
     _check_equal_counts(path, objects, config)
     order, scheme = fitting_scheme(path, scheme, crop_from, config, "names" in config)
-    base = Path(images or path.parent)
-    folders = [base, base / "images", base / path.stem, base / path.stem.rpartition("_")[2]]
+    folders = _folders(path, images)
     return to_annotations(path, "coco", objects, order, scheme, folders, missing_ok, left_out)
+
+
+def read_coco_names(
+    path: PathLike, images: PathLike | None, scheme: Scheme, category: str | None = None
+) -> CocoNames:
+    """What COCO results, which are predictions, mean by their numbers.
+
+    Args:
+        path, images, category: of the labels, as in `read_coco`.
+        scheme: that of the labels as they were read.
+
+    Raises:
+        KeypointError, FileNotFoundError: as `read_coco`.
+
+    Example:
+
+    >>> read_coco_names("hands.json", "photos", scheme).pictures["7"]
+    'photos/a.png'
+    """
+    path = Path(path)
+    content = _coco_content(path)
+    annotations = _coco_annotations(path, content["annotations"])
+    chosen = _coco_category(path, content["categories"], annotations, category, scheme)
+    names = chosen.get("keypoints")
+    points = {"names": names} if names else {"num_landmarks": scheme.num_landmarks}
+    order, _ = fitting_scheme(path, scheme, None, {"name": chosen["name"], **points}, bool(names))
+    pictures = {
+        number: name for number, (name, _) in _coco_pictures(path, content["images"]).items()
+    }
+    found = find_pictures(pictures.values(), _folders(path, images))
+    places = {name: name if place is None else str(Path(*place)) for name, place in found.items()}
+    return CocoNames(
+        pictures={number: places[name] for number, name in pictures.items()},
+        category=str(coco_id(chosen["id"])),
+        order=tuple(order),
+    )
+
+
+def _folders(path, images):
+    base = Path(images or path.parent)
+    return [base, base / "images", base / path.stem, base / path.stem.rpartition("_")[2]]
 
 
 def _coco_content(path):
@@ -130,7 +172,7 @@ def _coco_annotations(path, annotations):
     """Annotations as they are, with an id."""
     for index, each in enumerate(annotations):
         right = isinstance(each, dict) and {"image_id", "category_id"} <= set(each)
-        if not right or _id(each["category_id"]) is None:
+        if not right or coco_id(each["category_id"]) is None:
             raise KeypointError(
                 f"{path}: expected annotations with image_id and category_id. Received: "
                 f"{shortened(each)} at index {index}"
@@ -148,23 +190,23 @@ def _coco_category(path, categories, annotations, wanted, scheme) -> dict[str, A
     ids = set()
     for each in categories:
         named = isinstance(each, dict) and isinstance(each.get("name"), str)
-        named = named and _id(each.get("id")) is not None
+        named = named and coco_id(each.get("id")) is not None
         if not named or not isinstance(each.get("keypoints") or [], list):
             raise KeypointError(
                 f"{path}: expected categories with id, name and a list of keypoints' names. "
                 f"Received: {shortened(each)}"
             )
-        if _id(each["id"]) in ids:
+        if coco_id(each["id"]) in ids:
             raise KeypointError(
                 f"{path}: expected the id of category {each['name']!r} once, not twice. Received: "
                 f"{each['id']}"
             )
-        ids.add(_id(each["id"]))
-    used = {_id(each["category_id"]) for each in annotations if each.get("keypoints")}
+        ids.add(coco_id(each["id"]))
+    used = {coco_id(each["category_id"]) for each in annotations if each.get("keypoints")}
     posed = [each for each in categories if each.get("keypoints")] or [
-        each for each in categories if _id(each["id"]) in used
+        each for each in categories if coco_id(each["id"]) in used
     ]
-    live = [each for each in posed if _id(each["id"]) in used] or posed
+    live = [each for each in posed if coco_id(each["id"]) in used] or posed
     if wanted is None and len(live) == 1:
         return live[0]
     if wanted is None and scheme is not None:
@@ -186,21 +228,12 @@ def _coco_category(path, categories, annotations, wanted, scheme) -> dict[str, A
     return of_name[0]
 
 
-def _id(value):
-    """An id as text, which may be a number in one list of a file and text in another; or None."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return None
-    return str(value).strip()
-
-
 def _coco_pictures(path, images):
     """{id: (file name, width and height)}."""
     pictures = {}
     for each in images:
         right = isinstance(each, dict) and isinstance(each.get("file_name"), str)
-        number = _id(each.get("id")) if right else None
+        number = coco_id(each.get("id")) if right else None
         if number is None:
             raise KeypointError(
                 f"{path}: expected images with id and file_name. Received: {shortened(each)}"
@@ -237,7 +270,7 @@ def _coco_object(path, pictures, annotation):
         )
     if crowd in ("1", "1.0", "true"):
         return "crowds"
-    number = _id(annotation["image_id"])
+    number = coco_id(annotation["image_id"])
     if number not in pictures:
         raise KeypointError(
             f"{path}, {where}: expected an image_id of `images`. Received: "
@@ -250,7 +283,7 @@ def _coco_object(path, pictures, annotation):
             "numbers, no multiple of 3"
         )
     points, visible = values.reshape(-1, 3)[:, :2], values[2::3] > 0
-    if not ((values[2::3] >= 0) & (values[2::3] <= 2)).all():
+    if not np.isin(values[2::3], (0, 1, 2)).all():
         raise KeypointError(
             f"{path}, {where}: expected visibilities v of 0, 1 or 2. Received: "
             f"{shortened(values[2::3].tolist())}"
@@ -320,7 +353,7 @@ def _coco_edges(skeleton, names):
     ends = [end for pair in pairs for end in pair]
     if all(isinstance(end, str) and end in names for end in ends):
         return [[names.index(end) for end in pair] for pair in pairs]
-    numbers = [_id(end) or "" for end in ends]
+    numbers = [coco_id(end) or "" for end in ends]
     if not all(re.fullmatch("[0-9]{1,5}", each) for each in numbers):
         return None
     numbers = [int(each) for each in numbers]

@@ -249,6 +249,6 @@ def _check_no_visibility(path, objects):
     shares = np.isfinite(thirds).any() and not ((thirds < 0) | (thirds > 1)).any()
     if values.shape[1] % 3 == 0 and (shares or np.isin(thirds, (0, 1, 2)).all()):
         raise KeypointError(
-            f"{path}: each third number is 0, 1 or 2, or in 0..1, as visibilities are. Say by a header which "
-            "columns these are, such as path,x1,y1,v1,x2,y2,v2"
+            f"{path}: each third number is 0, 1 or 2, or in 0..1, as visibilities are. Say by a "
+            "header which columns these are, such as path,x1,y1,v1,x2,y2,v2"
         )

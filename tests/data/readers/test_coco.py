@@ -7,6 +7,7 @@ from keras_lapkl import schemes
 from keras_lapkl.data import read_coco
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.keypoints import KeypointError, croppable
+from keras_lapkl.data.readers.coco import read_coco_names
 
 NAN = float("nan")
 
@@ -235,6 +236,12 @@ class TestCOCO:
             found = read_coco(path, category="dog", missing_ok=True)
             assert found.paths == (tmp_path / "images/a.png", tmp_path / "images/b.png")
 
+    def test_names_of_results(self, coco_file, tmp_path):
+        scheme = schemes.Scheme("dog", ("right_ear", "left_ear", "nose"))
+        found = read_coco_names(coco_file(), None, scheme)
+        assert found.pictures == {"7": str(tmp_path / "a.png"), "b": str(tmp_path / "b.png")}
+        assert (found.category, found.order) == ("1", (2, 1, 0))
+
     def test_box_that_is_needed(self, coco_file):
         flat = annotation(30, [1, 2, 2, 3, 4, 2, 0, 0, 0], bbox=[1, 1, 0, 5])
         path = coco_file(coco(annotations=[flat]))
@@ -289,6 +296,10 @@ class TestCOCO:
             ),
             ({"annotations": [annotation(5, [1, 2, 2])]}, "annotation id 5: expected 3 keypoints"),
             ({"annotations": [annotation(5, [1, 2, 3] * 3)]}, "annotation id 5: .* v of 0, 1 or 2"),
+            (
+                {"annotations": [annotation(5, [1, 2, 0.8] * 3)]},
+                "annotation id 5: .* v of 0, 1 or 2",
+            ),
             (
                 {"annotations": [annotation(5, [1, 2, -1] * 3)]},
                 "annotation id 5: .* v of 0, 1 or 2",
