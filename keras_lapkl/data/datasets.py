@@ -24,6 +24,7 @@ from keras_lapkl.data.keypoints import croppable
 from keras_lapkl.data.prediction_files import CocoNames
 from keras_lapkl.data.readers.coco import read_coco, read_coco_names
 from keras_lapkl.data.readers.keypoint_csv import read_csv
+from keras_lapkl.data.tables import CONVERT
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.data.unlabeled.shards import Locator
@@ -369,6 +370,11 @@ def _own_file(dataset, data_dir, split):
     suffix = OWN[dataset]
     if str(split).endswith(suffix):
         return pathlib.Path(split), False
+    if pathlib.Path(split).suffix and pathlib.Path(split).is_file():
+        raise ValueError(
+            f"`split` must be a {suffix} file of dataset {dataset!r}. Received: {str(split)!r}. "
+            f"{CONVERT}"
+        )
     if not data_dir:
         raise ValueError(
             f"Without `data_dir`, `split` must be a {suffix} file. Received: {str(split)!r}"

@@ -9,7 +9,7 @@ import scipy.io
 
 from keras_lapkl import configs, schemes
 from keras_lapkl.data import crops
-from keras_lapkl.data.prediction_files import read_predictions
+from keras_lapkl.data.prediction_files import CocoNames, read_predictions
 from keras_lapkl.data.readers import aflw
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
@@ -143,6 +143,14 @@ def predictions_json(rng, folder):
     assert not (np.abs(found.landmarks) > 1e6).any()
 
 
+def coco_results(rng, folder):
+    entry = {"image_id": 1, "category_id": 1, "score": 0.5, "keypoints": [1, 2, 0.5, 3, 4, 0.9]}
+    broken_json(rng, folder / "x.json", [entry, {**entry, "image_id": "2"}])
+    names = CocoNames({"1": "a.png", "2": "b/c.png"}, "1", (1, 0))
+    found = read_predictions(folder / "x.json", PAIR, rng.choice((names, None)))
+    assert not (np.abs(found.landmarks) > 1e6).any()
+
+
 def stems(rng, folder):
     """300-W by a list of stems."""
     (folder / "afw").mkdir()
@@ -223,6 +231,7 @@ ATTACKS = [
     harness.Attack("boxes, CSV", boxes, tries=1000),
     harness.Attack("predictions, CSV", predictions_csv, tries=1000),
     harness.Attack("predictions, JSON", predictions_json, tries=1000),
+    harness.Attack("predictions, COCO results", coco_results, tries=1000),
     harness.Attack("300-W, list of stems", stems, tries=400),
     harness.Attack("AFLW, .mat", matlab, tries=400),
     harness.Attack("schemes, JSON", scheme, tries=1000),
