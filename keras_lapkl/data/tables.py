@@ -119,7 +119,7 @@ def read_table(path: PathLike) -> Table:
     text = read_text(path)
     _refuse_other_formats(path, text)
     start = 0
-    if match := re.match(r"\s*sep=(.)\r?\n", text):  # Excel's word for the separator
+    if match := re.match(r"\s*sep=([,;\t|])\r?\n", text):  # Excel's word for the separator
         text, start = text[match.end() :], match[0].count("\n")
     separator = match[1] if match else _separator(text)
     rows = [(line + start, cells) for line, cells in _rows(path, text, separator)]
@@ -341,8 +341,9 @@ def _rows(path, text, separator):
 
 def _separator(text):
     """The one that makes most cells of the first lines numbers; a comma if none does."""
-    first = next(filter(str.strip, re.split(r"[\r\n]", text[: 1 << 20])), "")
-    return max(_SEPARATORS, key=lambda each: each in first and _share_of_numbers(text, each))
+    sample = text[: 1 << 20]
+    first = next(filter(str.strip, re.split(r"[\r\n]", sample)), "")
+    return max(_SEPARATORS, key=lambda each: each in first and _share_of_numbers(sample, each))
 
 
 def _share_of_numbers(text, separator):
@@ -367,12 +368,15 @@ def _share_of_numbers(text, separator):
 
 def _with_decimal_points(path, rows):
     """The rows with decimal commas replaced; refuses what may be thousands."""
-    first, sure = {}, False
+    first, unseen, sure = {}, set(".,"), False
     for line, row in rows:
         for cell in row:
+            if sure and not any(mark in cell for mark in unseen):
+                continue
             if match := _DECIMAL.fullmatch(cell):
                 whole, mark, part = match["whole"], match["mark"], match["part"]
                 first.setdefault(mark, (line, cell))
+                unseen = set(".,") - set(first)
                 thousands = 1 <= len(whole) <= 3 and whole[0] != "0" and len(part) == 3
                 sure = sure or not thousands or bool(match["power"]) or int(whole + part) > _WIDEST
     if len(first) > 1:
@@ -388,10 +392,12 @@ def _with_decimal_points(path, rows):
         )
     if "," not in first:
         return rows
-    return [
-        (line, [c.replace(",", ".") if _DECIMAL.fullmatch(c) else c for c in row])
-        for line, row in rows
-    ]
+    return [(line, [_with_point(cell) for cell in row]) for line, row in rows]
+
+
+def _with_point(cell):
+    with_point = cell.replace(",", ".", 1)
+    return with_point if "," in cell and is_number(with_point) else cell
 
 
 def _is_header(where, cells):
