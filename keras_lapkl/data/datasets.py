@@ -22,12 +22,14 @@ from keras_lapkl.data.cropping import (
 from keras_lapkl.data.crops import Crops, load_crops
 from keras_lapkl.data.keypoints import KeypointError, croppable
 from keras_lapkl.data.labels import formats
-from keras_lapkl.data.readers.coco import read_coco
+from keras_lapkl.data.prediction_files import CocoNames
+from keras_lapkl.data.readers.coco import read_coco, read_coco_names
 from keras_lapkl.data.readers.keypoint_csv import read_csv
+from keras_lapkl.data.tables import CONVERT
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.data.unlabeled.shards import Locator
-from keras_lapkl.schemes import CropFrom, SchemeLike
+from keras_lapkl.schemes import CropFrom, Scheme, SchemeLike
 from keras_lapkl.training_data import LICENSES, DataSet
 
 OWN = {"csv": ".csv", "coco": ".json"}
@@ -364,11 +366,33 @@ def _of_another_tool(file, dataset):
     )
 
 
+def coco_names(
+    data_dir: PathLike | None, split: PathLike, scheme: Scheme, category: str | None = None
+) -> CocoNames:
+    """What COCO results mean by their numbers, by the labels of a split.
+
+    Args:
+        data_dir, split, category: as in `read`, of dataset `"coco"`.
+        scheme: that of the labels as they were read.
+
+    Example:
+
+    >>> coco_names("hands", "test", annotations.scheme).category
+    '1'
+    """
+    return read_coco_names(_own_file("coco", data_dir, split)[0], data_dir, scheme, category)
+
+
 def _own_file(dataset, data_dir, split):
     """The keypoint file of a split, and whether the split is a part of it."""
     suffix = OWN[dataset]
     if str(split).endswith(suffix):
         return pathlib.Path(split), False
+    if pathlib.Path(split).suffix and pathlib.Path(split).is_file():
+        raise ValueError(
+            f"`split` must be a {suffix} file of dataset {dataset!r}. Received: {str(split)!r}. "
+            f"{CONVERT}"
+        )
     if not data_dir:
         raise ValueError(
             f"Without `data_dir`, `split` must be a {suffix} file. Received: {str(split)!r}"

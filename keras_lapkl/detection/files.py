@@ -18,8 +18,8 @@ from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import refuse_inputs, write_json
 from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.names import names_below, output_stems
-from keras_lapkl._support.reading import csv_rows, read_text
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.data import tables
 from keras_lapkl.data.images import IMAGE_SUFFIXES, OTHER_PICTURES, ImageError, find_files
 from keras_lapkl.detection.detections import as_boxes, beside
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
@@ -89,8 +89,9 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
     """Boxes by file name from a CSV of lines `file,x0,y0,x1,y1`, one line a face.
 
     Args:
-        path: the file; its first line may be a header. Names are those of photos, with folders or
-            without; an apostrophe before `=`, `+`, `-` or `@` is for spreadsheets and not read.
+        path: the file, as `data.tables` reads it; its first line may be a header, with the columns
+            `file,x0,y0,x1,y1` or the like in any order. Names are those of photos, with folders
+            or without; an apostrophe before `=`, `+`, `-` or `@` is for spreadsheets and not read.
 
     Returns:
         dict from name to (n, 4) float64.
@@ -106,17 +107,33 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
     array([[10., 20., 50., 60.]])
     """
     boxes = {}
-    rows = csv_rows(path, read_text(path))
-    for line, row in rows[1:] if rows and rows[0][1][1:] == ["x0", "y0", "x1", "y1"] else rows:
+    table = tables.read_table(path)
+    columns = range(1, 5) if table.header is None else tables.box_columns(table)
+    picture = tables.picture_column(table)
+    frames = [i for i, name in enumerate(table.header or ()) if tables.fold(name) == "frame"]
+    for line, row in table.rows:
+        if any(row[i] for i in frames):
+            raise ValueError(
+                f"{path}, line {line}: expected boxes of photos, or one for all frames of a video. "
+                f"Received: frame {row[frames[0]]!r}"
+            )
         try:
-            name, *edges = row
-            (box,) = as_boxes([float(edge) for edge in edges])
+            if table.header is None and len(row) != 5:
+                raise ValueError("Expected five cells.")
+            name = row[picture]
+            (box,) = as_boxes([float(row[i]) for i in columns])
         except ValueError as error:
             raise ValueError(
                 f"{path}, line {line}: expected file,x0,y0,x1,y1 in pixels, with x0 < x1 and "
                 f"y0 < y1. Received: {','.join(row)[:80]!r}"
             ) from error
         boxes.setdefault(read_name(name), []).append(box)
+    corners = np.array([box for each in boxes.values() for box in each]).reshape(-1, 2)
+    if tables.are_fractions(corners):
+        raise ValueError(
+            f"{path}: expected boxes in pixels. Received: all in -2..2, like fractions of the "
+            "picture. Multiply them by its width and height"
+        )
     return {name: np.array(each) for name, each in boxes.items()}
 
 
