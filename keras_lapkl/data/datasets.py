@@ -348,7 +348,9 @@ def _annotations_own(dataset, data_dir, split, scheme, crop_from, category, miss
         else:
             annotations = read_coco(file, data_dir, category=category, **common)
     except KeypointError as error:
-        raise KeypointError(f"{error}{_of_another_tool(file, dataset)}") from error
+        hint = _of_another_tool(file, dataset)
+        said = str(error).replace(CONVERT, "").rstrip() if hint else str(error)
+        raise KeypointError(said + hint) from error
     return _hold_out(annotations, split) if is_part else annotations
 
 

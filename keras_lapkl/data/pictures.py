@@ -1,6 +1,7 @@
 """Where the pictures lie that a file of labels names, whichever machine and program wrote it."""
 
 import collections
+import concurrent.futures
 import os
 import re
 import urllib.parse
@@ -11,7 +12,10 @@ from absl import logging
 
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import path_below
+from keras_lapkl.data.images import read_image
 
+_LONGEST = 4096
+"""Characters of a path."""
 _FOREIGN = {
     r"[A-Za-z][A-Za-z0-9+.-]+://": "a URL",
     r"[^/]*\\|[A-Za-z]:\\": "a path with backslashes, as Windows has them",
@@ -106,6 +110,21 @@ def cause(name: str) -> str:
     return next((what for form, what in _FOREIGN.items() if re.match(form, name)), "")
 
 
+def sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int] | str]:
+    """Width and height of each upright picture, or why it can't be read."""
+    paths = list(dict.fromkeys(paths))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return dict(zip(paths, pool.map(_size, paths), strict=True))
+
+
+def _size(path):
+    try:
+        height, width = read_image(path).shape[:2]
+    except (OSError, ValueError) as error:
+        return str(error)
+    return width, height
+
+
 def _first_file(tails: Iterable[str], folders) -> tuple[Path, str] | None:
     for tail in tails:
         for folder in folders:
@@ -119,13 +138,15 @@ def _first_file(tails: Iterable[str], folders) -> tuple[Path, str] | None:
 
 def _other_names(name: str) -> Iterator[str]:
     """`a/b/c.png`, `b/c.png`, `c.png`; also of the name without the escapes of a URL."""
+    if len(name) > _LONGEST:
+        return
     forms = [name.replace("\\", "/")]
     if "%" in name:
         forms.append(urllib.parse.unquote(forms[0]))
     if "?" in name:
-        url = urllib.parse.urlsplit(name)
+        before, _, query = name.partition("?")
         # Label Studio has /data/local-files/?d=a.png
-        forms += [urllib.parse.unquote(url.path), *urllib.parse.parse_qs(url.query).get("d", [])]
+        forms += [urllib.parse.unquote(before), *urllib.parse.parse_qs(query).get("d", [])]
     for form in forms:
         parts = [part for part in form.split("/") if part not in ("", ".")]
         while ".." in parts:  # what stands before the last one is another folder's

@@ -122,7 +122,7 @@ def read_table(path: PathLike) -> Table:
     if match := re.match(r"\s*sep=([,;\t|])\r?\n", text):  # Excel's word for the separator
         text, start = text[match.end() :], match[0].count("\n")
     separator = match[1] if match else _separator(text)
-    rows = [(line + start, cells) for line, cells in _rows(path, text, separator)]
+    rows = [(line + start, cells) for line, cells in csv_rows(path, text, separator)]
     if not rows:
         return Table(path, 1, None, [])
     line, first = rows[0]
@@ -317,7 +317,7 @@ def _point_of(cell):
     for form in _POINT:
         if match := form.fullmatch(cell):
             key, axis = match["key"], _AXES[match["axis"].lower()]
-            return (int(key) if form is _POINT[0] else key.strip()), axis
+            return (int(key) if form is _POINT[0] else key), axis
     return None
 
 
@@ -327,8 +327,17 @@ def _reader(text, separator):
     )
 
 
-def _rows(path, text, separator):
-    """(line number, cells) of the lines that are not blank."""
+def csv_rows(path: PathLike, text: str, separator: str = ",") -> list[tuple[int, list[str]]]:
+    """The lines of CSV that are not blank: number, and cells without space around them.
+
+    Args:
+        path: of the file, for messages.
+        text: all that is in it.
+        separator: of cells.
+
+    Raises:
+        ValueError: a line that is no CSV, such as one within an open quote.
+    """
     reader = _reader(text, separator)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]

@@ -1,13 +1,15 @@
 """Labels of other tools whose files are broken."""
 
 import json
+import pathlib
 
 import harness
 import label_exports as exports
 import numpy as np
 from test_readers import broken_json, broken_text
 
-from keras_lapkl.data.labels import converting, pictures
+from keras_lapkl.data import pictures
+from keras_lapkl.data.labels import converting
 from keras_lapkl.data.labels.formats import known
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 
@@ -21,8 +23,8 @@ def read(path):
         assert all(abs(value) <= 1e6 + 1 for value in (*numbers, *(each.box or ()))), each
         assert {point[2] for point in each.points.values()} <= {1, 2}, each
     names = [each.picture for each in labels.objects if each.picture not in labels.embedded]
-    for found in filter(None, pictures.find(names, labels.folders[:1]).values()):
-        assert path.parent.resolve() in found.resolve().parents, found
+    for found in filter(None, pictures.find_pictures(names, labels.folders[:1]).values()):
+        assert path.parent.resolve() in pathlib.Path(*found).resolve().parents, found
 
 
 def deeplabcut(rng, folder):

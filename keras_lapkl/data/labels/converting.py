@@ -17,8 +17,9 @@ from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import refuse_inputs, replacing
 from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.data import pictures
 from keras_lapkl.data.keypoints import BOX, KeypointError, joined
-from keras_lapkl.data.labels import pictures, samples
+from keras_lapkl.data.labels import samples
 from keras_lapkl.data.labels.formats import known
 from keras_lapkl.data.labels.found import EDGE, HIDDEN, Labeled, Labels, Name, in_order
 from keras_lapkl.data.readers.keypoint_csv import read_csv
@@ -176,10 +177,12 @@ def _with_pictures(path, objects, labels, images, output, left_out):
         _write_new(embedded[name], labels.embedded[name])
     folders = labels.folders if images is None else (Path(images),)
     others = [each.picture for each in objects if each.picture not in embedded]
-    try:
-        found = {**pictures.find(others, folders), **embedded}
-    except KeypointError as error:
-        raise KeypointError(f"{path}: {error}") from error
+    places = pictures.find_pictures(others, folders)
+    found: dict[str, Path | None] = {
+        name: None if place is None else Path(os.path.normpath(Path(*place)))
+        for name, place in places.items()
+    }
+    found |= embedded
     sizes = pictures.sizes(each for each in found.values() if each is not None)
     used = []
     reasons: dict[str, list[str]] = collections.defaultdict(list)
