@@ -608,7 +608,11 @@ def _read_by_pillow(data):
             f"expected at most {_MAX_PIXELS // 10**6} megapixels. Received: "
             f"{picture.width}x{picture.height}. Scale it down"
         )
-    return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):  # 16 bits, which `convert` would clip to 8
+        gray = (np.clip(np.asarray(upright), 0, 65535) // 256).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    return np.array(upright.convert("RGB"))
 
 
 def _interpreter_class():

@@ -221,6 +221,14 @@ def test_pictures_by_pillow(localize, photo, tmp_path):
     assert localize.read_picture(tmp_path / "p.jpg").shape == (120, 97, 3)
 
 
+def test_16_bits_are_scaled_as_the_library_does(localize, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (32, 1))
+    image.fromarray(ramp).save(tmp_path / "ramp.png")
+    found = localize.read_picture(tmp_path / "ramp.png").astype(int)
+    np.testing.assert_allclose(found, images.read_image(tmp_path / "ramp.png"), atol=1)
+
+
 def test_tflite_runtime_does_too(localize, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     monkeypatch.setitem(sys.modules, "tflite_runtime", sys)
