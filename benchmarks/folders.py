@@ -3,9 +3,9 @@
     python benchmarks/folders.py --photos=1000,10000,100000 --output=folders.json
 
 The photos are links to a few pictures of 16×16 pixels, with two points each. `lists` is what crop,
-predict and train do before they open the first picture: find the photos, read their labels and name
-the outputs. `evaluate` scores a CSV file of predictions. Each is a process of its own, whose peak of
-resident memory is told, less that of the same for 10 photos. Linux.
+predict and train do before they open the first picture: find the photos, read their labels, name
+the outputs. `evaluate` scores a CSV file of predictions. Each is a process of its own, whose peak
+of resident memory is told, less that of the same for 10 photos. Linux.
 """
 
 import os

@@ -103,6 +103,12 @@ def found(faults: tuple[Fault, ...], ranking: NDArray[Any], share: float = 0.03)
     return {"places": places, "found": hits, "of": of}
 
 
+def report(counted: dict[str, Any]) -> str:
+    """The dict of `found` as one line."""
+    parts = [f"{counted['found'][kind]:,} of {of:,} {kind}" for kind, of in counted["of"].items()]
+    return f"Of the injected faults the first {counted['places']:,} have {', '.join(parts)}."
+
+
 def _shifted(rng, points, known, flip):
     extent = np.ptp(points[known], axis=0).max()
     angle = rng.uniform(0, 2 * np.pi)
