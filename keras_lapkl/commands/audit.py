@@ -33,7 +33,7 @@ _MODEL = flags.DEFINE_string(
 _SCHEME = flags.DEFINE_string(
     "scheme",
     None,
-    "Names, mirror pairs, edges: a .json file, ibug68 or aflw19; default the data's or the model's.",
+    "Names, mirror pairs, edges: a .json file, ibug68 or aflw19; default the data's.",
 )
 _CROP_FROM = flags.DEFINE_enum(
     "crop_from", None, ["points", "box", "image"], "What keypoints are cropped by; default points."
@@ -57,10 +57,10 @@ _OUTPUTS = ("audit.csv", "audit.png", "results.json")
 
 def main(_):
     if _MODEL.value and (_SCHEME.value or _CROP_FROM.value or _STEPS.value):
-        raise ValueError(
-            "A model has its own scheme and crop, and needs no steps: drop those flags."
-        )
-    path = _MODEL.value and pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
+        raise ValueError("A model has its own scheme and crop, and no steps: drop those flags.")
+    path = None
+    if _MODEL.value:
+        path = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
     if path is None or path.suffix == ".keras":
         quiet_tensorflow()
     from keras_lapkl._support.files import write_json

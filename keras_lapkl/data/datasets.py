@@ -89,7 +89,7 @@ def load(
     >>> load("synthetic", split="test", num_synthetic=3).images.shape
     (3, 80, 80, 3)
     """
-    _check_known(crop_scale)
+    crop_scale = _known(crop_scale)
     scheme = None if scheme is None else schemes.get(scheme)
     _check_fit(dataset, crop_from, category, num_synthetic)
     if dataset == "synthetic":
@@ -122,7 +122,7 @@ def load(
 def cut(
     annotations: Annotations,
     image_size: int = 80,
-    crop_scale: float | Literal["auto"] | None = "auto",
+    crop_scale: float | Literal["auto"] = "auto",
     margin: int = 0,
     skip_bad: bool = False,
     cache: PathLike | None = None,
@@ -138,7 +138,7 @@ def cut(
     Raises:
         ValueError: as `load_crops`, or landmarks that are mostly outside of their images.
     """
-    _check_known(crop_scale)
+    _known(crop_scale)
     if crop_scale == "auto":
         crop_scale = default_crop_scale(annotations.scheme)
     crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
@@ -148,12 +148,13 @@ def cut(
     return crops
 
 
-def _check_known(crop_scale):
+def _known(crop_scale):
     if crop_scale is None:
         raise ValueError(
             "`crop_scale` is not known: this model does not say which crop it is right on. Set the "
             "`crop_scale` of the loaded model, and save it."
         )
+    return crop_scale
 
 
 def read(

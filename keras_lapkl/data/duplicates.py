@@ -78,7 +78,7 @@ def _hashes(small):
     # Nine columns that overlap a little have eight differences.
     starts = np.rint(np.linspace(0, _SIDE - size, 9)).astype(int)
     parts = np.stack([rows[..., start : start + size].mean(-1) for start in starts], -1)
-    bits = (parts[..., :-1] < parts[..., 1:]).reshape(len(small), -1)
+    bits = (parts[..., :-1] < parts[..., 1:]).reshape(len(small), 64)
     return np.packbits(bits, axis=1).view(np.uint16).reshape(len(small), _BANDS)
 
 

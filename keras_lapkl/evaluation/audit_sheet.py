@@ -1,4 +1,4 @@
-"""The contact sheet of an audit: the first faces of the ranking, labels beside what the model has."""
+"""The contact sheet of an audit: its first faces, labels beside what the model has."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

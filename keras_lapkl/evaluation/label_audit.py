@@ -1,14 +1,14 @@
 """Labels ranked by how improbable a model finds them that was not trained on them.
 
-A point's error e is measured in the error E that the model's scale lets one expect there: r = e / E.
-E is calibrated on all audited labels together, in which single faults weigh little. Faults move
-points in their own ways, so a face has several measures:
+A point's error e is measured in the error E that the model's scale lets one expect: r = e / E. The
+expected one is calibrated on all audited labels together, in which single faults weigh little.
+Faults move points in their own ways, so a face has several measures:
 
     whole      mean r of its points
     point      largest r of them
     shifted    ‖mean offset‖ / mean E
     scaled     |ln a| · mean distance from the center / mean E, with a the best scale
-    duplicate  mean distance / E from the labels of another picture that shows the same
+    duplicate  mean distance / mean E from the labels of another picture that shows the same
 
 Each is divided by what nine of ten faces stay below, and the largest is the face's score. What fits
 after the names of left and right are exchanged, or those of two points, is told as that.
@@ -39,6 +39,8 @@ _USUAL = 0.9
 _BETTER = 0.5
 """What a correction must get an error below, as a share of it, to be its explanation."""
 _LISTED = 10
+_COPIES = 10
+"""On either side, of thousands of frames in which nothing moves."""
 _TOLD = 4
 """Points that are told one by one."""
 
@@ -109,10 +111,9 @@ def audit(
     found = []
     for face in order:
         score, kind = float(table[:, face].max()), kinds[int(table[:, face].argmax())]
-        if kind == "duplicate":
-            told = kind, faces.known_points(face), _twin_words(faces, face, twins[face][0])
-        else:
-            told = _explained(faces, face, kind, units["point"])
+        told = [*_explained(faces, face, kind, units["point"])]
+        if scores["duplicate"][face] >= 1:
+            told[2] += _of_twin(faces, face, twins[face][0])
         found.append(_suspect(faces, face, score, *told))
     return found
 
@@ -198,7 +199,7 @@ class _Faces:
     def __init__(self, crops, predicted):
         known = crops.known & np.isfinite(predicted["landmarks"]).all(-1)
         expected = model_scores.calibrate(predicted, crops).error(predicted["scale"])
-        self.crops = crops
+        self.crops, self.names = crops, names_below(crops.names)
         self.labels = np.where(known[..., None], crops.landmarks, np.nan).astype(np.float64)
         self.model = np.where(known[..., None], predicted["landmarks"], np.nan).astype(np.float64)
         self.expected = np.where(known, np.maximum(expected, 1e-6), np.nan)
@@ -243,15 +244,14 @@ def _explained(faces, face, kind, unit):
         words += f" and {len(pairs) - _TOLD} more pairs" if len(pairs) > _TOLD else ""
         return "swapped", tuple(sorted(k for pair in pairs for k in pair)), f"{words} exchanged"
     everywhere = faces.known_points(face)
+    if kind == "duplicate":
+        return kind, everywhere, "points elsewhere"
     if kind == "shifted":
         x, y = faces.offset[face] * faces.pixels(face)
         return kind, everywhere, f"all points moved by ({x:+.1f}, {y:+.1f}) px"
     if kind == "scaled":
-        return (
-            kind,
-            everywhere,
-            f"all points {faces.growth[face]:.2f} times as far from their center",
-        )
+        times = faces.growth[face]
+        return kind, everywhere, f"all points {times:.2f} times as far from their center"
     off = np.flatnonzero(np.nan_to_num(ratios) >= max(unit, np.nanmax(ratios, initial=0) / 2))
     if kind == "whole" or not len(off):
         count = np.count_nonzero(np.nan_to_num(ratios) > 2)
@@ -293,9 +293,9 @@ def _twins(faces, same):
 
     Returns:
         dict from face to the face of another file whose labels are nearest, and their mean distance
-        by what is to be expected.
+        by what is to be expected of other faces.
     """
-    names = faces.crops.names
+    names, usual = faces.crops.names, _mean(faces.expected.T)  # labels know nothing of the model
     members = defaultdict(list)
     for face, group in enumerate(same.tolist()):
         members[group].append(face)
@@ -303,15 +303,15 @@ def _twins(faces, same):
     for group in members.values():
         if len(group) == 1:
             continue
-        for face in group:
+        for place, face in enumerate(group):
             nearest, reach = None, faces.crops.image_size / 2
-            for other in group:
+            for other in group[max(0, place - _COPIES) : place + _COPIES + 1]:
                 if names[other] == names[face]:
                     continue
                 apart = np.linalg.norm(_as_in(faces, face, other) - faces.labels[face], axis=-1)
                 far = _mean(apart[None])[0]
                 if far < reach:  # else it is another object of the picture
-                    ratio = _mean((apart / faces.expected[face])[None])[0]
+                    ratio = _mean((apart / usual)[None])[0]
                     nearest, reach = (other, float(ratio)), far
             if nearest is not None and _fits_worse(faces, face, nearest[0]):
                 found[face] = nearest
@@ -335,11 +335,10 @@ def _fits_worse(faces, face, other):
     return (ours, face) > (theirs, other)
 
 
-def _twin_words(faces, face, other):
+def _of_twin(faces, face, other):
     apart = np.linalg.norm(_as_in(faces, face, other) - faces.labels[face], axis=-1)
     pixels = _mean(apart[None])[0] * faces.pixels(face)
-    name = names_below(faces.crops.names)[other]
-    return f"as in {name}, which shows the same, with points {pixels:.1f} px from these"
+    return f", as in {faces.names[other]}, which shows the same, {pixels:.1f} px from here"
 
 
 def _suspect(faces, face, score, kind, points, says):

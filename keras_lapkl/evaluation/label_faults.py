@@ -105,8 +105,12 @@ def found(faults: tuple[Fault, ...], ranking: NDArray[Any], share: float = 0.03)
 
 def report(counted: dict[str, Any]) -> str:
     """The dict of `found` as one line."""
-    parts = [f"{counted['found'][kind]:,} of {of:,} {kind}" for kind, of in counted["of"].items()]
-    return f"Of the injected faults the first {counted['places']:,} have {', '.join(parts)}."
+    hits, of = counted["found"], counted["of"]
+    kinds = ", ".join(f"{hits[kind]:,} of {of[kind]:,} {kind}" for kind in of if kind != "all")
+    return (
+        f"The first {counted['places']:,} have {hits['all']:,} of {of['all']:,} injected faults, "
+        f"{hits['all'] / of['all']:.0%}: {kinds}."
+    )
 
 
 def _shifted(rng, points, known, flip):

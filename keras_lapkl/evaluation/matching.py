@@ -107,7 +107,8 @@ def match(
 def _photos_of(photos, predictions, folder):
     """The photo of each name in the predictions that is one's."""
     # By all ends of a name below the folder, for thousands of folders may hold a photo of one name.
-    by_end, by_name = defaultdict(list), defaultdict(list)
+    by_end: dict[Any, list[Any]] = defaultdict(list)
+    by_name: dict[Any, list[Any]] = defaultdict(list)
     for photo, name in zip(photos, names_below(photos, folder), strict=True):
         whole, suffix = _parts(os.path.abspath(photo))
         short, _ = _parts(name)
@@ -118,10 +119,10 @@ def _photos_of(photos, predictions, folder):
     candidates = defaultdict(list)
     for name in dict.fromkeys(predictions.names):
         parts, suffix = _parts(name)
-        ends = (by_name.get(parts[start:], ()) for start in range(len(parts)))
+        ends = (by_name.get(parts[start:], []) for start in range(len(parts)))
         fitting = [
             ((_common_tail(parts, whole), suffix == own), photo)
-            for photo, whole, own in itertools.chain(by_end.get(parts, ()), *ends)
+            for photo, whole, own in itertools.chain(by_end.get(parts, []), *ends)
         ]
         if fitting:
             fit, photo = _best(fitting, f"{predictions.source}: {name!r} may be", "labeled photos")

@@ -76,9 +76,8 @@ def _units(names, groups):
 
 def _natural(name):
     """A key by which `img2` is before `img10`."""
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
-    ]
+    parts = enumerate(re.split(r"(\d+)", name))
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in parts]
 
 
 def small_recipe(faces: int, steps: int) -> Recipe:
@@ -102,8 +101,8 @@ def cost(folds: int, steps: int) -> str:
     """One line on what `predict` is about to do, by `small_recipe`."""
     minutes = folds * (steps * _SECONDS_A_STEP + _SECONDS_A_MODEL) / 60
     return (
-        f"{folds} models of {steps:,} steps each, about {max(1, round(minutes))} minutes on an idle "
-        "server; what is finished is not trained again."
+        f"{folds} models of {steps:,} steps each, about {max(1, round(minutes))} minutes on an "
+        "idle server; what is finished is not trained again."
     )
 
 
