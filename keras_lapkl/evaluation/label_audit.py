@@ -6,12 +6,14 @@ Faults move points in their own ways, so a face has several measures:
 
     whole      mean r of its points
     point      largest r of them
-    shifted    ‖mean offset‖ / mean E
-    scaled     |ln a| · mean distance from the center / mean E, with a the best scale
+    mirrored   what the mean r falls by with the names of left and right exchanged
+    swapped    what that of two points falls by with these exchanged
+    shifted    what the mean r falls by with all points moved by one vector
+    scaled     what it falls by further with all points scaled about their center
     duplicate  mean distance / mean E from the labels of another picture that shows the same
 
-Each is divided by what nine of ten faces stay below, and the largest is the face's score. What fits
-after the names of left and right are exchanged, or those of two points, is told as that.
+The first two are divided by what nine of ten faces stay below, those of corrections by a quarter of
+it, since the errors of a sound label are of no such form. The largest is the face's score.
 """
 
 import csv
@@ -36,6 +38,8 @@ SUSPECT = 2.0
 """Score from which a label is worth a look."""
 _USUAL = 0.9
 """Share of the faces that is below 1 in each measure."""
+_CLEAR = 0.25
+"""What a correction takes away that is as telling as a usual error."""
 _BETTER = 0.5
 """What a correction must get an error below, as a share of it, to be its explanation."""
 _LISTED = 10
@@ -94,14 +98,17 @@ def audit(
     'the names of left and right exchanged'
     """
     faces = _Faces(crops, predicted)
-    usual = _mean(faces.expected)
     measures = {
-        "whole": _mean(faces.ratios),
+        "whole": faces.error,
         "point": np.nan_to_num(faces.ratios).max(1),
-        "shifted": np.linalg.norm(faces.offset, axis=-1) / usual,
-        "scaled": np.abs(np.log(faces.growth)) * faces.extent / usual,
+        **faces.corrections(),
     }
     units = {kind: _quantile(values) for kind, values in measures.items()}
+    least = _CLEAR * units["whole"]
+    units |= {kind: max(units[kind], least) for kind in measures if kind not in ("whole", "point")}
+    pairs = [_exchanges(faces, face, units["point"]) for face in range(len(crops))]
+    measures["swapped"] = np.array([each[0][1] if each else 0.0 for each in pairs])
+    units["swapped"] = least
     twins = {} if same is None else _twins(faces, np.asarray(same))
     measures["duplicate"] = np.array([twins.get(i, (i, 0.0))[1] for i in range(len(crops))])
     units["duplicate"] = units["whole"]
@@ -111,7 +118,9 @@ def audit(
     found = []
     for face in order:
         score, kind = float(table[:, face].max()), kinds[int(table[:, face].argmax())]
-        told = [*_explained(faces, face, kind, units["point"])]
+        mirrored = measures["mirrored"][face] > _BETTER * faces.error[face]
+        kind = "mirrored" if mirrored else "swapped" if pairs[face] else kind
+        told = [*_explained(faces, face, kind, pairs[face], units["point"])]
         if scores["duplicate"][face] >= 1:
             told[2] += _of_twin(faces, face, twins[face][0])
         found.append(_suspect(faces, face, score, *told))
@@ -191,9 +200,9 @@ class _Faces:
     Attributes:
         labels, model: (N, K, 2).
         expected: (N, K) distances that were to be expected; `ratios` are the real ones by these.
+        error: (N,) mean of the ratios.
         offset: (N, 2) mean of what the model's points are off by.
         growth: (N,) how many times the model's points are as far from their center.
-        extent: (N,) how far they are from it.
     """
 
     def __init__(self, crops, predicted):
@@ -205,13 +214,33 @@ class _Faces:
         self.expected = np.where(known, np.maximum(expected, 1e-6), np.nan)
         moved = self.model - self.labels
         self.ratios = np.linalg.norm(moved, axis=-1) / self.expected
-        self.offset = _mean(moved)
+        self.error, self.offset = _mean(self.ratios), _mean(moved)
         ours, theirs = (each - _mean(each)[:, None] for each in (self.labels, self.model))
         along, power = np.nansum(ours * theirs, (1, 2)), np.nansum(ours**2, (1, 2))
         # Two points, or points in another order, tell nothing of a scale.
         told = (known.sum(1) > 2) & (along > power / 2) & (along < 2 * power)
         self.growth = np.divide(along, power, out=np.ones(len(crops)), where=told)
-        self.extent = np.nan_to_num(_mean(np.linalg.norm(theirs, axis=-1)))
+
+    def corrections(self):
+        """What the mean ratio (N,) falls by, by kind of correction; 0 if it grows."""
+        moved = self.labels + self.offset[:, None]
+        center = _mean(moved)[:, None]
+        scaled = center + self.growth[:, None, None] * (moved - center)
+        # What is fitted to few points takes errors away that are not of its form.
+        points = np.isfinite(self.expected).sum(1)
+        after = []
+        for labels, fitted in ((moved, 1), (scaled, 1.5)):
+            left = np.where(points > fitted, points - fitted, np.nan)
+            after.append(self.error_of(labels) * np.sqrt(points / left))
+        found = {"shifted": self.error - after[0], "scaled": after[0] - after[1]}
+        flip = self.crops.scheme.flip
+        mirrored = self.labels if flip is None else self.labels[:, list(flip)]
+        found["mirrored"] = self.error - self.error_of(mirrored)
+        return {kind: np.maximum(np.nan_to_num(fallen), 0) for kind, fallen in found.items()}
+
+    def error_of(self, labels):
+        """(N,) mean ratio of other labels (N, K, 2)."""
+        return _mean(np.linalg.norm(labels - self.model, axis=-1) / self.expected)
 
     def known_points(self, face):
         return tuple(np.flatnonzero(np.isfinite(self.expected[face])).tolist())
@@ -229,21 +258,24 @@ class _Faces:
         return float(1 / np.sqrt(abs(np.linalg.det(self.crops.transforms[face][:, :2]))))
 
 
-def _explained(faces, face, kind, unit):
-    """Kind, points and words of a fault, by the simplest correction that explains it."""
-    labels, ratios = faces.labels[face], faces.ratios[face]
-    names, flip = faces.crops.scheme.names, faces.crops.scheme.flip
-    before = _mean(ratios[None])[0]
-    if flip is not None and _mean(faces.apart(face, labels[list(flip)])[None])[0] < (
-        _BETTER * before
-    ):
-        return "mirrored", faces.known_points(face), "the names of left and right exchanged"
-    pairs = _exchanges(faces, face, unit)
-    if pairs:
-        words = ", ".join(f"{names[i]} and {names[j]}" for i, j in pairs[:_TOLD])
-        words += f" and {len(pairs) - _TOLD} more pairs" if len(pairs) > _TOLD else ""
-        return "swapped", tuple(sorted(k for pair in pairs for k in pair)), f"{words} exchanged"
+def _explained(faces, face, kind, pairs, unit):
+    """Kind, points and words of a fault.
+
+    Args:
+        faces: `_Faces`.
+        face: index of one.
+        kind: of fault.
+        pairs: as `_exchanges` gives them.
+        unit: ratio from which a point is far off.
+    """
+    ratios, names = faces.ratios[face], faces.crops.scheme.names
     everywhere = faces.known_points(face)
+    if kind == "mirrored":
+        return kind, everywhere, "the names of left and right exchanged"
+    if kind == "swapped":
+        words = ", ".join(f"{names[i]} and {names[j]}" for (i, j), _ in pairs[:_TOLD])
+        words += f" and {len(pairs) - _TOLD} more pairs" if len(pairs) > _TOLD else ""
+        return kind, tuple(sorted(k for pair, _ in pairs for k in pair)), f"{words} exchanged"
     if kind == "duplicate":
         return kind, everywhere, "points elsewhere"
     if kind == "shifted":
@@ -263,10 +295,12 @@ def _explained(faces, face, kind, unit):
 
 
 def _exchanges(faces, face, unit):
-    """Pairs of points that both fit much better exchanged, the clearest first.
+    """Pairs of points that both fit much better exchanged, and by how much, the clearest first.
 
     At least one of each is further off than nine of ten faces' worst point.
     """
+    if not (faces.ratios[face] > unit).any():
+        return []
     labels, model = faces.labels[face], faces.model[face]
     apart = np.linalg.norm(labels[None] - model[:, None], axis=-1) / faces.expected[face][:, None]
     own = np.diag(apart)
@@ -279,7 +313,7 @@ def _exchanges(faces, face, unit):
         if gain[i, j] <= 0:
             break
         if not used & {i, j}:
-            pairs.append((int(i), int(j)))
+            pairs.append(((int(i), int(j)), float(gain[i, j]) / 2))
             used |= {i, j}
     return pairs
 
