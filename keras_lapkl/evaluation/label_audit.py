@@ -120,10 +120,10 @@ def audit(
         score, kind = float(table[:, face].max()), kinds[int(table[:, face].argmax())]
         mirrored = measures["mirrored"][face] > _BETTER * faces.error[face]
         kind = "mirrored" if mirrored else "swapped" if pairs[face] else kind
-        told = [*_explained(faces, face, kind, pairs[face], units["point"])]
+        kind, points, says = _explained(faces, face, kind, pairs[face], units["point"])
         if scores["duplicate"][face] >= 1:
-            told[2] += _of_twin(faces, face, twins[face][0])
-        found.append(_suspect(faces, face, score, *told))
+            says += _of_twin(faces, face, twins[face][0])
+        found.append(_suspect(faces, face, score, kind, points, says))
     return found
 
 

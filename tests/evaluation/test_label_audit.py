@@ -67,7 +67,7 @@ def test_each_kind_is_found_and_told(labels, predicted):
     found = label_audit.audit(make(spoil(labels)), predicted)
     assert len(found) == 200 and {each.face for each in found} == set(range(200))
     assert {each.face: each.kind for each in found[:5]} == KINDS
-    assert min(each.score for each in found[:5]) > 3 * found[5].score
+    assert min(each.score for each in found[:5]) > 2 * found[5].score
     by_face = {each.face: each for each in found}
     assert by_face[20].points == (4, 5) and by_face[20].says == "middle and wrist exchanged"
     assert by_face[50].points == (2,)
