@@ -51,15 +51,19 @@ _INJECT = flags.DEFINE_bool(
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 
+_OF_TRAINING = (_SCHEME, _CROP_FROM, _IMAGE_SIZE, _FOLDS, _STEPS)
 _SHOWN = 40
 _OUTPUTS = ("audit.csv", "audit.png", "results.json")
 
 
 def main(_):
-    if _MODEL.value and (_SCHEME.value or _CROP_FROM.value or _STEPS.value):
-        raise ValueError("A model has its own scheme and crop, and no steps: drop those flags.")
     path = None
     if _MODEL.value:
+        given = ", ".join(f"--{each.name}" for each in _OF_TRAINING if each.present)
+        if given:
+            raise ValueError(
+                f"A model has its own points and crops, and nothing is trained: drop {given}."
+            )
         path = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
     if path is None or path.suffix == ".keras":
         quiet_tensorflow()

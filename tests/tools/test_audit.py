@@ -67,6 +67,17 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
     run_tool(SCRIPT, *flags(labeled, out, *own))
     assert written == [path.stat().st_mtime_ns for path in trained]
     assert table == (out / "audit.csv").read_bytes()
+    draws = run_tool(
+        "benchmarks/audit.py",
+        *("--dataset=csv", f"--data_dir={labeled}", f"--split={labeled}/train.csv"),
+        *(f"--audit_dir={out}", "--draws=2"),
+    )
+    rows = [line.split() for line in draws.stdout.splitlines()]
+    assert rows[0] == ["fault", "found", "of", "%"]
+    assert [(row[0], row[2]) for row in rows[1:5]] == [
+        *(("all", "6"), ("shifted", "2"), ("swapped", "2"), ("mirrored", "2"))
+    ]
+    assert "In the first 3 of 40, 2 draws." in draws.stdout
     # other labels, here the ones without faults, are not judged by models of these
     done = run_tool(SCRIPT, *flags(labeled, out, *own[:-1]), check=False)
     assert done.returncode == 1 and "holds an audit of other labels or settings" in done.stderr
@@ -76,7 +87,7 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--model=fpn-sixteenth-300w", "--steps=3"), "A model has its own scheme"),
+        (("--model=fpn-sixteenth-300w", "--steps=3"), "nothing is trained: drop --steps."),
         (("--folds=41",), "Expected 2 folds or more"),
     ],
 )
