@@ -40,7 +40,7 @@ _CROP_SCALE = flags.DEFINE_float(
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _UNLABELED_DIR = flags.DEFINE_string(
-    "unlabeled_dir", None, "Faces without labels, for D or a teacher: shards or photos."
+    "unlabeled_dir", None, "Faces without labels: shards or photos."
 )
 _FIRST_PASS = flags.DEFINE_string(
     "first_pass",
