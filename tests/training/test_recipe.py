@@ -105,7 +105,11 @@ def test_each_flag_sets_its_field(values):
     found = recipes.recipe_from_flags(True, values(*words))
     assert found.teacher == Teacher("fpn-eighth-300w", 5, 2.0) and found.adversary is None
     words = ["--unlabeled_method=mean_teacher", "--teacher_decay=0.9", "--consistency_start=0"]
-    words += ["--consistency_weight=2", "--unlabeled_augment_strength=1", "--unlabeled_batch_size=5"]
+    words += [
+        "--consistency_weight=2",
+        "--unlabeled_augment_strength=1",
+        "--unlabeled_batch_size=5",
+    ]
     found = recipes.recipe_from_flags(True, values(*words))
     assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 5))
 

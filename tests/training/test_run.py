@@ -456,9 +456,7 @@ class TestMeanTeacher:
     def unlabeled(self, crops):
         return datasets.load_unlabeled(crops, num_unlabeled=20)
 
-    def test_goes_on_to_the_unbroken_run(
-        self, crops, validation, unlabeled, tmp_path, monkeypatch
-    ):
+    def test_goes_on_to_the_unbroken_run(self, crops, validation, unlabeled, tmp_path, monkeypatch):
         """The teacher's weights come back too; `model.keras` is the student alone."""
         chosen = recipe(mean_teacher=MeanTeacher(start=0.5, batch_size=5))
         with copied_after(monkeypatch, 1, tmp_path / "unbroken", tmp_path / "stopped"):
