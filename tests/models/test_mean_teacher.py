@@ -55,7 +55,7 @@ def test_moved_landmarks_exchange_their_names_where_mirrored():
 
 def test_targets_are_the_teachers_moved(batch):
     model = small()
-    (_, (plain, _, motion)), _ = batch
+    (_, (plain, *_)), _ = batch
     target, scale, visible = map(np.asarray, model.targets(model.unpack(batch)))
     both = [np.asarray(each) for each in heatmaps.decode(model.teacher(plain))]
     other = [np.asarray(each) for each in heatmaps.decode(model.teacher(plain[:, :, ::-1]))]
@@ -72,7 +72,7 @@ def test_targets_are_the_teachers_moved(batch):
 
 def test_what_leaves_the_image_teaches_nothing(batch):
     model = small()
-    (images, (plain, moved, motion)), landmarks = batch
+    (_, (_, _, motion)), _ = batch
     motion[:, 0, 2] += SIZE
     assert not np.asarray(model.targets(model.unpack(batch))[2]).any()
     assert step(model, batch)["consistency_loss"] == 0
