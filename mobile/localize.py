@@ -34,6 +34,7 @@ _FIVE_BY_FACE_BOX, _FIVE_BELOW_FACE_BOX = 0.42, -0.01
 _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 _MAX_SUPERSAMPLED_SIDE = 4096
 _MAX_BYTES = 2**28  # of a file; far above models and photos
+_MAX_PIXELS = 200_000_000  # of a photo, as the package has it
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 
@@ -600,7 +601,18 @@ def _read_ppm(data):
 def _read_by_pillow(data):
     from PIL import Image, ImageOps
 
-    return np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    Image.MAX_IMAGE_PIXELS = None  # which is below what phones take, and only warns
+    picture = Image.open(io.BytesIO(data))
+    if picture.width * picture.height > _MAX_PIXELS:
+        raise ValueError(
+            f"expected at most {_MAX_PIXELS // 10**6} megapixels. Received: "
+            f"{picture.width}x{picture.height}. Scale it down"
+        )
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):  # 16 bits, which `convert` would clip to 8
+        gray = (np.clip(np.asarray(upright), 0, 65535) // 256).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    return np.array(upright.convert("RGB"))
 
 
 def _interpreter_class():

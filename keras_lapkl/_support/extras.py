@@ -3,7 +3,13 @@
 import contextlib
 import importlib.util
 
-EXTRAS = {"keras": "train", "tensorflow": "train"}
+EXTRAS = {
+    "h5py": "labels",
+    "keras": "train",
+    "pillow_heif": "heic",
+    "tensorflow": "train",
+    "yaml": "labels",
+}
 """Which extra brings a package that the plain installation does not have."""
 
 

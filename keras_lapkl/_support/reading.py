@@ -1,8 +1,6 @@
 """Files of users in: regular ones only, and never more bytes than asked for."""
 
-import csv
 import errno
-import io
 import os
 import stat
 from typing import BinaryIO
@@ -97,30 +95,8 @@ def read_text(path: PathLike, limit: int = MAX_TEXT) -> str:
     try:
         return read_bytes(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text. Received: {error}") from error
-
-
-def csv_rows(path: PathLike, text: str) -> list[tuple[int, list[str]]]:
-    """The lines of CSV that are not blank, each with its number.
-
-    Args:
-        path: of the file, for messages.
-        text: all that is in it.
-
-    Raises:
-        ValueError: a line that is no CSV, such as one within an open quote.
-
-    Example:
-
-    >>> csv_rows("boxes.csv", 'file,x\n\n"a,b.jpg",1\n')
-    [(1, ['file', 'x']), (3, ['a,b.jpg', '1'])]
-    """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    try:
-        return [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except csv.Error as error:
         raise ValueError(
-            f"{path}, line {reader.line_num}: no CSV: {error}. Expected comma-separated text"
+            f"{path}: expected UTF-8 text. Received: {error}. Save it as UTF-8"
         ) from error
 
 

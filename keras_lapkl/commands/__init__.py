@@ -18,6 +18,7 @@ from keras_lapkl._support.app import asks_for_help, help_text, run_main
 COMMANDS = (
     "predict",
     "watch",
+    "labels",
     "train",
     "evaluate",
     "convert",

@@ -69,6 +69,9 @@ def main(_):
     )
     provenance = run_provenance(app.resolved_flags())
     write_json(f"{_OUTPUT_DIR.value}/results.json", {**results, "provenance": provenance})
+    if results["passed_by"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in results["passed_by"].items())
+        print(f"Passed by, no photos: {kinds}.")
     print(f"{shards.read_shards(_OUTPUT_DIR.value).summary}: {_OUTPUT_DIR.value}")
 
 

@@ -145,7 +145,12 @@ def _score_predictions():
         scheme=_SCHEME.value,
         category=flags.FLAGS.category,
     )
-    predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme)
+    names = None
+    if flags.FLAGS.dataset == "coco":
+        names = datasets.coco_names(
+            flags.FLAGS.data_dir, flags.FLAGS.split, annotations.scheme, flags.FLAGS.category
+        )
+    predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme, names)
     results, errors = comparison.compare(
         annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value
     )

@@ -6,11 +6,15 @@
 Takes files, folders and globs; faces in a video are tracked from frame to frame. Writes
 predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks
 drawn in, overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. Files that can't
-be read are listed in skipped.csv.
+be used, and parts of them, are listed in skipped.csv with the reason.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
+
+import collections
+import functools
+from typing import Any
 
 from absl import flags
 
@@ -54,7 +58,8 @@ def main(_):
 
     if _RADII.value and not _OVERLAYS.value:
         raise ValueError("--radii are drawn into the copies of --overlays: add it.")
-    files = find_inputs(_INPUT.value)
+    passed_by = collections.Counter()
+    files = find_inputs(_INPUT.value, passed_by)
     boxes = None if _BOXES.value is None else read_boxes(_BOXES.value)
     if pretrained.resolve(_MODEL.value, (".tflite", ".keras")).suffix == ".keras":
         quiet_tensorflow()
@@ -65,6 +70,9 @@ def main(_):
         passes=_PASSES.value,
         max_side=_MAX_SIDE.value,
     )
+    # What is not cut out by its landmarks can't be followed by them.
+    scheme: Any = detector.localizer.scheme  # a `LandmarkDetector` has one
+    follows = scheme.crop_from == "points"
     where = detector.detector or _BOXES.value or "the whole picture"
     print(f"Find landmarks in {len(files):,} files, faces by {where}.")
     results = predict_files(
@@ -76,7 +84,8 @@ def main(_):
         radii=_RADII.value,
         boxes=boxes,
         every=_EVERY.value,
-        tracker=lambda: tracking.LandmarkTracker(detector),
+        tracker=functools.partial(tracking.LandmarkTracker, detector) if follows else None,
+        passed_by=passed_by,
         provenance=run_provenance(app.resolved_flags()),
     )
     print(summary(results))

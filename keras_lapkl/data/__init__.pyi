@@ -25,6 +25,9 @@ from .images import (
     find_images as find_images,
     read_image as read_image,
 )
+from .labels.converting import (
+    convert_labels as convert_labels,
+)
 from .prediction_files import (
     Predictions as Predictions,
     read_predictions as read_predictions,

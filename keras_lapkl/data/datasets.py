@@ -20,13 +20,16 @@ from keras_lapkl.data.cropping import (
     invert_transform,
 )
 from keras_lapkl.data.crops import Crops, load_crops
-from keras_lapkl.data.keypoints import croppable
-from keras_lapkl.data.readers.coco import read_coco
+from keras_lapkl.data.keypoints import KeypointError, croppable
+from keras_lapkl.data.labels import formats
+from keras_lapkl.data.prediction_files import CocoNames
+from keras_lapkl.data.readers.coco import read_coco, read_coco_names
 from keras_lapkl.data.readers.keypoint_csv import read_csv
+from keras_lapkl.data.tables import CONVERT
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.data.unlabeled.shards import Locator
-from keras_lapkl.schemes import CropFrom, SchemeLike
+from keras_lapkl.schemes import CropFrom, Scheme, SchemeLike
 from keras_lapkl.training_data import LICENSES, DataSet
 
 OWN = {"csv": ".csv", "coco": ".json"}
@@ -339,11 +342,47 @@ def _annotations_aflw(folder, split):
 def _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok):
     file, is_part = _own_file(dataset, data_dir, split)
     common = {"scheme": scheme, "crop_from": crop_from, "missing_ok": missing_ok}
-    if dataset == "csv":
-        annotations = read_csv(file, data_dir, **common)
-    else:
-        annotations = read_coco(file, data_dir, category=category, **common)
+    try:
+        if dataset == "csv":
+            annotations = read_csv(file, data_dir, **common)
+        else:
+            annotations = read_coco(file, data_dir, category=category, **common)
+    except KeypointError as error:
+        hint = _of_another_tool(file, dataset)
+        said = str(error).replace(CONVERT, "").rstrip() if hint else str(error)
+        raise KeypointError(said + hint) from error
     return _hold_out(annotations, split) if is_part else annotations
+
+
+def _of_another_tool(file, dataset):
+    """What to do with labels of another tool; nothing to say of others."""
+    try:
+        found = formats.recognize(file)
+    except (OSError, ValueError):
+        return ""
+    if found is None or found[0].name.lower() == dataset:
+        return ""
+    return (
+        f" These are labels of {found[0].name}: lapkl labels --input={file} --output=labels.csv "
+        "makes a file for --dataset=csv of them."
+    )
+
+
+def coco_names(
+    data_dir: PathLike | None, split: PathLike, scheme: Scheme, category: str | None = None
+) -> CocoNames:
+    """What COCO results mean by their numbers, by the labels of a split.
+
+    Args:
+        data_dir, split, category: as in `read`, of dataset `"coco"`.
+        scheme: that of the labels as they were read.
+
+    Example:
+
+    >>> coco_names("hands", "test", annotations.scheme).category
+    '1'
+    """
+    return read_coco_names(_own_file("coco", data_dir, split)[0], data_dir, scheme, category)
 
 
 def _own_file(dataset, data_dir, split):
@@ -351,6 +390,11 @@ def _own_file(dataset, data_dir, split):
     suffix = OWN[dataset]
     if str(split).endswith(suffix):
         return pathlib.Path(split), False
+    if pathlib.Path(split).suffix and pathlib.Path(split).is_file():
+        raise ValueError(
+            f"`split` must be a {suffix} file of dataset {dataset!r}. Received: {str(split)!r}. "
+            f"{CONVERT}"
+        )
     if not data_dir:
         raise ValueError(
             f"Without `data_dir`, `split` must be a {suffix} file. Received: {str(split)!r}"

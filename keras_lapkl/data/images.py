@@ -1,5 +1,6 @@
 """Image files in: upright 8-bit RGB, or an `ImageError` that says what is wrong with the file."""
 
+import collections
 import os
 import struct
 from pathlib import Path
@@ -8,18 +9,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support import reading
+from keras_lapkl._support import extras, reading
 from keras_lapkl._support.types import PathLike
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
+OTHER_PICTURES = (
+    *(".avif", ".gif", ".jp2", ".jxl", ".psd", ".tif", ".tiff"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),  # raw, of cameras
+)
+"""How names of pictures end that are found, to be refused with a remedy, and not read."""
 MIN_SIDE = 16
 """Smaller pictures hold no face; most are 1x1 placeholders of broken downloads."""
 MAX_SIDE = 32_766
 """OpenCV's warps index the source with 16 bits."""
-MAX_PIXELS = 100_000_000
-"""300 MB decoded. A small file can claim far more; this is read from its header."""
+MAX_PIXELS = 200_000_000
+"""600 MB decoded, and what phones take. A small file can claim far more, in its header."""
 MAX_BYTES = 1_000_000_000
-"""Of a file; so many pixels have 800 MB where nothing is compressed, 16 bits a channel."""
+"""Of a file; so many pixels have 800 MB where nothing is compressed, with an alpha channel."""
 
 
 class ImageError(ValueError):
@@ -27,7 +33,7 @@ class ImageError(ValueError):
 
 
 def read_image(path: PathLike) -> NDArray[np.uint8]:
-    """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB.
+    """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB; HEIC with the extra `heic`.
 
     The EXIF orientation is applied: label coordinates are in the upright picture, as viewers show
     it. Gray and palette pictures become RGB, CMYK is converted, 16 bits are scaled to 8, and of an
@@ -58,6 +64,8 @@ def read_image(path: PathLike) -> NDArray[np.uint8]:
         raise ImageError(str(error)) from error
     except MemoryError as error:
         raise ImageError(f"{path}: expected an image that fits into memory.") from error
+    if data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == _HEIC:
+        return _read_heic(path, data)
     _check(path, data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -94,24 +102,55 @@ def find_images(folder: PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) ->
     >>> find_images("photos")[0].name
     '1.jpg'
     """
+    return find_files(folder, suffixes)[0]
+
+
+def find_files(
+    folder: PathLike, suffixes: tuple[str, ...]
+) -> tuple[tuple[Path, ...], collections.Counter[str]]:
+    """As `find_images`, and what it has passed by.
+
+    Args:
+        folder, suffixes: as there.
+
+    Returns:
+        The paths; and how many other files there are by suffix, in lower case: `"hidden"` counts
+        hidden files and folders, `"no suffix"` what has none.
+
+    Raises:
+        NotADirectoryError, ImageError: as there.
+
+    Example:
+
+    >>> find_files("photos", (".jpg",))[1]
+    Counter({'.txt': 3, 'hidden': 1})
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"Expected a folder of images. There is none at {folder}")
-    found, visited = [], set()
+    found, others, visited = [], collections.Counter(), set()
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         if real in visited:
             folders.clear()
             continue
         visited.add(real)
+        others["hidden"] += sum(name.startswith(".") for name in (*folders, *files))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        shown = (name for name in files if not name.startswith("."))
-        found += [Path(root, name) for name in shown if name.lower().endswith(suffixes)]
+        for name in files:
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(suffixes):
+                found.append(Path(root, name))
+            else:
+                others[os.path.splitext(name)[1].lower() or "no suffix"] += 1
     if not found:
+        there = ", ".join(f"{count} {kind}" for kind, count in (+others).most_common(5))
         raise ImageError(
-            f"{folder}: expected files ({', '.join(suffixes)}) in it or below it. Received: none"
+            f"{folder}: expected files ({', '.join(suffixes)}) in it or below it. Received: "
+            f"{there or 'none'}"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(found)), +others
 
 
 def _check(path, data):
@@ -120,9 +159,11 @@ def _check(path, data):
         raise ImageError(f"{path}: expected an image. Received: an empty file")
     inspect = next((f for magic, f in _FORMATS.items() if data.startswith(magic)), None)
     if inspect is None:
+        kind = _other_kind(data)
+        remedy = ". Save it as JPEG or PNG" if kind else ""
         raise ImageError(
-            f"{path}: expected a JPEG, PNG, BMP or WebP file. Received: {len(data)} bytes that "
-            f"begin with {data[:8]!r}"
+            f"{path}: expected a JPEG, PNG, BMP or WebP file. Received: "
+            f"{kind or f'{len(data)} bytes that begin with {data[:8]!r}'}{remedy}"
         )
     try:
         width, height, complete = inspect(data)
@@ -132,6 +173,10 @@ def _check(path, data):
         raise ImageError(
             f"{path}: expected a complete image. Received: a truncated file of {len(data)} bytes"
         )
+    _check_size(path, width, height)
+
+
+def _check_size(path, width, height):
     if min(width, height) < MIN_SIDE:
         raise ImageError(
             f"{path}: expected at least {MIN_SIDE} pixels a side. Received: {width}x{height}"
@@ -141,6 +186,38 @@ def _check(path, data):
             f"{path}: expected at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} pixels a "
             f"side. Received: {width}x{height}. Scale it down"
         )
+
+
+def _read_heic(path, data):
+    """The first picture of a HEIC file. libheif turns it upright, and bounds what it claims."""
+    try:
+        with extras.needed_by("HEIC"):
+            import pillow_heif  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise ImageError(
+            f"{path}: expected a JPEG, PNG, BMP or WebP file. Received: {_HEIC}. Save it as JPEG "
+            f"or PNG; {error}"
+        ) from error
+    try:
+        picture = pillow_heif.open_heif(data)  # its header: the pixels come when asked for
+        _check_size(path, *picture.size)
+        pixels = np.asarray(picture)
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{path}: expected an image that fits into memory.") from error
+    except Exception as error:  # it raises all kinds
+        raise ImageError(f"{path}: expected an intact image. Received: {error}") from error
+    gray = pixels.ndim == 2
+    rgb = np.repeat(pixels[..., None], 3, axis=-1) if gray else pixels[..., :3]
+    return np.ascontiguousarray(rgb)
+
+
+def _other_kind(data):
+    """The name of a picture's kind that is not read; None of what is no picture."""
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12])
+    return next((kind for magic, kind in _OTHER_KINDS.items() if data.startswith(magic)), None)
 
 
 # Each gives width, height and whether the file reaches its end; struct.error: it stops before.
@@ -199,4 +276,20 @@ _FORMATS = {
     b"\x89PNG\r\n\x1a\n": _inspect_png,
     b"BM": _inspect_bmp,
     b"RIFF": _inspect_webp,
+}
+_OTHER_KINDS = {
+    b"GIF8": "a GIF",
+    b"II*\0": "a TIFF, or a camera's raw picture",
+    b"MM\0*": "a TIFF, or a camera's raw picture",
+    b"8BPS": "a Photoshop file",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000",
+    b"\xff\x0a": "a JPEG XL",
+    b"\0\0\0\x0cJXL ": "a JPEG XL",
+    b"FUJIFILM": "a camera's raw picture",
+}
+_HEIC = "a HEIC"
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), _HEIC),
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF"),
+    b"crx ": "a camera's raw picture",
 }

@@ -7,14 +7,15 @@ keypoint whose position is not known is not a label; one that is labeled though 
 import collections
 import dataclasses
 import os
-from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
-from keras_lapkl.data.annotations import Annotations, path_below
+from keras_lapkl.data import pictures
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import can_crop
+from keras_lapkl.data.tables import are_fractions, fold
 from keras_lapkl.training_data import DataSet
 
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -106,7 +107,8 @@ def fitting_scheme(path, scheme, crop_from, config, named):
             f"{path}: expected the {scheme.num_landmarks} points of scheme {scheme.name!r}. "
             f"Received: {own.num_landmarks}"
         )
-    if named:
+    if named or set(own.names) == set(scheme.names):
+        own = _spelled_as(own, scheme)
         if set(own.names) != set(scheme.names):
             strange = sorted(set(own.names) - set(scheme.names))
             missing = sorted(set(scheme.names) - set(own.names))
@@ -116,6 +118,14 @@ def fitting_scheme(path, scheme, crop_from, config, named):
             )
         order = [own.names.index(name) for name in scheme.names]
     return list(order), dataclasses.replace(scheme, crop_from=crop_from or scheme.crop_from)
+
+
+def _spelled_as(own, scheme):
+    """A scheme with the names of another one where these differ in case alone."""
+    spelled = {fold(name): name for name in scheme.names}
+    if len(spelled) < scheme.num_landmarks or len(set(map(fold, own.names))) < own.num_landmarks:
+        return own
+    return dataclasses.replace(own, names=tuple(spelled.get(fold(n), n) for n in own.names))
 
 
 def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left_out=None):
@@ -130,15 +140,15 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
     _check_pixels(path, landmarks, visible)
     boxes = np.array([each.box for each in objects], np.float32)
     sizes = np.array([each.size for each in objects], np.int32)
-    folder = _folder(folders, objects)
+    found = pictures.find_pictures((each.picture for each in objects), folders)
     try:
-        paths = [path_below(folder, each.picture) for each in objects]
+        places = pictures.expected_places(found, folders)
     except ValueError as error:
         raise KeypointError(f"{path}: {error}") from error
     annotations = Annotations(
         name=f"{kind} {path.stem}",
         scheme=scheme,
-        paths=tuple(paths),
+        paths=tuple(places[each.picture] for each in objects),
         landmarks=landmarks.astype(np.float32),
         visible=visible,
         boxes=boxes if np.isfinite(boxes).any() else None,
@@ -146,7 +156,7 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
         places=tuple(f"{path}, {each.where}" for each in objects),
     )
     if not missing_ok:
-        _check_pictures(annotations)
+        _check_pictures(annotations, objects)
     source = DataSet(
         annotations.name,
         len(objects),
@@ -161,10 +171,11 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
 def _check_pixels(path, landmarks, visible):
     """Refuses fractions of the picture; points at the origin are only suspicious."""
     known = landmarks[visible]
-    if len(known) > 1 and (known >= 0).all() and (known <= 1).all():
+    if are_fractions(known):
+        low, high = (0, 1) if known.min() >= 0 and known.max() <= 1 else (-2, 2)
         raise KeypointError(
-            f"{path}: expected pixels. Received: all {len(known):,} points in 0..1, like fractions "
-            "of the picture. Multiply them by its width and height."
+            f"{path}: expected pixels. Received: all {len(known):,} points in {low}..{high}, like "
+            "fractions of the picture. Multiply them by its width and height."
         )
     origin = int((known == 0).all(1).sum())
     if origin:
@@ -176,14 +187,7 @@ def _check_pixels(path, landmarks, visible):
         )
 
 
-def _folder(folders, objects):
-    """The first folder that holds the first picture, else the first."""
-    first = objects[0].picture
-    found = (each for each in folders if os.path.isfile(os.path.join(each, first)))
-    return Path(next(found, folders[0]))
-
-
-def _check_pictures(annotations):
+def _check_pictures(annotations, objects):
     known = {}
     for i, picture in enumerate(annotations.paths):
         if picture not in known:
@@ -191,10 +195,12 @@ def _check_pictures(annotations):
     missing = [i for i in known.values() if i is not None]
     if missing:
         first = missing[0]
+        cause = pictures.cause(objects[first].picture)
         raise FileNotFoundError(
             f"{annotations.place(first)}: there is no image {annotations.paths[first]}; "
             f"{len(missing):,} of {len(known):,} are missing. Paths start from the folder of the "
             "data, or else of this file."
+            + (f" {objects[first].picture[:SHOWN]!r} is {cause}." if cause else "")
         )
 
 

@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import naming, read_json, replacing
 from keras_lapkl._support.pixels import FARTHEST
-from keras_lapkl._support.reading import csv_rows, read_text
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.data import tables
 from keras_lapkl.data.pts import read_pts
 from keras_lapkl.schemes import Scheme
 
 UNITS = "pixels of the picture, x first, pixel centers at whole numbers from 0"
 
-_FILE_COLUMNS = ("file", "path", "image", "image_path", "filename", "name")
 _FURTHER = re.compile(r"\.face[1-9][0-9]*$")
-_NUMBERED = re.compile(r"([xy])_?([0-9]+)")
 _JSON_FORMS = (
     'expected {"pictures": [{"file": …, "faces": [{"landmarks": [[x, y], …]}, …]}, …]} as '
     "lapkl predict writes it, or a list of such {file, landmarks}, or an object from file names "
@@ -67,21 +65,60 @@ class Predictions:
         return len(self.names)
 
 
-def read_predictions(path: PathLike, scheme: Scheme) -> Predictions:
+@dataclasses.dataclass(frozen=True)
+class CocoNames:
+    """What COCO results mean by their numbers, as the labels in a COCO file say.
+
+    Attributes:
+        pictures: path of each picture, by its id as `coco_id` gives it.
+        category: id of the objects' category.
+        order: K indices that put the category's keypoints in the order of the scheme.
+
+    Example:
+
+    >>> CocoNames({"7": "a.png"}, "1", (0, 1)).pictures["7"]
+    'a.png'
+    """
+
+    pictures: Mapping[str, str]
+    category: str
+    order: tuple[int, ...]
+
+
+def coco_id(value: object) -> str | None:
+    """An id of COCO as text, for it may be a number in one list and text in another; or None.
+
+    Example:
+
+    >>> coco_id(7), coco_id("7"), coco_id(7.0), coco_id(None)
+    ('7', '7', '7', None)
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    return str(value).strip()
+
+
+def read_predictions(path: PathLike, scheme: Scheme, coco: CocoNames | None = None) -> Predictions:
     """Predictions of the points of a scheme.
 
     A folder holds one `.pts` file a face, named as the photo, in folders as the photos are or not;
     `x.face1.pts` and so on beside `x.pts` are further faces of photo x. A CSV file has one line a
     face: the photo, and x and y of each point. Its header names columns `<point>_x,<point>_y` by
-    the scheme's names, or `x0,y0,x1,…`, or `x1,y1,x2,…`; the photo is the column `file`, `path`,
-    `image` or the like, or else the first; other columns are left alone. Without header, there is
-    the photo, and nothing else but x, y, x, y. A JSON file is as `lapkl predict` writes it, or a
-    list of `{"file": …, "landmarks": …}`, or an object from file names to landmarks or lists of
-    those. Frames of videos are named `<video>/<frame>`, with six digits.
+    the scheme's names, or `x0,y0,x1,…`, or `x1,y1,x2,…`, in any order and case; the photo is the
+    column `file`, `path`, `image` or the like, or else the first; other columns are left alone.
+    Without header, there is the photo, and nothing else but x, y, x, y. A JSON file is as `lapkl
+    predict` writes it, or a list of `{"file": …, "landmarks": …}`, or an object from file names to
+    landmarks or lists of those. Frames of videos are named `<video>/<frame>`, with six digits.
+
+    COCO results, a list of `{"image_id": …, "category_id": …, "keypoints": [x, y, score, …]}`, are
+    read where `coco` is given; those of other categories are left alone.
 
     Args:
         path: folder or file.
         scheme: `Scheme` of the points.
+        coco: `CocoNames` of labels in a COCO file.
 
     Returns:
         `Predictions`.
@@ -104,16 +141,24 @@ def read_predictions(path: PathLike, scheme: Scheme) -> Predictions:
         form, faces = "pts", _pts_faces(path, scheme)
     elif not path.exists():
         raise FileNotFoundError(f"There is no file or folder of predictions at {path}.")
-    elif path.suffix.lower() in _READERS:
-        form = path.suffix.lower()[1:]
-        faces = _READERS[path.suffix.lower()](path, scheme)
+    elif path.suffix.lower() == ".csv":
+        form, faces = "csv", _csv_faces(path, scheme)
+    elif path.suffix.lower() == ".json":
+        form, faces = "json", _json_faces(path, scheme, coco)
     else:
         raise PredictionError(
             f"{path}: expected a folder of .pts files, a .csv or a .json file of predictions."
         )
     names, landmarks = zip(*faces, strict=True) if faces else ((), ())
     shape = (len(names), scheme.num_landmarks, 2)
-    return Predictions(str(path), form, names, np.array(landmarks, np.float64).reshape(shape))
+    found = np.array(landmarks, np.float64).reshape(shape)
+    known = found.reshape(-1, 2)
+    if tables.are_fractions(known[np.isfinite(known).all(1)]):
+        raise PredictionError(
+            f"{path}: expected pixels. Received: all points in -2..2, like fractions of the "
+            "picture. Multiply them by its width and height."
+        )
+    return Predictions(str(path), form, names, found)
 
 
 @contextlib.contextmanager
@@ -161,9 +206,9 @@ def write_predictions(
 
 
 def _pts_faces(folder, scheme):
-    paths = sorted(path for path in folder.rglob("*.pts") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*.[pP][tT][sS]") if path.is_file())
     if not paths:
-        others = sorted(p.name for ending in _READERS for p in folder.glob(f"*{ending}"))
+        others = sorted(p.name for ending in ("csv", "json") for p in folder.glob(f"*.{ending}"))
         hint = f" It holds {others[0]}: name that file, not the folder." if others else ""
         raise PredictionError(f"{folder}: expected .pts files in it or below it.{hint}")
     stems = {path: path.relative_to(folder).as_posix()[: -len(".pts")] for path in paths}
@@ -176,76 +221,70 @@ def _pts_faces(folder, scheme):
 
 
 def _csv_faces(path, scheme):
-    rows = _csv_rows(path)
-    columns, file_column, frame_column, has_header = _csv_columns(path, scheme, *rows[0])
+    try:
+        table = tables.read_table(path)
+        columns, file_column, frame_column = _csv_columns(table, scheme)
+    except ValueError as error:
+        raise PredictionError(str(error)) from error
     faces = []
-    for number, row in rows[has_header:]:
+    for number, row in table.rows:
         where = f"{path}, line {number}"
-        if len(row) != len(rows[0][1]):
+        if len(row) != len(table.header or table.rows[0][1]):
             raise PredictionError(
-                f"{where}: expected {len(rows[0][1])} cells, as in line {rows[0][0]}. Received: "
-                f"{len(row)}"
+                f"{where}: expected {len(table.rows[0][1])} cells, as in line {table.line}. "
+                f"Received: {len(row)}"
             )
-        frame = "" if frame_column is None else row[frame_column].strip()
-        name = _name(where, read_name(row[file_column].strip()), frame or None)
-        faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))  # pyright: ignore[reportCallIssue, reportArgumentType]
+        frame = "" if frame_column is None else row[frame_column]
+        name = _name(where, read_name(row[file_column]), frame or None)
+        faces.append((name, _points(where, [[row[x], row[y]] for x, y in columns], scheme)))
     return faces
 
 
-def _csv_rows(path):
-    """(line, cells) of each line that is not blank."""
-    try:
-        rows = csv_rows(path, read_text(path))
-    except ValueError as error:
-        raise PredictionError(str(error)) from error
-    if not rows:
-        raise PredictionError(f"{path}: expected lines of predictions. Received: none")
-    return rows
-
-
-def _csv_columns(path, scheme, number, first):
-    """Of a CSV: indices of x and y of each point, of the photo and the frame; if it has a header.
+def _csv_columns(table, scheme):
+    """Of a CSV: indices of x and y of each point, of the photo, and of the frame or None.
 
     Without header, the first cell is the photo, and the others x and y of each point.
     """
     k = scheme.num_landmarks
-    if all(_is_number(cell) for cell in first[1:]):
-        if len(first) != 1 + 2 * k:
-            raise PredictionError(
-                f"{path}, line {number}: expected the photo and x and y of {k} points, "
-                f"{1 + 2 * k} cells. Received: {len(first)} cells, and no header"
+    if table.header is None:
+        if not table.rows:
+            raise ValueError(f"{table.path}: expected lines of predictions. Received: none")
+        count = len(table.rows[0][1])
+        if count != 1 + 2 * k:
+            raise ValueError(
+                f"{table.top}: expected the photo and x and y of {k} points, {1 + 2 * k} cells. "
+                f"Received: {count} cells, and no header"
             )
-        return [(1 + 2 * i, 2 + 2 * i) for i in range(k)], 0, None, False
-    header = [read_name(cell.strip()) for cell in first]
-    index = {name: i for i, name in enumerate(header)}
-    lower = [name.lower() for name in header]
-    photo = next((lower.index(name) for name in _FILE_COLUMNS if name in lower), 0)
-    frame = index.get("frame")
-    named = [(index.get(f"{name}_x"), index.get(f"{name}_y")) for name in scheme.names]
-    if all(None not in pair for pair in named):
-        return named, photo, frame, True
-    numbered = {}
-    for name, i in index.items():
-        if match := _NUMBERED.fullmatch(name.lower()):
-            numbered.setdefault(int(match[2]), {})[match[1]] = i
-    complete = sorted(i for i, pair in numbered.items() if len(pair) == 2)
-    if complete in ([*range(k)], [*range(1, k + 1)]):
-        return [(numbered[i]["x"], numbered[i]["y"]) for i in complete], photo, frame, True
-    points = [name[:-2] for name in header if name.endswith("_x") and f"{name[:-2]}_y" in index]
-    received = f"{len(points)} points by name, such as {points[0]}" if points else "no names"
-    raise PredictionError(
-        f"{path}, line {number}: expected columns {scheme.names[0]}_x, {scheme.names[0]}_y and so "
-        f"on for the {k} points of scheme {scheme.name!r}, or x0, y0 to x{k - 1}, y{k - 1}. "
-        f"Received: {received}, {len(complete)} by number"
-    )
+        return [(1 + 2 * i, 2 + 2 * i) for i in range(k)], 0, None
+    photo = tables.picture_column(table)
+    frames = [i for i, name in enumerate(table.header) if tables.fold(name) == "frame"]
+    places = tables.point_columns(table, [photo, *frames])
+    complete = {key: each for key, each in places.items() if {"x", "y"} <= set(each)}
+    named = {tables.fold(key): each for key, each in complete.items() if isinstance(key, str)}
+    keys = [tables.fold(name) for name in scheme.names]
+    numbers = {}
+    if not set(keys) <= set(named):
+        numbers = tables.by_number(table, complete)
+        if [*numbers] not in ([*range(k)], [*range(1, k + 1)]):
+            names = [key for key in complete if isinstance(key, str) and not key.isdecimal()]
+            received = f"{len(names)} points by name, such as {names[0]}" if names else "no names"
+            raise ValueError(
+                f"{table.top}: expected columns {scheme.names[0]}_x, {scheme.names[0]}_y and so on "
+                f"for the {k} points of scheme {scheme.name!r}, or x0, y0 to x{k - 1}, y{k - 1}. "
+                f"Received: {received}, {len(numbers)} by number"
+            )
+    points = [complete[key] for key in numbers.values()] or [named[key] for key in keys]
+    return [(p["x"], p["y"]) for p in points], photo, frames[0] if frames else None
 
 
-def _json_faces(path, scheme):
+def _json_faces(path, scheme, coco):
     try:
         content = read_json(path)
     except ValueError as error:
         raise PredictionError(str(error)) from error
     order = None
+    if isinstance(content, dict) and {"images", "annotations"} <= set(content):
+        raise PredictionError(f"{path}: {_JSON_FORMS}. Received: labels in a COCO file")
     if isinstance(content, dict) and "pictures" in content:
         order = _json_order(path, content.get("scheme"), scheme)
         entries = [("pictures", each) for each in _list(path, "pictures", content["pictures"])]
@@ -255,6 +294,8 @@ def _json_faces(path, scheme):
             for name, faces in content.items()
             for i, points in enumerate(_faces_of(faces))
         ]
+    elif isinstance(content, list) and content and _is_coco_result(content[0]):
+        return _coco_faces(path, content, scheme, coco)
     elif isinstance(content, list):
         entries = [("entry", each) for each in content]
     else:
@@ -273,6 +314,51 @@ def _json_faces(path, scheme):
             faces.append((name, points if order is None else points[order]))
         if not found:
             faces.append((name, _nothing(scheme)))
+    return faces
+
+
+def _is_coco_result(entry):
+    return isinstance(entry, dict) and {"image_id", "category_id"} <= set(entry)
+
+
+def _coco_faces(path, entries, scheme, coco):
+    if coco is None:
+        raise PredictionError(
+            f"{path}: expected a list of {{file, landmarks}}. Received: COCO results, in which "
+            "pictures have numbers alone. Evaluate on labels in a COCO file, which names them, or "
+            "write the file_name of each image_id as file, and x and y of each point"
+        )
+    for i, entry in enumerate(entries):
+        if not _is_coco_result(entry) or not isinstance(entry.get("keypoints"), list):
+            raise PredictionError(
+                f"{path}, entry {i}: expected image_id, category_id and a list of keypoints, as "
+                f"all COCO results of keypoints have. Received: {str(entry)[:80]}"
+            )
+    categories = {coco_id(entry["category_id"]) for entry in entries}
+    if len(categories) > 1 and coco.category not in categories:
+        raise PredictionError(
+            f"{path}: expected results of category {coco.category}. Received: categories "
+            f"{', '.join(sorted(map(str, categories)))}"
+        )
+    faces = []
+    for i, entry in enumerate(entries):
+        # Tools that know one category number it by their own.
+        if len(categories) > 1 and coco_id(entry["category_id"]) != coco.category:
+            continue
+        where, number = f"{path}, entry {i}", coco_id(entry["image_id"])
+        if not number:
+            raise PredictionError(
+                f"{where}: expected an image_id. Received: {entry['image_id']!r:.80}"
+            )
+        values = entry["keypoints"]
+        if len(values) != 3 * scheme.num_landmarks:
+            raise PredictionError(
+                f"{where}: expected x, y and score of {scheme.num_landmarks} keypoints, "
+                f"{3 * scheme.num_landmarks} numbers. Received: {len(values)}"
+            )
+        pairs = list(zip(values[::3], values[1::3], strict=True))
+        points = _points(where, [pairs[k] for k in coco.order], scheme)
+        faces.append((coco.pictures.get(number, number), points))
     return faces
 
 
@@ -354,14 +440,3 @@ def _number(value):
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"not a number: {value!r}")
     return float(value)
-
-
-def _is_number(text):
-    try:
-        _number(text)
-    except ValueError:
-        return False
-    return True
-
-
-_READERS = {".csv": _csv_faces, ".json": _json_faces}

@@ -92,6 +92,7 @@ def _colors(face):
 
 def _write(drawn, text, point, side):
     """In white with a black shadow; what OpenCV's letters can't write as question marks."""
+    text = text.encode(errors="replace").decode()  # a lone surrogate ends OpenCV's process
     size = float(np.clip(side / 900, 0.35, 1))
     x, y = np.clip(np.rint(point), -(2**20), 2**20).astype(int).tolist()
     # A thicker text would be a wider one.

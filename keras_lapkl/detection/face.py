@@ -1,6 +1,7 @@
 """A face as it is found in a photo."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,9 @@ class Face:
     def to_dict(self) -> dict[str, Any]:
         """The face as plain data for JSON; what is None, and an angle of 0, is left out.
 
+        An error or a radius that is not known, since too few faces were there to calibrate it, is
+        None; where none is known, all are left out.
+
         Returns:
             dict of `score`, `box`, `square`, `landmarks`, `scale`, `error`, `radius` and `angle`:
             lists of floats, lengths rounded to a thousandth of a pixel, the others to 4 digits.
@@ -76,8 +80,11 @@ class Face:
             data["score"] = round(float(self.score), 4)
         for field in ("box", "square", "landmarks", "scale", "error", "radius"):
             value = getattr(self, field)
-            if value is not None:
-                data[field] = np.round(value, _DIGITS).tolist()
+            if value is None or not np.isfinite(value).any():
+                continue
+            data[field] = np.round(value, _DIGITS).tolist()
+            if field in ("error", "radius"):
+                data[field] = [each if math.isfinite(each) else None for each in data[field]]
         if self.angle:
             data["angle"] = round(self.angle, 4)
         return data

@@ -1,5 +1,6 @@
 """Finds the landmarks of files of photos and videos."""
 
+import collections
 import contextlib
 import functools
 import glob
@@ -17,13 +18,13 @@ from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import refuse_inputs, write_json
 from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.names import names_below, output_stems
-from keras_lapkl._support.reading import csv_rows, read_text
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.images import IMAGE_SUFFIXES, ImageError, find_images
-from keras_lapkl.detection.detections import as_boxes
+from keras_lapkl.data import tables
+from keras_lapkl.data.images import IMAGE_SUFFIXES, OTHER_PICTURES, ImageError, find_files
+from keras_lapkl.detection.detections import as_boxes, beside
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.detection.tracking import LandmarkTracker
-from keras_lapkl.detection.video import VIDEO_SUFFIXES, is_video, read_pictures
+from keras_lapkl.detection.video import VIDEO_SUFFIXES, Account, is_video, read_pictures
 from keras_lapkl.detection.writers import (
     FORMATS,
     OVERLAYS,
@@ -34,15 +35,24 @@ from keras_lapkl.detection.writers import (
     write_skipped,
 )
 
+_ERRORS = (ValueError, OSError, MemoryError, cv2.error)
 
-def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
+
+def find_inputs(
+    patterns: Iterable[PathLike], passed_by: collections.Counter[str] | None = None
+) -> list[Path]:
     """Photo and video files, sorted, each once.
+
+    Pictures of kinds that are not read, such as TIFF, are among them: what reads them says why not.
 
     Args:
         patterns: files, folders (their photos and videos, at any depth) and globs.
+        passed_by: where to count by suffix the files of folders that are neither, as `find_files`
+            does, and the folders that a glob matches.
 
     Raises:
         FileNotFoundError: a pattern without a match.
+        ImageError: a folder without a photo or a video.
 
     Example:
 
@@ -53,15 +63,22 @@ def find_inputs(patterns: Iterable[PathLike]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            found.update(find_images(path, IMAGE_SUFFIXES + VIDEO_SUFFIXES))
+            files, others = find_files(path, IMAGE_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES)
+            found.update(files)
+            if passed_by is not None:
+                passed_by.update(others)
         elif path.exists() or path.is_symlink():
             found.add(path)
         else:
             matches = map(Path, glob.glob(str(pattern), recursive=True))
-            files = [match for match in matches if not match.is_dir()]
+            folders, files = [], []
+            for match in matches:
+                (folders if match.is_dir() else files).append(match)
             if not files:
                 raise FileNotFoundError(f"There is no file or folder {pattern}, nor a match of it.")
             found.update(files)
+            if passed_by is not None and folders and "**" not in str(pattern):
+                passed_by["folders"] += len(folders)
     # One file may be named in several ways, `a/../b.jpg` and `b.jpg`.
     real = functools.cache(Path.resolve)
     once = {real(path.parent) / path.name: path for path in sorted(found, reverse=True)}
@@ -72,8 +89,9 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
     """Boxes by file name from a CSV of lines `file,x0,y0,x1,y1`, one line a face.
 
     Args:
-        path: the file; its first line may be a header. Names are those of photos, with folders or
-            without; an apostrophe before `=`, `+`, `-` or `@` is for spreadsheets and not read.
+        path: the file, as `data.tables` reads it; its first line may be a header, with the columns
+            `file,x0,y0,x1,y1` or the like in any order. Names are those of photos, with folders
+            or without; an apostrophe before `=`, `+`, `-` or `@` is for spreadsheets and not read.
 
     Returns:
         dict from name to (n, 4) float64.
@@ -89,17 +107,33 @@ def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
     array([[10., 20., 50., 60.]])
     """
     boxes = {}
-    rows = csv_rows(path, read_text(path))
-    for line, row in rows[1:] if rows and rows[0][1][1:] == ["x0", "y0", "x1", "y1"] else rows:
+    table = tables.read_table(path)
+    columns = range(1, 5) if table.header is None else tables.box_columns(table)
+    picture = tables.picture_column(table)
+    frames = [i for i, name in enumerate(table.header or ()) if tables.fold(name) == "frame"]
+    for line, row in table.rows:
+        if any(row[i] for i in frames):
+            raise ValueError(
+                f"{path}, line {line}: expected boxes of photos, or one for all frames of a video. "
+                f"Received: frame {row[frames[0]]!r}"
+            )
         try:
-            name, *edges = row
-            (box,) = as_boxes([float(edge) for edge in edges])
+            if table.header is None and len(row) != 5:
+                raise ValueError("Expected five cells.")
+            name = row[picture]
+            (box,) = as_boxes([float(row[i]) for i in columns])
         except ValueError as error:
             raise ValueError(
                 f"{path}, line {line}: expected file,x0,y0,x1,y1 in pixels, with x0 < x1 and "
                 f"y0 < y1. Received: {','.join(row)[:80]!r}"
             ) from error
         boxes.setdefault(read_name(name), []).append(box)
+    corners = np.array([box for each in boxes.values() for box in each]).reshape(-1, 2)
+    if tables.are_fractions(corners):
+        raise ValueError(
+            f"{path}: expected boxes in pixels. Received: all in -2..2, like fractions of the "
+            "picture. Multiply them by its width and height"
+        )
     return {name: np.array(each) for name, each in boxes.items()}
 
 
@@ -114,11 +148,13 @@ def predict_files(
     boxes: Mapping[str, NDArray[Any]] | None = None,
     every: int = 1,
     tracker: Callable[[], LandmarkTracker] | None = None,
+    passed_by: Mapping[str, int] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Finds the landmarks of photos and videos, and writes them.
 
-    Files that can't be used are left out, and listed with the reason in `skipped.csv`. Equal input
+    Files that can't be used are left out, and listed with the reason in `skipped.csv`; so are the
+    frames of a video and the boxes of a picture that can't, while the others are used. Equal input
     gives equal predictions, byte by byte. Only one photo is in memory at a time. All that is
     written is announced in `written.json`; what is there already is replaced only if an earlier
     run has announced it.
@@ -135,7 +171,9 @@ def predict_files(
         boxes: dict from file name to (n, 4) face boxes, which are taken instead of the detector's;
             photos without are left out.
         every: frames of a video from one that is looked at to the next.
-        tracker: function that makes a fresh `tracking.LandmarkTracker` for each video.
+        tracker: function that makes a fresh `tracking.LandmarkTracker` for each video; None to look
+            at each frame alone.
+        passed_by: what `find_inputs` has passed by, kept in `results.json`.
         provenance: dict from `provenance.run_provenance`, kept in `results.json`.
 
     Returns:
@@ -163,7 +201,11 @@ def predict_files(
     refuse_inputs((output_dir / name for name, _ in outputs), files)
     start = time.perf_counter()
     before = dict(detector.seconds)
-    counts = {"files": len(files), "pictures": 0, "faces": 0, "without_face": 0}
+    before_left_out = detector.left_out.copy()
+    faces_left_out = collections.Counter()
+    counts = {"files": len(files), "used": 0, "skipped": 0}
+    counts |= {"pictures": 0, "faces": 0, "without_face": 0}
+    frames = {"read": 0, "used": 0, "passed_over": 0, "skipped": 0, "broken": 0}
     seconds = {"read": 0.0, "write": 0.0}
     skipped = []
 
@@ -175,8 +217,11 @@ def predict_files(
         meter = console.Meter()
         with face_writer(form, output_dir, detector.localizer.scheme, stems) as write:
             for done, (file, name) in enumerate(names.items()):
-                find = _finder(detector, tracker, file, name, boxes)
-                found = _found(file, name, every, find, seconds, skipped)
+                account, left_out = Account(), collections.Counter()
+                make_finder = functools.partial(
+                    _finder, detector, tracker, file, name, boxes, left_out
+                )
+                found = _found(file, every, make_finder, seconds, account)
                 folder = output_dir / OVERLAYS if overlays else None
                 with overlay_writer(folder, stems[name], file, every, radii) as draw:
                     for frame, at, photo, faces in found:
@@ -185,20 +230,28 @@ def predict_files(
                         counts["without_face"] += not faces
                         with _timed(seconds, "write"):
                             write(name, frame, at, faces)
-                            draw(photo, faces, detector.localizer.scheme)
+                            draw(photo, at, faces, detector.localizer.scheme)
                         meter.tell(lambda _, done=done: progress(done))
+                counts["used" if account.used else "skipped"] += 1
+                skipped += [(name, *each) for each in _left_out(account, left_out, is_video(file))]
+                faces_left_out += account.faces
+                if is_video(file):
+                    _add(frames, account)
         meter.end(lambda _: progress(len(files)))
         write_skipped(output_dir / SKIPPED, skipped)
         if not counts["pictures"]:
             raise ValueError(
                 f"None of {len(files)} files could be used; {output_dir / SKIPPED} says why. "
-                f"The first: {skipped[0][1]}"
+                f"The first: {skipped[0][-1]}"
             )
         spent = time.perf_counter() - start
         parts = {part: detector.seconds[part] - before.get(part, 0) for part in detector.seconds}
         results = {
             **counts,
-            "skipped": len(skipped),
+            "faces_left_out": dict(faces_left_out + detector.left_out - before_left_out),
+            "frames": frames,
+            "passed_by": dict(sorted((passed_by or {}).items())),
+            "boxes_without_file": _without_file(boxes, names.values()),
             "seconds": round(spent, 3),
             "pictures_per_second": round(counts["pictures"] / spent, 2),
             "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
@@ -212,47 +265,109 @@ def summary(results: dict[str, Any]) -> str:
     """Lines of text that say what `predict_files` found and where its time went."""
     parts = results["seconds_by_part"]
     shares = ", ".join(f"{name} {100 * s / results['seconds']:.0f} %" for name, s in parts.items())
-    return (
+    lines = [
         f"{results['faces']:,} faces in {results['pictures']:,} pictures, "
         f"{results['without_face']:,} of them without a face; {results['skipped']:,} of "
-        f"{results['files']:,} files left out.\n"
-        f"{results['pictures_per_second']:g} pictures a second: {shares}."
-    )
+        f"{results['files']:,} files left out."
+    ]
+    frames = results["frames"]
+    if frames["read"]:
+        lines.append(
+            f"Frames of videos: {frames['read']:,}; {frames['used']:,} used, "
+            f"{frames['passed_over']:,} passed over by --every, {frames['skipped']:,} skipped, "
+            f"{frames['broken']:,} broken."
+        )
+    for reason, count in results["faces_left_out"].items():
+        lines.append(f"{count:,} more faces were detected and left out: {reason}.")
+    if results["passed_by"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in results["passed_by"].items())
+        lines.append(f"Passed by, neither photos nor videos: {kinds}.")
+    if results["boxes_without_file"]:
+        lines.append(f"{results['boxes_without_file']:,} boxes are of none of the files.")
+    return "\n".join([*lines, f"{results['pictures_per_second']:g} pictures a second: {shares}."])
 
 
-def _found(file, name, every, find, seconds, skipped):
-    """Frame, time, photo and faces of each picture of a file, until it can't be used further.
+def _found(file, every, make_finder, seconds, account):
+    """Frame, time, photo and faces of each picture of a file that can be used.
 
     What is raised between two of them, such as by a full disk, is none of the file's.
     """
-    pictures = read_pictures(file, every)
     try:
+        find = make_finder()
+        pictures = read_pictures(file, every, account)
         while True:
             with _timed(seconds, "read"):
                 picture = next(pictures, None)
             if picture is None:
+                account.faces.update(getattr(find, "left_out", {}))  # a tracker's
                 return
             frame, at, photo = picture
-            yield frame, at, photo, find(photo, at)
-    # Whatever a picture does to a decoder or a network, the others are read.
-    except (ValueError, OSError, MemoryError, cv2.error) as error:
-        skipped.append((name, " ".join(str(error).split()) or "not enough memory for it"))
+            try:
+                faces = find(photo, at)
+            # Whatever a picture does to a network or a decoder, the others are read.
+            except _ERRORS as error:
+                account.lost[_reason(error)] += 1
+                continue
+            account.used += 1
+            yield frame, at, photo, faces
+    except _ERRORS as error:
+        account.absent.append(("", _reason(error)))
 
 
-def _finder(detector, tracker, file, name, boxes) -> Callable[..., Any]:
-    """Function from a photo and its time to faces."""
+def _finder(detector, tracker, file, name, boxes, left_out) -> Callable[..., Any]:
+    """Function from a photo and its time to faces; boxes that it leaves out go to `left_out`."""
     if boxes is not None:
         given = boxes.get(name, boxes.get(Path(name).name))
-
-        def find(photo, at):
-            if given is None:
-                raise ImageError(f"{file}: no boxes are given for it")
-            return detector(photo, given)
-
-        return find
+        if given is None:
+            raise ImageError(f"{file}: no boxes are given for it")
+        return lambda photo, at: detector(photo, _about(given, photo, left_out))
     if tracker is not None and is_video(file):
         return tracker()
     return lambda photo, at: detector(photo)
+
+
+def _about(boxes, photo, left_out):
+    """The boxes that have a part of a photo, or all, to be refused, if none has."""
+    out = beside(boxes, photo)
+    if out.all():
+        return boxes
+    for i in np.flatnonzero(out):
+        reason = f"it is beside the picture, which has {photo.shape[1]}x{photo.shape[0]} pixels"
+        left_out[f"box {i + 1} of {len(boxes)}", reason] += 1
+    return boxes[~out]
+
+
+def _left_out(account, boxes, video):
+    """(part, reason) of what was not used of a file; no part is the whole file."""
+    if not account.used:
+        reasons = [reason for _, reason in account.absent] + list(account.lost)
+        return [("", reasons[0] if reasons else "none of its frames can be decoded")]
+    lost = [("can't be decoded", account.broken)] if account.broken else []
+    lost += account.lost.items()
+    rows = [(f"{count:,} of {account.frames:,} frames", reason) for reason, count in lost]
+    rows += [(part or "the rest", reason) for part, reason in account.absent]
+    for (box, reason), count in boxes.items():
+        rows.append((f"{box} in {count:,} frames" if video else box, reason))
+    return rows
+
+
+def _reason(error):
+    return " ".join(str(error).split()) or "not enough memory for it"
+
+
+def _add(frames, account):
+    frames["read"] += account.frames
+    frames["used"] += account.used
+    frames["passed_over"] += account.passed_over
+    frames["skipped"] += account.lost.total()
+    frames["broken"] += account.broken
+
+
+def _without_file(boxes, names):
+    """How many boxes are given of files that are not there."""
+    boxes = boxes or {}
+    taken = {name if name in boxes else Path(name).name for name in names}
+    return sum(len(each) for name, each in boxes.items() if name not in taken)
 
 
 @contextlib.contextmanager

@@ -49,10 +49,11 @@ class LandmarkDetector:
 
     Attributes:
         seconds: a counter of the time spent so far in `detect`, `crop` and `net`.
+        left_out: a counter of the faces that were detected and not given, by reason.
 
     Raises:
-        ValueError: a localizer that does not know its scheme or its crop rule, or an argument out
-            of range.
+        ValueError: a localizer that does not know its scheme or its crop rule; the name of a face
+            detector for what is no face; or an argument out of range.
 
     Example:
 
@@ -82,12 +83,12 @@ class LandmarkDetector:
         self.localizer = localizer
         self._scheme = localizer.scheme
         if isinstance(detector, str):
-            whole = self._scheme.crop_from == "image"
-            detector = None if whole else detectors.from_name(detector)
+            detector = _by_name(detector, self._scheme)
         self.detector = detector
         self.passes = passes
         self.max_side = max_side
         self.seconds = collections.Counter()
+        self.left_out: collections.Counter[str] = collections.Counter()
         self._counting = Lock()
 
     @classmethod
@@ -152,6 +153,8 @@ class LandmarkDetector:
             # A detector sees faces at the border of which all but an edge lies beside the photo.
             crops = _crops(_with_angle(squares), self.localizer)
             good = np.flatnonzero(covers_picture(crops, *photo.shape[1::-1]))
+            with self._counting:
+                self.left_out["its crop would lie beside the picture"] += len(found) - len(good)
             found, squares = [found[i] for i in good], [squares[i] for i in good]
         faces = self.localize(photo, squares, passes)
         return [
@@ -242,6 +245,19 @@ class LandmarkDetector:
         seconds = time.perf_counter() - start
         with self._counting:
             self.seconds[part] += seconds  # pyright: ignore[reportArgumentType]  a counter of floats
+
+
+def _by_name(name, scheme):
+    """A face detector; None where the whole picture is cut out."""
+    if scheme.crop_from == "image":
+        return None
+    if scheme.eye_corners is None:
+        raise ValueError(
+            f"{scheme.name} is no face, for its scheme has no `eye_corners`: a face detector can't "
+            "find it. Give its boxes, --boxes=boxes.csv of `lapkl predict`; or in Python "
+            "`detector=None` and boxes, or a detector of your own."
+        )
+    return detectors.from_name(name)
 
 
 def _with_angle(squares):

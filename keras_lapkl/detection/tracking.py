@@ -1,5 +1,6 @@
 """Faces in video: followed from frame to frame by their landmarks, which are filtered over time."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable
@@ -80,6 +81,9 @@ class LandmarkTracker:
         find_every: frames from one search for new faces to the next; None to search only when a
             face is lost or none is followed.
 
+    Attributes:
+        left_out: a counter of the faces that were detected and are not followed, by reason.
+
     Raises:
         ValueError: an argument out of range, or a model whose crops are not cut by landmarks.
 
@@ -114,6 +118,7 @@ class LandmarkTracker:
         self.make_filter = make_filter
         self.max_scale = max_scale
         self.find_every = find_every
+        self.left_out: collections.Counter[str] = collections.Counter()
         self._next_id = 0
         self._turn = Lock()
         self.reset()
@@ -180,7 +185,10 @@ class LandmarkTracker:
         """Begins tracks of the faces that the detector finds where there is none."""
         for face in self.detector(frame):
             square = self._checked(face)
-            if square is None or any(_is_same(square, each.square) for each in self._tracks):
+            if square is None:
+                self.left_out["too unsure or too small to follow"] += 1
+                continue
+            if any(_is_same(square, each.square) for each in self._tracks):
                 continue
             former = next((each for each in self._lost if _is_same(square, each.square)), None)
             if former is None:

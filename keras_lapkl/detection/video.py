@@ -1,11 +1,14 @@
-"""Frames of videos, and photos, one after the other."""
+"""Frames of videos, by their own clock, and photos, one after the other."""
 
+import collections
 import contextlib
-import itertools
+import dataclasses
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,16 +16,62 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import is_utf8
 from keras_lapkl._support.reading import open_regular
-from keras_lapkl.data.images import MAX_PIXELS, MAX_SIDE, ImageError, read_image
+from keras_lapkl.data.images import MAX_SIDE, ImageError, read_image
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
+MAX_PIXELS = 100_000_000
+"""Of a frame; a decoder holds many of them."""
 _FRAMES_A_SECOND = 25.0
+_PATIENCE = (1_000, 10_000)
+"""Broken packets in a row after which a video is at its end: OpenCV says the same of both. As many
+as the file states to have, within these two."""
+_PAUSE = 0.5
+"""Seconds without a frame that are worth a word."""
+_MOST_BOXES = 10_000
+_RATES = (25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
+
+
+@dataclasses.dataclass
+class Account:
+    """What became of the frames of a video, or of the one picture of a photo.
+
+    Attributes:
+        used: those that were given out, and used by whoever took them.
+        passed_over: those between two that were asked for.
+        broken: those that could not be decoded.
+        lost: those that were read and could not be used, by reason.
+        absent: (part, reason) of parts of a video in which there are no frames.
+        faces: those that were found and left out, by reason.
+    """
+
+    used: int = 0
+    passed_over: int = 0
+    broken: int = 0
+    lost: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    absent: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    faces: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    @property
+    def frames(self) -> int:
+        """All that are known of: the sum of the others."""
+        return self.used + self.passed_over + self.broken + self.lost.total()
 
 
 def read_pictures(
-    file: Path, every: int
+    file: Path, every: int, account: Account | None = None
 ) -> Iterator[tuple[int | None, float | None, NDArray[np.uint8]]]:
     """(frame, seconds, photo) of a file; frame and seconds are None in a photo.
+
+    Frames are upright, and their seconds those at which a player shows them, whatever the rate.
+    They rise from frame to frame: one without a time follows the one before by the stated rate.
+
+    Args:
+        file: a photo, or a video by its suffix.
+        every: frames of a video from one that is given to the next.
+        account: where to note what was passed over and what is broken; complete at the end.
 
     Raises:
         ImageError: as `read_image`; or a video without a frame that can be decoded, or with frames
@@ -32,19 +81,58 @@ def read_pictures(
     if not is_video(file):
         yield None, None, read_image(file)
         return
-    with opened(file) as video:
-        rate = _rate(video)
-        for frame in itertools.count():
-            if not video.grab():
-                break
+    account = Account() if account is None else account
+    with _opened(file) as (video, container):
+        times, failed, decoded = _Clock(1 / _rate(video), container.kind == "AVI"), 0, 0
+        for broken in _grabs(video):
+            failed += broken
+            seconds = times.next(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            frame, decoded = decoded, decoded + 1
             if frame % every:
+                account.passed_over += 1
                 continue
             there, picture = video.retrieve()
-            if there:
-                _check_size(file, *picture.shape[1::-1])
-                yield frame, frame / rate, np.ascontiguousarray(picture[..., ::-1])  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
-        if not frame:
+            if not there:
+                failed, decoded = failed + 1, decoded - 1
+                continue
+            _check_size(file, *picture.shape[1::-1])
+            yield frame, seconds, np.ascontiguousarray(picture[..., ::-1])  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
+        if not decoded:
             raise ImageError(f"{file}: expected a video. Received: no frame that can be decoded")
+        _close(account, video, container, decoded, failed, times)
+
+
+def frame_times(file: Path) -> NDArray[np.float64]:
+    """The seconds of all frames of a video, rising; read from its packets, none of them decoded."""
+    with _opened(file, [cv2.CAP_PROP_FORMAT, -1]) as (video, _):
+        times = [video.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in _grabs(video)]
+    return np.unique(np.maximum(times, 0))
+
+
+def constant_rate(times: NDArray[np.float64], stated: float) -> float:
+    """Frames a second at which each time, rounded to a frame, has a frame of its own.
+
+    Args:
+        times: (n,) seconds, rising.
+        stated: what to take if there are fewer than two.
+
+    Returns:
+        The mean rate if it serves, as in a video of constant rate; else the first of 25 to 120 that
+        does. 120 if none does: then some frames come later than they should.
+
+    Example:
+
+    >>> constant_rate(np.array([0, 0.1, 0.2, 0.225, 0.25]), 30)
+    50.0
+    """
+    if len(times) < 2:
+        return stated
+    since = times - times[0]
+    mean = float(np.clip(round((len(since) - 1) / since[-1], 3), 0.001, _RATES[-1]))
+    for rate in (mean, *(each for each in _RATES if each > mean)):
+        if (np.diff(np.round(since * rate)) >= 1).all():
+            return rate
+    return _RATES[-1]
 
 
 def is_video(file: Path) -> bool:
@@ -59,23 +147,32 @@ def opened(file: Path) -> Iterator[cv2.VideoCapture]:
         ImageError: it is a named pipe or a device, or its frames are too large.
         OSError: the file can't be opened.
     """
+    with _opened(file) as (video, _):
+        yield video
+
+
+@contextlib.contextmanager
+def _opened(file, options=()):
+    """A video as `opened` gives it, and what holds it."""
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(open_regular(file))
         except ValueError as error:
             raise ImageError(str(error)) from error
+        container = _container(stream)
+        stream.seek(0)
         # By FFmpeg alone, and by number: a name need not be UTF-8, and other readers and FFmpeg
         # take a `%03d` or a `concat:` in it for more than a name.
         name = str(file) if sys.platform == "win32" else f"/dev/fd/{stream.fileno()}"
-        video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        video = cv2.VideoCapture(name, cv2.CAP_FFMPEG, list(options))
         stack.callback(video.release)
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         _check_size(file, *(video.get(side) for side in sides))
-        yield video
+        yield video, container
 
 
 def frame_rate(file: Path) -> float:
-    """Frames a second of a video; 25 if it does not say."""
+    """Frames a second of a video as it states them; 25 if it does not say."""
     with opened(file) as video:
         return _rate(video)
 
@@ -100,6 +197,109 @@ def opencv_path(file: Path) -> Iterator[str]:
 def _rate(video):
     rate = video.get(cv2.CAP_PROP_FPS)
     return rate if 0 < rate < 1000 else _FRAMES_A_SECOND
+
+
+def _grabs(video):
+    """For each frame that was found, how many broken packets lay before it."""
+    if not video.isOpened():
+        return
+    patience = np.clip(video.get(cv2.CAP_PROP_FRAME_COUNT), *_PATIENCE)
+    failed = 0
+    while failed < patience:
+        if video.grab():
+            yield failed
+            failed = 0
+        else:
+            failed += 1
+
+
+class _Clock:
+    """Times that rise, made of those of a file, where some may be missing or go back."""
+
+    def __init__(self, step, from_first):
+        self._step, self._from_first = step, from_first
+        self._origin = self.last = None
+        self.pause = (0.0, 0.0)  # the longest from one frame to the next
+
+    def next(self, seconds):
+        if self._origin is None:
+            # AVI has no times of presentation: what OpenCV gives is late by the decoder's delay.
+            self._origin = seconds if self._from_first else 0.0
+        seconds = max(seconds - self._origin, 0.0)
+        if self.last is not None:
+            seconds = seconds if seconds > self.last else self.last + self._step
+            if seconds - self.last > self.pause[1] - self.pause[0]:
+                self.pause = (self.last, seconds)
+        self.last = seconds
+        return seconds
+
+
+def _close(account, video, container, decoded, failed, times):
+    """Notes which frames of a video are broken, and where there are none."""
+    count, rate = (video.get(p) for p in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
+    account.broken += failed
+    # MP4 lists its frames. Those that are listed and don't come are cut away by an editor; or lost,
+    # where there is damage.
+    listed = container.kind == "MP4"
+    if listed and (failed or container.is_cut):
+        account.broken = max(failed, int(count) - decoded)
+    first, last = times.pause
+    usual = (times.last - (last - first)) / max(decoded - 2, 1)
+    if last - first > max(_PAUSE, 5 * usual):
+        why = "the file has none there: it was paused, or is damaged"
+        account.absent.append((f"frames between {first:.2f} and {last:.2f} s", why))
+    stated = count / rate if count > 0 and rate > 0 else 0.0
+    if container.is_cut or (not listed and stated > times.last + max(_PAUSE, last - first)):
+        why = "the file is cut off" if container.is_cut else "the file has none there"
+        length = f"; it states to last {stated:.2f} s" if stated > times.last else ""
+        account.absent.append((f"frames after {times.last:.2f} s", f"{why}{length}"))
+
+
+class _Container(NamedTuple):
+    """What holds a video: `kind` is MP4, AVI, Matroska or None, by content."""
+
+    kind: str | None
+    is_cut: bool  # whether its outermost boxes reach beyond the end of the file
+
+
+def _container(stream):
+    size, head = os.fstat(stream.fileno()).st_size, stream.read(12)
+    if head[:4] == b"RIFF":
+        return _Container("AVI", 8 + int.from_bytes(head[4:8], "little") > size)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return _Container("MP4", _end_of_boxes(stream, size, _mp4_box) > size)
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return _Container("Matroska", _end_of_boxes(stream, size, _matroska_box) > size)
+    return _Container(None, False)
+
+
+def _end_of_boxes(stream, size, length_of):
+    """Where the last of a file's outermost boxes ends; `length_of` is that of a box by its head."""
+    at = 0
+    for _ in range(_MOST_BOXES):
+        stream.seek(at)
+        head = stream.read(16)
+        if len(head) < 16:
+            break
+        length = length_of(head)
+        if length is None:  # up to the end of the file
+            return size
+        at += length
+    return at
+
+
+def _mp4_box(head):
+    length = int.from_bytes(head[:4], "big")
+    if length == 1:
+        length = int.from_bytes(head[8:16], "big")
+    return length if length >= 8 else None
+
+
+def _matroska_box(head):
+    size = 9 - head[4].bit_length()  # bytes of the length, behind a name of four
+    known = (1 << 7 * size) - 1
+    length = int.from_bytes(head[4 : 4 + size], "big") & known
+    return None if size > 8 or length == known else 4 + size + length
 
 
 def _check_size(file, width, height):

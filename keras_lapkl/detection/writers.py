@@ -15,11 +15,20 @@ from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.face import COVERAGE
-from keras_lapkl.detection.video import frame_rate, is_video, opencv_path, opened
+from keras_lapkl.detection.video import (
+    constant_rate,
+    frame_rate,
+    frame_times,
+    is_video,
+    opencv_path,
+    opened,
+)
 
 FORMATS = ("json", "csv", "pts")
 OVERLAYS = "overlays"
 SKIPPED = "skipped.csv"
+_LONGEST_PAUSE = 60.0
+"""Seconds that a frame of an overlay may stand, lest a wrong time fill the disk."""
 
 
 def planned_outputs(form, stems, overlays) -> Iterator[tuple[str, str]]:
@@ -111,6 +120,9 @@ def _write_pts(path, frame, faces):
 def overlay_writer(folder, stem, file, every, radii=False):
     """Yields a function that draws the faces of a picture of `file` into a copy.
 
+    The copy of a video has a constant rate, at which each frame is shown within half a frame of its
+    time and as long as in the video: a frame is repeated until the next one is due.
+
     Args:
         folder: of the copies; None draws none.
         stem: what they are named by: `stem`.overlay.jpg, or .avi of a video.
@@ -119,13 +131,13 @@ def overlay_writer(folder, stem, file, every, radii=False):
         radii: whether to draw these, too.
     """
     if folder is None:
-        yield lambda photo, faces, scheme: None
+        yield lambda photo, at, faces, scheme: None
         return
     path = folder / _overlay_name(stem, is_video(file))
     with contextlib.ExitStack() as stack:
         write_frame = None
 
-        def draw(photo, faces, scheme):
+        def draw(photo, at, faces, scheme):
             nonlocal write_frame
             drawn = np.ascontiguousarray(draw_by_scheme(photo, faces, scheme, radii)[..., ::-1])
             if not is_video(file):
@@ -133,11 +145,40 @@ def overlay_writer(folder, stem, file, every, radii=False):
                     temporary.write_bytes(cv2.imencode(".jpg", drawn)[1].tobytes())
                 return
             if write_frame is None:
-                size = drawn.shape[1::-1]
-                write_frame = stack.enter_context(_video(path, frame_rate(file) / every, size))
-            write_frame(drawn)
+                rate = constant_rate(frame_times(file)[::every], frame_rate(file) / every)
+                add = stack.enter_context(_video(path, rate, drawn.shape[1::-1]))
+                write_frame = stack.enter_context(_on_time(add, rate))
+            write_frame(drawn, at)
 
         yield draw
+
+
+@contextlib.contextmanager
+def _on_time(add, rate):
+    """Yields a function that adds a frame at its time, in seconds, to a video of constant rate."""
+    shown, since, written, step, late = None, 0.0, 0, 1 / rate, 0.0
+
+    def until(at):
+        nonlocal written, late
+        late += max(at - since - _LONGEST_PAUSE, 0.0)
+        while written < round((at - late) * rate):
+            add(shown)
+            written += 1
+
+    def write(frame, at):
+        nonlocal shown, since, written, step
+        if shown is None:  # what was lost before it
+            shown = frame
+        else:
+            step = at - since
+        until(at)
+        add(frame)
+        written += 1
+        shown, since = frame, at
+
+    yield write
+    if shown is not None:
+        until(since + step)  # the last one stands as long as the one before it
 
 
 def _overlay_name(stem, video):
@@ -180,6 +221,7 @@ def _whole_frames(path, expected):
 
 
 def write_skipped(path, skipped):
+    """Writes `skipped`, (file, part, reason) each; no part is the whole file."""
     if not skipped:
         path.unlink(missing_ok=True)
         return
@@ -187,7 +229,8 @@ def write_skipped(path, skipped):
         replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        csv.writer(file).writerow(["file", "reason"])
+        csv.writer(file).writerow(["file", "part", "reason"])
         csv.writer(file).writerows(map(quote_name, row) for row in skipped)
-    for name, reason in skipped[:5]:
-        logging.warning("Left out %s: %s", quote_name(name), quote_name(reason))
+    for name, part, reason in skipped[:5]:
+        what = quote_name(name) + (part and f", {part}")
+        logging.warning("Left out %s: %s", what, quote_name(reason))

@@ -14,7 +14,7 @@ from keras_lapkl._support.files import replacing
 from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
-from keras_lapkl.data.prediction_files import Predictions, read_predictions
+from keras_lapkl.data.prediction_files import CocoNames, Predictions, read_predictions
 from keras_lapkl.evaluation import convention_checks, scoring
 from keras_lapkl.evaluation.matching import match
 from keras_lapkl.schemes import Scheme
@@ -23,7 +23,9 @@ _SHOWN = 20
 """Rows of a table that a terminal gets; results.json has all."""
 
 
-def read_sets(entries: Iterable[str], scheme: Scheme) -> dict[str, Predictions]:
+def read_sets(
+    entries: Iterable[str], scheme: Scheme, coco: CocoNames | None = None
+) -> dict[str, Predictions]:
     """Predictions by their titles, from `FILE` or `TITLE=FILE` each.
 
     The title of a file without one is its stem, or where that is `predictions` its folder's name.
@@ -31,6 +33,7 @@ def read_sets(entries: Iterable[str], scheme: Scheme) -> dict[str, Predictions]:
     Args:
         entries: texts; a path is as `read_predictions` takes it.
         scheme: `Scheme` of the landmarks.
+        coco: `CocoNames` of labels in a COCO file, to read COCO results.
 
     Raises:
         ValueError: two with one title; also as `read_predictions` does.
@@ -47,7 +50,7 @@ def read_sets(entries: Iterable[str], scheme: Scheme) -> dict[str, Predictions]:
                 f"Expected predictions with titles that differ. Received {title!r} twice or empty: "
                 f"write TITLE=FILE. In: {','.join(entries)}"
             )
-        found[title] = read_predictions(path, scheme)
+        found[title] = read_predictions(path, scheme, coco)
     if not found:
         raise ValueError("Expected predictions as FILE or TITLE=FILE. Received: none")
     return found

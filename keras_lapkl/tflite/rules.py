@@ -1,6 +1,6 @@
 """Checks what a .tflite file says of its model by one table of rules, `metadata.rules.json`.
 
-`mobile/localize.py` has the same functions, and `mobile/web/rules.js` does the same in the
+The stand-alone `localize.py` has the same functions, and the page's `rules.js` does the same in a
 browser. NumPy and this package stay out of them.
 """
 

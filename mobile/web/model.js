@@ -18,18 +18,6 @@ export const LOST = 0.028;
 export const SMALLEST = 24;
 
 let runtime;
-let rules;
-
-/** The table of rules for metadata, of the package whose server this is; loaded once. */
-async function loadRules() {
-  rules ??= fetch("metadata.rules.json").then((response) => response.json());
-  try {
-    return await rules;
-  } catch {
-    rules = undefined;
-    throw new Error("The server does not answer: start mobile/web/serve.py and reload the page.");
-  }
-}
 
 /** LiteRT.js, loaded once; with more than one thread, its build with threads. */
 async function loadRuntime(threads) {
@@ -55,7 +43,7 @@ async function loadRuntime(threads) {
 /** A localizer and the crop that it is right on, both from the bytes of its file. */
 export class Localizer {
   static async load(bytes, name, threads = 1) {
-    const metadata = readMetadata(bytes, await loadRules(), name);
+    const metadata = readMetadata(bytes, name);
     const dtype = metadata.input.dtype ?? "float32";
     if (!(dtype in ARRAYS)) {
       throw new Error(
@@ -142,6 +130,14 @@ export class Localizer {
       // The runtime's memory is not garbage collected.
       for (const tensor of [image, ...Object.values(outputs ?? {})]) tensor.delete();
     }
+  }
+
+  /** The square about a picture that is looked at as a whole; null where the rule is another. */
+  wholePicture({ width, height }) {
+    const { scheme, crop_scale: cropScale } = this.metadata;
+    if (scheme?.crop_from !== "image") return null;
+    const side = (cropScale ?? 1) * Math.max(width, height);
+    return { x: (width - 1) / 2, y: (height - 1) / 2, side };
   }
 
   /** The square that the model's crop rule makes of landmarks; null if it makes none of them. */
@@ -271,14 +267,14 @@ function findMetadata(bytes, name) {
 }
 
 /** What keras_lapkl put into the bytes of a .tflite file, with the keys of SCHEMA. */
-export function readMetadata(bytes, rules, name) {
+export function readMetadata(bytes, name) {
   const text = findMetadata(bytes, name);
   let data;
   let newer = false;
   try {
-    data = parseMetadata(text, rules);
+    data = parseMetadata(text);
     newer = Number.isInteger(data?.schema) && data.schema > SCHEMA;
-    if (!newer) checkMetadata(data, rules);
+    if (!newer) checkMetadata(data);
   } catch (error) {
     throw new Error(`${name} has metadata that break a rule: ${error.message}. Convert it again.`);
   }

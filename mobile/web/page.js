@@ -100,6 +100,7 @@ async function loadModel(bytes, name) {
   // What the last model found has other edges.
   Object.assign(shared, { found: null, tracking: false });
   state.localizer = localizer;
+  if (state.picture) state.guide = localizer.wholePicture(state.picture) ?? state.guide;
   describe(localizer);
   tell("");
   if (!video.srcObject) await lookAtStill();
@@ -174,9 +175,14 @@ async function showPhoto(file) {
   const shrink = Math.min(1, MAX_PHOTO_SIDE / Math.max(bitmap.width, bitmap.height));
   grab(bitmap, Math.round(shrink * bitmap.width), Math.round(shrink * bitmap.height));
   // The second look is by the crop rule, so that the guide need not be exact.
-  Object.assign(state, { guide: middle(state.picture, 0.7), passes: 2 });
+  Object.assign(state, { guide: firstSquare(), passes: 2 });
   tell("Drag the square until the head fills it; its corners or two fingers resize it.");
   await lookAtStill();
+}
+
+/** Where to look first: all of the picture where the model's rule says so, else its middle. */
+function firstSquare() {
+  return state.localizer?.wholePicture(state.picture) ?? middle(state.picture, 0.7);
 }
 
 // ---- Camera
@@ -234,7 +240,7 @@ async function lookAtFrame(interval) {
   const turned = state.picture?.width !== video.videoWidth;
   grab(video, video.videoWidth, video.videoHeight);
   if (!state.guide || turned) {
-    state.guide = state.square = middle(state.picture, 0.7);
+    state.guide = state.square = firstSquare();
   }
   if (state.localizer) {
     await look(state.square);

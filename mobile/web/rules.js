@@ -1,8 +1,160 @@
-// Checks what a .tflite file says of its model, by the table of rules that the server gives, as
-// keras_lapkl/tflite/rules.py does; metadata.rules.json explains its words.
+// Checks what a .tflite file says of its model, as keras_lapkl/tflite/rules.py does.
+
+// keras_lapkl/tflite/metadata.rules.json, which explains its words.
+const RULES = {
+  "description": [
+    "What a .tflite file may say of its model. keras_lapkl/tflite/rules.py, mobile/localize.py and",
+    "mobile/web/rules.js apply it. The words are those of JSON Schema, and five more: `count`, a",
+    "list is as long as that key says; `below`, an index is below what that key says; `rising`,",
+    "numbers rise (true) or do not fall (false); `equalLengths`, of the lists with these keys;",
+    "`maxDepth`, levels of the whole."
+  ],
+  "type": "object",
+  "maxLength": 1048576,
+  "maxDepth": 32,
+  "required": ["keras_lapkl", "mode", "image_size", "num_landmarks", "input"],
+  "properties": {
+    "schema": {"type": "integer", "minimum": 0, "maximum": 1000000},
+    "keras_lapkl": {"$ref": "word"},
+    "mode": {"$ref": "word"},
+    "image_size": {"type": "integer", "minimum": 1, "maximum": 4096},
+    "num_landmarks": {"type": "integer", "minimum": 1, "maximum": 10000},
+    "input": {
+      "type": "object",
+      "required": ["channels", "range"],
+      "properties": {
+        "channels": {"enum": ["RGB"]},
+        "dtype": {"enum": ["float32", "uint8", "int8"]},
+        "range": {
+          "type": "array",
+          "items": {"type": "number", "minimum": -1000, "maximum": 1000},
+          "minItems": 2,
+          "maxItems": 2,
+          "rising": true
+        }
+      }
+    },
+    "float_layers": {"type": "array", "items": {"$ref": "word"}, "maxItems": 10000},
+    "flip_average": {"type": "boolean"},
+    "mirror": {"type": "boolean"},
+    "units": {"$ref": "text"},
+    "beta": {"type": "number", "exclusiveMinimum": 0, "maximum": 1000000},
+    "crop_scale": {"$ref": "crop_scale"},
+    "crop": {"$ref": "text or null"},
+    "scheme": {
+      "type": ["object", "null"],
+      "required": ["name", "names", "five_points"],
+      "properties": {
+        "name": {"$ref": "word"},
+        "names": {"type": "array", "items": {"$ref": "word"}, "count": "num_landmarks"},
+        "flip": {
+          "type": ["array", "null"],
+          "items": {"$ref": "landmark"},
+          "count": "num_landmarks"
+        },
+        "eye_corners": {"$ref": "pair", "type": ["array", "null"]},
+        "five_points": {
+          "type": "array",
+          "items": {
+            "type": "array",
+            "items": {"$ref": "landmark"},
+            "minItems": 1,
+            "maxItems": 10000
+          },
+          "maxItems": 1000
+        },
+        "edges": {"type": "array", "items": {"$ref": "pair"}, "maxItems": 100000},
+        "crop_from": {"enum": ["points", "box", "image"]}
+      }
+    },
+    "trained_on": {"$ref": "text or null"},
+    "training_data": {"$ref": "training data"},
+    "license": {"$ref": "text or null"},
+    "licence": {"$ref": "text or null"},
+    "calibration": {
+      "type": ["object", "null"],
+      "required": ["scales", "errors", "factors", "quantiles", "data", "faces"],
+      "properties": {
+        "scales": {"$ref": "knots", "rising": true},
+        "errors": {"$ref": "knots", "rising": false},
+        "factors": {"type": "array", "items": {"$ref": "size"}, "count": "num_landmarks"},
+        "quantiles": {
+          "type": "object",
+          "propertyNames": {
+            "type": "string",
+            "maxLength": 20,
+            "pattern": "^0\\.[0-9]{0,15}[1-9]$"
+          },
+          "additionalProperties": {
+            "type": "array",
+            "items": {"type": ["number", "null"], "minimum": 0, "maximum": 1000000},
+            "count": "num_landmarks"
+          }
+        },
+        "data": {"$ref": "text"},
+        "faces": {"$ref": "number of faces"}
+      },
+      "equalLengths": ["scales", "errors"]
+    },
+    "measured": {
+      "type": ["object", "null"],
+      "required": ["nme", "spread", "faces", "data", "normalizer", "crop_scale"],
+      "properties": {
+        "nme": {"$ref": "size"},
+        "spread": {"$ref": "size"},
+        "faces": {"$ref": "number of faces"},
+        "data": {"$ref": "text"},
+        "normalizer": {"$ref": "word"},
+        "crop_scale": {"$ref": "crop_scale"}
+      }
+    }
+  },
+  "$defs": {
+    "word": {"$ref": "text", "maxLength": 200},
+    "text": {
+      "type": "string",
+      "maxLength": 10000,
+      "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029\\ud800-\\udfff]*$"
+    },
+    "text or null": {"$ref": "text", "type": ["string", "null"]},
+    "size": {"type": "number", "minimum": 0, "maximum": 1000000},
+    "crop_scale": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 100},
+    "landmark": {"type": "integer", "minimum": 0, "below": "num_landmarks"},
+    "pair": {"type": "array", "items": {"$ref": "landmark"}, "minItems": 2, "maxItems": 2},
+    "knots": {"type": "array", "items": {"$ref": "size"}, "minItems": 1, "maxItems": 1000},
+    "number of faces": {"type": "integer", "minimum": 0, "maximum": 1000000000},
+    "training data": {
+      "type": ["object", "null"],
+      "required": ["sets"],
+      "properties": {
+        "sets": {
+          "type": "array",
+          "maxItems": 1000,
+          "items": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {
+              "name": {"$ref": "text"},
+              "count": {"type": ["integer", "null"], "minimum": 0, "maximum": 1000000000},
+              "total": {"type": ["integer", "null"], "minimum": 0, "maximum": 1000000000},
+              "kind": {"$ref": "text"},
+              "labeled": {"type": "boolean"},
+              "license": {"$ref": "text or null"},
+              "detail": {"$ref": "text"},
+              "notes": {"type": "array", "items": {"$ref": "text"}, "maxItems": 1000}
+            },
+            "additionalProperties": false
+          }
+        },
+        "teacher": {"$ref": "training data"},
+        "initial_model": {"$ref": "training data"}
+      }
+    }
+  }
+};
 
 /** The data in a text of JSON; an Error if it is none, too long, too deep, or breaks a rule. */
-export function parseMetadata(text, rules) {
+export function parseMetadata(text, rules = RULES) {
   // Python counts characters, and JavaScript the halves of those beyond the first 65,536.
   if (text.length > 2 * rules.maxLength) {
     throw new Error(`expected at most ${rules.maxLength} characters. Received: ${text.length}`);
@@ -17,7 +169,7 @@ export function parseMetadata(text, rules) {
 }
 
 /** An Error with the place if plain data breaks a rule. */
-export function checkMetadata(data, rules) {
+export function checkMetadata(data, rules = RULES) {
   const problem = findProblem(data, rules, rules, data, "it");
   if (problem) throw new Error(problem);
 }

@@ -17,7 +17,7 @@ import sys
 from absl import flags
 
 from keras_lapkl._support import app, serving
-from keras_lapkl.tflite import flatbuffer, metadata, rules
+from keras_lapkl.tflite import flatbuffer, metadata
 
 _MODEL = flags.DEFINE_string("model", None, ".tflite file of tools/convert.py to begin with.")
 _FACE = flags.DEFINE_integer("face", 0, "Which synthetic face to begin with.", lower_bound=0)
@@ -49,7 +49,6 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
     ".png": "image/png",
     ".tflite": "application/octet-stream",
     ".wasm": "application/wasm",
@@ -83,8 +82,7 @@ def page_files():
     for name in PACKAGES:
         for pattern in ("dist/*.js", "wasm/*.js", "wasm/*.wasm"):
             found += (packages / name).glob(pattern)
-    files = {f"/{path.relative_to(FOLDER).as_posix()}": path for path in found}
-    return {**files, "/metadata.rules.json": rules.PATH}
+    return {f"/{path.relative_to(FOLDER).as_posix()}": path for path in found}
 
 
 def read_model(path):

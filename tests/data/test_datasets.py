@@ -3,6 +3,7 @@ import json
 import logging
 
 import cv2
+import label_exports
 import numpy as np
 import pytest
 
@@ -215,6 +216,20 @@ class TestOwn:
         assert crops.summary.endswith("; whole pictures")
         with pytest.raises(ValueError, match=r"the 68 points of scheme 'ibug68'\. Received: 3"):
             datasets.load("csv", folder, scheme="ibug68")
+
+    @pytest.mark.parametrize(
+        ("tool", "dataset"), [("DeepLabCut", "csv"), ("dlib", "csv"), ("labelme", "coco")]
+    )
+    def test_labels_of_another_tool(self, tmp_path, tool, dataset):
+        texts = {
+            "DeepLabCut": label_exports.deeplabcut_text(),
+            "dlib": label_exports.dlib_text(),
+            "labelme": json.dumps(label_exports.labelme_data()["a.png"]),
+        }
+        path = tmp_path / f"train{datasets.OWN[dataset]}"
+        path.write_text(texts[tool])
+        with pytest.raises(ValueError, match=f"These are labels of {tool}: lapkl labels --input="):
+            datasets.load(dataset, tmp_path)
 
     def test_few_points_outside_are_told(self, own, caplog):
         folder = own("train.csv", range(20), lambda points: points + [[0, 0], [0, 0], [30, 0]])

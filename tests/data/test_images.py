@@ -1,4 +1,5 @@
 import base64
+import io
 import os
 import struct
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from keras_lapkl.data import images
-from keras_lapkl.data.images import ImageError, find_images, read_image
+from keras_lapkl.data.images import ImageError, find_files, find_images, read_image
 
 # 16x16 pixels of cyan 0, magenta 1, yellow 1, black 0, as Photoshop stores them: red.
 CMYK_JPEG = base64.b64decode(
@@ -20,6 +21,7 @@ CMYK_JPEG = base64.b64decode(
     "AAAAAAAAAAAAAAAAAAAAAP/aAA4EQwBNAFkASwAAPwCqaVSVSqYAAAD/2Q=="
 )
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 SUFFIXES = [".jpg", ".png", ".bmp", ".webp"]
 
 
@@ -198,6 +200,28 @@ except ImageError as error:
         with pytest.raises(ImageError, match=received):
             read(data)
 
+    @pytest.mark.parametrize(
+        ("data", "kind"),
+        [
+            (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "an AVIF"),
+            (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's raw picture"),
+            (b"II*\0" + bytes(20), "a TIFF"),
+            (b"MM\0*" + bytes(20), "a TIFF"),
+            (b"GIF89a" + bytes(20), "a GIF"),
+            (b"8BPS" + bytes(20), "a Photoshop file"),
+        ],
+    )
+    def test_pictures_that_are_not_read_are_named_with_the_remedy(self, read, data, kind):
+        with pytest.raises(ImageError, match=f"Received: {kind}.*Save it as JPEG or PNG"):
+            read(data)
+
+    def test_heic_without_its_extra_is_named_with_the_remedy(self, read, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(
+            ImageError, match=r"a HEIC\. Save it as JPEG or PNG; .*'keras_lapkl\[heic\]'"
+        ):
+            read(HEIC_HEAD)
+
     @pytest.mark.parametrize("suffix", SUFFIXES)
     @pytest.mark.parametrize("shape", [(1, 1, 3), (15, 40, 3), (40, 15, 3)])
     def test_tiny(self, read, suffix, shape):
@@ -207,7 +231,7 @@ except ImageError as error:
     @pytest.mark.parametrize("size", [(30_000, 30_000), (40_000, 100), (2**31, 2**31)])
     def test_bomb_is_refused_unopened(self, read, monkeypatch, size):
         monkeypatch.setattr(images.cv2, "imdecode", None)
-        with pytest.raises(ImageError, match=f"100 megapixels.*{size[0]}x{size[1]}"):
+        with pytest.raises(ImageError, match=f"200 megapixels.*{size[0]}x{size[1]}"):
             read(png((*size, 8, 2)))
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -248,15 +272,70 @@ except ImageError as error:
             read_image(tmp_path / "none.jpg")
 
 
+class TestHeic:
+    """As phones write it. The files are made by the package that reads them."""
+
+    @pytest.fixture
+    def encoded(self):
+        heif = pytest.importorskip("pillow_heif")
+
+        def encoded(image, mode="RGB", orientation=1):
+            stream = io.BytesIO()
+            exif = b"Exif\0\0MM\0\x2a" + struct.pack(
+                ">IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0
+            )
+            file = heif.from_bytes(mode, image.shape[1::-1], image.tobytes())
+            file[0].info["exif"] = exif
+            file.save(stream, quality=-1)
+            return stream.getvalue()
+
+        return encoded
+
+    def test_rgb_without_alpha(self, read, encoded):
+        red = np.full((24, 32, 3), [200, 30, 60], np.uint8)
+        np.testing.assert_allclose(read(encoded(red), "a.heic"), red, atol=4)
+        clear = np.dstack([red, np.zeros_like(red[..., :1])])
+        np.testing.assert_allclose(read(encoded(clear, "RGBA")), red, atol=4)
+
+    def test_upright(self, read, encoded):
+        side = np.zeros((48, 80, 3), np.uint8)
+        side[:24, :40] = (250, 0, 0)
+        image = read(encoded(side, orientation=6))
+        assert image.shape == (80, 48, 3)
+        assert image[4, -4, 0] > 200 > 60 > image[4, 4, 0]
+
+    def test_gray(self, read, encoded):
+        image = read(encoded(RGB[..., 0], "L"))
+        np.testing.assert_allclose(image, np.repeat(RGB[..., :1], 3, -1), atol=3)
+
+    def test_limits(self, read, encoded, monkeypatch):
+        with pytest.raises(ImageError, match=r"16 pixels.*40x15"):
+            read(encoded(np.zeros((15, 40, 3), np.uint8)))
+        monkeypatch.setattr(images, "MAX_PIXELS", 767)
+        with pytest.raises(ImageError, match=r"megapixels.*32x24"):
+            read(encoded(RGB))
+
+    def test_broken(self, read, encoded):
+        whole = encoded(RGB)
+        for data in (HEIC_HEAD, whole[: len(whole) // 2], whole[:-40]):
+            with pytest.raises(ImageError, match="intact image"):
+                read(data)
+
+
 class TestFindImages:
     def test_below_in_any_case_sorted(self, tmp_path):
-        names = ["b.JPG", "a/z.jpeg", "a/b/c.Png", "d.bmp", "e.webp"]
+        names = ["b.JPG", "a/z.jpeg", "a/b/c.Png", "d.bmp", "e.webp", "f.jfif", "g.JPE"]
         others = ["f.txt", "g.jpg.part", ".hidden.jpg", ".cache/h.jpg", "jpg"]
         for name in (*names, *others):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
         found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-        assert found == ["a/b/c.Png", "a/z.jpeg", "b.JPG", "d.bmp", "e.webp"]
+        assert found == ["a/b/c.Png", "a/z.jpeg", "b.JPG", "d.bmp", "e.webp", "f.jfif", "g.JPE"]
+        passed_by = find_files(tmp_path, (".png", ".bmp"))[1]
+        assert passed_by == {
+            **{".jpg": 1, ".jpeg": 1, ".webp": 1, ".jfif": 1, ".jpe": 1},
+            **{".txt": 1, ".part": 1, "hidden": 2, "no suffix": 1},
+        }
 
     def test_links(self, tmp_path):
         """A linked folder is followed, a loop ends."""
@@ -269,6 +348,12 @@ class TestFindImages:
 
     def test_none(self, tmp_path):
         with pytest.raises(ImageError, match=r"\.jpg.*none"):
+            find_images(tmp_path)
+
+    def test_none_among_others(self, tmp_path):
+        for name in ("a.txt", "b.txt", "c.mp4"):
+            (tmp_path / name).touch()
+        with pytest.raises(ImageError, match=r"Received: 2 \.txt, 1 \.mp4"):
             find_images(tmp_path)
 
     def test_no_folder(self, tmp_path):

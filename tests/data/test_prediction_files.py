@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from keras_lapkl import schemes
-from keras_lapkl.data.prediction_files import PredictionError, read_predictions, write_predictions
+from keras_lapkl.data.prediction_files import (
+    CocoNames,
+    PredictionError,
+    read_predictions,
+    write_predictions,
+)
 from keras_lapkl.data.pts import PtsError, write_pts
 from keras_lapkl.detection.files import find_inputs, predict_files
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
@@ -99,6 +104,11 @@ def test_pts_are_one_based_and_further_faces_go_with_the_first(tmp_path):
     np.testing.assert_array_equal(found.landmarks, [A, A, B, A])  # x/a.face1.pts sorts first
 
 
+def test_pts_in_upper_case(tmp_path):
+    write_pts(tmp_path / "a.PTS", A)
+    assert read_predictions(tmp_path, PAIR).names == ("a",)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -111,6 +121,9 @@ def test_pts_are_one_based_and_further_faces_go_with_the_first(tmp_path):
         "file,x0,y0,x1,y1,left_x,left_y,right_x,right_y\n"
         "a.jpg,0,0,9,9,1,2.5,3,4\nb.jpg,,,,,5,6,7,8\n",
         'file,left_x,left_y,right_x,right_y\n"a.jpg",1,2.5,3,4\n"b.jpg",5,6,7,8\n',
+        "\ufeffFile;LEFT_X;Left_y;RIGHT_X;right_Y\r\na.jpg;1,0;2,5;3;4\r\nb.jpg;5;6;7;8\r\n",
+        "2_x\t2_y\tpath\t1_x\t1_y\n3\t4\ta.jpg\t1\t2.5\n7\t8\tb.jpg\t5\t6\n",
+        ",file,right x,right y,left.x,left.y\n0,a.jpg,3,4,1,2.5\n1,b.jpg,7,8,5,6\n",
     ],
 )
 def test_forms_of_csv(read, text):
@@ -139,6 +152,52 @@ def test_forms_of_json(read, content):
     found = read(content, ".json")
     assert found.names == ("a.jpg", "b.jpg") and found.form == "json"
     np.testing.assert_array_equal(found.landmarks, [A, B])
+
+
+def result(number, *points, category=1):
+    keypoints = [v for x, y in points for v in (x, y, 0.5)]
+    return {"image_id": number, "category_id": category, "score": 0.9, "keypoints": keypoints}
+
+
+class TestCOCOResults:
+    NAMES = CocoNames({"1": "d/a.jpg", "2": "d/b.jpg"}, "1", (1, 0))  # the file has right, left
+
+    @pytest.fixture
+    def results(self, tmp_path):
+        def read(*entries):
+            (tmp_path / "results.json").write_text(json.dumps(entries))
+            return read_predictions(tmp_path / "results.json", PAIR, self.NAMES)
+
+        return read
+
+    @pytest.mark.parametrize("one", [1, "1", 1.0])
+    def test_pictures_and_order_are_those_of_the_labels(self, results, one):
+        found = results(result(one, *A[::-1]), result(2, *B[::-1]), result("c", *A[::-1]))
+        assert found.names == ("d/a.jpg", "d/b.jpg", "c") and found.form == "json"
+        np.testing.assert_array_equal(found.landmarks, [A, B, A])
+
+    def test_of_several_categories_one_is_taken(self, results):
+        found = results(result(1, *A, category=0), result(2, *B[::-1], category="1"))
+        assert found.names == ("d/b.jpg",)
+        assert len(results(result(1, *A, category=0))) == 1  # a number of a tool's own
+
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            ({"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}, "entry 1: .*list of keypoi"),
+            (result(1, [1, 2]), "entry 1: expected x, y and score of 2 keypoints, 6 num.*: 3"),
+            (result(None, *A), "entry 1: expected an image_id. Received: None"),
+            (result(1, [1, 2], [3, "x"]), "entry 1: expected 2 points, x and y of each"),
+            (3, "entry 1: expected image_id"),
+        ],
+    )
+    def test_bad(self, results, entry, message):
+        with pytest.raises(PredictionError, match=r"results\.json, " + message):
+            results(result(1, *A), entry)
+
+    def test_other_categories_alone(self, results):
+        with pytest.raises(PredictionError, match=r"results of category 1\. Received: .* 2, 3"):
+            results(result(1, *A, category=2), result(1, *A, category=3))
 
 
 def test_several_faces_of_a_photo(read):
@@ -181,10 +240,17 @@ def test_frames_of_videos(read):
         ("a.jpg,1,2,3,4\n\nb.jpg,1,two,3,4\n", "line 3: expected 2 points.*two"),
         ("a.jpg,1,2,3,4\nb.jpg,1,,3,4\n", "line 2: expected finite.*nan.*at left, 1 such"),
         ("a.jpg,1,2,3,inf\n", "line 1: expected finite numbers.*inf.*at right"),
-        (",1,2,3,4\n", "line 1: expected the name of a photo"),
+        (",1,2.5,3,4\n", "line 1: expected the name of a photo"),
         ("file,left_x,left_y\na.jpg,1,2\n", "line 1: expected columns left_x.*1 points by name"),
         ("file,x0,y0,x1\na.jpg,1,2,3\n", "x0, y0 to x1, y1.*no names, 1 by number"),
         ("file,x1,y1,x2,y2,x3,y3\na.jpg,1,2,3,4,5,6\n", "3 by number"),
+        (",1,2,3,4\na.jpg,1,2,3,4\n", "line 1: this looks like a header"),
+        ("file,x_0,y_0,X_0,Y_0,x_1,y_1\na.jpg,1,2,3,4,5,6\n", "each column once.*X_0.*x_0"),
+        ("file,x1,y1,x3,y3\na.jpg,1,2,3,4\n", "x0, y0 to x1, y1.* 2 by number"),
+        ("file,left_x,left_y,Left_X,right_x,right_y\n", "each column once.*Left_X.*left_x"),
+        ("path,file,x1,y1,x2,y2\n", "one column of pictures' paths. Received: path, file"),
+        ("a.jpg,.1,.2,.3,.4\nb.jpg,.2,.2,1,.5\n", "expected pixels.*fractions"),
+        ("scorer,me,me\nbodyparts,left,left\n", "line 1: .*DeepLabCut"),
         ("file,frame,x0,y0,x1,y1\na.jpg,one,1,2,3,4\n", "line 2: expected a whole number as frame"),
         (b"a.jpg,1,2,3,4\n\xff\xfe", "UTF-8"),
         (b'a.jpg,1,2,3,"' + b"4" * 200_000, "comma-separated text"),
@@ -202,6 +268,12 @@ def test_bad_csv(read, text, message):
         ("3", "expected .*pictures.*Received: a int"),
         ([3], r"entry 0: expected .*Received: 3"),
         ([{"file": "a.jpg"}], r"entry 0: expected"),
+        (
+            [{"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5, 3, 4, 0.5], "score": 1}],
+            "COCO results.*file_name of each image_id",
+        ),
+        ({"images": [], "annotations": [], "categories": []}, "labels in a COCO file"),
+        ([{"file": "a.jpg", "landmarks": [[0.1, 0.2], [0.3, 0.4]]}], "fractions of the picture"),
         ([{"landmarks": A}], "entry 0: expected the name of a photo. Received: None"),
         ([{"file": 3, "landmarks": A}], "expected the name of a photo. Received: 3"),
         (

@@ -50,6 +50,11 @@ def test_edges_lie_below_the_landmarks():
     assert (picture[50, 75] > 230).all() and (picture[50, 40] == BLUE).all()
 
 
+def test_names_that_are_no_text():
+    """OpenCV ends the process by a lone surrogate, which JSON may have."""
+    assert (drawn(face(), names=("\ud800", "b")) != drawn(face())).any()
+
+
 def test_names_stand_beside_the_landmarks():
     differ = (drawn(face(), names=("tip", "heel")) != drawn(face())).any(-1)
     rows, columns = np.nonzero(differ)

@@ -36,6 +36,15 @@ def test_to_dict_is_plain_data_rounded(arrays):
     assert data["landmarks"][0] == [0.0, 0.333] and data["scale"][67] == [0.143, 0.143]
 
 
+def test_what_is_not_calibrated_is_none(arrays):
+    radius = np.array([np.inf, 2.0004, np.nan] + 65 * [1.0])
+    data = Face(**arrays, error=np.ones(68), radius=radius).to_dict()
+    assert data["radius"][:4] == [None, 2.0, None, 1.0]
+    json.dumps(data, allow_nan=False)
+    data = Face(**arrays, error=np.ones(68), radius=np.full(68, np.inf)).to_dict()
+    assert "radius" not in data and len(data["error"]) == 68
+
+
 def test_to_dict_of_a_tracked_face_begins_with_its_id(arrays):
     data = TrackedFace(**arrays, id=0, raw=arrays["landmarks"]).to_dict()
     assert list(data) == ["id", "square", "landmarks", "scale"] and data["id"] == 0

@@ -138,7 +138,7 @@ def png_header(width, height):
 def test_hostile_files_are_listed_and_stop_nothing(detector, stub, photos, tmp_path):
     whole = cv2.imencode(".jpg", stub.ramp())[1].tobytes()
     hostile = {
-        "bomb.png": (png_header(60_000, 60_000), "at most 100 megapixels"),
+        "bomb.png": (png_header(60_000, 60_000), "at most 200 megapixels"),
         "cut.jpg": (whole[: len(whole) // 2], "truncated"),
         "empty.jpg": (b"", "an empty file"),
         "text.jpg": (b"no picture\n", "Received: 11 bytes that begin with"),
@@ -291,6 +291,43 @@ def test_given_boxes(stub, photos, tmp_path):
 def test_bad_line_of_boxes(tmp_path, line):
     (tmp_path / "boxes.csv").write_text(f"a.png,1,2,3,4\n{line}\n")
     with pytest.raises(ValueError, match=r"boxes\.csv, line 2: expected file,x0,y0,x1,y1"):
+        read_boxes(tmp_path / "boxes.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b.png,60,30,130,120\n",
+        "File,X0,Y0,X1,Y1\nb.png,60,30,130,120\n",
+        "file;x0;y0;x1;y1\nb.png;60,0;30,0;130;120\n",
+        "y0\tx0\ty1\tx1\tscore\timage\n30\t60\t120\t130\t0.5\tb.png\n",
+        "path,xmin,ymin,xmax,ymax\nb.png,60,30,130,120\n",
+        "path,x1,y1,x2,y2\nb.png,60,30,130,120\n",
+        "file,frame,face,score,x0,y0,x1,y1,nose_x,nose_y\nb.png,,0,.9,60,30,130,120,70,80\n",
+    ],
+)
+def test_forms_of_boxes(tmp_path, text):
+    (tmp_path / "boxes.csv").write_text(text)
+    ((name, boxes),) = read_boxes(tmp_path / "boxes.csv").items()
+    assert name == "b.png" and boxes.tolist() == [[60, 30, 130, 120]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,x,y,w,h\nb.png,1,2,3,4\n", "line 1: .*corners.*with h, w: write the other corner"),
+        ("file,0,1,2,3\nb.png,1,2,3,4\n", "line 1: this looks like a header"),
+        ("x0,y0,x1,y1\n1,2,3,4\n", "line 1: expected a column of pictures' paths"),
+        ("b.png,.1,.2,.3,.4\nc.png,0,0,1,1\n", "expected boxes in pixels.*fractions"),
+        ("file,frame,x0,y0,x1,y1\nv.mp4,3,1,2,3,4\n", "line 2: .*Received: frame '3'"),
+        ("file,x0,y0,x1,X1,y1\nb.png,1,2,3,3,4\n", "line 1: .*once. Received x1 twice"),
+        ("file,x0,y0,x1,y1,x2,y2\nb.png,1,2,3,4,5,6\n", "line 1: .*corners, and no points"),
+        ("b.png 1 2 3 4\n", "line 1: .*separated by spaces"),
+    ],
+)
+def test_boxes_that_may_mean_other_things(tmp_path, text, message):
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"boxes\.csv.*" + message):
         read_boxes(tmp_path / "boxes.csv")
 
 

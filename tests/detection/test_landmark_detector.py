@@ -65,6 +65,17 @@ def test_crops_are_turned_as_the_face_is(stub, degrees):
     np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colors are whole numbers
 
 
+def test_a_face_detector_is_not_asked_for_what_is_no_face(localizer, stub):
+    kite = dataclasses.replace(stub.SCHEME, name="kite", eye_corners=None)
+    localizer.scheme = kite
+    with pytest.raises(ValueError, match=r"kite is no face.*--boxes=boxes\.csv"):
+        LandmarkDetector(localizer, "auto")
+    assert LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
+    assert LandmarkDetector(localizer, stub.detector(stub.BOX))(stub.ramp())
+    localizer.scheme = dataclasses.replace(kite, crop_from="image", five_points=())
+    assert LandmarkDetector(localizer, "auto").detector is None
+
+
 def test_squares_with_and_without_an_angle(localizer, stub):
     detect = LandmarkDetector(localizer)
     (upright,) = detect.localize(stub.ramp(), [(95, 75, 40)])

@@ -6,7 +6,7 @@ import os
 import harness
 import pytest
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", 0)) or None
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or 0) or None
 COLUMNS = ("tries", "read", "refused", "crashes", "hangs", "tracebacks", "slowest_s")
 
 

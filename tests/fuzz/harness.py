@@ -235,6 +235,18 @@ def mutated_text(rng, text, words=()):
     return "".join(pieces)
 
 
+def change_value(rng, data, values):
+    """Puts another value somewhere into plain data, or takes one away."""
+    at, key = data, rng.choice(list(data))
+    while isinstance(at[key], (dict, list)) and at[key] and rng.random() < 0.75:
+        at = at[key]
+        key = rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
+    if rng.random() < 0.2:
+        del at[key]
+    else:
+        at[key] = rng.choice(values)
+
+
 def main(argv):
     path, name, first, *rest = argv
     last, folder = rest or (str(int(first) + 1), None)

@@ -1,5 +1,7 @@
 """Picture files of all formats, whose bytes are broken, and those that claim to be huge."""
 
+import contextlib
+import io
 import struct
 import zlib
 
@@ -26,6 +28,12 @@ _FILES = {
         for quality in (50, 101)
     ],
 }
+with contextlib.suppress(ModuleNotFoundError):
+    import pillow_heif
+
+    _STREAM = io.BytesIO()
+    pillow_heif.from_bytes("RGB", (64, 48), _PHOTO.tobytes()).save(_STREAM)
+    _FILES["HEIC"] = [_STREAM.getvalue()]
 _ORIENTED = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a" + struct.pack(
     ">IHHHIHHI", 8, 1, 0x112, 3, 1, 6, 0, 0
 )

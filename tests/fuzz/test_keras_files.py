@@ -42,21 +42,9 @@ def break_configuration(rng, folder):
         content = text.encode("utf-8", "surrogatepass")
     else:
         for _ in range(rng.choice((1, 1, 2, 4))):
-            change_value(rng, config)
+            harness.change_value(rng, config, VALUES)
         content = json.dumps(config).encode()
     load(folder, packed(**{"config.json": content}))
-
-
-def change_value(rng, data):
-    """Another value somewhere in plain data, or none."""
-    at, key = data, rng.choice(list(data))
-    while isinstance(at[key], (dict, list)) and at[key] and rng.random() < 0.8:
-        at = at[key]
-        key = rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
-    if rng.random() < 0.2:
-        del at[key]
-    else:
-        at[key] = rng.choice(VALUES)
 
 
 def break_weights(rng, folder):

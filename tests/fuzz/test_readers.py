@@ -9,7 +9,7 @@ import scipy.io
 
 from keras_lapkl import configs, schemes
 from keras_lapkl.data import crops
-from keras_lapkl.data.prediction_files import read_predictions
+from keras_lapkl.data.prediction_files import CocoNames, read_predictions
 from keras_lapkl.data.readers import aflw
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
@@ -22,6 +22,7 @@ from keras_lapkl.training_data import get as get_training_data
 PAIR = schemes.get({"name": "pair", "names": ["left", "right"], "flip": [1, 0]})
 HEADER = "path,left_x,left_y,left_visible,right_x,right_y,box_x0,box_y0,box_x1,box_y1\n"
 KEYPOINTS = HEADER + "a.png,1.5,2,1,30,40,0,0,50,60\nb.png,,,0,3,4,,,,\n'=c.png,1,2,2,3,4,1,1,9,9\n"
+EUROPEAN = "File;X1;Y1;X2;Y2;Box_X0;Box_Y0;Box_X1;Box_Y1\na.png;1,5;2;3,0;4;0;0;50,5;60\n"
 PLAIN = "a.png,1.5,2,30,40\nb.png,5,6,7,8\n"
 BOXES = 'file,x0,y0,x1,y1\na.jpg,1,2,3,4\n"b,c.jpg",-5,1e1,7,80\n'
 PREDICTED = "file,frame,left_x,left_y,right_x,right_y\na.jpg,,1,2,3,4\nb.mp4,7,5,6,7,8\n"
@@ -112,7 +113,8 @@ def check(annotations):
 
 
 def keypoint_csv(rng, folder):
-    broken_text(rng, folder / "x.csv", rng.choice((KEYPOINTS, PLAIN)), (",", '"', "\n", "box_x0"))
+    text = rng.choice((KEYPOINTS, PLAIN, EUROPEAN))
+    broken_text(rng, folder / "x.csv", text, (",", ";", "\t", '"', "\n", "box_x0", "x0", "0,125"))
     check(read_csv(folder / "x.csv", scheme=rng.choice((None, PAIR)), missing_ok=True))
 
 
@@ -138,6 +140,14 @@ def predictions_json(rng, folder):
     named = {"a.jpg": [[1, 2], [3, 4]], "b.jpg": None, "c.jpg": [[[1, 2], [3, 4]]]}
     broken_json(rng, folder / "x.json", rng.choice((PREDICTIONS, PREDICTIONS["pictures"], named)))
     found = read_predictions(folder / "x.json", PAIR)
+    assert not (np.abs(found.landmarks) > 1e6).any()
+
+
+def coco_results(rng, folder):
+    entry = {"image_id": 1, "category_id": 1, "score": 0.5, "keypoints": [1, 2, 0.5, 3, 4, 0.9]}
+    broken_json(rng, folder / "x.json", [entry, {**entry, "image_id": "2"}])
+    names = CocoNames({"1": "a.png", "2": "b/c.png"}, "1", (1, 0))
+    found = read_predictions(folder / "x.json", PAIR, rng.choice((names, None)))
     assert not (np.abs(found.landmarks) > 1e6).any()
 
 
@@ -201,7 +211,7 @@ def shard_folder(rng, folder):
     about = {"name": "x", "located": "by box", "settings": settings, "faces": 1, "skipped": 0}
     (file,) = shards._shard_files(folder, settings)
     face = shards._record(np.zeros((20, 20, 3), np.uint8), "a.jpg", (1.0, 2.0, 3.0))
-    shards._write_shard(file, shards._digest(settings), ["a.jpg"], [([face], None)])
+    shards._write_shard(file, shards._digest(settings), ["a.jpg"], [([face], [])])
     kind = rng.choice((".json", ".npz", ".tfrecord"))
     (folder / shards.SETTINGS).write_text(json.dumps(about))
     if kind == ".json":
@@ -221,6 +231,7 @@ ATTACKS = [
     harness.Attack("boxes, CSV", boxes, tries=1000),
     harness.Attack("predictions, CSV", predictions_csv, tries=1000),
     harness.Attack("predictions, JSON", predictions_json, tries=1000),
+    harness.Attack("predictions, COCO results", coco_results, tries=1000),
     harness.Attack("300-W, list of stems", stems, tries=400),
     harness.Attack("AFLW, .mat", matlab, tries=400),
     harness.Attack("schemes, JSON", scheme, tries=1000),

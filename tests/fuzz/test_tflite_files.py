@@ -293,22 +293,10 @@ def break_metadata(rng, folder):
     else:
         data = json.loads(text)
         for _ in range(rng.choice((1, 1, 2, 4))):
-            change_value(rng, data)
+            harness.change_value(rng, data, VALUES)
         content = json.dumps(data).encode()
     model.buffers[entry.buffer].data = content
     read_and_run(folder, flatbuffer_writer.pack(model))
-
-
-def change_value(rng, data):
-    """Another value somewhere in plain data, or none."""
-    at, key = data, rng.choice(list(data))
-    while isinstance(at[key], (dict, list)) and at[key] and rng.random() < 0.7:
-        at = at[key]
-        key = rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
-    if rng.random() < 0.2:
-        del at[key]
-    else:
-        at[key] = rng.choice(VALUES)
 
 
 VALUES = (

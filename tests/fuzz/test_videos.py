@@ -8,7 +8,7 @@ import cv2
 import harness
 import numpy as np
 
-from keras_lapkl.detection.video import frame_rate, read_pictures
+from keras_lapkl.detection.video import Account, frame_rate, frame_times, read_pictures
 
 _CODECS = {".avi": "MJPG", ".mp4": "mp4v", ".webm": "VP80"}
 _RNG = np.random.default_rng(0)
@@ -41,11 +41,15 @@ def broken(suffix):
         else:
             data = harness.mutated(rng, data)
         path.write_bytes(data)
-        pictures = itertools.islice(read_pictures(path, rng.randint(1, 3)), 50)
+        account, last = Account(), -1.0
+        pictures = itertools.islice(read_pictures(path, rng.randint(1, 3), account), 50)
         for _, seconds, photo in pictures:
             assert photo.dtype == np.uint8 and photo.shape[2:] == (3,)
-            assert seconds >= 0
+            assert last < seconds < np.inf
+            last, account.used = seconds, account.used + 1
+        assert account.used and account.broken >= 0
         assert 0 < frame_rate(path) <= 1000
+        assert np.isfinite(frame_times(path)).all()
 
     return attempt
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import pytest
 
@@ -80,7 +81,9 @@ def test_damaged_and_foreign_files(run_tool, model, tmp_path):
         path.write_bytes(damaged)
         done = run_tool(SCRIPT, f"--model={path}", "--runs=1", check=False)
         assert done.returncode == 1, name
-        assert f"error: The interpreter can't run {path}" in done.stderr
+        assert re.search(
+            rf"error: {re.escape(str(path))} is (a damaged|not a) TFLite file: ", done.stderr
+        )
         assert "Traceback" not in done.stderr
 
 

@@ -5,14 +5,16 @@ import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 
 from keras_lapkl import confidence, pretrained, tflite
-from keras_lapkl.data import cropping
+from keras_lapkl.data import cropping, images
 from keras_lapkl.export import flatbuffer_writer
 from keras_lapkl.tflite import flatbuffer, metadata, rules
 
@@ -219,6 +221,14 @@ def test_pictures_by_pillow(localize, photo, tmp_path):
     assert localize.read_picture(tmp_path / "p.jpg").shape == (120, 97, 3)
 
 
+def test_16_bits_are_scaled_as_the_library_does(localize, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (32, 1))
+    image.fromarray(ramp).save(tmp_path / "ramp.png")
+    found = localize.read_picture(tmp_path / "ramp.png").astype(int)
+    np.testing.assert_allclose(found, images.read_image(tmp_path / "ramp.png"), atol=1)
+
+
 def test_tflite_runtime_does_too(localize, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     monkeypatch.setitem(sys.modules, "tflite_runtime", sys)
@@ -274,6 +284,23 @@ def test_shipped_files_without_a_schema_number(localize):
     path = pretrained.path("fpn-eighth-300w", ".tflite")
     assert "schema" not in localize.read_metadata(path.read_bytes(), path)
     assert localize.Localizer(path).crop_scale == 3
+
+
+def test_a_picture_that_claims_too_much_is_refused_unopened(localize, tmp_path):
+    """With the limit of the package, above what phones take and above Pillow's own."""
+    pytest.importorskip("PIL")
+    assert localize._MAX_PIXELS == images.MAX_PIXELS
+    head = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunks = [head, b"IDAT" + zlib.compress(b""), b"IEND"]
+    path = tmp_path / "p.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+        )
+    )
+    with pytest.raises(ValueError, match=r"at most 200 megapixels\. Received: 20000x20000"):
+        localize.read_picture(path)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,24 @@ def test_follows_faces_alone(page, rng):
     assert following(landmarks=np.divide(landmarks, 10).tolist()) is None
 
 
+@pytest.mark.parametrize(
+    ("metadata", "side"),
+    [
+        ({"scheme": {"crop_from": "image"}, "crop_scale": 1.25}, 112.5),
+        ({"scheme": {"crop_from": "image"}, "crop_scale": None}, 90),
+        ({"scheme": {"crop_from": "points"}, "crop_scale": 1.25}, None),
+        ({"scheme": None, "crop_scale": 2.0}, None),
+    ],
+)
+def test_square_about_a_whole_picture(page, metadata, side):
+    found = page.call(
+        "(m, metadata) => Object.assign(Object.create(m.Localizer.prototype), {metadata})"
+        ".wholePicture({width: 90, height: 70})",
+        metadata,
+    )
+    assert found == (side and {"x": 44.5, "y": 34.5, "side": side})
+
+
 def test_photo_and_guide(page, photo, tmp_path):
     import cv2
     from selenium.webdriver import ActionChains
@@ -301,23 +319,28 @@ def test_bad_models(page, files, tmp_path, content, said):
     page.choose("model", files["int8"])
 
 
+def test_rules_as_the_library_has_them():
+    (table,) = re.findall(
+        r"^const RULES = (.*?^\});$", (FOLDER / "rules.js").read_text(), re.M | re.S
+    )
+    assert json.loads(table) == rules.rules()
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH")
 def test_metadata_by_the_rules_of_the_package(metadata_texts, tmp_path):
     """What the package and `localize.py` take and refuse, without a browser."""
     refused = {name: text for name, (text, _) in metadata_texts.REFUSED.items()}
     (tmp_path / "texts.json").write_text(json.dumps({**metadata_texts.TAKEN, **refused}))
     shutil.copy(FOLDER / "rules.js", tmp_path / "rules.mjs")
-    shutil.copy(rules.PATH, tmp_path)
     (tmp_path / "all.mjs").write_text(
         """
         import fs from "node:fs";
         import { checkMetadata, parseMetadata } from "./rules.mjs";
-        const [rules, texts] = ["metadata.rules.json", "texts.json"].map((name) =>
-          JSON.parse(fs.readFileSync(name)));
+        const texts = JSON.parse(fs.readFileSync("texts.json"));
         const said = {};
         for (const [name, text] of Object.entries(texts)) {
           try {
-            checkMetadata(parseMetadata(text, rules), rules);
+            checkMetadata(parseMetadata(text));
           } catch (error) {
             said[name] = error.message;
           }

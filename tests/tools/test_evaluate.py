@@ -90,6 +90,27 @@ def test_predictions_without_tensorflow(run_tool, tree):
     assert (tree / "out" / "ced.png").stat().st_size > 1000
 
 
+def test_coco_results_on_labels_in_a_coco_file(run_tool, tmp_path):
+    points = [[10, 20, 2], [30, 24, 2], [22, 40, 2]]
+    shapes = {"image_id": "7", "category_id": 1, "keypoints": np.ravel(points).tolist()}
+    category = {"id": 1, "name": "kite", "keypoints": ["left", "right", "tail"]}
+    pictures = [{"id": 7, "file_name": "p\\\\a.png"}]
+    labels = {"images": pictures, "categories": [category], "annotations": [{"id": 1, **shapes}]}
+    (tmp_path / "test.json").write_text(json.dumps(labels))
+    shapes["keypoints"] = [v for x, y, _ in points for v in (x + 2, y, 0.9)]
+    (tmp_path / "found.json").write_text(json.dumps([{"score": 0.9, **shapes}]))
+    run_tool(
+        "tools/evaluate.py",
+        f"--predictions={tmp_path}/found.json",
+        "--dataset=coco",
+        f"--data_dir={tmp_path}",
+        "--split=test",
+        f"--output_dir={tmp_path}/out",
+    )
+    row = json.loads((tmp_path / "out" / "results.json").read_text())["predictions"]["found"]
+    assert row["scores"]["hull"]["nme"] == pytest.approx(100 * 2 / 20)  # a box of 20 x 20
+
+
 def test_results_of_a_training_are_not_replaced(run_tool, tree):
     (tree / "results.json").write_text("{}")
     flags = ["--dataset=300w", f"--data_dir={tree}/300w", "--split=common"]

@@ -5,6 +5,7 @@ import signal
 
 import cv2
 import keras
+import label_exports
 import numpy as np
 import pytest
 
@@ -32,6 +33,8 @@ def inputs(tmp_path_factory):
     video.release()
     names = [path.name for path in (folder / "photos").iterdir()]
     (folder / "boxes.csv").write_text("\n".join(f"{name},16,16,48,48" for name in names))
+    (folder / "labeled").mkdir()
+    label_exports.sleap(folder / "labeled")
     return folder
 
 
@@ -65,8 +68,9 @@ TOOLS = {
         "--num_calibration=2",
     ),
     "heatmaps": ("--model=one={inputs}/model.keras", "--output={out}/heatmaps.png", "--faces=2"),
+    "labels": ("--input={inputs}/labeled/labels.slp", "--output={out}/labels.csv"),
 }
-KILLS = {"predict": 4, "crop": 4, "evaluate": 2, "convert": 1, "heatmaps": 1}
+KILLS = {"predict": 4, "crop": 4, "evaluate": 2, "convert": 1, "heatmaps": 1, "labels": 3}
 _OF_THE_RUN = ("seconds", "pictures_per_second", "seconds_by_part", "provenance", "path", "latency")
 
 

@@ -1,10 +1,13 @@
 """Keypoints of anything, from a COCO file."""
 
 import collections
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support.files import read_json
@@ -19,7 +22,10 @@ from keras_lapkl.data.keypoints import (
     shortened,
     to_annotations,
 )
-from keras_lapkl.schemes import CropFrom, SchemeLike
+from keras_lapkl.data.pictures import find_pictures
+from keras_lapkl.data.prediction_files import CocoNames, coco_id
+from keras_lapkl.data.tables import CONVERT
+from keras_lapkl.schemes import CropFrom, Scheme, SchemeLike
 
 
 def read_coco(
@@ -65,13 +71,18 @@ def read_coco(
     path = Path(path)
     content = _coco_content(path)
     scheme = None if scheme is None else schemes.get(scheme)
-    chosen = _coco_category(path, content["categories"], category, scheme)
+    annotations = _coco_annotations(path, content["annotations"])
+    chosen = _coco_category(path, content["categories"], annotations, category, scheme)
     pictures = _coco_pictures(path, content["images"])
     found = [
         _coco_object(path, pictures, each)
-        for each in _coco_annotations(path, content["annotations"], chosen["id"])
+        for each in annotations
+        if coco_id(each["category_id"]) == coco_id(chosen["id"])
     ]
     left_out = collections.Counter(each for each in found if isinstance(each, str))
+    categories = {coco_id(each["id"]) for each in content["categories"]}
+    strange = sum(coco_id(each["category_id"]) not in categories for each in annotations)
+    left_out["of a category that the file has not"] += strange
     objects = [each for each in found if not isinstance(each, str)]
     if not objects:
         raise KeypointError(
@@ -81,9 +92,49 @@ def read_coco(
     config = _coco_scheme(path, chosen, objects)
     _check_equal_counts(path, objects, config)
     order, scheme = fitting_scheme(path, scheme, crop_from, config, "names" in config)
-    base = Path(images or path.parent)
-    folders = [base, base / "images", base / path.stem, base / path.stem.rpartition("_")[2]]
+    folders = _folders(path, images)
     return to_annotations(path, "coco", objects, order, scheme, folders, missing_ok, left_out)
+
+
+def read_coco_names(
+    path: PathLike, images: PathLike | None, scheme: Scheme, category: str | None = None
+) -> CocoNames:
+    """What COCO results, which are predictions, mean by their numbers.
+
+    Args:
+        path, images, category: of the labels, as in `read_coco`.
+        scheme: that of the labels as they were read.
+
+    Raises:
+        KeypointError, FileNotFoundError: as `read_coco`.
+
+    Example:
+
+    >>> read_coco_names("hands.json", "photos", scheme).pictures["7"]
+    'photos/a.png'
+    """
+    path = Path(path)
+    content = _coco_content(path)
+    annotations = _coco_annotations(path, content["annotations"])
+    chosen = _coco_category(path, content["categories"], annotations, category, scheme)
+    names = chosen.get("keypoints")
+    points = {"names": names} if names else {"num_landmarks": scheme.num_landmarks}
+    order, _ = fitting_scheme(path, scheme, None, {"name": chosen["name"], **points}, bool(names))
+    pictures = {
+        number: name for number, (name, _) in _coco_pictures(path, content["images"]).items()
+    }
+    found = find_pictures(pictures.values(), _folders(path, images))
+    places = {name: name if place is None else str(Path(*place)) for name, place in found.items()}
+    return CocoNames(
+        pictures={number: places[name] for number, name in pictures.items()},
+        category=str(coco_id(chosen["id"])),
+        order=tuple(order),
+    )
+
+
+def _folders(path, images):
+    base = Path(images or path.parent)
+    return [base, base / "images", base / path.stem, base / path.stem.rpartition("_")[2]]
 
 
 def _coco_content(path):
@@ -95,35 +146,86 @@ def _coco_content(path):
     is_object = isinstance(content, dict)
     if not is_object or not all(isinstance(content.get(key), list) for key in keys):
         received = f"keys {sorted(content)[:9]}" if is_object else shortened(content)
+        other = _other_format(content)
         raise KeypointError(
             f"{path}: expected a COCO keypoint file, an object with lists {joined(keys)}. "
-            f"Received: {received}"
+            + (f"Received: {other}. {CONVERT}" if other else f"Received: {received}")
         )
     return content
 
 
-def _coco_category(path, categories, wanted, scheme) -> dict[str, Any]:
-    known = {}
+def _other_format(content):
+    """The name of a JSON file's format that is not COCO's, or None."""
+    first = content[0] if isinstance(content, list) and content else content
+    keys = set(first) if isinstance(first, dict) else set()
+    known = {
+        "a file of labelme": {"shapes", "imagePath"},
+        "a project of VGG Image Annotator": {"_via_img_metadata"},
+        "an export of Label Studio": {"data", "annotations"},
+        "COCO results, which are predictions and no labels": {"image_id", "category_id", "score"},
+        "predictions of lapkl, which are no labels": {"pictures", "scheme"},
+    }
+    return next((name for name, some in known.items() if some <= keys), None)
+
+
+def _coco_annotations(path, annotations):
+    """Annotations as they are, with an id."""
+    for index, each in enumerate(annotations):
+        right = isinstance(each, dict) and {"image_id", "category_id"} <= set(each)
+        if not right or coco_id(each["category_id"]) is None:
+            raise KeypointError(
+                f"{path}: expected annotations with image_id and category_id. Received: "
+                f"{shortened(each)} at index {index}"
+            )
+    return [{"id": f"at index {index}", **each} for index, each in enumerate(annotations)]
+
+
+def _coco_category(path, categories, annotations, wanted, scheme) -> dict[str, Any]:
+    """The category of a name, or the only one that has keypoints.
+
+    Tools put a root category before theirs, which may have the same name, and leave in categories
+    without an object: these have no say where one with names of keypoints or with labeled points
+    is meant.
+    """
+    ids = set()
     for each in categories:
-        named = isinstance(each, dict) and isinstance(each.get("name"), str) and "id" in each
-        if not named or not isinstance(each.get("keypoints", []), list):
+        named = isinstance(each, dict) and isinstance(each.get("name"), str)
+        named = named and coco_id(each.get("id")) is not None
+        if not named or not isinstance(each.get("keypoints") or [], list):
             raise KeypointError(
                 f"{path}: expected categories with id, name and a list of keypoints' names. "
                 f"Received: {shortened(each)}"
             )
-        if each["name"] in known:
-            raise KeypointError(f"{path}: expected category {each['name']!r} once, not twice.")
-        known[each["name"]] = each
-    posed = {name: each for name, each in known.items() if each.get("keypoints")} or known
-    if wanted is None and len(posed) == 1:
-        (wanted,) = posed
-    elif wanted is None and scheme is not None:
+        if coco_id(each["id"]) in ids:
+            raise KeypointError(
+                f"{path}: expected the id of category {each['name']!r} once, not twice. Received: "
+                f"{each['id']}"
+            )
+        ids.add(coco_id(each["id"]))
+    used = {coco_id(each["category_id"]) for each in annotations if each.get("keypoints")}
+    posed = [each for each in categories if each.get("keypoints")] or [
+        each for each in categories if coco_id(each["id"]) in used
+    ]
+    live = [each for each in posed if coco_id(each["id"]) in used] or posed
+    if wanted is None and len(live) == 1:
+        return live[0]
+    if wanted is None and scheme is not None:
         wanted = scheme.name
-    if wanted not in known:
+    of_name = [each for each in categories if each["name"] == wanted]
+    for some in (posed, live):
+        of_name = [each for each in of_name if each in some] or of_name
+    if len(of_name) > 1:
+        shown = joined([each["id"] for each in of_name])
         raise KeypointError(
-            f"{path}: expected `category` to be one of {sorted(posed)}. Received: {wanted!r}"
+            f"{path}: expected category {wanted!r} once, not twice. Received: it has ids {shown}. "
+            "Rename one"
         )
-    return known[wanted]
+    if not of_name:
+        names = sorted({each["name"] for each in posed or categories})
+        raise KeypointError(
+            f"{path}: expected `category` to be one of {names}. Received: {wanted!r}"
+        )
+    return of_name[0]
 
 
 def _coco_pictures(path, images):
@@ -131,35 +233,45 @@ def _coco_pictures(path, images):
     pictures = {}
     for each in images:
         right = isinstance(each, dict) and isinstance(each.get("file_name"), str)
-        if not right or not isinstance(each.get("id"), (int, str)):
+        number = coco_id(each.get("id")) if right else None
+        if number is None:
             raise KeypointError(
                 f"{path}: expected images with id and file_name. Received: {shortened(each)}"
             )
-        if each["id"] in pictures:
+        if number in pictures:
             raise KeypointError(f"{path}: expected image id {each['id']} once, not twice.")
-        size = each.get("width"), each.get("height")
-        known = all(isinstance(side, int) and 0 < side <= FARTHEST for side in size)
-        pictures[each["id"]] = each["file_name"], size if known else (0, 0)
+        width, height = (_coco_side(path, each, key) for key in ("width", "height"))
+        pictures[number] = each["file_name"], (width, height) if width and height else (0, 0)
     return pictures
 
 
-def _coco_annotations(path, annotations, category):
-    for index, each in enumerate(annotations):
-        if not isinstance(each, dict) or not {"image_id", "category_id"} <= set(each):
-            raise KeypointError(
-                f"{path}: expected annotations with image_id and category_id. Received: "
-                f"{shortened(each)} at index {index}"
-            )
-        if each["category_id"] == category:
-            yield {"id": f"at index {index}", **each}
+def _coco_side(path, image, key):
+    """Width or height in pixels, 0 where the file does not say."""
+    value = image.get(key) or 0
+    try:
+        side = float(value) if isinstance(value, (int, float, str)) else math.nan
+    except (OverflowError, ValueError):
+        side = math.nan
+    if not 0 <= side <= FARTHEST or side != int(side):
+        raise KeypointError(
+            f"{path}, image id {image['id']}: expected a {key} in whole pixels, or none. Received: "
+            f"{shortened(value)}"
+        )
+    return int(side)
 
 
 def _coco_object(path, pictures, annotation):
     """An `KeypointObject`, or why there is none."""
     where = f"annotation id {annotation['id']}"
-    if annotation.get("iscrowd"):
+    crowd = str(annotation.get("iscrowd") or 0).lower()
+    if crowd not in ("0", "1", "0.0", "1.0", "true", "false"):
+        raise KeypointError(
+            f"{path}, {where}: expected 0 or 1 as iscrowd. Received: {shortened(crowd)}"
+        )
+    if crowd in ("1", "1.0", "true"):
         return "crowds"
-    if not isinstance(annotation["image_id"], (int, str)) or annotation["image_id"] not in pictures:
+    number = coco_id(annotation["image_id"])
+    if number not in pictures:
         raise KeypointError(
             f"{path}, {where}: expected an image_id of `images`. Received: "
             f"{shortened(annotation['image_id'])}"
@@ -171,7 +283,7 @@ def _coco_object(path, pictures, annotation):
             "numbers, no multiple of 3"
         )
     points, visible = values.reshape(-1, 3)[:, :2], values[2::3] > 0
-    if not ((values[2::3] >= 0) & (values[2::3] <= 2)).all():
+    if not np.isin(values[2::3], (0, 1, 2)).all():
         raise KeypointError(
             f"{path}, {where}: expected visibilities v of 0, 1 or 2. Received: "
             f"{shortened(values[2::3].tolist())}"
@@ -188,7 +300,7 @@ def _coco_object(path, pictures, annotation):
             )
         if width > 0 and height > 0:
             box = np.array([x, y, x + width, y + height]) - 0.5
-    picture, size = pictures[annotation["image_id"]]
+    picture, size = pictures[number]
     points = np.where(visible[:, None], points, np.nan)
     return KeypointObject(where, picture, points, visible, box, size)
 
@@ -197,7 +309,8 @@ def _coco_numbers(path, where, annotation, key, count=None):
     """Finite numbers (n,); none where the key is missing."""
     values = annotation.get(key) or []
     numbers = isinstance(values, list) and all(
-        isinstance(v, (int, float)) and abs(v) <= FARTHEST for v in values
+        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= FARTHEST
+        for v in values
     )
     if not numbers or count not in (None, len(values)):
         raise KeypointError(
@@ -213,21 +326,41 @@ def _coco_scheme(path, category, objects):
     config = {"name": category["name"]}
     if not names:
         return {**config, "num_landmarks": len(objects[0].points)}
-    pairs = category.get("skeleton") or []
-    k = len(names)
-    if not isinstance(pairs, list):
-        raise KeypointError(
-            f"{path}, category {category['name']!r}: expected a list as skeleton. Received: "
-            f"{shortened(pairs)}"
+    edges = _coco_edges(category.get("skeleton") or [], names)
+    if edges is None:
+        logging.warning(
+            "%s, category %r: its skeleton is left out, and no edges are drawn. Expected pairs of "
+            "1..%d, or of 0..%d, or of keypoints' names. Received: %s",
+            path,
+            category["name"],
+            len(names),
+            len(names) - 1,
+            shortened(category["skeleton"]),
         )
-    for pair in pairs:
-        right = isinstance(pair, list) and len(pair) == 2
-        if not right or not all(isinstance(i, int) and 1 <= i <= k for i in pair):
-            raise KeypointError(
-                f"{path}, category {category['name']!r}: expected skeleton pairs of 1..{k}, the "
-                f"first point's number being 1. Received: {shortened(pair)}"
-            )
-    return {**config, "names": names, "edges": [[a - 1, b - 1] for a, b in pairs]}
+    return {**config, "names": names, "edges": edges or []}
+
+
+def _coco_edges(skeleton, names):
+    """Pairs of indices from 0; None if it can't be said which points are meant.
+
+    COCO counts from 1, other tools from 0, which shows where a 0 and no K stands, or name points.
+    """
+    if not isinstance(skeleton, list):
+        return None
+    pairs = [pair for pair in skeleton if isinstance(pair, list) and len(pair) == 2]
+    if len(pairs) < len(skeleton):
+        return None
+    ends = [end for pair in pairs for end in pair]
+    if all(isinstance(end, str) and end in names for end in ends):
+        return [[names.index(end) for end in pair] for pair in pairs]
+    numbers = [coco_id(end) or "" for end in ends]
+    if not all(re.fullmatch("[0-9]{1,5}", each) for each in numbers):
+        return None
+    numbers = [int(each) for each in numbers]
+    first = 0 if 0 in numbers else 1
+    if not all(first <= each < len(names) + first for each in numbers):
+        return None
+    return [[a - first, b - first] for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
 
 
 def _check_equal_counts(path, objects, config):

@@ -1,16 +1,15 @@
 """Keypoints of anything, from a CSV file."""
 
-import collections
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
 
+from keras_lapkl import schemes
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.pixels import FARTHEST
-from keras_lapkl._support.reading import csv_rows, read_text
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.data import tables
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.keypoints import (
     BOX,
@@ -23,10 +22,8 @@ from keras_lapkl.data.keypoints import (
     shortened,
     to_annotations,
 )
+from keras_lapkl.data.tables import fold
 from keras_lapkl.schemes import CropFrom, SchemeLike
-
-_COLUMN = re.compile(r"(?P<name>.+)_(?P<value>x|y|visible)|(?P<short>[xyv])(?P<number>\d+)")
-_SHORT = {"x": "x", "y": "y", "v": "visible"}
 
 
 def read_csv(
@@ -39,19 +36,22 @@ def read_csv(
     """Keypoints from a CSV file, one line an object.
 
     A line has the picture's path, then x and y of each point: `a.png,10.5,20,30,40`. The first line
-    may be a header, whose first column is the path; the others are `x1,y1,x2,y2,…`, or
+    may be a header: a column `path`, `file`, `image` or the like, or else the first one, is the
+    path; the others are `x1,y1,x2,y2,…` (or `x_1` or `1_x`, from 0 or from 1), or
     `NOSE_x,NOSE_y,…` by the names of the points, optionally with `v1` or `NOSE_visible`, and
-    `box_x0,box_y0,box_x1,box_y1` for a box of the object, in any order. Empty cells of a point say
+    `box_x0,box_y0,box_x1,box_y1` for a box of the object, in any order and case. A point is known
+    by its number or name, wherever its columns stand. Empty cells of a point say
     that it is not annotated; a visibility of 0 hides it, 1 and 2 show it. An apostrophe before `=`,
     `+`, `-` or `@` of a path or name is for spreadsheets, and not read.
 
     Args:
-        path: the file, UTF-8, separated by commas.
+        path: the file, UTF-8, separated by commas, or by semicolons or tabs; where commas do not
+            separate, they may be decimal.
         images: folder that the paths start from, and may not leave by `..` or as absolute ones;
             None for the file's own. Links in it are followed.
         scheme: which points these are, as `schemes.get` takes it: columns go to its points by
-            name, or by order where the file has no names. None to make one of the file, mirrored
-            by "left" and "right" in the names.
+            name, in any case, or by number where the file has no names. None to make one of the
+            file, mirrored by "left" and "right" in the names.
         crop_from: what crops are cut by, one of `schemes.CROP_FROM`; None for what the scheme says.
         missing_ok: whether pictures may be missing, to be left out when they are read.
 
@@ -71,9 +71,13 @@ def read_csv(
             [3., 4.]]], dtype=float32)
     """
     path = Path(path)
-    rows = _csv_rows(path)
-    columns, has_header = _csv_columns(path, rows)
-    objects = [_csv_object(path, columns, *row) for row in rows[has_header:]]
+    scheme = None if scheme is None else schemes.get(scheme)
+    try:
+        table = tables.read_table(path)
+        columns = _csv_columns(table, scheme)
+    except ValueError as error:
+        raise KeypointError(str(error)) from error
+    objects = [_csv_object(path, columns, *row) for row in table.rows]
     if not objects:
         raise KeypointError(f"{path}: expected lines of keypoints. Received: a header alone")
     if not columns.names:
@@ -89,6 +93,7 @@ class _Columns:
     """Where in a line of CSV is what.
 
     Attributes:
+        picture: index of the picture's path.
         points: indices of x, y and visibility, or None, of each point.
         box: four indices, or None.
         names: K names, empty without a header.
@@ -97,6 +102,7 @@ class _Columns:
         heads: the header's cells, or what a message may call them.
     """
 
+    picture: int
     points: tuple[tuple[int, int, int | None], ...]
     box: tuple[int, ...] | None
     names: tuple[str, ...]
@@ -105,81 +111,66 @@ class _Columns:
     heads: tuple[str, ...]
 
 
-def _csv_rows(path):
-    """(line number, cells) of the lines that are not blank."""
-    try:
-        text = read_text(path)
-    except ValueError as error:
-        raise KeypointError(str(error)) from error
-    first = next(filter(str.strip, re.split(r"[\r\n]", text)), "")
-    separator = max(";\t,", key=first.count)  # ;1,5;2,5 has as many decimal commas
-    if separator != "," and separator in first:
-        raise KeypointError(
-            f"{path}: expected cells separated by commas, and decimal points. Received: cells "
-            f"separated by {separator!r} in {first[:SHOWN]!r}"
-        )
-    try:
-        rows = [(line, [cell.strip() for cell in row]) for line, row in csv_rows(path, text)]
-    except ValueError as error:
-        raise KeypointError(str(error)) from error
-    if not rows:
-        raise KeypointError(f"{path}: expected lines of path,x1,y1,… Received: an empty file")
-    return rows
-
-
-def _csv_columns(path, rows):
-    """`_Columns`, and whether the first line is a header: its second cell is then no number."""
-    line, cells = rows[0]
-    if len(cells) > 1 and cells[1] and not _is_number(cells[1]):
-        return _csv_header(path, line, [read_name(cell) for cell in cells]), True
-    if len(cells) < 3 or len(cells) % 2 == 0:
-        raise KeypointError(
-            f"{path}, line {line}: expected a path and pairs x, y, an odd number of cells. "
-            f"Received: {len(cells)} in {shortened(cells)}. Further columns need a header."
-        )
+def _csv_columns(table, scheme):
+    if table.header is not None:
+        return _csv_header(table, table.header, scheme)
+    if not table.rows:
+        raise ValueError(f"{table.path}: expected lines of path,x1,y1,… Received: an empty file")
+    cells = table.rows[0][1]
     count = len(cells)
+    if count < 3 or count % 2 == 0:
+        raise ValueError(
+            f"{table.top}: expected a path and pairs x, y, an odd number of cells. "
+            f"Received: {count} in {shortened(cells)}. Further columns need a header."
+        )
     points = tuple((i, i + 1, None) for i in range(1, count, 2))
     heads = ("path", *(f"{axis}{i}" for i in range(1, len(points) + 1) for axis in "xy"))
-    return _Columns(points, None, (), False, count, heads), False
+    return _Columns(0, points, None, (), False, count, heads)
 
 
-def _csv_header(path, line, cells):
-    where = f"{path}, line {line}"
-    twice = [cell for cell, count in collections.Counter(cells).items() if count > 1]
-    if twice:
-        raise KeypointError(f"{where}: expected each column once. Received {twice[0]!r} twice.")
-    places = collections.defaultdict(dict)
-    box, numbered = {}, set()
-    for index, cell in enumerate(cells[1:], start=1):
-        column = _COLUMN.fullmatch(cell)
-        if cell in BOX:
-            box[cell] = index
-        elif column is None:
-            raise KeypointError(
-                f"{where}: expected columns x1,y1,… or NAME_x,NAME_y, with v1 or NAME_visible, or "
-                f"{','.join(BOX)}, for the second cell of this line is not a number. Received: "
-                f"{cell[:SHOWN]!r}"
-            )
-        elif column["name"] is not None:
-            places[column["name"]][column["value"]] = index
-        else:
-            name = f"point_{column['number']}"
-            numbered.add(name)
-            places[name][_SHORT[column["short"]]] = index
-    for name, values in places.items():
-        if not {"x", "y"} <= set(values):
-            raise KeypointError(
-                f"{where}: expected x and y of {name!r}. Received: {joined(values)}"
-            )
-    if not places:
-        raise KeypointError(f"{where}: expected columns of points. Received: {shortened(cells)}")
+def _csv_header(table, cells, scheme):
+    picture = tables.picture_column(table)
+    box = {fold(cell): i for i, cell in enumerate(cells) if fold(cell) in BOX}
     if box and len(box) < len(BOX):
-        raise KeypointError(f"{where}: expected all of {','.join(BOX)}. Received: {joined(box)}")
+        raise ValueError(f"{table.top}: expected all of {','.join(BOX)}. Received: {joined(box)}")
+    places = tables.point_columns(table, {picture, *box.values()})
+    known = {picture, *box.values(), *(i for each in places.values() for i in each.values())}
+    twice = [cell for i, cell in enumerate(cells) if cell and fold(cell) in map(fold, cells[:i])]
+    if twice:
+        raise ValueError(f"{table.top}: expected each column once. Received {twice[0]!r} twice.")
+    for index, cell in enumerate(cells):
+        if index not in known and not tables.is_index(cell):
+            raise ValueError(
+                f"{table.top}: expected columns x1,y1,… or NAME_x,NAME_y, with v1 or NAME_visible, "
+                f"or {','.join(BOX)}, and none else. Received: {cell[:SHOWN]!r}"
+            )
+    numbers = tables.by_number(table, places)
+    named = len(numbers) < len(places)
+    if not named:
+        places = {key: places[key] for key in numbers.values()}
+    # Schemes may call their points "1" and "2"; others get names that are none of a number.
+    wanted = () if scheme is None else scheme.names
+    form = "{}" if {str(key) for key in places} == set(wanted) else "point_{}"
+    names = tuple(form.format(key) if isinstance(key, int) else key for key in places)
+    for name, values in zip(names, places.values(), strict=True):
+        if not {"x", "y"} <= set(values):
+            received = joined(values)
+            raise ValueError(f"{table.top}: expected x and y of {name!r}. Received: {received}")
+    if not places:
+        raise ValueError(f"{table.top}: expected columns of points. Received: {shortened(cells)}")
+    if not named:
+        tables.check_numbers(table, numbers)
+    elif [key for key in places if isinstance(key, int)] == [0, 1]:
+        raise ValueError(
+            f"{table.top}: x0,y0,x1,y1 beside named points may be a box or two points. Expected a "
+            f"box as {','.join(BOX)}, and names for points"
+        )
     return _Columns(
+        picture=picture,
         points=tuple((v["x"], v["y"], v.get("visible")) for v in places.values()),
         box=tuple(box[name] for name in BOX) if box else None,
-        names=tuple(places),
-        named=numbered != set(places),
+        names=names,
+        named=named,
         count=len(cells),
         heads=tuple(cells),
     )
@@ -191,7 +182,8 @@ def _own_names(columns):
 
 def _csv_object(path, columns, line, cells):
     where = f"line {line}"
-    if len(cells) != columns.count or not cells[0]:
+    picture = cells[columns.picture] if len(cells) == columns.count else ""
+    if not picture:
         raise KeypointError(
             f"{path}, {where}: expected a path and {columns.count - 1} more cells, as the first "
             f"line has. Received: {len(cells)} cells, {shortened(cells)}"
@@ -235,14 +227,14 @@ def _csv_object(path, columns, line, cells):
             f"{path}, {where}: expected a box with x0 < x1 and y0 < y1, or empty cells. Received: "
             f"{shortened([cells[i] for i in columns.box])}"  # pyright: ignore[reportOptionalIterable]
         )
-    return KeypointObject(where, read_name(cells[0]), points, visible, box)
+    return KeypointObject(where, read_name(picture), points, visible, box)
 
 
 def _csv_number(path, where, head, text):
     """A number, None for an empty cell."""
     if not text:
         return None
-    if not _is_number(text) or not abs(float(text)) <= FARTHEST:
+    if not tables.is_number(text) or not abs(float(text)) <= FARTHEST:
         raise KeypointError(
             f"{path}, {where}: expected a number of pixels for {head}, or an empty cell. Received: "
             f"{text[:SHOWN]!r}"
@@ -250,20 +242,13 @@ def _csv_number(path, where, head, text):
     return float(text)
 
 
-def _is_number(text):
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text  # Python takes 1_000
-
-
 def _check_no_visibility(path, objects):
-    """Refuses x, y, visibility without a header: they would be read as other points."""
+    """Refuses x, y, visibility or score without a header: they would be other points."""
     values = np.array([each.points.ravel() for each in objects])
     thirds = values[:, 2::3]
-    if values.shape[1] % 3 == 0 and np.isin(thirds, (0, 1, 2)).all():
+    shares = np.isfinite(thirds).any() and not ((thirds < 0) | (thirds > 1)).any()
+    if values.shape[1] % 3 == 0 and (shares or np.isin(thirds, (0, 1, 2)).all()):
         raise KeypointError(
-            f"{path}: each third number is 0, 1 or 2, as visibilities are. Say by a header which "
-            "columns these are, such as path,x1,y1,v1,x2,y2,v2"
+            f"{path}: each third number is 0, 1 or 2, or in 0..1, as visibilities are. Say by a "
+            "header which columns these are, such as path,x1,y1,v1,x2,y2,v2"
         )

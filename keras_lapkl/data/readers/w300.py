@@ -81,16 +81,16 @@ def read_300w(root: PathLike, split: PathLike) -> Annotations:
         paths = [path_below(root, stem) for stem in stems]
     except ValueError as error:
         raise ValueError(f"{root}, stems of {label}: {error}") from error
-    images = [_image(path) for path in paths]
-    annotations = [_with_suffix(path, ".pts") for path in paths]
+    images = [_file(path, _SUFFIXES) for path in paths]
+    annotations = [_file(path, (".pts",)) for path in paths]
     pairs = zip(stems, images, annotations, strict=True)
-    missing = [stem for stem, image, pts in pairs if image is None or not os.path.isfile(pts)]
+    missing = [stem for stem, image, pts in pairs if image is None or pts is None]
     if missing:
         raise FileNotFoundError(
             f"{root}: expected an image ({' or '.join(_SUFFIXES)}) and a .pts file for each stem "
             f"of {label}. {_some(missing)} lack one"
         )
-    landmarks = np.stack([read_pts(path, IBUG68.num_landmarks) for path in annotations])
+    landmarks = np.stack([read_pts(path, IBUG68.num_landmarks) for path in annotations])  # pyright: ignore[reportArgumentType]  none is missing
     return Annotations(
         name=f"300-W {label}",
         scheme=IBUG68,
@@ -155,9 +155,9 @@ def _list(root, folder):
     return stems
 
 
-def _image(stem):
-    """The image of a stem, or None."""
-    candidates = [_with_suffix(stem, s) for suffix in _SUFFIXES for s in (suffix, suffix.upper())]
+def _file(stem, suffixes):
+    """The file of a stem with one of the suffixes, in lower or upper case, or None."""
+    candidates = [_with_suffix(stem, s) for suffix in suffixes for s in (suffix, suffix.upper())]
     return next(filter(os.path.isfile, candidates), None)
 
 

@@ -38,7 +38,14 @@ from keras_lapkl._support.folders import claim, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import check_squares, crop_transform, warp_crop
 from keras_lapkl.data.crops import Crops
-from keras_lapkl.data.images import MAX_SIDE, ImageError, find_images, read_image
+from keras_lapkl.data.images import (
+    IMAGE_SUFFIXES,
+    MAX_SIDE,
+    OTHER_PICTURES,
+    ImageError,
+    find_files,
+    read_image,
+)
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
 from keras_lapkl.data.unlabeled.workers import map_in_order
@@ -205,10 +212,11 @@ def crop_folder(
 
     The files written are the same for any number of workers. Killed at any moment, the same call
     goes on after the last finished shard. A photo that can't be used is left out, and listed with
-    the reason in `skipped.csv`.
+    the reason in `skipped.csv`; so is one of several faces of a photo.
 
     Args:
-        input_dir: folder of photos, as `find_images` reads it.
+        input_dir: folder of photos, as `find_images` reads it. Pictures of kinds that are not read,
+            such as TIFF, are listed too.
         output_dir: folder for the shards: a new one, or one that the same call has begun.
         locate: where the five points are: `ByBox`, `ByModel` or `ByDetector` of
             `keras_lapkl.detection.first_pass`.
@@ -221,7 +229,8 @@ def crop_folder(
         progress: write lines to stderr if it takes longer than two seconds.
 
     Returns:
-        dict, as in `shards.json`: settings, and the numbers of `faces` and of `skipped` photos.
+        dict, as in `shards.json`: settings; the numbers of `faces`, and of `used` and `skipped`
+            photos, which are all; and other files by suffix, `passed_by`.
 
     Raises:
         NotADirectoryError: there is no such folder of photos.
@@ -247,7 +256,8 @@ def crop_folder(
     if not 0 < crop_scale < float("inf"):
         raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
     input_dir, output_dir = Path(input_dir).absolute(), Path(output_dir)
-    photos = _Listing(input_dir, find_images(input_dir), shard_size)
+    found, passed_by = find_files(input_dir, IMAGE_SUFFIXES + OTHER_PICTURES)
+    photos = _Listing(input_dir, found, shard_size)
     logging.info("Found %s photos in %s.", f"{len(photos):,}", input_dir)
     settings = {
         "format": _FORMAT,
@@ -270,14 +280,14 @@ def crop_folder(
             functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale),
             itertools.chain.from_iterable(map(photos.batches, todo)),
             workers or locate.default_workers or os.cpu_count() or 1,
-            died=lambda photo: ([], "the process that read it died"),
+            died=lambda photo: ([], [("", "the process that read it died")]),
         )
         watched: Any = _watched(results, sum(map(photos.count, todo))) if progress else results
         with contextlib.closing(results), contextlib.closing(watched):
             for number in todo:
                 cut = itertools.islice(watched, photos.count(number))
                 _write_shard(files[number], digest, photos.names(number), cut)
-        return _finish(output_dir, about, files, digest)
+        return _finish(output_dir, about, files, digest, passed_by)
 
 
 class _Listing:
@@ -324,26 +334,36 @@ def _state(path):
 
 
 def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
-    """The faces of a photo, each framed for a TFRecord file and indexed; or why there are none."""
+    """The faces of a photo, each framed for a TFRecord file and indexed; and what was left out.
+
+    That is (part, reason) each; no part is the whole photo.
+    """
     name, listed = photo
     path = input_dir / name
     try:
         image = read_image(path)
         if _state(path) != listed:
-            return [], "changed after it was listed"
-        faces = []
-        for square in locate(image):
-            check_squares([square * (1, 1, crop_scale)], *image.shape[1::-1])
+            return [], [("", "changed after it was listed")]
+        squares = locate(image)
+        faces, left_out = [], []
+        for i, square in enumerate(squares):
+            try:
+                check_squares([square * (1, 1, crop_scale)], *image.shape[1::-1])
+            except ValueError as error:
+                left_out.append((f"face {i + 1} of {len(squares)}", str(error)))
+                continue
             transform = crop_transform(square * (1, 1, crop_scale), image_size, margin)
             crop = warp_crop(image, transform, image_size + 2 * margin)
             faces.append(_record(crop, name, square))
     except OSError as error:
-        return [], error.strerror or str(error)
+        return [], [("", error.strerror or str(error))]
     except ImageError as error:
-        return [], str(error).removeprefix(f"{path}: ")
+        return [], [("", str(error).removeprefix(f"{path}: "))]
     except Exception as error:  # whatever a photo does to a library must not end the run
-        return [], f"{type(error).__name__}: {error}"
-    return faces, None if faces else "no face found"
+        return [], [("", f"{type(error).__name__}: {error}")]
+    if not faces:
+        return [], [("", left_out[0][1] if left_out else "no face found")]
+    return faces, left_out
 
 
 def _record(crop, name, square):
@@ -362,7 +382,7 @@ def _watched(results, total):
     def counted():
         nonlocal skipped
         for result in results:
-            skipped += result[1] is not None
+            skipped += not result[0]
             yield result
 
     def line(done, seconds):
@@ -389,9 +409,8 @@ def _write_shard(file, digest, names, results):
     """Writes a shard, and its index last: a shard with an index is whole."""
     index, skipped, size = [], [], 0
     with replacing(file) as temporary, temporary.open("wb") as stream:
-        for name, (faces, reason) in zip(names, results, strict=True):
-            if reason is not None:
-                skipped.append((name, reason))
+        for name, (faces, left_out) in zip(names, results, strict=True):
+            skipped += [(name, *each) for each in left_out]
             for framed, (offset, length, crc) in faces:
                 stream.write(framed)
                 index.append((size + offset, length, crc))
@@ -425,12 +444,12 @@ def _is_index(images, size):
 
 def _are_reasons(skipped):
     return isinstance(skipped, list) and all(
-        isinstance(each, list) and len(each) == 2 and all(isinstance(text, str) for text in each)
+        isinstance(each, list) and len(each) == 3 and all(isinstance(text, str) for text in each)
         for each in skipped
     )
 
 
-def _finish(folder, about, files, digest):
+def _finish(folder, about, files, digest, passed_by):
     """Counts all shards, lists what was skipped, and marks the folder as finished."""
     faces, skipped = 0, []
     for file in files:
@@ -441,13 +460,16 @@ def _finish(folder, about, files, digest):
         replacing(folder / SKIPPED) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
-        csv.writer(stream).writerow(["photo", "reason"])
+        csv.writer(stream).writerow(["photo", "part", "reason"])
         csv.writer(stream).writerows(map(quote_name, row) for row in skipped)
     if not faces:
         raise ValueError(
             f"No face in any of {len(skipped):,} photos; {folder / SKIPPED} lists them. The first: "
-            f"{skipped[0][0]}: {skipped[0][1]}"
+            f"{skipped[0][0]}: {skipped[0][-1]}"
         )
-    about = {**about, "faces": faces, "skipped": len(skipped)}
+    whole = sum(not part for _, part, _ in skipped)
+    used = about["settings"]["photos"] - whole
+    counts = {"faces": faces, "used": used, "skipped": whole}
+    about = {**about, **counts, "passed_by": dict(sorted(passed_by.items()))}
     write_json(folder / SETTINGS, about)
     return about

@@ -5,7 +5,9 @@ import pytest
 
 from keras_lapkl import schemes
 from keras_lapkl.data import read_coco
+from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.keypoints import KeypointError, croppable
+from keras_lapkl.data.readers.coco import read_coco_names
 
 NAN = float("nan")
 
@@ -112,6 +114,91 @@ class TestCOCO:
         one = [each for each in coco()["categories"] if each["name"] != "cat"]
         assert read_coco(coco_file(coco(categories=one))).scheme.name == "dog"
 
+    @pytest.mark.parametrize(
+        "root",
+        [
+            {"id": 0, "name": "dog", "supercategory": "none"},
+            {"id": 0, "name": "dog", "keypoints": None},
+            {"id": "0", "name": "dog", "keypoints": [], "skeleton": []},
+            {"id": 0, "name": "dog", "keypoints": ["nose"]},  # of no object
+        ],
+    )
+    @pytest.mark.parametrize("category", ["dog", None])
+    def test_root_categories(self, coco_file, root, category):
+        dog = coco()["categories"][0]
+        for categories in ([root, dog], [dog, root]):
+            found = read_coco(coco_file(coco(categories=categories)), category=category)
+            assert found.scheme.names == ("nose", "left_ear", "right_ear") and len(found) == 2
+
+    def test_a_root_category_without_any_names(self, coco_file):
+        categories = [{"id": 0, "name": "all"}, {"id": 1, "name": "dog"}]
+        found = read_coco(coco_file(coco(categories=categories)))
+        assert found.scheme.name == "dog" and found.scheme.num_landmarks == 3
+        assert "1 of a category that the file has not left out" in found.summary  # the cat
+
+    @pytest.mark.parametrize(
+        ("skeleton", "edges"),
+        [
+            ([[1, 2], [1, 3]], ((0, 1), (0, 2))),
+            ([[0, 1], [0, 2]], ((0, 1), (0, 2))),
+            ([["1", 2.0], ["1", "3"]], ((0, 1), (0, 2))),
+            ([["nose", "left_ear"]], ((0, 1),)),
+            ([], ()),
+            (None, ()),
+        ],
+    )
+    def test_skeletons(self, coco_file, caplog, skeleton, edges):
+        categories = [{**coco()["categories"][0], "skeleton": skeleton}]
+        found = read_coco(coco_file(coco(categories=categories)))
+        assert found.scheme.edges == edges and "skeleton" not in caplog.text
+
+    @pytest.mark.parametrize(
+        "skeleton",
+        [
+            [[0, 3]],
+            [[1, 4]],
+            [[1, -2]],
+            [[1, 2, 3]],
+            [["nose", 1]],
+            [["nose", "tail"]],
+            "nose",
+            [3],
+        ],
+    )
+    def test_skeletons_that_are_left_out(self, coco_file, caplog, skeleton):
+        categories = [{**coco()["categories"][0], "skeleton": skeleton}]
+        found = read_coco(coco_file(coco(categories=categories)))
+        assert found.scheme.edges == () and len(found) == 2
+        assert caplog.text.count("its skeleton is left out") == 1
+
+    def test_ids_as_text_and_as_numbers(self, coco_file):
+        content = coco()
+        for each in content["annotations"]:
+            each["image_id"], each["category_id"] = (
+                str(each["image_id"]),
+                float(each["category_id"]),
+            )
+        found = read_coco(coco_file(content), category="dog")
+        assert len(found) == 2 and found.paths[0].name == "a.png"
+
+    @pytest.mark.parametrize("size", [("64", "48"), (64.0, 48.0), ("64.0", 48)])
+    def test_sizes_as_text_or_float(self, coco_file, size):
+        content = coco()
+        content["images"][0].update(zip(("width", "height"), size, strict=True))
+        found = read_coco(coco_file(content), category="dog")
+        np.testing.assert_array_equal(found.sizes, [[64, 48], [0, 0]])
+        with pytest.raises(ImageError, match="64x48 pixels"):
+            found.check_size(0, (48, 64))
+
+    @pytest.mark.parametrize(
+        ("crowd", "count"), [("0", 2), (False, 2), (None, 2), ("1", 1), (1, 1)]
+    )
+    def test_crowds(self, coco_file, crowd, count):
+        content = coco()
+        mask = {"counts": "abc", "size": [48, 64]}
+        content["annotations"][0].update(iscrowd=crowd, segmentation=mask)
+        assert len(read_coco(coco_file(content), category="dog")) == count
+
     def test_without_names(self, coco_file):
         bare = coco(categories=[{"id": 1, "name": "dog"}])
         found = read_coco(coco_file(bare))
@@ -135,6 +222,26 @@ class TestCOCO:
             read_coco(path, category="dog")
         assert len(read_coco(path, category="dog", missing_ok=True)) == 2
 
+    def test_a_missing_picture_does_not_move_the_others(self, coco_file, tmp_path):
+        """Whichever it is: the first one too."""
+        path = coco_file()
+        (tmp_path / "images").mkdir()
+        for here, missing in (("b.png", "a.png"), ("a.png", "b.png")):
+            for name in ("a.png", "b.png"):
+                (tmp_path / name).unlink(missing_ok=True)
+                (tmp_path / "images" / name).unlink(missing_ok=True)
+            (tmp_path / "images" / here).touch()
+            with pytest.raises(FileNotFoundError, match=rf"images/{missing}; 1 of 2 are missing"):
+                read_coco(path, category="dog")
+            found = read_coco(path, category="dog", missing_ok=True)
+            assert found.paths == (tmp_path / "images/a.png", tmp_path / "images/b.png")
+
+    def test_names_of_results(self, coco_file, tmp_path):
+        scheme = schemes.Scheme("dog", ("right_ear", "left_ear", "nose"))
+        found = read_coco_names(coco_file(), None, scheme)
+        assert found.pictures == {"7": str(tmp_path / "a.png"), "b": str(tmp_path / "b.png")}
+        assert (found.category, found.order) == ("1", (2, 1, 0))
+
     def test_box_that_is_needed(self, coco_file):
         flat = annotation(30, [1, 2, 2, 3, 4, 2, 0, 0, 0], bbox=[1, 1, 0, 5])
         path = coco_file(coco(annotations=[flat]))
@@ -154,12 +261,30 @@ class TestCOCO:
                 "point names must differ",
             ),
             (
-                {
-                    "categories": [
-                        {"id": 1, "name": "dog", "keypoints": ["a", "b", "c"], "skeleton": [[0, 1]]}
-                    ]
-                },
-                r"skeleton pairs of 1..3.*'0,1'",
+                {"categories": [{"id": i, "name": "dog", "keypoints": ["a"]} for i in (1, 2)]},
+                "'dog' once, not twice.*ids 1, 2",
+            ),
+            ({"images": [{"id": i, "file_name": "a"} for i in (7, "7")]}, "image id 7 once"),
+            ({"images": [{"id": True, "file_name": "a"}]}, "images with id and file_name"),
+            (
+                {"images": [{"id": 7, "file_name": "a.png", "width": "wide", "height": 5}]},
+                "image id 7: expected a width in whole pixels.*'wide'",
+            ),
+            (
+                {"images": [{"id": 7, "file_name": "a.png", "width": 64, "height": 48.5}]},
+                "image id 7: expected a height in whole pixels.*'48.5'",
+            ),
+            (
+                {"annotations": [annotation(5, [1, 2, 2] * 3, iscrowd="maybe")]},
+                "annotation id 5: expected 0 or 1 as iscrowd",
+            ),
+            (
+                {"annotations": [annotation(5, [1, 2, True] * 3)]},
+                "annotation id 5: .* for keypoints",
+            ),
+            (
+                {"annotations": [annotation(5, [1, 2, 2] * 3, bbox=["1"] * 4)]},
+                "annotation id 5: expected 4 numbers of pixels for bbox",
             ),
             ({"images": [{"id": 7}]}, "images with id and file_name"),
             ({"images": 2 * [{"id": 7, "file_name": "a"}]}, "image id 7 once, not twice"),
@@ -171,6 +296,10 @@ class TestCOCO:
             ),
             ({"annotations": [annotation(5, [1, 2, 2])]}, "annotation id 5: expected 3 keypoints"),
             ({"annotations": [annotation(5, [1, 2, 3] * 3)]}, "annotation id 5: .* v of 0, 1 or 2"),
+            (
+                {"annotations": [annotation(5, [1, 2, 0.8] * 3)]},
+                "annotation id 5: .* v of 0, 1 or 2",
+            ),
             (
                 {"annotations": [annotation(5, [1, 2, -1] * 3)]},
                 "annotation id 5: .* v of 0, 1 or 2",
@@ -211,6 +340,11 @@ class TestCOCO:
             ("[1", "is not valid JSON"),
             ("[" * 100_000, "is not valid JSON"),
             ("[1, 2]", "expected a COCO keypoint file.*'1,2'"),
+            ('{"shapes": [], "imagePath": "a.png"}', "a file of labelme. Convert labels"),
+            ('{"_via_img_metadata": {}}', "VGG Image Annotator"),
+            ('[{"id": 1, "data": {}, "annotations": []}]', "an export of Label Studio"),
+            ('[{"image_id": 1, "category_id": 1, "score": 1}]', "results, which are predictions"),
+            ('{"scheme": {}, "pictures": []}', "predictions of lapkl"),
             ("null", "expected a COCO keypoint file.*'None'"),
             ('{"images": [], "annotations": {}}', r"Received: keys \['annotations', 'images'\]"),
         ],

@@ -47,6 +47,46 @@ class TestCSV:
         np.testing.assert_array_equal(found.landmarks, [[[1, 2], [3.5, -4]], [[5, 6], [7, 80]]])
         assert found.visible.all()
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a.png;1;2;3,5;-4\nb.png;5;6;7;8,0e1\n",
+            "a.png\t1\t2\t3.5\t-4\nb.png\t5\t6\t7\t80\n",
+            "Path;X1;Y1;X2;Y2\na.png;1,000;2,000;3,500;-4,000\nb.png;5,000;6,0000;7,0;80,000\n",
+            "sep=;\nfile;x_0;y_0;x_1;y_1\na.png;1;2;3.5;-4\nb.png;5;6;7;80\n",
+            ",Image,2_x,2_y,1_x,1_y\n0,a.png,3.5,-4,1,2\n1,b.png,7,80,5,6\n",
+            "x2,x1,y2,y1,path\n3.5,1,-4,2,a.png\n7,5,80,6,b.png\n",
+            "path,x01,y01,x02,y02,,\na.png,1,2,3.5,-4,,\nb.png,5,6,7,80,,\n",
+            'path,x1,y1,x2,y2\n"a.png",1,2,3.5,-4\n"b.png",5,6,7,80\n',
+            "path,P.X,P.Y,q x,q y\na.png,1,2,3.5,-4\nb.png,5,6,7,80\n",
+        ],
+    )
+    def test_forms_of_other_programs(self, read, text):
+        found = read(text)
+        assert [path.name for path in found.paths] == ["a.png", "b.png"]
+        np.testing.assert_array_equal(found.landmarks, [[[1, 2], [3.5, -4]], [[5, 6], [7, 80]]])
+
+    @pytest.mark.parametrize("first", [0, 1])
+    @pytest.mark.parametrize("form", ["{a}{i}", "{a}_{i}", "{i}_{a}", "{i}{a}"])
+    def test_points_by_number_wherever_they_stand(self, read, first, form):
+        """As pandas sorts columns: x1, x10, x11, x12, x2, …."""
+        values = {
+            form.format(a=a, i=i + first): 10 * i + 3 + (a == "y") for i in range(12) for a in "xy"
+        }
+        columns = sorted(values)
+        text = ",".join(["path", *columns]) + "\na.png," + ",".join(str(values[c]) for c in columns)
+        expected = [[10 * i + 3, 10 * i + 4] for i in range(12)]
+        scheme = schemes.Scheme("twelve", tuple(f"part{i}" for i in range(12)))
+        for each in (None, scheme, read(text).scheme):
+            np.testing.assert_array_equal(read(text, scheme=each).landmarks[0], expected)
+
+    def test_a_picture_before_numbers_that_count_is_an_object(self, read):
+        np.testing.assert_array_equal(read("a.png,0,1,2,3\n").landmarks, [[[0, 1], [2, 3]]])
+
+    def test_semicolons_and_tabs_in_names(self, read):
+        found = read("a;b.png,1,2,3,4\nc\td.png,1,2,3,4\n")
+        assert [path.name for path in found.paths] == ["a;b.png", "c\td.png"]
+
     def test_names_make_the_scheme(self, read):
         found = read(NAMED + "a.png,1,2,3,4,5,6\n")
         assert found.scheme == schemes.Scheme(
@@ -173,9 +213,38 @@ class TestCSV:
             (NAMED, "a header alone"),
             ("a.png\n", "line 1: expected a path and pairs.*1 in 'a.png'"),
             ("a.png,1,2,3\n", "line 1: expected a path and pairs.*4 in 'a.png,1,2,3'"),
-            ("a.png;1;2\n", "separated by commas.*';' in 'a.png;1;2'"),
-            ("a.png;1,5;2,5;3,5\n", "separated by commas"),
-            ("a.png\t1\t2\n", r"separated by commas.*'\\t'"),
+            ("a.png;1,5;2,5;3,5\n", "line 1: expected a path and pairs.*4 in 'a.png,1.5,2.5"),
+            ("a.png;1,5;2.5\n", "decimal points, or else.*'1,5' in line 1 and '2.5' in line 1"),
+            ("a.png;1,024;512\n", "line 1: '1,024' may be a number below ten or one above"),
+            ("path,0,1\na.png,1,2\n", "line 1: this looks like a header"),
+            ("image_name,0,1,2,3\na.png,1,2,3,4\n", "line 1: this looks like a header"),
+            (",0,1,2,3\na.png,1,2,3,4\n", "line 1: this looks like a header.*Name them"),
+            ("0,1,2\na.png,1,2\n", "line 1: this looks like a header"),
+            ("1,2,a.png\n", "line 1: expected the picture as the first cell.*number 3 of 3"),
+            ("path,x1,y1,x3,y3\n", "line 1: .*from 0 or 1 on, without a gap.*without 2"),
+            ("path,x2,y2,x3,y3\n", "line 1: .*without a gap.*without 1"),
+            ("path,x1,y1,x99999,y99999\n", "line 1: .*without a gap.*99999, without 2, 3"),
+            ("path,x1,y1,1_x,1_y\n", "line 1: expected point 1 once"),
+            ("path,x1,y1,x01,y01\n", "line 1: expected each column once.*'x01'.*'x1'"),
+            ("path,Nose_x,Nose_y,nose_x,nose_y\n", "line 1: .*once.*'nose_x'.*'Nose_x'"),
+            ("path,x0,y0,x1,y1,nose_x,nose_y\n", "line 1: .*may be a box or two points"),
+            ("head_x,head_y\n1,2\n", "line 1: expected a column of pictures' paths"),
+            (",x1,y1\n0,1,2\n1,3,4\n", "line 1: .*'', counts lines"),
+            ("Image,x1,y1\n12 13 14,1,2\n", "line 2: .*3 numbers, such as the pixels in Kaggle"),
+            ("path,image,x1,y1\n", "line 1: expected one column of pictures"),
+            ("path,x1,y1\na.png,1\n", "line 2: expected 3 cells, as the header in line 1"),
+            ("a.png,-.1,.2,.3,-.4\n", r"2 points in -2\.\.2, like fractions"),
+            ("1.5 2 3.5 4 0 0 9 9 a.png\n", "line 1: .*WFLW"),
+            ("a.png 0.1 0.2 0.3 0.4\n", "line 1: .*PFLD"),
+            ("0 .5 .5 .2 .2 .1 .1 2\n", "line 1: .*YOLO"),
+            ("<?xml version='1.0'?>\n<dataset><images></images></dataset>", "XML of dlib"),
+            ("<annotations><image/></annotations>", "XML of CVAT"),
+            ('{"shapes": []}', "JSON"),
+            ("version: 1\nn_points: 2\n", r"a \.pts file"),
+            ("scorer,,\nbodyparts,nose,nose\ncoords,x,y\n", "line 1: .*DeepLabCut"),
+            ("image_name,scale,center_w,center_h,original_0_x,original_0_y\n", "HRNet"),
+            ("track,frame_idx,instance.score,nose.x,nose.y\n", "SLEAP"),
+            ("filename,region_shape_attributes\n", "VGG Image Annotator"),
             ("a.png,1,2\nb.png,1\n", "line 2: expected a path and 2 more.*2 cells, 'b.png,1'"),
             ("a.png,1,2\n\n,1,2\n", "line 3: expected a path and 2 more"),
             ("a.png,1,2\nb.png,x,2\n", "line 2: expected a number of pixels for x1.*'x'"),
@@ -189,6 +258,7 @@ class TestCSV:
             ("a.png,1,2,-1,-1\n", "line 1: expected empty cells .*-1 for x2 and y2"),
             ("a.png,.1,.2,.3,.4\nb.png,0,1,.2,.2\n", "4 points in 0..1, like fractions"),
             ("a.png,5,6,1,7,8,2\nb.png,5,6,0,7,8,2\n", "as visibilities are.*header"),
+            ("a.png,5,6,.9,7,8,.95\nb.png,5,6,1,7,8,0\n", "in 0..1, as visibilities are"),
             ("path,x1,x1,y1\n", "line 1: expected each column once.*'x1'"),
             ("path,x1,y1,who\na.png,1,2,me\n", "line 1: expected columns.*'who'"),
             ("path,x1,y1,a_x\n", "line 1: expected x and y of 'a'. Received: x"),
@@ -247,6 +317,19 @@ class TestScheme:
         found = read(NAMED + "a.png,1,2,3,4,5,6\n", scheme=self.SCHEME)
         assert found.scheme == self.SCHEME
         np.testing.assert_array_equal(found.landmarks, [[[5, 6], [1, 2], [3, 4]]])
+
+    def test_in_any_case(self, read):
+        found = read(NAMED.upper() + "a.png,1,2,3,4,5,6\n", scheme=self.SCHEME)
+        assert found.scheme == self.SCHEME
+        np.testing.assert_array_equal(found.landmarks, [[[5, 6], [1, 2], [3, 4]]])
+
+    @pytest.mark.parametrize("names", [("1", "2"), ("2", "1"), ("point_2", "point_1")])
+    def test_numbers_that_are_names(self, read, names):
+        scheme = schemes.Scheme("pair", names)
+        head = "x1,y1,x2,y2" if "_" in names[0] else "1_x,1_y,2_x,2_y"
+        found = read(f"path,{head}\na.png,1,2,3,4\n", scheme=scheme)
+        expected = [[1, 2], [3, 4]] if names[0] == "1" else [[3, 4], [1, 2]]
+        np.testing.assert_array_equal(found.landmarks, [expected])
 
     def test_or_by_order(self, read):
         for head in ("", "path,x1,y1,x2,y2,x3,y3\n"):
@@ -312,7 +395,7 @@ def test_csv_round_trip(points, picture, header):
         try:
             found = read_csv(path, crop_from="image", missing_ok=True)
         except KeypointError as error:
-            known = ("as visibilities", "a header", "separated by")
+            known = ("as visibilities", "a header", "separated by", "like fractions", "the picture")
             assert not header and any(reason in str(error) for reason in known)
             return
     kept = known.any(1)

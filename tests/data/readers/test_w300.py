@@ -49,6 +49,16 @@ def stems_of(root, annotations):
     return [path.relative_to(root).as_posix().rsplit(".", 1)[0] for path in annotations.paths]
 
 
+def test_suffixes_in_upper_case(root):
+    expected = read_300w(root, "challenge").landmarks
+    for suffix in (".jpg", ".pts"):
+        path = root / f"ibug/image_003_1{suffix}"
+        path.rename(path.with_suffix(suffix.upper()))
+    found = read_300w(root, "challenge")
+    np.testing.assert_array_equal(found.landmarks, expected)
+    assert found.paths[0].name == "image_003_1.JPG"
+
+
 def test_official_counts():
     totals = {
         split: sum(w300.OFFICIAL_COUNTS[folder] for folder in folders)

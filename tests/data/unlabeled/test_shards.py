@@ -91,8 +91,8 @@ def contents(folder):
 def skipped(folder):
     with (folder / "skipped.csv").open(newline="") as stream:
         header, *rows = csv.reader(stream)
-    assert header == ["photo", "reason"]
-    return dict(rows)
+    assert header == ["photo", "part", "reason"]
+    return {photo: f"{part}: {reason}" if part else reason for photo, part, reason in rows}
 
 
 class TestRoundTrip:
@@ -220,6 +220,17 @@ class TestSameResult:
         assert not left.exists()
 
 
+@dataclasses.dataclass(frozen=True)
+class OneBeside:
+    """Two faces in each photo, one of them beside it."""
+
+    settings = {"by": "two"}  # noqa: RUF012
+    default_workers = 1
+
+    def __call__(self, photo):
+        return np.array([[20.0, 20, 10], [5000, 5000, 10]])
+
+
 class TestBadPhotos:
     def test_are_listed_with_the_reason(self, folder, pictures, tmp_path):
         whole = (folder / "é07.png").read_bytes()
@@ -239,6 +250,23 @@ class TestBadPhotos:
         assert reasons.keys() == bad.keys()
         for name, (_, reason) in bad.items():
             assert reason in reasons[name] and str(tmp_path) not in reasons[name]
+
+    def test_other_files_are_counted_and_named(self, folder, tmp_path):
+        (folder / "a.TIF").write_bytes(b"II*\0" + bytes(20))
+        for name in ("a.txt", "b.TXT", "clip.mp4", ".hidden.png", "README"):
+            (folder / name).touch()
+        about = crop(folder, tmp_path / "out")
+        assert (about["used"], about["skipped"], about["settings"]["photos"]) == (12, 1, 13)
+        others = {".txt": 2, ".mp4": 1, "hidden": 1, "no suffix": 1}
+        assert about["passed_by"] == others
+        assert "Save it as JPEG or PNG" in skipped(tmp_path / "out")["a.TIF"]
+
+    def test_one_face_beside_the_photo_costs_no_other(self, folder, tmp_path):
+        about = crop(folder, tmp_path / "out", OneBeside())
+        assert (about["faces"], about["used"], about["skipped"]) == (12, 12, 0)
+        reasons = skipped(tmp_path / "out")
+        assert len(reasons) == 12
+        assert all(each.startswith("face 2 of 2: Expected a square") for each in reasons.values())
 
     def test_gone_or_changed_after_listing(self, folder, tmp_path, monkeypatch):
         def claim(*arguments):
@@ -438,7 +466,7 @@ class TestArguments:
 def test_progress(capsys, monkeypatch):
     now = iter(range(100))
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    results = [([], None), ([], "bad"), ([], None)]
+    results = [(["face"], []), ([], [("", "bad")]), (["face"], [("face 2 of 2", "bad")])]
     assert list(shards._watched(iter(results), 3)) == results
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("cropped 3 of 3 photos, 1 skipped, 0.") and last.endswith("0:00:00 left")

@@ -1,0 +1,336 @@
+"""Labels of another tool to a CSV file of keypoints, with an account of all that was in them."""
+
+import collections
+import contextlib
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from numpy.typing import NDArray
+
+from keras_lapkl._support.cells import quote_name
+from keras_lapkl._support.files import refuse_inputs, replacing
+from keras_lapkl._support.names import names_below
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data import pictures
+from keras_lapkl.data.keypoints import BOX, KeypointError, joined
+from keras_lapkl.data.labels import samples
+from keras_lapkl.data.labels.formats import known
+from keras_lapkl.data.labels.found import EDGE, HIDDEN, Labeled, Labels, Name, in_order
+from keras_lapkl.data.readers.keypoint_csv import read_csv
+
+_SAMPLES = 10
+_UNLABELED = (-1, -1)
+"""Where some tools put a point that is not there; the CSV reader refuses it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """What came of a conversion.
+
+    Attributes:
+        format: name of the tool that the labels are from.
+        names: K names of the points, or numbers from 1.
+        paths: N pictures, one an object.
+        landmarks: (N, K, 2) in pixels, NaN where a point is not labeled.
+        visibility: (N, K), 0 not labeled, 1 hidden, 2 seen.
+        boxes: (N, 4), NaN where an object has none.
+        folder: that the paths in the file start from.
+        found: number of objects in the labels; those that are not among the N are in `left_out`.
+        left_out: how many of what, by what it is.
+        notes: what else there is to know.
+        samples: the picture of some objects.
+    """
+
+    format: str
+    names: tuple[Name, ...]
+    paths: tuple[Path, ...]
+    landmarks: NDArray[np.float64]
+    visibility: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    folder: Path
+    found: int
+    left_out: Mapping[str, int]
+    notes: tuple[str, ...]
+    samples: Path
+
+    @property
+    def gaps(self) -> dict[Name, int]:
+        """How often each point is missing; only those that are."""
+        counts = (self.visibility == 0).sum(0).tolist()
+        return {name: count for name, count in zip(self.names, counts, strict=True) if count}
+
+
+def convert_labels(
+    path: PathLike,
+    output: PathLike,
+    images: PathLike | None = None,
+    category: str | None = None,
+) -> Converted:
+    """Writes the labels of another tool as a CSV file that `read_csv` and `--dataset=csv` take.
+
+    The format is told from the content; `formats.FORMATS` lists those that are read. Positions
+    become pixels with centers at whole numbers, in the upright picture. An object is left out, and
+    counted, if no point of it is labeled, or if its picture is missing, can't be read or has
+    another size than its labels say. Pictures that are in the file of labels itself are written
+    into a folder `<stem of the output>.pictures`.
+
+    Args:
+        path: file or folder of labels.
+        output: the .csv file; beside it stands a picture `<stem>.samples.jpg` of ten objects.
+        images: folder of the pictures; None for where the format has them.
+        category: the class of objects to take; None if there is but one.
+
+    Raises:
+        KeypointError: labels that can't be understood, or of which none is left.
+        ValueError: the output is an input or no .csv, or there already with other content.
+        OSError: a file that can't be read or written.
+
+    Example:
+
+    >>> convert_labels("project", "labels.csv").format
+    'DeepLabCut'
+    """
+    path, output = Path(path), Path(output)
+    if output.suffix.lower() != ".csv":
+        raise ValueError(f"expected an output that ends in .csv. Received: {output}")
+    picture = output.with_name(f"{output.stem}.samples.jpg")
+    refuse_inputs([output, picture], [path])
+    tool, source = known(path, category)
+    labels = tool.read(source)
+    left_out, notes = collections.Counter(labels.left_out), list(labels.notes)
+    objects, names = _of_category(path, labels, category, left_out)
+    objects = _with_pictures(path, objects, labels, images, output, left_out)
+    if not objects:
+        reasons = "; ".join(_said(left_out)) or "none"
+        raise KeypointError(f"{path}: expected labels to convert. Left out: {reasons}")
+    converted = _converted(tool.name, names, objects, labels, output, picture, left_out, notes)
+    _write(converted, output)
+    chosen = np.unique(np.linspace(0, len(converted.paths) - 1, _SAMPLES).round().astype(int))
+    samples.write(
+        picture,
+        [converted.paths[i] for i in chosen],
+        converted.landmarks[chosen],
+        converted.visibility[chosen],
+        converted.boxes[chosen],
+        tuple(map(str, names)),
+    )
+    return converted
+
+
+def report(converted: Converted) -> list[str]:
+    """What a conversion found, a line each, for people."""
+    total = converted.visibility.size
+    missing = sum(converted.gaps.values())
+    most = sorted(converted.gaps.items(), key=lambda item: -item[1])[:5]
+    shown = joined(f"{quote_name(str(name))} {count:,}" for name, count in most)
+    of_whom = f": {shown}" if most else ""
+    return [
+        f"{converted.format}: {len(converted.paths):,} of {converted.found:,} objects, in "
+        f"{len(set(converted.paths)):,} pictures, {len(converted.names)} points each",
+        f"Gaps: {missing:,} of {total:,} points are not labeled{of_whom}",
+        *(f"Left out: {text}" for text in _said(converted.left_out)),
+        *(f"Note: {text}" for text in converted.notes),
+    ]
+
+
+def _said(left_out):
+    return [f"{count:,} {what}" for what, count in left_out.items() if count]
+
+
+def _of_category(path, labels: Labels, category, left_out):
+    """The objects of one class that have points, and the names of these."""
+    left_out["objects without a labeled point"] += sum(not each.points for each in labels.objects)
+    objects = [each for each in labels.objects if each.points]
+    counts = collections.Counter(each.category for each in objects if each.category)
+    if len(counts) > 1 if category is None else category not in counts:
+        listed = joined(f"{name!r} ({count:,} objects)" for name, count in counts.items())
+        raise KeypointError(
+            f"{path}: expected `category` to be one of {listed}. Received: {category!r}"
+        )
+    if category is not None:
+        left_out["objects of other categories"] += sum(o.category != category for o in objects)
+        objects = [each for each in objects if each.category == category]
+    own = dict.fromkeys(each.category for each in objects)
+    listed = [name for each in own for name in labels.names.get(each, ())]
+    met = [name for each in objects for name in each.points]
+    names = tuple(dict.fromkeys(listed + list(in_order(dict.fromkeys(met)))))
+    if len({type(name) for name in names}) > 1:
+        raise KeypointError(
+            f"{path}: expected points that all have names, or all have none. Received: "
+            f"{joined(names[:9])}"
+        )
+    return objects, names
+
+
+def _with_pictures(path, objects, labels, images, output, left_out):
+    """The objects whose pictures can be read and fit them, each with path and size."""
+    folder = output.with_name(f"{output.stem}.pictures")
+    embedded = {}
+    for name in dict.fromkeys(each.picture for each in objects if each.picture in labels.embedded):
+        embedded[name] = folder / name
+        _write_new(embedded[name], labels.embedded[name])
+    folders = labels.folders if images is None else (Path(images),)
+    others = [each.picture for each in objects if each.picture not in embedded]
+    places = pictures.find_pictures(others, folders)
+    found: dict[str, Path | None] = {
+        name: None if place is None else Path(os.path.normpath(Path(*place)))
+        for name, place in places.items()
+    }
+    found |= embedded
+    sizes = pictures.sizes(each for each in found.values() if each is not None)
+    used = []
+    reasons: dict[str, list[str]] = collections.defaultdict(list)
+    for each in objects:
+        file = found[each.picture]
+        size = None if file is None else sizes[file]
+        if file is None or size is None:
+            reasons["objects whose picture is missing, such as"].append(each.picture)
+        elif isinstance(size, str):
+            reasons["objects whose picture can't be read, such as"].append(size)
+        elif each.size not in (None, size):
+            reasons["objects whose picture has another size than their labels, such as"].append(
+                f"{file} of {size[0]}x{size[1]} in place of {each.size[0]}x{each.size[1]}"
+            )
+        else:
+            used.append(dataclasses.replace(each, picture=str(file), size=size))
+    for reason, examples in reasons.items():
+        looked = f" (looked for in {joined(folders)})" if "missing" in reason else ""
+        left_out[f"{reason} {examples[0]}{looked}"] += len(examples)
+    return used
+
+
+def _converted(tool, names, objects: list[Labeled], labels, output, picture, left_out, notes):
+    landmarks = np.full((len(objects), len(names), 2), np.nan)
+    visibility = np.zeros((len(objects), len(names)), np.int64)
+    boxes = np.full((len(objects), 4), np.nan)
+    index = {name: k for k, name in enumerate(names)}
+    sizes = np.array([each.size for each in objects], np.float64)
+    for i, each in enumerate(objects):
+        for name, (x, y, seen) in each.points.items():
+            landmarks[i, index[name]], visibility[i, index[name]] = (x, y), seen
+        if each.box is not None:
+            boxes[i] = each.box
+    if labels.fractions:
+        landmarks = landmarks * sizes[:, None] - EDGE
+        boxes = boxes * np.tile(sizes, 2) - EDGE
+    unlabeled = (landmarks == _UNLABELED).all(-1)
+    landmarks[unlabeled], visibility[unlabeled] = np.nan, 0
+    left_out["points at (-1, -1), which stand for none"] += int(unlabeled.sum())
+    flat = ~(boxes[:, :2] < boxes[:, 2:]).all(1) & np.isfinite(boxes).all(1)
+    boxes[flat] = np.nan
+    left_out["boxes without extent"] += int(flat.sum())
+    known = visibility > 0
+    empty = ~known.any(1)
+    left_out["objects without a labeled point"] += int(empty.sum())
+    kept = np.flatnonzero(~empty)
+    if not len(kept):
+        raise KeypointError(f"{output}: expected points to write. Left out: {_said(left_out)}")
+    beside = known & ~((landmarks >= -EDGE) & (landmarks <= sizes[:, None] - EDGE)).all(-1)
+    if beside.any():
+        i, k = np.argwhere(beside)[0]
+        notes.append(
+            f"{beside.sum():,} points lie beside their pictures, such as {names[k]!r} of "
+            f"{objects[i].where}"
+        )
+    paths = tuple(Path(os.path.abspath(objects[i].picture)) for i in kept)
+    folder = Path(os.path.abspath(output.parent))
+    if not all(each.is_relative_to(folder) for each in paths):
+        folder = Path(os.path.commonpath([each.parent for each in paths]))
+    return Converted(
+        tool,
+        names,
+        paths,
+        landmarks[kept],
+        visibility[kept],
+        boxes[kept],
+        folder,
+        len(labels.objects),
+        left_out,
+        tuple(notes),
+        picture,
+    )
+
+
+def _write(converted: Converted, output: Path):
+    """The CSV file, unless one of other content is there; read back before it is put in place."""
+    text = _csv(converted).encode("utf-8")
+    if output.exists() and output.read_bytes() != text:
+        raise ValueError(
+            f"{output} is there already, with other labels, and would be replaced: name another "
+            "output, or move it away."
+        )
+    with replacing(output) as temporary:
+        temporary.write_bytes(text)
+        try:
+            with _quiet():
+                found = read_csv(temporary, converted.folder, missing_ok=True)
+        except ValueError as error:
+            said = str(error).replace(str(temporary), str(output))
+            raise KeypointError(f"these labels do not go into a CSV file. {said}") from error
+        same = (
+            found.paths == converted.paths
+            and found.visible.shape == converted.visibility.shape
+            and np.array_equal(found.visible, converted.visibility > 0)
+            and np.allclose(found.landmarks, converted.landmarks, atol=0.1, equal_nan=True)
+        )
+        if not same:
+            raise KeypointError(
+                f"{output}: these labels would be read from it as others. Rename the points and "
+                "pictures that have blanks at their ends, or strange characters."
+            )
+
+
+def _csv(converted):
+    named = any(isinstance(name, str) for name in converted.names)
+    hidden = (converted.visibility == HIDDEN).any()
+    boxed = np.isfinite(converted.boxes).all(1)
+    head = ["path"]
+    for name in converted.names:
+        cells = [f"{name}_x", f"{name}_y", f"{name}_visible"]
+        cells = cells if named else [f"x{name}", f"y{name}", f"v{name}"]
+        head += map(quote_name, cells if hidden else cells[:2])
+    head += BOX if boxed.any() else ()
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(head)
+    paths = names_below(converted.paths, converted.folder)
+    for i, name in enumerate(paths):
+        cells = [quote_name(name)]
+        for point, seen in zip(converted.landmarks[i], converted.visibility[i], strict=True):
+            cells += map(_decimal, point) if seen else ("", "")
+            cells += (str(seen),) if hidden else ()
+        if boxed.any():
+            cells += map(_decimal, converted.boxes[i]) if boxed[i] else [""] * len(BOX)
+        lines.writerow(cells)
+    return text.getvalue()
+
+
+def _decimal(value):
+    """A millionth of a pixel is enough; -0 is 0."""
+    return f"{round(float(value), 6) + 0.0:.6f}".rstrip("0").rstrip(".")
+
+
+def _write_new(path, content):
+    if path.exists():
+        if path.read_bytes() != content:
+            raise ValueError(f"{path} is there already, and would be replaced: move it away.")
+        return
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """What is read back was told of already, under its own name."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

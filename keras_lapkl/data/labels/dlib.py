@@ -1,0 +1,53 @@
+"""dlib's XML, as imglab writes it: images, boxes, and parts with names.
+
+Its numbers are indices of pixels, so points are not shifted. A box of width 1 is one pixel: it
+reaches from half a pixel before its left to half a pixel before left + width.
+"""
+
+import collections
+
+from keras_lapkl.data.keypoints import KeypointError
+from keras_lapkl.data.labels.found import EDGE, SEEN, Labeled, Labels, Source, in_order, number
+
+
+def matches(source: Source) -> bool:
+    return source.xml is not None and source.xml.tag == "dataset"
+
+
+def read(source: Source) -> Labels:
+    objects, left_out = [], collections.Counter()
+    for image in source.xml.iter("image"):
+        picture = image.get("file", "")
+        where = f"{source.path}, image {picture!r}"
+        if not picture:
+            raise KeypointError(f"{source.path}: expected a `file` of each image. Received: none")
+        for box in image.iter("box"):
+            if box.get("ignore", "0") not in ("0", "false"):
+                left_out["boxes that dlib ignores"] += 1
+                continue
+            objects.append(_object(where, picture, box))
+    names = collections.defaultdict(tuple)
+    for each in objects:
+        names[each.category] = (*names[each.category], *each.points)
+    names = {category: in_order(found) for category, found in names.items()}
+    return Labels(objects, names, (source.folder,), left_out)
+
+
+def _object(where, picture, box):
+    left, top, width, height = (
+        number(where, f"{key} of a box", box.get(key)) for key in ("left", "top", "width", "height")
+    )
+    points = {}
+    for part in box.iter("part"):
+        name = part.get("name", "")
+        if not name or name in points:
+            raise KeypointError(
+                f"{where}: expected a name of each part, once in its box. Received: {name!r}"
+            )
+        x, y = (number(where, f"{axis} of part {name}", part.get(axis)) for axis in "xy")
+        points[name] = x, y, SEEN
+    edges = (left - EDGE, top - EDGE, left + width - EDGE, top + height - EDGE)
+    label = box.find("label")
+    category = "" if label is None else (label.text or "").strip()
+    has_area = width > 0 and height > 0
+    return Labeled(where, picture, points, edges if has_area else None, category=category)

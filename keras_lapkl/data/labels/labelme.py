@@ -1,0 +1,93 @@
+"""labelme: a JSON file beside each picture, with points, and boxes of rectangles.
+
+Its canvas begins at the edge of the first pixel: half a pixel is subtracted. Points and a
+rectangle of one `group_id` make an object.
+"""
+
+import collections
+
+from keras_lapkl.data.keypoints import KeypointError, shortened
+from keras_lapkl.data.labels import loose
+from keras_lapkl.data.labels.found import EDGE, SEEN, Labels, Source, in_order, number, size_of
+
+_TRIED = 20
+
+
+def matches(source: Source) -> bool:
+    """A file, or a folder in or below which one of the first JSON files is one."""
+    if source.is_folder:
+        return any(_is_one(Source(path)) for path in _files(source)[:_TRIED])
+    return isinstance(source.json, dict) and {"shapes", "imagePath"} <= source.json.keys()
+
+
+def read(source: Source) -> Labels:
+    objects, left_out = [], collections.Counter()
+    if not source.is_folder:
+        objects = _objects(source, source.folder, left_out)
+    broken = []
+    for each in map(Source, _files(source) if source.is_folder else ()):
+        if not _is_one(each):
+            left_out["JSON files that are not labelme's"] += 1
+            continue
+        try:  # a file for each picture: one that is broken does not decide for the others
+            objects += _objects(each, source.folder, left_out)
+        except KeypointError as error:
+            broken.append(error)
+    if broken:
+        left_out[f"files that can't be understood, such as {broken[0]}"] = len(broken)
+    names = collections.defaultdict(list)
+    for each in objects:
+        names[each.category] += each.points
+    ordered = {category: in_order(found) for category, found in names.items()}
+    return Labels(objects, ordered, (source.folder,), left_out)
+
+
+def _is_one(source):
+    try:
+        return matches(source)
+    except KeypointError:  # no JSON
+        return False
+
+
+def _files(source):
+    return sorted(source.folder.rglob("*.json"))
+
+
+def _objects(source, folder, left_out):
+    data, where = source.json, str(source.path)
+    shapes = data["shapes"]
+    if not isinstance(data["imagePath"], str) or not isinstance(shapes, list):
+        raise KeypointError(f"{where}: expected an imagePath and a list of shapes")
+    width, height = data.get("imageWidth"), data.get("imageHeight")
+    size = None if width is None or height is None else size_of(where, width, height)
+    points, boxes = [], []
+    for shape in shapes:
+        positions = shape.get("points") if isinstance(shape, dict) else None
+        if not isinstance(positions, list) or not isinstance(shape.get("label"), str):
+            raise KeypointError(
+                f"{where}: expected shapes with label and points. Received: {shortened(shape)}"
+            )
+        kind, group = shape.get("shape_type", "polygon"), shape.get("group_id")
+        if kind not in ("point", "rectangle"):
+            left_out[f"shapes of the kind {kind!r}"] += 1
+            continue
+        positions = [_position(where, each) for each in positions]
+        if len(positions) != (1 if kind == "point" else 2) or isinstance(group, (list, dict)):
+            raise KeypointError(
+                f"{where}: expected one position of a point, and two of a rectangle. Received: "
+                f"{len(positions)} of {shape['label']!r}"
+            )
+        if kind == "point":
+            points.append(loose.Point(shape["label"], positions[0], SEEN, group))
+        else:
+            (x0, x1), (y0, y1) = map(sorted, zip(*positions, strict=True))
+            boxes.append(loose.Box((x0, y0, x1, y1), shape["label"], group))
+    # Its path starts from its own file's folder.
+    picture = source.path.parent.relative_to(folder) / data["imagePath"].replace("\\", "/")
+    return loose.objects(where, picture.as_posix(), points, boxes, size, left_out)
+
+
+def _position(where, value):
+    if not isinstance(value, list) or len(value) != 2:
+        raise KeypointError(f"{where}: expected positions [x, y]. Received: {shortened(value)}")
+    return tuple(number(where, "a point", each) - EDGE for each in value)

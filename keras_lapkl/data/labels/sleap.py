@@ -1,0 +1,210 @@
+"""SLEAP's .slp: HDF5 tables of frames, instances and points, and names in JSON.
+
+From format 1.1 on, pixel centers are whole numbers; before, 0 was the edge of the first pixel. An
+invisible point is one that is not labeled, as SLEAP has it. Instances that a model predicted are
+left out. Frames come with their pictures where these are in the file itself, or are files.
+"""
+
+import collections
+import json
+import re
+
+import numpy as np
+
+from keras_lapkl._support import extras, reading
+from keras_lapkl.data.images import MAX_BYTES
+from keras_lapkl.data.keypoints import KeypointError, shortened
+from keras_lapkl.data.labels.found import EDGE, SEEN, Labeled, Labels, Source, number
+
+_MAX_TABLE = 1 << 30
+_USER = 0
+_MOVED = 1.1
+_ENCODED = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
+
+
+def matches(source: Source) -> bool:
+    return source.head.startswith(b"\x89HDF\r\n\x1a\n")
+
+
+def read(source: Source) -> Labels:
+    with extras.needed_by("Reading SLEAP's files"):
+        import h5py
+    try:
+        with reading.open_regular(source.path) as stream, h5py.File(stream, "r") as file:
+            return _labels(source, file)
+    except KeypointError:
+        raise
+    # h5py says in many ways that a file is damaged.
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
+        said = " ".join(str(error).split())
+        raise KeypointError(
+            f"{source.path}: expected SLEAP's labels (.slp). Received HDF5 that can't be read so: "
+            f"{said}"
+        ) from error
+
+
+def _labels(source, file):
+    path = source.path
+    metadata = _member(path, file, "metadata")
+    data = _json(path, metadata.attrs["json"])
+    names = _skeletons(path, data)
+    shift = EDGE if float(metadata.attrs.get("format_id", 1.0)) < _MOVED else 0.0
+    frames, instances, points = (_table(path, file, k) for k in ("frames", "instances", "points"))
+    videos = [_json(path, each) for each in _table(path, file, "videos_json")]
+    pictures = _Pictures(path, file, videos)
+    by_id = {int(frame["frame_id"]): frame for frame in frames}
+    objects, left_out = [], collections.Counter()
+    for instance in instances:
+        if instance["instance_type"] != _USER:
+            left_out["instances that SLEAP predicted"] += 1
+            continue
+        where = f"{path}, instance {instance['instance_id']}"
+        frame = by_id.get(int(instance["frame_id"]))
+        skeleton = int(instance["skeleton"])
+        first, end = int(instance["point_id_start"]), int(instance["point_id_end"])
+        if frame is None or skeleton >= len(names) or end - first != len(names[skeleton][1]):
+            raise KeypointError(
+                f"{where}: expected a frame, a skeleton and the points of it. Received: "
+                f"{shortened(instance)}"
+            )
+        if not 0 <= first <= end <= len(points):
+            raise KeypointError(f"{where}: expected points of the file. Received: {first} to {end}")
+        picture = pictures.of(int(frame["video"]), int(frame["frame_idx"]))
+        if picture is None:
+            left_out["instances in frames of a video, which has to be saved with its pictures"] += 1
+            continue
+        category, nodes = names[skeleton]
+        labeled = {
+            name: (
+                number(where, f"x of {name}", point["x"]) - shift,
+                number(where, f"y of {name}", point["y"]) - shift,
+                SEEN,
+            )
+            for name, point in zip(nodes, points[first:end], strict=True)
+            if point["visible"] and not (np.isnan(point["x"]) and np.isnan(point["y"]))
+        }
+        objects.append(Labeled(where, picture, labeled, category=category))
+    if not objects and left_out:
+        reasons = "; ".join(f"{count:,} {what}" for what, count in left_out.items())
+        raise KeypointError(
+            f"{path}: expected instances labeled by hand, in frames with pictures. Received: "
+            f"{reasons}. SLEAP saves pictures by `Predict > Export Labels Package` (.pkg.slp)."
+        )
+    return Labels(
+        objects, dict(names), (source.folder,), left_out, embedded=dict(pictures.embedded)
+    )
+
+
+def _skeletons(path, data):
+    """(name, its nodes' names) of each."""
+    try:
+        nodes = [str(node["name"]) for node in data["nodes"]]
+        skeletons = [
+            (str(each["graph"]["name"]), tuple(nodes[_node(node)] for node in each["nodes"]))
+            for each in data["skeletons"]
+        ]
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise KeypointError(
+            f"{path}: expected nodes and skeletons in SLEAP's metadata. Received: {error!r}"
+        ) from error
+    for name, own in skeletons:
+        if len(set(own)) != len(own):
+            raise KeypointError(f"{path}: expected each node of skeleton {name!r} once")
+    return skeletons
+
+
+def _node(node):
+    index = node["id"]
+    if type(index) is not int or index < 0:
+        raise ValueError(f"a node {index!r}")
+    return index
+
+
+class _Pictures:
+    """The pictures of frames: files that the project names, or those in the .slp itself."""
+
+    def __init__(self, path, file, videos):
+        self.path, self.file, self.videos = path, file, videos
+        self.embedded = {}
+        self.places = {}
+
+    def of(self, video, frame):
+        """The name of a frame's picture; None if it is but a frame of a video file."""
+        if video >= len(self.videos):
+            raise KeypointError(
+                f"{self.path}: expected one of {len(self.videos)} videos. Received: {video}"
+            )
+        about = self.videos[video]
+        backend = about.get("backend") if isinstance(about.get("backend"), dict) else {}
+        files = backend.get("filenames") or backend.get("filename") or about.get("filename")
+        if isinstance(files, list):
+            if frame >= len(files) or not isinstance(files[frame], str):
+                raise KeypointError(
+                    f"{self.path}, video {video}: expected a file for frame {frame}. Received: "
+                    f"{len(files)} files"
+                )
+            return files[frame]
+        dataset = backend.get("dataset")
+        if not isinstance(dataset, str) or not re.fullmatch(r"/?video\d+/video", dataset):
+            return None
+        group = dataset.strip("/").split("/")[0]
+        name = f"{group}/{frame:06d}"
+        if name not in self.places:
+            self.places[name] = self._embed(group, frame, name)
+        return self.places[name]
+
+    def _embed(self, group, frame, name):
+        members = _member(self.path, self.file, group)
+        numbers = _table(self.path, members, "frame_numbers").tolist()
+        images = _member(self.path, members, "video")
+        if np.prod(images.shape[1:], dtype=float) * images.dtype.itemsize > MAX_BYTES:
+            raise KeypointError(
+                f"{self.path}, {group}: expected pictures of at most {MAX_BYTES} bytes"
+            )
+        encoding = images.attrs.get("format", "")
+        encoding = encoding.decode() if isinstance(encoding, bytes) else str(encoding)
+        if encoding not in _ENCODED:
+            raise KeypointError(
+                f"{self.path}, {group}: expected pictures as {', '.join(_ENCODED)}. Received: "
+                f"{encoding!r}. Export the package once more with a newer SLEAP."
+            )
+        if frame not in numbers:
+            return None
+        content = np.asarray(images[numbers.index(frame)])
+        content = content.view(np.uint8) if content.dtype.itemsize == 1 else content
+        # Rows of one length are filled with zeros behind the end, which both formats allow.
+        self.embedded[name + _ENCODED[encoding]] = content.tobytes()
+        return name + _ENCODED[encoding]
+
+
+def _member(path, group, name):
+    """What is in a group itself: a link may lead into another file of this machine."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise KeypointError(f"{path}: expected SLEAP's labels, with {name!r}. Received: none")
+    found = group[name]
+    if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
+        raise KeypointError(f"{path}: expected {name!r} in the file itself, not in another one")
+    return found
+
+
+def _table(path, group, name):
+    dataset = _member(path, group, name)
+    if getattr(dataset, "ndim", None) != 1:
+        raise KeypointError(
+            f"{path}: expected SLEAP's labels, with a table {name!r}. Received: others"
+        )
+    if dataset.size * max(dataset.dtype.itemsize, 1) > _MAX_TABLE:
+        raise KeypointError(f"{path}: expected at most {_MAX_TABLE} bytes of {name!r}")
+    return dataset[()]
+
+
+def _json(path, text):
+    try:
+        data = json.loads(text.decode() if isinstance(text, bytes) else str(text))
+    except (ValueError, RecursionError) as error:
+        raise KeypointError(f"{path}: expected JSON in SLEAP's metadata: {error}") from error
+    if not isinstance(data, dict):
+        raise KeypointError(f"{path}: expected a JSON object. Received: {shortened(data)}")
+    return data

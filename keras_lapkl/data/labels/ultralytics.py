@@ -1,0 +1,178 @@
+"""Ultralytics' pose labels: data.yaml, and a .txt file for each picture with fractions of it.
+
+0 and 1 are the picture's edges: half a pixel is subtracted. A point of visibility 0, or without
+one at (0, 0) or below 0, is not labeled.
+"""
+
+import collections
+from pathlib import Path
+from typing import Any
+
+from keras_lapkl._support import extras, reading
+from keras_lapkl.data.images import IMAGE_SUFFIXES
+from keras_lapkl.data.keypoints import KeypointError, shortened
+from keras_lapkl.data.labels.found import HIDDEN, SEEN, Labeled, Labels, Source
+
+_SHAPE = "kpt_shape"
+_MAX_YAML = 1 << 18
+_MOST_POINTS = 10_000
+_OUTSIDE = 0.01  # what rounding may add
+
+
+def matches(source: Source) -> bool:
+    """The .yaml file with `kpt_shape`, or the folder that holds it."""
+    return _yaml(source) is not None
+
+
+def read(source: Source) -> Labels:
+    path = _yaml(source) or source.path
+    data = _settings(path)
+    shape, classes = _shape(path, data), data.get("names")
+    classes = dict(enumerate(classes)) if isinstance(classes, list) else classes
+    if not isinstance(classes, dict) or not classes:
+        raise KeypointError(
+            f"{path}: expected `names` of the classes. Received: {shortened(classes)}"
+        )
+    classes = {number: str(name) for number, name in classes.items()}
+    names = {name: _point_names(path, data, key, shape[0]) for key, name in classes.items()}
+    objects, left_out = [], collections.Counter()
+    for file in sorted(path.parent.rglob("*.txt")):
+        if "labels" not in file.relative_to(path.parent).parts[:-1]:
+            continue
+        picture = _picture(path.parent, file)
+        for line, text in enumerate(_text(file).splitlines(), 1):
+            if text.strip():
+                where = f"{file}, line {line}"
+                objects.append(_object(where, picture, text.split(), shape, classes, names))
+    if not objects:
+        raise KeypointError(
+            f"{path}: expected .txt files of labels in folders `labels` below {path.parent}. "
+            "Received: none"
+        )
+    return Labels(objects, names, (path.parent,), left_out, fractions=True)
+
+
+def _shape(path, data) -> tuple[int, int]:
+    """How many points there are, of how many numbers each."""
+    shape = data.get(_SHAPE)
+    pair = isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)
+    if not pair or not 0 < shape[0] <= _MOST_POINTS or shape[1] not in (2, 3):
+        raise KeypointError(
+            f"{path}: expected {_SHAPE}: [points, 2 or 3]. Received: {shortened(shape)}"
+        )
+    return shape[0], shape[1]
+
+
+def _yaml(source) -> Path | None:
+    """The file that says what the points are."""
+    paths = sorted(source.path.glob("*.y*ml")) if source.is_folder else [source.path]
+    yamls = (path for path in paths if path.suffix.lower() in (".yaml", ".yml"))
+    return next((path for path in yamls if _has_shape(path)), None)
+
+
+def _has_shape(path):
+    try:
+        return f"{_SHAPE}:" in _text(path, _MAX_YAML)
+    except KeypointError:  # larger, or no text
+        return False
+
+
+def _text(path, limit=reading.MAX_TEXT):
+    try:
+        return reading.read_text(path, limit)
+    except ValueError as error:
+        raise KeypointError(str(error)) from error
+
+
+def _settings(path) -> dict[Any, Any]:
+    with extras.needed_by("The YAML file of Ultralytics"):
+        import yaml
+
+    text = _text(path, _MAX_YAML)
+    try:
+        # An alias may stand for more than memory holds.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise KeypointError(f"{path}: expected YAML without aliases. Received: one")
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, KeypointError):
+            raise
+        said = " ".join(str(error).split())
+        raise KeypointError(f"{path} is not valid YAML: {said}") from error
+    if not isinstance(data, dict):
+        raise KeypointError(f"{path}: expected a mapping. Received: {shortened(data)}")
+    return data
+
+
+def _point_names(path, data, key, count):
+    names = data.get("kpt_names", data.get("node_names"))  # sleap-io writes the latter
+    if names is None:
+        return tuple(range(1, count + 1))
+    if isinstance(names, dict):
+        names = names.get(key)
+    elif isinstance(names, list) and names and isinstance(names[0], list):
+        names = names[key] if type(key) is int and 0 <= key < len(names) else None
+    if not isinstance(names, list) or len({str(n) for n in names}) != count or len(names) != count:
+        raise KeypointError(
+            f"{path}: expected {count} different names in kpt_names. Received: {shortened(names)}"
+        )
+    return tuple(map(str, names))
+
+
+def _picture(folder, file):
+    """The picture of a file of labels: its name in the folder `images` beside `labels`."""
+    parts = list(file.relative_to(folder).parts)
+    last = len(parts) - 1 - parts[::-1].index("labels")
+    below = Path(*parts[:last], "images", *parts[last + 1 :]).with_suffix("")
+    # A name may have dots: `with_suffix` would cut them too.
+    found = (f"{below}{suffix}" for suffix in _suffixes())
+    return next((name for name in found if (folder / name).is_file()), f"{below}{_suffixes()[0]}")
+
+
+def _suffixes():
+    return [each for suffix in IMAGE_SUFFIXES for each in (suffix, suffix.upper())]
+
+
+def _object(where, picture, cells, shape, classes, names):
+    count, dims = shape
+    try:
+        category, *values = map(float, cells)
+    except ValueError as error:
+        raise KeypointError(f"{where}: expected numbers. Received: {shortened(cells)}") from error
+    if len(values) != 4 + count * dims:
+        raise KeypointError(
+            f"{where}: expected a class, a box of 4 numbers and {count} points of {dims}, as "
+            f"{_SHAPE} says. Received: {len(cells)} numbers"
+        )
+    if category not in classes:
+        raise KeypointError(
+            f"{where}: expected a class of {shortened(list(classes))}. Received: {cells[0]}"
+        )
+    x, y, width, height = values[:4]
+    if not all(0 <= value <= 1 + _OUTSIDE for value in values[:4]):
+        raise KeypointError(
+            f"{where}: expected a box in fractions of the picture. Received: "
+            f"{shortened(cells[1:5])}"
+        )
+    points = {}
+    own = names[classes[int(category)]]
+    for k, name in enumerate(own):
+        at = values[4 + k * dims : 4 + (k + 1) * dims]
+        if dims == 3 and at[2] not in (0, HIDDEN, SEEN):
+            raise KeypointError(
+                f"{where}: expected visibilities 0, 1 or 2. Received: {at[2]:g} of {name!r}"
+            )
+        missing = at[2] == 0 if dims == 3 else at == [0, 0] or min(at) < 0
+        if missing:
+            continue
+        if not all(-_OUTSIDE <= value <= 1 + _OUTSIDE for value in at[:2]):
+            raise KeypointError(
+                f"{where}: expected points in fractions of the picture. Received: "
+                f"{at[0]:g} and {at[1]:g} of {name!r}"
+            )
+        points[name] = at[0], at[1], int(at[2]) if dims == 3 else SEEN
+    box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    has_area = width > 0 and height > 0
+    return Labeled(
+        where, picture, points, box if has_area else None, category=classes[int(category)]
+    )

@@ -1,0 +1,154 @@
+"""Where the pictures lie that a file of labels names, whichever machine and program wrote it."""
+
+import collections
+import concurrent.futures
+import os
+import re
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from absl import logging
+
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.annotations import path_below
+from keras_lapkl.data.images import read_image
+
+_LONGEST = 4096
+"""Characters of a path."""
+_FOREIGN = {
+    r"[A-Za-z][A-Za-z0-9+.-]+://": "a URL",
+    r"[^/]*\\|[A-Za-z]:\\": "a path with backslashes, as Windows has them",
+    r".*%[0-9A-Fa-f]{2}": "a percent-encoded name, as in URLs (%20 is a space)",
+    r"/|[A-Za-z]:/": "an absolute path, maybe of another machine",
+}
+
+
+def find_pictures(
+    names: Iterable[str], folders: Sequence[PathLike]
+) -> dict[str, tuple[Path, str] | None]:
+    """Looks for each picture, whether or not the others are there.
+
+    A name is first taken as it is. If there is no such file, backslashes are separators, `%20` is a
+    space, and of a URL, of an absolute path, and of folders that no other name is found in, the
+    last parts are looked for, the longest first; a warning tells of that. No name leads out of the
+    folders by `..` or as an absolute path; links in them are followed.
+
+    Args:
+        names: as the labels have them.
+        folders: where to look, the first first.
+
+    Returns:
+        dict from each name to its folder and its path below that; None where there is no such file,
+        or that of two names is the same.
+
+    Example:
+
+    >>> find_pictures(["C:\\\\photos\\\\a%20b.png"], ["."])
+    {'C:\\\\photos\\\\a%20b.png': (PosixPath('.'), 'a b.png')}
+    """
+    names = list(dict.fromkeys(names))
+    found = {name: _first_file((name,), folders) for name in names}
+    known = {os.path.dirname(name) for name, place in found.items() if place is not None}
+    guessed = {}
+    for name in names:
+        if found[name] is None and not (os.path.dirname(name) and os.path.dirname(name) in known):
+            guessed[name] = _first_file(_other_names(name), folders)
+    files = collections.Counter(
+        os.path.normpath(Path(*place)) for place in (*found.values(), *guessed.values()) if place
+    )
+    for name, place in guessed.items():
+        if place is not None and files[os.path.normpath(Path(*place))] == 1:
+            found[name] = place
+    taken = [(name, os.path.join(*place)) for name in guessed if (place := found[name])]
+    if taken:
+        logging.warning(
+            "%d of %d pictures are not where the labels say, and were found by the end of their "
+            "names: %r is %s",
+            len(taken),
+            len(names),
+            *taken[0],
+        )
+    return found
+
+
+def expected_places(
+    found: Mapping[str, tuple[Path, str] | None], folders: Sequence[PathLike]
+) -> dict[str, Path]:
+    """The path of each picture; of a missing one, where most others lie.
+
+    Args:
+        found: by `find_pictures`, in the same folders.
+
+    Raises:
+        ValueError: a missing one that is named outside of the folders, where no other is found by
+            the end of its name.
+    """
+    counts = collections.Counter(place[0] for place in found.values() if place is not None)
+    home = counts.most_common(1)[0][0] if counts else Path(folders[0])
+    moved = any(place is not None and place[1] != name for name, place in found.items())
+
+    def expected(name):
+        try:
+            return path_below(home, name)
+        except ValueError:
+            if not moved:
+                raise
+            return home / re.split(r"[/\\]", name)[-1]
+
+    return {n: expected(n) if place is None else Path(*place) for n, place in found.items()}
+
+
+def cause(name: str) -> str:
+    """What is unusual in the name of a picture that is not there, as part of a sentence, or `""`.
+
+    Example:
+
+    >>> cause("images\\\\a.png")
+    'a path with backslashes, as Windows has them'
+    """
+    return next((what for form, what in _FOREIGN.items() if re.match(form, name)), "")
+
+
+def sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int] | str]:
+    """Width and height of each upright picture, or why it can't be read."""
+    paths = list(dict.fromkeys(paths))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return dict(zip(paths, pool.map(_size, paths), strict=True))
+
+
+def _size(path):
+    try:
+        height, width = read_image(path).shape[:2]
+    except (OSError, ValueError) as error:
+        return str(error)
+    return width, height
+
+
+def _first_file(tails: Iterable[str], folders) -> tuple[Path, str] | None:
+    for tail in tails:
+        for folder in folders:
+            try:
+                if os.path.isfile(path_below(folder, tail)):
+                    return Path(folder), tail
+            except ValueError:  # outside, or with a null character
+                pass
+    return None
+
+
+def _other_names(name: str) -> Iterator[str]:
+    """`a/b/c.png`, `b/c.png`, `c.png`; also of the name without the escapes of a URL."""
+    if len(name) > _LONGEST:
+        return
+    forms = [name.replace("\\", "/")]
+    if "%" in name:
+        forms.append(urllib.parse.unquote(forms[0]))
+    if "?" in name:
+        before, _, query = name.partition("?")
+        # Label Studio has /data/local-files/?d=a.png
+        forms += [urllib.parse.unquote(before), *urllib.parse.parse_qs(query).get("d", [])]
+    for form in forms:
+        parts = [part for part in form.split("/") if part not in ("", ".")]
+        while ".." in parts:  # what stands before the last one is another folder's
+            del parts[: parts.index("..") + 1]
+        yield from ("/".join(parts[start:]) for start in range(len(parts)))

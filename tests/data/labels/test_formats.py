@@ -1,0 +1,504 @@
+"""What each format tells: conventions, kinds of its files, and broken ones, in one line."""
+
+import json
+import pathlib
+import sys
+
+import h5py
+import label_exports as exports
+import numpy as np
+import pytest
+
+from keras_lapkl.data import pictures
+from keras_lapkl.data.keypoints import KeypointError
+from keras_lapkl.data.labels.formats import known, recognize
+
+
+def read(path, category=None):
+    tool, source = known(path, category)
+    return tool.read(source)
+
+
+def refused(path, text):
+    with pytest.raises(KeypointError, match=text) as error:
+        read(path)
+    assert "\n" not in str(error.value) and str(path.name) in str(error.value)
+
+
+class TestRecognition:
+    @pytest.mark.parametrize("tool", exports.NAMED)
+    def test_of_each(self, tmp_path, tool):
+        assert recognize(exports.NAMED[tool](tmp_path))[0].name == tool
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"\x89PNG\r\n\x1a\n",
+            b"path,nose_x,nose_y\na.png,1,2\n",
+            b"a.png 1 2 3 4\n",
+            b"1 2 3 4 5\n",
+            b"[]",
+            b'{"images": []}',
+            b"<annotation><object/></annotation>",
+            b"\xff\xfe\0x",
+        ],
+    )
+    def test_of_none(self, tmp_path, content):
+        path = tmp_path / "x.txt"
+        path.write_bytes(content)
+        assert recognize(path) is None
+        refused(path, "expected labels of one of these: DeepLabCut .*; SLEAP .*; COCO ")
+
+    def test_of_an_empty_folder(self, tmp_path):
+        refused(tmp_path, "Received: others")
+
+    def test_of_nothing(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            recognize(tmp_path / "gone.csv")
+
+    @pytest.mark.parametrize("text", ["<a", "{", "[1", "<a>&b;</a>", "[" * 100_000])
+    def test_of_broken_text(self, tmp_path, text):
+        path = tmp_path / "x"
+        path.write_text(text)
+        refused(path, "is not valid JSON|expected XML")
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+    def test_of_a_doctype(self, tmp_path, encoding):
+        text = (
+            f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE dataset [<!ENTITY x SYSTEM '
+            '"file:///etc/hostname">]><dataset><images><image file="&x;"/></images></dataset>'
+        )
+        path = tmp_path / "x.xml"
+        path.write_bytes(text.encode(encoding))
+        if encoding == "utf-8":
+            refused(path, "a DOCTYPE, whose entities")
+        else:
+            refused(path, "Received: others")
+
+
+class TestDeepLabCut:
+    def write(self, folder, text):
+        exports.write_pictures(folder)
+        path = folder / "CollectedData_me.csv"
+        path.write_text(text)
+        return path
+
+    def test_path_in_three_cells(self, tmp_path):
+        text = exports.deeplabcut_text(
+            "labeled-data,video,", ("scorer,,", "bodyparts,,", "coords,,")
+        )
+        found = read(self.write(tmp_path, text))
+        assert [each.picture for each in found.objects] == [
+            f"labeled-data/video/{name}" for name in exports.POINTS
+        ]
+
+    def test_several_animals(self, tmp_path):
+        text = (
+            "scorer,me,me,me,me,me,me,me,me\n"
+            "individuals,one,one,one,one,two,two,single,single\n"
+            "bodyparts,nose,nose,tail,tail,nose,nose,corner,corner\n"
+            "coords,x,y,x,y,x,y,x,y\n"
+            "a.png,1,2,3,4,5,6,7,8\n"
+            "b.png,1,2,,,,,NaN,nan\n"
+        )
+        found = read(self.write(tmp_path, text))
+        assert found.names == {"individuals": ("nose", "tail"), "single": ("corner",)}
+        assert [(each.picture, each.category, dict(each.points)) for each in found.objects] == [
+            ("a.png", "individuals", {"nose": (1, 2, 2), "tail": (3, 4, 2)}),
+            ("a.png", "individuals", {"nose": (5, 6, 2)}),
+            ("a.png", "single", {"corner": (7, 8, 2)}),
+            ("b.png", "individuals", {"nose": (1, 2, 2)}),
+        ]
+
+    def test_lightning_pose(self, tmp_path):
+        self.write(tmp_path, exports.deeplabcut_text())
+        assert len(read(tmp_path).objects) == 2
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("bodyparts", "parts", "expected DeepLabCut's header rows scorer, bodyparts, coords"),
+            ("coords,x,y", "coords,x,likelihood", "its predictions, with likelihoods"),
+            ("coords,x,y", "coords,x,x", "expected x and y once"),
+            ("coords,x,y,x", "coords,z,y,x", "expected x and y"),
+            ("a.png,10.0", "a.png", "line 4: expected 7 cells, as in the others. Received: 6"),
+            ("a.png,10.0", "a.png,ten", "line 4: expected a number of pixels for x of nose"),
+            ("a.png,10.0", "a.png,", "line 4: expected a number of pixels for x of nose"),
+            ("a.png,10.0", "a.png,1e9", "line 4: expected a number of pixels for x of nose"),
+            ("a.png,10.0", "a.png,inf", "line 4: expected a number of pixels for x of nose"),
+            ("a.png", "", "line 4: expected the path of a picture"),
+            ("a.png", '"a.png', "no CSV"),
+        ],
+    )
+    def test_broken(self, tmp_path, old, new, message):
+        text = exports.deeplabcut_text()
+        refused(self.write(tmp_path, text.replace(old, new, 1)), message)
+
+
+class TestSleap:
+    def test_before_1_1_zero_was_the_edge(self, tmp_path):
+        found = read(exports.sleap(tmp_path, format_id=1.0, shift=0.5))
+        assert found.objects[0].points["nose"] == (10, 20, 2)
+        assert found.left_out["instances that SLEAP predicted"] == 1
+
+    def test_pictures_in_files(self, tmp_path):
+        path = exports.sleap(tmp_path)
+        video = {"backend": {"type": "ImageVideo", "filenames": [f"{i}.png" for i in range(9)]}}
+        with h5py.File(path, "r+") as file:
+            del file["videos_json"]
+            file["videos_json"] = [json.dumps(video).encode()]
+        assert [each.picture for each in read(path).objects] == ["4.png", "7.png"]
+
+    def test_frames_of_a_video(self, tmp_path):
+        path = exports.sleap(tmp_path)
+        with h5py.File(path, "r+") as file:
+            del file["videos_json"]
+            file["videos_json"] = [b'{"backend": {"type": "MediaVideo", "filename": "a.mp4"}}']
+        refused(path, "2 instances in frames of a video.*Export Labels Package")
+
+    def test_links_into_other_files(self, tmp_path):
+        path, other = exports.sleap(tmp_path), exports.sleap(tmp_path, name="other.slp")
+        with h5py.File(path, "r+") as file:
+            del file["points"]
+            file["points"] = h5py.ExternalLink(str(other), "points")
+        refused(path, "with 'points'. Received: none")
+
+    def test_data_in_other_files(self, tmp_path):
+        path = exports.sleap(tmp_path)
+        (tmp_path / "raw").write_bytes(bytes(1000))
+        with h5py.File(path, "r+") as file:
+            about = file["points"].dtype
+            del file["points"]
+            raw = [(str(tmp_path / "raw"), 0, 1000)]
+            file.create_dataset("points", (6,), about, external=raw)
+        refused(path, "expected 'points' in the file itself")
+
+    def test_more_than_memory(self, tmp_path):
+        path = exports.sleap(tmp_path)
+        with h5py.File(path, "r+") as file:
+            about = file["points"].dtype
+            del file["points"]
+            file.create_dataset("points", (1 << 40,), about, chunks=(1000,), compression="gzip")
+        refused(path, "expected at most 1073741824 bytes")
+
+    def test_other_hdf5(self, tmp_path):
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            file["tracks"] = np.zeros(3)
+        refused(path, "expected SLEAP's labels")
+
+    def test_needs_the_extra(self, tmp_path, monkeypatch):
+        path = exports.sleap(tmp_path)
+        monkeypatch.setitem(sys.modules, "h5py", None)
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_lapkl\[labels\]'"):
+            read(path)
+
+    def test_cut(self, tmp_path):
+        path = exports.sleap(tmp_path)
+        path.write_bytes(path.read_bytes()[:3000])
+        refused(path, "Received HDF5 that can't be read")
+
+
+class TestLabelStudio:
+    def write(self, folder, data):
+        path = folder / "x.json"
+        path.write_text(json.dumps(data))
+        return path
+
+    def test_small_export(self, tmp_path):
+        common = {"original_width": 200, "original_height": 100}
+        points = [
+            {**common, "x": 50, "y": 50, "keypointlabels": ["nose"]},
+            {**common, "x": 0, "y": 100, "keypointlabels": ["tail"]},
+        ]
+        tasks = [{"id": 3, "image": "s3://bucket/a.png", "kp": points}, {"image": "b.png"}]
+        found = read(self.write(tmp_path, tasks))
+        assert dict(found.objects[0].points) == {"nose": (99.5, 49.5, 2), "tail": (-0.5, 99.5, 2)}
+        assert found.objects[0].size == (200, 100)
+        assert found.left_out["tasks without points"] == 1
+
+    def test_relations_in_place_of_parents(self, tmp_path):
+        tasks = exports.label_studio_data()
+        results = tasks[0]["annotations"][0]["result"]
+        for each in results[1:]:
+            del each["parentID"]
+            ends = {"from_id": "box0", "to_id": each["id"]}
+            results.append({**ends, "type": "relation", "direction": "right"})
+        second = [{**each, "id": f"{each['id']}+"} for each in results if "value" in each]
+        for each in second[1:]:
+            each["parentID"] = "box0+"
+        results += second
+        path = self.write(tmp_path, tasks[:1])
+        first, other = read(path).objects
+        assert first.points == other.points and first.box == other.box is not None
+
+    def test_last_annotation_that_was_not_canceled(self, tmp_path):
+        tasks = exports.label_studio_data()
+        tasks[0]["annotations"] += [{"was_cancelled": True, "result": []}]
+        tasks[1]["annotations"] += [{"was_cancelled": False, "result": []}]
+        found = read(self.write(tmp_path, tasks))
+        assert len(found.objects) == 1
+        assert found.left_out["annotations that were canceled"] == 1
+        assert found.left_out["further annotations of a picture"] == 1
+
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("image_rotation", 90, "image_rotation '90'"),
+            ("original_width", None, "task 0: expected a number of pixels for the width"),
+            ("original_width", 9.5, "expected whole numbers above 0"),
+            ("value", 3, "expected results with a value"),
+            ("value", {"keypointlabels": ["nose", "tail"]}, "expected a number of pixels for|one"),
+        ],
+    )
+    def test_broken(self, tmp_path, key, value, message):
+        tasks = exports.label_studio_data()
+        tasks[0]["annotations"][0]["result"][1][key] = value
+        refused(self.write(tmp_path, tasks), message)
+
+
+class TestLabelme:
+    def write(self, folder, shapes, **other):
+        path = folder / "x.json"
+        path.write_text(json.dumps({"shapes": shapes, "imagePath": "..\\a.png", **other}))
+        return path
+
+    def point(self, label, x, y, group=None):
+        shape = {"label": label, "points": [[x, y]], "shape_type": "point", "group_id": group}
+        return shape
+
+    def test_groups(self, tmp_path):
+        box = {"label": "mouse", "points": [[0, 1], [9, 8]], "shape_type": "rectangle"}
+        shapes = [
+            self.point("nose", 1.5, 2.5, 1),
+            self.point("nose", 3.5, 4.5, 2),
+            {**box, "group_id": 2},
+            {"label": "area", "points": [[1, 2]] * 3, "shape_type": "polygon"},
+        ]
+        found = read(self.write(tmp_path, shapes))
+        assert [(dict(each.points), each.box) for each in found.objects] == [
+            ({"nose": (1, 2, 2)}, None),
+            ({"nose": (3, 4, 2)}, (-0.5, 0.5, 8.5, 7.5)),
+        ]
+        assert found.left_out["shapes of the kind 'polygon'"] == 1
+
+    def test_one_broken_file_of_a_folder(self, tmp_path):
+        exports.labelme(tmp_path)
+        self.write(tmp_path, [3])
+        (tmp_path / "other.json").write_text("{}")
+        (tmp_path / "0.json").write_text("{")
+        found = read(tmp_path)
+        assert len(found.objects) == 2
+        assert found.left_out["JSON files that are not labelme's"] == 2
+        (broken,) = (text for text in found.left_out if text.startswith("files that can't"))
+        assert "x.json: expected shapes with label" in broken
+
+    def test_numbered_labels_are_in_their_order(self, tmp_path):
+        shapes = [self.point(name, 1, 2) for name in ("10", "2", "1")]
+        assert read(self.write(tmp_path, shapes)).names[""] == ("1", "2", "10")
+
+    @pytest.mark.parametrize(
+        ("shapes", "message"),
+        [
+            (3, "a list of shapes"),
+            ([3], "expected shapes with label and points"),
+            ([{"label": "x", "points": [[1]], "shape_type": "point"}], "expected positions"),
+            ([{"label": "x", "points": [[1, 2]] * 2, "shape_type": "point"}], "one position"),
+            ([{"label": "x", "points": [[1, True]], "shape_type": "point"}], "a number of pixels"),
+            ([{"label": "x", "points": [[1, 2]], "shape_type": "point"}] * 2, "'x' twice"),
+        ],
+    )
+    def test_broken(self, tmp_path, shapes, message):
+        refused(self.write(tmp_path, shapes), message)
+
+
+class TestCvat:
+    def write(self, folder, image):
+        path = folder / "annotations.xml"
+        path.write_text(f'<annotations><image name="a.png" {image}</image></annotations>')
+        return path
+
+    def test_points_with_labels(self, tmp_path):
+        image = """width="96" height="64">
+            <points label="nose" points="1.5,2.5" occluded="1" group_id="1"/>
+            <points label="nose" points="3.5,4.5" group_id="2"/>
+            <box label="mouse" xtl="0.5" ytl="0.5" xbr="9.5" ybr="8.5" group_id="2"/>
+            <polygon label="area" points="1,2;3,4"/>"""
+        found = read(self.write(tmp_path, image))
+        assert [(dict(each.points), each.box) for each in found.objects] == [
+            ({"nose": (1, 2, 1)}, None),
+            ({"nose": (3, 4, 2)}, (0, 0, 9, 8)),
+        ]
+        assert found.left_out["shapes of the kind 'polygon'"] == 1
+
+    def test_many_points_in_a_shape(self, tmp_path):
+        image = """width="96" height="64"><points label="face" points="1.5,2.5;3.5,4.5"/>
+            <points label="face" points="5.5,6.5;7.5,8.5"/>"""
+        found = read(self.write(tmp_path, image))
+        assert [dict(each.points) for each in found.objects] == [
+            {1: (1, 2, 2), 2: (3, 4, 2)},
+            {1: (5, 6, 2), 2: (7, 8, 2)},
+        ]
+
+    def test_folder(self, tmp_path):
+        exports.cvat(tmp_path)
+        assert len(read(tmp_path).objects) == 2
+
+    @pytest.mark.parametrize(
+        ("image", "message"),
+        [
+            (">", "expected a number of pixels for the width"),
+            ('width="9" height="9"><points label="a" points="1,2,3"/>', "expected points x,y"),
+            ('width="9" height="9"><points label="a" points="1,nan"/>', "a number of pixels"),
+            ('width="9" height="9"><box label="a" xtl="1"/>', "ytl of a box"),
+            (
+                'width="9" height="9"><skeleton><points points="1,2"/></skeleton>',
+                "expected one position of each point of a skeleton",
+            ),
+        ],
+    )
+    def test_broken(self, tmp_path, image, message):
+        refused(self.write(tmp_path, image), message)
+
+    def test_tracks_of_a_video(self, tmp_path):
+        path = tmp_path / "x.xml"
+        path.write_text("<annotations><track id='0'/></annotations>")
+        refused(path, "Received: tracks of a video")
+
+
+class TestUltralytics:
+    def test_without_visibilities(self, tmp_path):
+        path = exports.ultralytics(tmp_path)
+        path.write_text("kpt_shape: [2, 2]\nnames: [mouse, rat]\n")
+        for file in (tmp_path / "labels/train").iterdir():
+            file.write_text("1 0.5 0.5 0.5 1 0.25 0.5 0 0\n\n")
+        found = read(tmp_path)
+        assert found.fractions and len(found.objects) == 2
+        first = found.objects[0]
+        assert first.category == "rat" and dict(first.points) == {1: (0.25, 0.5, 2)}
+        assert first.picture == "images/train/a.png" and first.box == (0.25, 0, 0.75, 1)
+
+    def test_names_by_sleap_io(self, tmp_path):
+        path = exports.ultralytics(tmp_path)
+        text = "kpt_shape: [3, 3]\nnames: {0: animal}\nnode_names: [a, b, c]\n"
+        path.write_text(text)
+        assert read(path).names == {"animal": ("a", "b", "c")}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("kpt_shape: 3", r"expected kpt_shape: \[points, 2 or 3\]"),
+            ("kpt_shape: [3, 3]", "expected `names`"),
+            ("kpt_shape: [3, 3]\nnames: [a]\nkpt_names: {0: [a, a, b]}", "3 different names"),
+            ("kpt_shape: [3, 3\nnames: [a]", "not valid YAML"),
+            ("a: &a [1]\nkpt_shape: *a\n", "without aliases"),
+            ("kpt_shape: " + "[" * 5000, "not valid YAML"),
+            ("kpt_shape: [3, 3]\nx: !!python/object:os.system ls", "not valid YAML"),
+        ],
+    )
+    def test_broken_yaml(self, tmp_path, text, message):
+        path = exports.ultralytics(tmp_path)
+        path.write_text(text)
+        refused(path, message)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("0 0.5 0.5 1 1 0 0 0 0 0 0", "a.txt, line 2: expected a class, a box of 4 numbers"),
+            ("2 0.5 0.5 1 1" + " 0" * 9, "a.txt, line 2: expected a class of '0'"),
+            ("0 48 32 90 60" + " 0" * 9, "a.txt, line 2: expected a box in fractions"),
+            ("0 0.5 0.5 1 1 40 20 2" + " 0" * 6, "a.txt, line 2: expected points in fractions"),
+            ("0 0.5 0.5 1 1 0.4 nan 2" + " 0" * 6, "a.txt, line 2: expected points in fractions"),
+            ("0 0.5 0.5 1 1 0.4 0.2 3" + " 0" * 6, "visibilities 0, 1 or 2. Received: 3"),
+            ("mouse 0.5 0.5 1 1" + " 0" * 9, "a.txt, line 2: expected numbers"),
+        ],
+    )
+    def test_broken_labels(self, tmp_path, text, message):
+        path = exports.ultralytics(tmp_path)
+        (tmp_path / "labels/train/a.txt").write_text(f"\n{text}\n")
+        with pytest.raises(KeypointError, match=message):
+            read(path)
+
+    def test_needs_the_extra(self, tmp_path, monkeypatch):
+        path = exports.ultralytics(tmp_path)
+        monkeypatch.setitem(sys.modules, "yaml", None)
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_lapkl\[labels\]'"):
+            read(path)
+
+    def test_no_labels(self, tmp_path):
+        (tmp_path / "data.yaml").write_text(exports.YAML)
+        refused(tmp_path / "data.yaml", "files of labels in folders `labels`")
+
+
+class TestDlib:
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("file='a.png'", "", "expected a `file` of each image"),
+            ("left=", "links=", "image 'a.png': expected a number of pixels for left of a box"),
+            ("x='10.0'", "x='1_0'", "expected a number of pixels for x of part nose"),
+            ("name='left_ear'", "name='nose'", "once in its box. Received: 'nose'"),
+        ],
+    )
+    def test_broken(self, tmp_path, old, new, message):
+        path = exports.dlib(tmp_path)
+        path.write_text(path.read_text().replace(old, new, 1))
+        refused(path, message)
+
+
+class TestWflw:
+    @pytest.mark.parametrize(
+        ("text", "points", "box"),
+        [
+            ("1 2 3 4 10 11 80 81 0 1 0 0 0 0 a b.png", 2, (10, 11, 80, 81)),
+            ("1 2 3 4 10 11 80 81 7 8 9 9 a.png", 6, None),
+            (" ".join(["1"] * 196) + " a.png", 98, None),
+        ],
+    )
+    def test_forms(self, tmp_path, text, points, box):
+        path = tmp_path / "list.txt"
+        path.write_text(f"{text}\n{text}\n")
+        first, _ = read(path).objects
+        assert len(first.points) == points and first.box == box
+        assert first.points[1][2] == 2 and first.picture == text[text.index("a") :]
+
+    def test_broken(self, tmp_path):
+        path = tmp_path / "list.txt"
+        path.write_text("1 2 3 4 a.png\n1 2 3 b.png\n")
+        refused(path, "line 2: expected 4 numbers and a path")
+
+
+class TestFindingPictures:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "sub/a b.png",
+            "./sub//a b.png",
+            "sub\\a b.png",
+            "D:\\x\\sub\\a b.png",
+            "/home/me/sub/a b.png",
+            "../sub/a b.png",
+            "x/../../sub/a b.png",
+            "sub/a%20b.png",
+            "https://host/x/a%20b.png?token=1",
+            "/data/local-files/?d=x/sub/a%20b.png",
+            "a b.png",
+        ],
+    )
+    def test_names(self, tmp_path, name):
+        exports.write_pictures(tmp_path, ["sub/a b.png"])
+        found = pictures.find_pictures([name], [tmp_path, tmp_path / "sub"])
+        assert pathlib.Path(*found[name]).resolve() == tmp_path / "sub/a b.png"
+
+    @pytest.mark.parametrize("name", ["", "..", "/", "x\0.png", "a" * 5000, "//[/a.png"])
+    def test_none(self, tmp_path, name):
+        assert pictures.find_pictures([name], [tmp_path]) == {name: None}
+
+    def test_size_of_the_upright_picture(self, tmp_path):
+        exports.write_pictures(tmp_path)
+        (tmp_path / "x.png").write_bytes(b"")
+        found = pictures.sizes([tmp_path / "a.png", tmp_path / "x.png", tmp_path / "gone.png"])
+        assert found[tmp_path / "a.png"] == exports.SIZE
+        assert "an empty file" in found[tmp_path / "x.png"]
+        assert "gone.png" in found[pathlib.Path(tmp_path / "gone.png")]

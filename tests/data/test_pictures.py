@@ -1,0 +1,100 @@
+import pytest
+
+from keras_lapkl.data import pictures
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Of pictures, beside one that no name may lead to."""
+    for name in ("photos/a b.png", "photos/x/1.png", "photos/x/2.png", "photos/y%20z.png", "c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("name", "below"),
+    [
+        ("a b.png", "a b.png"),
+        ("x/../x/1.png", "x/../x/1.png"),
+        ("y%20z.png", "y%20z.png"),
+        ("x\\1.png", "x/1.png"),
+        ("C:\\Users\\ann\\x\\1.png", "x/1.png"),
+        ("a%20b.png", "a b.png"),
+        ("/home/ann/upload/1/a%20b.png", "a b.png"),
+        ("/home/ann/photos/x/1.png", "x/1.png"),
+        ("https://host.example/d/a%20b.png?width=64", "a b.png"),
+        ("s3://bucket/x/2.png", "x/2.png"),
+        ("file:///d/x/2.png", "x/2.png"),
+        ("/data/local-files/?d=d/x/2.png", "x/2.png"),
+        ("upload/x/1.png", "x/1.png"),
+        ("../x/1.png", "x/1.png"),
+        ("c.png", None),
+        ("../c.png", None),
+        ("x", None),
+        ("1.png", None),
+        ("a" * 5000, None),
+        ("a\0b.png", None),
+        ("..", None),
+        ("", None),
+    ],
+)
+def test_names(folder, name, below):
+    found = pictures.find_pictures([name], [folder])
+    assert found == {name: below and (folder, below)}
+
+
+def test_each_folder_in_turn_for_each_picture(folder):
+    found = pictures.find_pictures(["a b.png", "1.png"], [folder, folder / "x"])
+    assert found == {"a b.png": (folder, "a b.png"), "1.png": (folder / "x", "1.png")}
+
+
+def test_one_file_is_not_the_picture_of_two_names(folder):
+    names = ["p/x/1.png", "q/x/1.png", "p/x/2.png"]
+    found = pictures.find_pictures(names, [folder])
+    assert found == {names[0]: None, names[1]: None, names[2]: (folder, "x/2.png")}
+    found = pictures.find_pictures(["x/1.png", "other/x/1.png"], [folder])
+    assert found["other/x/1.png"] is None
+    found = pictures.find_pictures(["x/1.png", "./x/1.png"], [folder])
+    assert None not in found.values()
+
+
+def test_a_missing_picture_is_not_looked_for_above_the_folder_of_the_others(folder):
+    found = pictures.find_pictures(["x/1.png", "x/a b.png"], [folder])
+    assert found["x/a b.png"] is None
+
+
+def test_guesses_are_told_once(folder, caplog):
+    pictures.find_pictures(["p/x/1.png", "p\\x\\2.png", "a b.png"], [folder])
+    assert caplog.text.count("2 of 3 pictures are not where") == 1
+    caplog.clear()
+    pictures.find_pictures(["a b.png", "gone.png"], [folder])
+    assert not caplog.text
+
+
+def test_expected_places(folder):
+    def expected(*names):
+        folders = [folder, folder / "x"]
+        return pictures.expected_places(pictures.find_pictures(names, folders), folders)
+
+    assert expected("1.png", "2.png", "a b.png", "3.png")["3.png"] == folder / "x/3.png"
+    assert expected("3.png") == {"3.png": folder / "3.png"}
+    assert expected("/d/a b.png", "/d/gone.png")["/d/gone.png"] == folder / "gone.png"
+    with pytest.raises(ValueError, match="below the folder"):
+        expected("a b.png", "/d/gone.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("a\\b.png", "backslashes"),
+        ("C:\\b.png", "backslashes"),
+        ("a%20b.png", "percent-encoded"),
+        ("https://a/b%20c.png", "URL"),
+        ("/a/b.png", "absolute"),
+        ("100%.png", ""),
+        ("a/b.png", ""),
+    ],
+)
+def test_cause(name, what):
+    assert (what in pictures.cause(name)) and bool(pictures.cause(name)) == bool(what)

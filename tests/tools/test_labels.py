@@ -1,0 +1,38 @@
+import label_exports
+import numpy as np
+import pytest
+
+from keras_lapkl.data import read_csv
+
+SCRIPT = "tools/labels.py"
+
+
+def test_labels(run_tool, tmp_path):
+    project = label_exports.deeplabcut(tmp_path / "project")
+    done = run_tool(SCRIPT, f"--input={project}", f"--output={tmp_path}/labels.csv")
+    assert done.stdout.splitlines() == [
+        "DeepLabCut: 2 of 2 objects, in 2 pictures, 3 points each",
+        "Gaps: 1 of 6 points are not labeled: left_ear 1",
+        f"Labels: {tmp_path}/labels.csv. Look at {tmp_path}/labels.samples.jpg",
+        f"To train: --dataset=csv --data_dir={tmp_path} --train_split={tmp_path}/labels.csv",
+    ]
+    found = read_csv(tmp_path / "labels.csv")
+    np.testing.assert_array_equal(found.landmarks[0, 1], [30.5, 40.25])
+    assert (tmp_path / "labels.samples.jpg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected labels of one of these: DeepLabCut"),
+        (b"<!DOCTYPE x><dataset/>", "a DOCTYPE"),
+        (b"scorer,me", "expected DeepLabCut's header rows"),
+    ],
+)
+def test_refused(run_tool, tmp_path, content, message):
+    (tmp_path / "x").write_bytes(content)
+    flags = (f"--input={tmp_path}/x", f"--output={tmp_path}/labels.csv")
+    done = run_tool(SCRIPT, *flags, check=False)
+    assert done.returncode == 1 and message in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
