@@ -165,4 +165,10 @@ def _learning_rate(recipe, crops):
 
 
 def _steps(recipe, crops):
-    return recipe.epochs * steps_per_epoch(crops, recipe.batch_size)
+    return recipe.epochs * epoch_steps(recipe, crops)
+
+
+def epoch_steps(recipe, crops):
+    """Steps in an epoch of a run."""
+    in_a_pass = steps_per_epoch(crops, recipe.batch_size)
+    return recipe.steps_per_epoch or in_a_pass

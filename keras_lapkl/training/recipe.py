@@ -223,7 +223,17 @@ class Recipe:
     )
     normalize: bool = setting(False, "Normalize the RCN's image; see `RCN`.", group=_NETWORK)
     epochs: int = setting(
-        40, "Passes over the training faces.", interval=AT_LEAST_1, group=_TRAINING
+        40,
+        "Passes over the training faces, or as many times --steps_per_epoch.",
+        interval=AT_LEAST_1,
+        group=_TRAINING,
+    )
+    steps_per_epoch: int | None = setting(
+        None,
+        "Steps of an epoch, which ends with a validation and a checkpoint; a pass over the "
+        "training faces if not given. With few labels it is longer than a pass.",
+        interval=AT_LEAST_1,
+        group=_TRAINING,
     )
     batch_size: int = setting(
         8, "Labeled faces in a step.", unit="faces", interval=AT_LEAST_1, group=_TRAINING

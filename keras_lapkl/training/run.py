@@ -27,10 +27,9 @@ from keras_lapkl.training.batches import (
     mean_teacher_batches,
     self_training_batches,
     semi_supervised_batches,
-    steps_per_epoch,
     training_batches,
 )
-from keras_lapkl.training.building import build, check_models
+from keras_lapkl.training.building import build, check_models, epoch_steps
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
@@ -116,7 +115,7 @@ def train(
 
 
 def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, settings):
-    steps = steps_per_epoch(crops, recipe.batch_size)
+    steps = epoch_steps(recipe, crops)
     if not (output_dir / "run.json").exists():
         check_models(recipe, crops)
     if distributed.is_chief():
