@@ -200,7 +200,9 @@ def test_path_and_text_are_the_same():
 
 
 def test_files_of_recipes():
-    assert configs.names() == ["w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled"]
+    assert configs.names() == [
+        *("few_labels", "w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled")
+    ]
     assert read_recipe("w300") == Recipe()
     assert read_recipe("w300_paper") == Recipe(
         learning_rate=1e-3, schedule="constant", dropout=0.2, augment=False
@@ -212,6 +214,9 @@ def test_files_of_recipes():
         learning_rate=2e-2,
         augment_strength=0.75,
     )
+    assert read_recipe("few_labels") == dataclasses.replace(
+        read_recipe("w300_mobile"), epochs=40, steps_per_epoch=100
+    )
     assert read_recipe("w300_unlabeled") == Recipe(
         epochs=12,
         adversary=Adversary(0.03, "non_saturating", 1e-3, 16, 0.02, 20.0, 0.0),
@@ -219,11 +224,12 @@ def test_files_of_recipes():
 
 
 def test_the_papers_file_says_all_that_a_default_could_change():
-    """But for the seed and for how strongly it would augment, if it did."""
+    """But for the seed, an epoch that is no pass, and how strongly it would augment, if it did."""
     file = pathlib.Path(recipes.__file__).parents[1] / "configs" / "w300_paper.cfg"
     values = settings.read_flagfile(file, recipes.CLASSES, ("dataset",))
     given = {name for name in settings.settings(Recipe) if values[name].present}
-    assert set(settings.settings(Recipe)) - given == {"augment_strength", "initial_model", "seed"}
+    left = {"augment_strength", "initial_model", "seed", "steps_per_epoch"}
+    assert set(settings.settings(Recipe)) - given == left
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,15 @@ def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, mon
     assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
 
 
+def test_an_epoch_of_more_steps_than_a_pass(crops, validation, tmp_path, monkeypatch):
+    """48 faces are 6 steps; stopped after the first epoch of 9."""
+    chosen = recipe(epochs=2, steps_per_epoch=9)
+    with copied_after(monkeypatch, 0, tmp_path / "unbroken", tmp_path / "stopped"):
+        train(chosen, crops, validation, tmp_path / "unbroken")
+    train(chosen, crops, validation, tmp_path / "stopped")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
+
+
 def test_a_folder_with_another_model_is_refused(crops, validation, tmp_path):
     (tmp_path / "model.keras").write_text("mine")
     with pytest.raises(ValueError, match=r"model\.keras is there already"):
