@@ -5,8 +5,9 @@
     lapkl train --dataset=csv --data_dir=mine --output_dir=runs/mine
 
 Stopped at any moment, the same command goes on from the last finished epoch. --recipe=NAME stands
-for the flags of a recipe that comes with the package: w300, w300_mobile (the best below 40,000
-parameters), w300_muon, w300_paper or w300_unlabeled. Flags after it change them.
+for the flags of a recipe that comes with the package: few_labels (20 to 300 of anything), w300,
+w300_mobile (the best below 40,000 parameters), w300_muon, w300_paper or w300_unlabeled. Flags after
+it change them.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -40,7 +41,7 @@ _CROP_SCALE = flags.DEFINE_float(
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _UNLABELED_DIR = flags.DEFINE_string(
-    "unlabeled_dir", None, "Faces without labels, for D or a teacher: shards or photos."
+    "unlabeled_dir", None, "Faces without labels: shards or photos."
 )
 _FIRST_PASS = flags.DEFINE_string(
     "first_pass",
