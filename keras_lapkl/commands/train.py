@@ -111,6 +111,8 @@ def main(_):
         logging.info("Never mirrored: scheme %r has no mirror pairs.", crops.scheme.name)
     logging.info("Train on %s.", crops.summary)
     logging.info("Validate on %s.", validation.summary)
+    if few := model_scores.without_radius(validation):
+        logging.warning("%s", few)
     results = train(
         recipe,
         crops,
