@@ -1,6 +1,7 @@
 """Output folders: one owner at a time, nothing of others replaced, nothing of killed runs left."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,25 @@ from keras_lapkl._support.types import PathLike
 
 WRITTEN = "written.json"
 """What each command has written into a folder: all that it may replace there."""
+
+
+class OtherData(ValueError):
+    """A folder that holds results of the same settings on other data."""
+
+
+def numbered(folder: PathLike) -> Iterator[Path]:
+    """A folder, and those beside it to go on with: `run`, `run-2`, `run-3` and so on.
+
+    Example:
+
+    >>> [str(next(folders)) for folders in [numbered("runs/a")] for _ in range(3)]
+    ['runs/a', 'runs/a-2', 'runs/a-3']
+    """
+    yield Path(folder)
+    path = Path(folder)
+    if path.name in ("", ".."):  # `.` or `..`
+        path = Path(os.path.realpath(path))
+    yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
 
 
 @contextlib.contextmanager
