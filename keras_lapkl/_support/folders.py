@@ -67,11 +67,32 @@ def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable
     """
     path = Path(path)
     if not path.exists():
-        for found in (each for output in outputs for each in path.parent.glob(output)):
+        for found in foreign(path.parent, outputs):
             raise _foreign(found)
         write_json(path, settings)
         return
-    held, ours = (each.get("settings", each) for each in (read_json(path), settings))
+    compare(path, settings, what)
+
+
+def foreign(folder: PathLike, outputs: Iterable[str]) -> list[Path]:
+    """What is in a folder and would be replaced: the files that globs of outputs match."""
+    return [found for output in outputs for found in Path(folder).glob(output)]
+
+
+def compare(path: PathLike, settings: dict[str, Any], what: str) -> Any:
+    """The data in the file by which a folder was claimed, if it is of these settings.
+
+    Args:
+        path, settings, what: as in `claim`.
+
+    Raises:
+        ValueError: with each setting that differs, as it is there and as it is now.
+    """
+    path = Path(path)
+    data = read_json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("settings", data), dict):
+        raise ValueError(f"{path} is not as lapkl writes it: name another folder.")
+    held, ours = (each.get("settings", each) for each in (data, settings))
     lines = [
         f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now"
         for key in sorted({*held, *ours})
@@ -81,6 +102,7 @@ def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable
         raise ValueError(
             f"{path.parent} holds {what}; name another folder or delete it:\n" + "\n".join(lines)
         )
+    return data
 
 
 def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]]) -> None:
