@@ -10,7 +10,7 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
-from keras_lapkl._support.folders import owned
+from keras_lapkl._support.folders import OtherData, numbered, owned
 from keras_lapkl._support.names import shortened
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
@@ -292,11 +292,18 @@ def _crop_photos(crops, photos, locate, cache_dir):
             f"{photos} holds no shards. Cut its photos by `lapkl crop` first, or name a "
             "first-pass model (.tflite) that finds the faces in them."
         )
-    folder = pathlib.Path(cache_dir) / "unlabeled"
     size = crops.image_size
     with owned(cache_dir, wait=True):  # the processes of one training all come here
-        shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
-    return folder
+        for folder in numbered(pathlib.Path(cache_dir) / "unlabeled"):
+            try:
+                shards.crop_folder(
+                    photos, folder, locate, size, default_margin(size), crops.crop_scale
+                )
+            except OtherData as error:
+                logging.warning("%s These photos are cropped anew.", error)
+            else:
+                return folder
+    raise AssertionError("never reached: the folders do not end")
 
 
 def _synthetic(split, count, image_size, crop_scale):

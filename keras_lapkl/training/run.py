@@ -15,6 +15,7 @@ from keras_lapkl._support.files import read_json, replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherData, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
@@ -33,7 +34,6 @@ from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
     PREVIOUS,
-    RUN,
     Identity,
     last_checkpoint,
     load_pseudo_labels,

@@ -13,13 +13,12 @@ from keras_lapkl._support.files import is_whole_zip, read_json, replacing, write
 from keras_lapkl._support.folders import OtherData, claim, compare, foreign, numbered
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, distributed, run_data
 from keras_lapkl.training.recipe import Recipe
 
-RUN = "run.json"
-"""Settings of a run, digests of its data, and how they were loaded."""
 LAST, PREVIOUS = "last.keras", "last.previous.keras"
 OUTPUTS = (
     *("model.keras", "adversarial.keras", LAST, PREVIOUS),
@@ -63,7 +62,9 @@ class Identity:
         held = read_json(path)
         # Runs of earlier versions have one line on their data among the settings, and no digest.
         is_old = isinstance(held, dict) and "settings" not in held
-        held = compare(path, {**self.settings, **self.summaries} if is_old else self._record, _OTHER)
+        held = compare(
+            path, {**self.settings, **self.summaries} if is_old else self._record, _OTHER
+        )
         clause = run_data.difference(folder, held.get("digests"), self.data)
         if clause is not None:
             raise OtherData(f"{folder} {clause}")
