@@ -15,7 +15,7 @@ WRITTEN = "written.json"
 """What each command has written into a folder: all that it may replace there."""
 
 
-class OtherData(ValueError):
+class OtherDataError(ValueError):
     """A folder that holds results of the same settings on other data."""
 
 

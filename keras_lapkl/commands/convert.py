@@ -5,9 +5,10 @@
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
 report stands beside each file, as <file>.json. int8 is fitted to training faces, and every file is
 compared with Keras and calibrated on validation faces, spread over the split, at most as many as
-the three --num_ flags say. These are the data that the model was trained on, which its run names;
---dataset, --data_dir and so on are needed for a model without its run, such as a shipped one, and
-where the data were moved. Times are medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
+the three --num_ flags say. These are the data that the model was trained on, which its run names.
+A model without its run, such as a shipped one, needs --dataset and --data_dir, and data that were
+moved need --data_dir. Times are medians of 50 interleaved runs. A mode whose file is out of bounds
+is refused; the exit status is 1.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.

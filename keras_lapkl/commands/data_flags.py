@@ -77,8 +77,10 @@ def load_for(
     """
     from keras_lapkl.data import datasets
 
-    if model.crop_scale is None:  # `load` says so
-        arguments, origin = {"dataset": "synthetic"}, None
+    arguments: dict[str, Any] = {"dataset": "synthetic"}
+    origin = None
+    if model.crop_scale is None:
+        pass  # `load` says so
     else:
         arguments, origin = _arguments(model, path, split, part)
     if num_synthetic is not None:

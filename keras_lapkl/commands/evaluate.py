@@ -7,9 +7,9 @@
 
 A model is a .keras file, a .tflite file, which needs no TensorFlow, or a shipped model's name, for
 its .tflite file. Without --dataset it is measured on the validation data of its training, which its
-run or the report beside a .tflite file names. Faces are cropped by the rule that stands in the file, and its landmarks go to
-predictions.json. Predictions are folders of .pts files, CSV or JSON files, in pixels of the photos.
-Pictures are drawn where matplotlib is installed.
+run names, or the report beside a .tflite file. Faces are cropped by the rule that stands in the
+file, and its landmarks go to predictions.json. Predictions are folders of .pts files, CSV or JSON
+files, in pixels of the photos. Pictures are drawn where matplotlib is installed.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.

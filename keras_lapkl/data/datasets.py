@@ -10,7 +10,7 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
-from keras_lapkl._support.folders import OtherData, numbered, owned
+from keras_lapkl._support.folders import OtherDataError, numbered, owned
 from keras_lapkl._support.names import shortened
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
@@ -299,7 +299,7 @@ def _crop_photos(crops, photos, locate, cache_dir):
                 shards.crop_folder(
                     photos, folder, locate, size, default_margin(size), crops.crop_scale
                 )
-            except OtherData as error:
+            except OtherDataError as error:
                 logging.warning("%s These photos are cropped anew.", error)
             else:
                 return folder

@@ -44,8 +44,9 @@ class Digests:
             )
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Digests) and self.names == other.names
-        return same and np.array_equal(self.values, other.values)
+        if not isinstance(other, Digests):
+            return NotImplemented
+        return self.names == other.names and np.array_equal(self.values, other.values)
 
     def take(self, indices: NDArray[Any]) -> "Digests":
         return Digests(tuple(self.names[i] for i in indices), self.values[indices])

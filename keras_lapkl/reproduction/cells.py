@@ -123,7 +123,7 @@ class Data:
     train: Crops
     validation: Crops
     test: Crops
-    load_unlabeled: Callable[[Any], UnlabeledCrops]
+    load_unlabeled: Callable[[Any], UnlabeledCrops | None]
 
 
 def load_data(
@@ -180,7 +180,7 @@ def _digests(data):
 
 
 def _of_unlabeled(data, number):
-    return digests.total(data.load_unlabeled(number).digests())
+    return digests.total(data.load_unlabeled(number).digests())  # not of none
 
 
 def _train(cell, data, folder, provenance):

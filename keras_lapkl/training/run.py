@@ -12,7 +12,7 @@ from absl import logging
 
 from keras_lapkl import callbacks
 from keras_lapkl._support.files import read_json, replacing, sweep, write_json
-from keras_lapkl._support.folders import OtherData, owned
+from keras_lapkl._support.folders import OtherDataError, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.origins import RUN
@@ -113,8 +113,10 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
     if distributed.is_chief():
         try:
             identity.claim(output_dir)
-        except OtherData as error:
-            raise OtherData(f"{error} Train into another folder, or delete this one.") from error
+        except OtherDataError as error:
+            raise OtherDataError(
+                f"{error} Train into another folder, or delete this one."
+            ) from error
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
         if distributed.is_chief():

@@ -157,10 +157,9 @@ def _read_faces(folder, recorded):
                 found[part] = faces
         except (KeyError, TypeError, ValueError, RecursionError):  # damaged, or not there
             pass
-    values = stored.get("unlabeled")
-    if values is not None and values.dtype == np.uint64 and values.ndim == 1:
-        if digests.total(values) == recorded.get("unlabeled"):
-            found["unlabeled"] = values
+    values = stored.get("unlabeled", np.zeros(0))
+    if values.dtype == np.uint64 and values.ndim == 1:
+        found["unlabeled"] = values
     return found
 
 

@@ -10,7 +10,7 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support.files import is_whole_zip, read_json, replacing, write_json
-from keras_lapkl._support.folders import OtherData, claim, compare, foreign, numbered
+from keras_lapkl._support.folders import OtherDataError, claim, compare, foreign, numbered
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.origins import RUN
@@ -55,7 +55,7 @@ class Identity:
         """Refuses a folder that holds another run; the content of its `RUN`.
 
         Raises:
-            OtherData: it is one of the same settings on other data, or can't tell on which.
+            OtherDataError: it is one of the same settings on other data, or can't tell on which.
             ValueError: its settings are others.
         """
         path = folder / RUN
@@ -67,7 +67,7 @@ class Identity:
         )
         clause = run_data.difference(folder, held.get("digests"), self.data)
         if clause is not None:
-            raise OtherData(f"{folder} {clause}")
+            raise OtherDataError(f"{folder} {clause}")
         return held
 
     def claim(self, folder: Path) -> None:
@@ -133,7 +133,7 @@ def choose_folder(
             elif reason is not None and foreign(folder, OUTPUTS):
                 continue
             break
-        except OtherData as error:
+        except OtherDataError as error:
             reason = reason or str(error)
         except ValueError:
             if reason is None:

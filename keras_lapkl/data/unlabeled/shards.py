@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import console
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
-from keras_lapkl._support.folders import OtherData, claim, owned
+from keras_lapkl._support.folders import OtherDataError, claim, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import check_squares, crop_transform, warp_crop
 from keras_lapkl.data.crops import Crops
@@ -299,7 +299,7 @@ def _check_photos(folder, settings):
         return
     of_photos = {"photos": settings["photos"], "listing": settings["listing"]}
     if {**held, **of_photos} == settings:
-        raise OtherData(
+        raise OtherDataError(
             f"{folder} holds faces of other photos: some of them were added, removed or changed "
             f"since, {held.get('photos')} there, {settings['photos']} now. Name another folder or "
             "delete it."
