@@ -15,7 +15,7 @@ from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import flatbuffer_writer, verify
-from keras_lapkl.export.graph import LOGITS, convert_reduced
+from keras_lapkl.export.graph import convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
 from keras_lapkl.export.modes import MODES
 from keras_lapkl.export.report import layer_table, stage_table
@@ -236,7 +236,7 @@ def _output_shapes(model, with_heatmaps, decode):
     """{name: shape} of what a file gives."""
     maps = tuple(model.generator.output_shape[1:])
     if not decode:
-        return {LOGITS: maps}
+        return {runner.LOGITS: maps}
     shapes = dict.fromkeys(runner.OUTPUTS, (model.num_landmarks, 2))
     return {**shapes, runner.HEATMAPS: maps} if with_heatmaps else shapes
 

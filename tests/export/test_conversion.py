@@ -1,3 +1,7 @@
+import pathlib
+import re
+import runpy
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,8 @@ from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import conversion, equalization, int8, report as conversion_report, verify
 from keras_lapkl.models.localizer import to_unit_range
 from keras_lapkl.tflite import flatbuffer, inspection
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +203,7 @@ class TestFailures:
             for table in str(caught.value).partition("\n")[2].split("layer")
         )
         assert stages[0] == ["stage", "alone", "in", "int8", "mean", "px", "%", "of", "the", "work"]
-        assert ["encoder1", "0.200"] == stages[1][:2] and 0 < float(stages[1][2]) < 50
+        assert stages[1][:2] == ["encoder1", "0.200"] and 0 < float(stages[1][2]) < 50
         assert layers[0] == ["type", "error", "%"]
         assert layers[1] == ["encoder1", "float32", "0.00"]  # spared in the last attempt
         layer, dtype, error = layers[2]
@@ -315,8 +321,15 @@ class TestOutputs:
         )
         assert [(o["name"], o["shape"]) for o in report["outputs"]] == [("logits", [32, 32, 5])]
         assert report["parity"]["landmarks"]["mean"] < (1e-3 if mode == "float32" else 1)
-        with pytest.raises(ValueError, match="is not a localizer"):
+        with pytest.raises(ValueError, match="is not a localizer: it gives no landmarks") as ours:
             tflite.TFLiteLocalizer(path)
+        device = runpy.run_path(str(ROOT / "mobile" / "localize.py"))
+        with pytest.raises(ValueError, match="without --no_decode") as theirs:
+            device["Localizer"](path)
+        assert str(ours.value) == str(theirs.value)
+        page = (ROOT / "mobile" / "web" / "model.js").read_text()
+        page = re.sub(r"[`\"]\s*\+\s*[`\"]", "", page)
+        assert str(ours.value).replace(str(path), "${name}") in page
 
     @pytest.mark.parametrize(
         ("mode", "dtype"), [("float32", "float32"), ("float16", "float32"), ("int8", "uint8")]
