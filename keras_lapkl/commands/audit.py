@@ -8,21 +8,18 @@ Points that are far off, sets that are shifted or scaled, names of left and righ
 exchanged, and copies of a picture with other labels go to audit.csv, the worst first; audit.png
 shows the first 40. Small models are trained for it, each on four fifths of the pictures to judge
 the rest: neighbors by name and copies of a picture stay together. Stopped at any moment, the same
-command goes on. With --model nothing is trained: it must not have been trained on these labels.
+command goes on; after labels were mended, it audits anew in OUTPUT_DIR-2 and so on. With --model
+nothing is trained: it must not have been trained on these labels.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
-
-import hashlib
-import pathlib
 
 import numpy as np
 from absl import flags, logging
 
 from keras_lapkl import pretrained
 from keras_lapkl._support import app
-from keras_lapkl._support.names import names_below
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 
@@ -54,6 +51,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", 
 _OF_TRAINING = (_SCHEME, _CROP_FROM, _IMAGE_SIZE, _FOLDS, _STEPS)
 _SHOWN = 40
 _OUTPUTS = ("audit.csv", "audit.png", "results.json")
+_RECORD, _OTHER = "audit.json", "an audit with other settings"
 
 
 def main(_):
@@ -76,10 +74,13 @@ def main(_):
     model, crops, faults = _data(path)
     print(f"Audit {crops.summary}.")
     provenance = run_provenance(app.resolved_flags())
-    with owned(pathlib.Path(_OUTPUT_DIR.value)) as folder:
-        settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _steps(crops)}
-        settings = {**settings, "labels": _digest(crops), "image_size": crops.image_size}
-        claim(folder / "audit.json", settings, "an audit of other labels or settings", _OUTPUTS)
+    settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _steps(crops)}
+    record = {
+        "settings": {**settings, "image_size": crops.image_size},
+        "data": crops.digests().total(),
+    }
+    with owned(_folder(record)) as folder:
+        claim(folder / _RECORD, record, _OTHER, _OUTPUTS)
         same = duplicates.groups(crops.names)
         if model is None:
             predicted = _cross_validated(crops, same, folder, provenance)
@@ -151,10 +152,13 @@ def _cross_validated(crops, same, folder, provenance):
     return cross_validation.predict(crops, fold_of, recipe, folder, provenance)
 
 
-def _digest(crops):
-    """What labels and pictures these are."""
-    names = names_below(crops.names, flags.FLAGS.data_dir)
-    digest = hashlib.sha256("\n".join(names).encode(errors="surrogateescape"))
-    for values in (crops.images, crops.landmarks, crops.visible, crops.transforms):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+def _folder(record):
+    """The folder given, or beside it one for labels that were mended."""
+    from keras_lapkl._support.folders import compare, numbered
+
+    for folder in numbered(_OUTPUT_DIR.value):
+        path = folder / _RECORD
+        if not path.exists() or compare(path, record, _OTHER).get("data") == record["data"]:
+            return folder
+        print(f"{folder} holds an audit of other labels or pictures. It stays as it is.")
+    raise AssertionError("there is always a next number")

@@ -1,15 +1,16 @@
 """The data sets by the names that the tools' `--dataset` takes, as crops ready for training."""
 
 import dataclasses
+import os
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
-from keras_lapkl._support.folders import owned
+from keras_lapkl._support.folders import OtherDataError, numbered, owned
 from keras_lapkl._support.names import shortened
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
@@ -19,7 +20,7 @@ from keras_lapkl.data.cropping import (
     default_margin,
     invert_transform,
 )
-from keras_lapkl.data.crops import Crops, load_crops
+from keras_lapkl.data.crops import Crops, load_crops, recorded
 from keras_lapkl.data.keypoints import KeypointError, croppable
 from keras_lapkl.data.labels import formats
 from keras_lapkl.data.prediction_files import CocoNames
@@ -37,6 +38,8 @@ OWN = {"csv": ".csv", "coco": ".json"}
 SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
+SPLITS = ("train", "validation", "test", "common", "challenge", "full")
+"""Those that official data sets have by name; others are files."""
 HOLD_OUT = 10
 _CHUNK = 100
 
@@ -115,8 +118,16 @@ def load(
     if cache_dir is not None:
         name = shortened(f"{dataset}-{pathlib.Path(split).stem}-{image_size}+{margin}")
         cache = pathlib.Path(cache_dir) / f"{name}.npz"
-    own = dataset in OWN
-    return cut(annotations, image_size, crop_scale, margin, skip_bad, cache, tell_outside=own)
+    return cut(
+        annotations,
+        image_size,
+        crop_scale,
+        margin,
+        skip_bad,
+        cache,
+        tell_outside=dataset in OWN,
+        loaded=_arguments(dataset, data_dir, split, category, skip_bad),
+    )
 
 
 def cut(
@@ -127,11 +138,12 @@ def cut(
     skip_bad: bool = False,
     cache: PathLike | None = None,
     tell_outside: bool = True,
+    loaded: dict[str, Any] | None = None,
 ) -> Crops:
     """The crops of labels by `read`, which `croppable` has seen if they are keypoints.
 
     Args:
-        annotations, cache: as in `load_crops`.
+        annotations, cache, loaded: as in `load_crops`.
         image_size, crop_scale, margin, skip_bad: as in `load`.
         tell_outside: whether to tell of some landmarks outside of their images.
 
@@ -141,7 +153,7 @@ def cut(
     _known(crop_scale)
     if crop_scale == "auto":
         crop_scale = default_crop_scale(annotations.scheme)
-    crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
+    crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad, cache, loaded=loaded)
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
     _check_inside(crops, tell_outside)
@@ -155,6 +167,20 @@ def _known(crop_scale):
             "`crop_scale` of the loaded model, and save it."
         )
     return crop_scale
+
+
+def _arguments(dataset, data_dir, split, category, skip_bad):
+    """What `load` must be given to read the same again, from whatever folder it is called."""
+    is_file = str(split).endswith(OWN[dataset]) if dataset in OWN else split not in SPLITS
+    if is_file:
+        split = os.path.abspath(split)
+    return {
+        "dataset": dataset,
+        "data_dir": None if data_dir is None else os.path.abspath(data_dir),
+        "split": os.fspath(split),
+        "category": category,
+        "skip_bad": skip_bad,
+    }
 
 
 def read(
@@ -296,11 +322,18 @@ def _crop_photos(crops, photos, locate, cache_dir):
             f"{photos} holds no shards. Cut its photos by `lapkl crop` first, or name a "
             "first-pass model (.tflite) that finds the faces in them."
         )
-    folder = pathlib.Path(cache_dir) / "unlabeled"
     size = crops.image_size
     with owned(cache_dir, wait=True):  # the processes of one training all come here
-        shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
-    return folder
+        for folder in numbered(pathlib.Path(cache_dir) / "unlabeled"):
+            try:
+                shards.crop_folder(
+                    photos, folder, locate, size, default_margin(size), crops.crop_scale
+                )
+            except OtherDataError as error:
+                logging.warning("%s These photos are cropped anew.", error)
+            else:
+                return folder
+    raise AssertionError("never reached: the folders do not end")
 
 
 def _synthetic(split, count, image_size, crop_scale):
@@ -331,7 +364,7 @@ def _synthetic(split, count, image_size, crop_scale):
     )
     parts = zip(*console.reported(parts, None, made), strict=True)
     images, landmarks = map(np.concatenate, parts)
-    return Crops(
+    crops = Crops(
         images=images,
         landmarks=landmarks,
         visible=np.ones(landmarks.shape[:2], bool),
@@ -346,6 +379,7 @@ def _synthetic(split, count, image_size, crop_scale):
             "synthetic faces", count, kind="synthetic faces", license=LICENSES["synthetic"]
         ),
     )
+    return recorded(crops, {"dataset": "synthetic", "split": split, "num_synthetic": count})
 
 
 def _annotations_300w(folder, split):

@@ -19,7 +19,7 @@ from keras_lapkl.training.run import train
 
 _BLOCK = 25
 """Faces in a block of neighbors, at least where there are enough: a second of a video."""
-_BATCH_SIZE = 8
+_BATCH_SIZE, _EPOCH = 8, 100
 _SECONDS_A_STEP, _SECONDS_A_MODEL = 0.02, 20.0
 """On one core of a server, of the recipe by `small_recipe` on crops of 80 pixels."""
 
@@ -90,11 +90,15 @@ def small_recipe(faces: int, steps: int) -> Recipe:
     Example:
 
     >>> small_recipe(1600, 1500).epochs
-    8
+    15
     """
-    batch = min(_BATCH_SIZE, faces)
-    epochs = -(-steps // (faces // batch))
-    return dataclasses.replace(read_recipe("w300_mobile"), epochs=epochs, batch_size=batch)
+    epochs = max(1, round(steps / _EPOCH))
+    return dataclasses.replace(
+        read_recipe("few_labels"),
+        epochs=epochs,
+        steps_per_epoch=-(-steps // epochs),
+        batch_size=min(_BATCH_SIZE, faces),
+    )
 
 
 def cost(folds: int, steps: int) -> str:

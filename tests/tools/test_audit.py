@@ -79,9 +79,12 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
     ]
     assert "In the first 3 of 40, 2 draws." in draws.stdout
     # other labels, here the ones without faults, are not judged by models of these
-    done = run_tool(SCRIPT, *flags(labeled, out, *own[:-1]), check=False)
-    assert done.returncode == 1 and "holds an audit of other labels or settings" in done.stderr
+    done = run_tool(SCRIPT, *flags(labeled, out, *own[:-1]))
+    assert f"{out} holds an audit of other labels or pictures" in done.stdout
     assert table == (out / "audit.csv").read_bytes()
+    assert (tmp_path / "out-2" / "audit.csv").read_bytes() != table
+    done = run_tool(SCRIPT, *flags(labeled, out, "--folds=3"), check=False)
+    assert done.returncode == 1 and "holds an audit with other settings" in done.stderr
 
 
 @pytest.mark.parametrize(

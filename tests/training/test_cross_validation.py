@@ -48,11 +48,13 @@ def test_too_few(count, groups):
         cross_validation.folds(["a.png", "b.png", "c.png"], count, groups)
 
 
-@pytest.mark.parametrize(("faces", "batch", "epochs"), [(1600, 8, 8), (30, 8, 500), (3, 3, 1500)])
-def test_small_recipe(faces, batch, epochs):
-    recipe = cross_validation.small_recipe(faces, 1500)
+@pytest.mark.parametrize(
+    ("faces", "steps", "batch", "epochs", "of"), [(1600, 1500, 8, 15, 100), (3, 2, 3, 1, 2)]
+)
+def test_small_recipe(faces, steps, batch, epochs, of):
+    recipe = cross_validation.small_recipe(faces, steps)
     assert (recipe.network, recipe.optimizer, recipe.width) == ("mobile_fpn", "muon", 1 / 8)
-    assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
+    assert (recipe.batch_size, recipe.epochs, recipe.steps_per_epoch) == (batch, epochs, of)
 
 
 @pytest.mark.slow

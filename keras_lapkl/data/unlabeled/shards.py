@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import console
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
-from keras_lapkl._support.folders import claim, owned
+from keras_lapkl._support.folders import OtherDataError, claim, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import check_squares, crop_transform, warp_crop
 from keras_lapkl.data.crops import Crops
@@ -271,7 +271,8 @@ def crop_folder(
     }
     about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
     with owned(output_dir):
-        # Its `listing` stands for names, sizes and times of the photos.
+        if (output_dir / SETTINGS).exists():
+            _check_photos(output_dir, settings)
         claim(output_dir / SETTINGS, about, "faces of other photos or settings", _OUTPUTS)
         digest = _digest(settings)
         files = _shard_files(output_dir, settings)
@@ -288,6 +289,21 @@ def crop_folder(
                 cut = itertools.islice(watched, photos.count(number))
                 _write_shard(files[number], digest, photos.names(number), cut)
         return _finish(output_dir, about, files, digest, passed_by)
+
+
+def _check_photos(folder, settings):
+    """Says plainly that only photos have changed: a `listing` is of names, sizes and times."""
+    held = read_json(folder / SETTINGS)
+    held = held.get("settings") if isinstance(held, dict) else None
+    if not isinstance(held, dict) or held.get("listing") == settings["listing"]:
+        return
+    of_photos = {"photos": settings["photos"], "listing": settings["listing"]}
+    if {**held, **of_photos} == settings:
+        raise OtherDataError(
+            f"{folder} holds faces of other photos: some of them were added, removed or changed "
+            f"since, {held.get('photos')} there, {settings['photos']} now. Name another folder or "
+            "delete it."
+        )
 
 
 class _Listing:
