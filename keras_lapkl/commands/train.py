@@ -7,9 +7,9 @@
 Stopped at any moment, the same command goes on from the last finished epoch. If labels, boxes or
 pictures have changed meanwhile, it says which, and trains anew in the next free folder of
 OUTPUT_DIR-2, OUTPUT_DIR-3 and so on; a second time it goes on there. --recipe=NAME stands for the
-flags of a recipe that comes with the package: few_labels (20 to 300 of anything), w300,
-w300_mobile (the best below 40,000 parameters), w300_muon, w300_paper or w300_unlabeled. Flags after
-it change them.
+flags of a recipe that comes with the package: few_labels (20 to 300 of anything),
+few_labels_unlabeled, w300, w300_mobile (the best below 40,000 parameters), w300_muon, w300_paper or
+w300_unlabeled. Flags after it change them.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
