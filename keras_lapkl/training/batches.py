@@ -228,8 +228,9 @@ def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[A
 
 
 def _check_alike(crops, unlabeled):
-    for name in ("image_size", "crop_scale"):
-        ours, theirs = getattr(crops, name), getattr(unlabeled, name)
+    for name in ("image_size", "crop_scale", "crop_from"):
+        ours = getattr(crops.scheme if name == "crop_from" else crops, name)
+        theirs = getattr(unlabeled, name)
         if ours != theirs:
             raise ValueError(
                 f"{crops.name} has {name} {ours} and {unlabeled.name} has {theirs}: a model is "

@@ -5,6 +5,7 @@ The flags of `lapkl train`, their defaults and help, the checks of their values 
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 
@@ -165,6 +166,16 @@ class MeanTeacher:
         flag="unlabeled_augment_strength",
         group=_MEAN_TEACHER,
     )
+    width: float | None = setting(
+        None,
+        "Width of a wider network that learns so, and then labels the unlabeled faces for the "
+        "run's own network; if not given, the run's own learns so.",
+        unit="of 64 channels",
+        interval=POSITIVE,
+        flag="teacher_width",
+        group=_MEAN_TEACHER,
+        width=True,
+    )
     batch_size: int | None = _unlabeled_batch_size()
 
     def __post_init__(self):
@@ -297,8 +308,36 @@ class Recipe:
                 "Faces without labels take one of `adversary`, `teacher` and `mean_teacher`. "
                 f"Received: {', '.join(map(str, given))}"
             )
+        if self.mean_teacher and self.mean_teacher.width and self.initial_model is not None:
+            raise ValueError(
+                "A wider teacher (`mean_teacher.width`) can't begin with the weights of "
+                f"`initial_model`: drop one of them. Received: {self.mean_teacher.width}, "
+                f"{self.initial_model}"
+            )
         if self.initial_model is not None:
             object.__setattr__(self, "initial_model", os.fspath(self.initial_model))
+
+    @property
+    def wide(self) -> "Recipe | None":
+        """The recipe of the wider network that labels faces for this one's; None if none does.
+
+        Its learning rate is this one's times √(width / its width).
+        """
+        width = self.mean_teacher and self.mean_teacher.width
+        if width is None:
+            return None
+        return dataclasses.replace(
+            self,
+            width=width,
+            learning_rate=self.learning_rate * math.sqrt(self.width / width),
+            mean_teacher=dataclasses.replace(self.mean_teacher, width=None),
+        )
+
+    def taught_by(self, model: str | os.PathLike[str]) -> "Recipe":
+        """The recipe of the same network that learns from a teacher's labels."""
+        assert self.mean_teacher is not None
+        teacher = Teacher(os.fspath(model), self.mean_teacher.batch_size)
+        return dataclasses.replace(self, mean_teacher=None, teacher=teacher)
 
     @property
     def takes_unlabeled(self) -> bool:

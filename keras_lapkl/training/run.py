@@ -34,6 +34,7 @@ from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
     PREVIOUS,
+    TEACHER,
     Identity,
     last_checkpoint,
     load_pseudo_labels,
@@ -127,6 +128,10 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return read_json(results_path)
 
+    if recipe.wide is not None:
+        teacher = output_dir / TEACHER
+        train(recipe.wide, crops, validation, teacher, provenance, unlabeled, tensorboard)
+        recipe = recipe.taught_by(teacher / "model.keras")
     labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
     checkpoint = last_checkpoint(output_dir)
     with distributed.strategy().scope():

@@ -201,7 +201,8 @@ def test_path_and_text_are_the_same():
 
 def test_files_of_recipes():
     assert configs.names() == [
-        *("few_labels", "w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled")
+        *("few_labels", "few_labels_unlabeled"),
+        *("w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled"),
     ]
     assert read_recipe("w300") == Recipe()
     assert read_recipe("w300_paper") == Recipe(
@@ -216,6 +217,10 @@ def test_files_of_recipes():
     )
     assert read_recipe("few_labels") == dataclasses.replace(
         read_recipe("w300_mobile"), epochs=40, steps_per_epoch=100
+    )
+    mean_teacher = MeanTeacher(augment_strength=1.0, width=0.25, batch_size=8)
+    assert read_recipe("few_labels_unlabeled") == dataclasses.replace(
+        read_recipe("few_labels"), mean_teacher=mean_teacher
     )
     assert read_recipe("w300_unlabeled") == Recipe(
         epochs=12,

@@ -125,7 +125,7 @@ def copied_after(monkeypatch, last, folder, stopped):
 
     def copy(self, epoch, logs):
         original(self, epoch, logs)
-        if epoch == last:
+        if epoch == last and not stopped.exists():
             shutil.copytree(folder, stopped)
 
     original = callbacks.ResumableCheckpoint.on_epoch_end
@@ -482,6 +482,36 @@ class TestMeanTeacher:
         with (tmp_path / "unbroken" / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert all(float(row["consistency_loss"]) > 0 for row in rows)
+
+    def test_a_wider_one_labels_faces_for_the_runs_own(
+        self, crops, validation, unlabeled, tmp_path, monkeypatch
+    ):
+        """It is stopped while the wider one learns."""
+        wide = MeanTeacher(start=0.5, batch_size=5, width=1 / 32)
+        chosen = recipe(epochs=2, mean_teacher=wide)
+        with copied_after(monkeypatch, 0, tmp_path / "unbroken", tmp_path / "stopped"):
+            results = train(chosen, crops, validation, tmp_path / "unbroken", None, unlabeled)
+        assert [path.name for path in (tmp_path / "stopped").iterdir() if path.is_dir()] == [
+            "teacher"
+        ]
+        train(chosen, crops, validation, tmp_path / "stopped", None, unlabeled)
+        model, again = (load_model(tmp_path / n / "model.keras") for n in ("unbroken", "stopped"))
+        assert_equal_but_for_rounding(model.variables, again.variables)
+        teacher = load_model(tmp_path / "unbroken" / "teacher" / "model.keras")
+        assert model.generator.width == 1 / 64 and teacher.generator.width == 1 / 32
+        assert results["recipe"]["mean_teacher"]["width"] == 1 / 32
+        labels = np.load(tmp_path / "unbroken" / "pseudo_labels.npy")
+        assert labels.shape == (20, 68, 3)
+        # Finished, it needs its teacher no more.
+        shutil.rmtree(tmp_path / "unbroken" / "teacher")
+        assert train(chosen, crops, validation, tmp_path / "unbroken", None, unlabeled) == results
+
+    def test_a_wider_one_has_a_lower_learning_rate_and_no_initial_model(self):
+        chosen = recipe(width=1 / 8, learning_rate=2e-2, mean_teacher=MeanTeacher(width=1 / 2))
+        assert chosen.wide == recipe(width=1 / 2, learning_rate=1e-2, mean_teacher=MeanTeacher())
+        assert chosen.wide.wide is None
+        with pytest.raises(ValueError, match="drop one of them"):
+            dataclasses.replace(chosen, initial_model="fpn-eighth-300w")
 
     def test_needs_unlabeled_faces(self, crops, validation, tmp_path):
         with pytest.raises(ValueError, match="together"):
