@@ -36,7 +36,7 @@ def main(_):
     from keras_lapkl.training import cross_validation
 
     values, folder = flags.FLAGS, pathlib.Path(_AUDIT_DIR.value)
-    settings = read_json(folder / "audit.json")
+    settings = read_json(folder / "audit.json")["settings"]
     labels = datasets.read(
         *(values.dataset, values.data_dir, values.split), category=values.category
     )
