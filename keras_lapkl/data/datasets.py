@@ -230,9 +230,9 @@ def load_unlabeled(
 ) -> UnlabeledCrops | None:
     """The faces without labels that go with labeled crops.
 
-    They come from a folder of shards by `lapkl crop`, or of photos, which are then cropped by a
-    first-pass model; or are the labeled faces themselves, the paper's control; or, beside
-    synthetic faces, further synthetic ones.
+    They come from a folder of shards by `lapkl crop`, or of photos, which are then cropped as
+    `locate` says, or whole where the labeled ones are; or are the labeled faces themselves, the
+    paper's control; or, beside synthetic faces, further synthetic ones.
 
     Args:
         crops: the labeled `Crops`.
@@ -262,11 +262,11 @@ def load_unlabeled(
         raise ValueError(f"`num_unlabeled` must be ≥ 0. Received: {num_unlabeled}")
     if num_unlabeled == 0:
         return None
-    if unlabeled_dir and crops.scheme.crop_from != "points":
+    if unlabeled_dir and crops.scheme.crop_from == "box":
         raise ValueError(
-            "Images without labels are cropped by the landmarks that are found in them. These "
-            f"labeled ones are cropped from the {crops.scheme.crop_from}: a model is only right on "
-            "one crop rule."
+            "Images without labels are cropped whole, or by the landmarks that are found in them. "
+            "These labeled ones are cropped from their boxes: a model is only right on one crop "
+            "rule."
         )
     if labeled_as_unlabeled:
         found = shards.from_crops(crops)
@@ -287,6 +287,8 @@ def load_unlabeled(
 
 def _crop_photos(crops, photos, locate, cache_dir):
     """The folder of shards of the photos, cropped as the labeled faces are."""
+    if crops.scheme.crop_from == "image":
+        locate = shards.WholePictures()
     if locate is None or cache_dir is None:
         raise ValueError(
             f"{photos} holds no shards. Cut its photos by `lapkl crop` first, or name a "

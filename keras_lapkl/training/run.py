@@ -24,16 +24,17 @@ from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
     evaluation_batches,
     label_array,
+    mean_teacher_batches,
     self_training_batches,
     semi_supervised_batches,
-    steps_per_epoch,
     training_batches,
 )
-from keras_lapkl.training.building import build, check_models
+from keras_lapkl.training.building import build, check_models, epoch_steps
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
     PREVIOUS,
+    TEACHER,
     Identity,
     last_checkpoint,
     load_pseudo_labels,
@@ -71,7 +72,7 @@ def train(
         crops, validation: `Crops` to train on and to measure on, of one scheme and crop rule.
         output_dir: folder of this run alone.
         provenance: dict from `provenance.run_provenance`, kept in `results.json`.
-        unlabeled: `UnlabeledCrops`, if the recipe has an adversary or a teacher.
+        unlabeled: `UnlabeledCrops`, if the recipe has an adversary, a teacher or a mean teacher.
         tensorboard: whether to write curves and pictures for TensorBoard into `tensorboard/`.
 
     Returns:
@@ -90,12 +91,14 @@ def train(
     >>> results["parameters"]
     39828
     """
-    if (unlabeled is None) != (recipe.adversary is None and recipe.teacher is None):
+    if (unlabeled is not None) != recipe.takes_unlabeled:
         raise ValueError(
-            "Expected unlabeled faces and an adversary or a teacher together. Received: "
-            f"unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
-            f"teacher={recipe.teacher}"
+            "Expected unlabeled faces and an adversary, a teacher or a mean teacher together. "
+            f"Received: unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
+            f"teacher={recipe.teacher}, mean_teacher={recipe.mean_teacher}"
         )
+    if recipe.mean_teacher is not None and distributed.strategy().num_replicas_in_sync > 1:
+        raise ValueError("A mean teacher trains on one device: start one process.")
     output_dir = pathlib.Path(output_dir)
     identity = Identity(recipe, crops, validation, unlabeled)
     finished = (output_dir / "results.json").exists()
@@ -107,7 +110,7 @@ def train(
 
 
 def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, identity):
-    steps = steps_per_epoch(crops, recipe.batch_size)
+    steps = epoch_steps(recipe, crops)
     if not (output_dir / RUN).exists():
         check_models(recipe, crops)
     if distributed.is_chief():
@@ -125,6 +128,10 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return read_json(results_path)
 
+    if recipe.wide is not None:
+        teacher = output_dir / TEACHER
+        train(recipe.wide, crops, validation, teacher, provenance, unlabeled, tensorboard)
+        recipe = recipe.taught_by(teacher / "model.keras")
     labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
     checkpoint = last_checkpoint(output_dir)
     with distributed.strategy().scope():
@@ -181,6 +188,7 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
     if recipe.adversary is not None:
         with replacing(output_dir / "adversarial.keras") as temporary:
             model.save(temporary)
+    if recipe.adversary is not None or recipe.mean_teacher is not None:
         model = model.localizer()
     with replacing(model_path) as temporary:
         model.save(temporary)
@@ -211,6 +219,12 @@ def _batches(recipe, crops, unlabeled, labels, first_step):
     if labels is not None:
         return self_training_batches(
             crops, unlabeled, labels, recipe.batch_size, recipe.teacher.batch_size, **common
+        )
+    if recipe.mean_teacher is not None:
+        moved = Augmentation().scaled(recipe.mean_teacher.augment_strength)
+        size = recipe.mean_teacher.batch_size
+        return mean_teacher_batches(
+            crops, unlabeled, recipe.batch_size, size, moved=moved, **common
         )
     return semi_supervised_batches(
         crops, unlabeled, recipe.batch_size, recipe.adversary.batch_size, **common

@@ -20,6 +20,8 @@ from keras_lapkl.training import distillation, distributed, run_data
 from keras_lapkl.training.recipe import Recipe
 
 LAST, PREVIOUS = "last.keras", "last.previous.keras"
+TEACHER = "teacher"
+"""Folder of the wider network's run, whose model labels the faces without labels."""
 OUTPUTS = (
     *("model.keras", "adversarial.keras", LAST, PREVIOUS),
     *("history.csv", "results.json", "pseudo_labels.npy"),

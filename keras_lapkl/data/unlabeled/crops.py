@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.reading import open_regular
 from keras_lapkl.data.digests import of_arrays
+from keras_lapkl.schemes import CropFrom
 from keras_lapkl.training_data import DataSet
 
 INDEX = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
@@ -25,7 +26,9 @@ class UnlabeledCrops:
     Attributes:
         image_size: S.
         margin: m, spare pixels on each side.
-        crop_scale: side of the crop in longer edges of the box of the five points.
+        crop_scale: side of the crop in longer edges of the box of the five points, or of what
+            else they are cropped from.
+        crop_from: what that is, one of `schemes.CROP_FROM`.
         name: what these are, for messages and tables.
         source: how many, where from, how cropped, how many photos skipped, as a `DataSet`.
 
@@ -44,6 +47,7 @@ class UnlabeledCrops:
         crop_scale: float,
         name: str,
         source: DataSet,
+        crop_from: CropFrom = "points",
     ) -> None:
         self._faces = faces
         self.image_size = image_size
@@ -51,6 +55,7 @@ class UnlabeledCrops:
         self.crop_scale = crop_scale
         self.name = name
         self.source = source
+        self.crop_from: CropFrom = crop_from
 
     @property
     def summary(self):
@@ -102,6 +107,7 @@ class UnlabeledCrops:
             self.crop_scale,
             self.name,
             self.source.taken(n),
+            self.crop_from,
         )
 
 
