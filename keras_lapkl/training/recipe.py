@@ -323,14 +323,14 @@ class Recipe:
 
         Its learning rate is this one's times √(width / its width).
         """
-        width = self.mean_teacher and self.mean_teacher.width
-        if width is None:
+        teacher = self.mean_teacher
+        if teacher is None or teacher.width is None:
             return None
         return dataclasses.replace(
             self,
-            width=width,
-            learning_rate=self.learning_rate * math.sqrt(self.width / width),
-            mean_teacher=dataclasses.replace(self.mean_teacher, width=None),
+            width=teacher.width,
+            learning_rate=self.learning_rate * math.sqrt(self.width / teacher.width),
+            mean_teacher=dataclasses.replace(teacher, width=None),
         )
 
     def taught_by(self, model: str | os.PathLike[str]) -> "Recipe":
