@@ -323,14 +323,14 @@ class Recipe:
 
         Its learning rate is this one's times √(width / its width).
         """
-        teacher = self.mean_teacher
-        if teacher is None or teacher.width is None:
+        if self.mean_teacher is None or self.mean_teacher.width is None:
             return None
+        width = self.mean_teacher.width
         return dataclasses.replace(
             self,
-            width=teacher.width,
-            learning_rate=self.learning_rate * math.sqrt(self.width / teacher.width),
-            mean_teacher=dataclasses.replace(teacher, width=None),
+            width=width,
+            learning_rate=self.learning_rate * math.sqrt(self.width / width),
+            mean_teacher=dataclasses.replace(self.mean_teacher, width=None),
         )
 
     def taught_by(self, model: str | os.PathLike[str]) -> "Recipe":
