@@ -30,10 +30,9 @@ def test_a_file_keeps_all_but_its_calibration(crops, path, tmp_path):
     contents = [flatbuffer.read(file) for file in (path, tmp_path / "ours.tflite")]
     about = [metadata.read(content).to_dict() for content in contents]
     assert {k for k in about[0] if about[0][k] != about[1][k]} == {"calibration"}
-    entries = contents[1].metadata
-    assert [entry.name for entry in entries].count(b"keras_lapkl") == 1
+    assert len({len(content.metadata) for content in contents}) == 1
     # Synthetic faces are another world: what 300-W promises does not hold.
-    assert abs(found.after[0.9] - 0.9) < 0.03 < abs(found.before[0.9] - 0.9)
+    assert abs(found.after[0.9] - 0.9) < 0.02 < abs(found.before[0.9] - 0.9)
     assert found.expected_after == pytest.approx(found.error, rel=0.1)
 
 
