@@ -23,6 +23,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "convert",
+    "calibrate",
     "benchmark",
     "android",
     "crop",

@@ -323,9 +323,9 @@ class Recipe:
 
         Its learning rate is this one's times √(width / its width).
         """
-        width = self.mean_teacher and self.mean_teacher.width
-        if width is None:
+        if self.mean_teacher is None or self.mean_teacher.width is None:
             return None
+        width = self.mean_teacher.width
         return dataclasses.replace(
             self,
             width=width,
