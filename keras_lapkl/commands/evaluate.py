@@ -51,6 +51,8 @@ _FLIP_AVERAGE = flags.DEFINE_bool(
     "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+_MOST_POINTS = 30
+"""Of which each has a line in what is printed; `results.json` has all."""
 
 
 def main(_):
@@ -82,6 +84,9 @@ def main(_):
     print(model_scores.conditions(result))
     if "confidence" in result:
         print(model_scores.confidence_lines(result))
+    points = model_scores.point_errors(predicted["landmarks"], crops)
+    if len(points) <= _MOST_POINTS:
+        print(f"In pixels of the pictures:\n{model_scores.point_table(points)}")
 
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
@@ -100,7 +105,8 @@ def main(_):
             if "confidence" in result:
                 plots.confidence(result["confidence"], output_dir / "confidence.png")
         write_json(
-            output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
+            output_dir / "results.json",
+            {**result, "points": points, "model": _MODEL.value, "provenance": provenance},
         )
     print(f"Results: {output_dir}")
 
