@@ -54,6 +54,8 @@ _BY_SUBSET = flags.DEFINE_bool(
     "by_subset", False, "With --predictions: also score the faces of each folder of the data."
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+_MOST_POINTS = 30
+"""Of which each has a line in what is printed; `results.json` has all."""
 
 
 def main(_):
@@ -89,6 +91,9 @@ def main(_):
     print(model_scores.conditions(result))
     if "confidence" in result:
         print(model_scores.confidence_lines(result))
+    points = model_scores.point_errors(predicted["landmarks"], crops)
+    if len(points) <= _MOST_POINTS:
+        print(f"In pixels of the pictures:\n{model_scores.point_table(points)}")
 
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
@@ -107,7 +112,8 @@ def main(_):
             if "confidence" in result:
                 plots.confidence(result["confidence"], output_dir / "confidence.png")
         write_json(
-            output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
+            output_dir / "results.json",
+            {**result, "points": points, "model": _MODEL.value, "provenance": provenance},
         )
     print(f"Results: {output_dir}")
 
