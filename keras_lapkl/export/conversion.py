@@ -197,7 +197,7 @@ def _expectation(mode, bounds, scale, count):
     words = {
         "mean": "a mean distance of {:g} px from Keras",
         "max": "a largest distance of {:g} px",
-        "nme": "an NME that grows by {:.2g} %",
+        "nme": "an NME that grows by {:g} %",
     }
     allowed = [words[k].format(100 * v if k == "nme" else v) for k, v in bounds.items()]
     text = f"{mode} is allowed {' and '.join(allowed) or 'any distance from Keras'}."
@@ -208,10 +208,11 @@ def _expectation(mode, bounds, scale, count):
         doubts.append(f"{count} faces are too few to measure a growth of 1 %")
     if not (bounds and doubts):
         return text
-    return (
-        f"{text} This model may need wider bounds, or stages in float: {'; '.join(doubts)}. "
-        "`lapkl convert --mean_bound=0.5 --nme_bound=5` widens them."
-    )
+    text = f"{text} This model may need wider bounds, or stages in float: {'; '.join(doubts)}."
+    wide = {"mean": 0.5, "nme": 0.05}
+    if all(bounds.get(key, value) >= value for key, value in wide.items()):
+        return text
+    return f"{text} `lapkl convert --mean_bound=0.5 --nme_bound=5` widens them."
 
 
 def _check(
