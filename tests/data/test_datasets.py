@@ -384,6 +384,7 @@ class TestUnlabeled:
             now = datasets.load_unlabeled(*args)
             assert (now.digests() != before.digests()).tolist() == [False, True, False]
         assert "unlabeled holds faces of other photos" in caplog.text
+        assert "Name another folder" not in caplog.text
         assert sorted(path.name for path in cache.iterdir()) == ["unlabeled", "unlabeled-2"]
 
     @pytest.mark.parametrize(
