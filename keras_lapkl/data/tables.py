@@ -124,6 +124,9 @@ def read_table(path: PathLike) -> Table:
     line, first = rows[0]
     _refuse_lists(f"{path}, line {line}", first)
     if not _is_header(f"{path}, line {line}", first):
+        # A picture and pairs of x and y: one empty cell more is a separator at the line's end.
+        ends = [len(row) - (len(row) % 2 == 0 and not row[-1]) for _, row in rows]
+        rows = [(number, row[:end]) for (number, row), end in zip(rows, ends, strict=True)]
         return Table(path, line, None, rows)
     header = [unicodedata.normalize("NFC", read_name(cell)) for cell in first]
     rows = rows[1:]

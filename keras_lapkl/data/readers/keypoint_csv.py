@@ -118,8 +118,6 @@ def _csv_columns(table, scheme):
         raise ValueError(f"{table.path}: expected lines of path,x1,y1,… Received: an empty file")
     cells = table.rows[0][1]
     count = len(cells)
-    if count % 2 == 0 and not any(row[count - 1] for _, row in table.rows if len(row) >= count):
-        count -= 1  # a separator at the end of the lines
     if count < 3 or count % 2 == 0:
         raise ValueError(
             f"{table.top}: expected a path and pairs x, y, an odd number of cells. "
@@ -184,8 +182,7 @@ def _own_names(columns):
 
 def _csv_object(path, columns, line, cells):
     where = f"line {line}"
-    fits = len(cells) >= columns.count and not any(cells[columns.count :])
-    picture = cells[columns.picture] if fits else ""
+    picture = cells[columns.picture] if len(cells) == columns.count else ""
     if not picture:
         raise KeypointError(
             f"{path}, {where}: expected a path and {columns.count - 1} more cells, as the first "
