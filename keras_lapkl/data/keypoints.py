@@ -138,9 +138,7 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
     landmarks = np.array([each.points for each in objects], np.float64)[:, order]
     visible = np.array([each.visible for each in objects])[:, order]
     _check_pixels(path, landmarks, visible)
-    unseen = [
-        name for name, any_of_it in zip(scheme.names, visible.any(0), strict=True) if not any_of_it
-    ]
+    unseen = [scheme.names[k] for k in np.flatnonzero(~visible.any(axis=0))]
     if unseen:
         logging.warning("%s: points that are labeled in no object: %s", path, joined(unseen))
     boxes = np.array([each.box for each in objects], np.float32)

@@ -32,7 +32,7 @@ def matches(source: Source) -> bool:
 def read(source: Source) -> Labels:
     left_out = collections.Counter()
     tasks = enumerate(source.json)
-    objects = gather(tasks, lambda each: _of_task(source.path, *each, left_out), left_out)
+    objects = gather(tasks, lambda each: _of_task(source.path, each, left_out), left_out)
     names = collections.defaultdict(list)
     for each in objects:
         names[each.category] += each.points
@@ -40,7 +40,8 @@ def read(source: Source) -> Labels:
     return Labels(objects, ordered, (source.folder, source.folder / "images"), left_out)
 
 
-def _of_task(path, index, task, left_out):
+def _of_task(path, numbered, left_out):
+    index, task = numbered
     if not isinstance(task, dict) or not (_is_task(task) or _is_small(task)):
         return []
     where = f"{path}, task {task.get('id', index)}"
