@@ -131,7 +131,8 @@ _RULES = json.loads(r"""
           }
         },
         "data": {"$ref": "text"},
-        "faces": {"$ref": "number of faces"}
+        "faces": {"$ref": "number of faces"},
+        "lost": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1000000}
       },
       "equalLengths": ["scales", "errors"]
     },

@@ -23,9 +23,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.threads import Pool
-from keras_lapkl.detection.detections import Detection, are_boxes, as_photo, beside
-
-_OVERLAP = 0.3  # intersection over union from which two boxes are one face
+from keras_lapkl.detection.detections import OVERLAP, Detection, as_photo, beside, distinct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +165,7 @@ class YuNet(_Detector):
             found = np.concatenate([found, self._rows(photo, self._second / side)])
         return [
             Detection(row[:4], row[14], row[4:14].reshape(5, 2))
-            for row in found[_distinct(found[:, :4], found[:, 14])]
+            for row in found[distinct(found[:, :4], found[:, 14])]
         ]
 
     def _rows(self, photo, shrink):
@@ -185,7 +183,7 @@ class YuNet(_Detector):
     def _load(self):
         with console.held_stderr():  # OpenCV 5 warns that it has no choice of target
             return cv2.FaceDetectorYN.create(
-                str(self._find_package()), "", (320, 320), self.min_confidence, _OVERLAP
+                str(self._find_package()), "", (320, 320), self.min_confidence, OVERLAP
             )
 
 
@@ -238,7 +236,7 @@ class BlazeFace(_Detector):
         boxes = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
         points = ratios * pairs[:, 2:][:, self._points] - 0.5
         scores = scores[likely]
-        kept = _distinct(boxes, scores)
+        kept = distinct(boxes, scores)
         return [Detection(boxes[i], scores[i], points[i]) for i in kept]
 
     @functools.cached_property
@@ -361,19 +359,3 @@ def _resized(photo, ratio):
     size = max(1, round(ratio * width)), max(1, round(ratio * height))
     how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
     return cv2.resize(photo, size, interpolation=how), np.array([width, height]) / size
-
-
-def _distinct(boxes, scores):
-    """Indices of the true boxes among (n, 4) that overlap with no surer one."""
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    kept = []
-    for i in np.argsort(-scores, kind="stable"):
-        if not are_boxes(boxes[i : i + 1]):
-            continue
-        first = np.maximum(boxes[kept, :2], boxes[i, :2])
-        last = np.minimum(boxes[kept, 2:], boxes[i, 2:])
-        common = np.maximum(last - first, 0).prod(1)
-        union = sizes[kept].prod(1) + sizes[i].prod() - common
-        if not (common > _OVERLAP * union).any():
-            kept.append(i)
-    return np.array(kept, np.int64)
