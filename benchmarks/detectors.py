@@ -61,7 +61,7 @@ OVERLAP = 0.3
 
 def main(_):
     cv2.setNumThreads(1)
-    faces = [_prepared(*each) for each in _labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
+    faces = [_prepared(*each) for each in labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
     detect = LandmarkDetector(TFLiteLocalizer(_model()))
     perfect = _errors(detect, faces, [face_square(labels, IBUG68) for _, labels in faces])
     ways = {"labels' box": lambda _, labels: [_labels_box(labels)]}
@@ -103,7 +103,7 @@ def _model():
     return str(pretrained.resolve(_MODEL.value, (".tflite",)))
 
 
-def _labeled(folder, stems):
+def labeled(folder, stems):
     """(image file, landmarks) of each photo."""
     if stems is None:
         files = sorted(folder.glob("**/*.pts"))
@@ -129,14 +129,20 @@ def _prepared(path, labels):
         photo = cv2.warpAffine(photo, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
         labels = labels @ turn[:, :2].T + turn[:, 2]
     if _SIZE.value:
-        ratio = min(1, _SIZE.value / np.ptp(labels, axis=0).max())
-        size = round(ratio * width), round(ratio * height)
-        small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)[: _GRAY[0], : _GRAY[1]]
-        x, y = (_GRAY[1] - small.shape[1]) // 2, (_GRAY[0] - small.shape[0]) // 2
-        photo = np.full((*_GRAY, 3), 128, np.uint8)
-        photo[y : y + small.shape[0], x : x + small.shape[1]] = small
-        labels = (labels + 0.5) * size / (width, height) - 0.5 + (x, y)
+        photo, labels = shrunk(photo, labels, _SIZE.value)
     return photo, labels
+
+
+def shrunk(photo, labels, edge):
+    """A photo so small that its labels' box has this edge, on gray 640x480, and the labels."""
+    height, width = photo.shape[:2]
+    ratio = min(1, edge / np.ptp(labels, axis=0).max())
+    size = round(ratio * width), round(ratio * height)
+    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)[: _GRAY[0], : _GRAY[1]]
+    x, y = (_GRAY[1] - small.shape[1]) // 2, (_GRAY[0] - small.shape[0]) // 2
+    canvas = np.full((*_GRAY, 3), 128, np.uint8)
+    canvas[y : y + small.shape[0], x : x + small.shape[1]] = small
+    return canvas, (labels + 0.5) * size / (width, height) - 0.5 + (x, y)
 
 
 def _true_square(labels):
@@ -147,9 +153,9 @@ def _labels_box(labels):
     return detections.Detection(np.concatenate([labels.min(0), labels.max(0)]))
 
 
-def _overlap(detection, labels):
+def overlap(box, labels):
     """Intersection over union of a face's box and the labels' box."""
-    first, last = np.split(np.stack([detection.box, _labels_box(labels).box]), 2, axis=1)
+    first, last = np.split(np.stack([box, _labels_box(labels).box]), 2, axis=1)
     common = np.maximum(last.min(0) - first.max(0), 0).prod()
     return common / ((last - first).prod(1).sum() - common)
 
@@ -161,8 +167,8 @@ def _find(find, faces):
         start = time.perf_counter()
         detections = find(photo, labels)
         seconds.append(time.perf_counter() - start)
-        best = max(detections, key=lambda each: _overlap(each, labels), default=None)
-        if best is not None and _overlap(best, labels) >= OVERLAP:
+        best = max(detections, key=lambda each: overlap(each.box, labels), default=None)
+        if best is not None and overlap(best.box, labels) >= OVERLAP:
             found[i] = best
     return seconds, found
 
@@ -187,11 +193,11 @@ def _errors(detect, faces, squares):
     for row, (photo, labels), square in zip(found, faces, squares, strict=True):
         for j, passes in enumerate(ROUNDS):
             (face,) = detect.localize(photo, square, passes)
-            row[j] = _nme(face.landmarks, labels)
+            row[j] = nme(face.landmarks, labels)
     return found
 
 
-def _nme(landmarks, labels):
+def nme(landmarks, labels):
     right, left = labels[list(IBUG68.eye_corners)]
     return 100 * np.linalg.norm(landmarks - labels, axis=1).mean() / np.linalg.norm(right - left)
 
