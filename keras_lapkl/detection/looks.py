@@ -11,11 +11,12 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_ANGLES = tuple(math.radians(degrees) for degrees in range(45, 360, 45))
+ANGLES = tuple(math.radians(degrees) for degrees in range(45, 360, 45))
+"""Radians: the model is right on faces rotated by up to half of the steps."""
 _MOVES = ((0.5, 0.0, 1.0), (-0.5, 0.0, 1.0), (0.0, 0.5, 1.0), (0.0, -0.5, 1.0), (0.0, 0.0, 1.5))
 RINGS = (
-    (*((0.0, 0.0, 1.0, angle) for angle in _ANGLES), *((*move, 0.0) for move in _MOVES)),
-    tuple((*move, angle) for move in _MOVES for angle in _ANGLES),
+    (*((0.0, 0.0, 1.0, angle) for angle in ANGLES), *((*move, 0.0) for move in _MOVES)),
+    tuple((*move, angle) for move in _MOVES for angle in ANGLES),
 )
 """The looks: first one change each; then a move and a rotation, for what is still lost."""
 KEPT = 2
