@@ -29,8 +29,8 @@ _MODEL = flags.DEFINE_string(
 )
 _DETECTOR = flags.DEFINE_string(
     "detector",
-    "auto",
-    "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
+    "blazeface",
+    "Finds the faces: blazeface, yunet or mtcnn; auto: YuNet if installed, else BlazeFace.",
 )
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Format of the output.")

