@@ -36,6 +36,7 @@ from .models import (
     RCN as RCN,
     AdversarialLocalizer as AdversarialLocalizer,
     LandmarkLocalizer as LandmarkLocalizer,
+    MeanTeacherLocalizer as MeanTeacherLocalizer,
     MobileFPN as MobileFPN,
     PatchGAN as PatchGAN,
 )

@@ -239,6 +239,17 @@ def relative_error(landmarks: ArrayLike, error: ArrayLike) -> NDArray[np.float64
     return np.divide(error.mean(-1), spread, out=far, where=spread > 0)
 
 
+def faces_wanted(coverage: float = 0.9) -> int:
+    """How many known values a radius of some coverage takes: fewer give none.
+
+    Example:
+
+    >>> faces_wanted(0.9), faces_wanted(0.95)
+    (9, 19)
+    """
+    return math.ceil(coverage / (1 - coverage) - 1e-9)
+
+
 def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
     """The ⌈(n+1)·coverage⌉-th smallest of n scores, NaN left out; infinite if there is none.
 

@@ -44,6 +44,7 @@ def _load_keras_model(path):
         adversarial,
         archives,
         localizer,
+        mean_teacher,
         mobile_fpn,
         patch_gan,
         rcn,

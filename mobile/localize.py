@@ -47,6 +47,7 @@ _UNSURE = 0.85
 
 _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 _MAX_SUPERSAMPLED_SIDE = 4096
+_LARGEST_FRACTION = 1.5  # of a box, as keras_lapkl/detection/detections.py has it
 _MAX_BYTES = 2**28  # of a file; far above models and photos
 _MAX_PIXELS = 200_000_000  # of a photo, as the package has it
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -253,9 +254,16 @@ class Localizer:
             self._run = interpreter.get_signature_runner("serving_default")
             size, count = self.image_size, metadata["num_landmarks"]
             image = self._run.get_input_details()["image"]["shape"].tolist()
-            landmarks = self._run.get_output_details()["landmarks"]["shape"].tolist()
+            outputs = self._run.get_output_details()
+            given = "logits" if set(outputs) == {"logits"} else "landmarks"
+            landmarks = outputs[given]["shape"].tolist()
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"The interpreter can't run {path}: {error}") from error
+        if given == "logits":
+            raise ValueError(
+                f"{path} is not a localizer: it gives no landmarks, but logits for a decoding of "
+                "your own. Convert it without --no_decode."
+            )
         if image != [1, size, size, 3] or landmarks != [count, 2]:
             raise ValueError(
                 f"{path} has metadata of an image of {size} pixels and {count} landmarks, and "
@@ -303,6 +311,8 @@ class Localizer:
                 "Expected a box x0,y0,x1,y1 with x0 < x1 and y0 < y1, and one pass or more. "
                 f"Received: {box}, {passes}"
             )
+        if self.crop_from != "image":
+            _check_in(photo, box)
         groups = self.scheme.get("five_points")
         x, y, edge = _square(np.reshape(box, (2, 2)))
         if self.crop_from != "points":
@@ -364,6 +374,22 @@ class Localizer:
             if not found["lost"]:
                 break
         return found
+
+
+def _check_in(photo, box):
+    """ValueError for a box in fractions of a photo, or beside it."""
+    height, width = photo.shape[:2]
+    if max(map(abs, box)) <= _LARGEST_FRACTION:
+        raise ValueError(
+            f"Expected boxes in pixels. Received: {box}, like fractions of the picture. Multiply "
+            f"them by its width and height, {width}x{height}."
+        )
+    x0, y0, x1, y1 = box
+    if x1 <= -0.5 or y1 <= -0.5 or x0 >= width - 0.5 or y0 >= height - 0.5:
+        raise ValueError(
+            f"Expected boxes about a part of the photo, which has {width}x{height} pixels. "
+            f"Received: {box}"
+        )
 
 
 def _try(path, num_threads):

@@ -150,6 +150,13 @@ def test_conformal_quantile_leaves_few_enough_above(scores, coverage):
     assert quantile == np.inf or below >= coverage * (len(scores) + 1) - 1e-6
 
 
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
+def test_faces_wanted_are_the_fewest_that_give_a_radius(coverage):
+    wanted = confidence.faces_wanted(coverage)
+    assert confidence.conformal_quantile(np.ones(wanted), coverage) == 1
+    assert confidence.conformal_quantile(np.ones(wanted - 1), coverage) == np.inf
+
+
 def test_surest_faces_first():
     found = confidence.selective([4.0, 1.0, 2.0, 3.0], [0.4, 0.1, 0.2, 0.3], (0.25, 0.5, 1))
     np.testing.assert_allclose(found, [1, 1.5, 2.5])

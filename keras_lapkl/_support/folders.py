@@ -1,6 +1,7 @@
 """Output folders: one owner at a time, nothing of others replaced, nothing of killed runs left."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,25 @@ from keras_lapkl._support.types import PathLike
 
 WRITTEN = "written.json"
 """What each command has written into a folder: all that it may replace there."""
+
+
+class OtherDataError(ValueError):
+    """A folder that holds results of the same settings on other data."""
+
+
+def numbered(folder: PathLike) -> Iterator[Path]:
+    """A folder, and those beside it to go on with: `run`, `run-2`, `run-3` and so on.
+
+    Example:
+
+    >>> [str(next(folders)) for folders in [numbered("runs/a")] for _ in range(3)]
+    ['runs/a', 'runs/a-2', 'runs/a-3']
+    """
+    yield Path(folder)
+    path = Path(folder)
+    if path.name in ("", ".."):  # `.` or `..`
+        path = Path(os.path.realpath(path))
+    yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
 
 
 @contextlib.contextmanager
@@ -47,11 +67,32 @@ def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable
     """
     path = Path(path)
     if not path.exists():
-        for found in (each for output in outputs for each in path.parent.glob(output)):
+        for found in foreign(path.parent, outputs):
             raise _foreign(found)
         write_json(path, settings)
         return
-    held, ours = (each.get("settings", each) for each in (read_json(path), settings))
+    compare(path, settings, what)
+
+
+def foreign(folder: PathLike, outputs: Iterable[str]) -> list[Path]:
+    """What is in a folder and would be replaced: the files that globs of outputs match."""
+    return [found for output in outputs for found in Path(folder).glob(output)]
+
+
+def compare(path: PathLike, settings: dict[str, Any], what: str) -> Any:
+    """The data in the file by which a folder was claimed, if it is of these settings.
+
+    Args:
+        path, settings, what: as in `claim`.
+
+    Raises:
+        ValueError: with each setting that differs, as it is there and as it is now.
+    """
+    path = Path(path)
+    data = read_json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("settings", data), dict):
+        raise ValueError(f"{path} is not as lapkl writes it: name another folder.")
+    held, ours = (each.get("settings", each) for each in (data, settings))
     lines = [
         f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now"
         for key in sorted({*held, *ours})
@@ -61,6 +102,7 @@ def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable
         raise ValueError(
             f"{path.parent} holds {what}; name another folder or delete it:\n" + "\n".join(lines)
         )
+    return data
 
 
 def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]]) -> None:

@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "convert",
+    "calibrate",
     "benchmark",
     "android",
     "crop",

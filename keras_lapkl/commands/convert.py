@@ -1,13 +1,14 @@
 """Converts a trained model to .tflite files, and checks each of them against Keras.
 
-    lapkl convert --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all \\
-        --dataset=300w --data_dir=300w
+    lapkl convert --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all
 
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
 report stands beside each file, as <file>.json. int8 is fitted to training faces, and every file is
 compared with Keras and calibrated on validation faces, spread over the split, at most as many as
-the three --num_ flags say: give the data that the model was trained on. Times are
-medians of 50 interleaved runs. A mode whose file is out of bounds is refused; the exit status is 1.
+the three --num_ flags say. These are the data that the model was trained on, which its run names.
+A model without its run, such as a shipped one, needs --dataset and --data_dir, and data that were
+moved need --data_dir. Times are medians of 50 interleaved runs. A mode whose file is out of bounds
+is refused; the exit status is 1.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -48,7 +49,7 @@ _FLIP_AVERAGE = flags.DEFINE_bool(
     "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
-data_flags.define(__name__, train_split="train", validation_split="validation")
+data_flags.define(__name__, of_model=True, train_split="train", validation_split="validation")
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(
     "num_representative", 200, "Training faces to fit int8 to.", lower_bound=1
 )
@@ -85,13 +86,20 @@ def main(_):
     sweep(output if _MODE.value == "all" else output.parent, below=False)
     modes = tuple(MODES) if _MODE.value == "all" else (_MODE.value,)
     model = load_model(source)
-    held_out = _faces(model, "validation_split", max(_NUM_PARITY.value, _NUM_CALIBRATION.value))
+    count = max(_NUM_PARITY.value, _NUM_CALIBRATION.value)
+    held_out = data_flags.load_for(
+        model, source, "validation_split", "validation", most_synthetic=count
+    )
     validation = _spread(held_out, _NUM_PARITY.value)
     calibration = _spread(held_out, _NUM_CALIBRATION.value)
     training = None
     if any(MODES[mode].calibrated for mode in modes):
         count = _NUM_REPRESENTATIVE.value
-        training = _spread(_faces(model, "train_split", count), count)
+        training = _spread(
+            data_flags.load_for(model, source, "train_split", "training", most_synthetic=count),
+            count,
+        )
+    loaded = _loaded(source, training, held_out)
     reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
@@ -121,7 +129,7 @@ def main(_):
             refused.append(f"{mode} refused: {error}")
             continue
         provenance = run_provenance(app.resolved_flags())
-        write_json(f"{path}.json", {**report, "provenance": provenance})
+        write_json(f"{path}.json", {**report, "loaded": loaded, "provenance": provenance})
         reports.append(report)
     if reports:
         print(summary(reports))
@@ -137,16 +145,18 @@ def main(_):
     return 1 if refused else 0
 
 
-def _faces(model, split, count):
-    """The crops of a split; `count` of them where they are made."""
+def _loaded(source, training, validation):
+    """How the faces were loaded, for those who measure the file."""
+    from keras_lapkl.data import origins
 
-    return data_flags.load(
-        split,
-        image_size=model.image_size,
-        crop_scale=model.crop_scale,
-        scheme=model.scheme,
-        num_synthetic=count if flags.FLAGS.dataset == "synthetic" else None,
-    )
+    origin = origins.read(source)
+    kept = {} if origin is None else origin.loaded
+    found = {"validation": validation.loaded}
+    if training is not None:
+        found["training"] = training.loaded
+    elif validation.loaded == kept.get("validation") and "training" in kept:
+        found["training"] = kept["training"]
+    return found
 
 
 def _spread(crops, count):

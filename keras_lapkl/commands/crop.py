@@ -8,8 +8,9 @@
 Each face is cut by the rule of labeled ones: a square of --crop_scale times the longer edge of the
 box of five points (eye centers, nose tip, mouth corners). --crop_by says how the five points are
 located: by a model, which begins with the whole photo or with --box of it; in a box, the same in
-each photo; or by a detector of all faces. If it is killed, the same command goes on after the last
-finished shard. Photos that are left out are listed with the reason in skipped.csv.
+each photo; or by a detector of all faces. --crop_by=image is for models of whole pictures. If it is
+killed, the same command goes on after the last finished shard. Photos that are left out are listed
+with the reason in skipped.csv.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -22,7 +23,11 @@ from keras_lapkl._support import app
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the shards.", required=True)
 _CROP_BY = flags.DEFINE_enum(
-    "crop_by", None, ["box", "model", "detector"], "How the five points are located.", required=True
+    "crop_by",
+    None,
+    ["box", "model", "detector", "image"],
+    "How the five points are located; image cuts none out: whole pictures.",
+    required=True,
 )
 _BOX = flags.DEFINE_list(
     "box", None, "x0,y0,x1,y1 of the five points' box, in fractions of the photo."
@@ -42,12 +47,21 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops.", lower
 _MARGIN = flags.DEFINE_integer(
     "margin", None, "Spare pixels on each side, for augmentation; default a fifth of --image_size."
 )
-_CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
+_CROP_SCALE = flags.DEFINE_float(
+    "crop_scale",
+    None,
+    "Crop side / five-point box, by default 3, the paper's is 2; or / whole picture, by default 1.",
+)
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Photos in a shard.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer(
     "workers", None, "Processes; default one a core, one for MTCNN (1 GB each).", lower_bound=1
 )
-_UNUSED = {"box": ["model", "detector"], "model": ["detector"], "detector": ["box", "model"]}
+_UNUSED = {
+    "box": ["model", "detector"],
+    "model": ["detector"],
+    "detector": ["box", "model"],
+    "image": ["box", "model", "detector"],
+}
 
 
 def main(_):
@@ -57,13 +71,16 @@ def main(_):
     from keras_lapkl.data.unlabeled import shards
 
     margin = default_margin(_IMAGE_SIZE.value) if _MARGIN.value is None else _MARGIN.value
+    crop_scale = _CROP_SCALE.value
+    if crop_scale is None:
+        crop_scale = 1.0 if _CROP_BY.value == "image" else 3.0
     results = shards.crop_folder(
         _INPUT_DIR.value,
         _OUTPUT_DIR.value,
         _locate(),
         image_size=_IMAGE_SIZE.value,
         margin=margin,
-        crop_scale=_CROP_SCALE.value,
+        crop_scale=crop_scale,
         shard_size=_SHARD_SIZE.value,
         workers=_WORKERS.value,
     )
@@ -76,11 +93,14 @@ def main(_):
 
 
 def _locate():
+    from keras_lapkl.data.unlabeled.shards import WholePictures
     from keras_lapkl.detection import first_pass
 
     for name in _UNUSED[_CROP_BY.value]:
         if flags.FLAGS[name].value is not None:
             raise ValueError(f"--{name} does not go with --crop_by={_CROP_BY.value}: drop it.")
+    if _CROP_BY.value == "image":
+        return WholePictures()
     if _CROP_BY.value == "detector":
         return first_pass.ByDetector(
             _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "blazeface"

@@ -1,21 +1,28 @@
 """The flags by which commands name their labeled data."""
 
+import os
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.datasets import DATASETS
 
+_NAMES = ("dataset", "data_dir", "category", "skip_bad")
 
-def define(module: str, **splits: str) -> None:
+
+def define(module: str, of_model: bool = False, **splits: str) -> None:
     """Defines --dataset, --data_dir, --category, --skip_bad and a flag for each split.
 
     Args:
         module: `__name__` of the command, whose flags they are.
+        of_model: whether the data are those of a model if none are named; else synthetic faces.
         splits: default of each split's flag, by its name.
     """
     own: Any = {"module_name": module}
-    flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Labeled data.", **own)
+    dataset = None if of_model else "synthetic"
+    default = "; default what the model was trained on, as its run says" if of_model else ""
+    flags.DEFINE_enum("dataset", dataset, DATASETS, f"Labeled data{default}.", **own)
     flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.", **own)
     flags.DEFINE_string("category", None, "Which of a COCO file's categories.", **own)
     flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.", **own)
@@ -41,3 +48,105 @@ def load(split: str, **crop: Any) -> Any:
         skip_bad=values.skip_bad,
         **crop,
     )
+
+
+def load_for(
+    model: Any,
+    path: PathLike,
+    split: str,
+    part: str,
+    num_synthetic: int | None = None,
+    most_synthetic: int | None = None,
+) -> Any:
+    """The `Crops` of a split for a model, cut by its rule.
+
+    What the flags do not name is taken from what was kept beside the model's file when it was
+    trained or converted.
+
+    Args:
+        model: a `Localizer`.
+        path: its file.
+        split: name of the split's flag.
+        part: `"training"` or `"validation"`, whose record is taken where that flag is not given.
+        num_synthetic: how many synthetic faces, to be refused of other data; None for as many as
+            there were.
+        most_synthetic: how many of them will do.
+
+    Raises:
+        ValueError: no data are named, and none are known.
+    """
+    from keras_lapkl.data import datasets
+
+    arguments: dict[str, Any] = {"dataset": "synthetic"}
+    origin = None
+    if model.crop_scale is None:
+        pass  # `load` says so
+    else:
+        arguments, origin = _arguments(model, path, split, part)
+    if num_synthetic is not None:
+        arguments["num_synthetic"] = num_synthetic
+    elif most_synthetic is not None and arguments["dataset"] == "synthetic":
+        arguments["num_synthetic"] = most_synthetic
+    crops = datasets.load(
+        **arguments,
+        image_size=model.image_size,
+        crop_scale=model.crop_scale,
+        scheme=model.scheme,
+    )
+    if origin is not None and crops.loaded == origin.loaded.get(part):
+        digest = origin.digests.get(part)
+        if digest not in (None, crops.digests().total()):
+            logging.warning(
+                "%s: labels, boxes or pictures differ from those that %s was trained on.",
+                crops.name,
+                path,
+            )
+    return crops
+
+
+def _arguments(model, path, split, part):
+    """Those of `datasets.load`, by flags and the model's record; and the record."""
+    from keras_lapkl.data import origins
+
+    values: Any = flags.FLAGS
+    given = {name: values[name].value for name in _NAMES if values[name].present}
+    origin = origins.read(path)
+    recorded = {} if origin is None else dict(origin.loaded.get(part, {}))
+    if given.get("dataset", recorded.get("dataset")) != recorded.get("dataset"):
+        recorded = {}
+    found = {**recorded, **given}
+    if values[split].present or "split" not in found:
+        found["split"] = values[split].value
+    trained_on = model.trained_on or "data unknown"
+    if "dataset" not in found and _is_synthetic(model):
+        found["dataset"] = "synthetic"
+    if "dataset" not in found:
+        raise ValueError(
+            f"{path} does not say where the data are that it was trained on ({trained_on}): there "
+            "is no record of them beside it. Name labeled data by --dataset and --data_dir; "
+            "--dataset=synthetic is for a try, and its figures say nothing of others."
+        )
+    if found["dataset"] == "synthetic" and not _is_synthetic(model):
+        logging.warning(
+            "Synthetic faces for a model that was trained on %s: what is measured and calibrated "
+            "on them says nothing of real pictures.",
+            trained_on,
+        )
+    folder = found.get("data_dir")
+    if "data_dir" not in given and folder and not os.path.isdir(folder):
+        raise ValueError(
+            f"{path} was trained on {found['dataset']} data in {folder}, says {origin.file}. That "  # pyright: ignore[reportOptionalMemberAccess]  it gave the folder
+            "folder is not there: name it by --data_dir."
+        )
+    if origin is not None and "data_dir" not in given and "dataset" not in given:
+        where = f" in {folder}" if folder else ""
+        logging.info("Data by %s: %s%s, %s.", origin.file, found["dataset"], where, found["split"])
+    return found, origin
+
+
+def _is_synthetic(model):
+    """Whether all labeled faces that a model had were synthetic."""
+    from keras_lapkl.training_data import LICENSES
+
+    sets = model.training_data.labeled if model.training_data else ()
+    return bool(sets) and all(each.license == LICENSES["synthetic"] for each in sets)

@@ -6,9 +6,10 @@
         --dataset=300w --data_dir=300w --split=common --output_dir=compared
 
 A model is a .keras file, a .tflite file, which needs no TensorFlow, or a shipped model's name, for
-its .tflite file. Faces are cropped by the rule that stands in the file, and its landmarks go to
-predictions.json. Predictions are folders of .pts files, CSV or JSON files, in pixels of the photos.
-Pictures are drawn where matplotlib is installed.
+its .tflite file. Without --dataset it is measured on the validation data of its training, which its
+run names, or the report beside a .tflite file. Faces are cropped by the rule that stands in the
+file, and its landmarks go to predictions.json. Predictions are folders of .pts files, CSV or JSON
+files, in pixels of the photos. Pictures are drawn where matplotlib is installed.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -33,7 +34,7 @@ _PREDICTIONS = flags.DEFINE_list(
     None,
     "Instead of a model: FILE or TITLE=FILE, by commas; the first is compared to.",
 )
-data_flags.define(__name__, split="validation")
+data_flags.define(__name__, of_model=True, split="validation")
 _SCHEME = flags.DEFINE_string(
     "scheme",
     None,
@@ -72,13 +73,7 @@ def main(_):
     from keras_lapkl.evaluation import model_scores, plots
 
     model = load_model(path)
-    crops = data_flags.load(
-        "split",
-        image_size=model.image_size,
-        crop_scale=model.crop_scale,
-        scheme=model.scheme,
-        num_synthetic=_NUM_SYNTHETIC.value,
-    )
+    crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
     result, predicted = model_scores.evaluate_model(
         model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value
@@ -89,7 +84,7 @@ def main(_):
         print(model_scores.confidence_lines(result))
 
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
-    names = names_below(crops.names, flags.FLAGS.data_dir)
+    names = names_below(crops.names, crops.loaded.get("data_dir"))
     provenance = run_provenance(app.resolved_flags())
     outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
     with _output_dir(outputs, [path]) as output_dir:
@@ -138,6 +133,8 @@ def _score_predictions():
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import comparison, plots
 
+    if flags.FLAGS.dataset is None:
+        raise ValueError("--predictions need the data that they are of: name them by --dataset.")
     annotations = datasets.read(
         flags.FLAGS.dataset,
         flags.FLAGS.data_dir,

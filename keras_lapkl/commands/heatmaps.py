@@ -2,6 +2,8 @@
 
     lapkl heatmaps --model=LaplaceKL=runs/a/model.keras \\
         --model=softargmax=runs/b/model.keras --dataset=300w --data_dir=300w --output=heatmaps.png
+
+Without --dataset the faces are those on which the first model was validated.
 """
 
 import pathlib
@@ -14,7 +16,7 @@ from keras_lapkl.commands import data_flags
 _MODELS = flags.DEFINE_multi_string(
     "model", None, "TITLE=MODEL, repeated: a .keras file or a shipped model's name.", required=True
 )
-data_flags.define(__name__, split="validation")
+data_flags.define(__name__, of_model=True, split="validation")
 _FACES = flags.DEFINE_integer("faces", 4, "How many, evenly spread over the split.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)
 
@@ -25,25 +27,20 @@ def main(_):
     from keras_lapkl._support.files import refuse_inputs, sweep
     from keras_lapkl.evaluation import plots
 
-    models = {}
+    models, files = {}, []
     for entry in _MODELS.value:
         title, separator, name = entry.partition("=")
         if not separator:
             raise ValueError(f"--model must be TITLE=MODEL. Received: {entry}")
-        refuse_inputs([_OUTPUT.value], [pretrained.resolve(name, (".keras",))])
+        files.append(pretrained.resolve(name, (".keras",)))
+        refuse_inputs([_OUTPUT.value], files)
         models[title] = load_model(name, (".keras",))
     rules = {(model.image_size, model.crop_scale, model.scheme) for model in models.values()}
     if len(rules) > 1:
         raise ValueError(
             f"The models need one (size, crop scale, scheme) in common. Received: {rules}"
         )
-    image_size, crop_scale, scheme = rules.pop()
-    crops = data_flags.load(
-        "split",
-        image_size=image_size,
-        crop_scale=crop_scale,
-        scheme=scheme,
-    )
+    crops = data_flags.load_for(next(iter(models.values())), files[0], "split", "validation")
     images = crops.central()[:: max(1, len(crops) // _FACES.value)][: _FACES.value]
     maps = {title: model.predict_heatmaps(images) for title, model in models.items()}
     sweep(pathlib.Path(_OUTPUT.value).parent, below=False)

@@ -2,6 +2,7 @@
 
     lapkl labels --input=project --output=labels.csv
     lapkl labels --input=annotations.xml --images=photos --output=labels.csv --category=person
+    lapkl labels --input=project --output=labels.csv --validation_share=0.2
 
 --input is a file or folder of DeepLabCut, SLEAP (.slp with pictures), Label Studio, labelme, CVAT,
 Ultralytics (data.yaml), dlib, WFLW or COCO; its content says which. What was found is counted,
@@ -22,6 +23,14 @@ _IMAGES = flags.DEFINE_string(
 _CATEGORY = flags.DEFINE_string(
     "category", None, "Class of objects to take, where there are several."
 )
+_VALIDATION_SHARE = flags.DEFINE_float(
+    "validation_share",
+    0.0,
+    "Also write labels.train.csv and labels.validation.csv: the last pictures of each folder, this "
+    "share of them, are for validation.",
+    0,
+    1,
+)
 
 
 def main(_):
@@ -33,7 +42,12 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     sweep(output.parent, below=False)
     sweep(output.with_name(f"{output.stem}.pictures"))
-    done = converting.convert_labels(_INPUT.value, output, _IMAGES.value, _CATEGORY.value)
+    share = _VALIDATION_SHARE.value
+    done = converting.convert_labels(_INPUT.value, output, _IMAGES.value, _CATEGORY.value, share)
     print("\n".join(converting.report(done)))
     print(f"Labels: {output}. Look at {done.samples}")
-    print(f"To train: --dataset=csv --data_dir={done.folder} --train_split={output}")
+    splits = f"--train_split={output}"
+    if share:
+        train, validation = converting.part_paths(output)
+        splits = f"--train_split={train} --validation_split={validation}"
+    print(f"To train: --dataset=csv --data_dir={done.folder} {splits}")

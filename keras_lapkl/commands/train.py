@@ -4,9 +4,12 @@
     lapkl train --recipe=w300 --data_dir=300w --output_dir=runs/w300
     lapkl train --dataset=csv --data_dir=mine --output_dir=runs/mine
 
-Stopped at any moment, the same command goes on from the last finished epoch. --recipe=NAME stands
-for the flags of a recipe that comes with the package: w300, w300_mobile (the best below 40,000
-parameters), w300_muon, w300_paper or w300_unlabeled. Flags after it change them.
+Stopped at any moment, the same command goes on from the last finished epoch. If labels, boxes or
+pictures have changed meanwhile, it says which, and trains anew in the next free folder of
+OUTPUT_DIR-2, OUTPUT_DIR-3 and so on; a second time it goes on there. --recipe=NAME stands for the
+flags of a recipe that comes with the package: few_labels (20 to 300 of anything),
+few_labels_unlabeled, w300, w300_mobile (the best below 40,000 parameters), w300_muon, w300_paper or
+w300_unlabeled. Flags after it change them.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -40,12 +43,13 @@ _CROP_SCALE = flags.DEFINE_float(
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _UNLABELED_DIR = flags.DEFINE_string(
-    "unlabeled_dir", None, "Faces without labels, for D or a teacher: shards or photos."
+    "unlabeled_dir", None, "Faces without labels: shards or photos."
 )
 _FIRST_PASS = flags.DEFINE_string(
     "first_pass",
     None,
-    "If these are photos: the .tflite file or shipped model that finds the faces.",
+    "If these are photos: the .tflite file or shipped model that finds the faces. By default a "
+    "face detector does, for schemes with five points; whole pictures need none.",
 )
 _NUM_UNLABELED = flags.DEFINE_integer("num_unlabeled", None, "How many of them; default all.")
 _AS_UNLABELED = flags.DEFINE_bool(
@@ -65,10 +69,10 @@ def main(_):
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
     from keras_lapkl.data.cropping import default_margin
-    from keras_lapkl.detection import first_pass
     from keras_lapkl.evaluation import model_scores
     from keras_lapkl.training import distributed
     from keras_lapkl.training.run import train
+    from keras_lapkl.training.run_folder import choose_folder
 
     distributed.strategy()  # before anything else of TensorFlow
 
@@ -92,7 +96,7 @@ def main(_):
         _UNLABELED_DIR.value,
         _NUM_UNLABELED.value,
         _AS_UNLABELED.value,
-        None if _FIRST_PASS.value is None else first_pass.ByModel(_FIRST_PASS.value),
+        _locate(crops.scheme),
         common["cache_dir"],
         _UNLABELED_MEMORY.value,
     )
@@ -110,15 +114,33 @@ def main(_):
         logging.info("Never mirrored: scheme %r has no mirror pairs.", crops.scheme.name)
     logging.info("Train on %s.", crops.summary)
     logging.info("Validate on %s.", validation.summary)
+    if few := model_scores.without_radius(validation):
+        logging.warning("%s", few)
+    output_dir, reason = choose_folder(_OUTPUT_DIR.value, recipe, crops, validation, unlabeled)
+    if reason is not None:
+        logging.warning("%s It stays as it is. Training anew in %s.", reason, output_dir)
     results = train(
         recipe,
         crops,
         validation,
-        _OUTPUT_DIR.value,
+        output_dir,
         run_provenance(app.resolved_flags()),
         unlabeled,
         _TENSORBOARD.value,
     )
     print(model_scores.table([results["validation"]]))
     print(model_scores.conditions(results["validation"]))
-    print(f"Model and results: {_OUTPUT_DIR.value}")
+    if reason is not None:
+        print(f"{reason} It stays as it is.")
+    print(f"Model and results: {output_dir}")
+
+
+def _locate(scheme):
+    """What finds the faces in photos without labels; None where nothing can, or needs to."""
+    from keras_lapkl.detection import first_pass
+
+    if _FIRST_PASS.value is not None:
+        return first_pass.ByModel(_FIRST_PASS.value)
+    if _UNLABELED_DIR.value is not None and scheme.five_points and scheme.crop_from == "points":
+        return first_pass.ByDetector()
+    return None

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support import console
 from keras_lapkl._support.files import read_arrays, replacing
+from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations, known_points
 from keras_lapkl.data.cropping import (
@@ -27,11 +29,12 @@ from keras_lapkl.data.cropping import (
     picture_squares,
     warp_crop,
 )
+from keras_lapkl.data.digests import Digests, of_arrays, of_boxes, of_file, of_labels
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.schemes import Scheme
 from keras_lapkl.training_data import DataSet
 
-_CACHE_VERSION = 2  # raise it when the same photo and box give other pixels
+_CACHE_VERSION = 3  # raise it when the same photo and box give other pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Crops:
         skipped: (path, reason) of each image that was left out.
         source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
             None.
+        loaded: the arguments of `data.load` that gave them, as plain data; None if it did not.
+
+    Those of `load_crops` know the digests of their files and labels; their arrays are read-only, so
+    that these stay right. `dataclasses.replace` gives changed ones, which are digested anew.
 
     Raises:
         ValueError: arrays that do not fit the number of names, the scheme and the size.
@@ -80,6 +87,8 @@ class Crops:
     sizes: NDArray[Any] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     source: DataSet | None = None
+    loaded: dict[str, Any] | None = dataclasses.field(default=None, init=False, repr=False)
+    _digests: Digests | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self):
         n, k, side = len(self.names), self.scheme.num_landmarks, self.image_size + 2 * self.margin
@@ -118,7 +127,7 @@ class Crops:
     def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """The same crops, only those at `indices` (a sequence of ints or a bool mask)."""
         indices = np.arange(len(self))[list(indices)]
-        return dataclasses.replace(
+        found = dataclasses.replace(
             self,
             images=self.images[indices],
             landmarks=self.landmarks[indices],
@@ -129,6 +138,21 @@ class Crops:
             sizes=None if self.sizes is None else self.sizes[indices],
             source=None if self.source is None else self.source.taken(len(indices)),
         )
+        known = None if self._digests is None else self._digests.take(indices)
+        return recorded(found, self.loaded, known)
+
+    def digests(self) -> Digests:
+        """Of each face's labels, box and picture, to tell whether data are the same.
+
+        Those of `load_crops` have them from photos and labels as they were read; of others they
+        are made of the arrays.
+        """
+        if self._digests is not None:
+            return self._digests
+        labels = of_labels(self.landmarks, self.visible)
+        boxes = of_boxes(self.boxes, len(self))
+        pictures = of_arrays(self.images)
+        return Digests(self.names, np.stack([labels, boxes, pictures], 1))
 
     def central(self) -> NDArray[np.uint8]:
         """The images without their margin, (N, S, S, 3); a view."""
@@ -146,6 +170,17 @@ class Crops:
         return apply_transform(self.transforms, self.boxes.reshape(-1, 2, 2)).reshape(-1, 4)
 
 
+def recorded(crops, loaded, known=None):
+    """Gives crops where they are from and their digests, which hold while the arrays do."""
+    object.__setattr__(crops, "loaded", loaded)
+    object.__setattr__(crops, "_digests", known)
+    if known is not None:
+        for array in (crops.images, crops.landmarks, crops.visible, crops.boxes, crops.transforms):
+            if array is not None:
+                array.setflags(write=False)
+    return crops
+
+
 def load_crops(
     annotations: Annotations,
     image_size: int = 80,
@@ -154,6 +189,7 @@ def load_crops(
     skip_bad: bool = False,
     cache: PathLike | None = None,
     progress: bool = True,
+    loaded: dict[str, Any] | None = None,
 ) -> Crops:
     """Reads and crops the photos of annotations.
 
@@ -167,6 +203,7 @@ def load_crops(
         cache: an .npz file to keep the pixels in. Used again while images, labels and arguments
             are the same, otherwise written anew.
         progress: write a line to stderr if it takes longer than two seconds.
+        loaded: `Crops.loaded`.
 
     Returns:
         `Crops`, in the order of the annotations.
@@ -203,17 +240,17 @@ def load_crops(
     )
     cached = None if cache is None else _read_cache(Path(cache), fingerprint)
     if cached is None:
-        images, sizes, errors = _cut(
+        images, sizes, pictures, errors = _cut(
             annotations, squares, crop_scale, image_size, margin, skip_bad, progress
         )
         kept = np.array([i for i in range(len(annotations)) if i not in errors], np.int64)
         reasons = {str(annotations.paths[i]): str(error) for i, error in errors.items()}
         if errors:
-            images, sizes = images[kept], sizes[kept]
+            images, sizes, pictures = images[kept], sizes[kept], pictures[kept]
         if cache is not None:
-            _write_cache(Path(cache), fingerprint, images, sizes, kept, reasons)
+            _write_cache(Path(cache), fingerprint, images, sizes, pictures, kept, reasons)
     else:
-        images, sizes, kept, reasons = cached
+        images, sizes, pictures, kept, reasons = cached
 
     found = annotations.take(kept)
     squares = picture_squares(sizes) * (1, 1, crop_scale) if squares is None else squares[kept]
@@ -221,7 +258,10 @@ def load_crops(
     notes = {"points": (), "box": ("cut by their boxes",), "image": ("whole pictures",)}[rule]
     if reasons:
         notes += (f"{len(reasons):,} unreadable images left out",)
-    return Crops(
+    labels, boxed = of_labels(found.landmarks, found.visible), of_boxes(found.boxes, len(found))
+    names = names_below(found.paths)  # the same wherever the folder lies
+    known = Digests(names, np.stack([labels, boxed, pictures], 1))
+    crops = Crops(
         images=images,
         landmarks=apply_transform(transforms, found.landmarks).astype(np.float32),
         visible=found.known,
@@ -237,6 +277,7 @@ def load_crops(
         skipped=tuple(reasons.items()),
         source=found.source and found.source.noted(*notes, count=len(found)),
     )
+    return recorded(crops, loaded, known)
 
 
 def _check_one_each(annotations):
@@ -253,14 +294,20 @@ def _check_one_each(annotations):
 
 
 def _cut(annotations, squares, crop_scale, image_size, margin, skip_bad, progress):
-    """Crops and sizes of all photos, and the errors by index: only with `skip_bad`, never all."""
+    """Crops, sizes and digests of all photos, and the errors by index.
+
+    Errors are there only with `skip_bad`, and never of all.
+    """
     paths, side = annotations.paths, image_size + 2 * margin
     images = np.zeros((len(paths), side, side, 3), np.uint8)
     sizes = np.zeros((len(paths), 2), np.int32)
+    pictures = np.zeros(len(paths), np.uint64)
+    digest = functools.cache(of_file)  # several faces may be in one
 
     def cut(index):
         try:
             image = read_image(paths[index])
+            pictures[index] = digest(paths[index])
             sizes[index] = image.shape[1::-1]
             annotations.check_size(index, sizes[index])
             if squares is None:
@@ -293,7 +340,7 @@ def _cut(annotations, squares, crop_scale, image_size, margin, skip_bad, progres
                 raise error
     finally:
         pool.shutdown(cancel_futures=True)
-    return images, sizes, errors
+    return images, sizes, pictures, errors
 
 
 def _fingerprint(annotations, squares, image_size, margin, skip_bad):
@@ -307,36 +354,40 @@ def _fingerprint(annotations, squares, image_size, margin, skip_bad):
 
 
 def _state(path):
-    """Size and time of a file, nothing if it is not there."""
+    """Size and times of a file, nothing if it is not there.
+
+    Tools may set the time of the content, but not that of the last change of any kind.
+    """
     try:
         state = path.stat()
     except OSError:
         return ()
-    return state.st_size, state.st_mtime_ns
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
-def _write_cache(file, fingerprint, images, sizes, kept, reasons):
+def _write_cache(file, fingerprint, images, sizes, pictures, kept, reasons):
     with replacing(file) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             fingerprint=fingerprint,
             images=images,
             sizes=sizes,
+            pictures=pictures,
             kept=kept,
             reasons=json.dumps(reasons),
         )
 
 
 def _read_cache(file, fingerprint):
-    """Images, sizes, kept indices and reasons; None if of something else or not to be read."""
+    """Images, sizes, digests, kept indices and reasons; None if of something else or damaged."""
     if not file.is_file():
         return None
     stored = read_arrays(file) or {}
     try:
         if str(stored["fingerprint"]) != fingerprint:
             return None
-        images, sizes, kept = (stored[name] for name in ("images", "sizes", "kept"))
-        return images, sizes, kept, json.loads(str(stored["reasons"]))
+        arrays = (stored[name] for name in ("images", "sizes", "pictures", "kept"))
+        return *arrays, json.loads(str(stored["reasons"]))
     except (KeyError, ValueError):
         logging.warning("Crops in %s cannot be read; making them again.", file)
         return None

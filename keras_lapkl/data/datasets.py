@@ -1,6 +1,7 @@
 """The data sets by the names that the tools' `--dataset` takes, as crops ready for training."""
 
 import dataclasses
+import os
 import pathlib
 from typing import Literal
 
@@ -9,7 +10,7 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
-from keras_lapkl._support.folders import owned
+from keras_lapkl._support.folders import OtherDataError, numbered, owned
 from keras_lapkl._support.names import shortened
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
@@ -19,7 +20,7 @@ from keras_lapkl.data.cropping import (
     default_margin,
     invert_transform,
 )
-from keras_lapkl.data.crops import Crops, load_crops
+from keras_lapkl.data.crops import Crops, load_crops, recorded
 from keras_lapkl.data.keypoints import KeypointError, croppable
 from keras_lapkl.data.labels import formats
 from keras_lapkl.data.prediction_files import CocoNames
@@ -37,6 +38,8 @@ OWN = {"csv": ".csv", "coco": ".json"}
 SYNTHETIC_SPLITS = {"train": 0, "validation": 1, "test": 2, "unlabeled": 3}
 """Seed of each synthetic split: no face is in two of them."""
 SYNTHETIC_CROP_SCALE = 3.0
+SPLITS = ("train", "validation", "test", "common", "challenge", "full")
+"""Those that official data sets have by name; others are files."""
 HOLD_OUT = 10
 _CHUNK = 100
 
@@ -121,11 +124,33 @@ def load(
     if cache_dir is not None:
         name = shortened(f"{dataset}-{pathlib.Path(split).stem}-{image_size}+{margin}")
         cache = pathlib.Path(cache_dir) / f"{name}.npz"
-    crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad=skip_bad, cache=cache)
+    crops = load_crops(
+        annotations,
+        image_size,
+        crop_scale,
+        margin,
+        skip_bad=skip_bad,
+        cache=cache,
+        loaded=_arguments(dataset, data_dir, split, category, skip_bad),
+    )
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
     _check_inside(crops, tell=dataset in OWN)
     return crops
+
+
+def _arguments(dataset, data_dir, split, category, skip_bad):
+    """What `load` must be given to read the same again, from whatever folder it is called."""
+    is_file = str(split).endswith(OWN[dataset]) if dataset in OWN else split not in SPLITS
+    if is_file:
+        split = os.path.abspath(split)
+    return {
+        "dataset": dataset,
+        "data_dir": None if data_dir is None else os.path.abspath(data_dir),
+        "split": os.fspath(split),
+        "category": category,
+        "skip_bad": skip_bad,
+    }
 
 
 def read(
@@ -205,9 +230,9 @@ def load_unlabeled(
 ) -> UnlabeledCrops | None:
     """The faces without labels that go with labeled crops.
 
-    They come from a folder of shards by `lapkl crop`, or of photos, which are then cropped by a
-    first-pass model; or are the labeled faces themselves, the paper's control; or, beside
-    synthetic faces, further synthetic ones.
+    They come from a folder of shards by `lapkl crop`, or of photos, which are then cropped as
+    `locate` says, or whole where the labeled ones are; or are the labeled faces themselves, the
+    paper's control; or, beside synthetic faces, further synthetic ones.
 
     Args:
         crops: the labeled `Crops`.
@@ -237,11 +262,11 @@ def load_unlabeled(
         raise ValueError(f"`num_unlabeled` must be ≥ 0. Received: {num_unlabeled}")
     if num_unlabeled == 0:
         return None
-    if unlabeled_dir and crops.scheme.crop_from != "points":
+    if unlabeled_dir and crops.scheme.crop_from == "box":
         raise ValueError(
-            "Images without labels are cropped by the landmarks that are found in them. These "
-            f"labeled ones are cropped from the {crops.scheme.crop_from}: a model is only right on "
-            "one crop rule."
+            "Images without labels are cropped whole, or by the landmarks that are found in them. "
+            "These labeled ones are cropped from their boxes: a model is only right on one crop "
+            "rule."
         )
     if labeled_as_unlabeled:
         found = shards.from_crops(crops)
@@ -262,16 +287,25 @@ def load_unlabeled(
 
 def _crop_photos(crops, photos, locate, cache_dir):
     """The folder of shards of the photos, cropped as the labeled faces are."""
+    if crops.scheme.crop_from == "image":
+        locate = shards.WholePictures()
     if locate is None or cache_dir is None:
         raise ValueError(
             f"{photos} holds no shards. Cut its photos by `lapkl crop` first, or name a "
             "first-pass model (.tflite) that finds the faces in them."
         )
-    folder = pathlib.Path(cache_dir) / "unlabeled"
     size = crops.image_size
     with owned(cache_dir, wait=True):  # the processes of one training all come here
-        shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
-    return folder
+        for folder in numbered(pathlib.Path(cache_dir) / "unlabeled"):
+            try:
+                shards.crop_folder(
+                    photos, folder, locate, size, default_margin(size), crops.crop_scale
+                )
+            except OtherDataError as error:
+                logging.warning("%s These photos are cropped anew.", error)
+            else:
+                return folder
+    raise AssertionError("never reached: the folders do not end")
 
 
 def _synthetic(split, count, image_size, crop_scale):
@@ -302,7 +336,7 @@ def _synthetic(split, count, image_size, crop_scale):
     )
     parts = zip(*console.reported(parts, None, made), strict=True)
     images, landmarks = map(np.concatenate, parts)
-    return Crops(
+    crops = Crops(
         images=images,
         landmarks=landmarks,
         visible=np.ones(landmarks.shape[:2], bool),
@@ -317,6 +351,7 @@ def _synthetic(split, count, image_size, crop_scale):
             "synthetic faces", count, kind="synthetic faces", license=LICENSES["synthetic"]
         ),
     )
+    return recorded(crops, {"dataset": "synthetic", "split": split, "num_synthetic": count})
 
 
 def _annotations_300w(folder, split):

@@ -14,6 +14,8 @@ from keras_lapkl.schemes import Scheme
 
 OVERLAP = 0.3
 """Intersection over union from which two boxes are one face."""
+LARGEST_FRACTION = 1.5
+"""A box in fractions may reach beyond the picture; in pixels one so small has nothing to see."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -281,8 +283,14 @@ def beside(boxes: NDArray[Any], photo: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def check_beside(detections: Sequence[Detection], photo: NDArray[Any]) -> None:
-    """ValueError if the box of a face has no pixel of the photo."""
+    """ValueError if the box of a face has no pixel of the photo, or is in fractions of it."""
     boxes = np.array([each.box for each in detections]).reshape(-1, 4)
+    if (small := (np.abs(boxes) <= LARGEST_FRACTION).all(1)).any():
+        raise ValueError(
+            f"Expected boxes in pixels. Received: {boxes[small][0].tolist()}, like fractions of "
+            f"the picture. Multiply them by its width and height, {photo.shape[1]}x"
+            f"{photo.shape[0]}."
+        )
     if (out := beside(boxes, photo)).any():
         raise ValueError(
             f"Expected boxes about a part of the photo, which has {photo.shape[1]}x"

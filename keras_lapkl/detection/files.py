@@ -193,6 +193,9 @@ def predict_files(
         raise ValueError(f"`form` must be one of {FORMATS}. Received: {form!r}")
     if not files:
         raise ValueError("Expected one file or more. Received: none")
+    scheme = detector.localizer.scheme
+    if boxes is not None and scheme is not None and scheme.crop_from == "image":
+        raise ValueError("The model takes whole pictures: drop --boxes (`boxes`).")
     output_dir = Path(output_dir)
     names = dict(zip(files, names_below(files), strict=True))
     videos = [name for file, name in names.items() if is_video(file)]

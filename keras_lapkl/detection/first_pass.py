@@ -124,6 +124,11 @@ class ByModel:
                 f"{self.model} does not say which crop it is right on, or which landmarks it "
                 "gives. Set `crop_scale` and `scheme` of the Keras model, and convert it again."
             )
+        if localizer.scheme.crop_from != "points":
+            raise ValueError(
+                f"{self.model} is right on crops from the {localizer.scheme.crop_from}, which its "
+                "landmarks do not tell. Expected a model that is cropped by its points."
+            )
 
     def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         firsts = self._first_squares(photo)

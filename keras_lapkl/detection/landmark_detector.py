@@ -139,15 +139,17 @@ class LandmarkDetector:
 
         Returns:
             list of `Face`: in the order of the boxes, or from left to right. Of a model that is
-            right on whole pictures the one object, whatever the boxes.
+            right on whole pictures the one object.
 
         Raises:
-            ValueError: another shape, type or box, a box entirely beside the photo, or neither
-                boxes nor a detector.
+            ValueError: another shape, type or box, a box entirely beside the photo or in fractions
+                of it, neither boxes nor a detector, or boxes for a model of whole pictures.
         """
         photo = detections.as_photo(photo)
         scheme = self._scheme
         if scheme.crop_from == "image":
+            if boxes is not None:
+                raise ValueError("The model takes whole pictures: drop `boxes`.")
             return self.localize(photo, picture_squares(photo.shape[1::-1]))
         if boxes is not None:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]

@@ -134,6 +134,25 @@ def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibratio
     return confidence.fit(errors, predicted["scale"], data, landmarks=landmarks)
 
 
+def without_radius(validation: Crops) -> str | None:
+    """Which landmarks too few validation faces have for a 90 % radius, a line; None if none is.
+
+    Args:
+        validation: `Crops` to calibrate on.
+    """
+    counts, wanted = validation.known.sum(0), confidence.faces_wanted()
+    few = np.flatnonzero(counts < wanted)
+    if not len(few):
+        return None
+    names = validation.scheme.names or range(validation.scheme.num_landmarks)
+    shown = ", ".join(f"{names[k]} ({counts[k]})" for k in few[:5])
+    more = "" if len(few) <= 5 else f" and {len(few) - 5} more"
+    return (
+        f"{wanted} or more validation objects with a point are wanted for its 90 % radius, which "
+        f"stays unknown for {shown}{more}."
+    )
+
+
 def check_confidence(
     calibration: Calibration, predicted: Mapping[str, NDArray[Any]], crops: Crops
 ) -> dict[str, Any]:

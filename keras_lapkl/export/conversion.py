@@ -15,10 +15,10 @@ from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import flatbuffer_writer, verify
-from keras_lapkl.export.graph import LOGITS, convert_reduced
+from keras_lapkl.export.graph import convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
 from keras_lapkl.export.modes import MODES
-from keras_lapkl.export.report import layer_table
+from keras_lapkl.export.report import layer_table, stage_table
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite import flatbuffer, inspection, runner
@@ -28,6 +28,10 @@ INPUTS = ("float32", *runner.BYTES)
 """Types that the image may have."""
 _PROBED = 8
 _SEARCHED = 64
+_WIDER = (
+    "A longer training brings a file nearer to Keras; wider bounds are `bounds`, and of "
+    "`lapkl convert` --mean_bound and --nme_bound."
+)
 
 
 def convert(
@@ -115,6 +119,8 @@ def convert(
         if flip_average
         else model.predict(images, verbose=0)
     )
+    if MODES[mode].integers:
+        logging.info("%s", _expectation(mode, bounds, float(expected["scale"].mean())))
     if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
         candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
@@ -145,7 +151,10 @@ def convert(
         if MODES[mode].calibrated and (layers or failure):
             errors = int8.layer_errors(temporary, images[:_PROBED])
         if failure:
-            raise verify.ConversionError(failure + (f"\n{layer_table(errors)}" if errors else ""))
+            parts = [f"{failure}. {_WIDER}"]
+            if errors:
+                parts += [stage_table(int8.stage_errors), layer_table(errors)]
+            raise verify.ConversionError("\n".join(parts))
         about = _metadata(model, mode, float_layers, input_dtype, flip_average)
         if isinstance(faces, Crops):
             kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
@@ -172,6 +181,18 @@ def convert(
         **inspection.describe(path),
         **({} if errors is None else {"layers": errors}),
     }
+
+
+def _expectation(mode, bounds, scale):
+    """What is allowed, and whether it is likely to hold, said before minutes are spent on it."""
+    words = {
+        "mean": "a mean distance of {:g} px from Keras",
+        "max": "a largest distance of {:g} px",
+        "nme": "an NME that grows by {:.2g} %",
+    }
+    allowed = [words[k].format(100 * v if k == "nme" else v) for k, v in bounds.items()]
+    text = f"{mode} is allowed {', '.join(allowed) or 'any distance from Keras'}."
+    return text
 
 
 def _check(
@@ -215,7 +236,7 @@ def _output_shapes(model, with_heatmaps, decode):
     """{name: shape} of what a file gives."""
     maps = tuple(model.generator.output_shape[1:])
     if not decode:
-        return {LOGITS: maps}
+        return {runner.LOGITS: maps}
     shapes = dict.fromkeys(runner.OUTPUTS, (model.num_landmarks, 2))
     return {**shapes, runner.HEATMAPS: maps} if with_heatmaps else shapes
 

@@ -1,6 +1,12 @@
 """Writes the objects of TFLite's schema as a .tflite file."""
 
-from keras_lapkl.tflite.flatbuffer import IDENTIFIER, METADATA_NAME, builtin_code, schema
+from keras_lapkl.tflite.flatbuffer import (
+    IDENTIFIER,
+    METADATA_NAME,
+    builtin_code,
+    metadata_buffer,
+    schema,
+)
 
 _ALIGNMENT = 16
 
@@ -17,7 +23,11 @@ def pack(model):
 
 
 def add_metadata(model, metadata):
-    """Puts a `Metadata` into a `ModelT`, in place."""
+    """Puts a `Metadata` into a `ModelT`, in place; one that is there is replaced."""
+    buffer = metadata_buffer(model)
+    if buffer is not None:
+        buffer.data = metadata.to_json().encode()
+        return
     buffer = schema().BufferT()
     buffer.data = metadata.to_json().encode()
     entry = schema().MetadataT()

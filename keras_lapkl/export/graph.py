@@ -13,8 +13,6 @@ from keras_lapkl._support import console
 from keras_lapkl.export.modes import MODES
 from keras_lapkl.tflite import runner
 
-LOGITS = "logits"
-
 
 def convert_reduced(model, mode, outputs, flip_average):
     """The bytes of a .tflite file of a mode that is not calibrated."""
@@ -52,8 +50,8 @@ def graph_converter(generator, model, outputs, flip_average, floors=None):
             # Becomes the last convolution's bias and fused activation.
             logits = [ops.relu(each - floor) for each, floor in zip(logits, floors, strict=True)]
         found = {}
-        if LOGITS in outputs:
-            found[LOGITS] = sum(logits[1:], logits[0])
+        if runner.LOGITS in outputs:
+            found[runner.LOGITS] = sum(logits[1:], logits[0])
         elif len(logits) == 2:
             columns, rows = (ops.squeeze(each, axis) for axis, each in enumerate(logits, 1))
             decoded = heatmaps.decode_axes(columns, rows, model.beta)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_lapkl._support import console
 from keras_lapkl.export import verify
+from keras_lapkl.export.int8 import StageError
 from keras_lapkl.tflite import latency, runner
 
 
@@ -20,6 +21,15 @@ def layer_table(errors: Iterable[verify.LayerError]) -> str:
     rows = [
         ("layer", "type", "error %"),
         *((e.layer, e.dtype, f"{100 * e.error:.2f}") for e in errors),
+    ]
+    return console.aligned(rows)
+
+
+def stage_table(errors: Iterable[StageError]) -> str:
+    """Lines of text, one for each stage of `Int8Converter.stage_errors`."""
+    rows = [
+        ("stage alone in int8", "mean px", "% of the work"),
+        *((e.stage, f"{e.error:.3f}", f"{100 * e.work:.1f}") for e in errors),
     ]
     return console.aligned(rows)
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.export.graph import LOGITS
 from keras_lapkl.export.modes import CONVOLUTIONS, MODES
 from keras_lapkl.tflite import flatbuffer, inspection, runner
 
@@ -85,7 +84,7 @@ def check_operators(path: PathLike, mode: str, int8_layers: Sequence[str] = ()) 
 
 def predict_by_file(path: PathLike, images: NDArray[Any], beta: float) -> dict[str, NDArray[Any]]:
     """Landmarks and scales by a file, whatever of the two or logits it gives."""
-    if inspection.describe(path)["outputs"][0]["name"] != LOGITS:
+    if inspection.describe(path)["outputs"][0]["name"] != runner.LOGITS:
         return runner.TFLiteLocalizer(path).predict(images)
     interpreter = runner.load_interpreter(path)
     (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()

@@ -4,6 +4,9 @@ from .adversarial import (
 from .localizer import (
     LandmarkLocalizer as LandmarkLocalizer,
 )
+from .mean_teacher import (
+    MeanTeacherLocalizer as MeanTeacherLocalizer,
+)
 from .mobile_fpn import (
     MobileFPN as MobileFPN,
 )

@@ -24,6 +24,7 @@ _MAX_OBJECTS = 100_000
 _MAX_RATIO = 20
 # Of this package's networks: what is built takes memory by the square of the first.
 _LARGEST = {"width": 4, "image_size": 4096, "num_landmarks": 10_000}
+_LOCALIZERS = ("LandmarkLocalizer", "AdversarialLocalizer", "MeanTeacherLocalizer")
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 
@@ -135,7 +136,7 @@ def _check_sizes(config):
 
 def _check_localizer(config):
     """What a localizer says of itself, by the rules that hold for .tflite files too."""
-    if config.get("class_name") not in ("LandmarkLocalizer", "AdversarialLocalizer"):
+    if config.get("class_name") not in _LOCALIZERS:
         return
     about, table = config["config"], rules.rules()
     scheme = about.get("scheme")

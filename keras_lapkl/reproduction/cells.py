@@ -5,6 +5,8 @@ import functools
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -13,8 +15,10 @@ from keras_lapkl import tflite
 from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl._support.folders import owned
 from keras_lapkl._support.widths import fraction
-from keras_lapkl.data import datasets
+from keras_lapkl.data import datasets, digests
 from keras_lapkl.data.cropping import default_margin
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
 from keras_lapkl.reproduction import report
@@ -64,18 +68,27 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
 
     Raises:
         OSError: another process writes into the folder, or the disk is full.
+        ValueError: a cell that is there was trained or scored on other data.
     """
     with owned(output_dir):
         return _run(plan, load, pathlib.Path(output_dir), provenance, budget_minutes)
 
 
-def _run(plan, load, output_dir, provenance, budget_minutes):
-    load = functools.cache(load)
+def _run(plan, load_data, output_dir, provenance, budget_minutes):
     cells = plan.cells()
+
+    @functools.cache
+    def load():
+        data = load_data()
+        _check_same(results, data, output_dir)
+        return data
+
     paths = {cell.name: output_dir / cell.name / "cell.json" for cell in cells}
     results = {name: read_json(path) for name, path in paths.items() if path.exists()}
     missing = [cell for cell in cells if cell.name not in results]
     logging.info("%d cells, %d of them to train; %s.", len(cells), len(missing), output_dir)
+    if budget_minutes != 0 and any("digests" in each for each in results.values()):
+        load()  # whatever is left to do: cells of other labels are not to be reported as these'
     start = time.monotonic()
     for i, cell in enumerate(missing):
         spent = time.monotonic() - start
@@ -107,10 +120,10 @@ class Data:
         load_unlabeled: function from a number or `LABELED` to `UnlabeledCrops`.
     """
 
-    train: object
-    validation: object
-    test: object
-    load_unlabeled: object
+    train: Crops
+    validation: Crops
+    test: Crops
+    load_unlabeled: Callable[[Any], UnlabeledCrops | None]
 
 
 def load_data(
@@ -138,6 +151,38 @@ def load_data(
     )
 
 
+def _check_same(results, data, output_dir):
+    """Refuses cells of other data, and tells of those that do not say of which."""
+    ours = _digests(data)
+    for name, found in results.items():
+        recorded = dict(found.get("digests", {}))
+        if "unlabeled" in recorded:
+            ours["unlabeled"] = _of_unlabeled(data, found["cell"]["unlabeled"])
+        others = [part for part, digest in recorded.items() if ours[part] != digest]
+        if others:
+            raise ValueError(
+                f"{output_dir / name} was trained on other data: labels, boxes or pictures of "
+                f"{', '.join(others)} differ from those now. Name another --output_dir for these."
+            )
+    unknown = sum("digests" not in found for found in results.values())
+    if unknown:
+        logging.warning(
+            "%d cells in %s are of an earlier version, which kept no digests of the data: whether "
+            "they are of these labels and pictures can't be told.",
+            unknown,
+            output_dir,
+        )
+
+
+def _digests(data):
+    parts = {"training": data.train, "validation": data.validation, "test": data.test}
+    return {part: crops.digests().total() for part, crops in parts.items()}
+
+
+def _of_unlabeled(data, number):
+    return digests.total(data.load_unlabeled(number).digests())  # not of none
+
+
 def _train(cell, data, folder, provenance):
     """Trains a cell, scores it on the test faces, and writes its `cell.json`."""
     unlabeled = data.load_unlabeled(cell.unlabeled) if cell.unlabeled else None
@@ -152,8 +197,11 @@ def _train(cell, data, folder, provenance):
         "errors": [None if np.isnan(error) else round(float(error), 4) for error in errors],
         "parameters": trained["parameters"],
         "seconds_of_training": trained["seconds_of_training"],
+        "digests": _digests(data),
         "provenance": provenance,
     }
+    if unlabeled is not None:
+        found["digests"]["unlabeled"] = digests.total(unlabeled.digests())
     write_json(folder / "cell.json", found)
     return found
 

@@ -65,10 +65,17 @@ def read_metadata(model: Any) -> str | None:
     Raises:
         ValueError: it is not UTF-8.
     """
+    buffer = metadata_buffer(model)
+    if buffer is None:
+        return None
+    return "" if buffer.data is None else bytes(bytearray(buffer.data)).decode()
+
+
+def metadata_buffer(model: Any) -> Any:
+    """The `BufferT` of this package's metadata in a `ModelT`; None if it has none."""
     for entry in model.metadata or ():
         if _text(entry.name) == METADATA_NAME:
-            data = model.buffers[entry.buffer].data
-            return "" if data is None else bytes(bytearray(data)).decode()
+            return model.buffers[entry.buffer]
     return None
 
 

@@ -19,6 +19,7 @@ SIGNATURE = "serving_default"
 INPUT = "image"
 OUTPUTS = ("landmarks", "scale")
 HEATMAPS = "heatmaps"
+LOGITS = "logits"
 BYTES = {"uint8": 0, "int8": -128}
 """Types of an image of bytes, with the value that stands for 0; a step is 1/255."""
 
@@ -254,6 +255,11 @@ def undelegated(path: PathLike) -> list[str]:
 def _signature_tensors(interpreter, path):
     """Details of the input tensor, and of the output tensors by name."""
     signature = interpreter.get_signature_list().get(SIGNATURE, {"inputs": [], "outputs": []})
+    if list(signature["outputs"]) == [LOGITS]:
+        raise ValueError(
+            f"{path} is not a localizer: it gives no landmarks, but logits for a decoding of your "
+            "own. Convert it without --no_decode."
+        )
     if signature["inputs"] != [INPUT] or not set(OUTPUTS) <= set(signature["outputs"]):
         raise ValueError(
             f"{path} is not a localizer: expected a signature {SIGNATURE!r} from {INPUT!r} to "

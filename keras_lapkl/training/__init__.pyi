@@ -10,6 +10,7 @@ from .augmentation import (
     Augmentation as Augmentation,
 )
 from .batches import (
+    mean_teacher_batches as mean_teacher_batches,
     self_training_batches as self_training_batches,
     semi_supervised_batches as semi_supervised_batches,
     training_batches as training_batches,
@@ -19,6 +20,7 @@ from .building import (
 )
 from .recipe import (
     Adversary as Adversary,
+    MeanTeacher as MeanTeacher,
     Recipe as Recipe,
     Teacher as Teacher,
     read_recipe as read_recipe,

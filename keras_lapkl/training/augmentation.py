@@ -87,18 +87,43 @@ def augment(
         Images (B, S, S, 3) float32 in [0, 1], and landmarks (B, K, 3) or None. A landmark that has
         left the image is hidden.
     """
+    images, affine = _augmented(images, seed, augmentation, flip, image_size)
+    if landmarks is not None:
+        landmarks = _move(landmarks, *affine, flip, image_size)
+    return images, landmarks
+
+
+def augment_with_motion(
+    images: Tensor,
+    seed: Tensor,
+    augmentation: Augmentation,
+    flip: Sequence[int] | None,
+    image_size: int,
+) -> tuple[Tensor, Tensor]:
+    """As `augment`, for faces whose landmarks are not known yet.
+
+    Returns:
+        Images (B, S, S, 3), and (B, 2, 3) the affines that moved them, on pixels of the central
+        S×S; the determinant of one that mirrors is negative.
+    """
+    images, (matrix, shift, _) = _augmented(images, seed, augmentation, flip, image_size)
+    center = (image_size - 1) / 2
+    offset = shift + center - tf.reduce_sum(matrix, axis=-1) * center
+    return images, tf.concat([matrix, offset[..., None]], axis=-1)
+
+
+def _augmented(images, seed, augmentation, flip, image_size):
+    """Images, and matrices, shifts and mirroring of `_draw_affine`."""
     if images.dtype == tf.uint8:
         images = tf.cast(images, tf.float32) / 255
     if flip is None:
         augmentation = dataclasses.replace(augmentation, mirror=0.0)
     seeds = tf.random.split(tf.cast(seed, tf.int32), num=4)
-    matrix, shift, mirrored = _draw_affine(tf.shape(images)[0], seeds[0], augmentation, image_size)
-    images = _warp(images, matrix, shift, image_size)
-    if landmarks is not None:
-        landmarks = _move(landmarks, matrix, shift, mirrored, flip, image_size)
+    affine = _draw_affine(tf.shape(images)[0], seeds[0], augmentation, image_size)
+    images = _warp(images, *affine[:2], image_size)
     images = blur(images, seeds[1], augmentation.blur)
     images = recolor(images, seeds[2], augmentation.color, augmentation.gray)
-    return occlude(images, seeds[3], augmentation.occlusion), landmarks
+    return occlude(images, seeds[3], augmentation.occlusion), affine
 
 
 def blur(images: Tensor, seed: Tensor, probability: float) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
-from keras_lapkl.training.augmentation import Augmentation, augment
+from keras_lapkl.training.augmentation import Augmentation, augment, augment_with_motion
 
 
 def label_array(crops: Crops) -> NDArray[np.float32]:
@@ -172,6 +172,55 @@ def self_training_batches(
     return _stream(batch, first_step)
 
 
+def mean_teacher_batches(
+    crops: Crops,
+    unlabeled: UnlabeledCrops,
+    batch_size: int,
+    unlabeled_batch_size: int | None = None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    moved: Augmentation | None = None,
+    first_step: int = 0,
+) -> "tf.data.Dataset[Any]":
+    """As `training_batches`, each batch with unlabeled faces beside, for `MeanTeacherLocalizer`.
+
+    Args:
+        crops, unlabeled, batch_size, unlabeled_batch_size, seed, augmentation, first_step: as in
+            `semi_supervised_batches`.
+        moved: how the student's unlabeled faces are moved and recolored; None as by default.
+
+    Returns:
+        tf.data.Dataset of ((images, (plain, moved, motion)), landmarks): unlabeled faces as they
+        are (U, S, S, 3) uint8, the same ones moved, float32, and the affines (U, 2, 3) between.
+
+    Raises:
+        ValueError: as there.
+
+    Example:
+
+    >>> batches = mean_teacher_batches(crops, unlabeled, 8, 16, augmentation=Augmentation())
+    >>> (images, (plain, moved, motion)), landmarks = next(iter(batches))
+    >>> moved.shape, motion.shape
+    (TensorShape([16, 80, 80, 3]), TensorShape([16, 2, 3]))
+    """
+    _check_alike(crops, unlabeled)
+    labeled = _labeled(crops, batch_size, seed, augmentation)
+    size = unlabeled_batch_size or batch_size
+    faces = _gathered(unlabeled, size, seed + _UNLABELED)
+    inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
+
+    def batch(step):
+        images, landmarks = labeled(step)
+        x, _ = faces(step)
+        step_seed = tf.stack([tf.constant(seed + _UNLABELED, tf.int64), step])
+        other, motion = augment_with_motion(
+            x, step_seed, moved or Augmentation(), crops.scheme.flip, crops.image_size
+        )
+        return (images, (x[:, inner, inner], other, motion)), landmarks
+
+    return _stream(batch, first_step)
+
+
 def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[Any]":
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), label_array(crops)))
@@ -179,8 +228,9 @@ def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[A
 
 
 def _check_alike(crops, unlabeled):
-    for name in ("image_size", "crop_scale"):
-        ours, theirs = getattr(crops, name), getattr(unlabeled, name)
+    for name in ("image_size", "crop_scale", "crop_from"):
+        ours = getattr(crops.scheme if name == "crop_from" else crops, name)
+        theirs = getattr(unlabeled, name)
         if ours != theirs:
             raise ValueError(
                 f"{crops.name} has {name} {ours} and {unlabeled.name} has {theirs}: a model is "
@@ -212,20 +262,16 @@ def _labeled(crops, batch_size, seed, augmentation):
 
 
 def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):
-    """Function from a step to its images, read as they are needed, and their labels or None."""
-    steps = steps_per_epoch(crops, batch_size)
-    margin = crops.margin
-    side = crops.image_size + 2 * margin
-    inner = slice(margin, margin + crops.image_size)
+    """Function from a step to its images and their labels or None."""
     seed += _UNLABELED
+    faces = _gathered(crops, batch_size, seed)
+    inner = slice(crops.margin, crops.margin + crops.image_size)
     if pseudo_labels is not None:
         with tf.device("CPU"):
             pseudo_labels = tf.constant(pseudo_labels)
 
     def batch(step):
-        index = _shuffled(step, steps, batch_size, len(crops), seed)
-        x = tf.numpy_function(crops.gather, [index], tf.uint8, stateful=False)
-        x = tf.ensure_shape(x, (batch_size, side, side, 3))
+        x, index = faces(step)
         y = None if pseudo_labels is None else tf.gather(pseudo_labels, index)
         if augmentation is None:
             return x[:, inner, inner], y
@@ -233,6 +279,19 @@ def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):
         return augment(x, y, step_seed, augmentation, flip, crops.image_size)
 
     return batch
+
+
+def _gathered(crops, batch_size, seed):
+    """Function from a step to its images, read as they are needed, and their indices."""
+    steps = steps_per_epoch(crops, batch_size)
+    side = crops.image_size + 2 * crops.margin
+
+    def faces(step):
+        index = _shuffled(step, steps, batch_size, len(crops), seed)
+        x = tf.numpy_function(crops.gather, [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(x, (batch_size, side, side, 3)), index
+
+    return faces
 
 
 _UNLABELED = 128

@@ -16,6 +16,7 @@ from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer
+from keras_lapkl.models.mean_teacher import MeanTeacherLocalizer
 from keras_lapkl.models.networks import NETWORKS
 from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.registries import LOSSES, OPTIMIZERS
@@ -37,7 +38,8 @@ def build(
         unlabeled: `UnlabeledCrops`, which the model's provenance names; or None.
 
     Returns:
-        A `LandmarkLocalizer`, or an `AdversarialLocalizer` if the recipe has an adversary.
+        A `LandmarkLocalizer`; an `AdversarialLocalizer` if the recipe has an adversary, a
+        `MeanTeacherLocalizer` if it has a mean teacher.
 
     Raises:
         ValueError: an initial model that does not fit.
@@ -68,8 +70,19 @@ def build(
             metrics.HeatmapSpread(beta=recipe.beta),
         ],
     }
-    adversary = recipe.adversary
+    adversary, mean_teacher = recipe.adversary, recipe.mean_teacher
     trained_on = _training_data(recipe, crops, unlabeled)
+    if mean_teacher is not None:
+        model = MeanTeacherLocalizer(
+            generator,
+            decay=mean_teacher.decay,
+            consistency_weight=mean_teacher.weight,
+            consistency_start=round(mean_teacher.start * _steps(recipe, crops)),
+            trained_on=trained_on,
+            **common,
+        )
+        model.compile(**compiled)
+        return model
     if adversary is None:
         model = LandmarkLocalizer(generator, trained_on=trained_on, **common)
         model.compile(**compiled)
@@ -108,7 +121,8 @@ def check_models(recipe: Recipe, crops: Crops) -> None:
     if recipe.teacher is not None:
         distillation.check_teacher(load_model(recipe.teacher.model), crops)
     if recipe.initial_model is not None:
-        build(dataclasses.replace(recipe, adversary=None, teacher=None), crops)
+        alone = dict.fromkeys(("adversary", "teacher", "mean_teacher"))
+        build(dataclasses.replace(recipe, **alone), crops)
 
 
 def _begin_with(generator, name_or_path):
@@ -147,5 +161,14 @@ def _loss(recipe):
 
 
 def _learning_rate(recipe, crops):
-    steps = recipe.epochs * steps_per_epoch(crops, recipe.batch_size)
-    return SCHEDULES[recipe.schedule](recipe.learning_rate, steps)
+    return SCHEDULES[recipe.schedule](recipe.learning_rate, _steps(recipe, crops))
+
+
+def _steps(recipe, crops):
+    return recipe.epochs * epoch_steps(recipe, crops)
+
+
+def epoch_steps(recipe, crops):
+    """Steps in an epoch of a run."""
+    in_a_pass = steps_per_epoch(crops, recipe.batch_size)
+    return recipe.steps_per_epoch or in_a_pass

@@ -5,6 +5,7 @@ The flags of `lapkl train`, their defaults and help, the checks of their values 
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 
@@ -27,12 +28,15 @@ from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES, OPTIMIZERS
 from keras_lapkl.training.schedules import SCHEDULES
 
 _NETWORK, _TRAINING, _ADVERSARY = "Network", "Training", "Adversary"
+_MEAN_TEACHER = "Mean teacher"
+METHODS = ("adversarial", "teacher", "mean_teacher")
+"""How a run can train with faces without labels."""
 UNLABELED = "Faces without labels"
 """Heading of the flags on these, in `--help`."""
 
 
 def _unlabeled_batch_size():
-    """A setting of adversary and teacher alike: one flag stands for both."""
+    """A setting of all methods alike: one flag stands for it."""
     return setting(
         None,
         "Unlabeled faces in a step; as many as labeled ones if not given.",
@@ -130,11 +134,78 @@ class Teacher:
 
 @described
 @dataclasses.dataclass(frozen=True)
+class MeanTeacher:
+    """How a run learns unlabeled faces from the mean of its past; see `MeanTeacherLocalizer`."""
+
+    decay: float = setting(
+        0.998,
+        "Share of the teacher's weights that stays in a step.",
+        interval="[0, 1)",
+        flag="teacher_decay",
+        group=_MEAN_TEACHER,
+    )
+    weight: float = setting(
+        1.0,
+        "Weight of the unlabeled faces' loss beside the labeled ones'.",
+        interval=NOT_NEGATIVE,
+        flag="consistency_weight",
+        group=_MEAN_TEACHER,
+    )
+    start: float = setting(
+        0.25,
+        "When the unlabeled faces begin to count.",
+        unit="share of the steps",
+        interval="[0, 1]",
+        flag="consistency_start",
+        group=_MEAN_TEACHER,
+    )
+    augment_strength: float = setting(
+        1.5,
+        "Factor on how the student's unlabeled faces are moved and recolored.",
+        interval=NOT_NEGATIVE,
+        flag="unlabeled_augment_strength",
+        group=_MEAN_TEACHER,
+    )
+    width: float | None = setting(
+        None,
+        "Width of a wider network that learns so, and then labels the unlabeled faces for the "
+        "run's own network; if not given, the run's own learns so.",
+        unit="of 64 channels",
+        interval=POSITIVE,
+        flag="teacher_width",
+        group=_MEAN_TEACHER,
+        width=True,
+    )
+    batch_size: int | None = _unlabeled_batch_size()
+
+    def __post_init__(self):
+        check(self)
+
+
+@described
+@dataclasses.dataclass(frozen=True)
+class UnlabeledMethod:
+    """Which of the methods a run takes."""
+
+    name: str | None = setting(
+        None,
+        "How faces without labels are learned: against a discriminator, from another model's "
+        "labels (--teacher), or from the mean of the network's own past. By default teacher where "
+        "there is one, else adversarial.",
+        choices=METHODS,
+        flag="unlabeled_method",
+        group=UNLABELED,
+    )
+
+
+@described
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """What a training run does with its data.
 
-    Faces without labels take an `adversary` or a `teacher`, not both; None of them is for labeled
-    faces alone. The paper's own settings are in `keras_lapkl/configs/w300_paper.cfg`.
+    Faces without labels take an `adversary`, a `teacher` or a `mean_teacher`, one of them; None of
+    them is for labeled faces alone. The paper's own settings are in
+    `keras_lapkl/configs/w300_paper.cfg`.
 
     Raises:
         ValueError: a setting is out of its range, is not among its names, or is one that the
@@ -163,7 +234,17 @@ class Recipe:
     )
     normalize: bool = setting(False, "Normalize the RCN's image; see `RCN`.", group=_NETWORK)
     epochs: int = setting(
-        40, "Passes over the training faces.", interval=AT_LEAST_1, group=_TRAINING
+        40,
+        "Passes over the training faces, or as many times --steps_per_epoch.",
+        interval=AT_LEAST_1,
+        group=_TRAINING,
+    )
+    steps_per_epoch: int | None = setting(
+        None,
+        "Steps of an epoch, which ends with a validation and a checkpoint; a pass over the "
+        "training faces if not given. With few labels it is longer than a pass.",
+        interval=AT_LEAST_1,
+        group=_TRAINING,
     )
     batch_size: int = setting(
         8, "Labeled faces in a step.", unit="faces", interval=AT_LEAST_1, group=_TRAINING
@@ -203,6 +284,7 @@ class Recipe:
     )
     adversary: Adversary | None = None
     teacher: Teacher | None = None
+    mean_teacher: MeanTeacher | None = None
     initial_model: str | None = setting(
         None,
         "A model file or a shipped model's name, whose weights the network begins with, but for "
@@ -220,16 +302,54 @@ class Recipe:
                     f"Network {self.network!r} has no `{field.name}`: expected it as it is by "
                     f"default, {field.default!r}. Received: {value!r}"
                 )
-        if self.adversary is not None and self.teacher is not None:
+        given = self._methods()
+        if len(given) > 1:
             raise ValueError(
-                "Faces without labels take an `adversary` or a `teacher`, not both. Received: "
-                f"{self.adversary}, {self.teacher}"
+                "Faces without labels take one of `adversary`, `teacher` and `mean_teacher`. "
+                f"Received: {', '.join(map(str, given))}"
+            )
+        if self.mean_teacher and self.mean_teacher.width and self.initial_model is not None:
+            raise ValueError(
+                "A wider teacher (`mean_teacher.width`) can't begin with the weights of "
+                f"`initial_model`: drop one of them. Received: {self.mean_teacher.width}, "
+                f"{self.initial_model}"
             )
         if self.initial_model is not None:
             object.__setattr__(self, "initial_model", os.fspath(self.initial_model))
 
+    @property
+    def wide(self) -> "Recipe | None":
+        """The recipe of the wider network that labels faces for this one's; None if none does.
 
-CLASSES = (Recipe, Adversary, Teacher)
+        Its learning rate is this one's times √(width / its width).
+        """
+        if self.mean_teacher is None or self.mean_teacher.width is None:
+            return None
+        width = self.mean_teacher.width
+        return dataclasses.replace(
+            self,
+            width=width,
+            learning_rate=self.learning_rate * math.sqrt(self.width / width),
+            mean_teacher=dataclasses.replace(self.mean_teacher, width=None),
+        )
+
+    def taught_by(self, model: str | os.PathLike[str]) -> "Recipe":
+        """The recipe of the same network that learns from a teacher's labels."""
+        assert self.mean_teacher is not None
+        teacher = Teacher(os.fspath(model), self.mean_teacher.batch_size)
+        return dataclasses.replace(self, mean_teacher=None, teacher=teacher)
+
+    @property
+    def takes_unlabeled(self) -> bool:
+        """Whether it learns from faces without labels."""
+        return bool(self._methods())
+
+    def _methods(self):
+        methods = (self.adversary, self.teacher, self.mean_teacher)
+        return [method for method in methods if method is not None]
+
+
+CLASSES = (Recipe, UnlabeledMethod, Adversary, Teacher, MeanTeacher)
 """Whose settings are flags."""
 _OF_THE_DATA = ("dataset",)
 """Flags in recipe files that say what the recipe is for, and not what it is."""
@@ -239,26 +359,38 @@ def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):
     """The recipe that the flags describe.
 
     Args:
-        has_unlabeled: whether there are faces without labels, which a teacher needs, and which
-            take an adversary where there is none.
+        has_unlabeled: whether there are faces without labels, which every method needs.
         flag_values: absl's.
     """
     recipe = from_flags(Recipe, flag_values)
-    if flag_values["teacher"].value is None:
-        if flag_values["teacher_max_scale"].value is not None:
-            raise ValueError("--teacher_max_scale needs --teacher.")
-        adversary = from_flags(Adversary, flag_values) if has_unlabeled else None
-        return dataclasses.replace(recipe, adversary=adversary)
-    if not has_unlabeled:
+    teacher, method = (flag_values[name].value for name in ("teacher", "unlabeled_method"))
+    if (method is not None or teacher is not None) and not has_unlabeled:
+        word = "--teacher" if method is None else "--unlabeled_method"
         raise ValueError(
-            "--teacher needs faces without labels: give --unlabeled_dir, --labeled_as_unlabeled, "
-            "or for synthetic ones --num_unlabeled."
+            f"{word} needs faces without labels: give --unlabeled_dir, --labeled_as_unlabeled, or "
+            "for synthetic ones --num_unlabeled."
         )
-    return dataclasses.replace(recipe, teacher=from_flags(Teacher, flag_values))
+    method = method or ("adversarial" if teacher is None else "teacher")
+    if (method == "teacher") != (teacher is not None):
+        raise ValueError(
+            "--unlabeled_method=teacher and --teacher go together. Received: "
+            f"--unlabeled_method={method}, --teacher={teacher}"
+        )
+    if flag_values["teacher_max_scale"].value is not None and teacher is None:
+        raise ValueError("--teacher_max_scale needs --teacher.")
+    if not has_unlabeled:
+        return recipe
+    field, cls = {
+        "adversarial": ("adversary", Adversary),
+        "teacher": ("teacher", Teacher),
+        "mean_teacher": ("mean_teacher", MeanTeacher),
+    }[method]
+    return dataclasses.replace(recipe, **{field: from_flags(cls, flag_values)})
 
 
 def read_recipe(name_or_path):
-    """The recipe of a file of flags; with an adversary if the file sets anything of one.
+    """The recipe of a file of flags; with an adversary if the file sets anything of one, or with
+    the method that it names.
 
     Args:
         name_or_path: a name of `configs.names()`, or a file.
@@ -275,4 +407,5 @@ def read_recipe(name_or_path):
     path = configs.path(name_or_path) if is_name else pathlib.Path(name_or_path)
     values = read_flagfile(path, CLASSES, _OF_THE_DATA)
     given = any(values[flag].present for flag in settings(Adversary))
-    return recipe_from_flags(given or values["teacher"].present > 0, values)
+    named = any(values[flag].present for flag in ("teacher", "unlabeled_method"))
+    return recipe_from_flags(given or named, values)

@@ -1,7 +1,6 @@
 """One training run, from crops to a saved model; stopped and resumed at will."""
 
 import contextlib
-import dataclasses
 import pathlib
 import sys
 import time
@@ -11,11 +10,12 @@ import keras
 import numpy as np
 from absl import logging
 
-from keras_lapkl import callbacks, schemes
+from keras_lapkl import callbacks
 from keras_lapkl._support.files import read_json, replacing, sweep, write_json
-from keras_lapkl._support.folders import claim, owned
+from keras_lapkl._support.folders import OtherDataError, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
@@ -24,17 +24,18 @@ from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
     evaluation_batches,
     label_array,
+    mean_teacher_batches,
     self_training_batches,
     semi_supervised_batches,
-    steps_per_epoch,
     training_batches,
 )
-from keras_lapkl.training.building import build, check_models
+from keras_lapkl.training.building import build, check_models, epoch_steps
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
-    OUTPUTS,
     PREVIOUS,
+    TEACHER,
+    Identity,
     last_checkpoint,
     load_pseudo_labels,
     remove_checkpoints,
@@ -62,23 +63,25 @@ def train(
 
     Each epoch ends with a checkpoint, and the one before is kept, should the last one be damaged.
     Called again with the same recipe and data, it goes on from there, to the result that the
-    unbroken run would have had; a finished run is only read.
+    unbroken run would have had; a finished run is only read. Data are the same while the digests of
+    labels, boxes and pictures are, wherever the files lie: a folder of a run on other data, mended
+    ones too, is refused. `run_folder.choose_folder` names one beside it.
 
     Args:
         recipe: a `Recipe`.
         crops, validation: `Crops` to train on and to measure on, of one scheme and crop rule.
         output_dir: folder of this run alone.
         provenance: dict from `provenance.run_provenance`, kept in `results.json`.
-        unlabeled: `UnlabeledCrops`, if the recipe has an adversary or a teacher.
+        unlabeled: `UnlabeledCrops`, if the recipe has an adversary, a teacher or a mean teacher.
         tensorboard: whether to write curves and pictures for TensorBoard into `tensorboard/`.
 
     Returns:
         The content of `results.json`.
 
     Raises:
-        ValueError: the folder holds another run or files of something else, its checkpoints are
-            damaged, or unlabeled faces are given without adversary and teacher, or the other way
-            around.
+        ValueError: the folder holds another run, one on other data or files of something else, its
+            checkpoints are damaged, or unlabeled faces are given without adversary and teacher, or
+            the other way around.
         OSError: another process trains into the folder, or the disk is full.
         FloatingPointError: the loss is no longer finite.
 
@@ -88,36 +91,35 @@ def train(
     >>> results["parameters"]
     39828
     """
-    if (unlabeled is None) != (recipe.adversary is None and recipe.teacher is None):
+    if (unlabeled is not None) != recipe.takes_unlabeled:
         raise ValueError(
-            "Expected unlabeled faces and an adversary or a teacher together. Received: "
-            f"unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
-            f"teacher={recipe.teacher}"
+            "Expected unlabeled faces and an adversary, a teacher or a mean teacher together. "
+            f"Received: unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
+            f"teacher={recipe.teacher}, mean_teacher={recipe.mean_teacher}"
         )
+    if recipe.mean_teacher is not None and distributed.strategy().num_replicas_in_sync > 1:
+        raise ValueError("A mean teacher trains on one device: start one process.")
     output_dir = pathlib.Path(output_dir)
-    settings = {
-        **dataclasses.asdict(recipe),
-        "data": crops.summary,
-        "unlabeled_data": unlabeled and unlabeled.summary,
-        "validation_data": validation.summary,
-        "crop_scale": crops.crop_scale,
-        "image_size": crops.image_size,
-        "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
-    }
+    identity = Identity(recipe, crops, validation, unlabeled)
     finished = (output_dir / "results.json").exists()
     writes = distributed.is_chief() and not finished
     with owned(output_dir) if writes else contextlib.nullcontext():
         return _train(
-            recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, settings
+            recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, identity
         )
 
 
-def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, settings):
-    steps = steps_per_epoch(crops, recipe.batch_size)
-    if not (output_dir / "run.json").exists():
+def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, identity):
+    steps = epoch_steps(recipe, crops)
+    if not (output_dir / RUN).exists():
         check_models(recipe, crops)
     if distributed.is_chief():
-        claim(output_dir / "run.json", settings, "a run with other settings", OUTPUTS)
+        try:
+            identity.claim(output_dir)
+        except OtherDataError as error:
+            raise OtherDataError(
+                f"{error} Train into another folder, or delete this one."
+            ) from error
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
         if distributed.is_chief():
@@ -126,6 +128,10 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return read_json(results_path)
 
+    if recipe.wide is not None:
+        teacher = output_dir / TEACHER
+        train(recipe.wide, crops, validation, teacher, provenance, unlabeled, tensorboard)
+        recipe = recipe.taught_by(teacher / "model.keras")
     labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
     checkpoint = last_checkpoint(output_dir)
     with distributed.strategy().scope():
@@ -182,6 +188,7 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
     if recipe.adversary is not None:
         with replacing(output_dir / "adversarial.keras") as temporary:
             model.save(temporary)
+    if recipe.adversary is not None or recipe.mean_teacher is not None:
         model = model.localizer()
     with replacing(model_path) as temporary:
         model.save(temporary)
@@ -195,7 +202,7 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         "parameters": model.generator.count_params(),
         "seconds_of_training": round(seconds, 1),
         "epochs_in_those_seconds": recipe.epochs - done // steps,
-        "recipe": settings,
+        "recipe": {**identity.settings, **identity.summaries},
         "provenance": provenance,
     }
     write_json(results_path, results)
@@ -212,6 +219,12 @@ def _batches(recipe, crops, unlabeled, labels, first_step):
     if labels is not None:
         return self_training_batches(
             crops, unlabeled, labels, recipe.batch_size, recipe.teacher.batch_size, **common
+        )
+    if recipe.mean_teacher is not None:
+        moved = Augmentation().scaled(recipe.mean_teacher.augment_strength)
+        size = recipe.mean_teacher.batch_size
+        return mean_teacher_batches(
+            crops, unlabeled, recipe.batch_size, size, moved=moved, **common
         )
     return semi_supervised_batches(
         crops, unlabeled, recipe.batch_size, recipe.adversary.batch_size, **common

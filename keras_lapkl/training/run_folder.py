@@ -1,20 +1,146 @@
 """What a training run keeps in its folder."""
 
 import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from keras_lapkl._support.files import is_whole_zip, replacing
+from keras_lapkl import schemes
+from keras_lapkl._support.files import is_whole_zip, read_json, replacing, write_json
+from keras_lapkl._support.folders import OtherDataError, claim, compare, foreign, numbered
+from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.crops import Crops
+from keras_lapkl.data.origins import RUN
+from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.loading import load_model
-from keras_lapkl.training import distillation, distributed
+from keras_lapkl.training import distillation, distributed, run_data
+from keras_lapkl.training.recipe import Recipe
 
 LAST, PREVIOUS = "last.keras", "last.previous.keras"
+TEACHER = "teacher"
+"""Folder of the wider network's run, whose model labels the faces without labels."""
 OUTPUTS = (
     *("model.keras", "adversarial.keras", LAST, PREVIOUS),
     *("history.csv", "results.json", "pseudo_labels.npy"),
 )
 """What a run writes, beside its settings and its crops."""
+_OTHER = "a run with other settings"
+
+
+class Identity:
+    """What tells a run from others: its settings, and the data that it has.
+
+    Args:
+        recipe, crops, validation, unlabeled: as `train` takes them.
+    """
+
+    def __init__(
+        self, recipe: Recipe, crops: Crops, validation: Crops, unlabeled: UnlabeledCrops | None
+    ) -> None:
+        self.settings = {
+            **dataclasses.asdict(recipe),
+            "crop_scale": crops.crop_scale,
+            "image_size": crops.image_size,
+            "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
+        }
+        self.summaries = {
+            "data": crops.summary,
+            "unlabeled_data": unlabeled and unlabeled.summary,
+            "validation_data": validation.summary,
+        }
+        self.data = run_data.of_run(recipe, crops, validation, unlabeled)
+
+    def check(self, folder: Path) -> dict[str, Any]:
+        """Refuses a folder that holds another run; the content of its `RUN`.
+
+        Raises:
+            OtherDataError: it is one of the same settings on other data, or can't tell on which.
+            ValueError: its settings are others.
+        """
+        path = folder / RUN
+        held = read_json(path)
+        # Runs of earlier versions have one line on their data among the settings, and no digest.
+        is_old = isinstance(held, dict) and "settings" not in held
+        held = compare(
+            path, {**self.settings, **self.summaries} if is_old else self._record, _OTHER
+        )
+        clause = run_data.difference(folder, held.get("digests"), self.data)
+        if clause is not None:
+            raise OtherDataError(f"{folder} {clause}")
+        return held
+
+    def claim(self, folder: Path) -> None:
+        """Marks a folder as that of this run, or refuses it, as `check` does.
+
+        Raises:
+            ValueError: as `check`, or it holds files that the run would replace.
+        """
+        path = folder / RUN
+        if not path.exists():
+            claim(path, self._record, _OTHER, OUTPUTS)
+        held = self.check(folder)
+        if (folder / "results.json").exists():
+            return  # it is only read
+        if not (folder / run_data.FACES).exists():
+            run_data.write_faces(folder, self.data)
+        if held["loaded"] != self.data.loaded:  # the same data, from another place
+            write_json(path, {**held, "loaded": self.data.loaded})
+
+    @property
+    def _record(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings,
+            "data": self.summaries,
+            "digests": self.data.totals(),
+            "loaded": self.data.loaded,
+        }
+
+
+def choose_folder(
+    output_dir: PathLike,
+    recipe: Recipe,
+    crops: Crops,
+    validation: Crops,
+    unlabeled: UnlabeledCrops | None = None,
+) -> tuple[Path, str | None]:
+    """The folder for a run: the one given, or beside it one for mended data.
+
+    That is the first of `run`, `run-2`, `run-3` and so on that holds this very run, or none. A
+    folder whose run had the same settings and other data is left as it is.
+
+    Args:
+        output_dir: the folder given.
+        recipe, crops, validation, unlabeled: as `train` takes them.
+
+    Returns:
+        The folder; and if it is not the one given, what differs there, one line.
+
+    Raises:
+        ValueError: the folder given holds a run with other settings.
+
+    Example:
+
+    >>> choose_folder("runs/first", recipe, crops, validation)
+    (PosixPath('runs/first-2'), 'runs/first holds a run on other labels: …')
+    """
+    identity = Identity(recipe, crops, validation, unlabeled)
+    reason = None
+    for folder in numbered(output_dir):
+        try:
+            if (folder / RUN).exists():
+                identity.check(folder)
+            elif reason is not None and foreign(folder, OUTPUTS):
+                continue
+            break
+        except OtherDataError as error:
+            reason = reason or str(error)
+        except ValueError:
+            if reason is None:
+                raise
+    return folder, reason
 
 
 def load_pseudo_labels(recipe, unlabeled, output_dir):

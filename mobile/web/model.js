@@ -76,8 +76,11 @@ export class Localizer {
     if (compiled.key !== SIGNATURE || !OUTPUTS.every((output) => given.includes(output))) {
       compiled.delete();
       throw new Error(
-        `${name} is not a localizer: expected ${OUTPUTS.join(" and ")}. ` +
-          `Received: ${given.join(", ")}. Convert it by tools/convert.py, without --no_decode.`,
+        String(given) === "logits"
+          ? `${name} is not a localizer: it gives no landmarks, but logits for a decoding of ` +
+            "your own. Convert it without --no_decode."
+          : `${name} is not a localizer: expected ${OUTPUTS.join(" and ")}. ` +
+            `Received: ${given.join(", ")}. Convert it by lapkl convert.`,
       );
     }
     const expected = {

@@ -281,6 +281,19 @@ class TestCache:
         cv2.imwrite(str(annotations.paths[2]), np.full((200, 200, 3), 9, np.uint8))
         assert (load_crops(annotations, cache=cache).images[2] == 9).all()
 
+    def test_other_photo_of_the_same_size_and_time(self, annotations, tmp_path, reads):
+        """As tools leave them that set a file's time; the system's own can't be set."""
+        cache, path = tmp_path / "crops.npz", annotations.paths[2]
+        before = load_crops(annotations, cache=cache)
+        data, state = bytearray(path.read_bytes()), path.stat()
+        other = cv2.imencode(".png", np.full((200, 200, 3), 9, np.uint8))[1].tobytes()
+        data[: len(other)] = other  # what follows a PNG's end is not read
+        path.write_bytes(data)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        now = load_crops(annotations, cache=cache)
+        assert (now.images[2] == 9).all()
+        assert (before.digests().values != now.digests().values).sum() == 1
+
     @pytest.mark.parametrize(
         "damage",
         [
@@ -350,3 +363,26 @@ def test_real_faces(faces):
 
     for eye, mouth in [(right_eye, right_mouth), (left_eye, left_mouth)]:
         assert (brightness(eye) < brightness((eye + mouth) / 2)).mean() > 0.8
+
+
+class TestDigests:
+    def test_are_of_files_and_labels_wherever_they_lie(self, annotations, tmp_path):
+        first = load_crops(annotations, 48, margin=3)
+        moved = tmp_path / "moved"
+        moved.mkdir()
+        paths = tuple(moved / path.name for path in annotations.paths)
+        for old, new in zip(annotations.paths, paths, strict=True):
+            new.write_bytes(old.read_bytes())
+        second = load_crops(dataclasses.replace(annotations, paths=paths), 32)
+        assert first.digests() == second.digests()
+        kept = second.take([3, 1])
+        assert kept.digests() == first.digests().take([3, 1])
+
+    def test_changed_arrays_are_digested_anew(self, annotations):
+        """What is in memory is trained on: it can't differ from its digests."""
+        crops = load_crops(annotations, 48)
+        with pytest.raises(ValueError, match="read-only"):
+            crops.landmarks[0] += 1
+        other = dataclasses.replace(crops, landmarks=crops.landmarks + 1)
+        assert other.digests() != crops.digests()
+        assert other.digests() == dataclasses.replace(other).digests()

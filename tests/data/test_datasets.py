@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import logging
 
@@ -361,6 +362,23 @@ class TestUnlabeled:
         assert len(unlabeled) == 10 and unlabeled.margin == 6
         with pytest.raises(ValueError, match="first-pass model"):
             datasets.load_unlabeled(crops, photos)
+
+    def test_photos_that_changed_are_cropped_anew(self, crops, tmp_path, monkeypatch, caplog):
+        """A run's cache; the crops of the photos that were there stay."""
+        one = functools.partial(shards.crop_folder, workers=1, progress=False)
+        monkeypatch.setattr(shards, "crop_folder", one)
+        photos, cache = tmp_path / "photos", tmp_path / "cache"
+        photos.mkdir()
+        for i, image in enumerate(crops.images[:3]):
+            cv2.imwrite(str(photos / f"{i}.png"), image)
+        args = crops, photos, None, False, first_pass.ByBox((0.3, 0.3, 0.7, 0.7)), cache
+        before = datasets.load_unlabeled(*args)
+        cv2.imwrite(str(photos / "1.png"), crops.images[5])
+        for _ in range(2):
+            now = datasets.load_unlabeled(*args)
+            assert (now.digests() != before.digests()).tolist() == [False, True, False]
+        assert "unlabeled holds faces of other photos" in caplog.text
+        assert sorted(path.name for path in cache.iterdir()) == ["unlabeled", "unlabeled-2"]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

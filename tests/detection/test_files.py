@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import struct
@@ -274,6 +275,22 @@ def test_given_boxes(stub, photos, tmp_path):
     detector = LandmarkDetector(stub.Localizer(stub.POINTS))
     results = run(detector, [photos], tmp_path / "out", boxes=read_boxes(boxes))
     assert results["faces"] == 2 and results["skipped"] == 1  # a.png has none
+
+
+def test_boxes_of_a_model_of_whole_pictures(stub, photos, tmp_path):
+    localizer = stub.Localizer(stub.POINTS)
+    localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="image")
+    with pytest.raises(ValueError, match="takes whole pictures: drop --boxes"):
+        run(LandmarkDetector(localizer), [photos], tmp_path / "out", boxes={"b.png": [stub.BOX]})
+    assert not (tmp_path / "out").exists()
+
+
+def test_boxes_of_a_picture_in_fractions_among_others(stub, photos, tmp_path):
+    boxes = {"b.png": np.array([stub.BOX]), "a.png": np.array([(0.2, 0.3, 0.7, 0.8)])}
+    detector = LandmarkDetector(stub.Localizer(stub.POINTS))
+    results = run(detector, [photos], tmp_path / "out", boxes=boxes)
+    assert results["faces"] == 1 and results["skipped"] == 1
+    assert "like fractions" in (tmp_path / "out" / "skipped.csv").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.metadata
 import importlib.util
 import pickle
@@ -75,6 +76,13 @@ class TestByBox:
 
 
 class TestByModel:
+    @pytest.mark.parametrize("crop_from", ["box", "image"])
+    def test_of_what_is_not_cropped_by_its_points(self, model, monkeypatch, crop_from):
+        scheme = dataclasses.replace(schemes.IBUG68, crop_from=crop_from)
+        monkeypatch.setattr(FindsWhite, "scheme", scheme)
+        with pytest.raises(ValueError, match=f"crops from the {crop_from}.*cropped by its points"):
+            ByModel(model)
+
     @pytest.mark.parametrize(
         "square",
         [(199.5, 149.5, 100), (189.5, 139.5, 60), (229.5, 169.5, 80), (149.5, 129.5, 40)],

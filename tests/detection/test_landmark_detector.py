@@ -91,12 +91,23 @@ def test_given_boxes_need_no_detector(localizer, stub):
     assert all(face.score is None for face in faces)
 
 
+@pytest.mark.parametrize("box", [(0.2, 0.3, 0.7, 0.8), (0, 0, 1, 1), (-0.1, 0.2, 1.2, 0.9)])
+def test_fractions_are_no_boxes(localizer, stub, box):
+    with pytest.raises(ValueError, match=r"in pixels.*like fractions.*Multiply them by.*200x160"):
+        LandmarkDetector(localizer)(stub.ramp(), boxes=[stub.BOX, box])
+    given = [Detection(stub.BOX), Detection(box)]
+    with pytest.raises(ValueError, match="like fractions"):
+        LandmarkDetector(localizer, lambda photo: given)(stub.ramp())
+
+
 def test_models_of_whole_pictures_and_of_boxes_take_these(localizer, stub):
     localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="image")
     localizer.crop_scale = 1.0
     (face,) = LandmarkDetector(localizer)(stub.ramp())
     np.testing.assert_array_equal(face.square, (99.5, 79.5, 200))
     assert face.box is None
+    with pytest.raises(ValueError, match="takes whole pictures: drop `boxes`"):
+        LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
     localizer.scheme = dataclasses.replace(stub.SCHEME, crop_from="box")
     (face,) = LandmarkDetector(localizer, passes=3)(stub.ramp(), [stub.BOX])
     np.testing.assert_array_equal(face.square, (95, 75, 70))

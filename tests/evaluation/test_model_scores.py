@@ -118,6 +118,15 @@ def test_landmarks_in_photos(crops):
     np.testing.assert_allclose(found, 2 * crops.landmarks, rtol=1e-6)
 
 
+def test_points_without_a_radius_are_named(crops):
+    said = model_scores.without_radius(crops)
+    assert "9 or more" in said and "jaw_3 (4), jaw_4 (4) and 63 more" in said
+    enough = crops.take(9 * [0])
+    assert model_scores.without_radius(enough) is None
+    enough.visible[0, 7] = False
+    assert model_scores.without_radius(enough).endswith("for jaw_7 (8).")
+
+
 def test_table_and_conditions(crops):
     result = model_scores.score(off_by(crops, [2] * 4), SCALE, crops)
     lines = model_scores.table([result, result]).splitlines()

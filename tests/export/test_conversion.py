@@ -1,3 +1,7 @@
+import pathlib
+import re
+import runpy
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,8 @@ from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import conversion, equalization, int8, report as conversion_report, verify
 from keras_lapkl.models.localizer import to_unit_range
 from keras_lapkl.tflite import flatbuffer, inspection
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +119,19 @@ def test_int8_spares_the_stages_that_do_most_harm_for_their_work(
         verify.check_operators(path, "int8", int8.int8_layers(generator))
 
 
+def test_int8_has_an_int8_stage(localizer, images, monkeypatch):
+    """Where each stage does harm, all but one are tried in float, and not all."""
+    monkeypatch.setattr(int8.Int8Converter, "_error", lambda *args: 1.0)
+    monkeypatch.setattr(int8.Int8Converter, "__call__", lambda *args: b"")
+    converter = int8.Int8Converter(
+        localizer, images[:4], ("landmarks", "scale"), flip_average=False
+    )
+    spared = [stages for stages, _ in converter.candidates(images[:2], None)]
+    assert [len(stages) for stages in spared] == list(range(len(converter._stages())))
+    assert {stage.stage for stage in converter.stage_errors} == set(converter._stages())
+    assert sum(stage.work for stage in converter.stage_errors) == pytest.approx(1)
+
+
 def test_harm_of_a_stage_is_measured_with_it_alone_in_int8(localizer, images):
     converter = int8.Int8Converter(
         localizer, images[:4], ("landmarks", "scale"), flip_average=False
@@ -178,10 +197,16 @@ class TestFailures:
                 representative_images=images[:4],
                 bounds={"mean": 1e-9},
             )
-        lines = str(caught.value).splitlines()
-        assert lines[1].split() == ["layer", "type", "error", "%"]
-        assert lines[2].split() == ["encoder1", "float32", "0.00"]  # spared in the last attempt
-        layer, dtype, error = lines[3].split()
+        assert "--mean_bound" in str(caught.value)
+        stages, layers = (
+            [line.split() for line in table.splitlines()]
+            for table in str(caught.value).partition("\n")[2].split("layer")
+        )
+        assert stages[0] == ["stage", "alone", "in", "int8", "mean", "px", "%", "of", "the", "work"]
+        assert stages[1][:2] == ["encoder1", "0.200"] and 0 < float(stages[1][2]) < 50
+        assert layers[0] == ["type", "error", "%"]
+        assert layers[1] == ["encoder1", "float32", "0.00"]  # spared in the last attempt
+        layer, dtype, error = layers[2]
         assert (layer, dtype) == ("encoder2", "int8") and 0 < float(error) < 100
         assert not list(tmp_path.iterdir())
 
@@ -296,8 +321,15 @@ class TestOutputs:
         )
         assert [(o["name"], o["shape"]) for o in report["outputs"]] == [("logits", [32, 32, 5])]
         assert report["parity"]["landmarks"]["mean"] < (1e-3 if mode == "float32" else 1)
-        with pytest.raises(ValueError, match="is not a localizer"):
+        with pytest.raises(ValueError, match="is not a localizer: it gives no landmarks") as ours:
             tflite.TFLiteLocalizer(path)
+        device = runpy.run_path(str(ROOT / "mobile" / "localize.py"))
+        with pytest.raises(ValueError, match="without --no_decode") as theirs:
+            device["Localizer"](path)
+        assert str(ours.value) == str(theirs.value)
+        page = (ROOT / "mobile" / "web" / "model.js").read_text()
+        page = re.sub(r"[`\"]\s*\+\s*[`\"]", "", page)
+        assert str(ours.value).replace(str(path), "${name}") in page
 
     @pytest.mark.parametrize(
         ("mode", "dtype"), [("float32", "float32"), ("float16", "float32"), ("int8", "uint8")]

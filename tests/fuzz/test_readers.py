@@ -1,5 +1,6 @@
 """Label, box and prediction files whose text is broken."""
 
+import dataclasses
 import json
 from unittest import mock
 
@@ -8,7 +9,9 @@ import numpy as np
 import scipy.io
 
 from keras_lapkl import configs, schemes
-from keras_lapkl.data import crops
+from keras_lapkl._support.files import read_json
+from keras_lapkl.data import crops, origins
+from keras_lapkl.data.digests import Digests
 from keras_lapkl.data.prediction_files import CocoNames, read_predictions
 from keras_lapkl.data.readers import aflw
 from keras_lapkl.data.readers.coco import read_coco
@@ -16,6 +19,7 @@ from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.readers.w300 import read_300w
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.detection.files import read_boxes
+from keras_lapkl.training import run_data
 from keras_lapkl.training.recipe import read_recipe
 from keras_lapkl.training_data import get as get_training_data
 
@@ -200,10 +204,32 @@ def training_data(rng, folder):
 def cached_crops(rng, folder):
     path = folder / "crops.npz"
     images, sizes = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 2), 64, np.int32)
-    crops._write_cache(path, "print", images, sizes, np.arange(2), {"a": "why"})
+    pictures = np.arange(2, dtype=np.uint64)
+    crops._write_cache(path, "print", images, sizes, pictures, np.arange(2), {"a": "why"})
     path.write_bytes(harness.mutated(rng, path.read_bytes()))
     found = crops._read_cache(path, "print")
-    assert found is None or len(found) == 4
+    assert found is None or len(found) == 5
+
+
+def data_of_a_run(rng, folder):
+    """`run.json` or `faces.npz` broken: other data, or refused, and never taken for the same."""
+    faces = Digests(("a", "b"), np.arange(6, dtype=np.uint64).reshape(2, 3))
+    loaded = {"dataset": "csv", "data_dir": "/", "split": "train", "category": None}
+    data = run_data.RunData({"training": faces, "validation": faces}, None, {}, {})
+    other = dataclasses.replace(data, labeled={"training": faces, "validation": faces.take([0])})
+    record = {"digests": data.totals(), "loaded": {"training": loaded, "validation": loaded}}
+    run_data.write_faces(folder, data)
+    if rng.random() < 0.5:
+        path = folder / run_data.FACES
+        path.write_bytes(harness.mutated(rng, path.read_bytes()))
+        assert "validation" in run_data.difference(folder, record["digests"], other)
+        return
+    broken_json(rng, folder / "run.json", record)
+    found = origins.read(folder / "model.keras")
+    assert found is None or all(isinstance(part["split"], str) for part in found.loaded.values())
+    held = read_json(folder / "run.json")
+    held = held.get("digests") if isinstance(held, dict) else None
+    assert held == record["digests"] or run_data.difference(folder, held, other)
 
 
 def shard_folder(rng, folder):
@@ -238,6 +264,7 @@ ATTACKS = [
     harness.Attack("recipes, flags", recipe, tries=400),
     harness.Attack("training data", training_data, tries=1000),
     harness.Attack("crops, .npz", cached_crops, tries=400),
+    harness.Attack("data of a run", data_of_a_run, tries=400),
     harness.Attack("shards", shard_folder, tries=400),
 ]
 

@@ -17,6 +17,7 @@ from keras_lapkl import confidence, pretrained, tflite
 from keras_lapkl.data import cropping, images
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.detection import looks
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.export import flatbuffer_writer
 from keras_lapkl.tflite import flatbuffer, metadata, rules
 
@@ -127,6 +128,15 @@ def test_whole_pictures_have_no_box(files, localize, photo):
     localizer.crop_from = "image"
     with pytest.raises(ValueError, match="drop --box"):
         localizer.in_photo(photo, BOX)
+
+
+@pytest.mark.parametrize("box", [[0.2, 0.3, 0.7, 0.8], [130.0, 5.0, 150.0, 30.0]])
+def test_boxes_that_the_library_refuses_too(box, files, localize, photo):
+    with pytest.raises(ValueError, match="Expected boxes") as theirs:
+        LandmarkDetector(tflite.TFLiteLocalizer(files["float32"]))(photo, [box])
+    with pytest.raises(ValueError, match="Expected boxes") as ours:
+        localize.Localizer(files["float32"]).in_photo(photo, box)
+    assert str(ours.value) == str(theirs.value)
 
 
 @pytest.mark.parametrize(

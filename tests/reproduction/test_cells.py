@@ -48,6 +48,24 @@ def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
     assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
 
 
+def test_cells_of_other_data_are_refused(plan, made, tmp_path, monkeypatch, caplog):
+    """One report never compares cells of other labels; whatever is left to be done."""
+    data = reproduction.load_data("synthetic", num_synthetic=4, image_size=16)
+    monkeypatch.setattr(cells, "_train", lambda *_: made(5.0))
+    monkeypatch.setattr(cells, "_draw", lambda *_: None)
+    plan = dataclasses.replace(plan, tables=("table2",))
+    first, second = (tmp_path / cell.name / "cell.json" for cell in plan.cells()[:2])
+    for path, digests in ((first, {"digests": cells._digests(data)}), (second, {})):
+        path.parent.mkdir()
+        path.write_text(json.dumps({**made(5.0), **digests}))
+    reproduction.run(plan, lambda: data, tmp_path)
+    assert "1 cells in" in caplog.text and "kept no digests" in caplog.text
+    mended = dataclasses.replace(data.test, landmarks=data.test.landmarks + 1)
+    other = dataclasses.replace(data, test=mended)
+    with pytest.raises(ValueError, match=f"{first.parent.name} was trained on other data.* test "):
+        reproduction.run(plan, lambda: other, tmp_path)
+
+
 @pytest.mark.slow
 def test_cells_are_trained_scored_and_drawn(data, tmp_path):
     recipe = Recipe(epochs=1, adversary=Adversary(filters=4))

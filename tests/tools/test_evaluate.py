@@ -32,6 +32,7 @@ def test_table_results_and_pictures(run_tool, model, tmp_path):
     done = run_tool(
         "tools/evaluate.py",
         f"--model={model}",
+        "--dataset=synthetic",
         "--split=test",
         "--num_synthetic=20",
         f"--output_dir={tmp_path}",
@@ -143,6 +144,7 @@ def test_plain_errors_of_predictions(run_tool, tree, flags, message):
     ("flags", "message"),
     [
         (["--model=none.keras"], "none.keras"),
+        ([], "does not say where the data are that it was trained on (nothing)"),
         (["--dataset=aflw", "--data_dir=/nowhere", "--split=test"], "/nowhere"),
     ],
 )

@@ -21,6 +21,16 @@ def test_labels(run_tool, tmp_path):
     assert (tmp_path / "labels.samples.jpg").stat().st_size > 1000
 
 
+def test_parts_to_train_and_to_validate_on(run_tool, tmp_path):
+    project = label_exports.deeplabcut(tmp_path / "project")
+    flags = (f"--input={project}", f"--output={tmp_path}/l.csv", "--validation_share=0.5")
+    done = run_tool(SCRIPT, *flags)
+    splits = f"--train_split={tmp_path}/l.train.csv --validation_split={tmp_path}/l.validation.csv"
+    assert done.stdout.endswith(f" --data_dir={tmp_path} {splits}\n")
+    parts = [read_csv(tmp_path / f"l.{part}.csv", tmp_path) for part in ("train", "validation")]
+    assert [len(part.paths) for part in parts] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

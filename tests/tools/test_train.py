@@ -1,6 +1,8 @@
 import json
 import re
 
+import cv2
+import numpy as np
 import pytest
 
 SMALL = ["--width=1/64", "--epochs=1", "--num_synthetic=24", "--image_size=32"]
@@ -135,3 +137,66 @@ def test_real_faces_by_a_list_of_stems(run_tool, faces, tmp_path):
     )
     assert "Trained on" in done.stdout and "40 " in done.stderr
     assert json.loads((tmp_path / "run/results.json").read_text())["validation"]["faces"] == 20
+
+
+@pytest.fixture
+def labels(tmp_path):
+    """Twelve pictures with a white spot, and a function that writes their CSV with some moved."""
+    rng = np.random.default_rng(0)
+    points = rng.integers(10, 38, (12, 2, 2))
+    for i, places in enumerate(points):
+        picture = rng.integers(0, 99, (48, 48, 3)).astype(np.uint8)
+        for x, y in places:
+            picture[y - 3 : y + 4, x - 3 : x + 4] = 255
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+
+    def write(moved=()):
+        rows = ["path,a_x,a_y,b_x,b_y"]
+        for i, ((ax, ay), (bx, by)) in enumerate(points):
+            rows.append(f"{i}.png,{ax + 2 * (i in moved)},{ay},{bx},{by}")
+        (tmp_path / "train.csv").write_text("\n".join(rows))
+
+    write()
+    return write
+
+
+def test_mended_labels_and_what_comes_after(run_tool, labels, tmp_path):
+    """Each later step has the data from the run; a model without its run is refused."""
+    run = tmp_path / "run"
+    flags = ["--dataset=csv", f"--data_dir={tmp_path}", "--crop_from=image", "--image_size=32"]
+    flags = ["tools/train.py", *flags, "--width=1/64", "--epochs=1", f"--output_dir={run}"]
+    run_tool(*flags)
+    before = (run / "model.keras").read_bytes()
+    labels(moved=[3, 7])
+    done = run_tool(*flags)
+    other = f"{run} holds a run on other labels: labels of 2 of 10 training faces differ"
+    for said in (done.stderr, done.stdout):
+        assert other in said and f"{run}-2" in said and "pictures are the same" in said
+    assert (run / "model.keras").read_bytes() == before
+    again = run_tool(*flags)
+    assert other in again.stderr and f"{run}-2 holds this run, finished" in again.stderr
+
+    model, file = tmp_path / "run-2" / "model.keras", tmp_path / "m.tflite"
+    bounds = ["--num_parity=2", "--nme_bound=1000"]
+    done = run_tool("tools/convert.py", f"--model={model}", f"--output={file}", *bounds)
+    assert "NME on 2 faces of csv train (validation)" in done.stdout
+    results = tmp_path / "results"
+    run_tool("tools/evaluate.py", f"--model={file}", f"--output_dir={results}")
+    assert json.loads((results / "results.json").read_text())["faces"] == 2
+    labels(moved=[0])
+    done = run_tool("tools/evaluate.py", f"--model={model}", f"--output_dir={results}")
+    assert "labels, boxes or pictures differ from those" in done.stderr
+    alone = tmp_path / "alone.keras"
+    model.rename(alone)
+    flags = [f"--model={alone}", f"--output={file}"]
+    done = run_tool("tools/convert.py", *flags, check=False)
+    assert done.returncode == 1 and "Name labeled data by --dataset" in done.stderr
+    (tmp_path / "run-2" / "run.json").rename(tmp_path / "run.json")
+    model = alone.rename(tmp_path / "model.keras")
+    text = (tmp_path / "run.json").read_text().replace(f'"{tmp_path}"', '"/nowhere"')
+    (tmp_path / "run.json").write_text(text)
+    done = run_tool("tools/evaluate.py", f"--model={model}", f"--output_dir={results}", check=False)
+    assert "data in /nowhere" in done.stderr and "name it by --data_dir" in done.stderr
+    run_tool(
+        "tools/evaluate.py", f"--model={model}", f"--data_dir={tmp_path}", f"--output_dir={results}"
+    )

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lapkl.training.augmentation import OFF, Augmentation, augment, blur, occlude, recolor
+from keras_lapkl.models.mean_teacher import move_landmarks
+from keras_lapkl.training.augmentation import (
+    OFF,
+    Augmentation,
+    augment,
+    augment_with_motion,
+    blur,
+    occlude,
+    recolor,
+)
 
 SIZE, MARGIN = 48, 10
 FLIP = (1, 0, 2)
@@ -54,6 +63,18 @@ def test_pixels_and_landmarks_move_together(batch, change):
     images, landmarks = run(batch, dataclasses.replace(OFF, **change))
     assert not np.allclose(landmarks, batch[1], atol=0.5)
     np.testing.assert_allclose(centroids(images), landmarks[..., :2], atol=0.15)
+
+
+@pytest.mark.parametrize("flip", [FLIP, None])
+def test_motion_takes_landmarks_where_they_are_moved(batch, flip):
+    strong = Augmentation(rotation=60.0, scale=0.3, shift=0.1)
+    images, landmarks = run(batch, strong, flip=flip)
+    others, motion = augment_with_motion(batch[0], (1, 2), strong, flip, SIZE)
+    np.testing.assert_array_equal(images, others)
+    moved = np.asarray(move_landmarks(batch[1][..., :2], motion, flip))
+    np.testing.assert_allclose(moved, landmarks[..., :2], atol=1e-4)
+    mirrored = np.linalg.det(motion[..., :2]) < 0
+    assert mirrored.any() == (flip is not None) and not mirrored.all()
 
 
 def test_mirror_swaps_the_indices(batch):

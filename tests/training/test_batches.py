@@ -10,6 +10,7 @@ from keras_lapkl.training.augmentation import OFF, Augmentation
 from keras_lapkl.training.batches import (
     evaluation_batches,
     label_array,
+    mean_teacher_batches,
     self_training_batches,
     semi_supervised_batches,
     steps_per_epoch,
@@ -212,3 +213,27 @@ class TestSelfTraining:
     def test_labels_of_other_faces(self, pseudo_labels):
         with pytest.raises(ValueError, match=r"shape \(14, 2, 3\).*\(13, 2, 3\)"):
             self.batches(pseudo_labels[1:], 1)
+
+
+class TestMeanTeacher:
+    def take(self, steps, **kwargs):
+        unlabeled = shards.from_crops(numbered(14))
+        stream = mean_teacher_batches(numbered(20), unlabeled, 5, 4, seed=1, **kwargs).take(steps)
+        return [(images, *others, landmarks) for (images, others), landmarks in stream]
+
+    def test_the_student_sees_the_teachers_faces(self):
+        moved = dataclasses.replace(OFF, shift=0.2)
+        for images, plain, others, motion, landmarks in self.take(3, moved=moved):
+            assert images.shape == (5, 16, 16, 3) and landmarks.shape == (5, 2, 3)
+            assert plain.shape == others.shape == (4, 16, 16, 3) and motion.shape == (4, 2, 3)
+            assert plain.dtype == "uint8" and others.dtype == "float32"
+            numbers = plain[:, 3, 3, 0].numpy()
+            np.testing.assert_allclose(255 * others[:, 3, 3, 0], numbers, atol=1e-3)
+            assert (motion[:, :, 2].numpy() != 0).all()
+
+    def test_begins_at_any_step(self):
+        whole = self.take(5, augmentation=Augmentation())
+        rest = self.take(2, augmentation=Augmentation(), first_step=3)
+        for ours, theirs in zip(whole[3:], rest, strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)

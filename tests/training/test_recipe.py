@@ -11,7 +11,7 @@ from keras_lapkl._support import settings
 from keras_lapkl.models.networks import NETWORKS
 from keras_lapkl.registries import LOSSES, OPTIMIZERS
 from keras_lapkl.training import recipe as recipes
-from keras_lapkl.training.recipe import Adversary, Recipe, Teacher, read_recipe
+from keras_lapkl.training.recipe import Adversary, MeanTeacher, Recipe, Teacher, read_recipe
 
 
 @pytest.fixture
@@ -48,6 +48,11 @@ FLAGS = {
     "adversary.loss": "adversarial_loss",
     "adversary.noise": "discriminator_noise",
     "adversary.weight": "adversarial_weight",
+    "mean_teacher.augment_strength": "unlabeled_augment_strength",
+    "mean_teacher.batch_size": "unlabeled_batch_size",
+    "mean_teacher.decay": "teacher_decay",
+    "mean_teacher.start": "consistency_start",
+    "mean_teacher.weight": "consistency_weight",
     "teacher.batch_size": "unlabeled_batch_size",
     "teacher.max_scale": "teacher_max_scale",
     "teacher.model": "teacher",
@@ -56,12 +61,12 @@ FLAGS = {
 
 def test_each_field_has_a_flag_with_help_and_group():
     found = {}
-    for cls, name in ((Adversary, "adversary"), (Teacher, "teacher")):
+    nested = {"adversary": Adversary, "teacher": Teacher, "mean_teacher": MeanTeacher}
+    for name, cls in nested.items():
         found |= {f"{name}.{f.name}": flag for flag, f in settings.settings(cls).items()}
     assert found == FLAGS
     own = settings.settings(Recipe)
-    nested = {"adversary", "teacher"}
-    assert set(own) == {field.name for field in dataclasses.fields(Recipe)} - nested
+    assert set(own) == {field.name for field in dataclasses.fields(Recipe)} - set(nested)
     for cls in recipes.CLASSES:
         for field in settings.settings(cls).values():
             assert field.metadata["help"].endswith(".") and field.metadata["group"]
@@ -99,6 +104,29 @@ def test_each_flag_sets_its_field(values):
     words = ["--teacher=fpn-eighth-300w", "--teacher_max_scale=2", "--unlabeled_batch_size=5"]
     found = recipes.recipe_from_flags(True, values(*words))
     assert found.teacher == Teacher("fpn-eighth-300w", 5, 2.0) and found.adversary is None
+    words = ["--unlabeled_method=mean_teacher", "--teacher_decay=0.9", "--consistency_start=0"]
+    words += [
+        "--consistency_weight=2",
+        "--unlabeled_augment_strength=1",
+        "--unlabeled_batch_size=5",
+    ]
+    found = recipes.recipe_from_flags(True, values(*words))
+    assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 5))
+
+
+@pytest.mark.parametrize(
+    ("has_unlabeled", "words", "message"),
+    [
+        (False, ["--unlabeled_method=mean_teacher"], "--unlabeled_method needs faces without"),
+        (False, ["--teacher=a.keras"], "--teacher needs faces without labels"),
+        (True, ["--unlabeled_method=teacher"], "go together"),
+        (True, ["--unlabeled_method=mean_teacher", "--teacher=a.keras"], "go together"),
+        (True, ["--teacher_max_scale=2"], "needs --teacher"),
+    ],
+)
+def test_methods_and_what_they_need(values, has_unlabeled, words, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.recipe_from_flags(has_unlabeled, values(*words))
 
 
 def test_help_has_unit_and_range(values):
@@ -145,7 +173,8 @@ def test_a_flag_refuses_what_the_recipe_refuses(values, word):
         ({"width": 0}, "width"),
         ({"beta": 0}, "beta"),
         ({"seed": -1}, "seed"),
-        ({"adversary": Adversary(), "teacher": Teacher("x.keras")}, "not both"),
+        ({"adversary": Adversary(), "teacher": Teacher("x.keras")}, "take one of"),
+        ({"adversary": Adversary(), "mean_teacher": MeanTeacher()}, "take one of"),
     ],
 )
 def test_bad_recipe(change, message):
@@ -160,6 +189,9 @@ def test_bad_adversary_and_teacher():
     for change in ({"batch_size": 0}, {"max_scale": -1.0}):
         with pytest.raises(ValueError, match=next(iter(change))):
             Teacher("x.keras", **change)
+    for change in ({"decay": 1.0}, {"weight": -1.0}, {"start": 2.0}, {"augment_strength": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            MeanTeacher(**change)
 
 
 def test_path_and_text_are_the_same():
@@ -168,7 +200,10 @@ def test_path_and_text_are_the_same():
 
 
 def test_files_of_recipes():
-    assert configs.names() == ["w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled"]
+    assert configs.names() == [
+        *("few_labels", "few_labels_unlabeled"),
+        *("w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled"),
+    ]
     assert read_recipe("w300") == Recipe()
     assert read_recipe("w300_paper") == Recipe(
         learning_rate=1e-3, schedule="constant", dropout=0.2, augment=False
@@ -180,6 +215,13 @@ def test_files_of_recipes():
         learning_rate=2e-2,
         augment_strength=0.75,
     )
+    assert read_recipe("few_labels") == dataclasses.replace(
+        read_recipe("w300_mobile"), epochs=40, steps_per_epoch=100
+    )
+    mean_teacher = MeanTeacher(augment_strength=1.0, width=0.25, batch_size=8)
+    assert read_recipe("few_labels_unlabeled") == dataclasses.replace(
+        read_recipe("few_labels"), mean_teacher=mean_teacher
+    )
     assert read_recipe("w300_unlabeled") == Recipe(
         epochs=12,
         adversary=Adversary(0.03, "non_saturating", 1e-3, 16, 0.02, 20.0, 0.0),
@@ -187,11 +229,12 @@ def test_files_of_recipes():
 
 
 def test_the_papers_file_says_all_that_a_default_could_change():
-    """But for the seed and for how strongly it would augment, if it did."""
+    """But for the seed, an epoch that is no pass, and how strongly it would augment, if it did."""
     file = pathlib.Path(recipes.__file__).parents[1] / "configs" / "w300_paper.cfg"
     values = settings.read_flagfile(file, recipes.CLASSES, ("dataset",))
     given = {name for name in settings.settings(Recipe) if values[name].present}
-    assert set(settings.settings(Recipe)) - given == {"augment_strength", "initial_model", "seed"}
+    left = {"augment_strength", "initial_model", "seed", "steps_per_epoch"}
+    assert set(settings.settings(Recipe)) - given == left
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from keras_lapkl.data import datasets
 from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, run
 from keras_lapkl.training.building import build
-from keras_lapkl.training.recipe import Adversary, Recipe, Teacher
+from keras_lapkl.training.recipe import Adversary, MeanTeacher, Recipe, Teacher
 from keras_lapkl.training.run import train
 from keras_lapkl.training_data import LICENSES
 
@@ -125,7 +125,7 @@ def copied_after(monkeypatch, last, folder, stopped):
 
     def copy(self, epoch, logs):
         original(self, epoch, logs)
-        if epoch == last:
+        if epoch == last and not stopped.exists():
             shutil.copytree(folder, stopped)
 
     original = callbacks.ResumableCheckpoint.on_epoch_end
@@ -151,6 +151,15 @@ def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, mon
     assert not list(last.parent.glob("last*"))
     rows = (last.parent / "history.csv").read_text().split()
     assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+
+
+def test_an_epoch_of_more_steps_than_a_pass(crops, validation, tmp_path, monkeypatch):
+    """48 faces are 6 steps; stopped after the first epoch of 9."""
+    chosen = recipe(epochs=2, steps_per_epoch=9)
+    with copied_after(monkeypatch, 0, tmp_path / "unbroken", tmp_path / "stopped"):
+        train(chosen, crops, validation, tmp_path / "unbroken")
+    train(chosen, crops, validation, tmp_path / "stopped")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
 
 
 def test_a_folder_with_another_model_is_refused(crops, validation, tmp_path):
@@ -449,3 +458,61 @@ class TestAdversary:
         few = datasets.load_unlabeled(crops, num_unlabeled=3)
         with pytest.raises(ValueError, match=r"1\.\.3"):
             train(recipe(adversary=Adversary()), crops, validation, tmp_path, None, few)
+
+
+class TestMeanTeacher:
+    @pytest.fixture
+    def unlabeled(self, crops):
+        return datasets.load_unlabeled(crops, num_unlabeled=20)
+
+    def test_goes_on_to_the_unbroken_run(self, crops, validation, unlabeled, tmp_path, monkeypatch):
+        """The teacher's weights come back too; `model.keras` is the student alone."""
+        chosen = recipe(mean_teacher=MeanTeacher(start=0.5, batch_size=5))
+        with copied_after(monkeypatch, 1, tmp_path / "unbroken", tmp_path / "stopped"):
+            results = train(chosen, crops, validation, tmp_path / "unbroken", None, unlabeled)
+        last = load_model(tmp_path / "stopped" / "last.keras")
+        assert (last.consistency_start, int(last.optimizer.iterations)) == (9, 12)
+        train(chosen, crops, validation, tmp_path / "stopped", None, unlabeled)
+        model, again = (load_model(tmp_path / n / "model.keras") for n in ("unbroken", "stopped"))
+        assert_equal_but_for_rounding(model.variables, again.variables)
+        assert type(model).__name__ == "LandmarkLocalizer"
+        assert results["parameters"] == model.count_params()
+        assert "without labels 20 " in model.trained_on
+        assert not (tmp_path / "unbroken" / "adversarial.keras").exists()
+        with (tmp_path / "unbroken" / "history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert all(float(row["consistency_loss"]) > 0 for row in rows)
+
+    def test_a_wider_one_labels_faces_for_the_runs_own(
+        self, crops, validation, unlabeled, tmp_path, monkeypatch
+    ):
+        """It is stopped while the wider one learns."""
+        wide = MeanTeacher(start=0.5, batch_size=5, width=1 / 32)
+        chosen = recipe(epochs=2, mean_teacher=wide)
+        with copied_after(monkeypatch, 0, tmp_path / "unbroken", tmp_path / "stopped"):
+            results = train(chosen, crops, validation, tmp_path / "unbroken", None, unlabeled)
+        assert [path.name for path in (tmp_path / "stopped").iterdir() if path.is_dir()] == [
+            "teacher"
+        ]
+        train(chosen, crops, validation, tmp_path / "stopped", None, unlabeled)
+        model, again = (load_model(tmp_path / n / "model.keras") for n in ("unbroken", "stopped"))
+        assert_equal_but_for_rounding(model.variables, again.variables)
+        teacher = load_model(tmp_path / "unbroken" / "teacher" / "model.keras")
+        assert model.generator.width == 1 / 64 and teacher.generator.width == 1 / 32
+        assert results["recipe"]["mean_teacher"]["width"] == 1 / 32
+        labels = np.load(tmp_path / "unbroken" / "pseudo_labels.npy")
+        assert labels.shape == (20, 68, 3)
+        # Finished, it needs its teacher no more.
+        shutil.rmtree(tmp_path / "unbroken" / "teacher")
+        assert train(chosen, crops, validation, tmp_path / "unbroken", None, unlabeled) == results
+
+    def test_a_wider_one_has_a_lower_learning_rate_and_no_initial_model(self):
+        chosen = recipe(width=1 / 8, learning_rate=2e-2, mean_teacher=MeanTeacher(width=1 / 2))
+        assert chosen.wide == recipe(width=1 / 2, learning_rate=1e-2, mean_teacher=MeanTeacher())
+        assert chosen.wide.wide is None
+        with pytest.raises(ValueError, match="drop one of them"):
+            dataclasses.replace(chosen, initial_model="fpn-eighth-300w")
+
+    def test_needs_unlabeled_faces(self, crops, validation, tmp_path):
+        with pytest.raises(ValueError, match="together"):
+            train(recipe(mean_teacher=MeanTeacher()), crops, validation, tmp_path)

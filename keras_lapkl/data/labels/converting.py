@@ -5,8 +5,10 @@ import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,7 @@ def convert_labels(
     output: PathLike,
     images: PathLike | None = None,
     category: str | None = None,
+    validation_share: float = 0.0,
 ) -> Converted:
     """Writes the labels of another tool as a CSV file that `read_csv` and `--dataset=csv` take.
 
@@ -85,10 +88,13 @@ def convert_labels(
         output: the .csv file; beside it stands a picture `<stem>.samples.jpg` of ten objects.
         images: folder of the pictures; None for where the format has them.
         category: the class of objects to take; None if there is but one.
+        validation_share: if above 0, in [0, 1), two more files stand beside the output,
+            `<stem>.train.csv` and `<stem>.validation.csv`: see `in_last_block`.
 
     Raises:
         KeypointError: labels that can't be understood, or of which none is left.
-        ValueError: the output is an input or no .csv, or there already with other content.
+        ValueError: the output is an input or no .csv, or there already with other content; or a
+            share that leaves no picture to train on or none to validate on.
         OSError: a file that can't be read or written.
 
     Example:
@@ -99,8 +105,11 @@ def convert_labels(
     path, output = Path(path), Path(output)
     if output.suffix.lower() != ".csv":
         raise ValueError(f"expected an output that ends in .csv. Received: {output}")
+    if not 0 <= validation_share < 1:
+        raise ValueError(f"`validation_share` must be in [0, 1). Received: {validation_share}")
     picture = output.with_name(f"{output.stem}.samples.jpg")
-    refuse_inputs([output, picture], [path])
+    parts = part_paths(output) if validation_share else ()
+    refuse_inputs([output, picture, *parts], [path])
     tool, source = known(path, category)
     labels = tool.read(source)
     left_out, notes = collections.Counter(labels.left_out), list(labels.notes)
@@ -110,7 +119,18 @@ def convert_labels(
         reasons = "; ".join(_said(left_out)) or "none"
         raise KeypointError(f"{path}: expected labels to convert. Left out: {reasons}")
     converted = _converted(tool.name, names, objects, labels, output, picture, left_out, notes)
-    _write(converted, output)
+    files = {output: converted}
+    if parts:
+        held_out = in_last_block(converted.paths, validation_share)
+        for part, taken in zip(parts, (~held_out, held_out), strict=True):
+            if not taken.any():
+                raise ValueError(
+                    f"`validation_share` {validation_share} leaves no object for {part}, of "
+                    f"{len(taken)} in all."
+                )
+            files[part] = _taken(converted, taken)
+    for file, content in files.items():
+        _write(content, file)
     chosen = np.unique(np.linspace(0, len(converted.paths) - 1, _SAMPLES).round().astype(int))
     samples.write(
         picture,
@@ -121,6 +141,46 @@ def convert_labels(
         tuple(map(str, names)),
     )
     return converted
+
+
+def part_paths(output: PathLike) -> tuple[Path, Path]:
+    """The files to train and to validate on that belong to a file of labels."""
+    output = Path(output)
+    return (
+        output.with_name(f"{output.stem}.train.csv"),
+        output.with_name(f"{output.stem}.validation.csv"),
+    )
+
+
+def in_last_block(paths: Sequence[Path], share: float) -> NDArray[np.bool_]:
+    """Which objects lie in the last pictures of their folder, (N,) bool.
+
+    Neighboring frames of a video are nearly equal: held out at random, they would be judged by
+    their own neighbors.
+
+    Args:
+        paths: N pictures, one an object; the order in a folder is that of their names, numbers by
+            their value.
+        share: of each folder's pictures, in [0, 1], rounded.
+
+    Example:
+
+    >>> in_last_block([Path("v/9.png"), Path("v/10.png"), Path("v/8.png")], 0.3)
+    array([False,  True, False])
+    """
+    folders = collections.defaultdict(set)
+    for each in paths:
+        folders[each.parent].add(each)
+    last = set()
+    for found in folders.values():
+        count = len(found) - round(share * len(found))
+        last.update(sorted(found, key=_by_number)[count:])
+    return np.array([each in last for each in paths], bool)
+
+
+def _by_number(path):
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], path.name
 
 
 def report(converted: Converted) -> list[str]:
@@ -203,6 +263,16 @@ def _with_pictures(path, objects, labels, images, output, left_out):
         looked = f" (looked for in {joined(folders)})" if "missing" in reason else ""
         left_out[f"{reason} {examples[0]}{looked}"] += len(examples)
     return used
+
+
+def _taken(converted, taken):
+    return dataclasses.replace(
+        converted,
+        paths=tuple(itertools.compress(converted.paths, taken)),
+        landmarks=converted.landmarks[taken],
+        visibility=converted.visibility[taken],
+        boxes=converted.boxes[taken],
+    )
 
 
 def _converted(tool, names, objects: list[Labeled], labels, output, picture, left_out, notes):

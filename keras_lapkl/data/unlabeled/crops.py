@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.reading import open_regular
+from keras_lapkl.data.digests import of_arrays
+from keras_lapkl.schemes import CropFrom
 from keras_lapkl.training_data import DataSet
 
 INDEX = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
@@ -24,7 +26,9 @@ class UnlabeledCrops:
     Attributes:
         image_size: S.
         margin: m, spare pixels on each side.
-        crop_scale: side of the crop in longer edges of the box of the five points.
+        crop_scale: side of the crop in longer edges of the box of the five points, or of what
+            else they are cropped from.
+        crop_from: what that is, one of `schemes.CROP_FROM`.
         name: what these are, for messages and tables.
         source: how many, where from, how cropped, how many photos skipped, as a `DataSet`.
 
@@ -43,6 +47,7 @@ class UnlabeledCrops:
         crop_scale: float,
         name: str,
         source: DataSet,
+        crop_from: CropFrom = "points",
     ) -> None:
         self._faces = faces
         self.image_size = image_size
@@ -50,6 +55,7 @@ class UnlabeledCrops:
         self.crop_scale = crop_scale
         self.name = name
         self.source = source
+        self.crop_from: CropFrom = crop_from
 
     @property
     def summary(self):
@@ -58,6 +64,13 @@ class UnlabeledCrops:
 
     def __len__(self) -> int:
         return len(self._faces)
+
+    def digests(self) -> NDArray[np.uint64]:
+        """Of each face's picture, (N,), to tell whether data are the same.
+
+        Of shards they are length and checksum of each PNG, which the index has: none is read.
+        """
+        return self._faces.digests()
 
     def gather(self, indices: ArrayLike) -> NDArray[np.uint8]:
         """The faces at indices (n,) of any order, (n, S+2m, S+2m, 3) uint8; from any thread.
@@ -94,6 +107,7 @@ class UnlabeledCrops:
             self.crop_scale,
             self.name,
             self.source.taken(n),
+            self.crop_from,
         )
 
 
@@ -109,6 +123,10 @@ class InMemory:
 
     def gather(self, indices):
         return self.images[indices if self.order is None else self.order[indices]]
+
+    def digests(self):
+        found = of_arrays(self.images)
+        return found if self.order is None else found[self.order]
 
     def take(self, indices):
         return InMemory(self.images, indices if self.order is None else self.order[indices])
@@ -140,6 +158,9 @@ class InShards:
                 self._kept[i] = faces[row]
                 self._is_kept[i] = True
         return faces
+
+    def digests(self):
+        return self._index["length"].astype(np.uint64) << np.uint64(32) | self._index["crc32"]
 
     def take(self, indices):
         return InShards(

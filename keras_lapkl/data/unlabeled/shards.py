@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 from keras_lapkl._support import console
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
-from keras_lapkl._support.folders import claim, owned
+from keras_lapkl._support.folders import OtherDataError, claim, owned
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.cropping import check_squares, crop_transform, warp_crop
+from keras_lapkl.data.cropping import check_squares, crop_transform, picture_squares, warp_crop
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.images import (
     IMAGE_SUFFIXES,
@@ -80,6 +80,29 @@ class Locator(Protocol):
         ...
 
 
+class WholePictures:
+    """A `Locator` for schemes that crop from the image: the one square is about the whole picture.
+
+    Example:
+
+    >>> WholePictures()(np.zeros((480, 640, 3), np.uint8))
+    array([[319.5, 239.5, 640. ]])
+    """
+
+    default_workers = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what it gives, as plain data."""
+        return {"by": "image"}
+
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return picture_squares([photo.shape[1::-1]])
+
+    def __str__(self):
+        return "as whole pictures"
+
+
 def from_crops(crops: Crops) -> UnlabeledCrops:
     """The faces of labeled `Crops` without their labels, as `UnlabeledCrops`.
 
@@ -93,6 +116,7 @@ def from_crops(crops: Crops) -> UnlabeledCrops:
         crops.crop_scale,
         crops.name,
         _without_labels(crops),
+        crops.scheme.crop_from,
     )
 
 
@@ -159,7 +183,8 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
         notes=(f"{about['skipped']:,} photos skipped",),
     )
     faces = InShards(files, shard.astype(np.uint32), index, size + 2 * margin, memory_mb)
-    return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, source)
+    crop_from = "image" if settings["locate"] == WholePictures().settings else "points"
+    return UnlabeledCrops(faces, size, margin, settings["crop_scale"], name, source, crop_from)
 
 
 def _read_about(folder):
@@ -171,6 +196,7 @@ def _read_about(folder):
     good = (
         isinstance(settings, dict)
         and all(_is_count(settings.get(name), low) for name, low in least.items())
+        and isinstance(settings.get("locate"), dict)
         and settings["image_size"] + 2 * settings["margin"] <= MAX_SIDE
         and isinstance(settings.get("crop_scale"), float)
         and 0 < settings["crop_scale"] < float("inf")
@@ -220,7 +246,7 @@ def crop_folder(
             such as TIFF, are listed too.
         output_dir: folder for the shards: a new one, or one that the same call has begun.
         locate: where the five points are: `ByBox`, `ByModel` or `ByDetector` of
-            `keras_lapkl.detection.first_pass`.
+            `keras_lapkl.detection.first_pass`; or `WholePictures`.
         image_size: S, side of the crops in pixels.
         margin: m, spare pixels on each side, for augmentation.
         crop_scale: side of the crop in longer edges of the box of the five points.
@@ -272,7 +298,8 @@ def crop_folder(
     }
     about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
     with owned(output_dir):
-        # Its `listing` stands for names, sizes and times of the photos.
+        if (output_dir / SETTINGS).exists():
+            _check_photos(output_dir, settings)
         claim(output_dir / SETTINGS, about, "faces of other photos or settings", _OUTPUTS)
         digest = _digest(settings)
         files = _shard_files(output_dir, settings)
@@ -289,6 +316,21 @@ def crop_folder(
                 cut = itertools.islice(watched, photos.count(number))
                 _write_shard(files[number], digest, photos.names(number), cut)
         return _finish(output_dir, about, files, digest, passed_by)
+
+
+def _check_photos(folder, settings):
+    """Says plainly that only photos have changed: a `listing` is of names, sizes and times."""
+    held = read_json(folder / SETTINGS)
+    held = held.get("settings") if isinstance(held, dict) else None
+    if not isinstance(held, dict) or held.get("listing") == settings["listing"]:
+        return
+    of_photos = {"photos": settings["photos"], "listing": settings["listing"]}
+    if {**held, **of_photos} == settings:
+        raise OtherDataError(
+            f"{folder} holds faces of other photos: some of them were added, removed or changed "
+            f"since, {held.get('photos')} there, {settings['photos']} now. Name another folder or "
+            "delete it."
+        )
 
 
 class _Listing:

@@ -1,6 +1,7 @@
 """Tiny exports of each tool, converted and read again: the same numbers, names and visibility."""
 
 import csv
+import pathlib
 
 import cv2
 import label_exports as exports
@@ -9,7 +10,12 @@ import pytest
 
 from keras_lapkl.data import read_csv
 from keras_lapkl.data.keypoints import KeypointError
-from keras_lapkl.data.labels.converting import convert_labels, report
+from keras_lapkl.data.labels.converting import (
+    convert_labels,
+    in_last_block,
+    part_paths,
+    report,
+)
 from keras_lapkl.data.labels.formats import FORMATS
 
 HIDDEN = {"CVAT", "Ultralytics"}
@@ -52,6 +58,29 @@ def test_round_trip(convert, tmp_path, tool):
     assert all(path.is_file() for path in found.paths) and len(set(found.paths)) == 2
     sheet = cv2.imread(str(tmp_path / "labels.samples.jpg"))
     assert sheet.shape[1] > sheet.shape[0] > 100
+
+
+def test_the_last_block_is_held_out(convert, tmp_path):
+    done, whole = convert(exports.deeplabcut(tmp_path), validation_share=0.5)
+    parts = [read_csv(part, done.folder) for part in part_paths(tmp_path / "labels.csv")]
+    assert [part.paths for part in parts] == [whole.paths[:1], whole.paths[1:]]
+    for i, part in enumerate(parts):
+        np.testing.assert_array_equal(part.landmarks, whole.landmarks[i : i + 1])
+        assert part.scheme.names == whole.scheme.names
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9, 1.0, -0.1, float("nan")])
+def test_nothing_is_written_where_a_part_would_be_empty(tmp_path, share):
+    source = exports.deeplabcut(tmp_path / "project")
+    with pytest.raises(ValueError, match="`validation_share`"):
+        convert_labels(source, tmp_path / "labels.csv", validation_share=share)
+    assert [path.name for path in tmp_path.iterdir()] == ["project"]
+
+
+def test_blocks_are_of_each_folder_by_number():
+    names = ["a/img10.png", "a/img9.png", "b/x.png", "a/img8.png", "a/img10.png", "a/img11.png"]
+    held_out = in_last_block([pathlib.Path(name) for name in names], 0.5)
+    np.testing.assert_array_equal(held_out, [True, False, False, False, True, True])
 
 
 def test_hidden_points_are_told_in_the_file(convert, tmp_path):

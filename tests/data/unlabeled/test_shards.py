@@ -11,11 +11,14 @@ import pytest
 
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.folders import owned
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import crop_transform, warp_crop
+from keras_lapkl.data.crops import load_crops
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.detection.first_pass import ByBox
+from keras_lapkl.schemes import Scheme
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +124,21 @@ class TestRoundTrip:
         transform = crop_transform(square * (1, 1, 3.0), 32, 6)
         expected = np.stack([warp_crop(face, transform, 44) for face in pictures])
         np.testing.assert_array_equal(found.gather(np.arange(12)), expected)
+
+    def test_whole_pictures_are_cut_as_labeled_ones(self, pictures, tmp_path):
+        paths = tuple(tmp_path / "in" / f"{i}.png" for i in range(3))
+        paths[0].parent.mkdir()
+        for path, picture in zip(paths, pictures, strict=False):
+            write(path, picture[:30])
+        crop(tmp_path / "in", tmp_path / "out", shards.WholePictures(), crop_scale=1.0)
+        found = shards.read_shards(tmp_path / "out")
+        assert found.crop_from == found.take(2).crop_from == "image"
+        points = np.full((3, 1, 2), 9, np.float32)
+        scheme = Scheme("one", ("point",), crop_from="image")
+        labels = Annotations("labeled", scheme, paths, points, np.ones((3, 1), bool))
+        crops = load_crops(labels, image_size=32, crop_scale=1.0, margin=6)
+        np.testing.assert_array_equal(found.gather(range(3)), crops.images)
+        assert shards.from_crops(crops).crop_from == "image"
 
     def test_summary(self, folder, tmp_path):
         (folder / "bad.jpg").touch()
@@ -367,10 +385,12 @@ class TestClaim:
     def test_other_photos(self, folder, tmp_path, pictures):
         crop(folder, tmp_path / "out")
         os.utime(folder / "é09.png", (1, 1))
-        with pytest.raises(ValueError, match="listing"):
+        with pytest.raises(
+            ValueError, match=r"out holds faces of other photos: .*12 there, 12 now"
+        ):
             crop(folder, tmp_path / "out")
         write(folder / "more.png", pictures[0])
-        with pytest.raises(ValueError, match="photos: 12 there, 13 now"):
+        with pytest.raises(ValueError, match="12 there, 13 now"):
             crop(folder, tmp_path / "out")
 
     def test_equal_settings_of_other_types(self, folder, tmp_path):
