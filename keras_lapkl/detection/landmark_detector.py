@@ -158,9 +158,9 @@ class LandmarkDetector:
         faces = self._faces(photo, self.find(photo), self.detector)
         if self._looks_on(faces):
             turned = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
-            # What no upright photo shows must be a face to count.
-            more = [face for face in self._faces(photo, turned, self.detector) if not face.lost]
-            faces = self._surest(faces + more)
+            # In turned copies most is no face: what is lost there is not looked for any further.
+            more = self._faces(photo, turned, self.detector, look_around=False)
+            faces = self._surest(faces + [face for face in more if not face.lost])
         return faces
 
     def _looks_on(self, faces):
@@ -185,7 +185,7 @@ class LandmarkDetector:
             return face.score or 0.0
         return -_relative_errors([face])[0]
 
-    def _faces(self, photo, found, detector):
+    def _faces(self, photo, found, detector, look_around=True):
         """The faces of detections, by `detector`; None of boxes that were given."""
         scheme = self._scheme
         if scheme.crop_from == "box":
@@ -199,7 +199,7 @@ class LandmarkDetector:
             with self._counting:
                 self.left_out["its crop would lie beside the picture"] += len(found) - len(good)
             found, squares = [found[i] for i in good], [squares[i] for i in good]
-        faces = self.localize(photo, squares, passes, look_around=is_face(scheme))
+        faces = self.localize(photo, squares, passes, look_around and is_face(scheme))
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)
