@@ -25,6 +25,7 @@ import time
 import cv2
 import numpy as np
 from absl import flags
+from labeled_photos import OVERLAP, labeled, nme, overlap, shrunk
 
 from keras_lapkl import pretrained
 from keras_lapkl._support import app, console
@@ -32,7 +33,6 @@ from keras_lapkl._support.files import write_json
 from keras_lapkl._support.provenance import run_provenance
 from keras_lapkl.data.cropping import crop_squares, face_square
 from keras_lapkl.data.images import read_image
-from keras_lapkl.data.pts import read_pts
 from keras_lapkl.detection import detections, detectors
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.schemes import IBUG68
@@ -55,8 +55,6 @@ SHIFTS = (0, 0.1, 0.2, 0.3, 0.4, 0.5)  # in sides of the square
 RATIOS = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
 ANGLES = (10, 20, 30, 45, 60, 90)
 _DIRECTIONS = 8
-_GRAY = 480, 640
-OVERLAP = 0.3
 
 
 def main(_):
@@ -103,23 +101,6 @@ def _model():
     return str(pretrained.resolve(_MODEL.value, (".tflite",)))
 
 
-def labeled(folder, stems):
-    """(image file, landmarks) of each photo."""
-    if stems is None:
-        files = sorted(folder.glob("**/*.pts"))
-    else:
-        files = [folder / f"{stem}.pts" for stem in pathlib.Path(stems).read_text().splitlines()]
-    found = [
-        (file.with_suffix(suffix), read_pts(file))
-        for file in files
-        for suffix in (".jpg", ".png")
-        if file.with_suffix(suffix).is_file()
-    ]
-    if not found:
-        raise ValueError(f"{folder}: expected photos with .pts files. Received: none")
-    return found
-
-
 def _prepared(path, labels):
     """Photo and landmarks, turned and shrunk as the flags say."""
     photo = read_image(path)
@@ -133,31 +114,12 @@ def _prepared(path, labels):
     return photo, labels
 
 
-def shrunk(photo, labels, edge):
-    """A photo so small that its labels' box has this edge, on gray 640x480, and the labels."""
-    height, width = photo.shape[:2]
-    ratio = min(1, edge / np.ptp(labels, axis=0).max())
-    size = round(ratio * width), round(ratio * height)
-    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)[: _GRAY[0], : _GRAY[1]]
-    x, y = (_GRAY[1] - small.shape[1]) // 2, (_GRAY[0] - small.shape[0]) // 2
-    canvas = np.full((*_GRAY, 3), 128, np.uint8)
-    canvas[y : y + small.shape[0], x : x + small.shape[1]] = small
-    return canvas, (labels + 0.5) * size / (width, height) - 0.5 + (x, y)
-
-
 def _true_square(labels):
     return crop_squares(labels[None], IBUG68, crop_scale=1)[0]
 
 
 def _labels_box(labels):
     return detections.Detection(np.concatenate([labels.min(0), labels.max(0)]))
-
-
-def overlap(box, labels):
-    """Intersection over union of a face's box and the labels' box."""
-    first, last = np.split(np.stack([box, _labels_box(labels).box]), 2, axis=1)
-    common = np.maximum(last.min(0) - first.max(0), 0).prod()
-    return common / ((last - first).prod(1).sum() - common)
 
 
 def _find(find, faces):
@@ -195,11 +157,6 @@ def _errors(detect, faces, squares):
             (face,) = detect.localize(photo, square, passes)
             row[j] = nme(face.landmarks, labels)
     return found
-
-
-def nme(landmarks, labels):
-    right, left = labels[list(IBUG68.eye_corners)]
-    return 100 * np.linalg.norm(landmarks - labels, axis=1).mean() / np.linalg.norm(right - left)
 
 
 def _proportions(found, faces):

@@ -24,9 +24,9 @@ import sys
 import time
 
 import cv2
-import detectors as finding
 import numpy as np
 from absl import flags, logging
+from labeled_photos import OVERLAP, labeled, nme, overlap, shrunk
 
 from keras_lapkl._support import app, console
 from keras_lapkl._support.files import write_json
@@ -38,13 +38,17 @@ from keras_lapkl.detection import looks
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.schemes import IBUG68
 
+_PHOTOS_DIR = flags.DEFINE_string("photos_dir", None, "Photos and .pts files.", required=True)
+_STEMS = flags.DEFINE_string("stems", None, "File with one photo a line, without suffix.")
 _MODELS = flags.DEFINE_list(
     "models", ["fpn-eighth-300w", "fpn-quarter-112-300w"], "Shipped models, or .tflite files."
 )
+_DETECTORS = flags.DEFINE_list("detectors", ["blazeface", "yunet"], "Face detectors.")
 _LOOK_AROUND = flags.DEFINE_bool("look_around", True, "Look around where the model is unsure.")
 _ROWS = flags.DEFINE_list("rows", None, "Ways to spoil photos to measure; default all.")
 _LOST = flags.DEFINE_bool("lost", False, "Measure the lost flag instead.")
 _TIMES = flags.DEFINE_bool("times", False, "Measure times instead.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
 _NO_FACES = 400  # of each kind
 _TURNS = 5
@@ -52,10 +56,8 @@ _TURNS = 5
 
 def main(_):
     cv2.setNumThreads(1)
-    folder, stems = flags.FLAGS.photos_dir, flags.FLAGS.stems
-    faces = [
-        (read_image(path), labels) for path, labels in finding.labeled(pathlib.Path(folder), stems)
-    ]
+    folder, stems = _PHOTOS_DIR.value, _STEMS.value
+    faces = [(read_image(path), labels) for path, labels in labeled(pathlib.Path(folder), stems)]
     if _LOST.value:
         results = _lost(faces)
     elif _TIMES.value:
@@ -63,11 +65,9 @@ def main(_):
     else:
         results = _spoiled(faces)
     print(console.aligned([list(results[0]), *([_cell(v) for v in r.values()] for r in results)]))
-    if flags.FLAGS.output:
+    if _OUTPUT.value:
         found = {"faces": len(faces), "rows": results}
-        write_json(
-            flags.FLAGS.output, {**found, "provenance": run_provenance(app.resolved_flags())}
-        )
+        write_json(_OUTPUT.value, {**found, "provenance": run_provenance(app.resolved_flags())})
 
 
 # ---- Photos that are spoiled
@@ -133,7 +133,7 @@ def _covered(share):
 
 
 def _sized(edge):
-    return lambda photo, labels, rng: finding.shrunk(photo, labels, edge)
+    return lambda photo, labels, rng: shrunk(photo, labels, edge)
 
 
 def _bytes(values):
@@ -183,7 +183,7 @@ def _spoiled(faces):
 def _ways(model):
     """Functions from photo and box to faces, (box, landmarks, radius, lost) each."""
     found = {}
-    for name in flags.FLAGS.detectors:
+    for name in _DETECTORS.value:
         try:
             detect = _detector(model, name, _LOOK_AROUND.value)
         except ImportError as error:
@@ -250,11 +250,11 @@ def _score(answers):
     """Of all faces those that were found, and of these the others."""
     errors, lost, inside = [], [], []
     for faces, labels in answers:
-        best = max(faces, key=lambda face: finding.overlap(face[0], labels), default=None)
-        if best is None or finding.overlap(best[0], labels) < finding.OVERLAP:
+        best = max(faces, key=lambda face: overlap(face[0], labels), default=None)
+        if best is None or overlap(best[0], labels) < OVERLAP:
             continue
         _, landmarks, radius, gone = best
-        errors.append(finding.nme(landmarks, labels))
+        errors.append(nme(landmarks, labels))
         lost.append(gone)
         if radius is not None and not gone:
             inside.append(np.mean(np.linalg.norm(landmarks - labels, axis=1) <= radius))
@@ -367,7 +367,7 @@ def _times(faces):
     """Milliseconds of whole photos, upright ones, without and with looking around, in turns."""
     rows = []
     for model in _MODELS.value:
-        for name in flags.FLAGS.detectors:
+        for name in _DETECTORS.value:
             try:
                 ways = [_detector(model, name, look_around) for look_around in (False, True)]
             except ImportError as error:
