@@ -155,13 +155,34 @@ class LandmarkDetector:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
             detections.check_beside(found, photo)
             return self._faces(photo, found, None)
-        faces = self._faces(photo, self.find(photo), self.detector)
+        found = self.find(photo)
+        usable = self._usable(photo, found)
+        with self._counting:
+            self.left_out["its crop would lie beside the picture"] += len(found) - len(usable)
+        faces = self._faces(photo, usable, self.detector)
         if self._looks_on(faces):
             turned = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
-            # In turned copies most is no face: what is lost there is not looked for any further.
+            turned = self._usable(photo, turned)
+            # In turned copies most is no face: one that is lost is looked for only for want of any.
             more = self._faces(photo, turned, self.detector, look_around=False)
+            if all(face.lost for face in faces + more):
+                more = self._faces(photo, turned, self.detector)
             faces = self._surest(faces + [face for face in more if not face.lost])
         return faces
+
+    def _usable(self, photo, found):
+        """Detections but those at the border of which all but an edge lies beside the photo."""
+        if not found:
+            return []
+        crops = _crops(_with_angle(self._first_squares(found, self.detector)), self.localizer)
+        good = covers_picture(crops, *photo.shape[1::-1])
+        return [each for each, right in zip(found, good, strict=True) if right]
+
+    def _first_squares(self, found, detector):
+        """The first square of each detection, by `detector`; None of boxes that were given."""
+        if self._scheme.crop_from == "box":
+            return [detections.square(each.box) for each in found]
+        return detections.rotated_squares(found, self._scheme, detector)
 
     def _looks_on(self, faces):
         """Whether to detect in turned copies of a photo as well."""
@@ -187,19 +208,9 @@ class LandmarkDetector:
 
     def _faces(self, photo, found, detector, look_around=True):
         """The faces of detections, by `detector`; None of boxes that were given."""
-        scheme = self._scheme
-        if scheme.crop_from == "box":
-            squares, passes = [detections.square(each.box) for each in found], 1
-        else:
-            squares, passes = detections.rotated_squares(found, scheme, detector), self.passes
-        if detector is not None and len(found):
-            # A detector sees faces at the border of which all but an edge lies beside the photo.
-            crops = _crops(_with_angle(squares), self.localizer)
-            good = np.flatnonzero(covers_picture(crops, *photo.shape[1::-1]))
-            with self._counting:
-                self.left_out["its crop would lie beside the picture"] += len(found) - len(good)
-            found, squares = [found[i] for i in good], [squares[i] for i in good]
-        faces = self.localize(photo, squares, passes, look_around and is_face(scheme))
+        squares = self._first_squares(found, detector)
+        passes = 1 if self._scheme.crop_from == "box" else self.passes
+        faces = self.localize(photo, squares, passes, look_around and is_face(self._scheme))
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)
