@@ -7,12 +7,12 @@ Copy this one file beside the model, to a Raspberry Pi or into a Debian in Termu
     python localize.py --model=int8.tflite --image=crop.npy
 
 A model of whole pictures takes a photo without --box. Takes .npy (H, W, 3) uint8 RGB and binary
-.ppm, and what Pillow reads where it is installed. Prints JSON: landmarks and their scales in pixels
-of that picture, x first, pixel centers at whole numbers from 0; and if the file is calibrated, the
-error to expect of each landmark, the radius that holds the true point in 90 % of all cases, and
-whether the landmarks are lost. A face in a photo that the model is unsure of is looked at again at
-other rotations, shifts and sizes, and the surest is given. Exits with 1 on what it cannot use, and
-says why.
+.ppm, and JPEG, PNG, BMP and WebP where Pillow is installed. Prints JSON: landmarks and their scales
+in pixels of that picture, x first, pixel centers at whole numbers from 0; and if the file is
+calibrated, the error to expect of each landmark, the radius that holds the true point in 90 % of
+all cases, and whether the landmarks are lost. A face in a photo that the model is unsure of is
+looked at again at other rotations, shifts and sizes, and the surest is given. Exits with 1 on what
+it cannot use, and says why.
 """
 
 import argparse
@@ -50,6 +50,7 @@ _MAX_SUPERSAMPLED_SIDE = 4096
 _LARGEST_FRACTION = 1.5  # of a box, as keras_lapkl/detection/detections.py has it
 _MAX_BYTES = 2**28  # of a file; far above models and photos
 _MAX_PIXELS = 200_000_000  # of a photo, as the package has it
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")  # what the package reads; others may be of floats
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 
@@ -741,6 +742,11 @@ def _read_by_pillow(data):
 
     Image.MAX_IMAGE_PIXELS = None  # which is below what phones take, and only warns
     picture = Image.open(io.BytesIO(data))
+    if picture.format not in _FORMATS:
+        raise ValueError(
+            f"expected a JPEG, PNG, BMP or WebP file. Received: {picture.format}. Save it as JPEG "
+            "or PNG"
+        )
     if picture.width * picture.height > _MAX_PIXELS:
         raise ValueError(
             f"expected at most {_MAX_PIXELS // 10**6} megapixels. Received: "

@@ -19,6 +19,7 @@ COMMANDS = (
     "predict",
     "watch",
     "labels",
+    "audit",
     "train",
     "evaluate",
     "convert",

@@ -50,7 +50,12 @@ _NORMALIZER = flags.DEFINE_enum(
 _FLIP_AVERAGE = flags.DEFINE_bool(
     "flip_average", False, "Average with the mirrored face; takes twice the time."
 )
+_BY_SUBSET = flags.DEFINE_bool(
+    "by_subset", False, "With --predictions: also score the faces of each folder of the data."
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+_MOST_POINTS = 30
+"""Of which each has a line in what is printed; `results.json` has all."""
 
 
 def main(_):
@@ -60,6 +65,10 @@ def main(_):
         raise ValueError("A model has its own scheme: drop --scheme.")
     if _PREDICTIONS.value and _FLIP_AVERAGE.value:
         raise ValueError("--flip_average needs a model: drop it.")
+    if _MODEL.value and _BY_SUBSET.value:
+        raise ValueError(
+            "--by_subset needs --predictions: give it the predictions.json of this model."
+        )
     if _PREDICTIONS.value:
         return _score_predictions()
     path = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
@@ -82,6 +91,9 @@ def main(_):
     print(model_scores.conditions(result))
     if "confidence" in result:
         print(model_scores.confidence_lines(result))
+    points = model_scores.point_errors(predicted["landmarks"], crops)
+    if len(points) <= _MOST_POINTS:
+        print(f"In pixels of the pictures:\n{model_scores.point_table(points)}")
 
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
@@ -100,7 +112,8 @@ def main(_):
             if "confidence" in result:
                 plots.confidence(result["confidence"], output_dir / "confidence.png")
         write_json(
-            output_dir / "results.json", {**result, "model": _MODEL.value, "provenance": provenance}
+            output_dir / "results.json",
+            {**result, "points": points, "model": _MODEL.value, "provenance": provenance},
         )
     print(f"Results: {output_dir}")
 
@@ -149,7 +162,7 @@ def _score_predictions():
         )
     predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme, names)
     results, errors = comparison.compare(
-        annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value
+        annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value, _BY_SUBSET.value
     )
     print(f"Truth: {annotations.summary}.")
     print(comparison.report(results))

@@ -49,7 +49,7 @@ _FIRST_PASS = flags.DEFINE_string(
     "first_pass",
     None,
     "If these are photos: the .tflite file or shipped model that finds the faces. By default a "
-    "face detector does, for schemes with five points; whole pictures need none.",
+    "face detector does, for schemes of faces; whole pictures need none.",
 )
 _NUM_UNLABELED = flags.DEFINE_integer("num_unlabeled", None, "How many of them; default all.")
 _AS_UNLABELED = flags.DEFINE_bool(
@@ -137,10 +137,11 @@ def main(_):
 
 def _locate(scheme):
     """What finds the faces in photos without labels; None where nothing can, or needs to."""
+    from keras_lapkl.data.cropping import is_face
     from keras_lapkl.detection import first_pass
 
     if _FIRST_PASS.value is not None:
         return first_pass.ByModel(_FIRST_PASS.value)
-    if _UNLABELED_DIR.value is not None and scheme.five_points and scheme.crop_from == "points":
+    if _UNLABELED_DIR.value is not None and is_face(scheme):
         return first_pass.ByDetector()
     return None

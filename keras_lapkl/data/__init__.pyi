@@ -5,6 +5,7 @@ import keras_lapkl.training.batches
 
 from . import (
     crops as crops,
+    duplicates as duplicates,
     images as images,
     readers as readers,
     synthetic as synthetic,

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from absl import logging
@@ -92,11 +92,7 @@ def load(
     >>> load("synthetic", split="test", num_synthetic=3).images.shape
     (3, 80, 80, 3)
     """
-    if crop_scale is None:
-        raise ValueError(
-            "`crop_scale` is not known: this model does not say which crop it is right on. Set the "
-            "`crop_scale` of the loaded model, and save it."
-        )
+    crop_scale = _known(crop_scale)
     scheme = None if scheme is None else schemes.get(scheme)
     _check_fit(dataset, crop_from, category, num_synthetic)
     if dataset == "synthetic":
@@ -118,25 +114,59 @@ def load(
     )
     if dataset in OWN:
         annotations = croppable(annotations)
-    if crop_scale == "auto":
-        crop_scale = default_crop_scale(annotations.scheme)
     cache = None
     if cache_dir is not None:
         name = shortened(f"{dataset}-{pathlib.Path(split).stem}-{image_size}+{margin}")
         cache = pathlib.Path(cache_dir) / f"{name}.npz"
-    crops = load_crops(
+    return cut(
         annotations,
         image_size,
         crop_scale,
         margin,
-        skip_bad=skip_bad,
-        cache=cache,
+        skip_bad,
+        cache,
+        tell_outside=dataset in OWN,
         loaded=_arguments(dataset, data_dir, split, category, skip_bad),
     )
+
+
+def cut(
+    annotations: Annotations,
+    image_size: int = 80,
+    crop_scale: float | Literal["auto"] = "auto",
+    margin: int = 0,
+    skip_bad: bool = False,
+    cache: PathLike | None = None,
+    tell_outside: bool = True,
+    loaded: dict[str, Any] | None = None,
+) -> Crops:
+    """The crops of labels by `read`, which `croppable` has seen if they are keypoints.
+
+    Args:
+        annotations, cache, loaded: as in `load_crops`.
+        image_size, crop_scale, margin, skip_bad: as in `load`.
+        tell_outside: whether to tell of some landmarks outside of their images.
+
+    Raises:
+        ValueError: as `load_crops`, or landmarks that are mostly outside of their images.
+    """
+    _known(crop_scale)
+    if crop_scale == "auto":
+        crop_scale = default_crop_scale(annotations.scheme)
+    crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad, cache, loaded=loaded)
     for path, reason in crops.skipped:
         logging.warning("Left out %s: %s", path, reason)
-    _check_inside(crops, tell=dataset in OWN)
+    _check_inside(crops, tell_outside)
     return crops
+
+
+def _known(crop_scale):
+    if crop_scale is None:
+        raise ValueError(
+            "`crop_scale` is not known: this model does not say which crop it is right on. Set the "
+            "`crop_scale` of the loaded model, and save it."
+        )
+    return crop_scale
 
 
 def _arguments(dataset, data_dir, split, category, skip_bad):

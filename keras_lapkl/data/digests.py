@@ -72,9 +72,9 @@ def of_labels(landmarks: NDArray[Any], visible: NDArray[np.bool_]) -> NDArray[np
     >>> of_labels(points, np.ones((1, 3), bool)) == of_labels(points + 1, np.ones((1, 3), bool))
     array([False])
     """
-    values = _plain(landmarks)
-    shown = np.asarray(visible, np.uint8)
-    return _digests(a.tobytes() + b.tobytes() for a, b in zip(values, shown, strict=True))
+    count = len(landmarks)
+    values = _plain(landmarks).reshape(count, -1).view(np.uint8)
+    return _digests(np.concatenate([values, np.asarray(visible, np.uint8)], axis=1))
 
 
 def of_boxes(boxes: NDArray[Any] | None, count: int) -> NDArray[np.uint64]:

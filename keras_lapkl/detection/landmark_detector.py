@@ -29,7 +29,7 @@ from keras_lapkl.detection import detections, detectors, looks
 from keras_lapkl.detection.detections import Detection, FaceDetector
 from keras_lapkl.detection.face import COVERAGE, Face
 from keras_lapkl.loading import load_model
-from keras_lapkl.tflite.localizer import Localizer
+from keras_lapkl.tflite.localizer import Localizer, check_size
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 
@@ -60,8 +60,8 @@ class LandmarkDetector:
         left_out: a counter of the faces that were detected and not given, by reason.
 
     Raises:
-        ValueError: a localizer that does not know its scheme or its crop rule; the name of a face
-            detector for what is no face; or an argument out of range.
+        ValueError: a localizer that does not know its scheme, its crop rule or its size; the name
+            of a face detector for what is no face; or an argument out of range.
 
     Example:
 
@@ -85,6 +85,7 @@ class LandmarkDetector:
                 "on. Set `scheme` and `crop_scale` of the Keras model, and save or convert it "
                 "again."
             )
+        check_size(localizer)
         if passes < 1:
             raise ValueError(f"`passes` must be at least 1. Received: {passes}")
         if max_side is not None and max_side < 1:

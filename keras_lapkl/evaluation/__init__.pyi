@@ -1,6 +1,9 @@
 from . import (
+    audit_sheet as audit_sheet,
     comparison as comparison,
     convention_checks as convention_checks,
+    label_audit as label_audit,
+    label_faults as label_faults,
     matching as matching,
     plots as plots,
     scoring as scoring,

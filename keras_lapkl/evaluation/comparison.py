@@ -61,17 +61,20 @@ def compare(
     predictions: Mapping[str, Predictions],
     folder: PathLike | None = None,
     normalizer: str | None = None,
+    by_subset: bool = False,
 ) -> tuple[dict[str, Any], dict[tuple[str, str], NDArray[np.float64]]]:
     """Scores of one or more sets of predictions on the same labeled faces.
 
-    All intervals come from the same resamples of the faces, so those of differences are paired.
+    All intervals come from the same resamples of the faces, so those of differences are paired. A
+    subset's come from resamples of its own faces.
 
     Args:
         annotations: `Annotations`, the truth.
         predictions: dict from title to `Predictions`. The first is what others are compared to.
-        folder: where the data is. Names of photos start here, and their first folder is a subset.
+        folder: where the data is. Names of photos start here.
         normalizer: a name of `scoring.NORMALIZER_MEANINGS` for all but the first table; None takes
             the first of `scoring.normalizers`.
+        by_subset: whether to score the faces of each first folder in these names as well.
 
     Returns:
         The content of `results.json`, plain data; and the errors of each face: dict from (title,
@@ -110,16 +113,18 @@ def compare(
             f"No face of {annotations.name} can be scored with the {normalizer} normalizer: none "
             "has the points that it needs."
         )
-    subsets = _subsets(names_below(annotations.paths, folder))
+    subsets = _subsets(names_below(annotations.paths, folder)) if by_subset else {}
     about, tables = {}, {}
     for title, each in predictions.items():
         found = match(annotations, each, folder)
         about[title] = _matched(each, found, truth, visible, sizes[normalizer], scheme)
         given = found.landmarks, truth, visible
         scores = {name: scoring.face_errors(*given, size) for name, size in sizes.items()}
-        inside = {n: np.where(i, scores[normalizer], np.nan) for n, i in subsets.items()}
+        if by_subset:
+            errors = scores[normalizer]
+            about[title]["subsets"] = {n: _scored(errors[faces]) for n, faces in subsets.items()}
         groups = scoring.group_errors(*given, sizes[normalizer], scheme)
-        tables[title] = {"scores": scores, "subsets": inside, "groups": groups}
+        tables[title] = {"scores": scores, "groups": groups}
     for (title, kind, name), row in _estimated(tables, normalizer).items():
         about[title].setdefault(kind, {})[name] = row
     results = {
@@ -129,6 +134,7 @@ def compare(
         "normalizer": normalizer,
         "resamples": scoring.RESAMPLES,
         "interval": scoring.LEVEL,
+        "by_subset": by_subset,
         "predictions": about,
     }
     return results, {(t, n): errors for t in tables for n, errors in tables[t]["scores"].items()}
@@ -165,8 +171,7 @@ def report(results: dict[str, Any]) -> str:
     parts = ["\n".join(_about_lines(title, each) for title, each in sets.items())]
     parts.append(_score_table(sets))
     meaning = scoring.NORMALIZER_MEANINGS[normalizer]
-    subsets = _row_names(sets, "subsets")
-    if len(subsets) > 1:
+    if results["by_subset"]:
         parts.append(f"By subset, in percent of the {meaning}:\n" + _side_table(sets, "subsets"))
     parts.append(f"By landmarks, in percent of the {meaning}:\n" + _side_table(sets, "groups"))
     lines = [
@@ -233,10 +238,18 @@ def _estimated(tables, normalizer):
     }
 
 
+def _scored(errors):
+    """The row of results of some faces alone."""
+    found = scoring.estimates(scoring.statistics(errors))
+    return {**scoring.counts(errors), **scoring.summary(found)}
+
+
 def _subsets(names):
-    """Which faces are of each first folder; all are of one where there are no folders."""
-    first = np.array([name.split("/")[0] if "/" in name else "" for name in names])
-    return {str(folder): first == folder for folder in sorted(set(first.tolist()))}
+    """The faces of each first folder; all are of one, "", where there are no folders."""
+    found = {}
+    for i, name in enumerate(names):
+        found.setdefault(name.split("/")[0] if "/" in name else "", []).append(i)
+    return dict(sorted(found.items()))
 
 
 def _about_lines(title, about):

@@ -1,6 +1,7 @@
 """Which predicted face goes with which labeled one: by the photo's name, then by the place."""
 
 import dataclasses
+import itertools
 import os
 import re
 from collections import defaultdict
@@ -105,18 +106,23 @@ def match(
 
 def _photos_of(photos, predictions, folder):
     """The photo of each name in the predictions that is one's."""
-    by_stem = defaultdict(list)
+    # By all ends of a name below the folder, for thousands of folders may hold a photo of one name.
+    by_end: dict[Any, list[Any]] = defaultdict(list)
+    by_name: dict[Any, list[Any]] = defaultdict(list)
     for photo, name in zip(photos, names_below(photos, folder), strict=True):
         whole, suffix = _parts(os.path.abspath(photo))
-        by_stem[whole[-1]].append((photo, whole, _parts(name)[0], suffix))
+        short, _ = _parts(name)
+        by_name[short].append((photo, whole, suffix))
+        for length in range(1, len(short)):
+            by_end[short[-length:]].append((photo, whole, suffix))
 
     candidates = defaultdict(list)
     for name in dict.fromkeys(predictions.names):
         parts, suffix = _parts(name)
+        ends = (by_name.get(parts[start:], []) for start in range(len(parts)))
         fitting = [
             ((_common_tail(parts, whole), suffix == own), photo)
-            for photo, whole, short, own in by_stem.get(parts[-1] if parts else "", ())
-            if _ends_with(whole, parts) or _ends_with(parts, short)
+            for photo, whole, own in itertools.chain(by_end.get(parts, []), *ends)
         ]
         if fitting:
             fit, photo = _best(fitting, f"{predictions.source}: {name!r} may be", "labeled photos")
@@ -154,10 +160,6 @@ def _parts(name):
     if suffix.lower() not in IMAGE_SUFFIXES:
         return tuple(parts), ""
     return (*parts[:-1], stem), suffix.lower()
-
-
-def _ends_with(parts, tail):
-    return len(tail) <= len(parts) and parts[len(parts) - len(tail) :] == tail
 
 
 def _common_tail(a, b):

@@ -114,6 +114,40 @@ def in_photos(landmarks: NDArray[Any], crops: Crops) -> NDArray[np.float64]:
     return apply_transform(invert_transform(crops.transforms), landmarks)
 
 
+def point_errors(landmarks: NDArray[Any], crops: Crops) -> list[dict[str, Any]]:
+    """How far each point is from its label, in pixels of the pictures.
+
+    Args:
+        landmarks: (N, K, 2) predicted, crop pixels.
+        crops: `Crops` with the truth.
+
+    Returns:
+        K dicts: `point`, its name; `labeled`, in how many pictures; `mean`, `median` and `90 %`,
+        the distance that 90 % stay below, None where it is labeled in none.
+
+    Example:
+
+    >>> point_errors(predicted["landmarks"], crops)[0]
+    {'point': 'nose', 'labeled': 18, 'mean': 2.1, 'median': 1.8, '90 %': 3.9}
+    """
+    apart = np.linalg.norm(in_photos(landmarks, crops) - in_photos(crops.landmarks, crops), axis=-1)
+    rows = []
+    for name, far, known in zip(crops.scheme.names, apart.T, crops.known.T, strict=True):
+        far = far[known]
+        found = [np.mean(far), np.median(far), np.quantile(far, 0.9)] if len(far) else 3 * [None]
+        numbers = [None if value is None else round(float(value), 3) for value in found]
+        named = dict(zip(("mean", "median", "90 %"), numbers, strict=True))
+        rows.append({"point": name, "labeled": len(far), **named})
+    return rows
+
+
+def point_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Lines of text, one for each dict of `point_errors`."""
+    heading = ("point", "labeled", "mean px", "median px", "90 % px")
+    lines = (["" if v is None else _cell(v) for v in row.values()] for row in rows)
+    return console.aligned([heading, *lines])
+
+
 def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibration:
     """`confidence.Calibration` from predictions on crops that the model was not trained on.
 
@@ -144,8 +178,7 @@ def without_radius(validation: Crops) -> str | None:
     few = np.flatnonzero(counts < wanted)
     if not len(few):
         return None
-    names = validation.scheme.names or range(validation.scheme.num_landmarks)
-    shown = ", ".join(f"{names[k]} ({counts[k]})" for k in few[:5])
+    shown = ", ".join(f"{validation.scheme.names[k]} ({counts[k]})" for k in few[:5])
     more = "" if len(few) <= 5 else f" and {len(few) - 5} more"
     return (
         f"{wanted} or more validation objects with a point are wanted for its 90 % radius, which "

@@ -22,12 +22,16 @@ from keras_lapkl.export.report import layer_table, stage_table
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite import flatbuffer, inspection, runner
+from keras_lapkl.tflite.localizer import check_size
 from keras_lapkl.tflite.metadata import Metadata
 
 INPUTS = ("float32", *runner.BYTES)
 """Types that the image may have."""
 _PROBED = 8
 _SEARCHED = 64
+_SHARP = 1.6
+"""Mean scale, pixels, below which heatmaps are those of a long training."""
+_ENOUGH = 100
 _WIDER = (
     "A longer training brings a file nearer to Keras; wider bounds are `bounds`, and of "
     "`lapkl convert` --mean_bound and --nme_bound."
@@ -120,7 +124,7 @@ def convert(
         else model.predict(images, verbose=0)
     )
     if MODES[mode].integers:
-        logging.info("%s", _expectation(mode, bounds, float(expected["scale"].mean())))
+        logging.info("%s", _expectation(mode, bounds, float(expected["scale"].mean()), len(images)))
     if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
         candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
@@ -183,16 +187,31 @@ def convert(
     }
 
 
-def _expectation(mode, bounds, scale):
-    """What is allowed, and whether it is likely to hold, said before minutes are spent on it."""
+def _expectation(mode, bounds, scale, count):
+    """What is allowed, and whether it is likely to hold, said before minutes are spent on it.
+
+    Args:
+        scale: mean scale that the model gives, pixels.
+        count: of faces to compare on.
+    """
     words = {
         "mean": "a mean distance of {:g} px from Keras",
         "max": "a largest distance of {:g} px",
         "nme": "an NME that grows by {:.2g} %",
     }
     allowed = [words[k].format(100 * v if k == "nme" else v) for k, v in bounds.items()]
-    text = f"{mode} is allowed {', '.join(allowed) or 'any distance from Keras'}."
-    return text
+    text = f"{mode} is allowed {' and '.join(allowed) or 'any distance from Keras'}."
+    doubts = []
+    if scale > _SHARP:
+        doubts.append(f"its mean scale is {scale:.1f} px, of long trainings about 1.2")
+    if count < _ENOUGH:
+        doubts.append(f"{count} faces are too few to measure a growth of 1 %")
+    if not (bounds and doubts):
+        return text
+    return (
+        f"{text} This model may need wider bounds, or stages in float: {'; '.join(doubts)}. "
+        "`lapkl convert --mean_bound=0.5 --nme_bound=5` widens them."
+    )
 
 
 def _check(
@@ -213,6 +232,7 @@ def _check(
         )
     if getattr(model, "generator", None) is None:
         raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
+    check_size(model)
     if (representative_images is None) == MODES[mode].calibrated:
         raise ValueError(
             "`representative_images` goes with mode 'int8', and only with it. Received: mode "

@@ -61,3 +61,12 @@ class Localizer(Protocol):
             dict of `landmarks` and `scale`, each (N, K, 2) float32 in pixels of the crop, x first.
         """
         ...
+
+
+def check_size(localizer: Localizer) -> None:
+    """ValueError for a localizer of any size: it does not say on which crops it is right."""
+    if localizer.image_size is None:
+        raise ValueError(
+            "The model takes images of any size, and does not say of which side its crops are. "
+            "Build its network on an input of one size, such as keras.Input((80, 80, 3))."
+        )

@@ -1,4 +1,5 @@
 from . import (
+    cross_validation as cross_validation,
     distillation as distillation,
     distributed as distributed,
     launching as launching,

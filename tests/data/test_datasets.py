@@ -279,10 +279,11 @@ class TestOwn:
         with pytest.raises(NotADirectoryError, match="given as the split"):
             datasets.load("csv", file)
 
-    def test_images_without_labels_need_the_points(self, own):
+    def test_images_without_labels_need_the_points_or_are_whole(self, own):
         crops = datasets.load("csv", own("train.csv"), crop_from="image")
-        with pytest.raises(ValueError, match="cropped from the image"):
-            datasets.load_unlabeled(crops, "shards")
+        boxed = dataclasses.replace(crops.scheme, crop_from="box")
+        with pytest.raises(ValueError, match="cropped from their boxes"):
+            datasets.load_unlabeled(dataclasses.replace(crops, scheme=boxed), "shards")
         assert len(datasets.load_unlabeled(crops, labeled_as_unlabeled=True)) == len(crops)
 
 

@@ -91,6 +91,12 @@ def test_given_boxes_need_no_detector(localizer, stub):
     assert all(face.score is None for face in faces)
 
 
+def test_model_of_any_size(localizer):
+    localizer.image_size = None
+    with pytest.raises(ValueError, match=r"takes images of any size.*keras\.Input"):
+        LandmarkDetector(localizer)
+
+
 @pytest.mark.parametrize("box", [(0.2, 0.3, 0.7, 0.8), (0, 0, 1, 1), (-0.1, 0.2, 1.2, 0.9)])
 def test_fractions_are_no_boxes(localizer, stub, box):
     with pytest.raises(ValueError, match=r"in pixels.*like fractions.*Multiply them by.*200x160"):

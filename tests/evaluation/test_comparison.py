@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -67,21 +68,29 @@ def test_numbers_by_hand(truth, tmp_path):
 
 
 def test_subsets_and_groups(truth, tmp_path):
-    found = off_by(truth, [1, 3, 6, 10])
-    found.landmarks[:, 2] += (0, 1000)
-    (found,) = comparison.compare(truth, {"a": found}, tmp_path)[0]["predictions"].values()
+    moved = off_by(truth, [1, 3, 6, 10])
+    moved.landmarks[:, 2] += (0, 1000)
+    results = comparison.compare(truth, {"a": moved}, tmp_path, by_subset=True)[0]
+    (found,) = results["predictions"].values()
     eyes = found["groups"]["eye"]
     assert eyes["nme"] == pytest.approx(5) and eyes["faces"] == 4
     assert list(found["groups"]) == ["eye", "nose"] and found["groups"]["nose"]["nme"] > 1000
     assert found["subsets"]["helen"]["faces"] == 2
     assert list(found["subsets"]) == ["afw", "helen"]
-    flat = comparison.compare(truth.take([0, 1]), {"a": off_by(truth, [1, 3, 6, 10])})[0]
+    assert "By subset, in percent of" in comparison.report(results)
+    own, _ = comparison.compare(truth.take([2, 3]), {"a": moved}, tmp_path)
+    assert found["subsets"]["helen"] == own["predictions"]["a"]["scores"]["interocular"]
+    two = truth.take([0, 1]), {"a": off_by(truth, [1, 3, 6, 10])}
+    flat = comparison.compare(*two, by_subset=True)[0]
     assert list(flat["predictions"]["a"]["subsets"]) == [""]
+    results = comparison.compare(*two)[0]
+    assert "subsets" not in results["predictions"]["a"]
+    assert "By subset" not in comparison.report(results)
 
 
 def test_missing_fails_and_has_no_mean(truth, tmp_path):
     found = off_by(truth, [1, 3], NAMES[:2])
-    results, errors = comparison.compare(truth, {"a": found}, tmp_path)
+    results, errors = comparison.compare(truth, {"a": found}, tmp_path, by_subset=True)
     row = results["predictions"]["a"]["scores"]["interocular"]
     assert (row["faces"], row["missing"], row["nme"]) == (4, 2, pytest.approx(2))
     assert row["failure_rate_10"] == 50 and row["auc_10"] == pytest.approx((0.9 + 0.7) / 4)
@@ -110,7 +119,7 @@ def test_difference_is_paired_and_of_the_same_faces(truth, tmp_path):
 
 def test_normalizers(truth, tmp_path):
     found = {"a": off_by(truth, [1, 3, 6, 10])}
-    results, _ = comparison.compare(truth, found, tmp_path, "hull_diagonal")
+    results, _ = comparison.compare(truth, found, tmp_path, "hull_diagonal", True)
     assert results["normalizer"] == "hull_diagonal"
     subset = results["predictions"]["a"]["subsets"]["afw"]["nme"]
     assert subset == pytest.approx(200 / np.hypot(100, 40))
@@ -221,7 +230,7 @@ def test_real_labels_as_predictions(faces, tmp_path):
     root = faces / "300w"
     truth = read_300w(root, "common")
     found = read_predictions(root, truth.scheme)
-    results, _ = comparison.compare(truth, {"own": found}, root)
+    results, _ = comparison.compare(truth, {"own": found}, root, by_subset=True)
     own = results["predictions"]["own"]
     assert (own["matched"], own["missing"], own["photos_with_several"]) == (554, 0, 0)
     assert own["extra_photos"] == 2009 and list(own["subsets"]) == ["helen", "lfpw"]
@@ -230,6 +239,23 @@ def test_real_labels_as_predictions(faces, tmp_path):
     (own,) = comparison.compare(truth, {"own": moved}, root)[0]["predictions"].values()
     (said,) = own["suspected_conventions"]
     assert said["kind"] == "offset -1" and said["nme"] == pytest.approx(0, abs=1e-6)
+
+
+def test_memory_grows_with_the_faces_and_not_with_their_folders(tmp_path):
+    def peak(names):
+        landmarks = np.tile(POINTS, (len(names), 1, 1)).astype(np.float32)
+        paths = tuple(tmp_path / name for name in names)
+        truth = Annotations("many", FACE, paths, landmarks, np.ones(landmarks.shape[:2], bool))
+        found = {"a": Predictions("found.csv", "csv", tuple(names), landmarks + 1)}
+        tracemalloc.start()
+        try:
+            comparison.compare(truth, found, tmp_path)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    one_folder = peak([f"photos/{i}.jpg" for i in range(2000)])
+    assert peak([f"{i}/photo.jpg" for i in range(2000)]) < 1.2 * one_folder
 
 
 def test_results_are_plain_data(truth, tmp_path):

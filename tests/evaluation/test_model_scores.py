@@ -118,6 +118,18 @@ def test_landmarks_in_photos(crops):
     np.testing.assert_allclose(found, 2 * crops.landmarks, rtol=1e-6)
 
 
+def test_errors_of_each_point_in_pixels_of_the_pictures(crops):
+    """The crop is the photo at half its size."""
+    crops.visible[:2, 1], crops.visible[:, 2] = False, False
+    rows = model_scores.point_errors(off_by(crops, [1, 2, 3, 6]), crops)
+    assert rows[0] == {"point": "jaw_0", "labeled": 4, "mean": 6, "median": 5, "90 %": 10.2}
+    assert rows[1] == {"point": "jaw_1", "labeled": 2, "mean": 9, "median": 9, "90 %": 11.4}
+    assert rows[2] == {"point": "jaw_2", "labeled": 0, "mean": None, "median": None, "90 %": None}
+    lines = model_scores.point_table(rows[:3]).splitlines()
+    assert lines[1].split() == ["jaw_0", "4", "6.000", "5.000", "10.200"]
+    assert lines[3].split() == ["jaw_2", "0"]
+
+
 def test_points_without_a_radius_are_named(crops):
     said = model_scores.without_radius(crops)
     assert "9 or more" in said and "jaw_3 (4), jaw_4 (4) and 63 more" in said

@@ -123,6 +123,18 @@ def test_photo_by_another_rule(crop_from, box, square, files, localize, photo):
     np.testing.assert_allclose(found["landmarks"], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "mode"), [("a.tif", "F"), ("a.gif", "P"), ("a.tif", "RGB")])
+def test_pictures_that_the_library_does_not_read(name, mode, localize, tmp_path):
+    """Floats of 0 to 1 would become black."""
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.new(mode, (40, 30)).save(tmp_path / name)
+    for read in (localize.read_picture, images.read_image):
+        with pytest.raises(
+            ValueError, match=r"expected a JPEG, PNG, BMP or WebP file\. Received: "
+        ):
+            read(tmp_path / name)
+
+
 def test_whole_pictures_have_no_box(files, localize, photo):
     localizer = localize.Localizer(files["float32"])
     localizer.crop_from = "image"

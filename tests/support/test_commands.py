@@ -45,4 +45,4 @@ class TestRecipes:
             commands.with_recipes(["t", f"--recipe={name}"])
         monkeypatch.setattr(sys, "argv", ["lapkl", "train", f"--recipe={name}"])
         assert commands.main() == 1
-        assert "error: --recipe must be one of w300" in capsys.readouterr().err
+        assert "error: --recipe must be one of few_labels, " in capsys.readouterr().err

@@ -35,6 +35,10 @@ def inputs(tmp_path_factory):
     (folder / "boxes.csv").write_text("\n".join(f"{name},16,16,48,48" for name in names))
     (folder / "labeled").mkdir()
     label_exports.sleap(folder / "labeled")
+    points = synthetic_faces(6, image_size=64)[1].reshape(6, -1)
+    columns = [f"{n}_{axis}" for n in keras_lapkl.schemes.IBUG68.names for axis in "xy"]
+    lines = [",".join(map(str, (f"{i}.png", *row))) for i, row in enumerate(points)]
+    (folder / "labels.csv").write_text("\n".join([",".join(["file", *columns]), *lines]))
     return folder
 
 
@@ -69,8 +73,18 @@ TOOLS = {
     ),
     "heatmaps": ("--model=one={inputs}/model.keras", "--output={out}/heatmaps.png", "--faces=2"),
     "labels": ("--input={inputs}/labeled/labels.slp", "--output={out}/labels.csv"),
+    "audit": (
+        "--dataset=csv",
+        "--data_dir={inputs}/photos",
+        "--split={inputs}/labels.csv",
+        "--model=fpn-sixteenth-300w",
+        "--output_dir={out}",
+    ),
 }
-KILLS = {"predict": 4, "crop": 4, "evaluate": 2, "convert": 1, "heatmaps": 1, "labels": 3}
+KILLS = {
+    **{"predict": 4, "crop": 4, "evaluate": 2, "convert": 1, "heatmaps": 1, "labels": 3},
+    "audit": 2,
+}
 _OF_THE_RUN = ("seconds", "pictures_per_second", "seconds_by_part", "provenance", "path", "latency")
 
 

@@ -89,7 +89,7 @@ def test_a_student_that_begins_with_its_teacher_by_a_flagfile(run, run_tool, tmp
     took, of = re.search(r"Begin with (\d+) of (\d+) layers\.", done.stderr).groups()
     assert took == of
     recipe = json.loads((tmp_path / "results.json").read_text())["recipe"]
-    assert json.loads((tmp_path / "run.json").read_text())["loss"] == "softargmax"
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["loss"] == "softargmax"
     assert recipe["teacher"]["max_scale"] == 20 and recipe["adversary"] is None
 
 

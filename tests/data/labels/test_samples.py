@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 
+from keras_lapkl.data import contact_sheets
 from keras_lapkl.data.labels import samples
 
 NONE = np.full((1, 4), np.nan)
@@ -14,7 +15,7 @@ def test_points_are_where_they_should_be(tmp_path):
     samples.write(path, [tmp_path / "a.png"], points, seen, NONE, ("a", "b", "c"))
     sheet = cv2.imread(str(path))
     # 48 pixels of the picture fill the cell, from its left edge and from row 6.
-    scale = samples._CELL / 48
+    scale = contact_sheets.CELL / 48
     colored = np.ptp(sheet.astype(int), axis=-1) > 100
     for x, y in (points[0, :2] + 0.5 - (0, 6)) * scale:
         around = np.argwhere(colored[round(y) - 9 : round(y) + 9, round(x) - 9 : round(x) + 9])

@@ -1,0 +1,164 @@
+"""Ranks labels by how improbable a model finds them that was not trained on them.
+
+    lapkl audit --dataset=csv --data_dir=mine --output_dir=runs/audit
+    lapkl audit --dataset=300w --data_dir=300w --split=train --output_dir=runs/audit
+    lapkl audit --model=fpn-eighth-300w --dataset=300w --data_dir=new --output_dir=runs/audit
+
+Points that are far off, sets that are shifted or scaled, names of left and right or of two points
+exchanged, and copies of a picture with other labels go to audit.csv, the worst first; audit.png
+shows the first 40. Small models are trained for it, each on four fifths of the pictures to judge
+the rest: neighbors by name and copies of a picture stay together. Stopped at any moment, the same
+command goes on; after labels were mended, it audits anew in OUTPUT_DIR-2 and so on. With --model
+nothing is trained: it must not have been trained on these labels.
+"""
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
+import numpy as np
+from absl import flags, logging
+
+from keras_lapkl import pretrained
+from keras_lapkl._support import app
+from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl.commands import data_flags
+
+data_flags.define(__name__, split="train")
+_MODEL = flags.DEFINE_string(
+    "model", None, "Judge by this .keras or .tflite file or shipped model, and train nothing."
+)
+_SCHEME = flags.DEFINE_string(
+    "scheme",
+    None,
+    "Names, mirror pairs, edges: a .json file, ibug68 or aflw19; default the data's.",
+)
+_CROP_FROM = flags.DEFINE_enum(
+    "crop_from", None, ["points", "box", "image"], "What keypoints are cropped by; default points."
+)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops, a multiple of 16.")
+_FOLDS = flags.DEFINE_integer("folds", 5, "Models to train.", lower_bound=2)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Steps of each; default 800 to 1500, by the number of faces.", lower_bound=1
+)
+_INJECT = flags.DEFINE_bool(
+    "inject",
+    False,
+    "Shift 1 % of the labels, exchange points in 1 %, mirror the names in 1 %, and tell how many "
+    "of these stand first: what an audit of this data is worth.",
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+
+_OF_TRAINING = (_SCHEME, _CROP_FROM, _IMAGE_SIZE, _FOLDS, _STEPS)
+_SHOWN = 40
+_OUTPUTS = ("audit.csv", "audit.png", "results.json")
+_RECORD, _OTHER = "audit.json", "an audit with other settings"
+
+
+def main(_):
+    path = None
+    if _MODEL.value:
+        given = ", ".join(f"--{each.name}" for each in _OF_TRAINING if each.present)
+        if given:
+            raise ValueError(
+                f"A model has its own points and crops, and nothing is trained: drop {given}."
+            )
+        path = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
+    if path is None or path.suffix == ".keras":
+        quiet_tensorflow()
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.folders import claim, owned
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data import duplicates
+    from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults
+
+    model, crops, faults = _data(path)
+    print(f"Audit {crops.summary}.")
+    provenance = run_provenance(app.resolved_flags())
+    settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _steps(crops)}
+    record = {
+        "settings": {**settings, "image_size": crops.image_size},
+        "data": crops.digests().total(),
+    }
+    with owned(_folder(record)) as folder:
+        claim(folder / _RECORD, record, _OTHER, _OUTPUTS)
+        same = duplicates.groups(crops.names)
+        if model is None:
+            predicted = _cross_validated(crops, same, folder, provenance)
+        else:
+            print(
+                f"{_MODEL.value} was trained on {model.trained_on or 'faces unknown'}. If these "
+                "labels were among them, it has learned their faults and finds few."
+            )
+            predicted = model.predict(crops.central(), verbose=0)
+        found = label_audit.audit(crops, predicted, same)
+        print(label_audit.report(crops, found))
+        label_audit.write(folder / "audit.csv", crops, found, flags.FLAGS.data_dir)
+        audit_sheet.write(folder / "audit.png", crops, predicted, found[:_SHOWN])
+        results = label_audit.summary(found)
+        if faults:
+            ranking = np.array([each.face for each in found])
+            results["injected"] = label_faults.found(faults, ranking)
+            print(label_faults.report(results["injected"]))
+        write_json(folder / "results.json", {**results, "provenance": provenance})
+    print(f"Ranking: {folder / 'audit.csv'}. Look at {folder / 'audit.png'}")
+
+
+def _data(path):
+    """The model or None, the crops, and the faults put into them."""
+    from keras_lapkl import load_model
+    from keras_lapkl.data import datasets, keypoints
+    from keras_lapkl.data.cropping import default_margin
+    from keras_lapkl.evaluation import label_faults
+
+    values = flags.FLAGS
+    model = None if path is None else load_model(path)
+    annotations = datasets.read(
+        *(values.dataset, values.data_dir, values.split),
+        scheme=_SCHEME.value if model is None else model.scheme,
+        crop_from=_CROP_FROM.value,
+        category=values.category,
+        missing_ok=values.skip_bad,
+    )
+    if values.dataset in datasets.OWN:
+        annotations = keypoints.croppable(annotations)
+    faults = ()
+    if _INJECT.value:
+        annotations, faults = label_faults.inject(annotations)
+    size, scale, margin = _IMAGE_SIZE.value, "auto", default_margin(_IMAGE_SIZE.value)
+    if model is not None:
+        size, scale, margin = model.image_size, model.crop_scale, 0
+    crops = datasets.cut(annotations, size, scale, margin, values.skip_bad)
+    if faults and crops.skipped:
+        raise ValueError(
+            f"--inject needs pictures that can all be read. Received: {len(crops.skipped):,} of "
+            f"{len(annotations):,} that can't, such as {crops.skipped[0][0]}"
+        )
+    return model, crops, faults
+
+
+def _steps(crops):
+    return _STEPS.value or int(np.clip(len(crops), 800, 1500))
+
+
+def _cross_validated(crops, same, folder, provenance):
+    """What models have for the faces that they were not trained on."""
+    from keras_lapkl.training import cross_validation
+
+    fold_of = cross_validation.folds(crops.names, _FOLDS.value, same)
+    smallest = len(crops) - int(np.bincount(fold_of).max())
+    print(cross_validation.cost(_FOLDS.value, _steps(crops)), flush=True)
+    logging.info("Held out by blocks of neighbors: %s faces.", np.bincount(fold_of).tolist())
+    recipe = cross_validation.small_recipe(smallest, _steps(crops))
+    return cross_validation.predict(crops, fold_of, recipe, folder, provenance)
+
+
+def _folder(record):
+    """The folder given, or beside it one for labels that were mended."""
+    from keras_lapkl._support.folders import compare, numbered
+
+    for folder in numbered(_OUTPUT_DIR.value):
+        path = folder / _RECORD
+        if not path.exists() or compare(path, record, _OTHER).get("data") == record["data"]:
+            return folder
+        print(f"{folder} holds an audit of other labels or pictures. It stays as it is.")
+    raise AssertionError("there is always a next number")

@@ -1,0 +1,105 @@
+import csv
+import json
+
+import cv2
+import pytest
+
+from keras_lapkl import schemes
+from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.evaluation import label_audit
+
+SCRIPT = "tools/audit.py"
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory):
+    """Drawn faces with labels in CSV, of which that of 5.png has its left and right exchanged."""
+    folder = tmp_path_factory.mktemp("labeled")
+    pictures, landmarks = synthetic_faces(40, seed=7)
+    landmarks[5] = landmarks[5, list(schemes.IBUG68.flip)]
+    write(folder / "train.csv", landmarks)
+    for i, picture in enumerate(pictures):
+        cv2.imwrite(str(folder / f"{i}.png"), picture[..., ::-1])
+    return folder
+
+
+def write(path, landmarks):
+    columns = [f"{name}_{axis}" for name in schemes.IBUG68.names for axis in "xy"]
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", *columns])
+        rows.writerows([f"{i}.png", *points.ravel()] for i, points in enumerate(landmarks))
+
+
+def flags(folder, out, *more):
+    data = (f"--data_dir={folder}", f"--split={folder}/train.csv")
+    return "--dataset=csv", *data, f"--output_dir={out}", *more
+
+
+def test_by_a_model(run_tool, labeled, tmp_path):
+    out = tmp_path / "out"
+    model = "--model=fpn-sixteenth-300w"
+    done = run_tool(SCRIPT, *flags(labeled, out, model), fresh=True)
+    assert "trained on 300-W train" in done.stdout and "5.png: mirrored, the names" in done.stdout
+    with (out / "audit.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 and (rows[0]["file"], rows[0]["kind"]) == ("5.png", "mirrored")
+    assert cv2.imread(str(out / "audit.png")).shape[1] == 2132
+    results = json.loads((out / "results.json").read_text())
+    assert results["labels"] == 40 and results["kinds"]["mirrored"] == 1
+    assert set(results["kinds"]) == set(label_audit.KINDS)
+    assert sorted(path.name for path in out.iterdir() if path.suffix != ".lock") == [
+        *("audit.csv", "audit.json", "audit.png", "results.json")
+    ]
+
+
+def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, labeled, tmp_path):
+    out = tmp_path / "out"
+    own = ("--folds=2", "--steps=2", "--image_size=32", "--scheme=ibug68", "--inject")
+    done = run_tool(SCRIPT, *flags(labeled, out, *own))
+    assert "2 models of 2 steps each, about 1 minutes" in done.stdout
+    assert "The first 3 have" in done.stdout and "of 3 injected faults" in done.stdout
+    injected = json.loads((out / "results.json").read_text())["injected"]
+    assert injected["of"] == {"all": 3, "shifted": 1, "swapped": 1, "mirrored": 1}
+    trained = [out / f"fold{i}" / "model.keras" for i in range(2)]
+    written = [path.stat().st_mtime_ns for path in trained]
+    table = (out / "audit.csv").read_bytes()
+    run_tool(SCRIPT, *flags(labeled, out, *own))
+    assert written == [path.stat().st_mtime_ns for path in trained]
+    assert table == (out / "audit.csv").read_bytes()
+    draws = run_tool(
+        "benchmarks/audit.py",
+        *("--dataset=csv", f"--data_dir={labeled}", f"--split={labeled}/train.csv"),
+        *(f"--audit_dir={out}", "--draws=2"),
+    )
+    rows = [line.split() for line in draws.stdout.splitlines()]
+    assert rows[0] == ["fault", "found", "of", "%"]
+    assert [(row[0], row[2]) for row in rows[1:5]] == [
+        *(("all", "6"), ("shifted", "2"), ("swapped", "2"), ("mirrored", "2"))
+    ]
+    assert "In the first 3 of 40, 2 draws." in draws.stdout
+    # other labels, here the ones without faults, are not judged by models of these
+    done = run_tool(SCRIPT, *flags(labeled, out, *own[:-1]))
+    assert f"{out} holds an audit of other labels or pictures" in done.stdout
+    assert table == (out / "audit.csv").read_bytes()
+    assert (tmp_path / "out-2" / "audit.csv").read_bytes() != table
+    done = run_tool(SCRIPT, *flags(labeled, out, "--folds=3"), check=False)
+    assert done.returncode == 1 and "holds an audit with other settings" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--model=fpn-sixteenth-300w", "--steps=3"), "nothing is trained: drop --steps."),
+        (("--folds=41",), "Expected 2 folds or more"),
+    ],
+)
+def test_refused(run_tool, labeled, tmp_path, more, message):
+    done = run_tool(SCRIPT, *flags(labeled, tmp_path / "out", *more), check=False)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_drawn_faces_have_no_labels_to_audit(run_tool, tmp_path):
+    done = run_tool(SCRIPT, f"--output_dir={tmp_path}/out", check=False)
+    assert done.returncode == 1 and "name a data set" in done.stderr
+    assert not (tmp_path / "out").exists()
