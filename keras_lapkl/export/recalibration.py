@@ -114,8 +114,11 @@ def assess(
             hits.append(_inside(fitted, errors[left], scale[left], asked))
     known = np.isfinite(errors)
     own = calibration is not None
+    new = model_scores.calibrate(predicted, crops)
+    if own and new.lost is None:  # too few faces to tell: what was known stays
+        new = dataclasses.replace(new, lost=calibration.lost)
     return Recalibrated(
-        model_scores.calibrate(predicted, crops),
+        new,
         {c: s for c, (s, _) in confidence.coverage(calibration, errors, scale).items()}
         if own
         else {},
