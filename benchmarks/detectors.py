@@ -25,6 +25,7 @@ import time
 import cv2
 import numpy as np
 from absl import flags
+from labeled_photos import OVERLAP, labeled, nme, overlap, shrunk
 
 from keras_lapkl import pretrained
 from keras_lapkl._support import app, console
@@ -32,7 +33,6 @@ from keras_lapkl._support.files import write_json
 from keras_lapkl._support.provenance import run_provenance
 from keras_lapkl.data.cropping import crop_squares, face_square
 from keras_lapkl.data.images import read_image
-from keras_lapkl.data.pts import read_pts
 from keras_lapkl.detection import detections, detectors
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.schemes import IBUG68
@@ -55,13 +55,11 @@ SHIFTS = (0, 0.1, 0.2, 0.3, 0.4, 0.5)  # in sides of the square
 RATIOS = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
 ANGLES = (10, 20, 30, 45, 60, 90)
 _DIRECTIONS = 8
-_GRAY = 480, 640
-OVERLAP = 0.3
 
 
 def main(_):
     cv2.setNumThreads(1)
-    faces = [_prepared(*each) for each in _labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
+    faces = [_prepared(*each) for each in labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)]
     detect = LandmarkDetector(TFLiteLocalizer(_model()))
     perfect = _errors(detect, faces, [face_square(labels, IBUG68) for _, labels in faces])
     ways = {"labels' box": lambda _, labels: [_labels_box(labels)]}
@@ -103,23 +101,6 @@ def _model():
     return str(pretrained.resolve(_MODEL.value, (".tflite",)))
 
 
-def _labeled(folder, stems):
-    """(image file, landmarks) of each photo."""
-    if stems is None:
-        files = sorted(folder.glob("**/*.pts"))
-    else:
-        files = [folder / f"{stem}.pts" for stem in pathlib.Path(stems).read_text().splitlines()]
-    found = [
-        (file.with_suffix(suffix), read_pts(file))
-        for file in files
-        for suffix in (".jpg", ".png")
-        if file.with_suffix(suffix).is_file()
-    ]
-    if not found:
-        raise ValueError(f"{folder}: expected photos with .pts files. Received: none")
-    return found
-
-
 def _prepared(path, labels):
     """Photo and landmarks, turned and shrunk as the flags say."""
     photo = read_image(path)
@@ -129,13 +110,7 @@ def _prepared(path, labels):
         photo = cv2.warpAffine(photo, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
         labels = labels @ turn[:, :2].T + turn[:, 2]
     if _SIZE.value:
-        ratio = min(1, _SIZE.value / np.ptp(labels, axis=0).max())
-        size = round(ratio * width), round(ratio * height)
-        small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)[: _GRAY[0], : _GRAY[1]]
-        x, y = (_GRAY[1] - small.shape[1]) // 2, (_GRAY[0] - small.shape[0]) // 2
-        photo = np.full((*_GRAY, 3), 128, np.uint8)
-        photo[y : y + small.shape[0], x : x + small.shape[1]] = small
-        labels = (labels + 0.5) * size / (width, height) - 0.5 + (x, y)
+        photo, labels = shrunk(photo, labels, _SIZE.value)
     return photo, labels
 
 
@@ -147,13 +122,6 @@ def _labels_box(labels):
     return detections.Detection(np.concatenate([labels.min(0), labels.max(0)]))
 
 
-def _overlap(detection, labels):
-    """Intersection over union of a face's box and the labels' box."""
-    first, last = np.split(np.stack([detection.box, _labels_box(labels).box]), 2, axis=1)
-    common = np.maximum(last.min(0) - first.max(0), 0).prod()
-    return common / ((last - first).prod(1).sum() - common)
-
-
 def _find(find, faces):
     """Seconds of each photo, and the labeled face's `Detection` by its photo's index."""
     seconds, found = [], {}
@@ -161,8 +129,8 @@ def _find(find, faces):
         start = time.perf_counter()
         detections = find(photo, labels)
         seconds.append(time.perf_counter() - start)
-        best = max(detections, key=lambda each: _overlap(each, labels), default=None)
-        if best is not None and _overlap(best, labels) >= OVERLAP:
+        best = max(detections, key=lambda each: overlap(each.box, labels), default=None)
+        if best is not None and overlap(best.box, labels) >= OVERLAP:
             found[i] = best
     return seconds, found
 
@@ -187,13 +155,8 @@ def _errors(detect, faces, squares):
     for row, (photo, labels), square in zip(found, faces, squares, strict=True):
         for j, passes in enumerate(ROUNDS):
             (face,) = detect.localize(photo, square, passes)
-            row[j] = _nme(face.landmarks, labels)
+            row[j] = nme(face.landmarks, labels)
     return found
-
-
-def _nme(landmarks, labels):
-    right, left = labels[list(IBUG68.eye_corners)]
-    return 100 * np.linalg.norm(landmarks - labels, axis=1).mean() / np.linalg.norm(right - left)
 
 
 def _proportions(found, faces):

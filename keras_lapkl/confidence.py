@@ -19,6 +19,11 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95)
 _BINS = 12
 _IN_A_BIN = 100
 _DIGITS = 4
+_LEAST_FOR_LOST = 50
+"""Faces from which on the spread of their relative errors is known to a tenth."""
+_DEVIATIONS = 3.0
+"""Standard deviations above the mean logarithm of the relative error at which a face is lost: of a
+normal distribution 0.13 % lie beyond, of the heavier tail of real faces up to 0.5 %."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +46,11 @@ class Calibration:
         quantiles: q, for each coverage K numbers; infinite where the faces are too few.
         data: what it was fitted on, one line.
         faces: how many.
+        lost: the `relative_error` above which landmarks are lost: on what is not what the
+            model knows, or elsewhere. None where the faces were too few to tell.
 
     Raises:
-        ValueError: knots that do not rise, or quantiles that do not fit them.
+        ValueError: knots that do not rise, quantiles that do not fit them, or `lost` not above 0.
 
     Example:
 
@@ -62,8 +69,11 @@ class Calibration:
     quantiles: dict[float, tuple[float, ...]]
     data: str
     faces: int
+    lost: float | None = None
 
     def __post_init__(self):
+        if self.lost is not None and not 0 < self.lost < math.inf:
+            raise ValueError(f"Expected `lost` above 0, or None. Received: {self.lost}")
         knots, k = len(self.scales), len(self.factors)
         rising = np.all(np.diff(self.scales) > 0) and np.all(np.diff(self.errors) >= 0)
         if not knots or len(self.errors) != knots or not rising or self.scales[0] < 0:
@@ -139,7 +149,11 @@ def get(calibration: CalibrationLike | None) -> Calibration | None:
 
 
 def fit(
-    errors: ArrayLike, scale: ArrayLike, data: str = "", coverages: Sequence[float] = COVERAGES
+    errors: ArrayLike,
+    scale: ArrayLike,
+    data: str = "",
+    coverages: Sequence[float] = COVERAGES,
+    landmarks: ArrayLike | None = None,
 ) -> Calibration:
     """A `Calibration` from faces whose landmarks are known, and which the model was not trained on.
 
@@ -149,6 +163,8 @@ def fit(
         scale: (N, K, 2) their scales.
         data: one line on the faces.
         coverages: probabilities to keep quantiles for.
+        landmarks: (N, K, 2) predicted, crop pixels, from which it is told when a face is lost; None
+            leaves that out, and so do fewer than 50 faces.
 
     Raises:
         ValueError: shapes that do not fit, or no face with a known landmark.
@@ -175,7 +191,7 @@ def fit(
     factors = np.where(known.any(0), sums[0] / np.maximum(sums[1], 1e-9), overall)
     factors = np.maximum(np.round(factors, _DIGITS), 10.0**-_DIGITS)
     ratios = masked / np.maximum(factors * expected, 1e-9)
-    return Calibration(
+    found = Calibration(
         scales=tuple(scales.tolist()),
         errors=tuple(curve.tolist()),
         factors=tuple(factors.tolist()),
@@ -185,6 +201,42 @@ def fit(
         data=data,
         faces=len(errors),
     )
+    if landmarks is None:
+        return found
+    return dataclasses.replace(found, lost=_lost(relative_error(landmarks, found.error(scale))))
+
+
+def _lost(relative):
+    """The relative error from which a face is lost, from those (N,) of known faces, or None."""
+    logs = np.log(relative[np.isfinite(relative) & (relative > 0)])
+    if len(logs) < _LEAST_FOR_LOST:
+        return None
+    return max(round(float(np.exp(logs.mean() + _DEVIATIONS * logs.std())), _DIGITS), 10**-_DIGITS)
+
+
+def relative_error(landmarks: ArrayLike, error: ArrayLike) -> NDArray[np.float64]:
+    """Mean expected error of a face by how far its landmarks spread:
+
+        mean_k e_k / √(mean_k |landmark_k − center|²),   center the mean of the landmarks
+
+    The same at any size and rotation; infinite where all landmarks are in one point.
+
+    Args:
+        landmarks: (…, K, 2) pixels.
+        error: (…, K) expected errors, `Calibration.error`, in the same pixels.
+
+    Returns:
+        (…) float64.
+
+    Example:
+
+    >>> relative_error([(0.0, 0.0), (6.0, 8.0)], [1.0, 2.0])    # both 5 px from the center
+    array(0.3)
+    """
+    landmarks, error = np.asarray(landmarks, np.float64), np.asarray(error, np.float64)
+    spread = np.sqrt(np.var(landmarks, axis=-2).sum(-1))
+    far = np.full(spread.shape, np.inf)
+    return np.divide(error.mean(-1), spread, out=far, where=spread > 0)
 
 
 def faces_wanted(coverage: float = 0.9) -> int:

@@ -7,10 +7,19 @@ Copy this one file beside the model, to a Raspberry Pi or into a Debian in Termu
     python localize.py --model=int8.tflite --image=crop.npy
 
 A model of whole pictures takes a photo without --box. Takes .npy (H, W, 3) uint8 RGB and binary
+<<<<<<< HEAD
 .ppm, and JPEG, PNG, BMP and WebP where Pillow is installed. Prints JSON: landmarks and their scales
 in pixels of that picture, x first, pixel centers at whole numbers from 0; and if the file is
 calibrated, the error to expect of each landmark, and the radius that holds the true point in 90 %
 of all cases. Exits with 1 on what it cannot use, and says why.
+=======
+.ppm, and what Pillow reads where it is installed. Prints JSON: landmarks and their scales in pixels
+of that picture, x first, pixel centers at whole numbers from 0; and if the file is calibrated, the
+error to expect of each landmark, the radius that holds the true point in 90 % of all cases, and
+whether the landmarks are lost. A face in a photo that the model is unsure of is looked at again at
+other rotations, shifts and sizes, and the surest is given. Exits with 1 on what it cannot use, and
+says why.
+>>>>>>> wt-c
 """
 
 import argparse
@@ -30,6 +39,18 @@ import numpy as np
 
 # The five points' box from a face box, as keras_lapkl/data/crops.py has it: edge, and offset in y.
 _FIVE_BY_FACE_BOX, _FIVE_BELOW_FACE_BOX = 0.42, -0.01
+
+# Where to look around a square, as keras_lapkl/detection/looks.py has it: right and down in its
+# sides, ratio of its size, rotation in radians; from how many looks it goes on; and from which
+# share of `lost`.
+_ANGLES = tuple(math.radians(degrees) for degrees in range(45, 360, 45))
+_MOVES = ((0.5, 0.0, 1.0), (-0.5, 0.0, 1.0), (0.0, 0.5, 1.0), (0.0, -0.5, 1.0), (0.0, 0.0, 1.5))
+_RINGS = (
+    (*((0.0, 0.0, 1.0, angle) for angle in _ANGLES), *((*move, 0.0) for move in _MOVES)),
+    tuple((*move, angle) for move in _MOVES for angle in _ANGLES),
+)
+_KEPT = 2
+_UNSURE = 0.85
 
 _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 _MAX_SUPERSAMPLED_SIDE = 4096
@@ -133,7 +154,8 @@ _RULES = json.loads(r"""
           }
         },
         "data": {"$ref": "text"},
-        "faces": {"$ref": "number of faces"}
+        "faces": {"$ref": "number of faces"},
+        "lost": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1000000}
       },
       "equalLengths": ["scales", "errors"]
     },
@@ -275,7 +297,7 @@ class Localizer:
             "names": self.scheme.get("names"),
             "landmarks": found["landmarks"].tolist(),
             "scale": found["scale"].tolist(),
-            **confidence(self.calibration, found["scale"]),
+            **confidence(self.calibration, found["scale"], found["landmarks"]),
         }
 
     def in_photo(self, photo, box=None, passes=2):
@@ -305,20 +327,61 @@ class Localizer:
             passes = 1
         elif groups:
             y, edge = y + _FIVE_BELOW_FACE_BOX * edge, _FIVE_BY_FACE_BOX * edge
+        first = x, y, edge, 0.0
         for _ in range(passes):
             if not 0 < edge < np.inf:
                 raise ValueError(f"No face there: its square would have an edge of {edge:g} px.")
-            side = float(self.crop_scale * edge)
-            square = [float(x), float(y), side]
-            pixel = side / self.image_size
-            found = self.in_crop(cut(photo, square, self.image_size))
-            # Pixel centers are at whole numbers: the corner of the crop is half a pixel off.
-            corner = np.array([x, y]) + (pixel - side) / 2
-            points = corner + pixel * np.array(found["landmarks"])
+            found = self._in_square(photo, (x, y, edge, 0.0))
+            points = np.array(found["landmarks"])
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
+        if self._unsure(found):
+            found = self._look_around(photo, first, found)
+        return found
+
+    def _in_square(self, photo, square):
+        """What is in a square (cx, cy, edge of what it is cut by, angle) of a photo."""
+        x, y, edge, angle = map(float, square)
+        side = self.crop_scale * edge
+        pixel = side / self.image_size
+        found = self.in_crop(cut(photo, [x, y, side], self.image_size, angle))
+        # Pixel centers are at whole numbers: the middle of the crop is between two.
+        from_middle = np.array(found["landmarks"]) - (self.image_size - 1) / 2
+        points = np.array([x, y]) + pixel * from_middle @ _rotation(angle).T
+        # As standard deviations go with a rotation.
+        found["scale"] = np.sqrt(np.square(found["scale"]) @ np.square(_rotation(angle)).T)
         for name in {"scale", "error", "radius"} & set(found):
             found[name] = (pixel * np.array(found[name], float)).tolist()
-        return {**found, "landmarks": points.tolist(), "square": square}
+        found |= {"landmarks": points.tolist(), "square": [x, y, side]}
+        return {**found, "angle": angle} if angle else found
+
+    def _unsure(self, found):
+        """Whether a face may be lost, or upside down; not asked of what is no face."""
+        groups, eyes = self.scheme.get("five_points") or (), self.scheme.get("eye_corners")
+        if self.crop_from != "points" or len(groups) != 5 or not eyes or "lost" not in found:
+            return False
+        return not _relative_error(found) <= _UNSURE * self.calibration["lost"]
+
+    def _look_around(self, photo, square, found):
+        """The surest of what is found at and around the first square of a face."""
+        x, y, edge, _ = square
+        height, width = photo.shape[:2]
+
+        def look(squares):
+            seen = [
+                self._in_square(photo, each)
+                for each in squares
+                if 0 < each[2] < np.inf and 0 <= each[0] < width and 0 <= each[1] < height
+            ]
+            return sorted(seen, key=_relative_error)
+
+        for ring in _RINGS:
+            around = [(x + edge * r, y + edge * d, edge * ratio, a) for r, d, ratio, a in ring]
+            kept = look(around)[:_KEPT]
+            again = [_face_square(each["landmarks"], self.scheme["five_points"]) for each in kept]
+            found = min([found, *look(again)], key=_relative_error)
+            if not found["lost"]:
+                break
+        return found
 
 
 def _check_in(photo, box):
@@ -359,8 +422,8 @@ def _try(path, num_threads):
         raise ValueError(f"The interpreter can't run {path}: it is damaged ({how})")
 
 
-def confidence(calibration, scale):
-    """Errors to expect, and radii that hold the true points in 90 % of all cases, by the scales.
+def confidence(calibration, scale, landmarks):
+    """Errors to expect, radii that hold the true points in 90 % of all cases, and `lost`.
 
     As `keras_lapkl.confidence.Calibration`: linear between the knots of a curve, in proportion
     beyond, with a factor for each landmark. Empty without a calibration.
@@ -376,16 +439,27 @@ def confidence(calibration, scale):
     quantiles = calibration["quantiles"].get("0.9", [None])
     if None not in quantiles:  # None: the calibration had too few faces to tell
         found["radius"] = (error * np.array(quantiles)).tolist()
+    if calibration.get("lost") is not None:  # likewise
+        relative = _relative_error({"landmarks": landmarks, **found})
+        found["lost"] = not relative <= calibration["lost"]
     return found
 
 
-def cut(photo, square, size):
+def _relative_error(found):
+    """Mean expected error of a face by how far its landmarks spread about their mean."""
+    spread = np.sqrt(np.var(found["landmarks"], axis=0).sum())
+    return float(np.mean(found["error"]) / spread) if spread > 0 else math.inf
+
+
+def cut(photo, square, size, angle=0.0):
     """The size by size uint8 crop of a square (cx, cy, side), antialiased where it shrinks.
 
     As `keras_lapkl.data.cropping.warp_crop`: bilinear at one sample or more for each photo pixel,
     then the mean over each crop pixel. Outside the photo its border pixels are repeated.
     """
     x, y, side = square
+    if angle:
+        return _cut_rotated(photo, square, size, angle)
     rows = _weights(y - side / 2, side, size, photo.shape[0])
     columns = _weights(x - side / 2, side, size, photo.shape[1])
     # Only the part of a large photo that is looked at becomes floats.
@@ -395,9 +469,34 @@ def cut(photo, square, size):
     return np.rint(crop).astype(np.uint8)
 
 
+def _cut_rotated(photo, square, size, angle):
+    """As `cut`, of a square that is rotated from the x axis to the y axis, radians."""
+    x, y, side = square
+    samples = _samples(side, size)
+    step = side / (samples * size)
+    ticks = (np.arange(samples * size) - (samples * size - 1) / 2) * step
+    right, down = np.meshgrid(ticks, ticks)
+    places = np.array([x, y]) + np.stack([right, down], -1) @ _rotation(angle).T
+    height, width = photo.shape[:2]
+    places = np.clip(places, 0, [width - 1, height - 1])
+    before = np.minimum(places.astype(int), [max(width - 2, 0), max(height - 2, 0)])
+    after = np.minimum(before + 1, [width - 1, height - 1])
+    (x0, y0), (x1, y1) = np.moveaxis(before, -1, 0), np.moveaxis(after, -1, 0)
+    fx, fy = np.moveaxis(places - before, -1, 0)[..., None].astype(np.float32)
+    upper = (1 - fx) * photo[y0, x0] + fx * photo[y0, x1]
+    lower = (1 - fx) * photo[y1, x0] + fx * photo[y1, x1]
+    fine = (1 - fy) * upper + fy * lower
+    return np.rint(fine.reshape(size, samples, size, samples, 3).mean((1, 3))).astype(np.uint8)
+
+
+def _samples(side, size):
+    """Samples along a pixel of the crop."""
+    return max(1, min(int(np.ceil(side / size)), _MAX_SUPERSAMPLED_SIDE // size))
+
+
 def _weights(first, side, size, count):
     """Weights (size, count) of a row's pixels in those of the crop."""
-    samples = max(1, min(int(np.ceil(side / size)), _MAX_SUPERSAMPLED_SIDE // size))
+    samples = _samples(side, size)
     place = np.arange(samples * size)
     at = np.clip(first + (place + 0.5) * side / (samples * size), 0, count - 1)
     before = np.floor(at).astype(int)
@@ -406,6 +505,26 @@ def _weights(first, side, size, count):
     np.add.at(weights, (place // samples, before), (1 - at + before) / samples)
     np.add.at(weights, (place // samples, after), (at - before) / samples)
     return weights
+
+
+def _rotation(angle):
+    """(2, 2), which turns columns from the x axis to the y axis."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def _face_square(landmarks, groups):
+    """Center x, center y and edge of the box of a face's five points, rotated as the face is.
+
+    As `keras_lapkl.data.cropping.rotated_square`.
+    """
+    landmarks = np.array(landmarks)
+    points = np.array([landmarks[group].mean(0) for group in groups])
+    eyes, (x, y) = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)
+    angle = math.atan2(eyes[1] - x, eyes[0] + y)
+    rotation = _rotation(angle)
+    *center, edge = _square(points @ rotation)
+    return *(rotation @ np.array(center)), edge, angle
 
 
 def _square(points):

@@ -41,6 +41,7 @@ SOUND = {
         "quantiles": {"0.5": [1, 1, 1], "0.9": [2.5, None, 1]},
         "data": "others",
         "faces": 9,
+        "lost": 0.1,
     },
     "measured": None,
 }
@@ -134,6 +135,7 @@ REFUSED = {
     "factors": (changed("calibration", "factors", to=[1.0]), "calibration.factors: expected 3"),
     "quantiles": (changed("calibration", "quantiles", to={"0.9": [1]}), "expected 3 entries"),
     "coverage": (changed("calibration", "quantiles", to={"1.5": [1, 1, 1]}), "characters as in"),
+    "lost": (changed("calibration", "lost", to=0), "calibration.lost: expected a number above 0"),
     "training data": (changed("training_data", to={"sets": 3}), "training_data.sets: expected"),
     "set": (changed("training_data", "sets", to=[{"name": "a", "x": 1}]), "unknown key"),
     "measured": (changed("measured", to={"nme": 3}), "measured lacks a key"),

@@ -29,8 +29,8 @@ _MODEL = flags.DEFINE_string(
 )
 _DETECTOR = flags.DEFINE_string(
     "detector",
-    "auto",
-    "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
+    "blazeface",
+    "Finds the faces: blazeface, yunet or mtcnn; auto: YuNet if installed, else BlazeFace.",
 )
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Format of the output.")
@@ -47,6 +47,12 @@ _PASSES = flags.DEFINE_integer(
     "passes", 2, "Refinement passes over a face, each on a better crop.", 1
 )
 _EVERY = flags.DEFINE_integer("every", 1, "Use every n-th frame of a video.", 1)
+_ANY_ANGLE = flags.DEFINE_bool(
+    "any_angle",
+    None,
+    "Look for faces in copies turned by 90, 180 and 270 degrees as well; default where none is "
+    "found, or one that the model is unsure of.",
+)
 _MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of the localizer.", 1)
 
@@ -69,6 +75,7 @@ def main(_):
         _THREADS.value,
         passes=_PASSES.value,
         max_side=_MAX_SIDE.value,
+        any_angle=_ANY_ANGLE.value,
     )
     # What is not cut out by its landmarks can't be followed by them.
     scheme: Any = detector.localizer.scheme  # a `LandmarkDetector` has one

@@ -15,8 +15,8 @@ _MODEL = flags.DEFINE_string(
 )
 _DETECTOR = flags.DEFINE_string(
     "detector",
-    "auto",
-    "Finds the faces: yunet, blazeface or mtcnn; auto: YuNet if installed, else BlazeFace.",
+    "blazeface",
+    "Finds the faces: blazeface, yunet or mtcnn; auto: YuNet if installed, else BlazeFace.",
 )
 _RADII = flags.DEFINE_bool("radii", False, "Draw where the true points lie in 90 % of all cases.")
 

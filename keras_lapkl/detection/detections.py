@@ -12,6 +12,8 @@ from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl.data.cropping import FIVE_BELOW_FACE_BOX, FIVE_BY_FACE_BOX, is_face, rotated_square
 from keras_lapkl.schemes import Scheme
 
+OVERLAP = 0.3
+"""Intersection over union from which two boxes are one face."""
 LARGEST_FRACTION = 1.5
 """A box in fractions may reach beyond the picture; in pixels one so small has nothing to see."""
 
@@ -25,6 +27,8 @@ class Detection:
         score: the detector's confidence in [0, 1], or None.
         points: (5, 2) eye centers, tip of the nose, corners of the mouth, picture-left first in an
             upright face; None if the detector does not know them.
+        angle: by which the face is rotated where no points say so, radians from the x axis to the y
+            axis.
 
     Raises:
         ValueError: a box without x0 < x1 and y0 < y1, another shape, or numbers that are not
@@ -39,11 +43,16 @@ class Detection:
     box: NDArray[np.float64]
     score: float | None = None
     points: NDArray[np.float64] | None = None
+    angle: float = 0.0
 
     if TYPE_CHECKING:  # what it takes is wider than what it keeps
 
         def __init__(
-            self, box: ArrayLike, score: float | None = None, points: ArrayLike | None = None
+            self,
+            box: ArrayLike,
+            score: float | None = None,
+            points: ArrayLike | None = None,
+            angle: float = 0.0,
         ) -> None: ...
 
     def __post_init__(self):
@@ -136,9 +145,75 @@ def rotated_squares(
     found = np.zeros((len(detections), 4))
     found[:, :3] = squares(detections, scheme, detector)
     for i, each in enumerate(detections):
-        if is_face(scheme) and each.points is not None and np.ptp(each.points, axis=0).any():
+        if not is_face(scheme):
+            continue
+        if each.points is not None and np.ptp(each.points, axis=0).any():
             found[i] = rotated_square(each.points)
+        elif each.angle:
+            # What lies below the box's middle in an upright face lies elsewhere in this one.
+            middle = square(each.box)[:2]
+            x, y = found[i, :2] - middle
+            cos, sin = math.cos(each.angle), math.sin(each.angle)
+            found[i, :2] = middle + (cos * x - sin * y, sin * x + cos * y)
+            found[i, 3] = each.angle
     return found
+
+
+def turned_back(detection: Detection, quarters: int, width: int, height: int) -> Detection:
+    """A detection in a copy of a photo that was turned, in the photo.
+
+    Args:
+        detection: in the copy, `np.rot90(photo, quarters)`.
+        quarters: 0 to 3 quarter turns to the left.
+        width, height: of the photo, pixels.
+
+    Example:
+
+    >>> turned_back(Detection((0, 0, 10, 20)), 1, width=100, height=50).box
+    array([79.,  0., 99., 10.])
+    """
+
+    def back(points):
+        x, y = np.reshape(points, (-1, 2)).T
+        turned = {0: (x, y), 1: (width - 1 - y, x), 3: (y, height - 1 - x)}
+        return np.column_stack(turned.get(quarters, (width - 1 - x, height - 1 - y)))
+
+    corners = back(detection.box)
+    return dataclasses.replace(
+        detection,
+        box=np.concatenate([corners.min(0), corners.max(0)]),
+        points=None if detection.points is None else back(detection.points),
+        angle=detection.angle + quarters * math.pi / 2,
+    )
+
+
+def distinct(boxes: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.int64]:
+    """Which boxes overlap with no surer one.
+
+    Args:
+        boxes: (n, 4) x0, y0, x1, y1. What is no box is left out.
+        scores: (n,), the surest highest.
+
+    Returns:
+        (m,) indices, the surest first.
+
+    Example:
+
+    >>> distinct(np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10]]), np.array([1, 2, 0]))
+    array([1, 2])
+    """
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        if not are_boxes(boxes[i : i + 1]):
+            continue
+        first = np.maximum(boxes[kept, :2], boxes[i, :2])
+        last = np.minimum(boxes[kept, 2:], boxes[i, 2:])
+        common = np.maximum(last - first, 0).prod(1)
+        union = sizes[kept].prod(1) + sizes[i].prod() - common
+        if not (common > OVERLAP * union).any():
+            kept.append(i)
+    return np.array(kept, np.int64)
 
 
 def square(box: ArrayLike) -> NDArray[np.float64]:

@@ -27,6 +27,8 @@ class Face:
             likewise.
         box: (4,) float64, x0, y0, x1, y1 as the detector or the caller gave it, or None.
         score: the detector's confidence, or None.
+        lost: whether the landmarks are lost, on what is no face or not where it is; None if the
+            model's calibration does not tell.
 
     Example:
 
@@ -45,6 +47,7 @@ class Face:
     box: NDArray[np.float64] | None = None
     score: float | None = None
     angle: float = 0.0
+    lost: bool | None = None
 
     def __repr__(self) -> str:
         """One line, without the arrays."""
@@ -63,6 +66,8 @@ class Face:
             parts.append(f"score {self.score:.2f}")
         if self.error is not None:
             parts.append(f"expected error {np.mean(self.error):.2f} px")
+        if self.lost:
+            parts.append("lost")
         return parts
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +78,8 @@ class Face:
 
         Returns:
             dict of `score`, `box`, `square`, `landmarks`, `scale`, `error`, `radius` and `angle`:
-            lists of floats, lengths rounded to a thousandth of a pixel, the others to 4 digits.
+            lists of floats, lengths rounded to a thousandth of a pixel, the others to 4 digits; and
+            of `lost`, a bool.
         """
         data: dict[str, Any] = {}
         if self.score is not None:
@@ -87,4 +93,6 @@ class Face:
                 data[field] = [each if math.isfinite(each) else None for each in data[field]]
         if self.angle:
             data["angle"] = round(self.angle, 4)
+        if self.lost is not None:
+            data["lost"] = bool(self.lost)
         return data

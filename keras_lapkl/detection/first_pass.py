@@ -2,11 +2,13 @@
 
 Each way is a callable from a photo (H, W, 3) uint8 RGB to squares (n, 3) float64: center x, center
 y and longer edge of the box of the five points, in photo pixels, as `crop_squares(…, crop_scale=1)`
-gives them from labels. It can be pickled. `settings`, plain data, says all that decides what it
+gives them from labels; or (n, 4) with the angle by which the crop is to be rotated. It can be
+pickled. `settings`, plain data, says all that decides what it
 gives, `str` the same for people, and `default_workers` how many processes to run it in, None for
 one on each core.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,16 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl import pretrained
+from keras_lapkl import confidence, pretrained
 from keras_lapkl.data.cropping import (
     apply_transform,
     crop_squares,
     crop_transform,
     invert_transform,
+    is_face,
     warp_crop,
 )
 from keras_lapkl.data.images import ImageError
-from keras_lapkl.detection import detections, detectors
+from keras_lapkl.detection import detections, detectors, looks
 from keras_lapkl.schemes import IBUG68
 
 _FIRST_LOOKS = (1, 0.7, 0.5)  # parts of the photo's longer edge
@@ -76,8 +79,10 @@ class ByModel:
     """One face a photo, its five points by a first-pass model.
 
     The model runs on a first crop, then on the crop by the landmarks that it found, and so on
-    until the square stays where it is. A photo is refused if that does not come about, or if the
-    model is unsure in the end. That is no detector: the face should fill a good part of the photo.
+    until the square stays where it is. If that does not come about, or if the model is unsure in
+    the end, a photo of a face is looked at again at rotations of 45, 90, … degrees, from which the
+    surest goes on, and is refused if that is no better. That is no detector: the face should fill a
+    good part of the photo.
 
     Args:
         model: a shipped model's name, or a .tflite file of `keras_lapkl.tflite.convert` that knows
@@ -126,12 +131,30 @@ class ByModel:
             )
 
     def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
-        looks = [self._look(photo, square) for square in self._first_squares(photo)]
-        scale, move, square = min(looks, key=lambda look: look[0])
+        firsts = self._first_squares(photo)
+        try:
+            return self._settle(photo, firsts)[None, :3]
+        except FaceError as error:
+            if not is_face(self._localizer.scheme):  # pyright: ignore[reportArgumentType]
+                raise
+            turns = [(0, 0, 1, angle) for angle in looks.ANGLES]
+            rotated = [looks.squares_around(each, turns) for each in firsts]
+            with contextlib.suppress(FaceError):
+                return self._settle(photo, np.concatenate(rotated))[None]
+            raise error
+
+    def _settle(self, photo, firsts):
+        """The square (4,) to which the surest of the first ones leads.
+
+        Raises:
+            FaceError: to none, or not to a sure one.
+        """
+        looks_at = [self._look(photo, square) for square in firsts]
+        scale, sure, move, square = min(looks_at, key=lambda look: look[0])
         for _ in range(self.passes - 1):
             if move <= self.settled or move == math.inf:
                 break
-            scale, move, square = self._look(photo, square)
+            scale, sure, move, square = self._look(photo, square)
         if move == math.inf:
             raise FaceError("no face found: all landmarks in one point, or not finite")
         if move > self.settled:
@@ -140,26 +163,45 @@ class ByModel:
             raise FaceError(
                 f"no sure face found: mean scale {scale:.2f} px, at most {self.max_scale:g} wanted"
             )
-        return square[None]
+        if not sure:
+            raise FaceError("no sure face found: by its scales the model is lost, or nearly")
+        return square
 
     def _look(self, photo, square):
-        """Mean scale, how far the square moved, and where to."""
+        """Mean scale, whether the model is sure, how far the square moved, and where to."""
         localizer = self._localizer
-        transform = crop_transform(square * (1, 1, localizer.crop_scale), localizer.image_size)
+        transform = crop_transform(square * (1, 1, localizer.crop_scale, 1), localizer.image_size)
         landmarks, scale = localizer(warp_crop(photo, transform, localizer.image_size))
-        points = apply_transform(invert_transform(transform), landmarks)
+        # In the square's own axes, for the rule of the labels knows no rotation.
+        upright = crop_transform(
+            (*square[:3] * (1, 1, localizer.crop_scale), 0), localizer.image_size
+        )
+        points = apply_transform(invert_transform(upright), landmarks)
         try:
             found = crop_squares(points[None], localizer.scheme, crop_scale=1)[0]  # pyright: ignore[reportArgumentType]
         except ValueError:  # all landmarks in one point, or not finite
-            return math.inf, math.inf, square
-        return float(np.mean(scale)), distance(square, found), found
+            return math.inf, False, math.inf, square
+        move = distance(square, found)
+        (found,) = looks.squares_around(
+            square, [(*(found[:2] - square[:2]) / square[2], found[2] / square[2], 0.0)]
+        )
+        return float(np.mean(scale)), self._is_sure(landmarks, scale), move, found
+
+    def _is_sure(self, landmarks, scale):
+        """Whether the model is far from lost; also where its calibration does not tell."""
+        calibration = self._localizer.calibration
+        if calibration is None or calibration.lost is None:
+            return True
+        relative = confidence.relative_error(landmarks, calibration.error(scale))
+        return bool(relative <= looks.UNSURE * calibration.lost)
 
     def _first_squares(self, photo):
         if self.box is not None:
-            return [_box_square(self.box, photo)]
+            return [np.append(_box_square(self.box, photo), 0.0)]
         height, width = photo.shape[:2]
         side = max(height, width) / self._localizer.crop_scale
-        return [np.array([(width - 1) / 2, (height - 1) / 2, part * side]) for part in _FIRST_LOOKS]
+        middle = (width - 1) / 2, (height - 1) / 2
+        return [np.array([*middle, part * side, 0.0]) for part in _FIRST_LOOKS]
 
     @functools.cached_property
     def _localizer(self):
@@ -186,6 +228,7 @@ class ByModel:
             "max_scale": float(self.max_scale),
             "settled": float(self.settled),
             "passes": self.passes,
+            "angles": len(looks.ANGLES) + 1,
         }
 
     def __str__(self):
@@ -213,7 +256,7 @@ class ByDetector:
 
     min_confidence: float | None = None
     min_size: float = 40
-    detector: str = "auto"
+    detector: str = "blazeface"
 
     def __post_init__(self):
         _ = self._detector  # raises what there is to raise

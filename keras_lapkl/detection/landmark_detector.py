@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_lapkl import pretrained
+from keras_lapkl import confidence, pretrained
 from keras_lapkl._support.threads import Lock
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.cropping import (
@@ -21,10 +21,11 @@ from keras_lapkl.data.cropping import (
     crop_transform,
     face_square,
     invert_transform,
+    is_face,
     picture_squares,
     warp_crop,
 )
-from keras_lapkl.detection import detections, detectors
+from keras_lapkl.detection import detections, detectors, looks
 from keras_lapkl.detection.detections import Detection, FaceDetector
 from keras_lapkl.detection.face import COVERAGE, Face
 from keras_lapkl.loading import load_model
@@ -46,6 +47,13 @@ class LandmarkDetector:
             each further one on the crop by the landmarks of the one before.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
+        any_angle: whether the detector also looks at copies of the photo, turned by 90, 180 and 270
+            degrees: True at those of each photo, False at none, None where it finds no face, or one
+            that the model is unsure of.
+
+    A face that the model is unsure of, by `Calibration.lost`, is looked at again at other
+    rotations, shifts and sizes (`looks`), and the surest is given. Faces that it is sure of, as of
+    98 % of upright ones, pay nothing.
 
     Attributes:
         seconds: a counter of the time spent so far in `detect`, `crop` and `net`.
@@ -69,6 +77,7 @@ class LandmarkDetector:
         detector: FaceDetector | str | None = None,
         passes: int = 2,
         max_side: int | None = None,
+        any_angle: bool | None = None,
     ) -> None:
         if localizer.scheme is None or localizer.crop_scale is None:
             raise ValueError(
@@ -88,6 +97,7 @@ class LandmarkDetector:
         self.detector = detector
         self.passes = passes
         self.max_side = max_side
+        self.any_angle = any_angle
         self.seconds = collections.Counter()
         self.left_out: collections.Counter[str] = collections.Counter()
         self._counting = Lock()
@@ -96,7 +106,7 @@ class LandmarkDetector:
     def from_pretrained(
         cls,
         name: PathLike = "fpn-eighth-300w",
-        detector: FaceDetector | str | None = "auto",
+        detector: FaceDetector | str | None = "blazeface",
         num_threads: int = 1,
         **kwargs: Any,
     ) -> Self:
@@ -105,7 +115,7 @@ class LandmarkDetector:
         Args:
             name: a shipped model's name, as `"fpn-eighth-300w"` or `"fpn-eighth-300w-int8"`, or a
                 .tflite or .keras file; see `keras_lapkl.pretrained.resolve`.
-            detector: as the constructor's; `"auto"` is YuNet if installed, else BlazeFace.
+            detector: as the constructor's; BlazeFace comes with this package.
             num_threads: of a .tflite file's interpreter.
             kwargs: more arguments of the constructor.
 
@@ -142,24 +152,66 @@ class LandmarkDetector:
             if boxes is not None:
                 raise ValueError("The model takes whole pictures: drop `boxes`.")
             return self.localize(photo, picture_squares(photo.shape[1::-1]))
-        detector = self.detector if boxes is None else None
-        if boxes is None:
-            found = self.find(photo)
-        else:
+        if boxes is not None:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
             detections.check_beside(found, photo)
-        if scheme.crop_from == "box":
-            squares, passes = [detections.square(each.box) for each in found], 1
-        else:
-            squares, passes = detections.rotated_squares(found, scheme, detector), self.passes
-        if boxes is None and len(found):
-            # A detector sees faces at the border of which all but an edge lies beside the photo.
-            crops = _crops(_with_angle(squares), self.localizer)
-            good = np.flatnonzero(covers_picture(crops, *photo.shape[1::-1]))
-            with self._counting:
-                self.left_out["its crop would lie beside the picture"] += len(found) - len(good)
-            found, squares = [found[i] for i in good], [squares[i] for i in good]
-        faces = self.localize(photo, squares, passes)
+            return self._faces(photo, found, None)
+        found = self.find(photo)
+        usable = self._usable(photo, found)
+        with self._counting:
+            self.left_out["its crop would lie beside the picture"] += len(found) - len(usable)
+        faces = self._faces(photo, usable, self.detector)
+        if self._looks_on(faces):
+            turned = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
+            turned = self._usable(photo, turned)
+            # In turned copies most is no face: one that is lost is looked for only for want of any.
+            more = self._faces(photo, turned, self.detector, look_around=False)
+            if all(face.lost for face in faces + more):
+                more = self._faces(photo, turned, self.detector)
+            faces = self._surest(faces + [face for face in more if not face.lost])
+        return faces
+
+    def _usable(self, photo, found):
+        """Detections but those at the border of which all but an edge lies beside the photo."""
+        if not found:
+            return []
+        crops = _crops(_with_angle(self._first_squares(found, self.detector)), self.localizer)
+        good = covers_picture(crops, *photo.shape[1::-1])
+        return [each for each, right in zip(found, good, strict=True) if right]
+
+    def _first_squares(self, found, detector):
+        """The first square of each detection, by `detector`; None of boxes that were given."""
+        if self._scheme.crop_from == "box":
+            return [detections.square(each.box) for each in found]
+        return detections.rotated_squares(found, self._scheme, detector)
+
+    def _looks_on(self, faces):
+        """Whether to detect in turned copies of a photo as well."""
+        if not is_face(self._scheme):
+            return False
+        if self.any_angle is None:
+            return not faces or any(self._unsure(faces))
+        return self.any_angle
+
+    def _surest(self, faces):
+        """Of those whose boxes overlap the surest face, from left to right."""
+        boxes = np.array([face.box for face in faces]).reshape(-1, 4)
+        kept = detections.distinct(boxes, np.array([self._sureness(face) for face in faces]))
+        return sorted(
+            (faces[i] for i in kept), key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box)
+        )
+
+    def _sureness(self, face):
+        """Higher where the landmarks are surer, or without a calibration the detector."""
+        if self.localizer.calibration is None:
+            return face.score or 0.0
+        return -_relative_errors([face])[0]
+
+    def _faces(self, photo, found, detector, look_around=True):
+        """The faces of detections, by `detector`; None of boxes that were given."""
+        squares = self._first_squares(found, detector)
+        passes = 1 if self._scheme.crop_from == "box" else self.passes
+        faces = self.localize(photo, squares, passes, look_around and is_face(self._scheme))
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)
@@ -176,9 +228,9 @@ class LandmarkDetector:
             ValueError: there is no detector, it gave a box entirely beside the photo, or the photo
                 is of another shape or type.
         """
+        photo = detections.as_photo(photo)
         if self.detector is None:
             raise ValueError("Without a detector, say by `boxes` where the faces are.")
-        photo = detections.as_photo(photo)
         with self._timed("detect"):
             ratio = (self.max_side or np.inf) / max(photo.shape[:2])
             if ratio >= 1:
@@ -191,7 +243,15 @@ class LandmarkDetector:
         detections.check_beside(found, photo)
         return found
 
-    def localize(self, photo: ArrayLike, squares: ArrayLike, passes: int = 1) -> list[Face]:
+    def _turned(self, photo, quarters):
+        """As `find`, in a copy turned by quarters to the left; in pixels of the photo."""
+        height, width = photo.shape[:2]
+        found = self.find(np.ascontiguousarray(np.rot90(photo, quarters)))
+        return [detections.turned_back(each, quarters, width, height) for each in found]
+
+    def localize(
+        self, photo: ArrayLike, squares: ArrayLike, passes: int = 1, look_around: bool = False
+    ) -> list[Face]:
         """The faces in known squares.
 
         Args:
@@ -201,6 +261,8 @@ class LandmarkDetector:
                 with the angle, as `face_square` gives them.
             passes: runs of the network on each face; from the second on, the crop is rotated as the
                 face is.
+            look_around: whether to look at other rotations, shifts and sizes of the square of a
+                face that the model is unsure of.
 
         Returns:
             list of n `Face`.
@@ -216,6 +278,45 @@ class LandmarkDetector:
         squares = _with_angle(squares)
         localizer = self.localizer
         check_squares(_crops(squares, localizer), *photo.shape[1::-1])
+        faces = self._localize(photo, squares, passes)
+        if look_around:
+            for i in np.flatnonzero(self._unsure(faces)):
+                faces[i] = self._look_around(photo, squares[i], faces[i])
+        return faces
+
+    def _look_around(self, photo, square, face):
+        """The surest of what is found at and around the square of a face."""
+        picture = photo.shape[1::-1]
+        for ring in looks.RINGS:
+            squares = looks.squares_around(square, ring)
+            squares = squares[covers_picture(_crops(squares, self.localizer), *picture)]
+            first = self._localize(photo, squares, 1) if len(squares) else []
+            kept = [first[i] for i in np.argsort(_relative_errors(first))[: looks.KEPT]]
+            by_landmarks = [self._square(each) for each in kept]
+            again = np.array([each for each in by_landmarks if each is not None]).reshape(-1, 4)
+            again = again[covers_picture(_crops(again, self.localizer), *picture)]
+            found = [face, *(self._localize(photo, again, 1) if len(again) else [])]
+            face = found[int(np.argmin(_relative_errors(found)))]
+            if not face.lost:
+                break
+        return face
+
+    def _square(self, face):
+        """The square by the landmarks of a face; None where they give none."""
+        with contextlib.suppress(ValueError):  # all landmarks in one point, or not finite
+            return face_square(face.landmarks, self._scheme)
+        return None
+
+    def _unsure(self, faces):
+        """Which faces the model is unsure of: (n,) bool; none if its calibration does not tell."""
+        calibration = self.localizer.calibration
+        if calibration is None or calibration.lost is None:
+            return np.zeros(len(faces), bool)
+        return _relative_errors(faces) > looks.UNSURE * calibration.lost
+
+    def _localize(self, photo, squares, passes):
+        """As `localize`, of squares (n, 4), n ≥ 1, that were checked."""
+        localizer = self.localizer
         size = localizer.image_size
         for i in range(passes):
             boxes = _crops(squares, localizer)
@@ -232,13 +333,18 @@ class LandmarkDetector:
         rotated = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
         scale = np.sqrt(np.square(found["scale"], dtype=np.float64) @ rotated)
         scale *= pixels[:, None, None]
-        error = radius = [None] * len(boxes)
-        if localizer.calibration is not None:
-            error = localizer.calibration.error(found["scale"]) * pixels[:, None]
-            radius = localizer.calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
+        error = radius = lost = [None] * len(boxes)
+        calibration = localizer.calibration
+        if calibration is not None:
+            error = calibration.error(found["scale"]) * pixels[:, None]
+            radius = calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
+            if calibration.lost is not None:
+                # Not as `> lost`: what is not finite is lost too.
+                lost = ~(confidence.relative_error(landmarks, error) <= calibration.lost)
         parts = zip(landmarks, scale, boxes[:, :3], error, radius, strict=True)
         return [
-            Face(*each, angle=float(angle)) for each, angle in zip(parts, boxes[:, 3], strict=True)
+            Face(*each, angle=float(angle), lost=None if gone is None else bool(gone))
+            for each, angle, gone in zip(parts, boxes[:, 3], lost, strict=True)
         ]
 
     @contextlib.contextmanager
@@ -274,6 +380,16 @@ def _with_angle(squares):
 def _crops(squares, localizer):
     """What is cut out for squares (n, 4)."""
     return squares * (1, 1, localizer.crop_scale, 1)
+
+
+def _relative_errors(faces):
+    """`confidence.relative_error` of faces with an error, (n,); infinite where it is not finite."""
+    if not faces:
+        return np.empty(0)
+    landmarks, error = (
+        np.stack([getattr(f, name) for f in faces]) for name in ("landmarks", "error")
+    )
+    return np.nan_to_num(confidence.relative_error(landmarks, error), nan=np.inf)
 
 
 def _enlarged(detection, ratios):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.threads import Lock
-from keras_lapkl.data.cropping import face_square
+from keras_lapkl.data.cropping import face_square, is_face
 from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.filters import (
     SHORTEST,
@@ -60,13 +60,15 @@ class LandmarkTracker:
 
     With a filter it is cut where these will be if the face keeps its speed.
 
-    The face detector runs while no face is followed, in the frame in which one is lost, and every
-    `find_every` frames to find new ones. A face is lost where the mean scale of its landmarks
-    exceeds `max_scale`; where its landmarks are not finite, or jump by a side of the five points'
-    square or by a factor e in size; or where that square's center leaves the frame or its side
-    falls below 8 pixels. It comes back with its number if it is found within a second and half a
-    side. Of two that have become one, the older goes on. A frame of another size, or an earlier
-    time, starts anew.
+    The face detector runs while no face is followed, in the frame in which one is given up, and
+    every `find_every` frames to find new ones. Where the model is unsure of a face it looks around
+    for it, as `LandmarkDetector` does. If it stays `lost`, its landmarks are a guess, and the
+    detector runs in each frame until it finds the face again; no face begins so. A face is given up
+    where the mean scale of its landmarks exceeds `max_scale`; where its landmarks are not finite,
+    or jump by a side of the five points' square or by a factor e in size; or where that square's
+    center leaves the frame or its side falls below 8 pixels. It comes back with its number if it is
+    found within a second and half a side. Of two that have become one, the older goes on. A frame
+    of another size, or an earlier time, starts anew.
 
     A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
     which they come: give each video its own; they may share the detector. A copy by pickle goes on
@@ -159,7 +161,8 @@ class LandmarkTracker:
         self._lost = [each for each in self._lost if time - each.time <= _REMEMBERED] + lost
         self._since_search += 1
         due = self.find_every is not None and self._since_search >= self.find_every
-        if lost or due or not self._tracks:
+        unsure = any(track.lost for track in self._tracks)
+        if lost or due or unsure or not self._tracks:
             self._since_search = 0
             self._search(frame, time)
         return [track.face for track in self._tracks]
@@ -169,7 +172,7 @@ class LandmarkTracker:
         if not self._tracks:
             return []
         squares = np.stack([track.expected(time) for track in self._tracks])
-        faces = self.detector.localize(frame, squares)
+        faces = self.detector.localize(frame, squares, look_around=is_face(self._scheme))
         kept, lost = [], []
         for track, face in zip(self._tracks, faces, strict=True):
             square = self._checked(face)
@@ -185,10 +188,13 @@ class LandmarkTracker:
         """Begins tracks of the faces that the detector finds where there is none."""
         for face in self.detector(frame):
             square = self._checked(face)
-            if square is None:
+            if square is None or face.lost:
                 self.left_out["too unsure or too small to follow"] += 1
                 continue
-            if any(_is_same(square, each.square) for each in self._tracks):
+            same = [each for each in self._tracks if _is_same(square, each.square)]
+            if same:
+                if same[0].lost:
+                    self._update(same[0], face, time)
                 continue
             former = next((each for each in self._lost if _is_same(square, each.square)), None)
             if former is None:
@@ -244,6 +250,11 @@ class _Track:
     square: np.ndarray | None = None
     speed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
     time: float = 0.0
+
+    @property
+    def lost(self):
+        """Whether its landmarks are a guess."""
+        return self.face is not None and self.face.lost
 
     def move(self, square, time):
         # Without a filter a speed would be mostly flicker.

@@ -83,7 +83,7 @@ def face_writer(form, output_dir, scheme, stems):
 def _csv_writer(file, scheme):
     rows = csv.writer(file, lineterminator="\n")
     columns = [quote_name(f"{n}_{c}") for n in scheme.names for c in ("x", "y", "error", "radius")]
-    rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", *columns])
+    rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", "lost", *columns])
 
     def write(name, frame, at, faces):
         for i, face in enumerate(each.to_dict() for each in faces):
@@ -98,6 +98,7 @@ def _csv_writer(file, scheme):
                     face.get("id", i),
                     face.get("score"),
                     *face.get("box", [None] * 4),
+                    {True: 1, False: 0}.get(face.get("lost")),
                     *points.ravel(),
                 ]
             )

@@ -163,7 +163,9 @@ def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibratio
     >>> model.calibration = calibrate(model.predict(validation.central()), validation)
     """
     data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
-    return confidence.fit(distances(predicted["landmarks"], crops), predicted["scale"], data)
+    landmarks = predicted["landmarks"]
+    errors = distances(landmarks, crops)
+    return confidence.fit(errors, predicted["scale"], data, landmarks=landmarks)
 
 
 def without_radius(validation: Crops) -> str | None:

@@ -1,6 +1,7 @@
 // What a .tflite file of keras_lapkl says of itself, the crop that it wants, and its landmarks.
 // Pictures are {width, height, data} with RGBA bytes; points are [x, y] with pixel centers at whole
-// numbers from 0; squares are {x, y, side} with their center, as in keras_lapkl/data/crops.py.
+// numbers from 0; squares are {x, y, side, angle} with their center, as in keras_lapkl/data/crops.py;
+// the angle, radians from the x axis to the y axis, is left out where it is 0.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import { checkMetadata, parseMetadata } from "./rules.js";
@@ -11,9 +12,20 @@ const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
 // The newest of keras_lapkl/tflite/metadata.py whose keys this file knows.
 const SCHEMA = 1;
 const MAX_SAMPLED_SIDE = 4096;
-// Mean scale, as a share of the crop's side, above which the landmarks are no face's. Medians of a
-// model trained on 300-W: 0.015 on its faces (99 %: 0.022), 0.035 beside them (5 %: 0.029).
-export const LOST = 0.028;
+// Mean scale, as a share of the crop's side, above which the landmarks are no face's, for files that
+// do not say from when on they are lost. Medians of a model trained on 300-W: 0.015 on its faces
+// (99 %: 0.022), 0.035 beside them (5 %: 0.029).
+const LOST = 0.028;
+// Where to look around a square, as keras_lapkl/detection/looks.py has it: right and down in its
+// sides, ratio of its size, rotation; from how many looks it goes on; and from which share of `lost`.
+const ANGLES = [45, 90, 135, 180, 225, 270, 315].map((degrees) => (degrees * Math.PI) / 180);
+const MOVES = [[0.5, 0, 1], [-0.5, 0, 1], [0, 0.5, 1], [0, -0.5, 1], [0, 0, 1.5]];
+export const RINGS = [
+  [...ANGLES.map((angle) => [0, 0, 1, angle]), ...MOVES.map((move) => [...move, 0])],
+  MOVES.flatMap((move) => ANGLES.map((angle) => [...move, angle])),
+];
+export const KEPT = 2;
+export const UNSURE = 0.85;
 // Side of a square in the picture's pixels.
 export const SMALLEST = 24;
 
@@ -109,15 +121,70 @@ export class Localizer {
     const found = await this.run(crop);
     const milliseconds = performance.now() - start;
     const pixel = square.side / this.size;
-    const left = square.x + (pixel - square.side) / 2;
-    const top = square.y + (pixel - square.side) / 2;
+    const middle = (this.size - 1) / 2;
+    const [cos, sin] = [Math.cos(square.angle ?? 0), Math.sin(square.angle ?? 0)];
+    const place = ([x, y]) => {
+      const [right, down] = [pixel * (x - middle), pixel * (y - middle)];
+      return [square.x + cos * right - sin * down, square.y + sin * right + cos * down];
+    };
+    const spread = mean(found.scale.flat()) / this.size;
+    const relative = relativeError(this.metadata.calibration, found);
+    const { lost } = this.metadata.calibration ?? {};
     return {
-      landmarks: found.landmarks.map(([x, y]) => [left + pixel * x, top + pixel * y]),
-      scale: found.scale.map(([x, y]) => [pixel * x, pixel * y]),
-      spread: mean(found.scale.flat()) / this.size,
+      landmarks: found.landmarks.map(place),
+      // As standard deviations go with a rotation.
+      scale: found.scale.map(([x, y]) => [
+        pixel * Math.hypot(cos * x, sin * y),
+        pixel * Math.hypot(sin * x, cos * y),
+      ]),
+      spread,
+      relative,
+      lost: !(lost == null ? spread < LOST : relative <= lost),
       square,
       milliseconds,
     };
+  }
+
+  /** The surest of what `locate` found in a square and of what is around it, if it was unsure. */
+  async lookAround(picture, square, found, rings = RINGS) {
+    const { calibration } = this.metadata;
+    if (calibration?.lost == null || !this.isFace()) return found;
+    if (found.relative <= UNSURE * calibration.lost) return found;
+    const look = async (squares) => {
+      const seen = [];
+      for (const each of squares) {
+        const inside = each.x >= 0 && each.y >= 0 && each.x < picture.width && each.y < picture.height;
+        if (each.side > 0 && inside) seen.push(await this.locate(picture, each));
+      }
+      return seen.sort((one, other) => one.relative - other.relative);
+    };
+    let best = found;
+    for (const ring of rings) {
+      const kept = (await look(ring.map((each) => this.around(square, each)))).slice(0, KEPT);
+      const again = await look(kept.map(({ landmarks }) => this.faceSquare(landmarks)));
+      if (again.length && again[0].relative < best.relative) best = again[0];
+      if (!best.lost) break;
+    }
+    return best;
+  }
+
+  /** The square of a look around another. */
+  around({ x, y, side, angle = 0 }, [right, down, ratio, turn]) {
+    const edge = side / this.metadata.crop_scale;
+    const [cos, sin] = [edge * Math.cos(angle), edge * Math.sin(angle)];
+    return {
+      x: x + cos * right - sin * down,
+      y: y + sin * right + cos * down,
+      side: side * ratio,
+      angle: angle + turn,
+    };
+  }
+
+  /** Whether crops are cut by a face's five points, which say what is up. */
+  isFace() {
+    const { crop_scale: cropScale, scheme } = this.metadata;
+    const byPoints = cropScale != null && (scheme?.crop_from ?? "points") === "points";
+    return byPoints && scheme?.five_points?.length === 5 && scheme.eye_corners != null;
   }
 
   /** Landmarks and scales in the pixels of one crop of RGB bytes. */
@@ -148,21 +215,64 @@ export class Localizer {
     const { crop_scale: cropScale, scheme } = this.metadata;
     if (cropScale == null || (scheme?.crop_from ?? "points") !== "points") return null;
     const groups = scheme?.five_points.length ? scheme.five_points : landmarks.map((_, i) => [i]);
-    const [x, y] = [0, 1].map((axis) => {
-      const values = groups.map((group) => mean(group.map((i) => landmarks[i][axis])));
-      return { low: Math.min(...values), high: Math.max(...values) };
-    });
-    const side = cropScale * Math.max(x.high - x.low, y.high - y.low);
-    return { x: (x.low + x.high) / 2, y: (y.low + y.high) / 2, side };
+    const points = groups.map((group) =>
+      [0, 1].map((axis) => mean(group.map((i) => landmarks[i][axis]))),
+    );
+    return box(points, cropScale);
+  }
+
+  /** The same, rotated as a face is, as `keras_lapkl.data.cropping.rotated_square` has it. */
+  faceSquare(landmarks) {
+    const points = this.metadata.scheme.five_points.map((group) =>
+      [0, 1].map((axis) => mean(group.map((i) => landmarks[i][axis]))),
+    );
+    const [right, left, , ...mouth] = points;
+    const down = [0, 1].map((i) => (mouth[0][i] + mouth[1][i] - right[i] - left[i]) / 2);
+    const angle = Math.atan2(left[1] - right[1] - down[0], left[0] - right[0] + down[1]);
+    const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+    const upright = points.map(([x, y]) => [cos * x + sin * y, cos * y - sin * x]);
+    const { x, y, side } = box(upright, this.metadata.crop_scale);
+    return { x: cos * x - sin * y, y: sin * x + cos * y, side, angle };
   }
 
   /** The square to look at after what `locate` found; null where that is no face. */
-  next({ landmarks, spread }, { width, height }) {
-    const square = this.square(landmarks);
-    if (square === null || !(spread < LOST) || square.side < SMALLEST) return null;
+  next({ landmarks, lost, square: last }, { width, height }) {
+    const square = last?.angle ? this.faceSquare(landmarks) : this.square(landmarks);
+    if (square === null || lost || !(square.side >= SMALLEST)) return null;
     const { x, y } = square;
     return x >= 0 && y >= 0 && x < width && y < height ? square : null;
   }
+}
+
+/** The square about points, its side so many times their longer edge. */
+function box(points, times) {
+  const [x, y] = [0, 1].map((axis) => {
+    const values = points.map((point) => point[axis]);
+    return { low: Math.min(...values), high: Math.max(...values) };
+  });
+  const side = times * Math.max(x.high - x.low, y.high - y.low);
+  return { x: (x.low + x.high) / 2, y: (y.low + y.high) / 2, side };
+}
+
+/**
+ * Mean expected error of a face by how far its landmarks spread about their mean, as
+ * keras_lapkl/confidence.py has it; infinite without a calibration.
+ */
+export function relativeError(calibration, { landmarks, scale }) {
+  if (calibration == null) return Infinity;
+  const { scales, errors, factors } = calibration;
+  const last = scales.length - 1;
+  const curve = (value) => {
+    if (value > scales[last]) return (errors[last] * value) / Math.max(scales[last], 1e-9);
+    const after = Math.max(scales.findIndex((knot) => value <= knot), 0);
+    if (after === 0) return errors[0];
+    const share = (value - scales[after - 1]) / (scales[after] - scales[after - 1]);
+    return errors[after - 1] + share * (errors[after] - errors[after - 1]);
+  };
+  const expected = mean(scale.map((each, i) => factors[i] * curve(mean(each))));
+  const center = [0, 1].map((axis) => mean(landmarks.map((point) => point[axis])));
+  const spread = mean(landmarks.map(([x, y]) => (x - center[0]) ** 2 + (y - center[1]) ** 2));
+  return spread > 0 ? expected / Math.sqrt(spread) : Infinity;
 }
 
 /**
@@ -171,6 +281,7 @@ export class Localizer {
  * of the crop, and the border's pixels outside. How a canvas shrinks differs between browsers.
  */
 export function cut(picture, square, size) {
+  if (square.angle) return cutRotated(picture, square, size);
   const { width, height, data } = picture;
   const columns = taps(square.x - square.side / 2, square.side, size, width);
   const rows = taps(square.y - square.side / 2, square.side, size, height);
@@ -190,6 +301,40 @@ export function cut(picture, square, size) {
   return crop;
 }
 
+/** As `cut`, of a square that is rotated. */
+function cutRotated({ width, height, data }, { x, y, side, angle }, size) {
+  const samples = samplesIn(side, size);
+  const step = side / (samples * size);
+  const [cos, sin] = [step * Math.cos(angle), step * Math.sin(angle)];
+  const middle = (samples * size - 1) / 2;
+  const clamp = (value, last) => Math.min(Math.max(value, 0), last);
+  const sums = new Float64Array(3 * size * size);
+  for (let row = 0; row < samples * size; row++) {
+    for (let column = 0; column < samples * size; column++) {
+      const [right, down] = [column - middle, row - middle];
+      const px = clamp(x + cos * right - sin * down, width - 1);
+      const py = clamp(y + sin * right + cos * down, height - 1);
+      const [left, top] = [Math.floor(px), Math.floor(py)];
+      const next = Math.min(left + 1, width - 1);
+      const upper = 4 * top * width;
+      const lower = 4 * Math.min(top + 1, height - 1) * width;
+      const [fx, fy] = [px - left, py - top];
+      const at = 3 * (Math.floor(row / samples) * size + Math.floor(column / samples));
+      for (let channel = 0; channel < 3; channel++) {
+        const above = (1 - fx) * data[upper + 4 * left + channel] + fx * data[upper + 4 * next + channel];
+        const below = (1 - fx) * data[lower + 4 * left + channel] + fx * data[lower + 4 * next + channel];
+        sums[at + channel] += (1 - fy) * above + fy * below;
+      }
+    }
+  }
+  return Uint8ClampedArray.from(sums, (sum) => sum / samples ** 2);
+}
+
+/** Samples along a pixel of a crop. */
+function samplesIn(side, size) {
+  return Math.max(1, Math.min(Math.ceil(side / size), Math.floor(MAX_SAMPLED_SIDE / size)));
+}
+
 /** A line of RGB values, each a sum over its taps. */
 function weighted(columns, value) {
   const line = new Float64Array(3 * columns.length);
@@ -207,8 +352,7 @@ function weighted(columns, value) {
 
 /** For each pixel of a crop's row, [index, weight] of the pixels of the picture's. */
 function taps(first, side, size, count) {
-  const wanted = Math.min(Math.ceil(side / size), Math.floor(MAX_SAMPLED_SIDE / size));
-  const samples = Math.max(1, wanted);
+  const samples = samplesIn(side, size);
   return Array.from({ length: size }, (_, pixel) => {
     const weights = new Map();
     const add = (i, weight) => weights.set(i, (weights.get(i) ?? 0) + weight / samples);

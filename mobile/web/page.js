@@ -6,7 +6,7 @@
 // `looks`, how often it did; `guide`, the user's square; `tracking`, whether the next square comes
 // from landmarks; and `timing`, medians in milliseconds by "Time it".
 
-import { LOST, Localizer, SMALLEST } from "./model.js";
+import { Localizer, RINGS, SMALLEST } from "./model.js";
 
 // A photo is shrunk to this, which is still over ten pixels for each of a crop's.
 const MAX_PHOTO_SIDE = 1280;
@@ -48,9 +48,10 @@ function refresh() {
 
 // ---- Looking
 
-/** Finds the landmarks, and where the crop rule would look next. */
-async function look(square) {
-  const found = await state.localizer.locate(state.picture, square);
+/** Finds the landmarks, and where the crop rule would look next; around an unsure square too. */
+async function look(square, around = null, rings = RINGS) {
+  let found = await state.localizer.locate(state.picture, square);
+  if (around) found = await state.localizer.lookAround(state.picture, around, found, rings);
   const next = state.localizer.next(found, state.picture);
   Object.assign(shared, { found, looks: shared.looks + 1, tracking: next !== null });
   state.square = next ?? state.guide;
@@ -59,14 +60,15 @@ async function look(square) {
 async function lookAtStill() {
   if (state.localizer && state.picture) {
     state.square = state.guide;
-    for (let round = 0; round < state.passes; round++) await look(state.square);
+    for (let round = 1; round < state.passes; round++) await look(state.square);
+    await look(state.square, state.guide);
     element("readout").textContent = perCrop(shared.found);
   }
   draw();
 }
 
-function perCrop({ milliseconds: each, spread }) {
-  return `${milliseconds(each)} a crop${spread < LOST ? "" : "; scales too large for a face"}`;
+function perCrop({ milliseconds: each, lost }) {
+  return `${milliseconds(each)} a crop${lost ? "; lost: no face, or not where it is" : ""}`;
 }
 
 /** Times model and whole frames on what is shown. */
@@ -243,7 +245,8 @@ async function lookAtFrame(interval) {
     state.guide = state.square = firstSquare();
   }
   if (state.localizer) {
-    await look(state.square);
+    // One ring: a frame may not wait for all.
+    await look(state.square, state.square, RINGS.slice(0, 1));
     // The time is smoothed, since the mean of uneven frames' rates is above their rate.
     period = interval && (period ? 0.95 * period + 0.05 * interval : interval);
     const rate = period ? `${Math.round(1000 / period)} frames a second, ` : "";
@@ -298,12 +301,16 @@ function drawGuide(shown) {
   }
 }
 
-function outline({ x, y, side }) {
-  context.strokeRect(x - side / 2, y - side / 2, side, side);
+function outline({ x, y, side, angle = 0 }) {
+  context.save();
+  context.translate(x, y);
+  context.rotate(angle);
+  context.strokeRect(-side / 2, -side / 2, side, side);
+  context.restore();
 }
 
-function drawLandmarks({ landmarks, scale, spread, square }) {
-  context.globalAlpha = spread < LOST ? 1 : 0.4;
+function drawLandmarks({ landmarks, scale, lost, square }) {
+  context.globalAlpha = lost ? 0.4 : 1;
   context.strokeStyle = "#4fd1b5";
   if (square !== state.guide) outline(square);
   context.beginPath();

@@ -92,7 +92,8 @@ const RULES = {
           }
         },
         "data": {"$ref": "text"},
-        "faces": {"$ref": "number of faces"}
+        "faces": {"$ref": "number of faces"},
+        "lost": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1000000}
       },
       "equalLengths": ["scales", "errors"]
     },

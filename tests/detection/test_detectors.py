@@ -112,6 +112,40 @@ class TestSquares:
         np.testing.assert_allclose(unturned, [[-40, 40, 100, 0]])
 
 
+class TestTurnedBack:
+    @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+    def test_undoes_the_turn_exactly(self, quarters):
+        """Pixels that are marked in the photo are found in the copy, and come back."""
+        photo = np.zeros((30, 50), np.uint8)
+        marks = [(7, 5), (21, 6), (13, 14), (9, 20), (22, 19)]
+        for i, (x, y) in enumerate(marks):
+            photo[y, x] = i + 1
+        copy = np.rot90(photo, quarters)
+        points = [np.argwhere(copy == i + 1)[0, ::-1] for i in range(5)]
+        box = (*np.min(points, 0), *np.max(points, 0))
+        found = detections.turned_back(Detection(box, 0.5, points), quarters, 50, 30)
+        np.testing.assert_array_equal(found.points, marks)
+        np.testing.assert_array_equal(found.box, (7, 5, 22, 20))
+        assert found.score == 0.5 and found.angle == quarters * np.pi / 2
+
+    @pytest.mark.parametrize("quarters", [1, 2, 3])
+    def test_a_box_without_points_is_rotated_as_its_copy_was(self, quarters):
+        """The square lies where it would in the upright copy."""
+        (upright,) = detections.rotated_squares([Detection((10, 20, 30, 40))], IBUG68)
+        found = detections.turned_back(Detection((10, 20, 30, 40)), quarters, 60, 50)
+        (square,) = detections.rotated_squares([found], IBUG68)
+        x, y = upright[:2]
+        place = {1: (59 - y, x), 2: (59 - x, 49 - y), 3: (y, 49 - x)}[quarters]
+        np.testing.assert_allclose(square, [*place, upright[2], quarters * np.pi / 2])
+
+
+class TestDistinct:
+    def test_the_surest_of_boxes_that_overlap(self):
+        boxes = np.array([[0, 0, 10, 10], [2, 0, 12, 10], [8, 0, 18, 10], [30, 0, 20, 10]], float)
+        np.testing.assert_array_equal(detections.distinct(boxes, np.array([1, 3, 2, 9])), [1, 2])
+        assert detections.distinct(np.empty((0, 4)), np.empty(0)).shape == (0,)
+
+
 class TestFromName:
     def test_unknown(self):
         with pytest.raises(ValueError, match=r"yunet, blazeface, mtcnn\. Received: 'haar'"):

@@ -29,9 +29,10 @@ def test_repr_of_a_face_without_box_or_calibration(arrays):
 
 
 def test_to_dict_is_plain_data_rounded(arrays):
-    face = Face(**arrays, score=np.float32(0.123456), angle=0.1234567)
+    face = Face(**arrays, score=np.float32(0.123456), angle=0.1234567, lost=np.bool_(False))
     data = json.loads(json.dumps(face.to_dict()))
-    assert list(data) == ["score", "square", "landmarks", "scale", "angle"]
+    assert list(data) == ["score", "square", "landmarks", "scale", "angle", "lost"]
+    assert data["lost"] is False
     assert data["score"] == 0.1235 and data["angle"] == 0.1235
     assert data["landmarks"][0] == [0.0, 0.333] and data["scale"][67] == [0.143, 0.143]
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from keras_lapkl import schemes
+from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.images import ImageError
+from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.detection import detectors
 from keras_lapkl.detection.detections import Detection
 from keras_lapkl.detection.first_pass import ByBox, ByDetector, ByModel, FaceError
@@ -30,6 +32,7 @@ class FindsWhite:
     image_size = 240
     crop_scale = 3.0
     scheme = CORNERS
+    calibration = None
 
     def __init__(self, path):
         self.looks = 0
@@ -166,6 +169,37 @@ class TestByModel:
         other.write_bytes(b"other weights")
         assert ByModel(other).settings != ByModel(model).settings
         assert "first.tflite" in str(ByModel(model))
+
+
+class TestByModelOfFaces:
+    """By a shipped model: a painted face that fills most of a photo, at any angle."""
+
+    @pytest.fixture
+    def find(self):
+        return ByModel("fpn-eighth-300w-int8")
+
+    @pytest.fixture
+    def face(self):
+        faces, labels = synthetic_faces(1, image_size=160, seed=4)
+        return faces[0], labels[..., :2]
+
+    @pytest.mark.parametrize("quarters", [1, 2, 3])
+    def test_rotated(self, find, face, quarters):
+        photo, labels = face
+        (upright,) = find(photo)
+        assert upright.shape == (3,)
+        np.testing.assert_allclose(upright, crop_squares(labels, schemes.IBUG68, 1)[0], atol=6)
+        (found,) = find(np.ascontiguousarray(np.rot90(photo, quarters)))
+        x, y = upright[:2]
+        place = {1: (y, 159 - x), 2: (159 - x, 159 - y), 3: (159 - y, x)}[quarters]
+        np.testing.assert_allclose(found[:3], (*place, upright[2]), atol=4)
+        away = found[3] + quarters * np.pi / 2
+        assert abs(np.angle(np.exp(1j * away))) <= np.pi / 4 + 1e-9
+
+    def test_no_face(self, find, rng):
+        photo = rng.integers(0, 256, (160, 160, 3), np.uint8)
+        with pytest.raises(FaceError, match=r"no (sure )?face found"):
+            find(photo)
 
 
 class TestByDetector:

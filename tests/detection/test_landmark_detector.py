@@ -138,7 +138,7 @@ def test_detector_sees_a_shrunk_photo_and_its_boxes_come_back(localizer, stub):
 
 def test_small_photos_are_not_enlarged(localizer, stub):
     small = stub.detector()
-    LandmarkDetector(localizer, small, max_side=4000)(stub.ramp())
+    LandmarkDetector(localizer, small, max_side=4000, any_angle=False)(stub.ramp())
     assert small.shapes == [(160, 200, 3)]
 
 
@@ -150,6 +150,136 @@ def test_calibrated_errors_in_pixels_of_the_photo(localizer, stub):
     pixel = face.square[2] / stub.SIZE
     np.testing.assert_allclose(face.error, np.full(5, 2 * pixel))  # at a mean scale of 1.5
     np.testing.assert_allclose(face.radius, np.full(5, 4 * pixel))
+
+
+def calibration(lost):
+    """Errors as large as the scales, 1.5 pixels of the stub's crop."""
+    return confidence.Calibration((1.0,), (1.0,), (1.0,) * 5, {0.9: (2.0,) * 5}, "made", 99, lost)
+
+
+def test_lost_by_the_calibration(localizer, stub):
+    """Mean error over the landmarks' distance from their center."""
+    (face,) = LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
+    assert face.lost is None and "lost" not in face.to_dict()
+    localizer.calibration = calibration(0.5)
+    (face,) = LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
+    relative = float(confidence.relative_error(face.landmarks, face.error))
+    for lost in (0.99 * relative, 1.01 * relative):
+        localizer.calibration = calibration(lost)
+        (face,) = LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
+        assert face.lost is face.to_dict()["lost"] is (lost < relative)
+    assert "lost" not in repr(face)
+    assert repr(dataclasses.replace(face, lost=True)).endswith(", lost)")
+
+
+class OneWayUp:
+    """Sure where the crop shows the stub's face at one angle, and a guess elsewhere."""
+
+    def __init__(self, localizer, angle, reach=0.3):
+        self.localizer = localizer
+        self.angle, self.reach = angle, reach
+        self.calls = []
+        for name in ("scheme", "crop_scale", "image_size", "trained_on", "training_data"):
+            setattr(self, name, getattr(localizer, name))
+        self.calibration = calibration(0.2)
+
+    def predict(self, images, verbose=0):
+        self.calls.append(len(images))
+        found = self.localizer.predict(images)
+        eyes = found["landmarks"][:, 1] - found["landmarks"][:, 0]
+        turned = np.arctan2(eyes[:, 1], eyes[:, 0]) - self.angle
+        away = np.abs(np.angle(np.exp(1j * turned))) > self.reach
+        # What it does not know it takes for an upright face in the middle.
+        guess = [[14, 14], [26, 14], [20, 20], [15, 26], [25, 26]]
+        landmarks = np.where(away[:, None, None], guess, found["landmarks"])
+        scale = np.where(away[:, None, None], 9.0, 0.1) * np.ones_like(landmarks)
+        return {"landmarks": landmarks, "scale": scale}
+
+
+def test_sure_faces_pay_nothing(localizer, stub):
+    one = OneWayUp(localizer, 0.0)
+    detect = LandmarkDetector(one, stub.detector(stub.BOX))
+    (face,) = detect(stub.ramp())
+    assert not face.lost and one.calls == [1, 1]
+    assert detect.detector.shapes == [(160, 200, 3)]
+
+
+@pytest.mark.parametrize("degrees", [90, 135, 180, -90])
+def test_a_face_that_it_is_unsure_of_is_looked_at_at_other_rotations(localizer, stub, degrees):
+    """The localizer sees no turned face; the square that is turned with it shows it upright."""
+    angle = np.radians(degrees)
+    turned = stub.POINTS.mean(0) + (stub.POINTS - stub.POINTS.mean(0)) @ np.array(
+        [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    )
+    one = OneWayUp(type(localizer)(turned), 0.0)
+    (face,) = LandmarkDetector(one)(stub.ramp(), [(*turned.min(0) - 8, *turned.max(0) + 8)])
+    assert not face.lost
+    np.testing.assert_allclose(face.landmarks, turned, atol=1)
+    assert abs(np.angle(np.exp(1j * (face.angle - angle)))) < 0.1
+    assert one.calls == [1, 1, 12, 2]
+
+
+def test_what_is_no_face_is_lost_after_all_looks(localizer, stub):
+    one = OneWayUp(localizer, 0.0, reach=-1.0)
+    (face,) = LandmarkDetector(one)(stub.ramp(), [stub.BOX])
+    assert face.lost and one.calls == [1, 1, 12, 2, 35, 2]
+
+
+def test_no_look_around_without_a_number_to_be_lost_by(localizer, stub):
+    one = OneWayUp(localizer, 0.0, reach=-1.0)
+    one.calibration = calibration(None)
+    (face,) = LandmarkDetector(one)(stub.ramp(), [stub.BOX])
+    assert face.lost is None and one.calls == [1, 1]
+
+
+def only_upright(stub, score=0.75):
+    """A face detector that sees a photo's red and green ramp only where it is not turned."""
+
+    def detect(photo):
+        detect.shapes.append(photo.shape)
+        upright = photo[0, 0, 0] < photo[0, -1, 0] and photo[0, 0, 1] < photo[-1, 0, 1]
+        return [Detection(stub.BOX, score)] if upright else []
+
+    detect.shapes = []
+    return detect
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_photo_where_nothing_is_found_is_turned(localizer, stub, quarters):
+    photo = np.ascontiguousarray(np.rot90(stub.ramp(), quarters))
+    width, height = photo.shape[1::-1]
+
+    def place(points):  # of the upright photo, in the turned one
+        x, y = np.transpose(points)
+        return np.column_stack(
+            [(x, y), (y, height - 1 - x), (width - 1 - x, height - 1 - y), (width - 1 - y, x)][
+                quarters
+            ]
+        )
+
+    detector = only_upright(stub)
+    (face,) = LandmarkDetector(localizer, detector)(photo)
+    corners = place(np.reshape(stub.BOX, (2, 2)))
+    np.testing.assert_array_equal(face.box, [*corners.min(0), *corners.max(0)])
+    np.testing.assert_allclose(face.landmarks, place(stub.POINTS), atol=0.5)
+    assert len(detector.shapes) == (4 if quarters else 1)
+    if quarters:
+        assert LandmarkDetector(localizer, detector, any_angle=False)(photo) == []
+
+
+def test_turned_copies_are_looked_at_if_that_is_asked_for(localizer, stub):
+    """Each copy shows the same face, which is told once."""
+    boxes = [stub.BOX, (40, 79, 110, 129), (79, 49, 129, 119), (49, 70, 119, 120)]
+    shapes = []
+
+    def detector(photo):
+        shapes.append(photo.shape)
+        return [Detection(boxes[len(shapes) - 1], 0.5 + len(shapes) / 10)]
+
+    (face,) = LandmarkDetector(localizer, detector, any_angle=True)(stub.ramp())
+    assert shapes == [(160, 200, 3), (200, 160, 3), (160, 200, 3), (200, 160, 3)]
+    np.testing.assert_array_equal(face.box, stub.BOX)
+    assert face.score == 0.9  # the surest of the four
 
 
 def test_landmarks_in_one_point_keep_the_square(localizer, stub):

@@ -43,6 +43,7 @@ class World:
         self.faces = dict(faces)
         self.scale = dict.fromkeys(faces, 1.0)
         self.spoil = {}
+        self.lost = None
         self.searches = 0
         self.asked = []
 
@@ -50,9 +51,10 @@ class World:
         self.searches += 1
         return [self._face(name, np.array([*place, 40.0])) for name, place in self.faces.items()]
 
-    def localize(self, frame, squares, passes=1):
+    def localize(self, frame, squares, passes=1, look_around=False):
         self.asked.append(np.array(squares))
-        return [self._nearest(square) for square in squares]
+        found = [self._nearest(square) for square in squares]
+        return [dataclasses.replace(face, lost=self.lost) for face in found]
 
     def _nearest(self, square):
         gaps = {k: np.abs(square[:2] - place).max() for k, place in self.faces.items()}
@@ -259,6 +261,30 @@ def test_unsure_detections_are_no_faces(world):
     made.scale["a"] = 2.5
     assert LandmarkTracker(made)(FRAME, 0) == []
     assert ids(LandmarkTracker(made, max_scale=3)(FRAME, 0)) == [0]
+
+
+def test_what_the_model_is_lost_on_is_followed_and_searched_until_it_is_found(world):
+    made = world(a=(80.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    assert [tracker(FRAME, i / RATE)[0].lost for i in range(2)] == [None, None]
+    made.lost = True
+    made.spoil["a"] = lambda x: x + 9  # near enough to be the same face
+    assert [(face.id, face.lost) for face in tracker(FRAME, 2 / RATE)] == [(0, None)]
+    assert made.searches == 2  # what it found there is sure
+    made.faces = {}
+    made._nearest = lambda square: made._make(made.points + (80.0, 100.0), 1.0, square)
+    assert [(face.id, face.lost) for face in tracker(FRAME, 3 / RATE)] == [(0, True)]
+    tracker(FRAME, 4 / RATE)
+    assert made.searches == 4
+
+
+def test_no_face_begins_where_the_model_is_lost(world):
+    made = world(a=(80.0, 100.0))
+    find = made._face
+    made._face = lambda *arguments: dataclasses.replace(find(*arguments), lost=True)
+    tracker = LandmarkTracker(made)
+    assert tracker(FRAME, 0) == []
+    assert tracker.left_out == {"too unsure or too small to follow": 1}
 
 
 def test_another_size_or_an_earlier_time_starts_anew(world):

@@ -15,6 +15,8 @@ import pytest
 
 from keras_lapkl import confidence, pretrained, tflite
 from keras_lapkl.data import cropping, images
+from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.detection import looks
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.export import flatbuffer_writer
 from keras_lapkl.tflite import flatbuffer, metadata, rules
@@ -162,6 +164,50 @@ def test_cut_as_the_library_does(square, localize, photo):
     assert np.abs(found - expected).mean() <= 0.7
 
 
+@pytest.mark.parametrize("square", [(60.3, 48.9, 20.5), (61, 40, 90), (3, 90, 70)])
+@pytest.mark.parametrize("angle", [0.4, -2.0, np.pi])
+def test_cut_rotated_as_the_library_does(square, angle, localize, photo):
+    found = localize.cut(photo, square, 32, angle).astype(int)
+    transform = cropping.crop_transform((*square, angle), 32)
+    expected = cropping.warp_crop(photo, transform, 32)
+    assert np.abs(found - expected).max() <= 5
+    assert np.abs(found - expected).mean() <= 0.8
+
+
+def test_looks_as_the_library_has_them(localize):
+    assert localize._RINGS == looks.RINGS
+    assert (localize._KEPT, localize._UNSURE) == (looks.KEPT, looks.UNSURE)
+
+
+def test_the_square_of_a_face_as_the_library_has_it(localize, rng):
+    groups = [[0, 1], [2], [3], [4], [5]]
+    landmarks = rng.uniform(0, 100, (6, 2))
+    points = np.array([landmarks[group].mean(0) for group in groups])
+    found = localize._face_square(landmarks, groups)
+    np.testing.assert_allclose(found, cropping.rotated_square(points))
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2])
+def test_a_shipped_model_is_right_at_any_angle_and_else_says_that_it_is_lost(quarters, localize):
+    """A painted face on gray; then gray alone."""
+    localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
+    faces, labels = synthetic_faces(1, image_size=120, seed=4)
+    photo = np.full((200, 220, 3), 128, np.uint8)
+    photo[40:160, 50:170] = faces[0]
+    labels = labels[0, :, :2] + (50, 40)
+    height, width = photo.shape[:2]
+    for _ in range(quarters):
+        photo = np.ascontiguousarray(np.rot90(photo))
+        labels = np.column_stack([labels[:, 1], width - 1 - labels[:, 0]])
+        height, width = width, height
+    box = (*labels.min(0), *labels.max(0))
+    found = localizer.in_photo(photo, box)
+    assert not found["lost"]
+    distance = np.linalg.norm(np.array(found["landmarks"]) - labels, axis=1)
+    assert distance.mean() < 0.1 * np.ptp(labels)
+    assert localizer.in_photo(np.full_like(photo, 128), box)["lost"]
+
+
 def test_five_points_by_face_box_as_the_library_has_it(localize):
     assert localize._FIVE_BY_FACE_BOX == cropping.FIVE_BY_FACE_BOX
     assert localize._FIVE_BELOW_FACE_BOX == cropping.FIVE_BELOW_FACE_BOX
@@ -171,12 +217,19 @@ def test_confidence_as_the_library_has_it(localize, rng):
     scale = rng.uniform(0.5, 4, (3, 2))
     errors = rng.rayleigh(size=(400, 3))
     fitted = confidence.fit(errors, rng.uniform(0.8, 3, (400, 3, 2)))
-    found = localize.confidence(json.loads(json.dumps(fitted.to_config())), scale)
+    landmarks = rng.uniform(0, 32, (3, 2))
+    found = localize.confidence(json.loads(json.dumps(fitted.to_config())), scale, landmarks)
+    assert "lost" not in found
+    relative = confidence.relative_error(landmarks, fitted.error(scale))
+    for lost in (0.9 * relative, 1.1 * relative):
+        known = dataclasses.replace(fitted, lost=float(lost)).to_config()
+        assert localize.confidence(known, scale, landmarks)["lost"] == (lost < relative)
+    assert localize.confidence(known, scale, np.ones((3, 2)))["lost"]  # all in one point
     np.testing.assert_allclose(found["error"], fitted.error(scale))
     np.testing.assert_allclose(found["radius"], fitted.radius(scale, 0.9))
     few = confidence.fit(errors[:5], np.ones((5, 3, 2)))
-    assert set(localize.confidence(few.to_config(), scale)) == {"error"}
-    assert localize.confidence(None, scale) == {}
+    assert set(localize.confidence(few.to_config(), scale, landmarks)) == {"error"}
+    assert localize.confidence(None, scale, landmarks) == {}
 
 
 def test_metadata(files, localize):

@@ -168,6 +168,96 @@ def test_cuts_as_the_package_does(page, photo, square):
     assert np.abs(np.reshape(crop, expected.shape) - expected.astype(int)).max() <= 2
 
 
+@pytest.mark.parametrize("angle", [0.4, -2.0, np.pi])
+def test_cuts_rotated_as_the_package_does(page, photo, angle):
+    from keras_lapkl.data.cropping import crop_transform, warp_crop
+
+    height, width, _ = photo.shape
+    pixels = np.dstack([photo, np.full((height, width), 255, np.uint8)]).ravel().tolist()
+    x, y, side = 50.3, 41.7, 77.7
+    crop = page.call(
+        "(m, data, width, height, square) => [...m.cut({data, width, height}, square, 32)]",
+        pixels,
+        width,
+        height,
+        {"x": x, "y": y, "side": side, "angle": angle},
+    )
+    expected = warp_crop(photo, crop_transform([x, y, side, angle], 32), 32).astype(int)
+    apart = np.abs(np.reshape(crop, expected.shape) - expected)
+    assert apart.max() <= 5 and apart.mean() <= 0.8
+
+
+def test_looks_as_the_library_has_them(page):
+    from keras_lapkl.detection import looks
+
+    rings, *others = page.call("(m) => [m.RINGS, m.KEPT, m.UNSURE]")
+    assert others == [looks.KEPT, looks.UNSURE]
+    for ring, expected in zip(rings, looks.RINGS, strict=True):
+        np.testing.assert_allclose(ring, expected, rtol=1e-15)
+    square = {"x": 10.0, "y": 20.0, "side": 30.0, "angle": 0.5}
+    found = page.call(
+        "(m, square, look) => m.Localizer.prototype.around.call("
+        "{metadata: {crop_scale: 3}}, square, look)",
+        square,
+        [0.5, -0.25, 1.5, 1.0],
+    )
+    (expected,) = looks.squares_around((10, 20, 10, 0.5), [(0.5, -0.25, 1.5, 1.0)])
+    expected[2] *= 3
+    np.testing.assert_allclose([found[k] for k in square], expected)
+
+
+def test_how_sure_it_is_and_the_square_of_a_face_as_the_library_has_them(page, rng):
+    from keras_lapkl import confidence
+    from keras_lapkl.data.cropping import rotated_square
+    from keras_lapkl.schemes import IBUG68
+
+    landmarks = rng.uniform(10, 70, (68, 2))
+    fitted = confidence.fit(rng.rayleigh(size=(300, 68)), rng.uniform(0.8, 3, (300, 68, 2)))
+    for scale in (rng.uniform(0.5, 4, (68, 2)), np.full((68, 2), 9.0), np.full((68, 2), 0.1)):
+        found = page.call(
+            "(m, calibration, found) => m.relativeError(calibration, found)",
+            fitted.to_config(),
+            {"landmarks": landmarks.tolist(), "scale": scale.tolist()},
+        )
+        expected = confidence.relative_error(landmarks, fitted.error(scale))
+        assert found == pytest.approx(float(expected))
+    square = page.call(
+        "(m, metadata, landmarks) => Object.assign(Object.create(m.Localizer.prototype), "
+        "{metadata}).faceSquare(landmarks)",
+        {"scheme": IBUG68.to_config(), "crop_scale": 2.5},
+        landmarks.tolist(),
+    )
+    expected = rotated_square(IBUG68.anchor_points(landmarks)) * (1, 1, 2.5, 1)
+    np.testing.assert_allclose([square[k] for k in ("x", "y", "side", "angle")], expected)
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_face_at_any_angle(page, tmp_path, quarters):
+    """A painted face, turned; then gray, where it says that it is lost."""
+    import cv2
+
+    from keras_lapkl import pretrained
+    from keras_lapkl.data.synthetic.faces import synthetic_faces
+
+    faces, labels = synthetic_faces(1, image_size=240, seed=4)
+    labels = labels[0, :, :2]
+    for _ in range(quarters):
+        labels = np.column_stack([labels[:, 1], 239 - labels[:, 0]])
+    photo = np.rot90(faces[0], quarters)
+    cv2.imwrite(str(tmp_path / "face.png"), np.ascontiguousarray(photo[..., ::-1]))
+    cv2.imwrite(str(tmp_path / "gray.png"), np.full_like(photo, 128))
+    page.choose("model", pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
+    page.choose("photo", tmp_path / "face.png")
+    page.wait("keras_lapkl.found && !keras_lapkl.found.lost")
+    found = page.get("keras_lapkl.found")
+    apart = np.linalg.norm(np.array(found["landmarks"]) - labels, axis=1)
+    assert apart.mean() < 0.1 * np.ptp(labels)
+    assert "lost" not in page.get("document.getElementById('readout').textContent")
+    page.choose("photo", tmp_path / "gray.png")
+    page.wait("keras_lapkl.found.lost")
+    assert "lost" in page.get("document.getElementById('readout').textContent")
+
+
 def test_crop_rule(page, rng):
     from keras_lapkl.data.cropping import crop_squares
     from keras_lapkl.schemes import IBUG68
@@ -188,17 +278,17 @@ def test_follows_faces_alone(page, rng):
     metadata = {"scheme": None, "crop_scale": 2.0}
     picture = {"width": 90, "height": 70}
 
-    def following(spread=0.02, **changes):
+    def following(lost=False, **changes):
         return page.call(
             "(m, metadata, found, picture) => "
             "Object.assign(Object.create(m.Localizer.prototype), {metadata}).next(found, picture)",
             {**metadata, **changes.get("metadata", {})},
-            {"landmarks": changes.get("landmarks", landmarks), "spread": spread},
+            {"landmarks": changes.get("landmarks", landmarks), "lost": lost},
             {**picture, **changes.get("picture", {})},
         )
 
     assert following()["side"] == pytest.approx(2 * np.ptp(landmarks, axis=0).max())
-    assert following(spread=0.03) is None
+    assert following(lost=True) is None
     assert following(metadata={"crop_scale": None}) is None
     assert following(metadata={"scheme": {"five_points": [], "crop_from": "image"}}) is None
     assert following(picture={"width": 40}) is None

@@ -5,7 +5,8 @@ A folder of shards has, for each few thousand photos in sorted order,
     faces-00000-of-00012.tfrecord   one `tf.train.Example` a face: `image`, a PNG of S+2m pixels a
                                     side; `source`, the photo's path in the folder of photos;
                                     `square`, center x, center y and longer edge of the box of the
-                                    five points, in photo pixels
+                                    five points, in photo pixels; of a rotated crop also
+                                    `angle`, radians from the x axis to the y axis
     faces-00000-of-00012.npz        where each image lies in it, and the photos left out
 
 and, for all, `shards.json` with settings and counts, and `skipped.csv`. The images are PNG, since
@@ -389,12 +390,13 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
         squares = locate(image)
         faces, left_out = [], []
         for i, square in enumerate(squares):
+            box = square * (1, 1, crop_scale, 1)[: len(square)]
             try:
-                check_squares([square * (1, 1, crop_scale)], *image.shape[1::-1])
+                check_squares([box], *image.shape[1::-1])
             except ValueError as error:
                 left_out.append((f"face {i + 1} of {len(squares)}", str(error)))
                 continue
-            transform = crop_transform(square * (1, 1, crop_scale), image_size, margin)
+            transform = crop_transform(box, image_size, margin)
             crop = warp_crop(image, transform, image_size + 2 * margin)
             faces.append(_record(crop, name, square))
     except OSError as error:
@@ -412,7 +414,9 @@ def _record(crop, name, square):
     """A face as it stands in the file, and its index entry, counted from there."""
     quick = (cv2.IMWRITE_PNG_COMPRESSION, 3)
     image = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), quick)[1].tobytes()
-    features = {"image": image, "source": os.fsencode(name), "square": square}
+    features = {"image": image, "source": os.fsencode(name), "square": square[:3]}
+    if len(square) == 4:
+        features["angle"] = square[3:]
     framed = records.frame(records.example(features))
     return framed, (framed.index(image), len(image), zlib.crc32(image))
 

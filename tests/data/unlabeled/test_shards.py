@@ -45,6 +45,22 @@ SMALL = {"image_size": 32, "margin": 6, "shard_size": 5, "workers": 1, "progress
 
 
 @dataclasses.dataclass(frozen=True)
+class Turned:
+    """The middle of each photo, rotated by an angle."""
+
+    angle: float
+
+    default_workers = 1
+
+    @property
+    def settings(self):
+        return {"by": "turned", "angle": self.angle}
+
+    def __call__(self, photo):
+        return np.array([[23.5, 23.5, 16.0, self.angle]])
+
+
+@dataclasses.dataclass(frozen=True)
 class FromPixels:
     """As many faces as the first pixel says; the process dies, or a bug strikes, as it says."""
 
@@ -156,6 +172,19 @@ class TestRoundTrip:
             assert parsed["source"].numpy().decode() == name
             np.testing.assert_allclose(parsed["square"], [23.5, 23.5, 0.4 * 48], rtol=1e-6)
         assert i == 11
+
+    def test_rotated_crops_say_their_angle(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        photo = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48, 1) % 251
+        write(tmp_path / "in" / "a.png", np.repeat(photo, 3, axis=2).astype(np.uint8))
+        for name in ("upright", "turned"):
+            crop(tmp_path / "in", tmp_path / name, Turned(0.0 if name == "upright" else np.pi))
+        upright, turned = (
+            shards.read_shards(tmp_path / n).gather([0])[0] for n in ("upright", "turned")
+        )
+        np.testing.assert_array_equal(turned, upright[::-1, ::-1])
+        (record,) = (tmp_path / "turned").glob("*.tfrecord")
+        assert b"angle" in record.read_bytes()
 
     def test_many_faces_in_a_photo_and_none(self, tmp_path):
         (tmp_path / "in").mkdir()

@@ -1,0 +1,55 @@
+"""Where else to look for a face that the model is not sure of: rotations, shifts and sizes.
+
+A look is (right, down, ratio, angle): how far the square moves along its own axes, in its sides;
+how much larger it becomes; and by how much it is rotated, radians. The pattern was chosen on
+validation faces of 300-W (`docs/notes/robustness.md`). `mobile/localize.py` and
+`mobile/web/model.js` have it too, and tests hold them equal.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ANGLES = tuple(math.radians(degrees) for degrees in range(45, 360, 45))
+"""Radians: the model is right on faces rotated by up to half of the steps."""
+_MOVES = ((0.5, 0.0, 1.0), (-0.5, 0.0, 1.0), (0.0, 0.5, 1.0), (0.0, -0.5, 1.0), (0.0, 0.0, 1.5))
+RINGS = (
+    (*((0.0, 0.0, 1.0, angle) for angle in ANGLES), *((*move, 0.0) for move in _MOVES)),
+    tuple((*move, angle) for move in _MOVES for angle in ANGLES),
+)
+"""The looks: first one change each; then a move and a rotation, for what is still lost."""
+KEPT = 2
+"""From how many of the surest looks of a ring it goes on by the landmarks."""
+UNSURE = 0.85
+"""Share of `Calibration.lost` up to which a face is left as it is. A face that is upside down may
+lie between, and 2 % of upright ones do."""
+
+
+def squares_around(square: ArrayLike, looks: ArrayLike) -> NDArray[np.float64]:
+    """The squares of looks around another square.
+
+    Args:
+        square: (4,) center x, center y, side and angle, radians from the x axis to the y axis.
+        looks: (n, 4), as those of `RINGS`.
+
+    Returns:
+        (n, 4) float64.
+
+    Example:
+
+    >>> squares_around((10, 20, 4, 0), [(0.5, 0, 1, 0), (0, 0, 1.5, 0)])
+    array([[12., 20.,  4.,  0.],
+           [10., 20.,  6.,  0.]])
+    """
+    x, y, side, angle = np.asarray(square, np.float64)
+    right, down, ratio, turn = np.asarray(looks, np.float64).reshape(-1, 4).T
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.column_stack(
+        [
+            x + side * (cos * right - sin * down),
+            y + side * (sin * right + cos * down),
+            side * ratio,
+            angle + turn,
+        ]
+    )
