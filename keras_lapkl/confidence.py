@@ -350,6 +350,82 @@ def selective(
     return np.array([ranked[: max(1, round(share * len(ranked)))].mean() for share in shares])
 
 
+def negative_log_likelihood(errors: ArrayLike, expected: ArrayLike) -> float:
+    """Mean over points of −log p, p a density in the plane whose mean distance is the expected one:
+
+        p(x) = exp(−‖x − μ‖ / b) / (2π b²),  b = e / 2
+        −log p = log(π e² / 2) + 2 · error / e
+
+    The Laplace density that looks the same in all directions, in nats for pixels: lower is better,
+    and it is least on average where e is the mean of the errors. Pixels of larger crops give more.
+
+    Args:
+        errors: distances from the true points, pixels; NaN where hidden.
+        expected: e, `Calibration.error`, of the same shape and in the same pixels.
+
+    Example:
+
+    >>> round(negative_log_likelihood([1.0], [1.0]), 4)    # log(π / 2) + 2
+    2.4516
+    """
+    errors, expected = np.asarray(errors, np.float64), np.asarray(expected, np.float64)
+    known = np.isfinite(errors)
+    errors, expected = errors[known], np.maximum(expected[known], 1e-9)
+    return float(np.mean(np.log(np.pi / 2 * expected**2) + 2 * errors / expected))
+
+
+def sparsification_error(errors: ArrayLike, expected: ArrayLike) -> tuple[float, float]:
+    """Area under the sparsification error: how much worse than the best the order of trust is.
+
+        AUSE = 1/n · Σ_i (S_i − S*_i) / S_n
+
+    S_i is the mean error of the i of n values with the smallest expected error, S*_i of the i with
+    the smallest error. 0 is the best order.
+
+    Args:
+        errors: (n,) distances or errors of faces, any unit.
+        expected: (n,) what was expected of them.
+
+    Returns:
+        The area, and what it is on average in random order.
+
+    Example:
+
+    >>> sparsification_error([1.0, 2.0, 3.0], [0.1, 0.5, 0.9])    # the best order
+    (0.0, 0.25)
+
+    Source: Ilg et al., ECCV 2018, §4.
+    """
+    errors = np.asarray(errors, np.float64)
+
+    def kept(order):
+        """Mean over i of S_i, by S_n."""
+        sums = np.cumsum(errors[np.argsort(order, kind="stable")])
+        return float(np.mean(sums / np.arange(1, len(sums) + 1)) / max(sums[-1] / len(sums), 1e-9))
+
+    best = kept(errors)
+    return kept(np.asarray(expected)) - best, 1.0 - best
+
+
+def by_tenth(inside: ArrayLike, key: ArrayLike) -> NDArray[np.float64]:
+    """Share within the radius in ten groups of equally many, by a key that rises.
+
+    Args:
+        inside: (n, …) 1 within, 0 outside, NaN where not known.
+        key: (n,) what the groups are made by, such as the expected error.
+
+    Returns:
+        (10,) shares; (n,) if there are fewer than ten.
+
+    Example:
+
+    >>> by_tenth([1.0, 1.0, 0.0], [0.2, 0.1, 0.3])
+    array([1., 1., 0.])
+    """
+    inside, order = np.asarray(inside, np.float64), np.argsort(key, kind="stable")
+    return np.array([np.nanmean(inside[g]) for g in np.array_split(order, min(10, len(order)))])
+
+
 def _fit_curve(scales, errors):
     """Knots of a curve that never falls: means of quantile bins, pooled where they do."""
     order = np.argsort(scales, kind="stable")

@@ -185,3 +185,48 @@ def test_plain_errors(calibration):
         confidence.fit(np.full((3, 2), np.nan), np.ones((3, 2, 2)))
     with pytest.raises(ValueError, match=r"Received: \(3, 2\), \(3, 3, 2\)"):
         confidence.fit(np.ones((3, 2)), np.ones((3, 3, 2)))
+
+
+def test_negative_log_likelihood_by_hand():
+    """log(π e² / 2) + 2 r / e, mean of the known points."""
+    found = confidence.negative_log_likelihood([[1.0, 3.0], [np.nan, 0.0]], [[1, 2], [5, 2]])
+    by_hand = [np.log(np.pi / 2) + 2, np.log(2 * np.pi) + 3, np.log(2 * np.pi)]
+    assert found == pytest.approx(np.mean(by_hand))
+
+
+def test_negative_log_likelihood_is_of_a_density_and_least_at_the_mean_error(rng):
+    expected = 3.0
+    # Of that density, drawn in the plane: angles are even, distances Gamma(2, e / 2).
+    errors = rng.gamma(2, expected / 2, 200_000)
+    assert errors.mean() == pytest.approx(expected, rel=0.01)
+    found = {
+        e: confidence.negative_log_likelihood(errors, np.full(errors.shape, e))
+        for e in (2.5, expected, 3.5)
+    }
+    assert min(found, key=found.__getitem__) == expected
+    # Importance sampling: exp(−NLL) of a point, over a wide square, adds up to 1.
+    x = rng.uniform(-30, 30, (200_000, 2))
+    far = np.linalg.norm(x, axis=1)
+    density = np.exp(-(np.log(np.pi * expected**2 / 2) + 2 * far / expected))
+    assert density.mean() * 60**2 == pytest.approx(1, abs=0.03)
+
+
+def test_sparsification_error_by_hand():
+    # Mean errors of the first: 2, 1.5, 2 of 2; of the best order 1, 1.5, 2.
+    area, random = confidence.sparsification_error([2.0, 1.0, 3.0], [0.1, 0.2, 0.3])
+    assert area == pytest.approx((1 + 0 + 0) / 3 / 2) and random == pytest.approx(0.25)
+
+
+def test_sparsification_error_of_the_best_and_of_random_order(rng):
+    errors = rng.gamma(2, 1, 5000)
+    assert confidence.sparsification_error(errors, np.exp(errors))[0] == 0
+    areas = [confidence.sparsification_error(errors, rng.random(5000)) for _ in range(20)]
+    assert np.mean([area for area, _ in areas]) == pytest.approx(areas[0][1], abs=0.01)
+    assert confidence.sparsification_error(errors, -errors)[0] > 1.5 * areas[0][1]
+
+
+def test_shares_by_tenth():
+    inside = np.repeat([1.0, 0.0], 50)
+    inside[0] = np.nan
+    np.testing.assert_array_equal(confidence.by_tenth(inside, -np.arange(100)), [0] * 5 + [1] * 5)
+    assert confidence.by_tenth([[1.0, 0.0], [1.0, np.nan]], [2, 1]).tolist() == [1, 0.5]
