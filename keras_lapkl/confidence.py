@@ -21,6 +21,10 @@ _IN_A_BIN = 100
 _DIGITS = 4
 _LEAST_FOR_LOST = 50
 """Faces from which on the spread of their relative errors is known to a tenth."""
+_PRIOR_FACES, _SPREAD = 10, 0.2
+"""Faces without any sign of a face's own factor that count beside the real ones, and the standard
+deviation of the logarithm of expected errors that these would have."""
+_STEPS = 20
 _DEVIATIONS = 3.0
 """Standard deviations above the mean logarithm of the relative error at which a face is lost: of a
 normal distribution 0.13 % lie beyond, of the heavier tail of real faces up to 0.5 %."""
@@ -30,15 +34,17 @@ normal distribution 0.13 % lie beyond, of the heavier tail of real faces up to 0
 class Calibration:
     """From scales to errors, both in pixels of the crop.
 
-    With s the mean of a landmark's two scales, g non-decreasing and piecewise linear, and f_k one
-    number for each landmark:
+    With s the mean of a landmark's two scales, g non-decreasing and piecewise linear, f_k one
+    number for each landmark, and ē the mean of e_k over the face:
 
-        expected error e_k = f_k · g(s)          radius r_k(c) = q_k(c) · e_k
+        expected error e_k = f_k · g(s)
+        radius         r_k(c) = q_k(c) · e_k · (ē / typical)^across · (e_k / ē)^within
 
-    where q_k(c) is the ⌈(n+1)·c⌉-th smallest of the n ratios error / e_k on the calibration faces:
-    split-conformal prediction with a normalized score, which covers a new face's landmark with
-    probability ≥ c if that face is drawn as the calibration faces were. (g and f are fitted on the
-    same faces, which costs a little of it; the tests measure how much.)
+    where q_k(c) is the ⌈(n+1)·c⌉-th smallest of the n ratios of error and r_k / q_k on the
+    calibration faces: split-conformal prediction with a normalized score, which covers a new
+    face's landmark with probability ≥ c if that face is drawn as the calibration faces were. (All
+    else is fitted on the same faces, which costs a little of it; the tests measure how much.)
+    Errors differ more from face to face than the scales do, and less within a face.
 
     Attributes:
         scales, errors: the knots of g, in pixels; beyond the last, g goes on in proportion.
@@ -48,9 +54,12 @@ class Calibration:
         faces: how many.
         lost: the `relative_error` above which landmarks are lost: on what is not what the
             model knows, or elsewhere. None where the faces were too few to tell.
+        typical, across, within: of the radius; the first in pixels, the others in [-1, 1], and 0
+            where r_k = q_k · e_k, as in files of before.
 
     Raises:
-        ValueError: knots that do not rise, quantiles that do not fit them, or `lost` not above 0.
+        ValueError: knots that do not rise, quantiles that do not fit them, `typical` or `lost` not
+            above 0, or an exponent beyond 1.
 
     Example:
 
@@ -60,7 +69,7 @@ class Calibration:
     (array([1.5]), array([3.]))
 
     Source: the score of Lei et al., JASA 2018, §5.2; g by pool-adjacent-violators on at most 12
-    quantile bins.
+    quantile bins; the exponents by regression on errors of a gamma distribution.
     """
 
     scales: tuple[float, ...]
@@ -70,8 +79,16 @@ class Calibration:
     data: str
     faces: int
     lost: float | None = None
+    typical: float = 1.0
+    across: float = 0.0
+    within: float = 0.0
 
     def __post_init__(self):
+        if not (0 < self.typical < math.inf and abs(self.across) <= 1 and abs(self.within) <= 1):
+            raise ValueError(
+                "Expected `typical` above 0, `across` and `within` in [-1, 1]. Received: "
+                f"{self.typical}, {self.across}, {self.within}"
+            )
         if self.lost is not None and not 0 < self.lost < math.inf:
             raise ValueError(f"Expected `lost` above 0, or None. Received: {self.lost}")
         knots, k = len(self.scales), len(self.factors)
@@ -110,7 +127,12 @@ class Calibration:
             raise ValueError(
                 f"`coverage` must be one of {tuple(self.quantiles)}. Received: {coverage}"
             )
-        return self.error(scale) * np.array(self.quantiles[coverage])
+        return self._width(self.error(scale)) * np.array(self.quantiles[coverage])
+
+    def _width(self, error):
+        """Radii by their quantiles, (…, K), from expected errors."""
+        face, own = _relations(error, self.typical)
+        return error * np.exp(self.across * face + self.within * own)
 
     def to_config(self) -> dict[str, Any]:
         """Plain data that JSON and `from_config` take."""
@@ -190,20 +212,59 @@ def fit(
     sums = np.nansum(masked, 0), np.where(known, expected, 0).sum(0)
     factors = np.where(known.any(0), sums[0] / np.maximum(sums[1], 1e-9), overall)
     factors = np.maximum(np.round(factors, _DIGITS), 10.0**-_DIGITS)
-    ratios = masked / np.maximum(factors * expected, 1e-9)
-    found = Calibration(
+    expected = factors * expected
+    shape = _fit_shape(masked, expected)
+    bare = Calibration(
         scales=tuple(scales.tolist()),
         errors=tuple(curve.tolist()),
         factors=tuple(factors.tolist()),
-        quantiles={
-            float(c): tuple(conformal_quantile(column, c) for column in ratios.T) for c in coverages
-        },
+        quantiles={},
         data=data,
         faces=len(errors),
+        **shape,
     )
+    ratios = masked / np.maximum(bare._width(expected), 1e-9)
+    quantiles = {
+        float(c): tuple(conformal_quantile(column, c) for column in ratios.T) for c in coverages
+    }
+    found = dataclasses.replace(bare, quantiles=quantiles)
     if landmarks is None:
         return found
     return dataclasses.replace(found, lost=_lost(relative_error(landmarks, found.error(scale))))
+
+
+def _fit_shape(errors, expected):
+    """`typical`, `across` and `within` by name, of errors (N, K), NaN where not known.
+
+    Errors as a gamma distribution with a mean of exp(constant) · e_k · (…)^across · (…)^within,
+    fitted by reweighted least squares, and drawn to 0 as by `_PRIOR_FACES` faces of their own.
+    """
+    faces = expected.mean(-1)
+    typical = max(round(float(np.nanmedian(faces)), _DIGITS), 10**-_DIGITS)
+    face, own = _relations(expected, typical)
+    known = np.isfinite(errors) & np.isfinite(face + own)
+    plain = {"typical": typical, "across": 0.0, "within": 0.0}
+    if not errors[known].any():
+        return plain
+    columns = np.stack([np.ones_like(own), face + 0 * own, own], -1)[known]
+    ratios = errors[known] / np.maximum(expected[known], 1e-9)
+    prior = _PRIOR_FACES * known.sum() / max(known.any(1).sum(), 1) * _SPREAD**2
+    matrix = columns.T @ columns + np.diag([0, prior, prior])
+    weights = np.array([np.log(ratios.mean()), 0, 0])
+    for _ in range(_STEPS):
+        step = ratios * np.exp(-columns @ weights) - 1
+        pull = columns.T @ step - np.array([0, prior, prior]) * weights
+        weights = weights + np.linalg.solve(matrix, pull)
+        weights[1:] = np.clip(weights[1:], -1, 1)
+    across, within = (round(float(each), _DIGITS) for each in weights[1:])
+    return {**plain, "across": across, "within": within}
+
+
+def _relations(error, typical):
+    """Logarithms of ē / typical, (…, 1), and of e_k / ē, (…, K)."""
+    error = np.maximum(error, 1e-9)
+    face = error.mean(-1, keepdims=True)
+    return np.log(face / typical), np.log(error / face)
 
 
 def _lost(relative):
