@@ -7,19 +7,12 @@ Copy this one file beside the model, to a Raspberry Pi or into a Debian in Termu
     python localize.py --model=int8.tflite --image=crop.npy
 
 A model of whole pictures takes a photo without --box. Takes .npy (H, W, 3) uint8 RGB and binary
-<<<<<<< HEAD
 .ppm, and JPEG, PNG, BMP and WebP where Pillow is installed. Prints JSON: landmarks and their scales
 in pixels of that picture, x first, pixel centers at whole numbers from 0; and if the file is
-calibrated, the error to expect of each landmark, and the radius that holds the true point in 90 %
-of all cases. Exits with 1 on what it cannot use, and says why.
-=======
-.ppm, and what Pillow reads where it is installed. Prints JSON: landmarks and their scales in pixels
-of that picture, x first, pixel centers at whole numbers from 0; and if the file is calibrated, the
-error to expect of each landmark, the radius that holds the true point in 90 % of all cases, and
-whether the landmarks are lost. A face in a photo that the model is unsure of is looked at again at
-other rotations, shifts and sizes, and the surest is given. Exits with 1 on what it cannot use, and
-says why.
->>>>>>> wt-c
+calibrated, the error to expect of each landmark, the radius that holds the true point in 90 % of
+all cases, and whether the landmarks are lost. A face in a photo that the model is unsure of is
+looked at again at other rotations, shifts and sizes, and the surest is given. Exits with 1 on what
+it cannot use, and says why.
 """
 
 import argparse

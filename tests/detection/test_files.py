@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from keras_lapkl import confidence
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.folders import owned
 from keras_lapkl.data import read_pts
@@ -72,6 +73,18 @@ def test_csv(detector, stub, photos, tmp_path):
     assert [row["file"] for row in rows] == ["a.png", "below/b.png"]
     assert float(rows[0]["nose_x"]) == pytest.approx(95, abs=0.5)
     assert rows[0]["nose_radius"] == "" and rows[0]["x1"] == "120.0"
+    assert rows[0]["lost"] == ""  # the stub is not calibrated
+
+
+@pytest.mark.parametrize(("lost", "cell"), [(0.5, "0"), (0.01, "1")])
+def test_csv_says_what_is_lost(detector, stub, photos, tmp_path, lost, cell):
+    detector.localizer.calibration = confidence.Calibration(
+        (1.0,), (1.0,), (1.0,) * 5, {0.9: (2.0,) * 5}, "made", 99, lost
+    )
+    run(detector, [photos / "a.png"], tmp_path, form="csv")
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["lost"] == cell
 
 
 def test_pts(detector, stub, photos, tmp_path):
