@@ -83,7 +83,9 @@ def _measured(model, crops):
     for _ in range(DRAWS):
         order = rng.permutation(len(crops))
         fitted, others = order[:LABELED], order[LABELED:]
-        calibration = confidence.fit(errors[fitted], predicted["scale"][fitted])
+        calibration = confidence.fit(
+            errors[fitted], predicted["scale"][fitted], start=model.calibration
+        )
         refitted.append(_shares(calibration, errors[others], predicted["scale"][others]))
     return {
         "faces": len(crops),

@@ -22,8 +22,8 @@ _DIGITS = 4
 _LEAST_FOR_LOST = 50
 """Faces from which on the spread of their relative errors is known to a tenth."""
 _PRIOR_FACES, _SPREAD = 10, 0.2
-"""Faces without any sign of a face's own factor that count beside the real ones, and the standard
-deviation of the logarithm of expected errors that these would have."""
+"""Faces that count beside the real ones and say that the exponents need no change, and the
+standard deviation of the logarithm of their expected errors."""
 _STEPS = 20
 _DEVIATIONS = 3.0
 """Standard deviations above the mean logarithm of the relative error at which a face is lost: of a
@@ -176,6 +176,7 @@ def fit(
     data: str = "",
     coverages: Sequence[float] = COVERAGES,
     landmarks: ArrayLike | None = None,
+    start: Calibration | None = None,
 ) -> Calibration:
     """A `Calibration` from faces whose landmarks are known, and which the model was not trained on.
 
@@ -187,6 +188,8 @@ def fit(
         coverages: probabilities to keep quantiles for.
         landmarks: (N, K, 2) predicted, crop pixels, from which it is told when a face is lost; None
             leaves that out, and so do fewer than 50 faces.
+        start: a calibration of the same model to go on from, where the faces are few: the form of
+            its curve stays, factors, exponents and quantiles are fitted.
 
     Raises:
         ValueError: shapes that do not fit, or no face with a known landmark.
@@ -205,15 +208,20 @@ def fit(
     known = np.isfinite(errors) & np.isfinite(spread)
     if not known.any():
         raise ValueError("Expected at least one known landmark to calibrate on. Received: none")
-    scales, curve = _fit_curve(spread[known], errors[known])
-    expected = _curve(spread, scales, curve)
+    if start is None:
+        scales, curve = _fit_curve(spread[known], errors[known])
+        expected, before = _curve(spread, scales, curve), np.ones(errors.shape[1])
+    else:
+        scales, curve = np.array(start.scales), np.array(start.errors)
+        expected, before = start.error(scale), np.array(start.factors)
     masked = np.where(known, errors, np.nan)
     overall = errors[known].mean() / max(expected[known].mean(), 1e-9)
     sums = np.nansum(masked, 0), np.where(known, expected, 0).sum(0)
     factors = np.where(known.any(0), sums[0] / np.maximum(sums[1], 1e-9), overall)
-    factors = np.maximum(np.round(factors, _DIGITS), 10.0**-_DIGITS)
+    expected = expected / before
+    factors = np.maximum(np.round(factors * before, _DIGITS), 10.0**-_DIGITS)
     expected = factors * expected
-    shape = _fit_shape(masked, expected)
+    shape = _fit_shape(masked, expected, start)
     bare = Calibration(
         scales=tuple(scales.tolist()),
         errors=tuple(curve.tolist()),
@@ -233,27 +241,29 @@ def fit(
     return dataclasses.replace(found, lost=_lost(relative_error(landmarks, found.error(scale))))
 
 
-def _fit_shape(errors, expected):
+def _fit_shape(errors, expected, start=None):
     """`typical`, `across` and `within` by name, of errors (N, K), NaN where not known.
 
     Errors as a gamma distribution with a mean of exp(constant) · e_k · (…)^across · (…)^within,
-    fitted by reweighted least squares, and drawn to 0 as by `_PRIOR_FACES` faces of their own.
+    fitted by reweighted least squares, and drawn to those of `start`, or to 0, as by
+    `_PRIOR_FACES` faces of their own.
     """
     faces = expected.mean(-1)
     typical = max(round(float(np.nanmedian(faces)), _DIGITS), 10**-_DIGITS)
     face, own = _relations(expected, typical)
     known = np.isfinite(errors) & np.isfinite(face + own)
-    plain = {"typical": typical, "across": 0.0, "within": 0.0}
+    origin = np.array([0.0, 0.0, 0.0] if start is None else [0.0, start.across, start.within])
+    plain = {"typical": typical, "across": float(origin[1]), "within": float(origin[2])}
     if not errors[known].any():
         return plain
     columns = np.stack([np.ones_like(own), face + 0 * own, own], -1)[known]
     ratios = errors[known] / np.maximum(expected[known], 1e-9)
     prior = _PRIOR_FACES * known.sum() / max(known.any(1).sum(), 1) * _SPREAD**2
     matrix = columns.T @ columns + np.diag([0, prior, prior])
-    weights = np.array([np.log(ratios.mean()), 0, 0])
+    weights = origin + [np.log(ratios.mean()), 0, 0]
     for _ in range(_STEPS):
         step = ratios * np.exp(-columns @ weights) - 1
-        pull = columns.T @ step - np.array([0, prior, prior]) * weights
+        pull = columns.T @ step - np.array([0, prior, prior]) * (weights - origin)
         weights = weights + np.linalg.solve(matrix, pull)
         weights[1:] = np.clip(weights[1:], -1, 1)
     across, within = (round(float(each), _DIGITS) for each in weights[1:])

@@ -91,6 +91,24 @@ def test_radius_holds_for_unsure_faces_and_unsure_points(rng):
     assert share == pytest.approx(0.9, abs=0.01)
 
 
+def test_few_faces_go_on_from_a_calibration(rng):
+    """Elsewhere errors are twice as large; of one point nothing is known there."""
+    start = confidence.fit(*hard_faces(rng, 400))
+    errors, scale = hard_faces(rng, 20)
+    hidden = np.where(np.arange(9) == 3, np.nan, 2 * errors)
+    found = confidence.fit(hidden, scale, start=start)
+    assert (found.scales, found.errors) == (start.scales, start.errors)
+    np.testing.assert_allclose(found.factors, 2 * np.array(start.factors), rtol=0.5)
+    others = np.arange(9) != 3
+    ratio = 2 * errors[:, others].mean() / start.error(scale)[:, others].mean()
+    assert found.factors[3] == pytest.approx(ratio * start.factors[3], rel=0.01)
+    assert found.quantiles[0.9][3] == np.inf
+    errors, scale = hard_faces(rng, 2000)
+    expected = found.error(scale)
+    assert 2 * errors.mean() == pytest.approx(expected.mean(), rel=0.15)
+    assert abs(found.across - start.across) < 0.3
+
+
 def test_faces_are_alike_where_nothing_tells_them_apart(rng):
     scale = np.repeat(rng.uniform(0.8, 3, (1000, 4, 1)), 2, axis=-1)
     fitted = confidence.fit(scale[..., 0] * rng.rayleigh(size=(1000, 4)), scale)

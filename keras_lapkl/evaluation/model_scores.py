@@ -151,12 +151,15 @@ def point_table(rows: Iterable[Mapping[str, Any]]) -> str:
     return console.aligned([heading, *lines])
 
 
-def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibration:
+def calibrate(
+    predicted: Mapping[str, NDArray[Any]], crops: Crops, start: Calibration | None = None
+) -> Calibration:
     """`confidence.Calibration` from predictions on crops that the model was not trained on.
 
     Args:
         predicted: dict of `landmarks` and `scale`, each (N, K, 2) crop pixels.
         crops: the N `Crops`, with the truth.
+        start: a calibration of the same model to go on from, where the crops are few.
 
     Raises:
         ValueError: no known landmark.
@@ -168,7 +171,7 @@ def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibratio
     data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
     landmarks = predicted["landmarks"]
     errors = distances(landmarks, crops)
-    return confidence.fit(errors, predicted["scale"], data, landmarks=landmarks)
+    return confidence.fit(errors, predicted["scale"], data, landmarks=landmarks, start=start)
 
 
 def without_radius(validation: Crops) -> str | None:

@@ -45,7 +45,9 @@ class Recalibrated:
 def recalibrate(path: PathLike, output: PathLike, crops: Crops) -> Recalibrated:
     """Copies a model file with a calibration fitted to labels that it was not trained on.
 
-    Weights and answers stay as they are; radii, expected errors and what counts as lost change.
+    Weights and answers stay as they are; radii, expected errors and what counts as lost change. The
+    form of the curve from scale to error stays that of the model's own calibration, if it has one:
+    few labels cannot tell it.
 
     Args:
         path: a .keras or .tflite file of this package.
@@ -108,14 +110,14 @@ def assess(
     expected = np.full(errors.shape, np.nan)
     for number in range(_FOLDS):
         kept, left = fold != number, fold == number
-        fitted = confidence.fit(errors[kept], scale[kept])
+        fitted = confidence.fit(errors[kept], scale[kept], start=calibration)
         expected[left] = fitted.error(scale[left])
         for asked, hits in inside.items():
             hits.append(_inside(fitted, errors[left], scale[left], asked))
     known = np.isfinite(errors)
     own = calibration is not None
     return Recalibrated(
-        model_scores.calibrate(predicted, crops),
+        model_scores.calibrate(predicted, crops, calibration),
         {c: s for c, (s, _) in confidence.coverage(calibration, errors, scale).items()}
         if own
         else {},
