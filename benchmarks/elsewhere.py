@@ -1,10 +1,11 @@
 """What a model's promised radius is worth on collections of faces that it was not calibrated on.
 
-    python benchmarks/elsewhere.py --models=fpn-eighth-300w,fpn-quarter-112-300w --data_dir=mtfl
+    python benchmarks/elsewhere.py --models=fpn-eighth-300w-int8,fpn-quarter-112-300w-int8 \\
+        --data_dir=mtfl
 
 The data are MTFL's: faces with eyes, nose tip and mouth corners, `five_train.csv` and
 `five_test.csv`, of three collections. Nose tip and mouth corners are points of the 68 as well, and
-are compared; the eyes' centers are not. Beside the promise of the model's int8 file stands what a
+are compared; the eyes' centers are not. Beside the promise of a model stands what a
 calibration on 50 faces of the collection makes of it for all others, as `lapkl calibrate` fits it:
 the mean of 20 draws of the fifty.
 """
@@ -18,7 +19,7 @@ from absl import flags
 from keras_lapkl import pretrained
 from keras_lapkl._support import app, console
 
-_MODELS = flags.DEFINE_list("models", [pretrained.NAMES[0]], "Shipped models, or files.")
+_MODELS = flags.DEFINE_list("models", [f"{pretrained.NAMES[0]}-int8"], "Shipped models, or files.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of MTFL.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
