@@ -391,10 +391,11 @@ def coverage(
     (68,)
     """
     known = np.isfinite(errors)
-    found = {}
+    count, found = known.sum(0), {}
     for asked in calibration.quantiles:
-        inside = np.where(known, errors <= calibration.radius(scale, asked), np.nan)
-        found[asked] = float(np.nanmean(inside)), np.nanmean(inside, axis=0)
+        inside = (known & (errors <= calibration.radius(scale, asked))).sum(0)
+        each = np.where(count > 0, inside / np.maximum(count, 1), np.nan)
+        found[asked] = float(inside.sum() / count.sum()), each
     return found
 
 

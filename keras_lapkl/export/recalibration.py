@@ -52,7 +52,8 @@ def recalibrate(path: PathLike, output: PathLike, crops: Crops) -> Recalibrated:
     Args:
         path: a .keras or .tflite file of this package.
         output: the file to write, of the same kind.
-        crops: labeled `Crops` of the model's crop rule, best 50 faces or more.
+        crops: labeled `Crops` of the model's crop rule, best 50 faces or more. A point without
+            labels gets no radius.
 
     Raises:
         ValueError: fewer faces than two for each of five parts, output and path of other kinds or
@@ -74,7 +75,7 @@ def recalibrate(path: PathLike, output: PathLike, crops: Crops) -> Recalibrated:
             f"{len(crops)} of {crops.name}"
         )
     model = load_model(path)
-    _, predicted = model_scores.evaluate_model(model, crops)
+    predicted = model.predict(crops.central(), verbose=0)
     found = assess(model.calibration, predicted, crops)
     if path.endswith(".keras"):
         model.calibration = found.calibration
