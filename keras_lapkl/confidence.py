@@ -189,7 +189,8 @@ def fit(
         landmarks: (N, K, 2) predicted, crop pixels, from which it is told when a face is lost; None
             leaves that out, and so do fewer than 50 faces.
         start: a calibration of the same model to go on from, where the faces are few: the form of
-            its curve stays, factors, exponents and quantiles are fitted.
+            its curve stays, factors, exponents and quantiles are fitted; of fewer than 50 faces,
+            its `lost` becomes as much larger as the errors are.
 
     Raises:
         ValueError: shapes that do not fit, or no face with a known landmark.
@@ -238,7 +239,10 @@ def fit(
     found = dataclasses.replace(bare, quantiles=quantiles)
     if landmarks is None:
         return found
-    return dataclasses.replace(found, lost=_lost(relative_error(landmarks, found.error(scale))))
+    lost = _lost(relative_error(landmarks, found.error(scale)))
+    if lost is None and start is not None and start.lost is not None:
+        lost = round(start.lost * float(overall), _DIGITS)  # as much larger as the errors are
+    return dataclasses.replace(found, lost=lost)
 
 
 def _fit_shape(errors, expected, start=None):

@@ -41,12 +41,13 @@ def test_help_is_in_groups_with_ranges_and_defaults(run_tool):
         "Flags:",
         "Training:",
         "Network:",
-        "Adversary:",
         "Faces without labels:",
+        "Adversary:",
+        "Mean teacher:",
     ]
     assert said.startswith("Trains a landmark localizer") and "--output_dir" in said
     parts = dict(zip(headings, re.split(r"^[A-Z][a-z ]+:$", said, flags=re.M)[1:], strict=True))
-    assert "--epochs: Passes over the training faces. (a whole number ≥ 1; default 40)" in said
+    assert "--batch_size: Labeled faces in a step. (a whole number ≥ 1; faces; default 8)" in said
     assert "default 1/8" in parts["Network:"] and "--dataset" in parts["Flags:"]
     for flag in ("teacher", "unlabeled_batch_size", "unlabeled_dir"):
         assert f"--{flag}:" in parts["Faces without labels:"]
@@ -200,3 +201,26 @@ def test_mended_labels_and_what_comes_after(run_tool, labels, tmp_path):
     run_tool(
         "tools/evaluate.py", f"--model={model}", f"--data_dir={tmp_path}", f"--output_dir={results}"
     )
+
+
+def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tmp_path):
+    """The wider network learns whole pictures without labels, and labels them for the small one."""
+    run = tmp_path / "run"
+    done = run_tool(
+        "tools/train.py",
+        *("--recipe=few_labels_unlabeled", "--dataset=csv", f"--data_dir={tmp_path}"),
+        *("--crop_from=image", f"--unlabeled_dir={tmp_path}", "--image_size=32"),
+        *("--epochs=2", "--steps_per_epoch=2", "--width=1/64", "--teacher_width=1/32"),
+        f"--output_dir={run}",
+    )
+    assert "12 faces without labels from 12 photos, cropped as whole pictures" in done.stderr
+    assert "9 or more validation objects with a point are wanted" in done.stderr
+    assert "The teacher labeled 12 faces" in done.stderr
+    small, wide = (
+        json.loads((run / name / "results.json").read_text()) for name in (".", "teacher")
+    )
+    assert small["recipe"]["mean_teacher"]["width"] == wide["recipe"]["width"] == 1 / 32
+    assert small["parameters"] < wide["parameters"] and small["recipe"]["steps_per_epoch"] == 2
+    file, bounds = tmp_path / "m.tflite", ["--nme_bound=1000", "--num_parity=2"]
+    run_tool("tools/convert.py", f"--model={run}/model.keras", f"--output={file}", *bounds)
+    assert file.stat().st_size > 10_000

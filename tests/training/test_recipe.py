@@ -53,6 +53,7 @@ FLAGS = {
     "mean_teacher.decay": "teacher_decay",
     "mean_teacher.start": "consistency_start",
     "mean_teacher.weight": "consistency_weight",
+    "mean_teacher.width": "teacher_width",
     "teacher.batch_size": "unlabeled_batch_size",
     "teacher.max_scale": "teacher_max_scale",
     "teacher.model": "teacher",
@@ -80,6 +81,7 @@ def test_each_flag_sets_its_field(values):
         "width": ("1/16", 1 / 16),
         "head": ("marginal", "marginal"),
         "epochs": ("3", 3),
+        "steps_per_epoch": ("9", 9),
         "batch_size": ("4", 4),
         "optimizer": ("muon", "muon"),
         "learning_rate": ("2e-2", 0.02),
@@ -109,9 +111,10 @@ def test_each_flag_sets_its_field(values):
         "--consistency_weight=2",
         "--unlabeled_augment_strength=1",
         "--unlabeled_batch_size=5",
+        "--teacher_width=1/4",
     ]
     found = recipes.recipe_from_flags(True, values(*words))
-    assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 5))
+    assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 1 / 4, 5))
 
 
 @pytest.mark.parametrize(
