@@ -499,7 +499,8 @@ def by_tenth(inside: ArrayLike, key: ArrayLike) -> NDArray[np.float64]:
     array([1., 1., 0.])
     """
     inside, order = np.asarray(inside, np.float64), np.argsort(key, kind="stable")
-    return np.array([np.nanmean(inside[g]) for g in np.array_split(order, min(10, len(order)))])
+    groups = np.array_split(order, min(10, len(order)))
+    return np.array([np.nanmean(inside[group]) for group in groups], np.float64)
 
 
 def _fit_curve(scales, errors):
