@@ -32,6 +32,7 @@ _SEARCHED = 64
 _SHARP = 1.6
 """Mean scale, pixels, below which heatmaps are those of a long training."""
 _ENOUGH = 100
+_WIDE = {"mean": 0.5, "nme": 0.05}
 _WIDER = (
     "A longer training brings a file nearer to Keras; wider bounds are `bounds`, and of "
     "`lapkl convert` --mean_bound and --nme_bound."
@@ -206,11 +207,13 @@ def _expectation(mode, bounds, scale, count):
         doubts.append(f"its mean scale is {scale:.1f} px, of long trainings about 1.2")
     if count < _ENOUGH:
         doubts.append(f"{count} faces are too few to measure a growth of 1 %")
-    if not (bounds and doubts):
+    wide = all(bounds.get(name, bound) >= bound for name, bound in _WIDE.items())
+    if wide or not doubts:
         return text
     return (
         f"{text} This model may need wider bounds, or stages in float: {'; '.join(doubts)}. "
-        "`lapkl convert --mean_bound=0.5 --nme_bound=5` widens them."
+        f"`lapkl convert --mean_bound={_WIDE['mean']:g} --nme_bound={100 * _WIDE['nme']:g}` widens "
+        "them."
     )
 
 

@@ -556,10 +556,11 @@ class TestQuantize:
         ({"mean": 0.15, "nme": 0.01}, 1.2, 100, ()),
         ({"mean": 0.15, "nme": 0.01}, 2.5, 100, ("scale is 2.5 px",)),
         ({"mean": 0.15, "nme": 0.01}, 1.2, 18, ("18 faces are too few",)),
+        ({"mean": 0.5, "nme": 0.05}, 2.5, 18, ()),
         ({}, 2.5, 18, ()),
     ],
 )
 def test_bounds_are_told_beforehand(bounds, scale, count, doubts):
     said = conversion._expectation("int8", bounds, scale, count)
-    assert ("0.15 px" in said and "1 %" in said) if bounds else "any distance" in said
+    assert f"{bounds['mean']} px" in said if bounds else "any distance" in said
     assert ("--nme_bound" in said) == bool(doubts) and all(doubt in said for doubt in doubts)
