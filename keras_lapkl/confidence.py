@@ -132,7 +132,7 @@ class Calibration:
     def _width(self, error):
         """Radii by their quantiles, (…, K), from expected errors."""
         face, own = _relations(error, self.typical)
-        return error * np.exp(self.across * face + self.within * own)
+        return np.maximum(error, 1e-9) * np.exp(self.across * face + self.within * own)
 
     def to_config(self) -> dict[str, Any]:
         """Plain data that JSON and `from_config` take."""
