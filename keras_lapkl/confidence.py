@@ -21,6 +21,10 @@ _IN_A_BIN = 100
 _DIGITS = 4
 _LEAST_FOR_LOST = 50
 """Faces from which on the spread of their relative errors is known to a tenth."""
+_PRIOR_FACES, _SPREAD = 10, 0.2
+"""Faces that count beside the real ones and say that the exponents need no change, and the
+standard deviation of the logarithm of their expected errors."""
+_STEPS = 20
 _DEVIATIONS = 3.0
 """Standard deviations above the mean logarithm of the relative error at which a face is lost: of a
 normal distribution 0.13 % lie beyond, of the heavier tail of real faces up to 0.5 %."""
@@ -30,15 +34,17 @@ normal distribution 0.13 % lie beyond, of the heavier tail of real faces up to 0
 class Calibration:
     """From scales to errors, both in pixels of the crop.
 
-    With s the mean of a landmark's two scales, g non-decreasing and piecewise linear, and f_k one
-    number for each landmark:
+    With s the mean of a landmark's two scales, g non-decreasing and piecewise linear, f_k one
+    number for each landmark, and ē the mean of e_k over the face:
 
-        expected error e_k = f_k · g(s)          radius r_k(c) = q_k(c) · e_k
+        expected error e_k = f_k · g(s)
+        radius         r_k(c) = q_k(c) · e_k · (ē / typical)^across · (e_k / ē)^within
 
-    where q_k(c) is the ⌈(n+1)·c⌉-th smallest of the n ratios error / e_k on the calibration faces:
-    split-conformal prediction with a normalized score, which covers a new face's landmark with
-    probability ≥ c if that face is drawn as the calibration faces were. (g and f are fitted on the
-    same faces, which costs a little of it; the tests measure how much.)
+    where q_k(c) is the ⌈(n+1)·c⌉-th smallest of the n ratios of error and r_k / q_k on the
+    calibration faces: split-conformal prediction with a normalized score, which covers a new
+    face's landmark with probability ≥ c if that face is drawn as the calibration faces were. (All
+    else is fitted on the same faces, which costs a little of it; the tests measure how much.)
+    Errors differ more from face to face than the scales do, and less within a face.
 
     Attributes:
         scales, errors: the knots of g, in pixels; beyond the last, g goes on in proportion.
@@ -48,9 +54,12 @@ class Calibration:
         faces: how many.
         lost: the `relative_error` above which landmarks are lost: on what is not what the
             model knows, or elsewhere. None where the faces were too few to tell.
+        typical, across, within: of the radius; the first in pixels, the others in [-1, 1], and 0
+            where r_k = q_k · e_k, as in files of before.
 
     Raises:
-        ValueError: knots that do not rise, quantiles that do not fit them, or `lost` not above 0.
+        ValueError: knots that do not rise, quantiles that do not fit them, `typical` or `lost` not
+            above 0, or an exponent beyond 1.
 
     Example:
 
@@ -60,7 +69,7 @@ class Calibration:
     (array([1.5]), array([3.]))
 
     Source: the score of Lei et al., JASA 2018, §5.2; g by pool-adjacent-violators on at most 12
-    quantile bins.
+    quantile bins; the exponents by regression on errors of a gamma distribution.
     """
 
     scales: tuple[float, ...]
@@ -70,8 +79,16 @@ class Calibration:
     data: str
     faces: int
     lost: float | None = None
+    typical: float = 1.0
+    across: float = 0.0
+    within: float = 0.0
 
     def __post_init__(self):
+        if not (0 < self.typical < math.inf and abs(self.across) <= 1 and abs(self.within) <= 1):
+            raise ValueError(
+                "Expected `typical` above 0, `across` and `within` in [-1, 1]. Received: "
+                f"{self.typical}, {self.across}, {self.within}"
+            )
         if self.lost is not None and not 0 < self.lost < math.inf:
             raise ValueError(f"Expected `lost` above 0, or None. Received: {self.lost}")
         knots, k = len(self.scales), len(self.factors)
@@ -110,7 +127,12 @@ class Calibration:
             raise ValueError(
                 f"`coverage` must be one of {tuple(self.quantiles)}. Received: {coverage}"
             )
-        return self.error(scale) * np.array(self.quantiles[coverage])
+        return self._width(self.error(scale)) * np.array(self.quantiles[coverage])
+
+    def _width(self, error):
+        """Radii by their quantiles, (…, K), from expected errors."""
+        face, own = _relations(error, self.typical)
+        return np.maximum(error, 1e-9) * np.exp(self.across * face + self.within * own)
 
     def to_config(self) -> dict[str, Any]:
         """Plain data that JSON and `from_config` take."""
@@ -154,6 +176,7 @@ def fit(
     data: str = "",
     coverages: Sequence[float] = COVERAGES,
     landmarks: ArrayLike | None = None,
+    start: Calibration | None = None,
 ) -> Calibration:
     """A `Calibration` from faces whose landmarks are known, and which the model was not trained on.
 
@@ -165,6 +188,9 @@ def fit(
         coverages: probabilities to keep quantiles for.
         landmarks: (N, K, 2) predicted, crop pixels, from which it is told when a face is lost; None
             leaves that out, and so do fewer than 50 faces.
+        start: a calibration of the same model to go on from, where the faces are few: the form of
+            its curve stays, factors, exponents and quantiles are fitted; of fewer than 50 faces,
+            its `lost` becomes as much larger as the errors are.
 
     Raises:
         ValueError: shapes that do not fit, or no face with a known landmark.
@@ -183,27 +209,76 @@ def fit(
     known = np.isfinite(errors) & np.isfinite(spread)
     if not known.any():
         raise ValueError("Expected at least one known landmark to calibrate on. Received: none")
-    scales, curve = _fit_curve(spread[known], errors[known])
-    expected = _curve(spread, scales, curve)
+    if start is None:
+        scales, curve = _fit_curve(spread[known], errors[known])
+        expected, before = _curve(spread, scales, curve), np.ones(errors.shape[1])
+    else:
+        scales, curve = np.array(start.scales), np.array(start.errors)
+        expected, before = start.error(scale), np.array(start.factors)
     masked = np.where(known, errors, np.nan)
     overall = errors[known].mean() / max(expected[known].mean(), 1e-9)
     sums = np.nansum(masked, 0), np.where(known, expected, 0).sum(0)
     factors = np.where(known.any(0), sums[0] / np.maximum(sums[1], 1e-9), overall)
-    factors = np.maximum(np.round(factors, _DIGITS), 10.0**-_DIGITS)
-    ratios = masked / np.maximum(factors * expected, 1e-9)
-    found = Calibration(
+    expected = expected / before
+    factors = np.maximum(np.round(factors * before, _DIGITS), 10.0**-_DIGITS)
+    expected = factors * expected
+    shape = _fit_shape(masked, expected, start)
+    bare = Calibration(
         scales=tuple(scales.tolist()),
         errors=tuple(curve.tolist()),
         factors=tuple(factors.tolist()),
-        quantiles={
-            float(c): tuple(conformal_quantile(column, c) for column in ratios.T) for c in coverages
-        },
+        quantiles={},
         data=data,
         faces=len(errors),
+        **shape,
     )
+    ratios = masked / np.maximum(bare._width(expected), 1e-9)
+    quantiles = {
+        float(c): tuple(conformal_quantile(column, c) for column in ratios.T) for c in coverages
+    }
+    found = dataclasses.replace(bare, quantiles=quantiles)
     if landmarks is None:
         return found
-    return dataclasses.replace(found, lost=_lost(relative_error(landmarks, found.error(scale))))
+    lost = _lost(relative_error(landmarks, found.error(scale)))
+    if lost is None and start is not None and start.lost is not None:
+        lost = round(start.lost * float(overall), _DIGITS)  # as much larger as the errors are
+    return dataclasses.replace(found, lost=lost)
+
+
+def _fit_shape(errors, expected, start=None):
+    """`typical`, `across` and `within` by name, of errors (N, K), NaN where not known.
+
+    Errors as a gamma distribution with a mean of exp(constant) · e_k · (…)^across · (…)^within,
+    fitted by reweighted least squares, and drawn to those of `start`, or to 0, as by
+    `_PRIOR_FACES` faces of their own.
+    """
+    faces = expected.mean(-1)
+    typical = max(round(float(np.nanmedian(faces)), _DIGITS), 10**-_DIGITS)
+    face, own = _relations(expected, typical)
+    known = np.isfinite(errors) & np.isfinite(face + own)
+    origin = np.array([0.0, 0.0, 0.0] if start is None else [0.0, start.across, start.within])
+    plain = {"typical": typical, "across": float(origin[1]), "within": float(origin[2])}
+    if not errors[known].any():
+        return plain
+    columns = np.stack([np.ones_like(own), face + 0 * own, own], -1)[known]
+    ratios = errors[known] / np.maximum(expected[known], 1e-9)
+    prior = _PRIOR_FACES * known.sum() / max(known.any(1).sum(), 1) * _SPREAD**2
+    matrix = columns.T @ columns + np.diag([0, prior, prior])
+    weights = origin + [np.log(ratios.mean()), 0, 0]
+    for _ in range(_STEPS):
+        step = ratios * np.exp(-columns @ weights) - 1
+        pull = columns.T @ step - np.array([0, prior, prior]) * (weights - origin)
+        weights = weights + np.linalg.solve(matrix, pull)
+        weights[1:] = np.clip(weights[1:], -1, 1)
+    across, within = (round(float(each), _DIGITS) for each in weights[1:])
+    return {**plain, "across": across, "within": within}
+
+
+def _relations(error, typical):
+    """Logarithms of ē / typical, (…, 1), and of e_k / ē, (…, K)."""
+    error = np.maximum(error, 1e-9)
+    face = error.mean(-1, keepdims=True)
+    return np.log(face / typical), np.log(error / face)
 
 
 def _lost(relative):
@@ -320,10 +395,11 @@ def coverage(
     (68,)
     """
     known = np.isfinite(errors)
-    found = {}
+    count, found = known.sum(0), {}
     for asked in calibration.quantiles:
-        inside = np.where(known, errors <= calibration.radius(scale, asked), np.nan)
-        found[asked] = float(np.nanmean(inside)), np.nanmean(inside, axis=0)
+        inside = (known & (errors <= calibration.radius(scale, asked))).sum(0)
+        each = np.where(count > 0, inside / np.maximum(count, 1), np.nan)
+        found[asked] = float(inside.sum() / count.sum()), each
     return found
 
 
@@ -348,6 +424,83 @@ def selective(
     order = np.argsort(expected, kind="stable")
     ranked = np.asarray(errors, np.float64)[order]
     return np.array([ranked[: max(1, round(share * len(ranked)))].mean() for share in shares])
+
+
+def negative_log_likelihood(errors: ArrayLike, expected: ArrayLike) -> float:
+    """Mean over points of −log p, p a density in the plane whose mean distance is the expected one:
+
+        p(x) = exp(−‖x − μ‖ / b) / (2π b²),  b = e / 2
+        −log p = log(π e² / 2) + 2 · error / e
+
+    The Laplace density that looks the same in all directions, in nats for pixels: lower is better,
+    and it is least on average where e is the mean of the errors. Pixels of larger crops give more.
+
+    Args:
+        errors: distances from the true points, pixels; NaN where hidden.
+        expected: e, `Calibration.error`, of the same shape and in the same pixels.
+
+    Example:
+
+    >>> round(negative_log_likelihood([1.0], [1.0]), 4)    # log(π / 2) + 2
+    2.4516
+    """
+    errors, expected = np.asarray(errors, np.float64), np.asarray(expected, np.float64)
+    known = np.isfinite(errors)
+    errors, expected = errors[known], np.maximum(expected[known], 1e-9)
+    return float(np.mean(np.log(np.pi / 2 * expected**2) + 2 * errors / expected))
+
+
+def sparsification_error(errors: ArrayLike, expected: ArrayLike) -> tuple[float, float]:
+    """Area under the sparsification error: how much worse than the best the order of trust is.
+
+        AUSE = 1/n · Σ_i (S_i − S*_i) / S_n
+
+    S_i is the mean error of the i of n values with the smallest expected error, S*_i of the i with
+    the smallest error. 0 is the best order.
+
+    Args:
+        errors: (n,) distances or errors of faces, any unit.
+        expected: (n,) what was expected of them.
+
+    Returns:
+        The area, and what it is on average in random order.
+
+    Example:
+
+    >>> sparsification_error([1.0, 2.0, 3.0], [0.1, 0.5, 0.9])    # the best order
+    (0.0, 0.25)
+
+    Source: Ilg et al., ECCV 2018, §4.
+    """
+    errors = np.asarray(errors, np.float64)
+
+    def kept(order):
+        """Mean over i of S_i, by S_n."""
+        sums = np.cumsum(errors[np.argsort(order, kind="stable")])
+        return float(np.mean(sums / np.arange(1, len(sums) + 1)) / max(sums[-1] / len(sums), 1e-9))
+
+    best = kept(errors)
+    return kept(np.asarray(expected)) - best, 1.0 - best
+
+
+def by_tenth(inside: ArrayLike, key: ArrayLike) -> NDArray[np.float64]:
+    """Share within the radius in ten groups of equally many, by a key that rises.
+
+    Args:
+        inside: (n, …) 1 within, 0 outside, NaN where not known.
+        key: (n,) what the groups are made by, such as the expected error.
+
+    Returns:
+        (10,) shares; (n,) if there are fewer than ten.
+
+    Example:
+
+    >>> by_tenth([1.0, 1.0, 0.0], [0.2, 0.1, 0.3])
+    array([1., 1., 0.])
+    """
+    inside, order = np.asarray(inside, np.float64), np.argsort(key, kind="stable")
+    groups = np.array_split(order, min(10, len(order)))
+    return np.array([np.nanmean(inside[group]) for group in groups], np.float64)
 
 
 def _fit_curve(scales, errors):

@@ -148,7 +148,10 @@ _RULES = json.loads(r"""
         },
         "data": {"$ref": "text"},
         "faces": {"$ref": "number of faces"},
-        "lost": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1000000}
+        "lost": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1000000},
+        "typical": {"type": "number", "exclusiveMinimum": 0, "maximum": 1000000},
+        "across": {"type": "number", "minimum": -1, "maximum": 1},
+        "within": {"type": "number", "minimum": -1, "maximum": 1}
       },
       "equalLengths": ["scales", "errors"]
     },
@@ -419,7 +422,8 @@ def confidence(calibration, scale, landmarks):
     """Errors to expect, radii that hold the true points in 90 % of all cases, and `lost`.
 
     As `keras_lapkl.confidence.Calibration`: linear between the knots of a curve, in proportion
-    beyond, with a factor for each landmark. Empty without a calibration.
+    beyond, with a factor for each landmark; radii by the face's mean error and by each of them.
+    Empty without a calibration.
     """
     if calibration is None:
         return {}
@@ -431,7 +435,10 @@ def confidence(calibration, scale, landmarks):
     found = {"error": error.tolist()}
     quantiles = calibration["quantiles"].get("0.9", [None])
     if None not in quantiles:  # None: the calibration had too few faces to tell
-        found["radius"] = (error * np.array(quantiles)).tolist()
+        error = np.maximum(error, 1e-9)
+        by_face = (error.mean() / calibration.get("typical", 1)) ** calibration.get("across", 0)
+        by_point = (error / error.mean()) ** calibration.get("within", 0)
+        found["radius"] = (error * by_face * by_point * np.array(quantiles)).tolist()
     if calibration.get("lost") is not None:  # likewise
         relative = _relative_error({"landmarks": landmarks, **found})
         found["lost"] = not relative <= calibration["lost"]

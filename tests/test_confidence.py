@@ -38,6 +38,18 @@ def test_expected_error_by_hand(calibration, scale, error):
     np.testing.assert_allclose(calibration.radius([scale, scale], 0.5), [error, 3 * error])
 
 
+def test_radius_by_the_face_by_hand(calibration):
+    """Twice as wide where the mean error of a face is four times the typical; then all alike."""
+    known = dataclasses.replace(calibration, typical=0.5, across=0.5, within=-1.0)
+    scale = [(1.0, 1.0), (1.25, 1.75)]  # errors 0.5 and 3, times quantiles of 1 and 1.5
+    np.testing.assert_allclose(known.error(scale), [0.5, 3])
+    wide = np.sqrt(1.75 / 0.5)
+    np.testing.assert_allclose(known.radius(scale, 0.5), [1.75 * wide, 1.5 * 1.75 * wide])
+    np.testing.assert_allclose(
+        dataclasses.replace(known, within=0.0).radius(scale, 0.5), [0.5 * wide, 4.5 * wide]
+    )
+
+
 def test_radius_of_too_few_faces_is_infinite(calibration):
     assert calibration.radius(np.ones((2, 2)), 0.9)[1] == np.inf
 
@@ -52,6 +64,58 @@ def test_expects_and_covers_what_then_happens(rng, hidden):
     for asked, (share, each) in confidence.coverage(fitted, errors, scale).items():
         assert share == pytest.approx(asked, abs=0.025)
         np.testing.assert_allclose(each, asked, atol=0.06)
+
+
+def hard_faces(rng, count):
+    """Errors that grow faster from face to face than the scales, and slower within one."""
+    face, own = np.exp(0.3 * rng.normal(size=(count, 1))), np.exp(0.3 * rng.normal(size=(count, 9)))
+    errors = face**1.6 * own**0.7 * rng.gamma(2, 1, (count, 9))
+    return errors, np.repeat((face * own)[..., None], 2, axis=-1)
+
+
+def test_radius_holds_for_unsure_faces_and_unsure_points(rng):
+    fitted, (errors, scale) = confidence.fit(*hard_faces(rng, 400)), hard_faces(rng, 3000)
+    plain = dataclasses.replace(fitted, across=0.0, within=0.0)
+    expected = fitted.error(scale)
+    off = {}
+    for name, each in (("by face", fitted), ("plain", plain)):
+        inside = errors <= each.radius(scale, 0.9)
+        tenths = [
+            confidence.by_tenth(inside, expected.mean(1)),
+            confidence.by_tenth(inside.ravel(), (expected / expected.mean(1)[:, None]).ravel()),
+        ]
+        off[name] = np.max(np.abs(np.array(tenths) - 0.9), axis=1)
+    assert fitted.across > 0.2 and fitted.within < -0.1
+    assert np.all(off["by face"] < 0.05) and np.all(off["plain"] > 0.07)
+    share, _ = confidence.coverage(fitted, errors, scale)[0.9]
+    assert share == pytest.approx(0.9, abs=0.01)
+
+
+def test_few_faces_go_on_from_a_calibration(rng):
+    """Elsewhere errors are twice as large; of one point nothing is known there."""
+    start = confidence.fit(*hard_faces(rng, 400))
+    errors, scale = hard_faces(rng, 20)
+    hidden = np.where(np.arange(9) == 3, np.nan, 2 * errors)
+    found = confidence.fit(hidden, scale, start=start)
+    assert (found.scales, found.errors) == (start.scales, start.errors)
+    np.testing.assert_allclose(found.factors, 2 * np.array(start.factors), rtol=0.5)
+    others = np.arange(9) != 3
+    ratio = 2 * errors[:, others].mean() / start.error(scale)[:, others].mean()
+    assert found.factors[3] == pytest.approx(ratio * start.factors[3], rel=0.01)
+    assert found.quantiles[0.9][3] == np.inf
+    errors, scale = hard_faces(rng, 2000)
+    expected = found.error(scale)
+    assert 2 * errors.mean() == pytest.approx(expected.mean(), rel=0.15)
+    assert abs(found.across - start.across) < 0.3
+
+
+def test_faces_are_alike_where_nothing_tells_them_apart(rng):
+    scale = np.repeat(rng.uniform(0.8, 3, (1000, 4, 1)), 2, axis=-1)
+    fitted = confidence.fit(scale[..., 0] * rng.rayleigh(size=(1000, 4)), scale)
+    assert abs(fitted.across) < 0.1 and abs(fitted.within) < 0.1
+    assert fitted.typical == pytest.approx(np.median(fitted.error(scale).mean(1)), abs=1e-3)
+    one = confidence.fit(np.ones((1, 1)), np.ones((1, 1, 2)))
+    assert (one.across, one.within) == (0, 0)
 
 
 def test_covers_on_average_even_with_few_faces(rng):
@@ -129,14 +193,17 @@ def test_lost_is_above_zero(calibration, lost):
         dataclasses.replace(calibration, lost=lost)
 
 
-def test_config_of_files_that_do_not_say_when_a_face_is_lost(calibration):
+def test_config_of_older_files(calibration):
     config = calibration.to_config()
-    del config["lost"]
+    for name in ("lost", "typical", "across", "within"):
+        del config[name]
     assert confidence.get(config) == calibration
+    error, radius = calibration.error(np.ones((2, 2))), calibration.radius(np.ones((2, 2)), 0.5)
+    np.testing.assert_array_equal(radius, error * (1.0, 1.5))
 
 
 def test_config_round_trip_by_json(calibration):
-    calibration = dataclasses.replace(calibration, lost=0.1)
+    calibration = dataclasses.replace(calibration, lost=0.1, typical=1.5, across=0.4, within=-0.2)
     text = json.dumps(calibration.to_config(), allow_nan=False)
     assert confidence.get(json.loads(text)) == calibration
     assert confidence.get(calibration) is calibration and confidence.get(None) is None
@@ -169,6 +236,9 @@ def test_surest_faces_first():
         ({"scales": (1.0,)}, "as many errors as scales"),
         ({"quantiles": {0.9: (1.0,)}}, "with 2 quantiles each"),
         ({"quantiles": {90: (1.0, 1.0)}}, r"in \(0, 1\)"),
+        ({"typical": 0.0}, "`typical` above 0"),
+        ({"across": 1.5}, r"in \[-1, 1\]. Received: 1.0, 1.5, 0.0"),
+        ({"within": np.nan}, r"in \[-1, 1\]"),
     ],
 )
 def test_bad_calibration(calibration, change, message):
@@ -185,3 +255,48 @@ def test_plain_errors(calibration):
         confidence.fit(np.full((3, 2), np.nan), np.ones((3, 2, 2)))
     with pytest.raises(ValueError, match=r"Received: \(3, 2\), \(3, 3, 2\)"):
         confidence.fit(np.ones((3, 2)), np.ones((3, 3, 2)))
+
+
+def test_negative_log_likelihood_by_hand():
+    """log(π e² / 2) + 2 r / e, mean of the known points."""
+    found = confidence.negative_log_likelihood([[1.0, 3.0], [np.nan, 0.0]], [[1, 2], [5, 2]])
+    by_hand = [np.log(np.pi / 2) + 2, np.log(2 * np.pi) + 3, np.log(2 * np.pi)]
+    assert found == pytest.approx(np.mean(by_hand))
+
+
+def test_negative_log_likelihood_is_of_a_density_and_least_at_the_mean_error(rng):
+    expected = 3.0
+    # Of that density, drawn in the plane: angles are even, distances Gamma(2, e / 2).
+    errors = rng.gamma(2, expected / 2, 200_000)
+    assert errors.mean() == pytest.approx(expected, rel=0.01)
+    found = {
+        e: confidence.negative_log_likelihood(errors, np.full(errors.shape, e))
+        for e in (2.5, expected, 3.5)
+    }
+    assert min(found, key=found.__getitem__) == expected
+    # Importance sampling: exp(−NLL) of a point, over a wide square, adds up to 1.
+    x = rng.uniform(-30, 30, (200_000, 2))
+    far = np.linalg.norm(x, axis=1)
+    density = np.exp(-(np.log(np.pi * expected**2 / 2) + 2 * far / expected))
+    assert density.mean() * 60**2 == pytest.approx(1, abs=0.03)
+
+
+def test_sparsification_error_by_hand():
+    # Mean errors of the first: 2, 1.5, 2 of 2; of the best order 1, 1.5, 2.
+    area, random = confidence.sparsification_error([2.0, 1.0, 3.0], [0.1, 0.2, 0.3])
+    assert area == pytest.approx((1 + 0 + 0) / 3 / 2) and random == pytest.approx(0.25)
+
+
+def test_sparsification_error_of_the_best_and_of_random_order(rng):
+    errors = rng.gamma(2, 1, 5000)
+    assert confidence.sparsification_error(errors, np.exp(errors))[0] == 0
+    areas = [confidence.sparsification_error(errors, rng.random(5000)) for _ in range(20)]
+    assert np.mean([area for area, _ in areas]) == pytest.approx(areas[0][1], abs=0.01)
+    assert confidence.sparsification_error(errors, -errors)[0] > 1.5 * areas[0][1]
+
+
+def test_shares_by_tenth():
+    inside = np.repeat([1.0, 0.0], 50)
+    inside[0] = np.nan
+    np.testing.assert_array_equal(confidence.by_tenth(inside, -np.arange(100)), [0] * 5 + [1] * 5)
+    assert confidence.by_tenth([[1.0, 0.0], [1.0, np.nan]], [2, 1]).tolist() == [1, 0.5]

@@ -19,6 +19,9 @@ SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 """Shares of the faces, the surest first, for which the mean error is reported."""
 
 
+_ASKED = 0.9
+"""The radius whose coverage is told in parts."""
+
 NORMALIZER_MEANINGS = {**scoring.NORMALIZER_MEANINGS, "crop": "side of the crop"}
 """What an error is a percentage of, by normalizer: those of `scoring`, and one for crops."""
 
@@ -148,12 +151,15 @@ def point_table(rows: Iterable[Mapping[str, Any]]) -> str:
     return console.aligned([heading, *lines])
 
 
-def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibration:
+def calibrate(
+    predicted: Mapping[str, NDArray[Any]], crops: Crops, start: Calibration | None = None
+) -> Calibration:
     """`confidence.Calibration` from predictions on crops that the model was not trained on.
 
     Args:
         predicted: dict of `landmarks` and `scale`, each (N, K, 2) crop pixels.
         crops: the N `Crops`, with the truth.
+        start: a calibration of the same model to go on from, where the crops are few.
 
     Raises:
         ValueError: no known landmark.
@@ -165,7 +171,7 @@ def calibrate(predicted: Mapping[str, NDArray[Any]], crops: Crops) -> Calibratio
     data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
     landmarks = predicted["landmarks"]
     errors = distances(landmarks, crops)
-    return confidence.fit(errors, predicted["scale"], data, landmarks=landmarks)
+    return confidence.fit(errors, predicted["scale"], data, landmarks=landmarks, start=start)
 
 
 def without_radius(validation: Crops) -> str | None:
@@ -199,7 +205,13 @@ def check_confidence(
     Returns:
         dict of plain data: `calibrated_on`; `coverage`, the share of landmarks within their radius
         by the probability asked for; `reliability`, expected and measured error in ten groups,
-        pixels; `selective`, mean error in pixels of the surest share of the faces.
+        pixels; `selective`, mean error in pixels of the surest share of the faces;
+        `negative_log_likelihood` and `sparsification_error`, of `points` and of `faces`, each
+        `area` and `random`, as `confidence` defines them; and `radius`, of that asked to hold
+        `asked`, 90 %: shares within it in tenths of the faces and points, the largest last
+        (`faces_by_expected_error`, `faces_by_error`, `points_by_expected_error`), and by
+        `group` of points. A tenth by error is known only afterwards, and outside more often by that
+        choice alone.
 
     Example:
 
@@ -208,17 +220,46 @@ def check_confidence(
     """
     errors = distances(predicted["landmarks"], crops)
     scale = predicted["scale"]
-    scored = np.isfinite(errors).any(1)
-    faces = np.nanmean(errors[scored], axis=1), calibration.error(scale[scored]).mean(1)
-    expected, measured = confidence.reliability(calibration, errors, scale)
+    expected = calibration.error(scale)
+    known, scored = np.isfinite(errors), np.isfinite(errors).any(1)
+    faces = np.nanmean(errors[scored], axis=1), expected[scored].mean(1)
+    reliable = confidence.reliability(calibration, errors, scale)
     found = confidence.coverage(calibration, errors, scale)
+    areas = {
+        "points": confidence.sparsification_error(errors[known], expected[known]),
+        "faces": confidence.sparsification_error(*faces),
+    }
     return {
         "calibrated_on": calibration.data,
         "coverage": {str(asked): share for asked, (share, _) in found.items()},
-        "reliability": {"expected": expected.tolist(), "measured": measured.tolist()},
+        "radius": _within(calibration, errors[scored], scale[scored], faces, crops.scheme),
+        "reliability": {"expected": reliable[0].tolist(), "measured": reliable[1].tolist()},
         "selective": dict(
             zip(map(str, SHARES), confidence.selective(*faces, SHARES).tolist(), strict=True)
         ),
+        "negative_log_likelihood": confidence.negative_log_likelihood(errors, expected),
+        "sparsification_error": {
+            of: {"area": area, "random": random} for of, (area, random) in areas.items()
+        },
+    }
+
+
+def _within(calibration, errors, scale, faces, scheme):
+    """Shares within the radius of about 90 %: of the tenths of faces and points, and by group."""
+    asked = min(calibration.quantiles, key=lambda each: abs(each - _ASKED))
+    known, expected = np.isfinite(errors), calibration.error(scale)
+    inside = np.where(known, errors <= calibration.radius(scale, asked), np.nan)
+    measured, hoped = faces
+    return {
+        "asked": asked,
+        "faces_by_expected_error": confidence.by_tenth(inside, hoped).tolist(),
+        "faces_by_error": confidence.by_tenth(inside, measured).tolist(),
+        "points_by_expected_error": confidence.by_tenth(inside[known], expected[known]).tolist(),
+        "group": {
+            name: float(np.nanmean(inside[:, points]))
+            for name, points in scoring.groups(scheme).items()
+            if known[:, points].any()
+        },
     }
 
 
@@ -325,13 +366,26 @@ def confidence_lines(result: Mapping[str, Any]) -> str:
         result: a dict of `evaluate_model` with `confidence`.
     """
     found = result["confidence"]
+    radius, areas = found["radius"], found["sparsification_error"]
     covered = ", ".join(f"{float(c):.0%}: {share:.1%}" for c, share in found["coverage"].items())
     surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
+    groups = sorted(radius["group"].items(), key=lambda each: each[1])
+    (low, least), (high, most) = groups[0], groups[-1]
     return (
         f"Landmarks within the radius that is to hold … of them: {covered}.\n"
+        f"Of {radius['asked']:.0%}, in the tenth of the faces with the largest expected error: "
+        f"{radius['faces_by_expected_error'][-1]:.1%}; with the largest error, known only "
+        f"afterwards: {radius['faces_by_error'][-1]:.1%}; by group of points from {low}, "
+        f"{least:.1%}, to {high}, {most:.1%}.\n"
         f"Mean error in pixels of the surest … of the faces: {surest}.\n"
+        f"Negative log-likelihood {found['negative_log_likelihood']:.3f} a point; area under the "
+        f"sparsification error {_area(areas['points'])}, of faces {_area(areas['faces'])}.\n"
         f"Calibrated on {found['calibrated_on']}."
     )
+
+
+def _area(found):
+    return f"{found['area']:.3f} (random {found['random']:.3f})"
 
 
 def conditions(result: Mapping[str, Any]) -> str:

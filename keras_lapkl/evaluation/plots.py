@@ -23,6 +23,9 @@ FEW = 24
 MAX_VALUES = 8
 """Patches a side up to which the value of each is legible."""
 
+_MOST_NAMED = 30
+"""Groups of points up to which each has its name."""
+
 _LONGEST = 40
 """Letters of a title."""
 
@@ -151,14 +154,14 @@ def adversarial(
 
 
 def confidence(found: Mapping[str, Any], path: PathLike) -> None:
-    """Saves what `evaluation.check_confidence` found: reliability, coverage and the surest faces.
+    """Saves what `evaluation.check_confidence` found: five small plots.
 
     Args:
         found: its dict.
         path: file to write.
     """
-    sheet = figure(3 * 3.4, 3.2)
-    reliability, coverage, selective = (sheet.add_subplot(1, 3, i) for i in (1, 2, 3))
+    sheet = figure(3 * 3.4, 2 * 3.2)
+    reliability, coverage, selective, tenths = (sheet.add_subplot(2, 3, i) for i in (1, 2, 3, 4))
     expected, measured = found["reliability"]["expected"], found["reliability"]["measured"]
     _diagonal(reliability, 1.1 * max(*expected, *measured))
     reliability.plot(expected, measured, "o-", markersize=4)
@@ -177,7 +180,38 @@ def confidence(found: Mapping[str, Any], path: PathLike) -> None:
         title="selection",
         ylim=(0, 1.1 * max(errors)),
     )
+    _draw_tenths(tenths, found["radius"])
+    _draw_groups(sheet.add_subplot(2, 3, (5, 6)), found["radius"])
     _save(sheet, path)
+
+
+def _draw_tenths(axes, radius):
+    axes.axhline(radius["asked"], color="gray", linewidth=0.8)
+    titles = {
+        "faces_by_expected_error": "faces by expected error",
+        "points_by_expected_error": "points by expected error",
+        "faces_by_error": "faces by error, afterwards",
+    }
+    for (key, title), mark in zip(titles.items(), ("o-", "s-", "x:"), strict=True):
+        shares = radius[key]
+        axes.plot(range(1, len(shares) + 1), shares, mark, markersize=4, label=title)
+    axes.set(
+        xlabel="tenth, the largest last",
+        ylabel=f"within the {radius['asked']:.0%} radius",
+        title="coverage by tenth",
+        xticks=range(1, 11),
+    )
+    axes.legend(loc="lower left", fontsize=7)
+
+
+def _draw_groups(axes, radius):
+    shares = radius["group"]
+    axes.axhline(radius["asked"], color="gray", linewidth=0.8)
+    axes.plot(range(len(shares)), list(shares.values()), "o", markersize=4)
+    few = len(shares) <= _MOST_NAMED
+    names = [_shown(name) for name in shares] if few else []
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
+    axes.set(title="coverage by group of points")
 
 
 def ced(errors: Mapping[str, ArrayLike], path: PathLike, unit: str) -> None:

@@ -45,12 +45,15 @@ class Recalibrated:
 def recalibrate(path: PathLike, output: PathLike, crops: Crops) -> Recalibrated:
     """Copies a model file with a calibration fitted to labels that it was not trained on.
 
-    Weights and answers stay as they are; radii, expected errors and what counts as lost change.
+    Weights and answers stay as they are; radii, expected errors and what counts as lost change. The
+    form of the curve from scale to error stays that of the model's own calibration, if it has one:
+    few labels cannot tell it.
 
     Args:
         path: a .keras or .tflite file of this package.
         output: the file to write, of the same kind.
-        crops: labeled `Crops` of the model's crop rule, best 50 faces or more.
+        crops: labeled `Crops` of the model's crop rule, best 50 faces or more. A point without
+            labels gets no radius.
 
     Raises:
         ValueError: fewer faces than two for each of five parts, output and path of other kinds or
@@ -72,7 +75,7 @@ def recalibrate(path: PathLike, output: PathLike, crops: Crops) -> Recalibrated:
             f"{len(crops)} of {crops.name}"
         )
     model = load_model(path)
-    _, predicted = model_scores.evaluate_model(model, crops)
+    predicted = model.predict(crops.central(), verbose=0)
     found = assess(model.calibration, predicted, crops)
     if path.endswith(".keras"):
         model.calibration = found.calibration
@@ -108,17 +111,14 @@ def assess(
     expected = np.full(errors.shape, np.nan)
     for number in range(_FOLDS):
         kept, left = fold != number, fold == number
-        fitted = confidence.fit(errors[kept], scale[kept])
+        fitted = confidence.fit(errors[kept], scale[kept], start=calibration)
         expected[left] = fitted.error(scale[left])
         for asked, hits in inside.items():
             hits.append(_inside(fitted, errors[left], scale[left], asked))
     known = np.isfinite(errors)
     own = calibration is not None
-    new = model_scores.calibrate(predicted, crops)
-    if own and new.lost is None:  # too few faces to tell: what was known stays
-        new = dataclasses.replace(new, lost=calibration.lost)
     return Recalibrated(
-        new,
+        model_scores.calibrate(predicted, crops, calibration),
         {c: s for c, (s, _) in confidence.coverage(calibration, errors, scale).items()}
         if own
         else {},

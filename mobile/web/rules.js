@@ -93,7 +93,10 @@ const RULES = {
         },
         "data": {"$ref": "text"},
         "faces": {"$ref": "number of faces"},
-        "lost": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1000000}
+        "lost": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1000000},
+        "typical": {"type": "number", "exclusiveMinimum": 0, "maximum": 1000000},
+        "across": {"type": "number", "minimum": -1, "maximum": 1},
+        "within": {"type": "number", "minimum": -1, "maximum": 1}
       },
       "equalLengths": ["scales", "errors"]
     },

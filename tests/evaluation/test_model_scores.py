@@ -1,7 +1,10 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
-from keras_lapkl import schemes
+from keras_lapkl import confidence, schemes
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import model_scores
 
@@ -178,3 +181,38 @@ def test_mean_with_the_mirrored_face():
     model.scheme = schemes.Scheme("toy", ("a", "b", "c"))
     with pytest.raises(ValueError, match=r"needs a scheme with `flip`.*'toy'"):
         model_scores.predict_flip_averaged(model, images)
+
+
+def test_confidence_is_told_in_parts(crops):
+    """Radius 2.2 px: of the four faces two are within, but for the jaw of the first."""
+    predicted = off_by(crops, [1, 2, 3, 6])
+    predicted[0, :17] = crops.landmarks[0, :17] + (9, 0)
+    calibration = confidence.Calibration(
+        (1.0, 2.0), (2.0, 4.0), (1.0,) * 68, {0.5: (0.5,) * 68, 0.9: (1.1,) * 68}, "four", 4
+    )
+    found = model_scores.check_confidence(
+        calibration, {"landmarks": predicted, "scale": np.ones((4, 68, 2))}, crops
+    )
+    radius = found["radius"]
+    assert radius["asked"] == 0.9 and found["coverage"]["0.9"] == pytest.approx((51 + 68) / 4 / 68)
+    assert radius["group"]["jaw"] == 0.25 and radius["group"]["left_eye"] == 0.5
+    # Mean errors: 3 (51 points of 1 px, 17 of 9), 2, 3 and 6 px.
+    assert radius["faces_by_error"][::3] == [1, 0]
+    assert len(radius["faces_by_expected_error"]) == 4
+    errors = np.repeat([1.0, 2, 3, 6], 68)
+    errors[:17] = 9
+    nll = confidence.negative_log_likelihood(errors, np.full(4 * 68, 2.0))
+    assert found["negative_log_likelihood"] == pytest.approx(nll, rel=1e-5)
+    lines = model_scores.confidence_lines({"confidence": found})
+    assert "by group of points from jaw, 25.0%, to" in lines and len(lines.splitlines()) == 5
+
+
+def test_confidence_of_hidden_points_and_of_few(crops):
+    """Groups that no face shows are left out, and no number is NaN."""
+    hidden = dataclasses.replace(crops, visible=crops.visible & (np.arange(68) >= 17))
+    predicted = {"landmarks": off_by(crops, [1, 2, 3, 6]), "scale": SCALE}
+    found = model_scores.check_confidence(
+        model_scores.calibrate(predicted, hidden), predicted, hidden
+    )
+    assert "jaw" not in found["radius"]["group"] and len(found["radius"]["group"]) == 8
+    json.dumps(found, allow_nan=False)

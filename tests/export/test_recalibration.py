@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,9 +33,10 @@ def test_a_file_keeps_all_but_its_calibration(crops, path, tmp_path):
     about = [metadata.read(content).to_dict() for content in contents]
     assert {k for k in about[0] if about[0][k] != about[1][k]} == {"calibration"}
     assert len({len(content.metadata) for content in contents}) == 1
-    # Synthetic faces are another world: what 300-W promises does not hold.
-    assert abs(found.after[0.9] - 0.9) < 0.02 < abs(found.before[0.9] - 0.9)
-    assert found.expected_after == pytest.approx(found.error, rel=0.1)
+    assert found.after[0.9] == pytest.approx(0.9, abs=0.02)
+    # Synthetic faces are another world: errors are larger than what 300-W lets expect.
+    mended = abs(found.expected_after - found.error)
+    assert mended < 0.02 * found.error < abs(found.expected_before - found.error)
 
 
 def test_a_keras_file(crops, tmp_path):
@@ -41,8 +44,9 @@ def test_a_keras_file(crops, tmp_path):
     found = recalibrate(source, tmp_path / "ours.keras", crops.take(range(20)))
     before, after = load_model(source), load_model(tmp_path / "ours.keras")
     assert after.calibration == found.calibration
-    # 20 faces do not tell when one is lost.
-    assert after.calibration.lost == before.calibration.lost > 0
+    # 20 faces do not tell when one is lost, but that more is to be expected of all.
+    larger = found.error / found.expected_before
+    assert after.calibration.lost == pytest.approx(before.calibration.lost * larger, rel=1e-3)
     for a, b in zip(before.get_weights(), after.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -79,3 +83,18 @@ def test_over_itself(crops, path, tmp_path):
     with pytest.raises(ValueError, match=r"m\.tflite"):
         recalibrate(copy, copy, crops)
     assert copy.read_bytes() == path.read_bytes()
+
+
+def test_labels_of_some_points(crops, path, tmp_path):
+    """Neither eyes nor jaw: no error in percent of the eyes' distance is needed."""
+    some = np.arange(68) >= 48
+    partly = dataclasses.replace(crops, visible=crops.visible & some)
+    own = load_model(path).calibration
+    found = recalibrate(path, tmp_path / "ours.tflite", partly)
+    assert abs(found.after[0.9] - 0.9) < 0.03
+    assert np.all(np.isfinite(found.calibration.quantiles[0.9]) == some)
+    assert found.calibration.errors == own.errors
+    change = np.array(found.calibration.factors) / own.factors
+    assert np.ptp(change[:48]) < 0.01 and change[:48].mean() == pytest.approx(
+        found.error / found.expected_before, rel=0.05
+    )

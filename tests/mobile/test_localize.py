@@ -217,6 +217,7 @@ def test_confidence_as_the_library_has_it(localize, rng):
     scale = rng.uniform(0.5, 4, (3, 2))
     errors = rng.rayleigh(size=(400, 3))
     fitted = confidence.fit(errors, rng.uniform(0.8, 3, (400, 3, 2)))
+    fitted = dataclasses.replace(fitted, typical=0.7, across=0.5, within=-0.2)
     landmarks = rng.uniform(0, 32, (3, 2))
     found = localize.confidence(json.loads(json.dumps(fitted.to_config())), scale, landmarks)
     assert "lost" not in found
@@ -227,6 +228,13 @@ def test_confidence_as_the_library_has_it(localize, rng):
     assert localize.confidence(known, scale, np.ones((3, 2)))["lost"]  # all in one point
     np.testing.assert_allclose(found["error"], fitted.error(scale))
     np.testing.assert_allclose(found["radius"], fitted.radius(scale, 0.9))
+    older = fitted.to_config()
+    for name in ("typical", "across", "within"):
+        del older[name]
+    alike = localize.confidence(older, scale, landmarks)
+    np.testing.assert_allclose(
+        alike["radius"], alike["error"] * np.array(older["quantiles"]["0.9"])
+    )
     few = confidence.fit(errors[:5], np.ones((5, 3, 2)))
     assert set(localize.confidence(few.to_config(), scale, landmarks)) == {"error"}
     assert localize.confidence(None, scale, landmarks) == {}
