@@ -114,9 +114,19 @@ def test_flags_of_commands_exist(page, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
-        if not target.startswith("http"):
-            assert ((ROOT / page).parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text()):
+        name, _, heading = target.partition("#")
+        if "://" not in target:
+            path = (ROOT / page).parent / name if name else ROOT / page
+            assert path.exists(), target
+            assert not heading or heading in headings(path), target
+
+
+def headings(path):
+    """What the headings of a page are called in links."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title.lower())) for title in titles}
 
 
 def test_keypoints_from_drawings_to_tflite(run_tool, tmp_path, monkeypatch):

@@ -118,6 +118,7 @@ def _data(path):
         crop_from=_CROP_FROM.value,
         category=values.category,
         missing_ok=values.skip_bad,
+        hold_out=False,
     )
     if values.dataset in datasets.OWN:
         annotations = keypoints.croppable(annotations)

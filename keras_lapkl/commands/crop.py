@@ -66,6 +66,7 @@ _UNUSED = {
 
 def main(_):
     from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.folders import OtherDataError
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.data.unlabeled import shards
@@ -74,16 +75,19 @@ def main(_):
     crop_scale = _CROP_SCALE.value
     if crop_scale is None:
         crop_scale = 1.0 if _CROP_BY.value == "image" else 3.0
-    results = shards.crop_folder(
-        _INPUT_DIR.value,
-        _OUTPUT_DIR.value,
-        _locate(),
-        image_size=_IMAGE_SIZE.value,
-        margin=margin,
-        crop_scale=crop_scale,
-        shard_size=_SHARD_SIZE.value,
-        workers=_WORKERS.value,
-    )
+    try:
+        results = shards.crop_folder(
+            _INPUT_DIR.value,
+            _OUTPUT_DIR.value,
+            _locate(),
+            image_size=_IMAGE_SIZE.value,
+            margin=margin,
+            crop_scale=crop_scale,
+            shard_size=_SHARD_SIZE.value,
+            workers=_WORKERS.value,
+        )
+    except OtherDataError as error:
+        raise OtherDataError(f"{error} Name another folder or delete it.") from error
     provenance = run_provenance(app.resolved_flags())
     write_json(f"{_OUTPUT_DIR.value}/results.json", {**results, "provenance": provenance})
     if results["passed_by"]:

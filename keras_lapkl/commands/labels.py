@@ -35,6 +35,7 @@ _VALIDATION_SHARE = flags.DEFINE_float(
 
 def main(_):
     import pathlib
+    import shlex
 
     from keras_lapkl._support.files import sweep
     from keras_lapkl.data.labels import converting
@@ -46,8 +47,8 @@ def main(_):
     done = converting.convert_labels(_INPUT.value, output, _IMAGES.value, _CATEGORY.value, share)
     print("\n".join(converting.report(done)))
     print(f"Labels: {output}. Look at {done.samples}")
-    splits = f"--train_split={output}"
+    given = ["--dataset=csv", f"--data_dir={done.folder}", f"--train_split={output}"]
     if share:
         train, validation = converting.part_paths(output)
-        splits = f"--train_split={train} --validation_split={validation}"
-    print(f"To train: --dataset=csv --data_dir={done.folder} {splits}")
+        given[-1:] = f"--train_split={train}", f"--validation_split={validation}"
+    print(f"To train: {shlex.join(given)}")

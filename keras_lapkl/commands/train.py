@@ -72,7 +72,7 @@ def main(_):
     from keras_lapkl.evaluation import model_scores
     from keras_lapkl.training import distributed
     from keras_lapkl.training.run import train
-    from keras_lapkl.training.run_folder import choose_folder
+    from keras_lapkl.training.run_folder import RUN, choose_folder
 
     distributed.strategy()  # before anything else of TensorFlow
 
@@ -118,7 +118,8 @@ def main(_):
         logging.warning("%s", few)
     output_dir, reason = choose_folder(_OUTPUT_DIR.value, recipe, crops, validation, unlabeled)
     if reason is not None:
-        logging.warning("%s It stays as it is. Training anew in %s.", reason, output_dir)
+        what = "The run on these data is" if (output_dir / RUN).exists() else "Training anew"
+        logging.warning("%s It stays as it is. %s in %s.", reason, what, output_dir)
     results = train(
         recipe,
         crops,

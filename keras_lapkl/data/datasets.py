@@ -192,6 +192,7 @@ def read(
     crop_from: CropFrom | None = None,
     category: str | None = None,
     missing_ok: bool = True,
+    hold_out: bool = True,
 ) -> Annotations:
     """The labels of one split of a data set, in pixels of its photos, which are not opened.
 
@@ -199,6 +200,8 @@ def read(
         dataset, data_dir, split, scheme, crop_from, category: as in `load`; synthetic faces have no
             photos.
         missing_ok: whether photos of keypoint files may be missing.
+        hold_out: whether a `train` file of keypoints without a `validation` file beside it lacks
+            the tenth that is held out; False for all that is in it.
 
     Returns:
         `Annotations`.
@@ -217,7 +220,10 @@ def read(
     scheme = None if scheme is None else schemes.get(scheme)
     _check_fit(dataset, crop_from, category)
     if dataset in OWN:
-        return _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok)
+        file, is_part = _own_file(dataset, data_dir, split)
+        found = _annotations_own(file, dataset, data_dir, scheme, crop_from, category, missing_ok)
+        all_of_it = split == "train" and not hold_out
+        return _hold_out(found, split) if is_part and not all_of_it else found
     if dataset not in READERS:
         known = ("synthetic", *READERS, *OWN)
         raise ValueError(f"`dataset` must be one of {known}. Received: {dataset!r}")
@@ -404,19 +410,16 @@ def _annotations_aflw(folder, split):
     return _hold_out(read_aflw(file, "train", folder), split)
 
 
-def _annotations_own(dataset, data_dir, split, scheme, crop_from, category, missing_ok):
-    file, is_part = _own_file(dataset, data_dir, split)
+def _annotations_own(file, dataset, data_dir, scheme, crop_from, category, missing_ok):
     common = {"scheme": scheme, "crop_from": crop_from, "missing_ok": missing_ok}
     try:
         if dataset == "csv":
-            annotations = read_csv(file, data_dir, **common)
-        else:
-            annotations = read_coco(file, data_dir, category=category, **common)
+            return read_csv(file, data_dir, **common)
+        return read_coco(file, data_dir, category=category, **common)
     except KeypointError as error:
         hint = _of_another_tool(file, dataset)
         said = str(error).replace(CONVERT, "").rstrip() if hint else str(error)
         raise KeypointError(said + hint) from error
-    return _hold_out(annotations, split) if is_part else annotations
 
 
 def _of_another_tool(file, dataset):

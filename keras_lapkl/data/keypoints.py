@@ -138,6 +138,9 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
     landmarks = np.array([each.points for each in objects], np.float64)[:, order]
     visible = np.array([each.visible for each in objects])[:, order]
     _check_pixels(path, landmarks, visible)
+    unseen = [scheme.names[k] for k in np.flatnonzero(~visible.any(axis=0))]
+    if unseen:
+        logging.warning("%s: points that are labeled in no object: %s", path, joined(unseen))
     boxes = np.array([each.box for each in objects], np.float32)
     sizes = np.array([each.size for each in objects], np.int32)
     found = pictures.find_pictures((each.picture for each in objects), folders)

@@ -118,23 +118,21 @@ def read_table(path: PathLike) -> Table:
     """
     text = read_text(path)
     _refuse_other_formats(path, text)
-    start = 0
-    if match := re.match(r"\s*sep=([,;\t|])\r?\n", text):  # Excel's word for the separator
-        text, start = text[match.end() :], match[0].count("\n")
-    separator = match[1] if match else _separator(text)
-    rows = [(line + start, cells) for line, cells in csv_rows(path, text, separator)]
+    rows = numeric_rows(path, text)
     if not rows:
         return Table(path, 1, None, [])
     line, first = rows[0]
     _refuse_lists(f"{path}, line {line}", first)
-    if separator != ",":
-        rows = _with_decimal_points(path, rows)
-        first = rows[0][1]
     if not _is_header(f"{path}, line {line}", first):
+        # A picture and pairs of x and y: one empty cell more is a separator at the line's end.
+        ends = [len(row) - (len(row) % 2 == 0 and not row[-1]) for _, row in rows]
+        rows = [(number, row[:end]) for (number, row), end in zip(rows, ends, strict=True)]
         return Table(path, line, None, rows)
     header = [unicodedata.normalize("NFC", read_name(cell)) for cell in first]
     rows = rows[1:]
     for number, row in rows:
+        while len(row) > len(header) and not row[-1]:  # separators at the end of the line
+            row.pop()
         if len(row) != len(header):
             raise ValueError(
                 f"{path}, line {number}: expected {len(header)} cells, as the header in line "
@@ -321,13 +319,31 @@ def _point_of(cell):
     return None
 
 
+def numeric_rows(path: PathLike, text: str) -> list[tuple[int, list[str]]]:
+    """The lines of CSV that are not blank: number, and cells with decimal points.
+
+    Args:
+        path: of the file, for messages.
+        text: all that is in it, separated as `read_table` takes it.
+
+    Raises:
+        ValueError: a line that is no CSV, or numbers that may mean two things.
+    """
+    start = 0
+    if match := re.match(r"\s*sep=([,;\t|])\r?\n", text):  # Excel's word for the separator
+        text, start = text[match.end() :], match[0].count("\n")
+    separator = match[1] if match else _separator(text)
+    rows = [(line + start, cells) for line, cells in _csv_rows(path, text, separator)]
+    return rows if separator == "," else _with_decimal_points(path, rows)
+
+
 def _reader(text, separator):
     return csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
     )
 
 
-def csv_rows(path: PathLike, text: str, separator: str = ",") -> list[tuple[int, list[str]]]:
+def _csv_rows(path, text, separator):
     """The lines of CSV that are not blank: number, and cells without space around them.
 
     Args:

@@ -287,7 +287,8 @@ def _explained(faces, face, kind, pairs, unit):
     off = np.flatnonzero(np.nan_to_num(ratios) >= max(unit, np.nanmax(ratios, initial=0) / 2))
     if kind == "whole" or not len(off):
         count = np.count_nonzero(np.nan_to_num(ratios) > 2)
-        return "whole", everywhere, f"{count} of {len(everywhere)} points elsewhere"
+        said = f"{count} of {len(everywhere)} points elsewhere" if count else "no point stands out"
+        return "whole", everywhere, said
     places = faces.in_photo(face, faces.model[face])
     words = (f"{names[k]} at ({places[k, 0]:.1f}, {places[k, 1]:.1f})" for k in off[:_TOLD])
     more = f" and {len(off) - _TOLD} more" if len(off) > _TOLD else ""

@@ -198,7 +198,7 @@ def _expectation(mode, bounds, scale, count):
     words = {
         "mean": "a mean distance of {:g} px from Keras",
         "max": "a largest distance of {:g} px",
-        "nme": "an NME that grows by {:.2g} %",
+        "nme": "an NME that grows by {:g} %",
     }
     allowed = [words[k].format(100 * v if k == "nme" else v) for k, v in bounds.items()]
     text = f"{mode} is allowed {' and '.join(allowed) or 'any distance from Keras'}."

@@ -39,7 +39,8 @@ def steps_per_epoch(crops: Crops, batch_size: int) -> int:
     if not 1 <= batch_size <= len(crops):
         raise ValueError(
             f"The batch size must be in 1..{len(crops)}, the number of faces in {crops.name}. "
-            f"Received: {batch_size}"
+            f"Received: {batch_size}. Lower `batch_size`, or `unlabeled_batch_size` of faces "
+            "without labels"
         )
     return len(crops) // batch_size
 

@@ -27,6 +27,7 @@ from keras_lapkl.training.batches import (
     mean_teacher_batches,
     self_training_batches,
     semi_supervised_batches,
+    steps_per_epoch,
     training_batches,
 )
 from keras_lapkl.training.building import build, check_models, epoch_steps
@@ -111,6 +112,8 @@ def train(
 
 def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, identity):
     steps = epoch_steps(recipe, crops)
+    if unlabeled is not None:  # refused before anything is written
+        steps_per_epoch(unlabeled, _unlabeled_batch_size(recipe))
     if not (output_dir / RUN).exists():
         check_models(recipe, crops)
     if distributed.is_chief():
@@ -211,24 +214,25 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
     return results
 
 
+def _unlabeled_batch_size(recipe):
+    method = recipe.adversary or recipe.teacher or recipe.mean_teacher
+    return method.batch_size or recipe.batch_size
+
+
 def _batches(recipe, crops, unlabeled, labels, first_step):
     augmentation = Augmentation().scaled(recipe.augment_strength) if recipe.augment else None
     common = {"seed": recipe.seed, "augmentation": augmentation, "first_step": first_step}
     if unlabeled is None:
         return training_batches(crops, recipe.batch_size, **common)
+    size = _unlabeled_batch_size(recipe)
     if labels is not None:
-        return self_training_batches(
-            crops, unlabeled, labels, recipe.batch_size, recipe.teacher.batch_size, **common
-        )
+        return self_training_batches(crops, unlabeled, labels, recipe.batch_size, size, **common)
     if recipe.mean_teacher is not None:
         moved = Augmentation().scaled(recipe.mean_teacher.augment_strength)
-        size = recipe.mean_teacher.batch_size
         return mean_teacher_batches(
             crops, unlabeled, recipe.batch_size, size, moved=moved, **common
         )
-    return semi_supervised_batches(
-        crops, unlabeled, recipe.batch_size, recipe.adversary.batch_size, **common
-    )
+    return semi_supervised_batches(crops, unlabeled, recipe.batch_size, size, **common)
 
 
 def _tensorboard(output_dir, validation, unlabeled):

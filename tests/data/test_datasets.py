@@ -136,6 +136,11 @@ class TestOwn:
         assert validation.name == "csv train (validation)"
         assert "the validation part of 63, each tenth held out" in validation.summary
 
+    @pytest.mark.parametrize(("split", "count"), [("train", 63), ("validation", 9)])
+    def test_all_of_the_training_labels(self, own, split, count):
+        found = datasets.read("csv", own("train.csv", objects=3), split, hold_out=False)
+        assert len(found) == count
+
     def test_one_image_can_not_be_held_out(self, own):
         folder = own("train.csv", [4], objects=3)
         with pytest.raises(ValueError, match="csv train: expected two images or more"):
@@ -379,6 +384,7 @@ class TestUnlabeled:
             now = datasets.load_unlabeled(*args)
             assert (now.digests() != before.digests()).tolist() == [False, True, False]
         assert "unlabeled holds faces of other photos" in caplog.text
+        assert "Name another folder" not in caplog.text
         assert sorted(path.name for path in cache.iterdir()) == ["unlabeled", "unlabeled-2"]
 
     @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import pathlib
 import re
 
 import cv2
@@ -36,6 +37,13 @@ def read(tmp_path):
         return read_predictions(path, scheme)
 
     return read
+
+
+def test_the_documented_form(tmp_path):
+    write_predictions(tmp_path / "p.json", PAIR, ["a.jpg"], np.array([A]))
+    page = (pathlib.Path(__file__).parents[2] / "docs/reference/files.md").read_text()
+    example = page.partition("**predictions.json**")[2].partition("**predictions.csv**")[0]
+    assert all(f'"{key}": ' in example for key in json.loads((tmp_path / "p.json").read_text()))
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -29,6 +29,8 @@ def read(tmp_path):
         ("sep=\t\r\na.png\t1\t2\r\n", ["a.png", "1", "2"]),
         ("a.png;512,125;0,125\n", ["a.png", "512.125", "0.125"]),
         ("frame_7,3,5\n", ["frame_7", "3", "5"]),
+        ("a.png\t1\t2\t\n", ["a.png", "1", "2"]),
+        ("a.png;1;2;;\n", ["a.png", "1", "2", "", ""]),
     ],
 )
 def test_lines_without_a_header(read, text, cells):

@@ -71,6 +71,7 @@ def test_each_kind_is_found_and_told(labels, predicted):
     by_face = {each.face: each for each in found}
     assert by_face[20].points == (4, 5) and by_face[20].says == "middle and wrist exchanged"
     assert by_face[50].points == (2,)
+    assert not any(each.says.startswith("0 of") for each in found)
     # pixels of the photo, of which two are one of the crop
     assert by_face[50].error == pytest.approx(np.hypot(30, 24), abs=6)
     assert by_face[50].expected < 6

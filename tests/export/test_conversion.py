@@ -557,10 +557,12 @@ class TestQuantize:
         ({"mean": 0.15, "nme": 0.01}, 2.5, 100, ("scale is 2.5 px",)),
         ({"mean": 0.15, "nme": 0.01}, 1.2, 18, ("18 faces are too few",)),
         ({"mean": 0.5, "nme": 0.05}, 2.5, 18, ()),
+        ({"mean": 50, "nme": 5}, 2.5, 18, ()),
         ({}, 2.5, 18, ()),
     ],
 )
 def test_bounds_are_told_beforehand(bounds, scale, count, doubts):
     said = conversion._expectation("int8", bounds, scale, count)
     assert f"{bounds['mean']} px" in said if bounds else "any distance" in said
+    assert not bounds or f"grows by {100 * bounds['nme']:.0f} %" in said
     assert ("--nme_bound" in said) == bool(doubts) and all(doubt in said for doubt in doubts)

@@ -1,3 +1,5 @@
+import shlex
+
 import label_exports
 import numpy as np
 import pytest
@@ -22,12 +24,18 @@ def test_labels(run_tool, tmp_path):
 
 
 def test_parts_to_train_and_to_validate_on(run_tool, tmp_path):
-    project = label_exports.deeplabcut(tmp_path / "project")
-    flags = (f"--input={project}", f"--output={tmp_path}/l.csv", "--validation_share=0.5")
+    folder = tmp_path / "my data"
+    project = label_exports.deeplabcut(folder / "project")
+    flags = (f"--input={project}", f"--output={folder}/l.csv", "--validation_share=0.5")
     done = run_tool(SCRIPT, *flags)
-    splits = f"--train_split={tmp_path}/l.train.csv --validation_split={tmp_path}/l.validation.csv"
-    assert done.stdout.endswith(f" --data_dir={tmp_path} {splits}\n")
-    parts = [read_csv(tmp_path / f"l.{part}.csv", tmp_path) for part in ("train", "validation")]
+    said = done.stdout.splitlines()[-1].removeprefix("To train: ")
+    assert shlex.split(said) == [  # as a shell takes it
+        "--dataset=csv",
+        f"--data_dir={folder}",
+        f"--train_split={folder}/l.train.csv",
+        f"--validation_split={folder}/l.validation.csv",
+    ]
+    parts = [read_csv(folder / f"l.{part}.csv", folder) for part in ("train", "validation")]
     assert [len(part.paths) for part in parts] == [1, 1]
 
 

@@ -176,6 +176,7 @@ def test_mended_labels_and_what_comes_after(run_tool, labels, tmp_path):
     assert (run / "model.keras").read_bytes() == before
     again = run_tool(*flags)
     assert other in again.stderr and f"{run}-2 holds this run, finished" in again.stderr
+    assert "Training anew" not in again.stderr
 
     model, file = tmp_path / "run-2" / "model.keras", tmp_path / "m.tflite"
     bounds = ["--num_parity=2", "--nme_bound=1000"]

@@ -455,9 +455,10 @@ class TestAdversary:
             )
 
     def test_more_than_there_are_in_a_batch(self, crops, validation, tmp_path):
-        few = datasets.load_unlabeled(crops, num_unlabeled=3)
-        with pytest.raises(ValueError, match=r"1\.\.3"):
-            train(recipe(adversary=Adversary()), crops, validation, tmp_path, None, few)
+        few, out = datasets.load_unlabeled(crops, num_unlabeled=3), tmp_path / "run"
+        with pytest.raises(ValueError, match=r"1\.\.3.*Lower .*`unlabeled_batch_size`"):
+            train(recipe(adversary=Adversary()), crops, validation, out, None, few)
+        assert not (out / "run.json").exists()
 
 
 class TestMeanTeacher:

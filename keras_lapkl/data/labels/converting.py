@@ -219,13 +219,28 @@ def _of_category(path, labels: Labels, category, left_out):
     own = dict.fromkeys(each.category for each in objects)
     listed = [name for each in own for name in labels.names.get(each, ())]
     met = [name for each in objects for name in each.points]
-    names = tuple(dict.fromkeys(listed + list(in_order(dict.fromkeys(met)))))
+    names = in_order(listed + list(in_order(met)))
     if len({type(name) for name in names}) > 1:
         raise KeypointError(
             f"{path}: expected points that all have names, or all have none. Received: "
             f"{joined(names[:9])}"
         )
-    return objects, names
+    return _without_gaps(objects, names)
+
+
+def _without_gaps(objects, names):
+    """Points by number that have gaps, such as the eyes of a face of 68 points, get names."""
+    numbers = [int(name) for name in names if str(name).isdecimal()]
+    if len(numbers) < len(names) or numbers in (
+        [*range(len(names))],
+        [*range(1, len(names) + 1)],
+    ):
+        return objects, names
+    named = {name: f"point_{name}" for name in names}
+    return [
+        dataclasses.replace(each, points={named[k]: at for k, at in each.points.items()})
+        for each in objects
+    ], tuple(named.values())
 
 
 def _with_pictures(path, objects, labels, images, output, left_out):

@@ -15,6 +15,7 @@ from keras_lapkl.data.labels.found import (
     Labeled,
     Labels,
     Source,
+    gather,
     in_order,
     number,
     size_of,
@@ -39,29 +40,34 @@ def read(source: Source) -> Labels:
             f"{source.path}: expected CVAT's labels of images. Received: tracks of a video. Export "
             "the task once more as `CVAT for images 1.1`, with its images."
         )
-    objects, left_out = [], collections.Counter()
-    for image in root.iter("image"):
-        picture = image.get("name", "")
-        where = f"{source.path}, image {picture!r}"
-        if not picture:
-            raise KeypointError(f"{source.path}: expected a name of each image. Received: none")
-        size = size_of(where, image.get("width"), image.get("height"))
-        skeletons = [_skeleton(where, picture, size, each) for each in image.iter("skeleton")]
-        objects += skeletons
-        for each in image:
-            if each.tag not in ("skeleton", "points", "box", "tag"):
-                left_out[f"shapes of the kind {each.tag!r}"] += 1
-        points = [point for each in image.findall("points") for point in _points(where, each)]
-        boxes = [_box(where, each) for each in image.findall("box")]
-        if points:
-            objects += loose.objects(where, picture, points, boxes, size, left_out)
-        elif len(skeletons) == len(boxes) == 1:
-            objects[-1] = _with_box(skeletons[0], boxes[0])
-        else:
-            left_out["boxes without points of their own"] += len(boxes)
+    left_out = collections.Counter()
+    images = root.iter("image")
+    objects = gather(images, lambda image: _objects(source.path, image, left_out), left_out)
     return Labels(
         objects, _names(root, objects), (source.folder, source.folder / "images"), left_out
     )
+
+
+def _objects(path, image, left_out):
+    picture = image.get("name", "")
+    where = f"{path}, image {picture!r}"
+    if not picture:
+        raise KeypointError(f"{path}: expected a name of each image. Received: none")
+    size = size_of(where, image.get("width"), image.get("height"))
+    skeletons = [_skeleton(where, picture, size, each) for each in image.iter("skeleton")]
+    for each in image:
+        if each.tag not in ("skeleton", "points", "box", "tag"):
+            left_out[f"shapes of the kind {each.tag!r}"] += 1
+    points = [point for each in image.findall("points") for point in _points(where, each)]
+    upright = [each for each in image.findall("box") if not _is_rotated(where, each)]
+    left_out["boxes that are rotated"] += len(image.findall("box")) - len(upright)
+    boxes = [_box(where, each) for each in upright]
+    if points:
+        return skeletons + loose.objects(where, picture, points, boxes, size, left_out)
+    if len(skeletons) == len(boxes) == 1:
+        return [_with_box(skeletons[0], boxes[0])]
+    left_out["boxes without points of their own"] += len(boxes)
+    return skeletons
 
 
 def _with_box(skeleton, box):
@@ -111,6 +117,10 @@ def _positions(where, element):
 
 def _visibility(element):
     return HIDDEN if element.get("occluded") == "1" else SEEN
+
+
+def _is_rotated(where, element):
+    return number(where, "the rotation of a box", element.get("rotation", "0")) % 360 != 0
 
 
 def _box(where, element):

@@ -8,7 +8,7 @@ import itertools
 
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels.found import SEEN, Labeled, Labels, Source, in_order, number
-from keras_lapkl.data.tables import csv_rows
+from keras_lapkl.data.tables import numeric_rows
 
 _HEADS = (("scorer", "bodyparts", "coords"), ("scorer", "individuals", "bodyparts", "coords"))
 _TABLES = ("labeled-data/*/CollectedData_*.csv", "CollectedData*.csv")
@@ -42,7 +42,7 @@ def _tables(source):
 def _table(source):
     path = source.path
     try:
-        rows = csv_rows(path, source.text)
+        rows = numeric_rows(path, source.text)
     except ValueError as error:
         raise KeypointError(str(error)) from error
     heads = next((h for h in _HEADS if [row[0].strip() for _, row in rows[: len(h)]] == [*h]), None)

@@ -7,7 +7,16 @@ reaches from half a pixel before its left to half a pixel before left + width.
 import collections
 
 from keras_lapkl.data.keypoints import KeypointError
-from keras_lapkl.data.labels.found import EDGE, SEEN, Labeled, Labels, Source, in_order, number
+from keras_lapkl.data.labels.found import (
+    EDGE,
+    SEEN,
+    Labeled,
+    Labels,
+    Source,
+    gather,
+    in_order,
+    number,
+)
 
 
 def matches(source: Source) -> bool:
@@ -15,22 +24,24 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source) -> Labels:
-    objects, left_out = [], collections.Counter()
-    for image in source.xml.iter("image"):
-        picture = image.get("file", "")
-        where = f"{source.path}, image {picture!r}"
-        if not picture:
-            raise KeypointError(f"{source.path}: expected a `file` of each image. Received: none")
-        for box in image.iter("box"):
-            if box.get("ignore", "0") not in ("0", "false"):
-                left_out["boxes that dlib ignores"] += 1
-                continue
-            objects.append(_object(where, picture, box))
+    left_out = collections.Counter()
+    images = source.xml.iter("image")
+    objects = gather(images, lambda image: _objects(source.path, image, left_out), left_out)
     names = collections.defaultdict(tuple)
     for each in objects:
         names[each.category] = (*names[each.category], *each.points)
     names = {category: in_order(found) for category, found in names.items()}
     return Labels(objects, names, (source.folder,), left_out)
+
+
+def _objects(path, image, left_out):
+    picture = image.get("file", "")
+    if not picture:
+        raise KeypointError(f"{path}: expected a `file` of each image. Received: none")
+    boxes = list(image.iter("box"))
+    used = [each for each in boxes if each.get("ignore", "0") in ("0", "false")]
+    left_out["boxes that dlib ignores"] += len(boxes) - len(used)
+    return [_object(f"{path}, image {picture!r}", picture, each) for each in used]
 
 
 def _object(where, picture, box):

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,36 @@ class Source:
 class _NoDoctype(ET.TreeBuilder):
     def doctype(self, name, pubid, system):
         raise ValueError("a DOCTYPE, whose entities may name other files or grow without bound")
+
+
+def gather(
+    items: Iterable[Any], read: Callable[[Any], list[Labeled]], left_out: collections.Counter[str]
+) -> list[Labeled]:
+    """The objects of all pictures; one of them never decides for the others.
+
+    Args:
+        items: what holds the labels of a picture, one each.
+        read: from an item to its objects.
+        left_out: counts the pictures without an object, and those whose labels are not understood.
+
+    Raises:
+        KeypointError: of the only picture.
+    """
+    items = list(items)
+    objects, errors = [], []
+    for each in items:
+        try:
+            found = read(each)
+        except KeypointError as error:
+            errors.append(error)
+            continue
+        objects += found
+        left_out["pictures without points"] += not found
+    if len(errors) == len(items) == 1:
+        raise errors[0]
+    if errors:
+        left_out[f"pictures whose labels can't be understood, such as {errors[0]}"] = len(errors)
+    return objects
 
 
 def number(where: str, what: str, value: Any) -> float:

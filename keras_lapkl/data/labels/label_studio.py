@@ -8,7 +8,16 @@ import collections
 
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels import loose
-from keras_lapkl.data.labels.found import EDGE, SEEN, Labels, Source, in_order, number, size_of
+from keras_lapkl.data.labels.found import (
+    EDGE,
+    SEEN,
+    Labels,
+    Source,
+    gather,
+    in_order,
+    number,
+    size_of,
+)
 
 _POINT, _BOX = "keypointlabels", "rectanglelabels"
 
@@ -21,20 +30,23 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source) -> Labels:
-    objects, left_out = [], collections.Counter()
-    for index, task in enumerate(source.json):
-        named = f"task {task.get('id', index)}" if isinstance(task, dict) else f"task {index}"
-        where = f"{source.path}, {named}"
-        if not isinstance(task, dict) or not (_is_task(task) or _is_small(task)):
-            left_out["tasks without points"] += 1
-            continue
-        picture, regions = (_task if _is_task(task) else _small)(where, task, left_out)
-        objects += _objects(where, picture, regions, left_out)
+    left_out = collections.Counter()
+    tasks = enumerate(source.json)
+    objects = gather(tasks, lambda each: _of_task(source.path, each, left_out), left_out)
     names = collections.defaultdict(list)
     for each in objects:
         names[each.category] += each.points
     ordered = {category: in_order(found) for category, found in names.items()}
     return Labels(objects, ordered, (source.folder, source.folder / "images"), left_out)
+
+
+def _of_task(path, numbered, left_out):
+    index, task = numbered
+    if not isinstance(task, dict) or not (_is_task(task) or _is_small(task)):
+        return []
+    where = f"{path}, task {task.get('id', index)}"
+    picture, regions = (_task if _is_task(task) else _small)(where, task, left_out)
+    return _objects(where, picture, regions, left_out)
 
 
 def _is_task(task):

@@ -1,14 +1,24 @@
 """labelme: a JSON file beside each picture, with points, and boxes of rectangles.
 
 Its canvas begins at the edge of the first pixel: half a pixel is subtracted. Points and a
-rectangle of one `group_id` make an object.
+rectangle of one `group_id` make an object. A rectangle has two opposite corners, or all four, as
+X-AnyLabeling writes.
 """
 
 import collections
 
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels import loose
-from keras_lapkl.data.labels.found import EDGE, SEEN, Labels, Source, in_order, number, size_of
+from keras_lapkl.data.labels.found import (
+    EDGE,
+    SEEN,
+    Labels,
+    Source,
+    gather,
+    in_order,
+    number,
+    size_of,
+)
 
 _TRIED = 20
 
@@ -21,20 +31,11 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source) -> Labels:
-    objects, left_out = [], collections.Counter()
-    if not source.is_folder:
-        objects = _objects(source, source.folder, left_out)
-    broken = []
-    for each in map(Source, _files(source) if source.is_folder else ()):
-        if not _is_one(each):
-            left_out["JSON files that are not labelme's"] += 1
-            continue
-        try:  # a file for each picture: one that is broken does not decide for the others
-            objects += _objects(each, source.folder, left_out)
-        except KeypointError as error:
-            broken.append(error)
-    if broken:
-        left_out[f"files that can't be understood, such as {broken[0]}"] = len(broken)
+    left_out = collections.Counter()
+    files = [Source(path) for path in _files(source)] if source.is_folder else [source]
+    own = [each for each in files if _is_one(each)]
+    left_out["JSON files that are not labelme's"] += len(files) - len(own)
+    objects = gather(own, lambda each: _objects(each, source.folder, left_out), left_out)
     names = collections.defaultdict(list)
     for each in objects:
         names[each.category] += each.points
@@ -72,16 +73,21 @@ def _objects(source, folder, left_out):
             left_out[f"shapes of the kind {kind!r}"] += 1
             continue
         positions = [_position(where, each) for each in positions]
-        if len(positions) != (1 if kind == "point" else 2) or isinstance(group, (list, dict)):
+        counts = (1,) if kind == "point" else (2, 4)
+        if len(positions) not in counts or isinstance(group, (list, dict)):
             raise KeypointError(
-                f"{where}: expected one position of a point, and two of a rectangle. Received: "
-                f"{len(positions)} of {shape['label']!r}"
+                f"{where}: expected one position of a point, and two or four of a rectangle. "
+                f"Received: {len(positions)} of {shape['label']!r}"
             )
         if kind == "point":
             points.append(loose.Point(shape["label"], positions[0], SEEN, group))
         else:
-            (x0, x1), (y0, y1) = map(sorted, zip(*positions, strict=True))
-            boxes.append(loose.Box((x0, y0, x1, y1), shape["label"], group))
+            xs, ys = zip(*positions, strict=True)
+            if len(positions) == 4 and not (len(set(xs)) == len(set(ys)) == 2):
+                left_out["boxes that are rotated"] += 1
+                continue
+            edges = (min(xs), min(ys), max(xs), max(ys))
+            boxes.append(loose.Box(edges, shape["label"], group))
     # Its path starts from its own file's folder.
     picture = source.path.parent.relative_to(folder) / data["imagePath"].replace("\\", "/")
     return loose.objects(where, picture.as_posix(), points, boxes, size, left_out)

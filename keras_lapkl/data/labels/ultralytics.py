@@ -11,7 +11,7 @@ from typing import Any
 from keras_lapkl._support import extras, reading
 from keras_lapkl.data.images import IMAGE_SUFFIXES
 from keras_lapkl.data.keypoints import KeypointError, shortened
-from keras_lapkl.data.labels.found import HIDDEN, SEEN, Labeled, Labels, Source
+from keras_lapkl.data.labels.found import HIDDEN, SEEN, Labeled, Labels, Source, gather
 
 _SHAPE = "kpt_shape"
 _MAX_YAML = 1 << 18
@@ -35,20 +35,27 @@ def read(source: Source) -> Labels:
         )
     classes = {number: str(name) for number, name in classes.items()}
     names = {name: _point_names(path, data, key, shape[0]) for key, name in classes.items()}
-    objects, left_out = [], collections.Counter()
-    for file in sorted(path.parent.rglob("*.txt")):
-        if "labels" not in file.relative_to(path.parent).parts[:-1]:
-            continue
-        picture = _picture(path.parent, file)
-        for line, text in enumerate(_text(file).splitlines(), 1):
-            if text.strip():
-                where = f"{file}, line {line}"
-                objects.append(_object(where, picture, text.split(), shape, classes, names))
-    if not objects:
+    left_out = collections.Counter()
+    files = [
+        file
+        for file in sorted(path.parent.rglob("*.txt"))
+        if "labels" in file.relative_to(path.parent).parts[:-1]
+    ]
+    if not files:
         raise KeypointError(
             f"{path}: expected .txt files of labels in folders `labels` below {path.parent}. "
             "Received: none"
         )
+
+    def objects_of(file):
+        picture = _picture(path.parent, file)
+        return [
+            _object(f"{file}, line {line}", picture, text.split(), shape, classes, names)
+            for line, text in enumerate(_text(file).splitlines(), 1)
+            if text.strip()
+        ]
+
+    objects = gather(files, objects_of, left_out)
     return Labels(objects, names, (path.parent,), left_out, fractions=True)
 
 

@@ -220,6 +220,11 @@ def _coco_category(path, categories, annotations, wanted, scheme) -> dict[str, A
             f"{path}: expected category {wanted!r} once, not twice. Received: it has ids {shown}. "
             "Rename one"
         )
+    if not categories:
+        raise KeypointError(
+            f"{path}: expected `category` to be one of its categories, which name the keypoints. "
+            f"Received: {wanted!r}, and an empty list of categories"
+        )
     if not of_name:
         names = sorted({each["name"] for each in posed or categories})
         raise KeypointError(

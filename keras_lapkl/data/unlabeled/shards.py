@@ -328,8 +328,7 @@ def _check_photos(folder, settings):
     if {**held, **of_photos} == settings:
         raise OtherDataError(
             f"{folder} holds faces of other photos: some of them were added, removed or changed "
-            f"since, {held.get('photos')} there, {settings['photos']} now. Name another folder or "
-            "delete it."
+            f"since, {held.get('photos')} there, {settings['photos']} now."
         )
 
 

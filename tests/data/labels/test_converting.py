@@ -99,6 +99,26 @@ def test_numbered_points(convert, tmp_path):
     np.testing.assert_array_equal(found.boxes, [[8, 10, 60, 50]])
 
 
+@pytest.mark.parametrize(
+    ("numbers", "names"),
+    [
+        (("2", "0", "1"), ("0", "1", "2")),
+        (("36", "38", "37"), ("point_36", "point_37", "point_38")),
+        (("10", "1", "2"), ("point_1", "point_2", "point_10")),
+    ],
+)
+def test_numbers_in_another_order_or_with_gaps(convert, tmp_path, numbers, names):
+    path = exports.dlib(tmp_path)
+    text = path.read_text()
+    for old, new in zip(exports.NAMES, numbers, strict=True):
+        text = text.replace(f"name='{old}'", f"name='{new}'")
+    path.write_text(text)
+    _, found = convert(path)
+    assert found.scheme.names == names
+    k = [name.removeprefix("point_") for name in names].index(numbers[0])
+    assert found.landmarks[0, k].tolist() == list(exports.POINTS["a.png"][0])
+
+
 class TestAccount:
     def test_of_what_is_left_out(self, convert, tmp_path):
         path = exports.coco(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 
 import h5py
@@ -23,6 +24,13 @@ def refused(path, text):
     with pytest.raises(KeypointError, match=text) as error:
         read(path)
     assert "\n" not in str(error.value) and str(path.name) in str(error.value)
+
+
+def assert_left_out(found, text):
+    """That one picture is left out for that reason, and another one is read."""
+    assert found.objects
+    (said,) = (each for each in found.left_out if "can't be understood" in each)
+    assert found.left_out[said] == 1 and re.search(text, said)
 
 
 class TestRecognition:
@@ -110,6 +118,12 @@ class TestDeepLabCut:
             ("a.png", "single", {"corner": (7, 8, 2)}),
             ("b.png", "individuals", {"nose": (1, 2, 2)}),
         ]
+
+    @pytest.mark.parametrize("separator", [";", "\t"])
+    def test_saved_by_a_spreadsheet(self, tmp_path, separator):
+        text = "scorer|me|me\nbodyparts|nose|nose\ncoords|x|y\na.png|1,5|20\n"
+        path = self.write(tmp_path, text.replace("|", separator))
+        assert read(path).objects[0].points == {"nose": (1.5, 20, 2)}
 
     def test_lightning_pose(self, tmp_path):
         self.write(tmp_path, exports.deeplabcut_text())
@@ -216,7 +230,7 @@ class TestLabelStudio:
         found = read(self.write(tmp_path, tasks))
         assert dict(found.objects[0].points) == {"nose": (99.5, 49.5, 2), "tail": (-0.5, 99.5, 2)}
         assert found.objects[0].size == (200, 100)
-        assert found.left_out["tasks without points"] == 1
+        assert found.left_out["pictures without points"] == 1
 
     def test_relations_in_place_of_parents(self, tmp_path):
         tasks = exports.label_studio_data()
@@ -253,9 +267,10 @@ class TestLabelStudio:
         ],
     )
     def test_broken(self, tmp_path, key, value, message):
-        tasks = exports.label_studio_data()
-        tasks[0]["annotations"][0]["result"][1][key] = value
-        refused(self.write(tmp_path, tasks), message)
+        first, second = exports.label_studio_data()
+        first["annotations"][0]["result"][1][key] = value
+        refused(self.write(tmp_path, [first]), message)
+        assert_left_out(read(self.write(tmp_path, [first, second])), message)
 
 
 class TestLabelme:
@@ -291,8 +306,21 @@ class TestLabelme:
         found = read(tmp_path)
         assert len(found.objects) == 2
         assert found.left_out["JSON files that are not labelme's"] == 2
-        (broken,) = (text for text in found.left_out if text.startswith("files that can't"))
-        assert "x.json: expected shapes with label" in broken
+        assert_left_out(found, r"x\.json: expected shapes with label")
+
+    @pytest.mark.parametrize(
+        ("corners", "box"),
+        [
+            ([[9, 8], [0, 1]], (-0.5, 0.5, 8.5, 7.5)),
+            ([[0, 1], [9, 1], [9, 8], [0, 8]], (-0.5, 0.5, 8.5, 7.5)),
+            ([[5, 0], [9, 4], [4, 9], [0, 5]], None),  # rotated
+        ],
+    )
+    def test_corners_of_rectangles(self, tmp_path, corners, box):
+        shape = {"label": "mouse", "points": corners, "shape_type": "rectangle"}
+        found = read(self.write(tmp_path, [self.point("nose", 1.5, 2.5), shape]))
+        assert found.objects[0].box == box
+        assert found.left_out["boxes that are rotated"] == (box is None)
 
     def test_numbered_labels_are_in_their_order(self, tmp_path):
         shapes = [self.point(name, 1, 2) for name in ("10", "2", "1")]
@@ -340,6 +368,24 @@ class TestCvat:
             {1: (1, 2, 2), 2: (3, 4, 2)},
             {1: (5, 6, 2), 2: (7, 8, 2)},
         ]
+
+    @pytest.mark.parametrize(("rotation", "rotated"), [("0.0", 0), ("12.5", 1), ("360", 0)])
+    def test_rotated_boxes_are_left_out(self, tmp_path, rotation, rotated):
+        image = f"""width="96" height="64"><points label="nose" points="1.5,2.5"/>
+            <box label="a" xtl="0.5" ytl="0.5" xbr="9.5" ybr="8.5" rotation="{rotation}"/>"""
+        found = read(self.write(tmp_path, image))
+        assert found.objects[0].box == (None if rotated else (0, 0, 9, 8))
+        assert found.left_out["boxes that are rotated"] == rotated
+
+    def test_one_broken_picture(self, tmp_path):
+        good = 'width="9" height="9"><points label="a" points="1,2"/></image><image name="b.png" '
+        twice = 'width="9" height="9">' + 2 * '<points label="a" points="1,2"/>'
+        assert_left_out(read(self.write(tmp_path, good + twice)), "b.png.*'a' twice")
+
+    def test_pictures_without_points_are_counted(self, tmp_path):
+        image = 'width="9" height="9"><points label="a" points="1,2"/></image>'
+        path = self.write(tmp_path, image + '<image name="b.png" width="9" height="9">')
+        assert read(path).left_out["pictures without points"] == 1
 
     def test_folder(self, tmp_path):
         exports.cvat(tmp_path)
@@ -416,7 +462,12 @@ class TestUltralytics:
     )
     def test_broken_labels(self, tmp_path, text, message):
         path = exports.ultralytics(tmp_path)
-        (tmp_path / "labels/train/a.txt").write_text(f"\n{text}\n")
+        file = tmp_path / "labels/train/a.txt"
+        file.write_text(f"\n{text}\n")
+        assert_left_out(read(path), message)
+        for other in file.parent.iterdir():
+            if other != file:
+                other.unlink()
         with pytest.raises(KeypointError, match=message):
             read(path)
 
@@ -444,6 +495,10 @@ class TestDlib:
     def test_broken(self, tmp_path, old, new, message):
         path = exports.dlib(tmp_path)
         path.write_text(path.read_text().replace(old, new, 1))
+        assert_left_out(read(path), message)
+        first, second, _ = path.read_text().partition("<image file='b.png'")
+        path.write_text(first + "</images></dataset>")
+        assert second
         refused(path, message)
 
 

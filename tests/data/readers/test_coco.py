@@ -130,6 +130,10 @@ class TestCOCO:
             found = read_coco(coco_file(coco(categories=categories)), category=category)
             assert found.scheme.names == ("nose", "left_ear", "right_ear") and len(found) == 2
 
+    def test_no_categories(self, coco_file):
+        with pytest.raises(KeypointError, match="an empty list of categories"):
+            read_coco(coco_file(coco(categories=[])))
+
     def test_a_root_category_without_any_names(self, coco_file):
         categories = [{"id": 0, "name": "all"}, {"id": 1, "name": "dog"}]
         found = read_coco(coco_file(coco(categories=categories)))

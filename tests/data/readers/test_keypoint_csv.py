@@ -66,6 +66,20 @@ class TestCSV:
         assert [path.name for path in found.paths] == ["a.png", "b.png"]
         np.testing.assert_array_equal(found.landmarks, [[[1, 2], [3.5, -4]], [[5, 6], [7, 80]]])
 
+    @pytest.mark.parametrize("head", ["path\tx1\ty1\tx2\ty2\n", "path\tx1\ty1\tx2\ty2\t\t\n"])
+    def test_separators_at_the_end_are_no_points(self, read, head):
+        text = f"{head}a.png\t1\t2\t3\t4\t\t\nb.png\t5\t6\t\t\t\t\n"
+        found = read(text)
+        assert found.visible.tolist() == [[True, True], [True, False]]
+
+    def test_a_separator_at_the_end_of_lines_without_a_header(self, read):
+        found = read("a.png;1;2;3;4;\nb.png;5;6;;;\n")
+        assert found.visible.tolist() == [[True, True], [True, False]]
+
+    def test_points_that_no_object_has_are_told(self, read, caplog):
+        assert read("a.png\t1\t2\t3\t4\t\t\n").scheme.num_landmarks == 3
+        assert "labeled in no object: point_2" in caplog.text
+
     @pytest.mark.parametrize("first", [0, 1])
     @pytest.mark.parametrize("form", ["{a}{i}", "{a}_{i}", "{i}_{a}", "{i}{a}"])
     def test_points_by_number_wherever_they_stand(self, read, first, form):
