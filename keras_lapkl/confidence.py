@@ -386,7 +386,8 @@ def coverage(
         scale: (N, K, 2) predicted, crop pixels.
 
     Returns:
-        dict from probability to (share of all, share of each landmark (K,)).
+        dict from probability to (share of all, share of each landmark (K,)); NaN where no radius
+        is known.
 
     Example:
 
@@ -394,13 +395,32 @@ def coverage(
     >>> of_each.shape
     (68,)
     """
-    known = np.isfinite(errors)
-    count, found = known.sum(0), {}
+    found = {}
     for asked in calibration.quantiles:
-        inside = (known & (errors <= calibration.radius(scale, asked))).sum(0)
-        each = np.where(count > 0, inside / np.maximum(count, 1), np.nan)
-        found[asked] = float(inside.sum() / count.sum()), each
+        inside = within(calibration, errors, scale, asked)
+        found[asked] = mean_known(inside), np.array([mean_known(each) for each in inside.T])
     return found
+
+
+def within(
+    calibration: Calibration, errors: NDArray[Any], scale: ArrayLike, asked: float
+) -> NDArray[np.float64]:
+    """Which landmarks lie within their radius, (N, K): 1 or 0, NaN where that is unknown.
+
+    Args:
+        calibration, errors, scale: as of `coverage`.
+        asked: probability of the radius.
+    """
+    radius = calibration.radius(scale, asked)
+    known = np.isfinite(errors) & np.isfinite(radius)
+    return np.where(known, errors <= radius, np.nan)
+
+
+def mean_known(values: ArrayLike) -> float:
+    """Mean of the values that are not NaN; NaN if there is none."""
+    values = np.asarray(values, np.float64)
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def selective(
@@ -491,7 +511,7 @@ def by_tenth(inside: ArrayLike, key: ArrayLike) -> NDArray[np.float64]:
         key: (n,) what the groups are made by, such as the expected error.
 
     Returns:
-        (10,) shares; (n,) if there are fewer than ten.
+        (10,) shares, (n,) if there are fewer than ten; NaN where none is known.
 
     Example:
 
@@ -499,8 +519,8 @@ def by_tenth(inside: ArrayLike, key: ArrayLike) -> NDArray[np.float64]:
     array([1., 1., 0.])
     """
     inside, order = np.asarray(inside, np.float64), np.argsort(key, kind="stable")
-    groups = np.array_split(order, min(10, len(order)))
-    return np.array([np.nanmean(inside[group]) for group in groups], np.float64)
+    groups = np.array_split(order, max(1, min(10, len(order))))
+    return np.array([mean_known(inside[group]) for group in groups], np.float64)
 
 
 def _fit_curve(scales, errors):

@@ -217,6 +217,14 @@ def test_conformal_quantile_leaves_few_enough_above(scores, coverage):
     assert quantile == np.inf or below >= coverage * (len(scores) + 1) - 1e-6
 
 
+def test_unknown_radii_count_neither_way():
+    """Four faces give a radius for 50 and 80 %, and none for 90 and 95."""
+    errors, scale = np.array([[1.0], [2.0], [3.0], [9.0]]), np.ones((4, 1, 2))
+    found = confidence.coverage(confidence.fit(errors, scale), errors, scale)
+    assert found[0.5] == (0.75, [0.75]) and found[0.8] == (1, [1])
+    assert np.isnan(found[0.9][0]) and np.isnan(found[0.95][1]).all()
+
+
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
 def test_faces_wanted_are_the_fewest_that_give_a_radius(coverage):
     wanted = confidence.faces_wanted(coverage)

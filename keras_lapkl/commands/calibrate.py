@@ -12,6 +12,7 @@ radius, by the model's own calibration and by the new one, each face judged by a
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
+import math
 import pathlib
 
 from absl import flags
@@ -42,10 +43,13 @@ def main(_):
     found = recalibrate(path, output, crops)
     rows = [("", "should be", "own calibration", "new, on faces left out of the fit")]
     for asked, after in found.after.items():
-        before = found.before.get(asked)
-        shown = "none" if before is None else f"{100 * before:.1f} %"
-        rows.append(("within the radius", f"{100 * asked:g} %", shown, f"{100 * after:.1f} %"))
+        before = _percent(found.before[asked]) if found.before else "none"
+        rows.append(("within the radius", f"{100 * asked:g} %", before, _percent(after)))
     own = "none" if found.expected_before is None else f"{found.expected_before:.2f} px"
     rows.append(("expected error", f"{found.error:.2f} px", own, f"{found.expected_after:.2f} px"))
     print(console.aligned(rows))
     print(f"The same model with the new calibration: {output}")
+
+
+def _percent(share):
+    return "unknown" if math.isnan(share) else f"{100 * share:.1f} %"

@@ -231,7 +231,7 @@ def check_confidence(
     }
     return {
         "calibrated_on": calibration.data,
-        "coverage": {str(asked): share for asked, (share, _) in found.items()},
+        "coverage": {str(asked): _known(share) for asked, (share, _) in found.items()},
         "radius": _within(calibration, errors[scored], scale[scored], faces, crops.scheme),
         "reliability": {"expected": reliable[0].tolist(), "measured": reliable[1].tolist()},
         "selective": dict(
@@ -247,20 +247,30 @@ def check_confidence(
 def _within(calibration, errors, scale, faces, scheme):
     """Shares within the radius of about 90 %: of the tenths of faces and points, and by group."""
     asked = min(calibration.quantiles, key=lambda each: abs(each - _ASKED))
-    known, expected = np.isfinite(errors), calibration.error(scale)
-    inside = np.where(known, errors <= calibration.radius(scale, asked), np.nan)
+    inside, expected = (
+        confidence.within(calibration, errors, scale, asked),
+        calibration.error(scale),
+    )
+    known = np.isfinite(inside)
     measured, hoped = faces
+    tenths = {
+        "faces_by_expected_error": (inside, hoped),
+        "faces_by_error": (inside, measured),
+        "points_by_expected_error": (inside[known], expected[known]),
+    }
     return {
         "asked": asked,
-        "faces_by_expected_error": confidence.by_tenth(inside, hoped).tolist(),
-        "faces_by_error": confidence.by_tenth(inside, measured).tolist(),
-        "points_by_expected_error": confidence.by_tenth(inside[known], expected[known]).tolist(),
+        **{of: [*map(_known, confidence.by_tenth(*pair))] for of, pair in tenths.items()},
         "group": {
-            name: float(np.nanmean(inside[:, points]))
+            name: confidence.mean_known(inside[:, points])
             for name, points in scoring.groups(scheme).items()
             if known[:, points].any()
         },
     }
+
+
+def _known(share):
+    return None if np.isnan(share) else float(share)
 
 
 def score(
@@ -367,21 +377,27 @@ def confidence_lines(result: Mapping[str, Any]) -> str:
     """
     found = result["confidence"]
     radius, areas = found["radius"], found["sparsification_error"]
-    covered = ", ".join(f"{float(c):.0%}: {share:.1%}" for c, share in found["coverage"].items())
+    covered = ", ".join(f"{float(c):.0%}: {_percent(s)}" for c, s in found["coverage"].items())
     surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
     groups = sorted(radius["group"].items(), key=lambda each: each[1])
-    (low, least), (high, most) = groups[0], groups[-1]
+    of_groups = ""
+    if groups:
+        (low, least), (high, most) = groups[0], groups[-1]
+        of_groups = f"; by group of points from {low}, {least:.1%}, to {high}, {most:.1%}"
     return (
         f"Landmarks within the radius that is to hold … of them: {covered}.\n"
         f"Of {radius['asked']:.0%}, in the tenth of the faces with the largest expected error: "
-        f"{radius['faces_by_expected_error'][-1]:.1%}; with the largest error, known only "
-        f"afterwards: {radius['faces_by_error'][-1]:.1%}; by group of points from {low}, "
-        f"{least:.1%}, to {high}, {most:.1%}.\n"
+        f"{_percent(radius['faces_by_expected_error'][-1])}; with the largest error, known only "
+        f"afterwards: {_percent(radius['faces_by_error'][-1])}{of_groups}.\n"
         f"Mean error in pixels of the surest … of the faces: {surest}.\n"
         f"Negative log-likelihood {found['negative_log_likelihood']:.3f} a point; area under the "
         f"sparsification error {_area(areas['points'])}, of faces {_area(areas['faces'])}.\n"
         f"Calibrated on {found['calibrated_on']}."
     )
+
+
+def _percent(share):
+    return "unknown" if share is None else f"{share:.1%}"
 
 
 def _area(found):

@@ -166,9 +166,7 @@ def confidence(found: Mapping[str, Any], path: PathLike) -> None:
     _diagonal(reliability, 1.1 * max(*expected, *measured))
     reliability.plot(expected, measured, "o-", markersize=4)
     reliability.set(xlabel="expected error, px", ylabel="measured error, px", title="reliability")
-    asked, shares = (
-        np.array([*map(float, each)]) for each in zip(*found["coverage"].items(), strict=True)
-    )
+    asked, shares = (np.array(each, float) for each in zip(*found["coverage"].items(), strict=True))
     _diagonal(coverage, 1)
     coverage.plot(asked, shares, "o-", markersize=4)
     coverage.set(xlabel="asked", ylabel="within the radius", title="coverage")
@@ -193,7 +191,7 @@ def _draw_tenths(axes, radius):
         "faces_by_error": "faces by error, afterwards",
     }
     for (key, title), mark in zip(titles.items(), ("o-", "s-", "x:"), strict=True):
-        shares = radius[key]
+        shares = np.array(radius[key], float)  # None is NaN
         axes.plot(range(1, len(shares) + 1), shares, mark, markersize=4, label=title)
     axes.set(
         xlabel="tenth, the largest last",

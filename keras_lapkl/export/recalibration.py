@@ -27,7 +27,7 @@ class Recalibrated:
     Attributes:
         calibration: the new one.
         before: share of the points within their radius, by the probability asked for, of the
-            model's own calibration; empty if it had none.
+            model's own calibration, NaN where no radius is known; empty if it had none.
         after: the same of the new one, each face judged by a fit to the others' four fifths.
         error: mean distance from the labels, crop pixels.
         expected_before, expected_after: what the model expected, likewise; None if it had no
@@ -114,7 +114,7 @@ def assess(
         fitted = confidence.fit(errors[kept], scale[kept], start=calibration)
         expected[left] = fitted.error(scale[left])
         for asked, hits in inside.items():
-            hits.append(_inside(fitted, errors[left], scale[left], asked))
+            hits.append(confidence.within(fitted, errors[left], scale[left], asked))
     known = np.isfinite(errors)
     own = calibration is not None
     return Recalibrated(
@@ -122,12 +122,8 @@ def assess(
         {c: s for c, (s, _) in confidence.coverage(calibration, errors, scale).items()}
         if own
         else {},
-        {asked: float(np.nanmean(np.concatenate(hits))) for asked, hits in inside.items()},
+        {asked: confidence.mean_known(np.concatenate(hits)) for asked, hits in inside.items()},
         float(errors[known].mean()),
         float(calibration.error(scale)[known].mean()) if own else None,
         float(expected[known].mean()),
     )
-
-
-def _inside(calibration, errors, scale, asked):
-    return np.where(np.isfinite(errors), errors <= calibration.radius(scale, asked), np.nan).ravel()

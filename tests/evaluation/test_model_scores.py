@@ -208,11 +208,16 @@ def test_confidence_is_told_in_parts(crops):
 
 
 def test_confidence_of_hidden_points_and_of_few(crops):
-    """Groups that no face shows are left out, and no number is NaN."""
+    """Groups that no face shows are left out, radii that are unknown count nowhere; no NaN."""
     hidden = dataclasses.replace(crops, visible=crops.visible & (np.arange(68) >= 17))
-    predicted = {"landmarks": off_by(crops, [1, 2, 3, 6]), "scale": SCALE}
-    found = model_scores.check_confidence(
-        model_scores.calibrate(predicted, hidden), predicted, hidden
-    )
-    assert "jaw" not in found["radius"]["group"] and len(found["radius"]["group"]) == 8
-    json.dumps(found, allow_nan=False)
+    for faces, groups, covered in ((range(4), 0, None), (3 * [0, 1, 2, 3], 8, 1.0)):
+        some = hidden.take(faces)
+        landmarks = off_by(some, [1, 2, 3, 6] * (len(some) // 4))
+        predicted = {"landmarks": landmarks, "scale": np.resize(SCALE, (len(some), 68, 2))}
+        calibration = model_scores.calibrate(predicted, some)
+        found = model_scores.check_confidence(calibration, predicted, some)
+        assert "jaw" not in found["radius"]["group"] and len(found["radius"]["group"]) == groups
+        assert found["coverage"]["0.9"] == covered
+        lines = model_scores.confidence_lines({"confidence": found})
+        assert ("90%: unknown" in lines) == (covered is None)
+        json.dumps(found, allow_nan=False)
