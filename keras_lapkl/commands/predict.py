@@ -55,6 +55,7 @@ _ANY_ANGLE = flags.DEFINE_bool(
 )
 _MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of the localizer.", 1)
+_OF_DETECTORS = (_DETECTOR, _MAX_SIDE, _ANY_ANGLE)
 
 
 def main(_):
@@ -64,6 +65,8 @@ def main(_):
 
     if _RADII.value and not _OVERLAYS.value:
         raise ValueError("--radii are drawn into the copies of --overlays: add it.")
+    if _BOXES.value is not None:
+        _refuse_flags_of_detectors("No face detector is asked where there are --boxes")
     passed_by = collections.Counter()
     files = find_inputs(_INPUT.value, passed_by)
     boxes = None if _BOXES.value is None else read_boxes(_BOXES.value)
@@ -80,6 +83,8 @@ def main(_):
     # What is not cut out by its landmarks can't be followed by them.
     scheme: Any = detector.localizer.scheme  # a `LandmarkDetector` has one
     follows = scheme.crop_from == "points"
+    if scheme.crop_from == "image":
+        _refuse_flags_of_detectors("The model takes whole pictures, and no face detector is asked")
     where = detector.detector or _BOXES.value or "the whole picture"
     print(f"Find landmarks in {len(files):,} files, faces by {where}.")
     results = predict_files(
@@ -97,3 +102,9 @@ def main(_):
     )
     print(summary(results))
     print(f"Results: {_OUTPUT_DIR.value}")
+
+
+def _refuse_flags_of_detectors(why):
+    given = ", ".join(f"--{each.name}" for each in _OF_DETECTORS if each.present)
+    if given:
+        raise ValueError(f"{why}: drop {given}.")

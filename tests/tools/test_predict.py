@@ -55,6 +55,7 @@ def test_photos_to_csv_and_overlays(run_tool, photos, tmp_path):
         (["--input=README.md", "--model=gone.tflite"], "gone.tflite"),
         (["--input=README.md", "--detector=haar"], "haar"),
         (["--input=README.md", "--boxes=gone.csv"], "gone.csv"),
+        (["--input=README.md", "--boxes=b.csv", "--detector=yunet"], "drop --detector."),
     ],
 )
 def test_plain_errors(run_tool, tmp_path, flags, message):

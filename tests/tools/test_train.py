@@ -224,4 +224,9 @@ def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tm
     assert small["parameters"] < wide["parameters"] and small["recipe"]["steps_per_epoch"] == 2
     file, bounds = tmp_path / "m.tflite", ["--nme_bound=1000", "--num_parity=2"]
     run_tool("tools/convert.py", f"--model={run}/model.keras", f"--output={file}", *bounds)
-    assert file.stat().st_size > 10_000
+    flags = [f"--model={file}", f"--input={tmp_path}/0.png", f"--output_dir={tmp_path}/found"]
+    done = run_tool("tools/predict.py", *flags, "--detector=yunet", check=False)
+    assert done.returncode == 1 and "whole pictures" in done.stderr
+    assert "drop --detector." in done.stderr
+    run_tool("tools/predict.py", *flags)
+    assert (tmp_path / "found" / "predictions.json").exists()
