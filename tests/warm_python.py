@@ -9,6 +9,7 @@ each script has a Python of its own.
 
 import gc
 import json
+import multiprocessing.process
 import os
 import runpy
 import signal
@@ -102,6 +103,7 @@ def become(argv, output, error, cwd):
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(cwd)
+    multiprocessing.process.ORIGINAL_DIR = cwd  # where its children look for the script
     sys.argv[:] = argv
     sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
 

@@ -68,8 +68,8 @@ def load_for(
         path: its file.
         split: name of the split's flag.
         part: `"training"` or `"validation"`, whose record is taken where that flag is not given.
-        num_synthetic: how many synthetic faces, to be refused of other data; None for as many as
-            there were.
+        num_synthetic: how many synthetic faces, which are meant where no data are named or known,
+            and which other data refuse; None for as many as there were.
         most_synthetic: how many of them will do.
 
     Raises:
@@ -84,7 +84,7 @@ def load_for(
     if model.crop_scale is None:
         pass  # `load` says so
     else:
-        arguments, origin = _arguments(model, path, split, part)
+        arguments, origin = _arguments(model, path, split, part, num_synthetic is not None)
     if num_synthetic is not None:
         arguments["num_synthetic"] = num_synthetic
     elif most_synthetic is not None and arguments["dataset"] == "synthetic":
@@ -106,7 +106,7 @@ def load_for(
     return crops
 
 
-def _arguments(model, path, split, part):
+def _arguments(model, path, split, part, synthetic):
     """Those of `datasets.load`, by flags and the model's record; and the record."""
     from keras_lapkl.data import origins
 
@@ -120,7 +120,7 @@ def _arguments(model, path, split, part):
     if values[split].present or "split" not in found:
         found["split"] = values[split].value
     trained_on = model.trained_on or "data unknown"
-    if "dataset" not in found and _is_synthetic(model):
+    if "dataset" not in found and (synthetic or _is_synthetic(model)):
         found["dataset"] = "synthetic"
     if "dataset" not in found:
         raise ValueError(

@@ -2,8 +2,8 @@
 
 A look is (right, down, ratio, angle): how far the square moves along its own axes, in its sides;
 how much larger it becomes; and by how much it is rotated, radians. The pattern was chosen on
-validation faces of 300-W (`docs/notes/robustness.md`). `mobile/localize.py` and
-`mobile/web/model.js` have it too, and tests hold them equal.
+validation faces of 300-W: see the notes on robustness. The one-file runner and the page have it
+too, and tests hold them equal.
 """
 
 import math

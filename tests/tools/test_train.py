@@ -101,7 +101,7 @@ def test_a_student_that_begins_with_its_teacher_by_a_flagfile(run, run_tool, tmp
         (["--width=0"], "width"),
         (["--width=1/0"], "such as 1/8"),
         (["--num_unlabeled=3"], "1..3"),
-        (["--unlabeled_dir=nowhere"], "nowhere holds no shards"),
+        (["--unlabeled_dir=nowhere"], "Expected a folder of images. There is none at"),
         (["--teacher=fpn-eighth-300w"], "--teacher needs faces without labels"),
         (["--teacher_max_scale=2"], "--teacher_max_scale needs --teacher"),
         (["--loss=l2"], "laplace_kl"),
