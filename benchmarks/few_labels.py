@@ -84,25 +84,18 @@ def cell(output_dir, count, subset, method):
 
 def recipes(seed, teacher) -> dict[str, Any]:
     """The settings of each method."""
-    from keras_lapkl.training.recipe import MeanTeacher, Recipe, Teacher
+    from keras_lapkl.training.recipe import MeanTeacher, Teacher, read_recipe
 
     size = _UNLABELED_BATCH.value
-    supervised = Recipe(
-        network="mobile_fpn",
-        optimizer="muon",
-        learning_rate=2e-2,
-        augment_strength=0.75,
-        epochs=_EPOCHS.value,
-        steps_per_epoch=100,
-        seed=seed,
-    )
-    wide = dataclasses.replace(supervised, width=_TEACHER_WIDTH.value, learning_rate=1.4e-2)
+    supervised = dataclasses.replace(read_recipe("few_labels"), epochs=_EPOCHS.value, seed=seed)
     mean_teacher = MeanTeacher(batch_size=size, augment_strength=1.0)
+    taught = dataclasses.replace(mean_teacher, width=_TEACHER_WIDTH.value)
+    wide = dataclasses.replace(supervised, mean_teacher=taught).wide
     return {
         "supervised": supervised,
-        "supervised_wide": wide,
+        "supervised_wide": dataclasses.replace(wide, mean_teacher=None),
         "mean_teacher_small": dataclasses.replace(supervised, mean_teacher=mean_teacher),
-        "mean_teacher": dataclasses.replace(wide, mean_teacher=mean_teacher),
+        "mean_teacher": wide,
         "student": dataclasses.replace(supervised, teacher=Teacher(teacher, batch_size=size)),
     }
 

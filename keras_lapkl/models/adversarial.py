@@ -251,17 +251,6 @@ class AdversarialLocalizer(LandmarkLocalizer):
             metric.update_state(value, sample_weight=labeled)
         return self.compute_metrics(batch.images, batch.landmarks, logits, batch.sample_weight)
 
-    def localizer(self) -> LandmarkLocalizer:
-        """The `LandmarkLocalizer` of the same generator, to save, evaluate and convert."""
-        return LandmarkLocalizer(
-            self.generator,
-            self.scheme,
-            self.crop_scale,
-            self.beta,
-            self.training_data,
-            self.calibration,
-        )
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

@@ -309,6 +309,17 @@ class LandmarkLocalizer(keras.Model):
         classes = sorted({type(each) for each in parts}, key=repr)
         return _unpickled, (classes, load, arguments)
 
+    def localizer(self) -> "LandmarkLocalizer":
+        """The `LandmarkLocalizer` of the same generator alone, to save, evaluate and convert."""
+        return LandmarkLocalizer(
+            self.generator,
+            self.scheme,
+            self.crop_scale,
+            self.beta,
+            self.training_data,
+            self.calibration,
+        )
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

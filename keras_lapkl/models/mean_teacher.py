@@ -206,17 +206,6 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         for theirs, ours in zip(self.teacher.weights, self.generator.weights, strict=True):
             theirs.assign(decay * theirs + (1 - decay) * ops.cast(ours, theirs.dtype))
 
-    def localizer(self) -> LandmarkLocalizer:
-        """The `LandmarkLocalizer` of the student, to save, evaluate and convert."""
-        return LandmarkLocalizer(
-            self.generator,
-            self.scheme,
-            self.crop_scale,
-            self.beta,
-            self.training_data,
-            self.calibration,
-        )
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
