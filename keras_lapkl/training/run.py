@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import callbacks
+from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl._support.files import read_json, replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherDataError, owned
 from keras_lapkl._support.types import PathLike
@@ -19,7 +20,7 @@ from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
-from keras_lapkl.training import distributed
+from keras_lapkl.training import distributed, preemption
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
     evaluation_batches,
@@ -39,8 +40,10 @@ from keras_lapkl.training.run_folder import (
     Identity,
     last_checkpoint,
     load_pseudo_labels,
+    read_means,
     remove_checkpoints,
     trim_history,
+    write_means,
 )
 
 SHOWN = 4
@@ -63,7 +66,8 @@ def train(
     The model's scales are calibrated on the validation faces: see `confidence`.
 
     Each epoch ends with a checkpoint, and the one before is kept, should the last one be damaged.
-    Called again with the same recipe and data, it goes on from there, to the result that the
+    SIGTERM while the model learns, as from a scheduler, writes one after the step and ends with
+    `UnfinishedError`. Called again with the same recipe and data, it goes on from there, to the result that the
     unbroken run would have had; a finished run is only read. Data are the same while the digests of
     labels, boxes and pictures are, wherever the files lie: a folder of a run on other data, mended
     ones too, is refused. `run_folder.choose_folder` names one beside it.
@@ -85,6 +89,7 @@ def train(
             the other way around.
         OSError: another process trains into the folder, or the disk is full.
         FloatingPointError: the loss is no longer finite.
+        UnfinishedError: SIGTERM came, or another process of the training has ended.
 
     Example:
 
@@ -98,7 +103,7 @@ def train(
             f"Received: unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
             f"teacher={recipe.teacher}, mean_teacher={recipe.mean_teacher}"
         )
-    if recipe.mean_teacher is not None and distributed.strategy().num_replicas_in_sync > 1:
+    if recipe.mean_teacher is not None and distributed.replicas() > 1:
         raise ValueError("A mean teacher trains on one device: start one process.")
     output_dir = pathlib.Path(output_dir)
     identity = Identity(recipe, crops, validation, unlabeled)
@@ -137,9 +142,11 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         recipe = recipe.taught_by(teacher / "model.keras")
     labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
     checkpoint = last_checkpoint(output_dir)
-    with distributed.strategy().scope():
+    with distributed.scope():
         model = load_model(checkpoint) if checkpoint else build(recipe, crops, unlabeled)
-    done = int(model.optimizer.iterations.numpy())
+    done = int(model.optimizer.iterations)
+    means = read_means(output_dir, done)
+    distributed.wait()  # before the chief writes what the others have read
     writers = ()
     if distributed.is_chief():
         last, previous = output_dir / LAST, output_dir / PREVIOUS
@@ -151,9 +158,10 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
             *(_tensorboard(output_dir, validation, unlabeled) if tensorboard else ()),
             callbacks.ResumableCheckpoint(last, previous),
         )
+    after = f" and {done % steps} steps" if done % steps else ""
     logging.info(
         "%s %s: %d parameters, %d epochs of %d steps of %d faces%s; %s.",
-        "Training" if not done else f"Resuming after epoch {done // steps}",
+        "Training" if not done else f"Resuming after epoch {done // steps}{after}",
         recipe.loss,
         model.generator.count_params(),
         recipe.epochs,
@@ -162,24 +170,44 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         "" if unlabeled is None else f" and {len(unlabeled):,} faces without labels",
         output_dir,
     )
+    verbose = (1 if sys.stdout.isatty() else 2) if distributed.is_chief() else 0
     start = time.monotonic()
     try:
-        distributed.fit(
-            model,
-            _batches(recipe, crops, unlabeled, labels, done),
-            initial_epoch=done // steps,
-            epochs=recipe.epochs,
-            steps_per_epoch=steps,
-            shuffle=False,
-            validation_data=evaluation_batches(validation),
-            callbacks=[
+        with preemption.noted() as asked:
+            watchers = [
                 keras.callbacks.TerminateOnNaN(raise_error=True)
                 if recipe.adversary is None
                 else callbacks.AdversarialMonitor(),
                 *writers,
-            ],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+                preemption.StopTogether(asked),
+            ]
+            for first, until, count in _stretches(done, steps, recipe.epochs):
+                distributed.fit(
+                    model,
+                    _batches(recipe, crops, unlabeled, labels, first),
+                    initial_epoch=first // steps,
+                    epochs=until,
+                    steps_per_epoch=count,
+                    shuffle=False,
+                    validation_data=evaluation_batches(validation),
+                    callbacks=[
+                        *([] if count == steps else [preemption.AddMeans(means)]),
+                        *watchers,
+                    ],
+                    verbose=verbose,
+                )
+    except preemption.PreemptedError as stop:
+        at = int(model.optimizer.iterations)
+        if at % steps:  # else the epoch's checkpoint is there
+            means = preemption.means(model)  # of all processes
+            if distributed.is_chief():
+                write_means(output_dir, at, means)
+                writers[-1].write()
+        distributed.wait()  # a scheduler may end the others when one has ended
+        raise UnfinishedError(
+            f"Stopped by SIGTERM after epoch {at // steps} and {at % steps} steps. The same command "
+            "goes on from there."
+        ) from stop
     except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
         raise FloatingPointError(
             f"Training stopped: {error}. Lower the learning rate and train into another folder."
@@ -212,6 +240,16 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
     remove_checkpoints(output_dir)
     distributed.wait()
     return results
+
+
+def _stretches(done, steps, epochs):
+    """(first step, epoch until which, steps in an epoch): the rest of an epoch, then whole ones."""
+    epoch, within = divmod(done, steps)
+    if within:
+        yield done, epoch + 1, steps - within
+        epoch += 1
+    if epoch < epochs:
+        yield epoch * steps, epochs, steps
 
 
 def _unlabeled_batch_size(recipe):
