@@ -68,8 +68,8 @@ def means(model: keras.Model) -> list[NDArray[Any]]:
     return [keras.ops.convert_to_numpy(v) for v in model.metrics_variables]
 
 
-class AddMeans(keras.callbacks.Callback):
-    """Has the first epoch's means begin with those of its steps before.
+class RestOfEpoch(keras.callbacks.Callback):
+    """Ends `fit` after one epoch, of which some steps were taken before: its means have them too.
 
     Keras makes some metrics in the first step and empties all before it. All are sums of values
     and of weights, to which those of before are added after that step.
@@ -90,3 +90,6 @@ class AddMeans(keras.callbacks.Callback):
         for variable, before in zip(self.model.metrics_variables, self._means, strict=True):
             variable.assign(variable + before)
         self._means = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.stop_training = True

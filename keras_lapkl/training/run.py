@@ -66,11 +66,11 @@ def train(
     The model's scales are calibrated on the validation faces: see `confidence`.
 
     Each epoch ends with a checkpoint, and the one before is kept, should the last one be damaged.
-    SIGTERM while the model learns, as from a scheduler, writes one after the step and ends with
-    `UnfinishedError`. Called again with the same recipe and data, it goes on from there, to the result that the
-    unbroken run would have had; a finished run is only read. Data are the same while the digests of
-    labels, boxes and pictures are, wherever the files lie: a folder of a run on other data, mended
-    ones too, is refused. `run_folder.choose_folder` names one beside it.
+    SIGTERM while the model learns, as from a scheduler, writes one after the step and ends with an
+    `UnfinishedError`. Called again with the same recipe and data, it goes on from there, to the
+    result that the unbroken run would have had; a finished run is only read. Data are the same
+    while the digests of labels, boxes and pictures are, wherever the files lie: a folder of a run
+    on other data, mended ones too, is refused. `run_folder.choose_folder` names one beside it.
 
     Args:
         recipe: a `Recipe`.
@@ -170,48 +170,37 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         "" if unlabeled is None else f" and {len(unlabeled):,} faces without labels",
         output_dir,
     )
-    verbose = (1 if sys.stdout.isatty() else 2) if distributed.is_chief() else 0
     start = time.monotonic()
-    try:
-        with preemption.noted() as asked:
-            watchers = [
-                keras.callbacks.TerminateOnNaN(raise_error=True)
-                if recipe.adversary is None
-                else callbacks.AdversarialMonitor(),
-                *writers,
-                preemption.StopTogether(asked),
-            ]
-            for first, until, count in _stretches(done, steps, recipe.epochs):
+    with preemption.noted() as asked:
+        watchers = [
+            keras.callbacks.TerminateOnNaN(raise_error=True)
+            if recipe.adversary is None
+            else callbacks.AdversarialMonitor(),
+            *writers,
+            preemption.StopTogether(asked),
+        ]
+        try:
+            for first, count in _stretches(done, steps, recipe.epochs):
                 distributed.fit(
                     model,
                     _batches(recipe, crops, unlabeled, labels, first),
                     initial_epoch=first // steps,
-                    epochs=until,
+                    epochs=recipe.epochs,
                     steps_per_epoch=count,
                     shuffle=False,
                     validation_data=evaluation_batches(validation),
                     callbacks=[
-                        *([] if count == steps else [preemption.AddMeans(means)]),
+                        *([preemption.RestOfEpoch(means)] if count < steps else []),
                         *watchers,
                     ],
-                    verbose=verbose,
+                    verbose=(1 if sys.stdout.isatty() else 2) if distributed.is_chief() else 0,
                 )
-    except preemption.PreemptedError as stop:
-        at = int(model.optimizer.iterations)
-        if at % steps:  # else the epoch's checkpoint is there
-            means = preemption.means(model)  # of all processes
-            if distributed.is_chief():
-                write_means(output_dir, at, means)
-                writers[-1].write()
-        distributed.wait()  # a scheduler may end the others when one has ended
-        raise UnfinishedError(
-            f"Stopped by SIGTERM after epoch {at // steps} and {at % steps} steps. The same command "
-            "goes on from there."
-        ) from stop
-    except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
-        raise FloatingPointError(
-            f"Training stopped: {error}. Lower the learning rate and train into another folder."
-        ) from error
+        except preemption.PreemptedError as stop:
+            raise _kept(model, output_dir, steps, writers) from stop
+        except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
+            raise FloatingPointError(
+                f"Training stopped: {error}. Lower the learning rate and train into another folder."
+            ) from error
     seconds = time.monotonic() - start
     if not distributed.is_chief():
         distributed.wait()
@@ -243,13 +232,29 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
 
 
 def _stretches(done, steps, epochs):
-    """(first step, epoch until which, steps in an epoch): the rest of an epoch, then whole ones."""
+    """First step, and steps in an epoch: the rest of an epoch that was begun, then whole ones."""
     epoch, within = divmod(done, steps)
     if within:
-        yield done, epoch + 1, steps - within
+        yield done, steps - within
         epoch += 1
     if epoch < epochs:
-        yield epoch * steps, epochs, steps
+        yield epoch * steps, steps
+
+
+def _kept(model, output_dir, steps, writers):
+    """Writes a checkpoint after the step that all have taken; what `train` then raises."""
+    done = int(model.optimizer.iterations)
+    epoch, within = divmod(done, steps)
+    if within:  # else the epoch's checkpoint is there
+        means = preemption.means(model)  # by all processes
+        if distributed.is_chief():
+            write_means(output_dir, done, means)
+            writers[-1].write()
+    distributed.wait()  # a scheduler may end the others as soon as one has ended
+    return UnfinishedError(
+        f"Stopped by SIGTERM after epoch {epoch} and {within} steps. The same command goes on from "
+        "there."
+    )
 
 
 def _unlabeled_batch_size(recipe):

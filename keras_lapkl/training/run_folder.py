@@ -216,6 +216,9 @@ def trim_history(path, epochs):
         return
     with path.open(newline="", errors="replace") as file:
         header, *rows = list(csv.reader(line.replace("\0", "") for line in file)) or [[]]
+    if not header:  # stopped in the first epoch; a line of nothing would pass for a header
+        path.unlink()
+        return
     kept = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([header, *(row for row in kept if int(row[0]) < epochs)])
