@@ -65,7 +65,7 @@ class StopTogether(keras.callbacks.Callback):
 
 def means(model: keras.Model) -> list[NDArray[Any]]:
     """State of a model's metrics, of all processes, which ask for it at once."""
-    return [keras.ops.convert_to_numpy(v) for v in model.metrics_variables]
+    return [v.numpy() for v in model.metrics_variables]
 
 
 class RestOfEpoch(keras.callbacks.Callback):

@@ -144,7 +144,7 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
     checkpoint = last_checkpoint(output_dir)
     with distributed.scope():
         model = load_model(checkpoint) if checkpoint else build(recipe, crops, unlabeled)
-    done = int(model.optimizer.iterations)
+    done = int(model.optimizer.iterations.numpy())
     means = read_means(output_dir, done)
     distributed.wait()  # before the chief writes what the others have read
     writers = ()
@@ -243,7 +243,7 @@ def _stretches(done, steps, epochs):
 
 def _kept(model, output_dir, steps, writers):
     """Writes a checkpoint after the step that all have taken; what `train` then raises."""
-    done = int(model.optimizer.iterations)
+    done = int(model.optimizer.iterations.numpy())
     epoch, within = divmod(done, steps)
     if within:  # else the epoch's checkpoint is there
         means = preemption.means(model)  # by all processes
