@@ -43,8 +43,8 @@ def owned(folder: PathLike, wait: bool = False) -> Iterator[None]:
     """Holds a folder for this process alone, by a file `.lapkl-lock` that says whose it is.
 
     The lock of a process of this machine that has died is taken over. That of another machine's
-    process is not: whether it has died can't be told from here. SLURM starts a job anew only when it
-    has ended everywhere, so that what is left of the same job is taken over.
+    process is not: whether it has died can't be told from here. SLURM starts a job anew only when
+    it has ended everywhere, so that what is left of the same job is taken over.
 
     Args:
         folder: which is there.
@@ -73,7 +73,8 @@ def _take(path, wait):
                     f"{path.parent} is being written to by {_told(owner)}. Wait for it to end, or "
                     "name another folder."
                 )
-            if owner and not (owner["host"] == socket.gethostname() or held and _of_this_job(owner)):
+            is_left = held and owner is not None and _of_this_job(owner)
+            if owner and owner["host"] != socket.gethostname() and not is_left:
                 raise OSError(
                     f"{path.parent} is being written to by {_told(owner)}. If that process has "
                     f"ended, delete {path}."

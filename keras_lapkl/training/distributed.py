@@ -139,7 +139,8 @@ def fit(
         with joined.scope(), _peers():
             parts = _joined(part(batches, _context()))
             if validation_data is not None:
-                validation_data = _joined(whole(validation_data, _context()))
+                length = tf.data.experimental.assert_cardinality(validation_data.cardinality())
+                validation_data = _joined(whole(validation_data, _context())).apply(length)
             return model.fit(parts, validation_data=validation_data, **kwargs)
     parts = joined.distribute_datasets_from_function(functools.partial(part, batches))
     if validation_data is not None:
@@ -260,6 +261,6 @@ def _peers():
         yield
     except tuple(lost) as error:
         raise UnfinishedError(
-            f"Another process of this training has ended ({str(error).strip().splitlines()[0]}). "
-            "The same command, in all of them, goes on from the last checkpoint."
+            f"Another process of this training has ended ({type(error).__name__}). The same "
+            "command, in all of them, goes on from the last checkpoint."
         ) from error
