@@ -24,14 +24,15 @@ BACKENDS = ("tensorflow", "jax")
 
 
 @functools.cache
-def join() -> "tf.distribute.Strategy | keras.distribution.DataParallel | None":
+def join() -> Any:
     """Meets the other processes of `cluster.find()`; None if this one trains alone.
 
     To be called before TensorFlow or JAX does anything else. The first call returns when all have
     come.
 
     Returns:
-        `tf.distribute.MultiWorkerMirroredStrategy`, or `keras.distribution.DataParallel` on JAX.
+        `tf.distribute.MultiWorkerMirroredStrategy`, on JAX `keras.distribution.DataParallel`, or
+        None.
 
     Raises:
         ValueError: as `cluster.find`; or there are processes, and Keras's backend is none of
