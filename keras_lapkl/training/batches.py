@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_lapkl.apertures import apertures
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.training.augmentation import Augmentation, augment, augment_with_motion
+from keras_lapkl.training.openings import vary_openings
 
 
 def label_array(crops: Crops) -> NDArray[np.float32]:
@@ -250,6 +252,7 @@ def _labeled(crops, batch_size, seed, augmentation):
     images = crops.images if augmentation else np.ascontiguousarray(crops.central())
     with tf.device("CPU"):
         images, landmarks = tf.constant(images), tf.constant(label_array(crops))
+    openings = apertures(crops.scheme)
 
     def batch(step):
         index = _shuffled(step, steps, batch_size, len(crops), seed)
@@ -257,9 +260,20 @@ def _labeled(crops, batch_size, seed, augmentation):
         if augmentation is None:
             return x, y
         step_seed = tf.stack([tf.constant(seed, tf.int64), step])
+        if openings and augmentation.openings:
+            x, y = _with_openings(x, y, step_seed, openings, augmentation.openings, crops.margin)
         return augment(x, y, step_seed, augmentation, crops.scheme.flip, crops.image_size)
 
     return batch
+
+
+def _with_openings(images, landmarks, seed, openings, share, margin):
+    def vary(x, y, seed):
+        return vary_openings(x, y, seed, openings, share, margin)
+
+    types = images.dtype, landmarks.dtype
+    x, y = tf.numpy_function(vary, [images, landmarks, seed], types, stateful=False)
+    return tf.ensure_shape(x, images.shape), tf.ensure_shape(y, landmarks.shape)
 
 
 def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):

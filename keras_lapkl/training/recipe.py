@@ -266,6 +266,18 @@ class Recipe:
     augment_strength: float = setting(
         1.0, "Factor on all of that but mirroring.", interval=NOT_NEGATIVE, group=_TRAINING
     )
+    camera_strength: float = setting(
+        0.0,
+        "How much of what cameras do the faces get: noise, JPEG, motion blur, uneven light.",
+        interval="[0, 2]",
+        group=_TRAINING,
+    )
+    openings: float = setting(
+        0.0,
+        "Share of the faces whose eyes and mouth are closed or opened by warping.",
+        interval="[0, 1]",
+        group=_TRAINING,
+    )
     target_scale: float = setting(
         1.0,
         "Scale of the label's distribution, for the KL losses.",
@@ -302,6 +314,11 @@ class Recipe:
                     f"Network {self.network!r} has no `{field.name}`: expected it as it is by "
                     f"default, {field.default!r}. Received: {value!r}"
                 )
+        if not self.augment and (self.camera_strength or self.openings):
+            raise ValueError(
+                "`camera_strength` and `openings` are parts of augmentation: expected `augment`, "
+                f"or 0 for both. Received: {self.camera_strength:g} and {self.openings:g}"
+            )
         given = self._methods()
         if len(given) > 1:
             raise ValueError(
