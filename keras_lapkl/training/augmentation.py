@@ -37,9 +37,11 @@ class Augmentation:
         jpeg: probability of JPEG compression, of quality 10 to 70.
         openings: share of the labeled faces whose eyes and mouth are drawn as far open as chance
             has it, where the scheme knows them (see `openings`); `augment` itself does not.
+        eye_gain, mouth_gain: how much more than the faces' the labels' openings differ from the
+            average ones, in [1, 3]; see `openings.widen`.
 
     Raises:
-        ValueError: a number out of range: rotation in [0, 180], the others in [0, 1].
+        ValueError: a number out of range: rotation in [0, 180], gains in [1, 3], others in [0, 1].
 
     Example:
 
@@ -61,17 +63,19 @@ class Augmentation:
     noise: float = 0.0
     jpeg: float = 0.0
     openings: float = 0.0
+    eye_gain: float = 1.0
+    mouth_gain: float = 1.0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            top = 180 if field.name == "rotation" else 1
-            if not 0 <= value <= top:
-                raise ValueError(f"`{field.name}` must be in [0, {top}]. Received: {value}")
+            low, high = _RANGES.get(field.name, (0, 1))
+            if not low <= value <= high:
+                raise ValueError(f"`{field.name}` must be in [{low}, {high}]. Received: {value}")
 
     def scaled(self, strength: float) -> Self:
-        """The same with all but mirroring stronger or weaker by a factor."""
-        changed = {name: strength * value for name, value in vars(self).items() if name != "mirror"}
+        """The same with moves, colors, blur and covers stronger or weaker by a factor."""
+        changed = {name: strength * getattr(self, name) for name in _SCALED}
         return dataclasses.replace(self, **changed)
 
     def with_camera(self, strength: float) -> Self:
@@ -80,6 +84,8 @@ class Augmentation:
         return dataclasses.replace(self, **changed)
 
 
+_RANGES = {"rotation": (0, 180), "eye_gain": (1, 3), "mouth_gain": (1, 3)}
+_SCALED = ("rotation", "scale", "shift", "color", "gray", "blur", "occlusion")
 _CAMERA = {"light": 0.4, "gamma": 0.3, "motion": 0.2, "noise": 0.5, "jpeg": 0.2}
 OFF = Augmentation(rotation=0, scale=0, shift=0, mirror=0, color=0, gray=0, blur=0, occlusion=0)
 

@@ -1,6 +1,7 @@
-"""Faces whose eyes close and open, and whose mouths close, by warping what is around them.
+"""Eyes and mouths of any opening: faces warped for training, and labels that undo the shrinkage.
 
-Photos show few closed eyes, and a network that has seen few answers with half open ones.
+Photos show few closed eyes, and a network that is unsure answers with an opening between the face's
+and the average one.
 """
 
 from collections.abc import Mapping
@@ -114,6 +115,71 @@ def close(
     knots, moved = _knots(places[:, 0], upper, lower, width, closing, rise)
     places[:, 1] = _interpolated(places[:, 1], knots, moved)
     points[:] = first + places @ axes.T
+
+
+def mean_ratios(
+    landmarks: NDArray[Any], openings: Mapping[str, Aperture]
+) -> dict[str, NDArray[np.float64]]:
+    """How far opposite landmarks are apart on average, in distances of their opening's corners.
+
+    Args:
+        landmarks: (N, K, 2), NaN where hidden.
+        openings: of the scheme, see `apertures.apertures`.
+
+    Returns:
+        One array by name of the opening, of as many numbers as it has pairs of landmarks; 0 where
+        no face shows them.
+    """
+    found = {}
+    for name, each in openings.items():
+        normal, halves = _halves(landmarks, each)
+        length = np.sum(normal**2, -1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = 2 * np.sum(halves * normal[:, None], -1) / length[:, None]
+        known = np.isfinite(ratio)
+        count = np.maximum(known.sum(0), 1)
+        found[name] = np.where(known, ratio, 0).sum(0) / count
+    return found
+
+
+def widen(
+    landmarks: NDArray[np.float32],
+    openings: Mapping[str, Aperture],
+    gains: Mapping[str, float],
+    means: Mapping[str, NDArray[np.float64]],
+) -> NDArray[np.float32]:
+    """Labels whose openings differ from the average ones by a factor more than the face's.
+
+    A network answers with E[opening | image], which varies less than the opening itself: of slope
+    s on it. Trained on labels that vary by 1/s as much, it answers with the opening itself on
+    average over the images of faces that have it.
+
+    Args:
+        landmarks: (N, K, 2+) in any pixels.
+        openings: of the scheme, see `apertures.apertures`.
+        gains: the factor by name of the opening; 1 where there is none.
+        means: of `mean_ratios`.
+
+    Returns:
+        Landmarks of the same shape; each pair keeps its middle.
+    """
+    landmarks = landmarks.copy()
+    for name, gain in gains.items():
+        each = openings[name]
+        normal, halves = _halves(landmarks[..., :2], each)
+        away = halves - means[name][:, None] / 2 * normal[:, None]
+        change = ((gain - 1) * away).astype(landmarks.dtype)
+        landmarks[:, each.upper, :2] += change
+        landmarks[:, each.lower, :2] -= change
+    return landmarks
+
+
+def _halves(landmarks, opening):
+    """Normals (N, 2) as long as the corners are apart, upward; and half of each pair, upward."""
+    first, last = (landmarks[:, i] for i in opening.corners)
+    across = last - first
+    normal = np.stack([across[:, 1], -across[:, 0]], -1)
+    return normal, (landmarks[:, opening.upper] - landmarks[:, opening.lower]) / 2
 
 
 def _edge(places, indices, width):

@@ -278,6 +278,14 @@ class Recipe:
         interval="[0, 1]",
         group=_TRAINING,
     )
+    eye_gain: float = setting(
+        1.0,
+        "The labels' eyes differ from the average opening by that much more: a network that is "
+        "unsure answers with less.",
+        interval="[1, 3]",
+        group=_TRAINING,
+    )
+    mouth_gain: float = setting(1.0, "The same of mouths.", interval="[1, 3]", group=_TRAINING)
     target_scale: float = setting(
         1.0,
         "Scale of the label's distribution, for the KL losses.",
@@ -314,10 +322,12 @@ class Recipe:
                     f"Network {self.network!r} has no `{field.name}`: expected it as it is by "
                     f"default, {field.default!r}. Received: {value!r}"
                 )
-        if not self.augment and (self.camera_strength or self.openings):
+        off = {"camera_strength": 0, "openings": 0, "eye_gain": 1, "mouth_gain": 1}
+        parts = {name: getattr(self, name) for name in off}
+        if not self.augment and parts != off:
             raise ValueError(
-                "`camera_strength` and `openings` are parts of augmentation: expected `augment`, "
-                f"or 0 for both. Received: {self.camera_strength:g} and {self.openings:g}"
+                f"{', '.join(off)} are parts of augmentation: expected `augment`, or {off}. "
+                f"Received: {parts}"
             )
         given = self._methods()
         if len(given) > 1:

@@ -240,7 +240,8 @@ def _augmentation(recipe):
     if not recipe.augment:
         return None
     moved = Augmentation().scaled(recipe.augment_strength).with_camera(recipe.camera_strength)
-    return dataclasses.replace(moved, openings=recipe.openings)
+    names = ("openings", "eye_gain", "mouth_gain")
+    return dataclasses.replace(moved, **{name: getattr(recipe, name) for name in names})
 
 
 def _tensorboard(output_dir, validation, unlabeled):

@@ -102,3 +102,26 @@ class TestBatch:
         landmarks[:, 36:48, 2] = 0
         found = self.vary(batch=(images, landmarks), share=1.0)[1]
         np.testing.assert_array_equal(found[:, 36:48], landmarks[:, 36:48])
+
+
+def test_mean_ratios_and_widened_labels():
+    """A second face whose right eye is half as far open, twice as large, turned by 90 degrees."""
+    first = face()[1]
+    second = first.copy()
+    second[[37, 38]] += (0, 3)
+    second[[40, 41]] -= (0, 3)
+    second = 2 * np.stack([-second[:, 1], second[:, 0]], -1)
+    both = np.stack([first, second])
+    means = openings.mean_ratios(both, OPENINGS)
+    np.testing.assert_allclose(means["right_eye"], [0.3, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(means["left_eye"], [0.4, 0.4], rtol=1e-6)
+    widened = openings.widen(both, OPENINGS, {"right_eye": 2.0}, means)
+    np.testing.assert_allclose(ratios(widened, IBUG68)["right_eye"], [0.5, 0.1], rtol=1e-5)
+    middle = (both[:, [37, 38]] + both[:, [41, 40]]) / 2
+    found = (widened[:, [37, 38]] + widened[:, [41, 40]]) / 2
+    np.testing.assert_allclose(found, middle, rtol=1e-5)
+    others = [i for i in range(68) if i not in (37, 38, 40, 41)]
+    np.testing.assert_array_equal(widened[:, others], both[:, others])
+    hidden = both.copy()
+    hidden[1, 37] = np.nan
+    np.testing.assert_allclose(openings.mean_ratios(hidden, OPENINGS)["right_eye"], [0.4, 0.3])

@@ -90,6 +90,8 @@ def test_each_flag_sets_its_field(values):
         "augment_strength": ("0.5", 0.5),
         "camera_strength": ("1.5", 1.5),
         "openings": ("0.3", 0.3),
+        "eye_gain": ("1.5", 1.5),
+        "mouth_gain": ("1.2", 1.2),
         "target_scale": ("2", 2.0),
         "beta": ("0.5", 0.5),
         "seed": ("7", 7),
@@ -239,14 +241,8 @@ def test_the_papers_file_says_all_that_a_default_could_change():
     file = pathlib.Path(recipes.__file__).parents[1] / "configs" / "w300_paper.cfg"
     values = settings.read_flagfile(file, recipes.CLASSES, ("dataset",))
     given = {name for name in settings.settings(Recipe) if values[name].present}
-    left = {
-        "augment_strength",
-        "camera_strength",
-        "openings",
-        "initial_model",
-        "seed",
-        "steps_per_epoch",
-    }
+    left = {"augment_strength", "camera_strength", "openings", "eye_gain", "mouth_gain"}
+    left |= {"initial_model", "seed", "steps_per_epoch"}
     assert set(settings.settings(Recipe)) - given == left
 
 
@@ -305,7 +301,7 @@ def test_names_are_known_before_keras_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("change", [{"camera_strength": 1.0}, {"openings": 0.5}])
+@pytest.mark.parametrize("change", [{"camera_strength": 1.0}, {"openings": 0.5}, {"eye_gain": 2.0}])
 def test_parts_of_augmentation_need_it(change):
     with pytest.raises(ValueError, match="parts of augmentation"):
         Recipe(augment=False, **change)
