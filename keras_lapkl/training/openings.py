@@ -161,14 +161,19 @@ def widen(
         means: of `mean_ratios`.
 
     Returns:
-        Landmarks of the same shape; each pair keeps its middle.
+        Landmarks of the same shape; each pair keeps its middle, and none of them cross.
     """
     landmarks = landmarks.copy()
     for name, gain in gains.items():
         each = openings[name]
         normal, halves = _halves(landmarks[..., :2], each)
         away = halves - means[name][:, None] / 2 * normal[:, None]
-        change = ((gain - 1) * away).astype(landmarks.dtype)
+        change = (gain - 1) * away
+        # How far open it would be, along the normal: what would cross is shut.
+        length = np.maximum(np.sum(normal**2, -1), 1e-12)[:, None]
+        left = np.sum((halves + change) * normal[:, None], -1) / length
+        change += np.maximum(-left, 0)[..., None] * normal[:, None]
+        change = change.astype(landmarks.dtype)
         landmarks[:, each.upper, :2] += change
         landmarks[:, each.lower, :2] -= change
     return landmarks

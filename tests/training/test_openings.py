@@ -125,3 +125,10 @@ def test_mean_ratios_and_widened_labels():
     hidden = both.copy()
     hidden[1, 37] = np.nan
     np.testing.assert_allclose(openings.mean_ratios(hidden, OPENINGS)["right_eye"], [0.4, 0.3])
+    shut = ratios(openings.widen(both, OPENINGS, {"right_eye": 3.0}, means), IBUG68)["right_eye"]
+    np.testing.assert_allclose(shut, [0.6, 0.0], atol=1e-5)
+    far = ratios(
+        openings.widen(both, OPENINGS, {"right_eye": 3.0}, {"right_eye": 2 * means["right_eye"]}),
+        IBUG68,
+    )
+    assert far["right_eye"].max() < 1e-5

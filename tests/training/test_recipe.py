@@ -210,7 +210,7 @@ def test_path_and_text_are_the_same():
 def test_files_of_recipes():
     assert configs.names() == [
         *("few_labels", "few_labels_unlabeled"),
-        *("w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled"),
+        *("w300", "w300_mobile", "w300_muon", "w300_paper", "w300_phone", "w300_unlabeled"),
     ]
     assert read_recipe("w300") == Recipe()
     assert read_recipe("w300_paper") == Recipe(
@@ -222,6 +222,10 @@ def test_files_of_recipes():
         optimizer="muon",
         learning_rate=2e-2,
         augment_strength=0.75,
+    )
+    camera = {"camera_strength": 0.4, "openings": 0.3, "eye_gain": 1.9, "mouth_gain": 1.4}
+    assert read_recipe("w300_phone") == dataclasses.replace(
+        read_recipe("w300_mobile"), epochs=24, learning_rate=1e-2, **camera
     )
     assert read_recipe("few_labels") == dataclasses.replace(
         read_recipe("w300_mobile"), epochs=40, steps_per_epoch=100
