@@ -8,6 +8,7 @@ these are. The devices of one process need nothing of this: build and compile a 
 
 import contextlib
 import functools
+import re
 from typing import Any
 
 import keras
@@ -252,16 +253,29 @@ def _sum_of_all(value):
 
 @contextlib.contextmanager
 def _peers():
-    """Tells that another process has ended, by which all end, in words."""
-    lost = [tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError]
-    if keras.backend.backend() == "jax":
-        import jax
-
-        lost = [jax.errors.JaxRuntimeError]
+    """Tells in words that another process has ended, which ends a step in all of them."""
     try:
         yield
-    except tuple(lost) as error:
+    except Exception as error:
+        if not _tells_of_a_peer(error):
+            raise
         raise UnfinishedError(
-            f"Another process of this training has ended ({type(error).__name__}). The same "
-            "command, in all of them, goes on from the last checkpoint."
+            "Another process of this training has ended. The same command, in all of them, goes on "
+            "from the last checkpoint."
         ) from error
+
+
+def _tells_of_a_peer(error):
+    """By its kind. Others, such as too little memory, would come again."""
+    if isinstance(error, tf.errors.OpError):
+        return isinstance(
+            error, tf.errors.UnavailableError | tf.errors.AbortedError | tf.errors.CancelledError
+        )
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    # One kind with the code as its first word; Gloo's, of sockets, have none of their own.
+    return isinstance(error, jax.errors.JaxRuntimeError) and bool(
+        re.match("(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)|.*[Gg]loo", str(error), re.S)
+    )
