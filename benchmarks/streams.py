@@ -40,7 +40,8 @@ def main(_):
 
     files = sorted(pathlib.Path(_UNLABELED_DIR.value).glob("faces-*.tfrecord"))
     held, streamed = (read_shards(_UNLABELED_DIR.value, mb) for mb in (1 << 40, 0))
-    held.gather(range(len(held)))
+    for i in range(len(held)):  # as many as fit are kept, here all
+        held.gather([i])
     decoded = len(held) * 3 * (held.image_size + 2 * held.margin) ** 2
     print(
         f"{len(held):,} faces in {len(files)} shards: {1e-6 * decoded:,.0f} MB decoded, "
