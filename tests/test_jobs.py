@@ -94,19 +94,19 @@ class TestSLURM:
         lapkl = f'#!/bin/bash\n{lapkl} --output_dir="$RUN" --steps_per_epoch=12\n'
         run = tmp_path / "run"
         with submit(lapkl) as job:
-            until = time.monotonic() + 200
+            until = time.monotonic() + 600
             while not (run / "last.keras").exists():
                 assert job.poll() is None and time.monotonic() < until
                 time.sleep(0.01)
             os.kill(int(pathlib.Path(f"{run}.task1").read_text()), signal.SIGTERM)
-            said, _ = job.communicate(timeout=100)
+            said, _ = job.communicate(timeout=600)
         assert job.returncode == 75, said
         assert "Process 1 of 2, by SLURM's step 0: localhost:" in said
         assert "Stopped by SIGTERM after epoch 1 and " in said and "Traceback" not in said
         assert pathlib.Path(f"{run}.scontrol").read_text() == "requeue 4242\n"
         assert not list(run.glob(".lapkl*"))
         with submit(lapkl) as job:
-            said, _ = job.communicate(timeout=200)
+            said, _ = job.communicate(timeout=600)
         assert job.returncode == 0, said
         assert "Resuming after epoch 1 and " in said
         models = [load_model(folder / "model.keras") for folder in (unbroken, run)]
@@ -124,7 +124,7 @@ def launched(run_tool, tmp_path_factory):
     """A run of two processes by `lapkl launch`, and what it said."""
     folder = tmp_path_factory.mktemp("launched") / "run"
     launch = ["tools/launch.py", "--processes=2", "tools/train.py", *FLAGS]
-    return folder, run_tool(*launch, "--steps_per_epoch=12", f"--output_dir={folder}")
+    return folder, run_tool(*launch, "--steps_per_epoch=12", f"--output_dir={folder}", timeout=600)
 
 
 def test_launched_processes_train_as_one(launched, tmp_path):
