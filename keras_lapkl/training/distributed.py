@@ -259,6 +259,7 @@ def _peers():
     except Exception as error:
         if not _tells_of_a_peer(error):
             raise
+        logging.warning("%s", " ".join(str(error).split())[:500])
         raise UnfinishedError(
             "Another process of this training has ended. The same command, in all of them, goes on "
             "from the last checkpoint."
