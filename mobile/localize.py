@@ -491,8 +491,9 @@ def _reduced(photo, square, size, angle):
     end = np.clip(np.floor(center + reach) + 2, first + 1, count).astype(int)
     (left, top), (right, bottom) = factor * first, factor * end
     part = photo[top:bottom, left:right]
-    missing = max(bottom - height, 0), max(right - width, 0)
-    part = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), "edge") if any(missing) else part
+    below, beside = max(bottom - height, 0), max(right - width, 0)
+    if below or beside:
+        part = np.pad(part, ((0, below), (0, beside), (0, 0)), "edge")
     part = _sums(_sums(part, factor).swapaxes(0, 1), factor).swapaxes(0, 1)
     return part / factor**2, (*(center - first), side / factor)
 

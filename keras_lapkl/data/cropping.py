@@ -35,8 +35,9 @@ does, but for the extremes of all three; a box of the object has air about the p
 _MOST_SHRINK = 6  # photo pixels to a crop pixel, above which the photo is reduced first
 _MOST_SAMPLES = 3  # along a crop pixel
 _MAX_SAMPLED_SIDE = 4096
-# Photos of this many pixels or fewer are not cut before they are sampled. The offset of a part would
-# change OpenCV's rounding by a gray level in a pixel of a million; so training crops stay the same.
+# Photos of so few pixels are sampled whole. The offset of a part changes OpenCV's rounding by a
+# gray level in one pixel of a million; crops of 300-W shall stay the bytes that models are
+# trained on.
 _SMALL_PHOTO = 512 * 512
 
 
@@ -420,9 +421,9 @@ def _reduced_part(image, transform, size, factor):
     end = np.clip(np.floor(corners.max(0)) + 2, first + 1, count).astype(int)
     (left, top), (right, bottom) = factor * first, factor * end
     part = image[top:bottom, left:right]
-    missing = max(bottom - height, 0), max(right - width, 0)
-    if any(missing):
-        part = cv2.copyMakeBorder(part, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    below, beside = max(bottom - height, 0), max(right - width, 0)
+    if below or beside:
+        part = cv2.copyMakeBorder(part, 0, below, 0, beside, cv2.BORDER_REPLICATE)
     halvings = factor.bit_length() - 1  # by OpenCV only they are about as fast as reading
     for _ in range(halvings):
         half = part.shape[1] // 2, part.shape[0] // 2

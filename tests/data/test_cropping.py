@@ -286,9 +286,7 @@ class TestWarpCrop:
         transform = crop_transform((131.3, 122.9, 80 * shrink, angle), 80)
         samples = max(1, math.ceil(1 / np.sqrt(np.linalg.det(transform[:, :2]))))
         finer = samples * transform + [[0, 0, (samples - 1) / 2]]
-        fine = cv2.warpAffine(
-            photo, finer, (samples * 80,) * 2, borderMode=cv2.BORDER_REPLICATE
-        )
+        fine = cv2.warpAffine(photo, finer, (samples * 80,) * 2, borderMode=cv2.BORDER_REPLICATE)
         expected = cv2.resize(fine, (80, 80), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(warp_crop(photo, transform, 80), expected)
 
