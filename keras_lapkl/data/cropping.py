@@ -424,10 +424,11 @@ def _reduced_part(image, transform, size, factor):
     below, beside = max(bottom - height, 0), max(right - width, 0)
     if below or beside:
         part = cv2.copyMakeBorder(part, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    halvings = factor.bit_length() - 1  # by OpenCV only they are about as fast as reading
-    for _ in range(halvings):
-        half = part.shape[1] // 2, part.shape[0] // 2
+    repeatedly = factor > 2
+    while factor > 1:  # by OpenCV only halving is about as fast as reading
+        half, factor = (part.shape[1] // 2, part.shape[0] // 2), factor // 2
         part = cv2.resize(part, half, interpolation=cv2.INTER_AREA)
-        # It rounds halves up. On the negative that is down, so that photos do not become brighter.
-        part = cv2.bitwise_not(part, part)
-    return (cv2.bitwise_not(part) if halvings % 2 else part), first
+        # It rounds halves up, and so brightens. The last time it is done on the negative.
+        if repeatedly and factor <= 2:
+            part = cv2.bitwise_not(part, part)
+    return part, first
