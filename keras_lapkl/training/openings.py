@@ -66,9 +66,9 @@ _RISE, _RISE_OF_MOUTH = 0.15, 0.7
 
 
 def _closing(rng):
-    """Half open, shut or wider: -0.3 to 1."""
+    """Wider, shut or anything between: -0.6 to 1; as many wider as there are nearly shut."""
     kind = rng.random()
-    return rng.uniform(-0.3, 0) if kind < 0.2 else 1.0 if kind < 0.45 else rng.uniform(0, 1)
+    return rng.uniform(-0.6, 0) if kind < 0.4 else 1.0 if kind < 0.6 else rng.uniform(0, 1)
 
 
 def close(

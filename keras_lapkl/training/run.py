@@ -32,7 +32,7 @@ from keras_lapkl.training.batches import (
     steps_per_epoch,
     training_batches,
 )
-from keras_lapkl.training.building import build, check_models, epoch_steps
+from keras_lapkl.training.building import average, build, check_models, epoch_steps
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
@@ -211,6 +211,8 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
             model.save(temporary)
     if recipe.adversary is not None or recipe.mean_teacher is not None:
         model = model.localizer()
+    if recipe.initial_share:
+        average(model.generator, recipe)
     with replacing(model_path) as temporary:
         model.save(temporary)
         # Read back outside of the strategy's scope, where `predict` needs no other process.
