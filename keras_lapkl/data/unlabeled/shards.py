@@ -37,6 +37,7 @@ from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import OtherDataError, claim, owned
 from keras_lapkl._support.types import PathLike
+from keras_lapkl._support.workers import map_in_order
 from keras_lapkl.data.cropping import check_squares, crop_transform, picture_squares, warp_crop
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.images import (
@@ -49,7 +50,6 @@ from keras_lapkl.data.images import (
 )
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
-from keras_lapkl.data.unlabeled.workers import map_in_order
 from keras_lapkl.training_data import DataSet
 
 SETTINGS = "shards.json"
