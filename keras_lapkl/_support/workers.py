@@ -33,7 +33,7 @@ def map_in_order(function, batches, workers, died):
 
     Raises:
         ValueError: `workers` below 1.
-        OSError: many processes die in a row.
+        ChildProcessError: many processes die in a row.
     """
     if workers < 1:
         raise ValueError(f"`workers` must be at least 1. Received: {workers}")
@@ -70,7 +70,7 @@ def map_in_order(function, batches, workers, died):
                     crew.remove(worker)
                     deaths += 1
                     if deaths == _MAX_DEATHS:
-                        raise OSError(
+                        raise ChildProcessError(
                             f"{deaths} worker processes died in a row, the last on {item}. "
                             "Is there memory enough? Try fewer workers."
                         ) from error

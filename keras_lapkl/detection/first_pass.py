@@ -215,8 +215,8 @@ class ByModel:
 
     def __reduce__(self):
         # An interpreter can't be pickled; the copy opens its own.
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return type(self), tuple(values)
+        values = tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+        return _same_model, (values, self.settings)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -283,6 +283,17 @@ class ByDetector:
 
     def __str__(self):
         return f"by {self._detector}"
+
+
+def _same_model(values, settings):
+    """A copy of `ByModel` in another process: on another machine a path may be another file's."""
+    copy = ByModel(*values)
+    if copy.settings != settings:
+        raise ValueError(
+            f"{copy.model} is not the file of this name on the machine that sent it: give all "
+            "machines the same one."
+        )
+    return copy
 
 
 def _check_box(box):

@@ -26,14 +26,14 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support import console
+from keras_lapkl._support import cluster, console
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import OtherDataError, claim, owned
@@ -235,11 +235,12 @@ def crop_folder(
     shard_size: int = 4096,
     workers: int | None = None,
     progress: bool = True,
+    scheduler: PathLike | None = None,
 ) -> dict[str, Any]:
     """Cuts the faces out of all photos in a folder and below it, into shards.
 
-    The files written are the same for any number of workers. Killed at any moment, the same call
-    goes on after the last finished shard. A photo that can't be used is left out, and listed with
+    The files written are the same for any number of workers and machines. Killed at any moment,
+    the same call goes on after the last finished shard. A photo that can't be used is left out, and listed with
     the reason in `skipped.csv`; so is one of several faces of a photo.
 
     Args:
@@ -255,6 +256,9 @@ def crop_folder(
         workers: processes; None for as many as `locate` does well with, mostly one on each core. A
             script that calls this needs `if __name__ == "__main__":`.
         progress: write lines to stderr if it takes longer than two seconds.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
+            written: its workers do the work instead of processes of this machine. They must see the
+            folder of photos and the model at the same paths.
 
     Returns:
         dict, as in `shards.json`: settings; the numbers of `faces`, and of `used` and `skipped`
@@ -265,7 +269,8 @@ def crop_folder(
         ImageError: it holds no images.
         ValueError: the output folder is another call's, or holds files of something else, an
             argument is out of range, or no face was found at all.
-        OSError: another process crops into the folder, or the disk is full.
+        OSError: another process crops into the folder, the disk is full, or the cluster fails.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`.
 
     Example:
 
@@ -281,6 +286,8 @@ def crop_folder(
     ):
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}. Received: {value}")
+    if scheduler is not None and workers is not None:
+        raise ValueError("`workers` are of this machine, and `scheduler` has its own: drop one.")
     if not 0 < crop_scale < float("inf"):
         raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
     input_dir, output_dir = Path(input_dir).absolute(), Path(output_dir)
@@ -306,17 +313,18 @@ def crop_folder(
         digest = _digest(settings)
         files = _shard_files(output_dir, settings)
         todo = [n for n, file in enumerate(files) if _read_index(file, digest) is None]
-        results = map_in_order(
-            functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale),
-            itertools.chain.from_iterable(map(photos.batches, todo)),
-            workers or locate.default_workers or os.cpu_count() or 1,
-            died=lambda photo: ([], [("", "the process that read it died")]),
-        )
+        cut = functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale)
+        batches = itertools.chain.from_iterable(map(photos.batches, todo))
+        if scheduler is not None:
+            results = cluster.map_in_order(cut, batches, scheduler, _died, lambda cut: cut.doubt)
+        else:
+            processes = workers or locate.default_workers or os.cpu_count() or 1
+            results = map_in_order(cut, batches, processes, _died)
         watched: Any = _watched(results, sum(map(photos.count, todo))) if progress else results
         with contextlib.closing(results), contextlib.closing(watched):
             for number in todo:
-                cut = itertools.islice(watched, photos.count(number))
-                _write_shard(files[number], digest, photos.names(number), cut)
+                found = itertools.islice(watched, photos.count(number))
+                _write_shard(files[number], digest, photos.names(number), found)
         return _finish(output_dir, about, files, digest, passed_by)
 
 
@@ -373,17 +381,29 @@ def _state(path):
     return state.st_size, state.st_mtime_ns
 
 
-def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
-    """The faces of a photo, each framed for a TFRecord file and indexed; and what was left out.
+class _Cut(NamedTuple):
+    """What comes of a photo.
 
-    That is (part, reason) each; no part is the whole photo.
+    Attributes:
+        faces: each framed for a TFRecord file, and indexed.
+        left_out: (part, reason) each; no part is the whole photo.
+        doubt: what this machine could not read, if the photo may not be to blame.
     """
+
+    faces: list[Any]
+    left_out: list[tuple[str, str]]
+    doubt: str = ""
+
+
+def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
+    """The faces of a photo, a `_Cut`."""
     name, listed = photo
     path = input_dir / name
     try:
         image = read_image(path)
         if _state(path) != listed:
-            return [], [("", "changed after it was listed")]
+            reason = "changed after it was listed"
+            return _Cut([], [("", reason)], f"{path}: {reason}")
         squares = locate(image)
         faces, left_out = [], []
         for i, square in enumerate(squares):
@@ -396,15 +416,35 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
             transform = crop_transform(box, image_size, margin)
             crop = warp_crop(image, transform, image_size + 2 * margin)
             faces.append(_record(crop, name, square))
-    except OSError as error:
-        return [], [("", error.strerror or str(error))]
-    except ImageError as error:
-        return [], [("", str(error).removeprefix(f"{path}: "))]
     except Exception as error:  # whatever a photo does to a library must not end the run
-        return [], [("", f"{type(error).__name__}: {error}")]
+        reason = _reason(error, path)
+        return _Cut([], [("", reason)], f"{path}: {reason}" if _of_machine(error) else "")
     if not faces:
-        return [], [("", left_out[0][1] if left_out else "no face found")]
-    return faces, left_out
+        return _Cut([], [("", left_out[0][1] if left_out else "no face found")])
+    return _Cut(faces, left_out)
+
+
+def _died(photo):
+    return _Cut([], [("", "the process that read it died")])
+
+
+def _reason(error, path):
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, ImageError):
+        return str(error).removeprefix(f"{path}: ")
+    return f"{type(error).__name__}: {error}"
+
+
+def _of_machine(error):
+    """Whether an error, or what it came from, may be another one on another machine."""
+    while error is not None:
+        if isinstance(error, (OSError, MemoryError, ImportError)):
+            return True
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _record(crop, name, square):
@@ -425,7 +465,7 @@ def _watched(results, total):
     def counted():
         nonlocal skipped
         for result in results:
-            skipped += not result[0]
+            skipped += not result.faces
             yield result
 
     def line(done, seconds):
@@ -452,9 +492,9 @@ def _write_shard(file, digest, names, results):
     """Writes a shard, and its index last: a shard with an index is whole."""
     index, skipped, size = [], [], 0
     with replacing(file) as temporary, temporary.open("wb") as stream:
-        for name, (faces, left_out) in zip(names, results, strict=True):
-            skipped += [(name, *each) for each in left_out]
-            for framed, (offset, length, crc) in faces:
+        for name, result in zip(names, results, strict=True):
+            skipped += [(name, *each) for each in result.left_out]
+            for framed, (offset, length, crc) in result.faces:
                 stream.write(framed)
                 index.append((size + offset, length, crc))
                 size += len(framed)
