@@ -22,7 +22,8 @@ from keras_lapkl._support import extras, workers
 
 _PIECE = 256  # items that a worker takes at once; of 64, carrying a result takes twice the time
 _AHEAD = 3  # pieces begun for each thread of a worker, so that memory stays bounded
-_PATIENCE = 60.0  # seconds to wait for a scheduler, and between two words that no worker is there
+_CONNECT = 60.0  # seconds to wait for a scheduler
+_PATIENCE = 60.0  # seconds between two words that no worker is there
 _MAX_FAULTS = 3
 _PACKAGES = ("keras_lapkl", "numpy", "ai-edge-litert", "tensorflow", "mtcnn", "pillow-heif")
 """What may change the bytes of a result, beside Python and OpenCV."""
@@ -69,7 +70,7 @@ def _connected(distributed, scheduler):
             _wait_for(scheduler)
         client = distributed.Client(
             **{"scheduler_file" if is_file else "address": os.fspath(scheduler)},
-            timeout=_PATIENCE,
+            timeout=_CONNECT,
             set_as_default=False,
         )
     except (OSError, ValueError) as error:
@@ -82,7 +83,7 @@ def _connected(distributed, scheduler):
 
 
 def _wait_for(file):
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _CONNECT
     while not os.path.exists(file):
         if time.monotonic() > deadline:
             raise FileNotFoundError("there is no such file")
