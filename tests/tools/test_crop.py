@@ -108,7 +108,7 @@ def test_a_cluster_that_is_killed_writes_the_same(run_tool, dask_cluster, photos
         assert 16 <= len(before) < 41
         assert kills + crop(scheduler, 41) >= 4
     assert before.items() <= finished().items()  # not made again
-    run_tool(SCRIPT, *flags, f"--output_dir={tmp_path / 'whole'}", "--workers=1")
+    run_tool(SCRIPT, *flags, f"--output_dir={tmp_path / 'whole'}", "--workers=1", fresh=True)
     assert contents(out) == contents(tmp_path / "whole")
     with (out / "skipped.csv").open(newline="") as stream:
         assert [row[0] for row in csv.reader(stream)] == ["photo", "broken.png"]
