@@ -20,7 +20,8 @@ from absl import logging
 
 from keras_lapkl._support import extras, workers
 
-_PIECE = 256  # items that a worker takes at once; of 64, carrying a result takes twice the time
+PIECE = 256
+"""Photos that a worker takes at once; of 64, carrying a result takes twice the time."""
 _AHEAD = 3  # pieces begun for each thread of a worker, so that memory stays bounded
 _CONNECT = 60.0  # seconds to wait for a scheduler
 _PATIENCE = 60.0  # seconds between two words that no worker is there
@@ -29,7 +30,7 @@ _PACKAGES = ("keras_lapkl", "numpy", "ai-edge-litert", "tensorflow", "mtcnn", "p
 """What may change the bytes of a result, beside Python and OpenCV."""
 
 
-def map_in_order(function, batches, scheduler, died, doubt):
+def map_in_order(function, batches, scheduler, died, doubt, piece=None):
     """Yields `function(item)` of the items of all batches, in order, found by a cluster's workers.
 
     A piece whose worker dies is given to others. What they can't answer, or not surely, this
@@ -44,6 +45,7 @@ def map_in_order(function, batches, scheduler, died, doubt):
         died: from an item to its result, where this machine's processes died on it, too.
         doubt: from a result to what is wrong with it, if the machine may be to blame, such as
             "a.jpg: Stale file handle"; else to "".
+        piece: items that a worker takes at once; None for `PIECE`.
 
     Raises:
         ModuleNotFoundError: Dask is not installed.
@@ -54,11 +56,28 @@ def map_in_order(function, batches, scheduler, died, doubt):
         import distributed
     items = itertools.chain.from_iterable(batches)
     with _connected(distributed, scheduler) as client:
-        pieces = iter(lambda: list(itertools.islice(items, _PIECE)), [])
+        pieces = iter(lambda: list(itertools.islice(items, piece or PIECE)), [])
         answers = _answered(client, scheduler, function, pieces)
         faults = collections.Counter()
-        for piece, host, found in answers:
-            yield from _settled(function, piece, host, found, died, doubt, faults)
+        for asked, host, found in answers:
+            yield from _settled(function, asked, host, found, died, doubt, faults)
+
+
+def is_of_machine(error):
+    """Whether an error, or what it came from, may be another one on another machine.
+
+    Example:
+
+    >>> is_of_machine(OSError("stale file handle")), is_of_machine(ValueError("no face"))
+    (True, False)
+    """
+    while error is not None:
+        if isinstance(error, (OSError, MemoryError, ImportError)):
+            return True
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            return True
+        error = error.__cause__
+    return False
 
 
 @contextlib.contextmanager

@@ -215,7 +215,10 @@ class ByModel:
 
     def __reduce__(self):
         # An interpreter can't be pickled; the copy opens its own.
-        values = tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+        others = dataclasses.fields(self)[1:]
+        # The process may run in another folder, or on a machine with its packages elsewhere.
+        model = self.model if self.model in pretrained.NAMES else self._path.absolute()
+        values = (model, *(getattr(self, field.name) for field in others))
         return _same_model, (values, self.settings)
 
     @property

@@ -12,7 +12,7 @@ from keras_lapkl._support import cluster
 def importable(monkeypatch, dask_cluster):
     """Lets this machine's processes import this module, by whatever command pytest was begun."""
     monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2])
-    monkeypatch.setattr(cluster, "_PIECE", 4)
+    monkeypatch.setattr(cluster, "PIECE", 4)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def photos(tmp_path_factory):
 SMALL_PIECES = """
 import runpy, sys
 from keras_lapkl._support import cluster
-cluster._PIECE = 8
+cluster.PIECE = 8
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

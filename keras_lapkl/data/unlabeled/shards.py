@@ -418,7 +418,7 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
             faces.append(_record(crop, name, square))
     except Exception as error:  # whatever a photo does to a library must not end the run
         reason = _reason(error, path)
-        return _Cut([], [("", reason)], f"{path}: {reason}" if _of_machine(error) else "")
+        return _Cut([], [("", reason)], f"{path}: {reason}" if cluster.is_of_machine(error) else "")
     if not faces:
         return _Cut([], [("", left_out[0][1] if left_out else "no face found")])
     return _Cut(faces, left_out)
@@ -434,17 +434,6 @@ def _reason(error, path):
     if isinstance(error, ImageError):
         return str(error).removeprefix(f"{path}: ")
     return f"{type(error).__name__}: {error}"
-
-
-def _of_machine(error):
-    """Whether an error, or what it came from, may be another one on another machine."""
-    while error is not None:
-        if isinstance(error, (OSError, MemoryError, ImportError)):
-            return True
-        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
-            return True
-        error = error.__cause__
-    return False
 
 
 def _record(crop, name, square):
