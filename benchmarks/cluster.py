@@ -196,33 +196,40 @@ def _engine():
 
 def _listing(count):
     """Seconds and memory of listing files that are not there, and of handing their names out."""
-    start = time.perf_counter()
+    before, start = _resident(), time.perf_counter()
     photos = shards._Listing(pathlib.Path("/"), _names(count), 4096)
-    listed = time.perf_counter() - start
-    resident = [psutil.Process().memory_info().rss]
-    start = time.perf_counter()
+    listed, most = time.perf_counter() - start, _resident()
     given = 0
     for shard in range(-(-count // 4096)):
-        for batch in photos.batches(shard):
-            given += len(batch)
-        if shard % 100 == 0:
-            resident.append(psutil.Process().memory_info().rss)
-    assert given == len(photos) == count
+        if shard % 20 == 0:
+            given += sum(map(len, photos.batches(shard)))
+            most = max(most, _resident())
+    assert given and len(photos) == count
     return [
-        ("names", "list, s", "hand out, s", "most memory, MB"),
+        ("names", "list, s", "MB before", "most MB", "bytes a name"),
         (
             f"{count:,}",
             f"{listed:.0f}",
-            f"{time.perf_counter() - start:.0f}",
-            f"{max(resident) / 2**20:.0f}",
+            f"{before / 2**20:.0f}",
+            f"{most / 2**20:.0f}",
+            f"{(most - before) / count:.1f}",
         ),
     ]
 
 
+def _resident():
+    return psutil.Process().memory_info().rss
+
+
 def _names(count):
     """Names as a crawl has them, in their order, with sizes and times that look like such."""
-    rng = random.Random(0)
-    shards._state = lambda path: (rng.randrange(5_000, 90_000), rng.randrange(10**18, 2 * 10**18))
+    rng, numbers = random.Random(0), itertools.count(1)
+
+    def state(path):
+        mixed = next(numbers) * 0x9E3779B97F4A7C15 % 2**64
+        return mixed % 85_000 + 5_000, 10**18 + mixed // 20
+
+    shards._state = state
     for start in range(0, count, _FOLDER):
         stems = sorted(rng.getrandbits(64) for _ in range(min(_FOLDER, count - start)))
         yield from (f"crawl/{start // _FOLDER:06d}/{stem:016x}.jpg" for stem in stems)

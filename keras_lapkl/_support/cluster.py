@@ -49,8 +49,8 @@ def map_in_order(function, batches, scheduler, died, doubt, piece=None):
 
     Raises:
         ModuleNotFoundError: Dask is not installed.
-        ConnectionError: there is no such scheduler, it ends, a machine has other software, or a worker
-            can't read what this machine reads.
+        ConnectionError: there is no such scheduler, it ends, a machine has other software, or a
+            worker can't read what this machine reads.
     """
     with extras.needed_by("A cluster"):
         import distributed

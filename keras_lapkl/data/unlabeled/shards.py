@@ -240,8 +240,8 @@ def crop_folder(
     """Cuts the faces out of all photos in a folder and below it, into shards.
 
     The files written are the same for any number of workers and machines. Killed at any moment,
-    the same call goes on after the last finished shard. A photo that can't be used is left out, and listed with
-    the reason in `skipped.csv`; so is one of several faces of a photo.
+    the same call goes on after the last finished shard. A photo that can't be used is left out, and
+    listed with the reason in `skipped.csv`; so is one of several faces of a photo.
 
     Args:
         input_dir: folder of photos, as `find_images` reads it. Pictures of kinds that are not read,
