@@ -38,21 +38,23 @@ def lock(handle: int, wait: bool = True) -> bool | None:
 
 
 @contextlib.contextmanager
-def owned(folder: PathLike, wait: bool = False) -> Iterator[None]:
+def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterator[None]:
     """Holds a folder for this process alone, by a file `.lapkl-lock` that says whose it is.
 
     The lock of a process of this machine that has died is taken over. That of another machine's
-    process is not: whether it has died can't be told from here.
+    process is not, unless the caller knows: whether it has died can't be told from here.
 
     Args:
         folder: which is there.
         wait: whether to wait for a process of this machine that holds it.
+        resume: whether another machine's process is known to have ended. One whose lock can be seen
+            from here, as on NFS 4, is respected all the same.
 
     Raises:
         OSError: another process holds it; the message says which, since when, and what to do.
     """
     path = Path(folder) / LOCK
-    handle = _take(path, wait)
+    handle = _take(path, wait, resume)
     try:
         yield
     finally:
@@ -60,7 +62,7 @@ def owned(folder: PathLike, wait: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
-def _take(path, wait):
+def _take(path, wait, resume):
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -71,7 +73,7 @@ def _take(path, wait):
                     f"{path.parent} is being written to by {_told(owner)}. Wait for it to end, or "
                     "name another folder."
                 )
-            if owner and owner["host"] != socket.gethostname():
+            if owner and owner["host"] != socket.gethostname() and not resume:
                 raise OSError(
                     f"{path.parent} is being written to by {_told(owner)}. If that process has "
                     f"ended, delete {path}."

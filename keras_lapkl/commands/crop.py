@@ -62,6 +62,9 @@ _SCHEDULER = flags.DEFINE_string(
     None,
     "Address of a Dask scheduler, or its .json file: its workers do the work, on many machines.",
 )
+_RESUME = flags.DEFINE_bool(
+    "resume", False, "Take over --output_dir from a machine that was lost: its process has ended."
+)
 _UNUSED = {
     "box": ["model", "detector"],
     "model": ["detector"],
@@ -92,6 +95,7 @@ def main(_):
             shard_size=_SHARD_SIZE.value,
             workers=_WORKERS.value,
             scheduler=_SCHEDULER.value,
+            resume=_RESUME.value,
         )
     except OtherDataError as error:
         raise OtherDataError(f"{error} Name another folder or delete it.") from error

@@ -236,6 +236,7 @@ def crop_folder(
     workers: int | None = None,
     progress: bool = True,
     scheduler: PathLike | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Cuts the faces out of all photos in a folder and below it, into shards.
 
@@ -259,6 +260,8 @@ def crop_folder(
         scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
             written: its workers do the work instead of processes of this machine. They must see the
             folder of photos and the model at the same paths.
+        resume: whether to take over a folder that a process of another machine held, which is known
+            to have ended.
 
     Returns:
         dict, as in `shards.json`: settings; the numbers of `faces`, and of `used` and `skipped`
@@ -306,7 +309,7 @@ def crop_folder(
         "listing": photos.digest,
     }
     about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
-    with owned(output_dir):
+    with owned(output_dir, resume=resume):
         if (output_dir / SETTINGS).exists():
             _check_photos(output_dir, settings)
         claim(output_dir / SETTINGS, about, "faces of other photos or settings", _OUTPUTS)
