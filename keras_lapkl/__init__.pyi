@@ -1,4 +1,5 @@
 from . import (
+    apertures as apertures,
     callbacks as callbacks,
     confidence as confidence,
     data as data,

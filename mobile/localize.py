@@ -46,7 +46,8 @@ _KEPT = 2
 _UNSURE = 0.85
 
 _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
-_MAX_SUPERSAMPLED_SIDE = 4096
+# How a crop is sampled, as keras_lapkl/data/cropping.py has it.
+_MOST_SHRINK, _MOST_SAMPLES, _MAX_SAMPLED_SIDE = 6, 3, 4096
 _LARGEST_FRACTION = 1.5  # of a box, as keras_lapkl/detection/detections.py has it
 _MAX_BYTES = 2**28  # of a file; far above models and photos
 _MAX_PIXELS = 200_000_000  # of a photo, as the package has it
@@ -454,12 +455,13 @@ def _relative_error(found):
 def cut(photo, square, size, angle=0.0):
     """The size by size uint8 crop of a square (cx, cy, side), antialiased where it shrinks.
 
-    As `keras_lapkl.data.cropping.warp_crop`: bilinear at one sample or more for each photo pixel,
-    then the mean over each crop pixel. Outside the photo its border pixels are repeated.
+    As `keras_lapkl.data.cropping.warp_crop`: the mean over each crop pixel of 3 by 3 bilinear
+    samples or fewer, from a copy that is reduced first where the photo has more than 6 pixels to
+    a crop pixel. Outside the photo its border pixels are repeated.
     """
-    x, y, side = square
+    photo, (x, y, side) = _reduced(photo, square, size, angle)
     if angle:
-        return _cut_rotated(photo, square, size, angle)
+        return _cut_rotated(photo, (x, y, side), size, angle)
     rows = _weights(y - side / 2, side, size, photo.shape[0])
     columns = _weights(x - side / 2, side, size, photo.shape[1])
     # Only the part of a large photo that is looked at becomes floats.
@@ -467,6 +469,41 @@ def cut(photo, square, size, angle=0.0):
     part = photo[down][:, right].astype(np.float32)
     crop = np.einsum("ih,hwc,jw->ijc", rows[:, down], part, columns[:, right], optimize=True)
     return np.rint(crop).astype(np.uint8)
+
+
+def _reduced(photo, square, size, angle):
+    """What a crop needs of the photo, reduced by a power of two, and the square there.
+
+    The reduced pixels are means of factor by factor pixels from the photo's first on, so that they
+    do not depend on the square. The photo is filled up by its border's pixels.
+    """
+    x, y, side = square
+    height, width = photo.shape[:2]
+    factor = 1
+    while side > _MOST_SHRINK * size * factor and 2 * factor <= min(height, width):
+        factor *= 2
+    if factor == 1:
+        return photo, square
+    center = (np.array([x, y]) + 0.5) / factor - 0.5
+    reach = side / factor / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
+    count = -(-np.array([width, height]) // factor)
+    first = np.clip(np.floor(center - reach), 0, count - 1).astype(int)
+    end = np.clip(np.floor(center + reach) + 2, first + 1, count).astype(int)
+    (left, top), (right, bottom) = factor * first, factor * end
+    part = photo[top:bottom, left:right]
+    below, beside = max(bottom - height, 0), max(right - width, 0)
+    if below or beside:
+        part = np.pad(part, ((0, below), (0, beside), (0, 0)), "edge")
+    part = _sums(_sums(part, factor).swapaxes(0, 1), factor).swapaxes(0, 1)
+    return part / factor**2, (*(center - first), side / factor)
+
+
+def _sums(rows, count):
+    """The sums of `count` rows each."""
+    total = rows[::count].astype(np.float32)
+    for i in range(1, count):
+        total += rows[i::count]
+    return total
 
 
 def _cut_rotated(photo, square, size, angle):
@@ -491,7 +528,7 @@ def _cut_rotated(photo, square, size, angle):
 
 def _samples(side, size):
     """Samples along a pixel of the crop."""
-    return max(1, min(int(np.ceil(side / size)), _MAX_SUPERSAMPLED_SIDE // size))
+    return max(1, min(int(np.ceil(side / size)), _MOST_SAMPLES, _MAX_SAMPLED_SIDE // size))
 
 
 def _weights(first, side, size, count):

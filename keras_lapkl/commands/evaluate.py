@@ -91,6 +91,8 @@ def main(_):
     print(model_scores.conditions(result))
     if "confidence" in result:
         print(model_scores.confidence_lines(result))
+    if lines := model_scores.part_lines(result):
+        print(lines)
     points = model_scores.point_errors(predicted["landmarks"], crops)
     if len(points) <= _MOST_POINTS:
         print(f"In pixels of the pictures:\n{model_scores.point_table(points)}")

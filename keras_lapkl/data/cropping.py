@@ -31,7 +31,14 @@ CROP_SCALES = {"points": 1.5, "box": 1.25, "image": 1.0}
 """Default crop scale of schemes without five points, by what the crop is cut from. Points in the
 corners of their box stay in a crop of 1.5 when it is rotated, scaled and shifted as augmentation
 does, but for the extremes of all three; a box of the object has air about the points already."""
-_MAX_SUPERSAMPLED_SIDE = 4096
+# How a crop is sampled; docs/notes/mobile.md has what other numbers cost.
+_MOST_SHRINK = 6  # photo pixels to a crop pixel, above which the photo is reduced first
+_MOST_SAMPLES = 3  # along a crop pixel
+_MAX_SAMPLED_SIDE = 4096
+# Photos of so few pixels are sampled whole. The offset of a part changes OpenCV's rounding by a
+# gray level in one pixel of a million; crops of 300-W shall stay the bytes that models are
+# trained on.
+_SMALL_PHOTO = 512 * 512
 
 
 def crop_squares(
@@ -345,8 +352,10 @@ def apply_transform(transform: ArrayLike, points: ArrayLike) -> NDArray[np.float
 def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> NDArray[np.uint8]:
     """The size by size picture that an affine makes of a photo, antialiased where it shrinks.
 
-    Bilinear at one sample or more for each photo pixel, then the mean over each crop pixel's
-    square. Outside the photo its border pixels are repeated.
+    The mean over each crop pixel's square of bilinear samples: one or more for each photo pixel,
+    but at most 3 by 3. Where a crop pixel is more than 6 photo pixels wide, the samples are taken
+    from a copy of the photo reduced by a power of two. Outside the photo its border pixels are
+    repeated. docs/reference/preprocessing.md has the rule step by step.
 
     Args:
         image: (H, W, 3) uint8.
@@ -358,14 +367,68 @@ def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> N
     """
     transform = np.asarray(transform, np.float64)
     shrink = 1 / math.sqrt(abs(np.linalg.det(transform[:, :2])))
-    samples = max(1, min(math.ceil(shrink), _MAX_SUPERSAMPLED_SIDE // size))
+    factor = _reduction(shrink, image)
+    part, first = _reduced_part(image, transform, size, factor)
+    # From pixels of the part, whose centers are at factor·(first + x) + (factor - 1)/2.
+    linear = transform[:, :2]
+    shift = linear @ (factor * first + (factor - 1) / 2) + transform[:, 2]
+    transform = np.column_stack([factor * linear, shift])
+    samples = max(1, min(math.ceil(shrink / factor), _MOST_SAMPLES, _MAX_SAMPLED_SIDE // size))
     # A crop pixel becomes samples by samples finer ones that tile it.
     finer = samples * transform + [[0, 0, (samples - 1) / 2]]
+    # OpenCV gets the same bytes of four channels in half the time of three.
     crop = cv2.warpAffine(
-        image,
+        cv2.cvtColor(part, cv2.COLOR_RGB2RGBA),
         finer,
         (samples * size, samples * size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if samples > 1 else crop  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
+    return cv2.cvtColor(_block_means(crop, samples, size), cv2.COLOR_RGBA2RGB)  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
+
+
+def _block_means(picture, samples, size):
+    """The size by size means of samples by samples pixels each."""
+    if samples == 1:
+        return picture
+    if samples == 3:  # the same bytes as by INTER_AREA, of which OpenCV is fast for 2 only
+        picture = cv2.blur(picture, (3, 3), anchor=(0, 0))
+        return cv2.resize(picture, (size, size), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _reduction(shrink, image):
+    """The power of two by which a photo is reduced before it is sampled."""
+    factor = 1
+    while shrink > _MOST_SHRINK * factor and 2 * factor <= min(image.shape[:2]):
+        factor *= 2
+    return factor
+
+
+def _reduced_part(image, transform, size, factor):
+    """What a crop needs of a photo that is reduced, and its first pixel (x, y) there.
+
+    The pixels of the reduced photo are means of factor by factor pixels from the photo's first on,
+    so that they do not depend on the crop. The photo is filled up by its border's pixels.
+    """
+    height, width = image.shape[:2]
+    if factor == 1 and height * width <= _SMALL_PHOTO:
+        return image, np.zeros(2)
+    corners = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5] * 2])
+    corners = apply_transform(invert_transform(transform), corners) / factor
+    count = -(-np.array([width, height]) // factor)
+    first = np.clip(np.floor(corners.min(0)) - 1, 0, count - 1).astype(int)
+    end = np.clip(np.floor(corners.max(0)) + 2, first + 1, count).astype(int)
+    (left, top), (right, bottom) = factor * first, factor * end
+    part = image[top:bottom, left:right]
+    below, beside = max(bottom - height, 0), max(right - width, 0)
+    if below or beside:
+        part = cv2.copyMakeBorder(part, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+    repeatedly = factor > 2
+    while factor > 1:  # by OpenCV only halving is about as fast as reading
+        half, factor = (part.shape[1] // 2, part.shape[0] // 2), factor // 2
+        part = cv2.resize(part, half, interpolation=cv2.INTER_AREA)
+        # It rounds halves up, and so brightens. The last time it is done on the negative.
+        if repeatedly and factor <= 2:
+            part = cv2.bitwise_not(part, part)
+    return part, first

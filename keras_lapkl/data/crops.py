@@ -34,7 +34,7 @@ from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.schemes import Scheme
 from keras_lapkl.training_data import DataSet
 
-_CACHE_VERSION = 3  # raise it when the same photo and box give other pixels
+_CACHE_VERSION = 4  # raise it when the same photo and box give other pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from .comparison import (
 from .model_scores import (
     NORMALIZER_MEANINGS as NORMALIZER_MEANINGS,
     SHARES as SHARES,
+    by_cheeks as by_cheeks,
     calibrate as calibrate,
     check_confidence as check_confidence,
     conditions as conditions,
@@ -24,6 +25,7 @@ from .model_scores import (
     evaluate_model as evaluate_model,
     face_errors as face_errors,
     in_photos as in_photos,
+    part_lines as part_lines,
     predict_flip_averaged as predict_flip_averaged,
     score as score,
     table as table,

@@ -6,18 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl import confidence
+from keras_lapkl import apertures, confidence
 from keras_lapkl._support import console
 from keras_lapkl.confidence import Calibration
 from keras_lapkl.data.cropping import apply_transform, invert_transform
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import scoring
-from keras_lapkl.schemes import Scheme
+from keras_lapkl.schemes import IBUG68, Scheme
 from keras_lapkl.tflite.localizer import Localizer
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 """Shares of the faces, the surest first, for which the mean error is reported."""
 
+
+_FEWEST_FOR_FIFTHS = 50
 
 _ASKED = 0.9
 """The radius whose coverage is told in parts."""
@@ -39,8 +41,9 @@ def evaluate_model(
 
     Returns:
         The dict of `score` with `trained_on`, one line, and the same as plain data in
-        `training_data`; and `confidence` if the model is calibrated (see `check_confidence`), which
-        its mean with the mirrored face is not; and the predictions.
+        `training_data`; `apertures` of `apertures.agreement` and `cheeks` of `by_cheeks`, which are
+        empty for schemes without eyes and mouth; `confidence` if the model is calibrated (see
+        `check_confidence`), which its mean with the mirrored face is not; and the predictions.
 
     Raises:
         ValueError: as `score` and `predict_flip_averaged`.
@@ -57,6 +60,9 @@ def evaluate_model(
     result["trained_on"] = model.trained_on
     data = model.training_data
     result["training_data"] = None if data is None else data.to_config()
+    faces = np.where(crops.known[..., None], crops.landmarks, np.nan)
+    result["apertures"] = apertures.agreement(predicted["landmarks"], faces, crops.scheme)
+    result["cheeks"] = by_cheeks(predicted["landmarks"], crops, result["normalizer"])
     if model.calibration is not None and not flip_average:
         result["confidence"] = check_confidence(model.calibration, predicted, crops)
     return result, predicted
@@ -358,6 +364,48 @@ def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArr
     return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
 
 
+def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[str, Any]:
+    """Error by how bright the cheeks are, of a fifth of the faces each, the darkest first.
+
+    It is the brightness in the picture: that of the light as well as that of the skin.
+
+    Args:
+        landmarks: (N, K, 2) predicted, crop pixels.
+        crops: `Crops` with the truth.
+        normalizer: a name of `NORMALIZER_MEANINGS`.
+
+    Returns:
+        dict: `nme` and mean `luminance` (0 to 255) of each fifth, and `ratio`, the darkest fifth's
+        error in that of the lightest. Empty for other schemes than ibug68's points, and for fewer
+        than 50 faces that can be scored.
+    """
+    if crops.scheme.names != IBUG68.names:
+        return {}
+    errors = face_errors(landmarks, crops, normalizer)
+    faces = zip(crops.central(), crops.landmarks, strict=True)
+    luminance = np.array([_cheeks(*each) for each in faces])
+    known = np.flatnonzero(np.isfinite(errors) & np.isfinite(luminance))
+    if len(known) < _FEWEST_FOR_FIFTHS:
+        return {}
+    parts = np.array_split(known[np.argsort(luminance[known], kind="stable")], 5)
+    nme = [float(errors[part].mean()) for part in parts]
+    means = [float(luminance[part].mean()) for part in parts]
+    return {"nme": nme, "luminance": means, "ratio": nme[0] / nme[-1]}
+
+
+def _cheeks(image, landmarks):
+    """Mean luma of two squares, each between lower lid, corner of the mouth and jaw."""
+    half = np.linalg.norm(landmarks[36] - landmarks[45]) / 10
+    found = []
+    for around in ((41, 48, 3), (46, 54, 13)):
+        center = landmarks[list(around)].mean(0)
+        if np.isfinite([*center, half]).all():
+            (x0, y0), (x1, y1) = (np.rint(center + s * half).astype(int) for s in (-1, 1))
+            patch = image[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1]
+            found += [patch.reshape(-1, 3).mean(0)] if patch.size else []
+    return np.mean(found, 0) @ (0.299, 0.587, 0.114) if found else np.nan
+
+
 def table(results: Iterable[Mapping[str, Any]]) -> str:
     """Lines of text, one for each dict of `score`, aligned under their headings.
 
@@ -394,6 +442,36 @@ def confidence_lines(result: Mapping[str, Any]) -> str:
         f"sparsification error {_area(areas['points'])}, of faces {_area(areas['faces'])}.\n"
         f"Calibrated on {found['calibrated_on']}."
     )
+
+
+def part_lines(result: Mapping[str, Any]) -> str:
+    """Lines of text on `apertures` and `cheeks` of a result; none where these are empty.
+
+    Args:
+        result: a dict of `evaluate_model`.
+    """
+    lines = []
+    if found := result["apertures"]:
+        said = []
+        for name, each in found.items():
+            correlation = each["correlation"]
+            said.append(
+                f"{name}: slope {each['slope']:.2f}"
+                + ("" if correlation is None else f", correlation {correlation:.2f}")
+            )
+            if each.get("closed"):
+                said[-1] += (
+                    f", {each['closed']} closed, {each['closed_true']:.2f} by the labels, come out "
+                    f"at {each['closed_found']:.2f}"
+                )
+        lines.append(f"Openings, found against labels: {'; '.join(said)}.")
+    if found := result["cheeks"]:
+        fifths = ", ".join(f"{error:.2f}" for error in found["nme"])
+        lines.append(
+            f"NME % from the fifth with the darkest cheeks to the lightest: {fifths}; ratio "
+            f"{found['ratio']:.3f}."
+        )
+    return "\n".join(lines)
 
 
 def _percent(share):

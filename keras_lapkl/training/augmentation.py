@@ -8,6 +8,7 @@ paper trains without augmentation.
 # pyright: reportArgumentType=false
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -29,9 +30,18 @@ class Augmentation:
         gray: probability of a gray image.
         blur: probability of a blurred image.
         occlusion: probability of a rectangle of one color, of 10 to 40 % of the side.
+        light: largest change of brightness from one edge to the other, as a fraction.
+        gamma: probability of a darker or brighter exposure, by an exponent in [1/3, 4].
+        motion: probability of motion blur, over at most 10 % of the side.
+        noise: probability of a sensor's noise, of a standard deviation of at most 0.2.
+        jpeg: probability of JPEG compression, of quality 10 to 70.
+        openings: share of the labeled faces whose eyes and mouth are drawn as far open as chance
+            has it, where the scheme knows them (see `openings`); `augment` itself does not.
+        eye_gain, mouth_gain: how much more than the faces' the labels' openings differ from the
+            average ones, in [1, 3]; see `openings.widen`.
 
     Raises:
-        ValueError: a number out of range: rotation in [0, 180], the others in [0, 1].
+        ValueError: a number out of range: rotation in [0, 180], gains in [1, 3], others in [0, 1].
 
     Example:
 
@@ -47,20 +57,36 @@ class Augmentation:
     gray: float = 0.1
     blur: float = 0.1
     occlusion: float = 0.2
+    light: float = 0.0
+    gamma: float = 0.0
+    motion: float = 0.0
+    noise: float = 0.0
+    jpeg: float = 0.0
+    openings: float = 0.0
+    eye_gain: float = 1.0
+    mouth_gain: float = 1.0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            top = 180 if field.name == "rotation" else 1
-            if not 0 <= value <= top:
-                raise ValueError(f"`{field.name}` must be in [0, {top}]. Received: {value}")
+            low, high = _RANGES.get(field.name, (0, 1))
+            if not low <= value <= high:
+                raise ValueError(f"`{field.name}` must be in [{low}, {high}]. Received: {value}")
 
     def scaled(self, strength: float) -> Self:
-        """The same with all but mirroring stronger or weaker by a factor."""
-        changed = {name: strength * value for name, value in vars(self).items() if name != "mirror"}
+        """The same with moves, colors, blur and covers stronger or weaker by a factor."""
+        changed = {name: strength * getattr(self, name) for name in _SCALED}
+        return dataclasses.replace(self, **changed)
+
+    def with_camera(self, strength: float) -> Self:
+        """The same with what cameras do to photos: uneven and low light, motion, noise, JPEG."""
+        changed = {name: strength * value for name, value in _CAMERA.items()}
         return dataclasses.replace(self, **changed)
 
 
+_RANGES = {"rotation": (0, 180), "eye_gain": (1, 3), "mouth_gain": (1, 3)}
+_SCALED = ("rotation", "scale", "shift", "color", "gray", "blur", "occlusion")
+_CAMERA = {"light": 0.4, "gamma": 0.3, "motion": 0.2, "noise": 0.5, "jpeg": 0.2}
 OFF = Augmentation(rotation=0, scale=0, shift=0, mirror=0, color=0, gray=0, blur=0, occlusion=0)
 
 
@@ -118,12 +144,18 @@ def _augmented(images, seed, augmentation, flip, image_size):
         images = tf.cast(images, tf.float32) / 255
     if flip is None:
         augmentation = dataclasses.replace(augmentation, mirror=0.0)
-    seeds = tf.random.split(tf.cast(seed, tf.int32), num=4)
+    seed = tf.cast(seed, tf.int32)
+    seeds = tf.random.split(seed, num=4)
     affine = _draw_affine(tf.shape(images)[0], seeds[0], augmentation, image_size)
     images = _warp(images, *affine[:2], image_size)
     images = blur(images, seeds[1], augmentation.blur)
     images = recolor(images, seeds[2], augmentation.color, augmentation.gray)
-    return occlude(images, seeds[3], augmentation.occlusion), affine
+    images = occlude(images, seeds[3], augmentation.occlusion)
+    camera_seeds = tf.unstack(tf.random.split(seed + 1, num=5))
+    for spoil, name, its_seed in zip(_CAMERA_STEPS, _CAMERA, camera_seeds, strict=True):
+        strength = getattr(augmentation, name)
+        images = spoil(images, its_seed, strength) if strength else images
+    return images, affine
 
 
 def blur(images: Tensor, seed: Tensor, probability: float) -> Tensor:
@@ -162,6 +194,81 @@ def occlude(images: Tensor, seed: Tensor, probability: float) -> Tensor:
         masks.append(tf.abs(tf.range(size)[None, :] - draws[:, center, None] * size) < half)
     mask = masks[0][:, :, None] & masks[1][:, None, :] & inside[:, :, None]
     return tf.where(mask[..., None], draws[:, None, None, 4:7], images)
+
+
+def relight(images: Tensor, seed: Tensor, light: float) -> Tensor:
+    """Light from a side: a gain that changes by at most ±`light` across the image."""
+    draws = _uniform(tf.shape(images)[0], 2, seed)
+    angle, change = draws[:, 0] * 6.283185307179586, draws[:, 1] * light
+    rows, columns = (tf.linspace(-1.0, 1.0, images.shape[axis]) for axis in (1, 2))
+    gain = (change * tf.cos(angle))[:, None, None] * columns[None, None, :]
+    gain += (change * tf.sin(angle))[:, None, None] * rows[None, :, None]
+    return tf.clip_by_value(images * (1 + gain[..., None]), 0.0, 1.0)
+
+
+def expose(images: Tensor, seed: Tensor, probability: float) -> Tensor:
+    """Darkens or brightens some images by an exponent, log-uniform in [1/3, 4]."""
+    draws = _uniform(tf.shape(images)[0], 2, seed)
+    low, high = math.log(1 / 3), math.log(4.0)
+    exponent = tf.exp(low + (high - low) * draws[:, 0])
+    exponent = tf.where(draws[:, 1] < probability, exponent, 1.0)
+    return images ** exponent[:, None, None, None]
+
+
+def move(images: Tensor, seed: Tensor, probability: float) -> Tensor:
+    """Blurs some images along a line of at most 10 % of the side."""
+    draws = _uniform(tf.shape(images)[0], 3, seed)
+    side = images.shape[1]
+    angle, length = draws[:, 0] * 3.141592653589793, draws[:, 1] * 0.1 * side
+    path = tf.stack([tf.cos(angle), tf.sin(angle)], -1) * length[:, None]
+    shares = tf.linspace(-0.5, 0.5, 5)[:, None]
+    upright = tf.eye(2, batch_shape=[5])
+
+    def moved(image, path):
+        copies = tf.repeat(image[None], 5, 0)
+        return tf.reduce_mean(_warp(copies, upright, path * shares, side), 0)
+
+    return _some(images, draws[:, 2] < probability, moved, path)
+
+
+def add_noise(images: Tensor, seed: Tensor, probability: float) -> Tensor:
+    """Adds a sensor's noise to some images, of a standard deviation of at most 0.2.
+
+    Its grain is of one or two pixels, as of a face that was brought to the size from a larger or a
+    smaller one, and partly the same in all channels.
+    """
+    seeds = tf.random.split(seed)
+    draws = _uniform(tf.shape(images)[0], 4, seeds[0])[:, None, None, :]
+    deviation, chosen, grain, color = tf.split(draws, 4, axis=-1)
+    deviation = 0.2 * tf.square(deviation) * tf.cast(chosen < probability, tf.float32)
+    noise = tf.random.stateless_normal(tf.shape(images), seeds[1])
+    # Each of the mixtures keeps the variance at 1.
+    coarse = 2 * tf.nn.avg_pool2d(noise, 2, 1, "SAME")
+    noise = tf.where(grain < 0.5, noise, coarse)
+    gray = tf.sqrt(3.0) * tf.reduce_mean(noise, -1, keepdims=True)
+    noise = tf.where(color < 0.5, noise, gray)
+    return tf.clip_by_value(images + deviation * noise, 0.0, 1.0)
+
+
+def compress(images: Tensor, seed: Tensor, probability: float) -> Tensor:
+    """Some images as they come out of a JPEG file of quality 10 to 70."""
+    draws = _uniform(tf.shape(images)[0], 2, seed)
+    qualities = tf.cast(10 + 60 * draws[:, 0], tf.int32)
+    return _some(images, draws[:, 1] < probability, tf.image.adjust_jpeg_quality, qualities)
+
+
+def _some(images, chosen, change, arguments):
+    """Images of which the chosen ones are changed, each by its argument."""
+
+    def changed(each):
+        image, chosen, argument = each
+        return tf.cond(chosen, lambda: change(image, argument), lambda: image)
+
+    out = tf.map_fn(changed, (images, chosen, arguments), fn_output_signature=tf.float32)
+    return tf.ensure_shape(out, images.shape)
+
+
+_CAMERA_STEPS = (relight, expose, move, add_noise, compress)
 
 
 def _uniform(batch, count, seed):

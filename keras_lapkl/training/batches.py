@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_lapkl.apertures import apertures
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.training.augmentation import Augmentation, augment, augment_with_motion
+from keras_lapkl.training.openings import mean_ratios, vary_openings, widen
 
 
 def label_array(crops: Crops) -> NDArray[np.float32]:
@@ -250,6 +252,7 @@ def _labeled(crops, batch_size, seed, augmentation):
     images = crops.images if augmentation else np.ascontiguousarray(crops.central())
     with tf.device("CPU"):
         images, landmarks = tf.constant(images), tf.constant(label_array(crops))
+    vary = None if augmentation is None else _openings(crops, augmentation)
 
     def batch(step):
         index = _shuffled(step, steps, batch_size, len(crops), seed)
@@ -257,9 +260,35 @@ def _labeled(crops, batch_size, seed, augmentation):
         if augmentation is None:
             return x, y
         step_seed = tf.stack([tf.constant(seed, tf.int64), step])
+        if vary is not None:
+            x, y = vary(x, y, step_seed)
         return augment(x, y, step_seed, augmentation, crops.scheme.flip, crops.image_size)
 
     return batch
+
+
+def _openings(crops, augmentation):
+    """What is done to faces' eyes and mouths; None for nothing."""
+    openings = apertures(crops.scheme)
+    gains = {"right_eye": augmentation.eye_gain, "left_eye": augmentation.eye_gain}
+    gains["mouth"] = augmentation.mouth_gain
+    gains = {name: gain for name, gain in gains.items() if name in openings and gain != 1}
+    share = augmentation.openings
+    if not openings or not (share or gains):
+        return None
+    known = np.where(crops.known[..., None], crops.landmarks, np.nan)
+    means = mean_ratios(known, openings)
+
+    def change(x, y, seed):
+        x, y = vary_openings(x, y, seed, openings, share, crops.margin)
+        return x, widen(y, openings, gains, means)
+
+    def vary(x, y, seed):
+        types = x.dtype, y.dtype
+        images, landmarks = tf.numpy_function(change, [x, y, seed], types, stateful=False)
+        return tf.ensure_shape(images, x.shape), tf.ensure_shape(landmarks, y.shape)
+
+    return vary
 
 
 def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):

@@ -266,6 +266,26 @@ class Recipe:
     augment_strength: float = setting(
         1.0, "Factor on all of that but mirroring.", interval=NOT_NEGATIVE, group=_TRAINING
     )
+    camera_strength: float = setting(
+        0.0,
+        "How much of what cameras do the faces get: noise, JPEG, motion blur, uneven light.",
+        interval="[0, 2]",
+        group=_TRAINING,
+    )
+    openings: float = setting(
+        0.0,
+        "Share of the faces whose eyes and mouth are closed or opened by warping.",
+        interval="[0, 1]",
+        group=_TRAINING,
+    )
+    eye_gain: float = setting(
+        1.0,
+        "The labels' eyes differ from the average opening by that much more: a network that is "
+        "unsure answers with less.",
+        interval="[1, 3]",
+        group=_TRAINING,
+    )
+    mouth_gain: float = setting(1.0, "The same of mouths.", interval="[1, 3]", group=_TRAINING)
     target_scale: float = setting(
         1.0,
         "Scale of the label's distribution, for the KL losses.",
@@ -291,6 +311,13 @@ class Recipe:
         "layers of another shape: fine-tuning. Random ones if not given.",
         group=_NETWORK,
     )
+    initial_share: float = setting(
+        0.0,
+        "Share of the initial model's weights in the final ones, the rest is of the trained ones: "
+        "a mean of both can be better than each on what both were trained for.",
+        interval="[0, 1)",
+        group=_NETWORK,
+    )
 
     def __post_init__(self):
         check(self)
@@ -302,6 +329,13 @@ class Recipe:
                     f"Network {self.network!r} has no `{field.name}`: expected it as it is by "
                     f"default, {field.default!r}. Received: {value!r}"
                 )
+        off = {"camera_strength": 0, "openings": 0, "eye_gain": 1, "mouth_gain": 1}
+        parts = {name: getattr(self, name) for name in off}
+        if not self.augment and parts != off:
+            raise ValueError(
+                f"{', '.join(off)} are parts of augmentation: expected `augment`, or {off}. "
+                f"Received: {parts}"
+            )
         given = self._methods()
         if len(given) > 1:
             raise ValueError(
@@ -313,6 +347,11 @@ class Recipe:
                 "A wider teacher (`mean_teacher.width`) can't begin with the weights of "
                 f"`initial_model`: drop one of them. Received: {self.mean_teacher.width}, "
                 f"{self.initial_model}"
+            )
+        if self.initial_share and self.initial_model is None:
+            raise ValueError(
+                "`initial_share` is of the weights of `initial_model`: give one, or 0. Received: "
+                f"{self.initial_share:g}"
             )
         if self.initial_model is not None:
             object.__setattr__(self, "initial_model", os.fspath(self.initial_model))

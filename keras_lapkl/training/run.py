@@ -1,6 +1,7 @@
 """One training run, from crops to a saved model; stopped and resumed at will."""
 
 import contextlib
+import dataclasses
 import pathlib
 import sys
 import time
@@ -30,7 +31,7 @@ from keras_lapkl.training.batches import (
     steps_per_epoch,
     training_batches,
 )
-from keras_lapkl.training.building import build, check_models, epoch_steps
+from keras_lapkl.training.building import average, build, check_models, epoch_steps
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
@@ -193,6 +194,8 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
             model.save(temporary)
     if recipe.adversary is not None or recipe.mean_teacher is not None:
         model = model.localizer()
+    if recipe.initial_share:
+        average(model.generator, recipe)
     with replacing(model_path) as temporary:
         model.save(temporary)
         # Read back outside of the strategy's scope, where `predict` needs no other process.
@@ -220,7 +223,7 @@ def _unlabeled_batch_size(recipe):
 
 
 def _batches(recipe, crops, unlabeled, labels, first_step):
-    augmentation = Augmentation().scaled(recipe.augment_strength) if recipe.augment else None
+    augmentation = _augmentation(recipe)
     common = {"seed": recipe.seed, "augmentation": augmentation, "first_step": first_step}
     if unlabeled is None:
         return training_batches(crops, recipe.batch_size, **common)
@@ -233,6 +236,14 @@ def _batches(recipe, crops, unlabeled, labels, first_step):
             crops, unlabeled, recipe.batch_size, size, moved=moved, **common
         )
     return semi_supervised_batches(crops, unlabeled, recipe.batch_size, size, **common)
+
+
+def _augmentation(recipe):
+    if not recipe.augment:
+        return None
+    moved = Augmentation().scaled(recipe.augment_strength).with_camera(recipe.camera_strength)
+    names = ("openings", "eye_gain", "mouth_gain")
+    return dataclasses.replace(moved, **{name: getattr(recipe, name) for name in names})
 
 
 def _tensorboard(output_dir, validation, unlabeled):

@@ -11,6 +11,9 @@ const OUTPUTS = ["landmarks", "scale"];
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
 // The newest of keras_lapkl/tflite/metadata.py whose keys this file knows.
 const SCHEMA = 1;
+// How a crop is sampled, as keras_lapkl/data/cropping.py has it.
+const MOST_SHRINK = 6;
+const MOST_SAMPLES = 3;
 const MAX_SAMPLED_SIDE = 4096;
 // Mean scale, as a share of the crop's side, above which the landmarks are no face's, for files that
 // do not say from when on they are lost. Medians of a model trained on 300-W: 0.015 on its faces
@@ -277,10 +280,12 @@ export function relativeError(calibration, { landmarks, scale }) {
 
 /**
  * The size by size RGB bytes in a square of a picture, as keras_lapkl.data.cropping.warp_crop gives
- * them: bilinear at one sample or more for each pixel of the picture, then the mean over each pixel
- * of the crop, and the border's pixels outside. How a canvas shrinks differs between browsers.
+ * them: the mean over each pixel of the crop of 3 by 3 bilinear samples or fewer, from a copy that is
+ * reduced first where the picture has more than 6 pixels to one of the crop, and the border's pixels
+ * outside. How a canvas shrinks differs between browsers.
  */
-export function cut(picture, square, size) {
+export function cut(whole, place, size) {
+  const [picture, square] = reduced(whole, place, size);
   if (square.angle) return cutRotated(picture, square, size);
   const { width, height, data } = picture;
   const columns = taps(square.x - square.side / 2, square.side, size, width);
@@ -299,6 +304,53 @@ export function cut(picture, square, size) {
     crop.set(line, 3 * size * y);
   });
   return crop;
+}
+
+/**
+ * What a crop needs of a picture, reduced by a power of two, and the square there. The reduced
+ * pixels are means of factor by factor pixels from the picture's first on, so that they do not
+ * depend on the square. The picture is filled up by its border's pixels.
+ */
+function reduced(picture, square, size) {
+  const { width, height, data } = picture;
+  let factor = 1;
+  while (square.side > MOST_SHRINK * size * factor && 2 * factor <= Math.min(width, height)) {
+    factor *= 2;
+  }
+  if (factor === 1) return [picture, square];
+  const angle = square.angle ?? 0;
+  const reach = (square.side / factor / 2) * (Math.abs(Math.cos(angle)) + Math.abs(Math.sin(angle)));
+  const seen = (at, length) => {
+    const center = (at + 0.5) / factor - 0.5;
+    const count = Math.ceil(length / factor);
+    const first = Math.min(Math.max(Math.floor(center - reach), 0), count - 1);
+    const end = Math.min(Math.max(Math.floor(center + reach) + 2, first + 1), count);
+    return { center: center - first, first, count: end - first };
+  };
+  const columns = seen(square.x, width);
+  const rows = seen(square.y, height);
+  const means = new Float64Array(4 * columns.count * rows.count);
+  for (let row = 0; row < factor * rows.count; row++) {
+    const line = 4 * width * Math.min(factor * rows.first + row, height - 1);
+    for (let column = 0; column < columns.count; column++) {
+      const at = 4 * (columns.count * Math.floor(row / factor) + column);
+      let [red, green, blue] = [0, 0, 0];
+      for (let step = 0; step < factor; step++) {
+        const from = line + 4 * Math.min(factor * (columns.first + column) + step, width - 1);
+        red += data[from];
+        green += data[from + 1];
+        blue += data[from + 2];
+      }
+      means[at] += red;
+      means[at + 1] += green;
+      means[at + 2] += blue;
+    }
+  }
+  for (let at = 0; at < means.length; at++) means[at] /= factor ** 2;
+  return [
+    { width: columns.count, height: rows.count, data: means },
+    { ...square, x: columns.center, y: rows.center, side: square.side / factor },
+  ];
 }
 
 /** As `cut`, of a square that is rotated. */
@@ -332,7 +384,8 @@ function cutRotated({ width, height, data }, { x, y, side, angle }, size) {
 
 /** Samples along a pixel of a crop. */
 function samplesIn(side, size) {
-  return Math.max(1, Math.min(Math.ceil(side / size), Math.floor(MAX_SAMPLED_SIDE / size)));
+  const most = Math.min(MOST_SAMPLES, Math.floor(MAX_SAMPLED_SIDE / size));
+  return Math.max(1, Math.min(Math.ceil(side / size), most));
 }
 
 /** A line of RGB values, each a sum over its taps. */

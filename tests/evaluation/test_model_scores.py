@@ -207,6 +207,48 @@ def test_confidence_is_told_in_parts(crops):
     assert "by group of points from jaw, 25.0%, to" in lines and len(lines.splitlines()) == 5
 
 
+def test_by_cheeks(crops):
+    """Sixty faces whose cheeks are as bright as their number, and whose error grows with it."""
+    many = crops.take(np.arange(60) % 4)
+    points = many.landmarks.copy()
+    for k, (around, x) in enumerate((((41, 48, 3), 30), ((46, 54, 13), 50))):
+        points[:, around] = (x, 45 + k)
+    images = np.zeros_like(many.images)
+    for i, image in enumerate(images):
+        image[38:54, 22:60] = 4 * i
+    many = dataclasses.replace(many, landmarks=points, images=images)
+    moved = points + np.linspace(0.4, 4, 60)[:, None, None] * np.array([1, 0])
+    found = model_scores.by_cheeks(moved, many, "interocular")
+    np.testing.assert_allclose(found["luminance"], [22, 70, 118, 166, 214], atol=0.5)
+    expected = [100 * part.mean() / 40 for part in np.split(np.linspace(0.4, 4, 60), 5)]
+    np.testing.assert_allclose(found["nme"], expected, rtol=1e-5)
+    assert found["ratio"] == pytest.approx(expected[0] / expected[-1])
+    assert model_scores.by_cheeks(moved[:49], many.take(range(49)), "interocular") == {}
+    other = dataclasses.replace(many, scheme=dataclasses.replace(many.scheme, names=NAMES))
+    assert model_scores.by_cheeks(moved, other, "interocular") == {}
+
+
+NAMES = tuple(map(str, range(68)))
+
+
+def test_lines_of_openings_and_cheeks():
+    eyes = {"slope": 0.553, "correlation": 0.79, "closed": 16, "closed_true": 0.06}
+    found = {
+        "apertures": {
+            "eyes": eyes | {"closed_found": 0.19},
+            "mouth": {"slope": 1, "correlation": None},
+        },
+        "cheeks": {"nme": [4.0, 3.0, 3.0, 3.0, 2.0], "ratio": 2.0},
+    }
+    assert model_scores.part_lines(found).splitlines() == [
+        "Openings, found against labels: eyes: slope 0.55, correlation 0.79, 16 closed, 0.06 by "
+        "the labels, come out at 0.19; mouth: slope 1.00.",
+        "NME % from the fifth with the darkest cheeks to the lightest: 4.00, 3.00, 3.00, 3.00, "
+        "2.00; ratio 2.000.",
+    ]
+    assert model_scores.part_lines({"apertures": {}, "cheeks": {}}) == ""
+
+
 def test_confidence_of_hidden_points_and_of_few(crops):
     """Groups that no face shows are left out, radii that are unknown count nowhere; no NaN."""
     hidden = dataclasses.replace(crops, visible=crops.visible & (np.arange(68) >= 17))

@@ -153,8 +153,8 @@ def test_boxes_that_the_library_refuses_too(box, files, localize, photo):
 
 @pytest.mark.parametrize(
     "square",
-    [(60, 50, 32), (60.3, 48.9, 20.5), (61, 40, 90), (3, 90, 70), (50, 50, 700)],
-    ids=["same", "enlarged", "shrunk", "over the edge", "beyond all edges"],
+    [(60, 50, 32), (60.3, 48.9, 20.5), (61, 40, 90), (3, 90, 70), (50, 50, 700), (70, 9, 9000)],
+    ids=["same", "enlarged", "shrunk", "over the edge", "beyond all edges", "far beyond"],
 )
 def test_cut_as_the_library_does(square, localize, photo):
     found = localize.cut(photo, square, 32).astype(int)
@@ -172,6 +172,15 @@ def test_cut_rotated_as_the_library_does(square, angle, localize, photo):
     expected = cropping.warp_crop(photo, transform, 32)
     assert np.abs(found - expected).max() <= 5
     assert np.abs(found - expected).mean() <= 0.8
+
+
+@pytest.mark.parametrize("square", [(60, 48, 96), (61.2, 50.9, 60), (3, 90, 101), (70, 9, 900)])
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+def test_cut_of_a_large_face_as_the_library_does(square, angle, localize, photo):
+    """From a photo reduced by 2 to 16."""
+    found = localize.cut(photo, square, 8, angle).astype(int)
+    expected = cropping.warp_crop(photo, cropping.crop_transform((*square, angle), 8), 8)
+    assert np.abs(found - expected).max() <= 2
 
 
 def test_looks_as_the_library_has_them(localize):
@@ -211,6 +220,8 @@ def test_a_shipped_model_is_right_at_any_angle_and_else_says_that_it_is_lost(qua
 def test_five_points_by_face_box_as_the_library_has_it(localize):
     assert localize._FIVE_BY_FACE_BOX == cropping.FIVE_BY_FACE_BOX
     assert localize._FIVE_BELOW_FACE_BOX == cropping.FIVE_BELOW_FACE_BOX
+    for name in ("_MOST_SHRINK", "_MOST_SAMPLES", "_MAX_SAMPLED_SIDE"):
+        assert getattr(localize, name) == getattr(cropping, name)
 
 
 def test_confidence_as_the_library_has_it(localize, rng):

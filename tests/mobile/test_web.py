@@ -187,6 +187,25 @@ def test_cuts_rotated_as_the_package_does(page, photo, angle):
     assert apart.max() <= 5 and apart.mean() <= 0.8
 
 
+@pytest.mark.parametrize("side, angle", [(60.0, 0.0), (96.0, 0.4), (900.0, 0.0)])
+@pytest.mark.parametrize("center", [(61.2, 50.9), (3.0, 90.0)])
+def test_cuts_large_faces_as_the_package_does(page, photo, center, side, angle):
+    """From a picture reduced by 2 to 16."""
+    from keras_lapkl.data.cropping import crop_transform, warp_crop
+
+    height, width, _ = photo.shape
+    pixels = np.dstack([photo, np.full((height, width), 255, np.uint8)]).ravel().tolist()
+    crop = page.call(
+        "(m, data, width, height, square) => [...m.cut({data, width, height}, square, 8)]",
+        pixels,
+        width,
+        height,
+        {"x": center[0], "y": center[1], "side": side, "angle": angle},
+    )
+    expected = warp_crop(photo, crop_transform([*center, side, angle], 8), 8).astype(int)
+    assert np.abs(np.reshape(crop, expected.shape) - expected).max() <= 2
+
+
 def test_looks_as_the_library_has_them(page):
     from keras_lapkl.detection import looks
 

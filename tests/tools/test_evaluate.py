@@ -143,15 +143,13 @@ def test_plain_errors_of_predictions(run_tool, tree, flags, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model=none.keras"], "none.keras"),
+        (["--model=none.keras", "--num_synthetic=5"], "none.keras"),
         ([], "does not say where the data are that it was trained on (nothing)"),
         (["--dataset=aflw", "--data_dir=/nowhere", "--split=test"], "/nowhere"),
     ],
 )
 def test_plain_errors(run_tool, model, tmp_path, flags, message):
-    flags = [f"--model={model}", "--num_synthetic=5", f"--output_dir={tmp_path / 'x'}", *flags]
-    if "--dataset=aflw" in flags:
-        flags.remove("--num_synthetic=5")
+    flags = [f"--model={model}", f"--output_dir={tmp_path / 'x'}", *flags]
     done = run_tool("tools/evaluate.py", *flags, check=False)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "x").exists()

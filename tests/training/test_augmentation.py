@@ -8,11 +8,16 @@ from keras_lapkl.models.mean_teacher import move_landmarks
 from keras_lapkl.training.augmentation import (
     OFF,
     Augmentation,
+    add_noise,
     augment,
     augment_with_motion,
     blur,
+    compress,
+    expose,
+    move,
     occlude,
     recolor,
+    relight,
 )
 
 SIZE, MARGIN = 48, 10
@@ -158,6 +163,69 @@ def test_occlusion_is_one_flat_rectangle():
     for image, hidden in zip(covered, mask, strict=True):
         assert (image[hidden] == image[hidden][0]).all()
     np.testing.assert_array_equal(occlude(images, (5, 6), 0.0), images)
+
+
+class TestCamera:
+    """What cameras do; of each with 0 the image as it is."""
+
+    @pytest.fixture
+    def images(self, rng):
+        smooth = tf.image.resize(rng.random((16, 5, 5, 3), np.float32), (40, 40))
+        return tf.constant(0.2 + 0.6 * smooth)
+
+    @pytest.mark.parametrize("change", [relight, expose, move, add_noise, compress])
+    def test_share_range_and_seed(self, images, change):
+        np.testing.assert_allclose(change(images, (3, 4), 0.0), images, atol=1e-6)
+        changed = change(images, (3, 4), 1.0).numpy()
+        assert changed.shape == images.shape and 0 <= changed.min() <= changed.max() <= 1
+        assert (abs(changed - images.numpy()).max((1, 2, 3)) > 1e-4).mean() > 0.8
+        np.testing.assert_array_equal(changed, change(images, (3, 4), 1.0))
+        assert (changed != change(images, (3, 5), 1.0).numpy()).any((1, 2, 3)).mean() > 0.8
+
+    @pytest.mark.parametrize("change", [expose, move, add_noise, compress])
+    def test_probability(self, images, change):
+        changed = change(images, (3, 4), 0.5).numpy() != images.numpy()
+        assert 2 <= changed.any((1, 2, 3)).sum() <= 14
+
+    def test_light_is_a_plane_through_1(self):
+        gain = relight(tf.fill([8, 31, 31, 3], 0.5), (1, 2), 0.4).numpy()[..., 0] / 0.5
+        np.testing.assert_allclose(gain[:, 15, 15], 1, atol=1e-5)
+        np.testing.assert_allclose(np.diff(gain, 2, axis=1), 0, atol=1e-5)
+        slope = gain[:, 15, -1] - 1, gain[:, -1, 15] - 1
+        assert np.hypot(*slope).max() <= 0.4 + 1e-5
+
+    def test_exponents(self):
+        found = np.log(expose(tf.fill([500, 1, 1, 3], 0.5), (1, 2), 1.0)) / np.log(0.5)
+        assert 1 / 3 - 1e-4 < found.min() < 0.4 and 3.6 < found.max() < 4.001
+
+    def test_motion_spreads_a_dot_along_a_line(self):
+        dot = np.zeros((20, 40, 40, 3), np.float32)
+        dot[:, 20, 20] = 1
+        spread = move(tf.constant(dot), (1, 2), 1.0).numpy()[..., 0]
+        np.testing.assert_allclose(spread.sum((1, 2)), 1, atol=1e-5)
+        rows, columns = np.nonzero(spread.max(0))
+        assert max(abs(rows - 20).max(), abs(columns - 20).max()) in (2, 3)  # 2 px, and bilinear
+        np.testing.assert_allclose((spread * np.arange(40)).sum((1, 2)), 20, atol=1e-3)
+
+    def test_standard_deviation_of_noise(self):
+        noisy = add_noise(tf.fill([400, 24, 24, 3], 0.5), (1, 2), 1.0).numpy()
+        deviation = noisy[:, :-1, :-1].std((1, 2)).mean(-1)
+        assert 0.15 < deviation.max() < 0.23 and deviation.min() < 0.01
+        # 0.2 u² has the mean 0.2 / 3, and every kind of grain the same one.
+        assert deviation.mean() == pytest.approx(0.2 / 3, rel=0.1)
+
+    def test_qualities(self, images):
+        damage = abs(compress(images, (1, 2), 1.0) - images).numpy().mean((1, 2, 3))
+        assert damage.max() > 2 * damage.min() > 0
+
+    def test_strength(self, batch):
+        assert Augmentation().with_camera(0.5).noise == 0.25
+        with pytest.raises(ValueError, match="`light`"):
+            Augmentation().with_camera(3)
+        kept, _ = run(batch, OFF)
+        spoiled, landmarks = run(batch, OFF.with_camera(2.0))
+        np.testing.assert_allclose(landmarks, batch[1], atol=1e-4)
+        assert (abs(spoiled - kept).max((1, 2, 3)) > 0.01).all()
 
 
 @pytest.mark.parametrize("name", ["rotation", "scale", "mirror", "occlusion"])

@@ -71,6 +71,37 @@ def test_mirrored_only_where_the_scheme_says_how(flip, mirrored):
     assert (x.numpy()[:, :, 0] == mirrored).all() and (other.numpy()[:, :, 0] == mirrored).all()
 
 
+def test_openings_are_varied_where_the_scheme_knows_them():
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(20, 60, (8, 68, 2)).astype(np.float32)
+    faces = Crops(
+        images=rng.integers(0, 255, (8, 96, 96, 3), np.uint8),
+        landmarks=landmarks,
+        visible=np.ones((8, 68), bool),
+        transforms=np.tile(np.eye(2, 3), (8, 1, 1)),
+        names=tuple("abcdefgh"),
+        scheme=schemes.IBUG68,
+        image_size=80,
+        margin=8,
+        crop_scale=3.0,
+        name="eight",
+    )
+    varied = dataclasses.replace(OFF, openings=1.0)
+    (x, y), (plain, labels) = (
+        next(iter(training_batches(faces, 8, augmentation=each))) for each in (varied, OFF)
+    )
+    assert (x.numpy() != plain.numpy()).any((1, 2, 3)).all()
+    differ = (y.numpy() != labels.numpy()).any(-1)
+    assert differ[:, [37, 38, 40, 41]].any(1).all() and not differ.all(0).any()
+    (again, _) = next(iter(training_batches(faces, 8, augmentation=varied)))
+    np.testing.assert_array_equal(x, again)
+    other = numbered(8, margin=0)
+    (x, _), (plain, _) = (
+        next(iter(training_batches(other, 8, augmentation=each))) for each in (varied, OFF)
+    )
+    np.testing.assert_array_equal(x, plain)
+
+
 def test_seed_decides_the_order():
     crops = numbered(20)
     np.testing.assert_array_equal(order(crops, 5, 8, seed=3), order(crops, 5, 8, seed=3))

@@ -88,15 +88,21 @@ def test_each_flag_sets_its_field(values):
         "schedule": ("constant", "constant"),
         "dropout": ("0.1", 0.1),
         "augment_strength": ("0.5", 0.5),
+        "camera_strength": ("1.5", 1.5),
+        "openings": ("0.3", 0.3),
+        "eye_gain": ("1.5", 1.5),
+        "mouth_gain": ("1.2", 1.2),
         "target_scale": ("2", 2.0),
         "beta": ("0.5", 0.5),
         "seed": ("7", 7),
         "initial_model": ("a.keras", "a.keras"),
+        "initial_share": ("0.15", 0.15),
     }
     words = [f"--{name}={text}" for name, (text, _) in given.items()]
-    found = recipes.recipe_from_flags(flag_values=values(*words, "--normalize", "--noaugment"))
+    found = recipes.recipe_from_flags(flag_values=values(*words, "--normalize"))
     expected = {name: value for name, (_, value) in given.items()}
-    assert found == Recipe(**expected, normalize=True, augment=False)
+    assert found == Recipe(**expected, normalize=True)
+    assert not recipes.recipe_from_flags(flag_values=values("--noaugment")).augment
     words = ["--adversarial_weight=0.1", "--discriminator_learning_rate=1e-3", "--heatmap_gain=20"]
     words += ["--discriminator_filters=4", "--discriminator_noise=0", "--image_gain=0"]
     words += ["--adversarial_loss=non_saturating", "--unlabeled_batch_size=5"]
@@ -205,7 +211,7 @@ def test_path_and_text_are_the_same():
 def test_files_of_recipes():
     assert configs.names() == [
         *("few_labels", "few_labels_unlabeled"),
-        *("w300", "w300_mobile", "w300_muon", "w300_paper", "w300_unlabeled"),
+        *("w300", "w300_mobile", "w300_muon", "w300_paper", "w300_phone", "w300_unlabeled"),
     ]
     assert read_recipe("w300") == Recipe()
     assert read_recipe("w300_paper") == Recipe(
@@ -217,6 +223,10 @@ def test_files_of_recipes():
         optimizer="muon",
         learning_rate=2e-2,
         augment_strength=0.75,
+    )
+    camera = {"camera_strength": 0.4, "openings": 0.3, "eye_gain": 1.9, "mouth_gain": 1.4}
+    assert read_recipe("w300_phone") == dataclasses.replace(
+        read_recipe("w300_mobile"), epochs=24, learning_rate=1e-2, **camera
     )
     assert read_recipe("few_labels") == dataclasses.replace(
         read_recipe("w300_mobile"), epochs=40, steps_per_epoch=100
@@ -236,7 +246,8 @@ def test_the_papers_file_says_all_that_a_default_could_change():
     file = pathlib.Path(recipes.__file__).parents[1] / "configs" / "w300_paper.cfg"
     values = settings.read_flagfile(file, recipes.CLASSES, ("dataset",))
     given = {name for name in settings.settings(Recipe) if values[name].present}
-    left = {"augment_strength", "initial_model", "seed", "steps_per_epoch"}
+    left = {"augment_strength", "camera_strength", "openings", "eye_gain", "mouth_gain"}
+    left |= {"initial_model", "initial_share", "seed", "steps_per_epoch"}
     assert set(settings.settings(Recipe)) - given == left
 
 
@@ -293,3 +304,9 @@ def test_names_are_known_before_keras_is_imported():
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("change", [{"camera_strength": 1.0}, {"openings": 0.5}, {"eye_gain": 2.0}])
+def test_parts_of_augmentation_need_it(change):
+    with pytest.raises(ValueError, match="parts of augmentation"):
+        Recipe(augment=False, **change)

@@ -301,6 +301,32 @@ class TestInitialModel:
                 ours.get_layer(name).get_weights()[0], theirs.get_layer(name).get_weights()[0]
             )
 
+    def test_final_weights_have_its_share(self, crops, validation, start, tmp_path):
+        chosen = recipe(network="mobile_fpn", dropout=0, epochs=1, initial_model=str(start))
+        for share, folder in ((0.0, "trained"), (0.25, "mixed")):
+            mixed = dataclasses.replace(chosen, initial_share=share)
+            train(mixed, crops, validation, tmp_path / folder)
+        old, new, mean = (
+            load_model(file).generator.get_weights()
+            for file in (start, tmp_path / "trained/model.keras", tmp_path / "mixed/model.keras")
+        )
+        assert any((a != b).any() for a, b in zip(old, new, strict=True))
+        for a, b, c in zip(old, new, mean, strict=True):
+            np.testing.assert_allclose(c, 0.25 * a + 0.75 * b, atol=1e-6)
+
+    def test_share_of_what_does_not_fit(self, crops, start):
+        few = dataclasses.replace(
+            crops,
+            landmarks=crops.landmarks[:, :5],
+            visible=crops.visible[:, :5],
+            scheme=schemes.Scheme("five", tuple("abcde")),
+        )
+        changes = {"initial_model": str(start), "initial_share": 0.1}
+        with pytest.raises(ValueError, match=r"every layer fits.*lacks maps"):
+            build(recipe(network="mobile_fpn", dropout=0, **changes), few)
+        with pytest.raises(ValueError, match="`initial_share` is of the weights"):
+            recipe(initial_share=0.1)
+
     def test_owes_to_its_faces_too(self, crops):
         chosen = recipe(
             network="mobile_fpn", dropout=0, width=1 / 8, initial_model="fpn-eighth-300w"

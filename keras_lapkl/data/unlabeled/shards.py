@@ -56,7 +56,7 @@ from keras_lapkl.training_data import DataSet
 SETTINGS = "shards.json"
 SKIPPED = "skipped.csv"
 _OUTPUTS = ("faces-*-of-*", SKIPPED, "results.json")
-_FORMAT = 1  # raise it when the same photos and settings give other bytes
+_FORMAT = 2  # raise it when the same photos and settings give other bytes
 _BATCH = 16  # photos that a process takes at once
 
 

@@ -1,0 +1,32 @@
+import json
+
+import cv2
+import pytest
+
+from keras_lapkl.data import synthetic_faces, write_pts
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i, (face, labels) in enumerate(zip(*synthetic_faces(2, image_size=160), strict=True)):
+        cv2.imwrite(str(folder / f"{i}.png"), face[..., ::-1])
+        write_pts(folder / f"{i}.pts", labels[:, :2])
+    return folder
+
+
+def test_landmarks_and_times(run_tool, photos, tmp_path):
+    output = tmp_path / "found.json"
+    few = ("--models=fpn-eighth-300w", "--sides=400,600", "--rounds=1", f"--output={output}")
+    done = run_tool("benchmarks/large_faces.py", f"--photos_dir={photos}", *few)
+    assert "2000 px, 0.3 rad" in done.stdout
+    found = json.loads(output.read_text())
+    (row,) = found["landmarks"]
+    assert row["faces"] == 2 and 0 < row["apart, px of the crop"] < 0.2
+    assert row["NME %"] == pytest.approx(row["NME % by the exact mean"], rel=0.02)
+
+
+def test_photos_without_large_faces(run_tool, photos):
+    flags = (f"--photos_dir={photos}", "--models=fpn-eighth-300w")
+    done = run_tool("benchmarks/large_faces.py", *flags, check=False)
+    assert done.returncode == 1 and "expected large faces" in done.stderr
