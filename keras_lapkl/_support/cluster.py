@@ -52,8 +52,9 @@ def map_in_order(function, batches, scheduler, died, doubt, piece=None):
         ConnectionError: there is no such scheduler, it ends, a machine has other software, or a
             worker can't read what this machine reads.
     """
-    with extras.needed_by("A cluster"):
-        import distributed
+    extras.require("`scheduler`", "distributed")
+    import distributed
+
     items = itertools.chain.from_iterable(batches)
     with _connected(distributed, scheduler) as client:
         pieces = iter(lambda: list(itertools.islice(items, piece or PIECE)), [])
@@ -133,11 +134,8 @@ def _answered(client, scheduler, function, pieces):
             except KilledWorker as error:
                 logging.warning("Workers died on a piece, which is done here: %s", error)
                 host, wrong, found = "", "", [None] * len(piece)
-            except FutureCancelledError as error:
-                raise ConnectionError(
-                    f"The Dask scheduler at {scheduler} has ended, or the way to it. Start it, and "
-                    "give the same command: it goes on."
-                ) from error
+            except FutureCancelledError:
+                raise
             except Exception as error:  # whatever a machine without the package says
                 wrong = f"{type(error).__name__}: {error}"
             if wrong:
@@ -147,6 +145,13 @@ def _answered(client, scheduler, function, pieces):
                 )
             del future
             yield piece, host, found
+    except ConnectionError:
+        raise
+    except (FutureCancelledError, OSError) as error:
+        raise ConnectionError(
+            f"The Dask scheduler at {scheduler} has ended, or the way to it. Start it, and give the "
+            "same command again."
+        ) from error
     finally:
         begun.clear()  # what nobody holds, Dask forgets
 
@@ -190,8 +195,8 @@ def _settled(function, piece, host, found, died, doubt, faults):
             if faults[host] > _MAX_FAULTS:
                 raise ConnectionError(
                     f"The workers on {host} can't read what this machine reads: {doubt(found[i])}. "
-                    "Give all machines the same files at the same paths, and give the same "
-                    "command: it goes on."
+                    "Give all machines the same files at the same paths, and the same command "
+                    "again."
                 )
         found[i] = result
     return found

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support import cluster, console
+from keras_lapkl._support import cluster, console, extras
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import refuse_inputs, write_json
 from keras_lapkl._support.folders import announce, owned
@@ -203,6 +203,8 @@ def predict_files(
         raise ValueError("The model takes whole pictures: drop --boxes (`boxes`).")
     if scheduler is not None and overlays:
         raise ValueError("Workers send no pictures: drop --overlays (`overlays`) or --scheduler.")
+    if scheduler is not None:
+        extras.require("`scheduler`", "distributed")
     output_dir = Path(output_dir)
     names = dict(zip(files, names_below(files), strict=True))
     videos = [name for file, name in names.items() if is_video(file)]

@@ -33,7 +33,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support import cluster, console
+from keras_lapkl._support import cluster, console, extras
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import OtherDataError, claim, owned
@@ -291,6 +291,8 @@ def crop_folder(
             raise ValueError(f"`{name}` must be at least {least}. Received: {value}")
     if scheduler is not None and workers is not None:
         raise ValueError("`workers` are of this machine, and `scheduler` has its own: drop one.")
+    if scheduler is not None:
+        extras.require("`scheduler`", "distributed")
     if not 0 < crop_scale < float("inf"):
         raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
     input_dir, output_dir = Path(input_dir).absolute(), Path(output_dir)
