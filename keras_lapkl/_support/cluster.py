@@ -149,8 +149,8 @@ def _answered(client, scheduler, function, pieces):
         raise
     except (FutureCancelledError, OSError) as error:
         raise ConnectionError(
-            f"The Dask scheduler at {scheduler} has ended, or the way to it. Start it, and give the "
-            "same command again."
+            f"The Dask scheduler at {scheduler} has ended, or the way to it. Start it, and give "
+            "the same command again."
         ) from error
     finally:
         begun.clear()  # what nobody holds, Dask forgets
