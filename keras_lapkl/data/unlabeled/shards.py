@@ -459,7 +459,7 @@ def _watched(results, total):
     def counted():
         nonlocal skipped
         for result in results:
-            skipped += not result.faces
+            skipped += not result[0]  # no faces
             yield result
 
     def line(done, seconds):
