@@ -6,6 +6,7 @@ Seconds are the processor's, on one core, so that a busy machine counts little; 
 is not in them. The last columns are what ten million images would take.
 """
 
+import collections
 import os
 import pathlib
 import resource
@@ -18,7 +19,13 @@ from absl import flags
 
 from keras_lapkl._support import app, console
 from keras_lapkl.data.cropping import crop_transform, warp_crop
-from keras_lapkl.data.images import ImageError, find_images, read_image
+from keras_lapkl.data.images import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    find_images,
+    read_image,
+    walk_files,
+)
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.detection import first_pass
 
@@ -45,7 +52,9 @@ def main(_):
                 "list",
                 len(listed),
                 lambda: shards._Listing(
-                    pathlib.Path(_INPUT_DIR.value), find_images(_INPUT_DIR.value), 4096
+                    pathlib.Path(_INPUT_DIR.value),
+                    walk_files(_INPUT_DIR.value, IMAGE_SUFFIXES, collections.Counter()),
+                    4096,
                 ),
             ),
             *_stage_rows(photos),

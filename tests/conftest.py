@@ -29,6 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_FIXTURES = {
     "run_tool",
+    "dask_cluster",
     "warm_python",
     "converted",
     "processes",
@@ -168,6 +169,13 @@ def stub():
 def metadata_texts():
     """The module `metadata_texts.py`: metadata that all readers take, and that all refuse."""
     return module_beside("metadata_texts")
+
+
+@pytest.fixture(scope="session")
+def dask_cluster():
+    """The module `dask_cluster.py`: a cluster of this machine, whose workers are killed."""
+    pytest.importorskip("distributed", reason="needs pip install 'keras_lapkl[cluster]'")
+    return module_beside("dask_cluster")
 
 
 @pytest.fixture

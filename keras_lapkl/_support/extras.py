@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 
 EXTRAS = {
+    "cloudpickle": "cluster",
+    "distributed": "cluster",
     "h5py": "labels",
     "keras": "train",
     "pillow_heif": "heic",

@@ -65,6 +65,8 @@ def naming(path: PathLike) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None and _TEMPORARY not in str(error.filename):
             raise
+        if isinstance(error, (ChildProcessError, ConnectionError)):  # of no file at all
+            raise
         if error.errno is None:  # raised by a library, in its own words
             raise OSError(f"{path}: {error}") from error
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error

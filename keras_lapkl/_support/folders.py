@@ -35,18 +35,18 @@ def numbered(folder: PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def owned(folder: PathLike, wait: bool = False) -> Iterator[Path]:
+def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterator[Path]:
     """Makes a folder and holds it for this process alone; clears away what killed ones left.
 
     Args:
         folder: the folder.
-        wait: whether to wait for a process of this machine that holds it.
+        wait, resume: as in `locks.owned`.
 
     Raises:
         OSError: another process holds it; the message says which, since when, and what to do.
     """
     make_folder(folder)
-    with locks.owned(folder, wait):
+    with locks.owned(folder, wait, resume):
         sweep(folder)
         yield Path(folder)
 

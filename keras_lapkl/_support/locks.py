@@ -39,22 +39,24 @@ def lock(handle: int, wait: bool = True) -> bool | None:
 
 
 @contextlib.contextmanager
-def owned(folder: PathLike, wait: bool = False) -> Iterator[None]:
+def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterator[None]:
     """Holds a folder for this process alone, by a file `.lapkl-lock` that says whose it is.
 
     The lock of a process of this machine that has died is taken over. That of another machine's
-    process is not: whether it has died can't be told from here. SLURM starts a job anew only when
-    it has ended everywhere, so that what is left of the same job is taken over.
+    process is not, unless the caller knows: whether it has died can't be told from here. SLURM starts
+    a job anew only when it has ended everywhere, so that what is left of the same job is taken over.
 
     Args:
         folder: which is there.
         wait: whether to wait for a process of this machine that holds it.
+        resume: whether another machine's process is known to have ended. One whose lock can be seen
+            from here, as on NFS 4, is respected all the same.
 
     Raises:
         OSError: another process holds it; the message says which, since when, and what to do.
     """
     path = Path(folder) / LOCK
-    handle = _take(path, wait)
+    handle = _take(path, wait, resume)
     try:
         yield
     finally:
@@ -62,7 +64,7 @@ def owned(folder: PathLike, wait: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
-def _take(path, wait):
+def _take(path, wait, resume):
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -74,7 +76,8 @@ def _take(path, wait):
                     "name another folder."
                 )
             is_left = held and owner is not None and _of_this_job(owner)
-            if owner and owner["host"] != socket.gethostname() and not is_left:
+            elsewhere = owner is not None and owner["host"] != socket.gethostname()
+            if elsewhere and not is_left and not resume:
                 raise OSError(
                     f"{path.parent} is being written to by {_told(owner)}. If that process has "
                     f"ended, delete {path}."

@@ -10,7 +10,8 @@ box of five points (eye centers, nose tip, mouth corners). --crop_by says how th
 located: by a model, which begins with the whole photo or with --box of it; in a box, the same in
 each photo; or by a detector of all faces. --crop_by=image is for models of whole pictures. If it is
 killed, the same command goes on after the last finished shard. Photos that are left out are listed
-with the reason in skipped.csv.
+with the reason in skipped.csv. With --scheduler=tcp://HOST:8786 a Dask cluster does the work; the
+files are the same.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -56,6 +57,14 @@ _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Photos in a shard.", low
 _WORKERS = flags.DEFINE_integer(
     "workers", None, "Processes; default one a core, one for MTCNN (1 GB each).", lower_bound=1
 )
+_SCHEDULER = flags.DEFINE_string(
+    "scheduler",
+    None,
+    "Address of a Dask scheduler, or its .json file: its workers do the work, on many machines.",
+)
+_RESUME = flags.DEFINE_bool(
+    "resume", False, "Take over --output_dir from a machine that was lost: its process has ended."
+)
 _UNUSED = {
     "box": ["model", "detector"],
     "model": ["detector"],
@@ -85,6 +94,8 @@ def main(_):
             crop_scale=crop_scale,
             shard_size=_SHARD_SIZE.value,
             workers=_WORKERS.value,
+            scheduler=_SCHEDULER.value,
+            resume=_RESUME.value,
         )
     except OtherDataError as error:
         raise OtherDataError(f"{error} Name another folder or delete it.") from error

@@ -6,7 +6,8 @@
 Takes files, folders and globs; faces in a video are tracked from frame to frame. Writes
 predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks
 drawn in, overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. Files that can't
-be used, and parts of them, are listed in skipped.csv with the reason.
+be used, and parts of them, are listed in skipped.csv with the reason. With --scheduler=tcp://HOST:8786
+a Dask cluster does the work, and writes the same.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -55,6 +56,11 @@ _ANY_ANGLE = flags.DEFINE_bool(
 )
 _MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of the localizer.", 1)
+_SCHEDULER = flags.DEFINE_string(
+    "scheduler",
+    None,
+    "Address of a Dask scheduler, or its .json file: its workers do the work, on many machines.",
+)
 _OF_DETECTORS = (_DETECTOR, _MAX_SIDE, _ANY_ANGLE)
 
 
@@ -99,6 +105,7 @@ def main(_):
         tracker=functools.partial(tracking.LandmarkTracker, detector) if follows else None,
         passed_by=passed_by,
         provenance=run_provenance(app.resolved_flags()),
+        scheduler=_SCHEDULER.value,
     )
     print(summary(results))
     print(f"Results: {_OUTPUT_DIR.value}")

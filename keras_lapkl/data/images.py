@@ -1,8 +1,10 @@
 """Image files in: upright 8-bit RGB, or an `ImageError` that says what is wrong with the file."""
 
 import collections
+import contextlib
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -125,32 +127,76 @@ def find_files(
     >>> find_files("photos", (".jpg",))[1]
     Counter({'.txt': 3, 'hidden': 1})
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    passed_by = collections.Counter()
+    found = tuple(Path(folder, name) for name in walk_files(folder, suffixes, passed_by))
+    return found, passed_by
+
+
+def walk_files(
+    folder: PathLike, suffixes: tuple[str, ...], passed_by: collections.Counter[str]
+) -> Iterator[str]:
+    """The files of `find_files` one by one; only the names of one folder are in memory.
+
+    Args:
+        folder, suffixes: as there.
+        passed_by: where to count what is passed by.
+
+    Yields:
+        Names below the folder, in the order of `find_files`.
+
+    Raises:
+        NotADirectoryError, ImageError: as there; the second when all was walked through.
+
+    Example:
+
+    >>> list(walk_files("photos", (".jpg",), collections.Counter()))
+    ['1.jpg', 'trip/1.jpg']
+    """
+    if not os.path.isdir(folder):
         raise NotADirectoryError(f"Expected a folder of images. There is none at {folder}")
-    found, others, visited = [], collections.Counter(), set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        others["hidden"] += sum(name.startswith(".") for name in (*folders, *files))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(suffixes):
-                found.append(Path(root, name))
-            else:
-                others[os.path.splitext(name)[1].lower() or "no suffix"] += 1
+    found, visited = 0, set()
+    paths = [iter([("", True)])]  # what is left of the folder, of one in it, and so on
+    while paths:
+        name, is_folder = next(paths[-1], (None, False))
+        if name is None:
+            paths.pop()
+        elif not is_folder:
+            found += 1
+            yield name
+        elif (real := os.path.realpath(os.path.join(folder, name))) not in visited:
+            visited.add(real)
+            paths.append(_entries(os.fspath(folder), name, suffixes, passed_by))
     if not found:
-        there = ", ".join(f"{count} {kind}" for kind, count in (+others).most_common(5))
+        there = ", ".join(f"{count} {kind}" for kind, count in passed_by.most_common(5))
         raise ImageError(
             f"{folder}: expected files ({', '.join(suffixes)}) in it or below it. Received: "
             f"{there or 'none'}"
         )
-    return tuple(sorted(found)), +others
+
+
+def _entries(folder, below, suffixes, passed_by):
+    """Sorted names of the wanted files and of the folders in one; (name, whether a folder) each."""
+    names, folders = [], set()
+    with contextlib.suppress(OSError), os.scandir(os.path.join(folder, below)) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                passed_by["hidden"] += 1
+            elif _is_folder(entry):
+                names.append(entry.name)
+                folders.add(entry.name)
+            elif entry.name.lower().endswith(suffixes):
+                names.append(entry.name)
+            else:
+                passed_by[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
+    names.sort()
+    return ((os.path.join(below, name), name in folders) for name in names)
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _check(path, data):

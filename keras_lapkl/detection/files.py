@@ -7,13 +7,13 @@ import glob
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support import console
+from keras_lapkl._support import cluster, console, extras
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import refuse_inputs, write_json
 from keras_lapkl._support.folders import announce, owned
@@ -150,6 +150,7 @@ def predict_files(
     tracker: Callable[[], LandmarkTracker] | None = None,
     passed_by: Mapping[str, int] | None = None,
     provenance: dict[str, Any] | None = None,
+    scheduler: PathLike | None = None,
 ) -> dict[str, Any]:
     """Finds the landmarks of photos and videos, and writes them.
 
@@ -175,6 +176,9 @@ def predict_files(
             at each frame alone.
         passed_by: what `find_inputs` has passed by, kept in `results.json`.
         provenance: dict from `provenance.run_provenance`, kept in `results.json`.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
+            written: its workers do the work, each file by one of them. They must see files and
+            model at the same paths. Not with `overlays`.
 
     Returns:
         The content of `results.json`.
@@ -182,7 +186,8 @@ def predict_files(
     Raises:
         ValueError: no file could be used; or a file would be replaced that is an input, or that
             no earlier run has written; or two files would be written to one.
-        OSError: another process writes into the folder, or the disk is full.
+        OSError: another process writes into the folder, the disk is full, or the cluster fails.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`.
 
     Example:
 
@@ -196,6 +201,10 @@ def predict_files(
     scheme = detector.localizer.scheme
     if boxes is not None and scheme is not None and scheme.crop_from == "image":
         raise ValueError("The model takes whole pictures: drop --boxes (`boxes`).")
+    if scheduler is not None and overlays:
+        raise ValueError("Workers send no pictures: drop --overlays (`overlays`) or --scheduler.")
+    if scheduler is not None:
+        extras.require("`scheduler`", "distributed")
     output_dir = Path(output_dir)
     names = dict(zip(files, names_below(files), strict=True))
     videos = [name for file, name in names.items() if is_video(file)]
@@ -209,7 +218,8 @@ def predict_files(
     counts = {"files": len(files), "used": 0, "skipped": 0}
     counts |= {"pictures": 0, "faces": 0, "without_face": 0}
     frames = {"read": 0, "used": 0, "passed_over": 0, "skipped": 0, "broken": 0}
-    seconds = {"read": 0.0, "write": 0.0}
+    # Of a cluster only what is done here.
+    seconds = {"read": 0.0, "write": 0.0} if scheduler is None else {"write": 0.0}
     skipped = []
 
     def progress(done):
@@ -218,13 +228,13 @@ def predict_files(
     with owned(output_dir):
         announce(output_dir, "predict", outputs)
         meter = console.Meter()
-        with face_writer(form, output_dir, detector.localizer.scheme, stems) as write:
-            for done, (file, name) in enumerate(names.items()):
-                account, left_out = Account(), collections.Counter()
-                make_finder = functools.partial(
-                    _finder, detector, tracker, file, name, boxes, left_out
-                )
-                found = _found(file, every, make_finder, seconds, account)
+        with (
+            face_writer(form, output_dir, detector.localizer.scheme, stems) as write,
+            contextlib.closing(
+                _looked_at(detector, tracker, names, boxes, every, seconds, scheduler)
+            ) as looked_at,
+        ):
+            for done, (file, name, found, account, left_out) in enumerate(looked_at):
                 folder = output_dir / OVERLAYS if overlays else None
                 with overlay_writer(folder, stems[name], file, every, radii) as draw:
                     for frame, at, photo, faces in found:
@@ -248,7 +258,8 @@ def predict_files(
                 f"The first: {skipped[0][-1]}"
             )
         spent = time.perf_counter() - start
-        parts = {part: detector.seconds[part] - before.get(part, 0) for part in detector.seconds}
+        parts = {} if scheduler is not None else detector.seconds
+        parts = {part: parts[part] - before.get(part, 0) for part in parts}
         results = {
             **counts,
             "faces_left_out": dict(faces_left_out + detector.left_out - before_left_out),
@@ -290,6 +301,59 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{results['pictures_per_second']:g} pictures a second: {shares}."])
 
 
+def _looked_at(detector, tracker, names, boxes, every, seconds, scheduler):
+    """Each file, its name, what is found in it as by `_found`, its account, and boxes left out."""
+    if scheduler is None:
+        for file, name in names.items():
+            account, left_out = Account(), collections.Counter()
+            make_finder = functools.partial(_finder, detector, tracker, file, name, boxes, left_out)
+            found = _found(file, every, make_finder, seconds, account)
+            yield file, name, found, account, left_out
+        return
+    # A worker is sent the boxes of its files only.
+    items = (
+        [(file.absolute(), name, None if boxes is None else _of_file(boxes, name))]
+        for file, name in names.items()
+    )
+    look = functools.partial(_look, detector, tracker, every)
+    piece = 1 if any(map(is_video, names)) else cluster.PIECE  # a video is much work
+    looks = cluster.map_in_order(
+        look, items, scheduler, _died, lambda look: look.account.doubt, piece
+    )
+    with contextlib.closing(looks):
+        for (file, name), look in zip(names.items(), looks, strict=True):
+            detector.left_out.update(look.faces_left_out)
+            yield file, name, look.found, look.account, look.boxes_left_out
+
+
+class _Look(NamedTuple):
+    """What a worker found in a file."""
+
+    found: list[Any]
+    account: Account
+    boxes_left_out: collections.Counter[Any]
+    faces_left_out: collections.Counter[str]
+
+
+def _look(detector, tracker, every, item):
+    file, name, boxes = item
+    account, left_out, before = Account(), collections.Counter(), detector.left_out.copy()
+    make_finder = functools.partial(_finder, detector, tracker, file, name, boxes, left_out)
+    pictures = _found(file, every, make_finder, {"read": 0.0}, account)
+    found = [(frame, at, None, faces) for frame, at, _, faces in pictures]
+    return _Look(found, account, left_out, detector.left_out - before)
+
+
+def _died(item):
+    account = Account(absent=[("", "the process that read it died")])
+    return _Look([], account, collections.Counter(), collections.Counter())
+
+
+def _of_file(boxes, name):
+    """The part of `boxes` that is of a file."""
+    return {key: boxes[key] for key in (name, Path(name).name) if key in boxes}
+
+
 def _found(file, every, make_finder, seconds, account):
     """Frame, time, photo and faces of each picture of a file that can be used.
 
@@ -310,11 +374,18 @@ def _found(file, every, make_finder, seconds, account):
             # Whatever a picture does to a network or a decoder, the others are read.
             except _ERRORS as error:
                 account.lost[_reason(error)] += 1
+                _doubt(account, file, error)
                 continue
             account.used += 1
             yield frame, at, photo, faces
     except _ERRORS as error:
         account.absent.append(("", _reason(error)))
+        _doubt(account, file, error)
+
+
+def _doubt(account, file, error):
+    if cluster.is_of_machine(error):
+        account.doubt = f"{file}: {_reason(error)}"
 
 
 def _finder(detector, tracker, file, name, boxes, left_out) -> Callable[..., Any]:

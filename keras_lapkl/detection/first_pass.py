@@ -215,8 +215,11 @@ class ByModel:
 
     def __reduce__(self):
         # An interpreter can't be pickled; the copy opens its own.
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return type(self), tuple(values)
+        others = dataclasses.fields(self)[1:]
+        # The process may run in another folder, or on a machine with its packages elsewhere.
+        model = self.model if self.model in pretrained.NAMES else self._path.absolute()
+        values = (model, *(getattr(self, field.name) for field in others))
+        return _same_model, (values, self.settings)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -283,6 +286,17 @@ class ByDetector:
 
     def __str__(self):
         return f"by {self._detector}"
+
+
+def _same_model(values, settings):
+    """A copy of `ByModel` in another process: on another machine a path may be another file's."""
+    copy = ByModel(*values)
+    if copy.settings != settings:
+        raise ValueError(
+            f"{copy.model} is not the file of this name on the machine that sent it: give all "
+            "machines the same one."
+        )
+    return copy
 
 
 def _check_box(box):

@@ -45,6 +45,7 @@ class Account:
         lost: those that were read and could not be used, by reason.
         absent: (part, reason) of parts of a video in which there are no frames.
         faces: those that were found and left out, by reason.
+        doubt: what could not be read, if the file may not be to blame.
     """
 
     used: int = 0
@@ -53,6 +54,7 @@ class Account:
     lost: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     absent: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     faces: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    doubt: str = ""
 
     @property
     def frames(self) -> int:

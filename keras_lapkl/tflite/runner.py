@@ -1,6 +1,7 @@
 """Runs a converted localizer, with LiteRT and NumPy alone."""
 
 import functools
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -66,6 +67,7 @@ class TFLiteLocalizer:
         self.metadata = {} if found is None else found.to_dict()
         # Copies open the file from whatever folder.
         self._arguments = os.path.abspath(path), num_threads
+        self._sha256 = hashlib.sha256(content).hexdigest()
         _check_runnable(model, path)
         # The bytes that were checked, and not the file again.
         self._interpreters = Pool(functools.partial(_started, content, path, num_threads))
@@ -135,7 +137,18 @@ class TFLiteLocalizer:
 
     def __reduce__(self):
         # An interpreter can't be pickled.
-        return type(self), self._arguments
+        return _same_file, (type(self), self._arguments, self._sha256)
+
+
+def _same_file(kind, arguments, sha256):
+    """A copy in another process: on another machine a path may be another file's."""
+    copy = kind(*arguments)
+    if copy._sha256 != sha256:
+        raise ValueError(
+            f"{arguments[0]} is not the file of this name on the machine that sent it: give all "
+            "machines the same one."
+        )
+    return copy
 
 
 def as_input(crop: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:

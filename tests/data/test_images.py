@@ -337,6 +337,14 @@ class TestFindImages:
             **{".txt": 1, ".part": 1, "hidden": 2, "no suffix": 1},
         }
 
+    def test_order_is_that_of_paths(self, tmp_path):
+        """A folder stands where its name does among the files; Path compares part by part."""
+        for name in ("a/z.jpg", "a.jpg", "a-b/c.jpg", "A.jpg", "b/a/x.jpg", "b/a.jpg", "ü.jpg"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        found = find_images(tmp_path)
+        assert len(found) == 7 and list(found) == sorted(found)
+
     def test_links(self, tmp_path):
         """A linked folder is followed, a loop ends."""
         (tmp_path / "here").mkdir()

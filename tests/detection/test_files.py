@@ -2,8 +2,10 @@ import csv
 import dataclasses
 import json
 import os
+import random
 import struct
 import subprocess
+import time
 import zlib
 
 import cv2
@@ -617,3 +619,30 @@ class TestFullDisk:
         with pytest.raises(OSError, match=f"No space left on device: '.*{path}'"):
             run(detector, [tmp_path / "in"], out, **flags)
         assert not any(name.name.startswith(".lapkl") for name in out.rglob("*"))
+
+
+@pytest.mark.slow
+def test_a_cluster_writes_the_same(dask_cluster, photos, stub, tmp_path):
+    """Photos, a video and a broken file; a worker is killed meanwhile."""
+    (photos / "broken.png").write_bytes(b"text")
+    video(photos / "clip.avi", [stub.ramp()] * 3)
+    detector = LandmarkDetector.from_pretrained("fpn-sixteenth-112-300w-int8", None)
+    boxes = {name: np.array([[8.0, 8, 40, 40]]) for name in ("a.png", "b.png", "clip.avi")}
+    boxes["b.png"] = np.array([[8.0, 8, 40, 40], [500, 500, 600, 600]])
+    alone = run(detector, [photos], tmp_path / "alone", boxes=boxes)
+    with dask_cluster.running(tmp_path / "dask") as scheduler:
+        while not dask_cluster.kill_a_worker(scheduler, random.Random(0)):
+            time.sleep(0.1)
+        found = run(detector, [photos], tmp_path / "out", boxes=boxes, scheduler=scheduler)
+    for name in ("predictions.json", "skipped.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    timed = {"seconds", "pictures_per_second", "seconds_by_part"}
+    assert {k: v for k, v in found.items() if k not in timed} == {
+        k: v for k, v in alone.items() if k not in timed
+    }
+    assert found["files"] == 4 and found["skipped"] == 1
+
+
+def test_a_cluster_draws_no_overlays(detector, photos, tmp_path):
+    with pytest.raises(ValueError, match=r"drop --overlays"):
+        run(detector, [photos], tmp_path / "out", overlays=True, scheduler="tcp://host:1")

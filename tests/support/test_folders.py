@@ -89,6 +89,18 @@ def test_a_job_that_slurm_started_anew_takes_its_own_lock_over(tmp_path, monkeyp
         assert json.loads((tmp_path / locks.LOCK).read_text())["job"] == "42"
 
 
+def test_a_lost_machine_is_followed_by_another(tmp_path):
+    about = {"host": "elsewhere", "process": 1, "since": "2026-01-01"}
+    (tmp_path / locks.LOCK).write_text(json.dumps(about))
+    with owned(tmp_path, resume=True):
+        held = json.loads((tmp_path / locks.LOCK).read_text())
+        assert held["host"] == socket.gethostname()
+        # That one lives.
+        with pytest.raises(OSError, match="is being written"), owned(tmp_path, resume=True):
+            pass
+    assert not (tmp_path / locks.LOCK).exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"host": 1}'])
 def test_a_lock_that_says_nothing_is_taken_over(tmp_path, content):
     (tmp_path / locks.LOCK).write_bytes(content)

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -28,6 +29,26 @@ def photos(tmp_path_factory):
     return folder
 
 
+SMALL_PIECES = """
+import runpy, sys
+from keras_lapkl._support import cluster
+cluster.PIECE = 8
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+SLOWLY = """
+import time
+from keras_lapkl.data.unlabeled import shards
+
+def read_image(path, read=shards.read_image):
+    time.sleep(0.01)
+    return read(path)
+
+shards.read_image = read_image
+"""
+
+
 def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "results.json"}
 
@@ -53,6 +74,44 @@ def test_goes_on_after_a_kill(run_tool, photos, tmp_path):
     assert finished[0].stat().st_ino == inode
     run_tool(SCRIPT, *flags, f"--output_dir={tmp_path / 'whole'}", "--workers=1")
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_cluster_that_is_killed_writes_the_same(run_tool, dask_cluster, photos, tmp_path):
+    """Workers are killed again and again, and the tool in the middle, which then goes on."""
+    rng = random.Random(0)
+    flags = (f"--input_dir={photos}", *BOX, "--image_size=32", "--shard_size=10")
+    out = tmp_path / "killed"
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOWLY)
+
+    def finished():
+        return {path: path.stat().st_ino for path in out.glob("*.npz")}
+
+    def crop(scheduler, enough):
+        """Crops until there are enough shards, and kills a worker after each eight."""
+        words = [sys.executable, "-c", SMALL_PIECES, SCRIPT, *flags, f"--output_dir={out}"]
+        kills, start = 0, len(finished())
+        with (tmp_path / "said").open("w") as said:
+            tool = subprocess.Popen([*words, f"--scheduler={scheduler}"], stderr=said)
+        while tool.poll() is None and len(finished()) < enough:
+            if len(finished()) >= start + 8 * kills:
+                kills += dask_cluster.kill_a_worker(scheduler, rng)
+            time.sleep(0.1)
+        if enough < 41:
+            tool.kill()
+        assert tool.wait() == (0 if enough == 41 else -9), (tmp_path / "said").read_text()
+        return kills
+
+    with dask_cluster.running(tmp_path / "dask", PYTHONPATH=tmp_path / "slow") as scheduler:
+        kills = crop(scheduler, 16)
+        before = finished()
+        assert 16 <= len(before) < 41
+        assert kills + crop(scheduler, 41) >= 4
+    assert before.items() <= finished().items()  # not made again
+    run_tool(SCRIPT, *flags, f"--output_dir={tmp_path / 'whole'}", "--workers=1", fresh=True)
+    assert contents(out) == contents(tmp_path / "whole")
+    with (out / "skipped.csv").open(newline="") as stream:
+        assert [row[0] for row in csv.reader(stream)] == ["photo", "broken.png"]
 
 
 def test_says_what_it_found_and_keeps_it(run_tool, photos, tmp_path):

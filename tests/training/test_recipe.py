@@ -224,9 +224,9 @@ def test_files_of_recipes():
         learning_rate=2e-2,
         augment_strength=0.75,
     )
-    camera = {"camera_strength": 0.4, "openings": 0.3, "eye_gain": 1.9, "mouth_gain": 1.4}
+    camera = {"camera_strength": 0.4, "openings": 0.3, "eye_gain": 2.5, "mouth_gain": 1.65}
     assert read_recipe("w300_phone") == dataclasses.replace(
-        read_recipe("w300_mobile"), epochs=24, learning_rate=1e-2, **camera
+        read_recipe("w300_mobile"), epochs=36, learning_rate=7e-3, **camera
     )
     assert read_recipe("few_labels") == dataclasses.replace(
         read_recipe("w300_mobile"), epochs=40, steps_per_epoch=100

@@ -14,6 +14,7 @@ a discriminator could tell faces without labels from those with labels, which ar
 never stored, by what a JPEG leaves in them.
 """
 
+import collections
 import contextlib
 import csv
 import dataclasses
@@ -25,18 +26,19 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support import console
+from keras_lapkl._support import cluster, console, extras
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import OtherDataError, claim, owned
 from keras_lapkl._support.types import PathLike
+from keras_lapkl._support.workers import map_in_order
 from keras_lapkl.data.cropping import check_squares, crop_transform, picture_squares, warp_crop
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.images import (
@@ -44,12 +46,11 @@ from keras_lapkl.data.images import (
     MAX_SIDE,
     OTHER_PICTURES,
     ImageError,
-    find_files,
     read_image,
+    walk_files,
 )
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
-from keras_lapkl.data.unlabeled.workers import map_in_order
 from keras_lapkl.training_data import DataSet
 
 SETTINGS = "shards.json"
@@ -234,12 +235,14 @@ def crop_folder(
     shard_size: int = 4096,
     workers: int | None = None,
     progress: bool = True,
+    scheduler: PathLike | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Cuts the faces out of all photos in a folder and below it, into shards.
 
-    The files written are the same for any number of workers. Killed at any moment, the same call
-    goes on after the last finished shard. A photo that can't be used is left out, and listed with
-    the reason in `skipped.csv`; so is one of several faces of a photo.
+    The files written are the same for any number of workers and machines. Killed at any moment,
+    the same call goes on after the last finished shard. A photo that can't be used is left out, and
+    listed with the reason in `skipped.csv`; so is one of several faces of a photo.
 
     Args:
         input_dir: folder of photos, as `find_images` reads it. Pictures of kinds that are not read,
@@ -254,6 +257,11 @@ def crop_folder(
         workers: processes; None for as many as `locate` does well with, mostly one on each core. A
             script that calls this needs `if __name__ == "__main__":`.
         progress: write lines to stderr if it takes longer than two seconds.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
+            written: its workers do the work instead of processes of this machine. They must see the
+            folder of photos and the model at the same paths.
+        resume: whether to take over a folder that a process of another machine held, which is known
+            to have ended.
 
     Returns:
         dict, as in `shards.json`: settings; the numbers of `faces`, and of `used` and `skipped`
@@ -264,7 +272,8 @@ def crop_folder(
         ImageError: it holds no images.
         ValueError: the output folder is another call's, or holds files of something else, an
             argument is out of range, or no face was found at all.
-        OSError: another process crops into the folder, or the disk is full.
+        OSError: another process crops into the folder, the disk is full, or the cluster fails.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`.
 
     Example:
 
@@ -280,11 +289,16 @@ def crop_folder(
     ):
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}. Received: {value}")
+    if scheduler is not None and workers is not None:
+        raise ValueError("`workers` are of this machine, and `scheduler` has its own: drop one.")
+    if scheduler is not None:
+        extras.require("`scheduler`", "distributed")
     if not 0 < crop_scale < float("inf"):
         raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
     input_dir, output_dir = Path(input_dir).absolute(), Path(output_dir)
-    found, passed_by = find_files(input_dir, IMAGE_SUFFIXES + OTHER_PICTURES)
-    photos = _Listing(input_dir, found, shard_size)
+    passed_by = collections.Counter()
+    names = walk_files(input_dir, IMAGE_SUFFIXES + OTHER_PICTURES, passed_by)
+    photos = _Listing(input_dir, names, shard_size)
     logging.info("Found %s photos in %s.", f"{len(photos):,}", input_dir)
     settings = {
         "format": _FORMAT,
@@ -294,27 +308,28 @@ def crop_folder(
         "locate": locate.settings,
         "photos": len(photos),
         "shard_size": shard_size,
-        "listing": photos.digest(),
+        "listing": photos.digest,
     }
     about = {"name": input_dir.resolve().name, "located": str(locate), "settings": settings}
-    with owned(output_dir):
+    with owned(output_dir, resume=resume):
         if (output_dir / SETTINGS).exists():
             _check_photos(output_dir, settings)
         claim(output_dir / SETTINGS, about, "faces of other photos or settings", _OUTPUTS)
         digest = _digest(settings)
         files = _shard_files(output_dir, settings)
         todo = [n for n, file in enumerate(files) if _read_index(file, digest) is None]
-        results = map_in_order(
-            functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale),
-            itertools.chain.from_iterable(map(photos.batches, todo)),
-            workers or locate.default_workers or os.cpu_count() or 1,
-            died=lambda photo: ([], [("", "the process that read it died")]),
-        )
+        cut = functools.partial(_cut, input_dir, locate, image_size, margin, crop_scale)
+        batches = itertools.chain.from_iterable(map(photos.batches, todo))
+        if scheduler is not None:
+            results = cluster.map_in_order(cut, batches, scheduler, _died, lambda cut: cut.doubt)
+        else:
+            processes = workers or locate.default_workers or os.cpu_count() or 1
+            results = map_in_order(cut, batches, processes, _died)
         watched: Any = _watched(results, sum(map(photos.count, todo))) if progress else results
         with contextlib.closing(results), contextlib.closing(watched):
             for number in todo:
-                cut = itertools.islice(watched, photos.count(number))
-                _write_shard(files[number], digest, photos.names(number), cut)
+                found = itertools.islice(watched, photos.count(number))
+                _write_shard(files[number], digest, photos.names(number), found)
         return _finish(output_dir, about, files, digest, passed_by)
 
 
@@ -333,37 +348,33 @@ def _check_photos(folder, settings):
 
 
 class _Listing:
-    """Photos of a folder in their order, each with its size and time; about 130 bytes a photo."""
+    """Photos of a folder in their order, each with its size and time; about 15 bytes a photo."""
 
-    def __init__(self, folder, paths, shard_size):
+    def __init__(self, folder, names, shard_size):
         self._shards = []
-        cut = len(os.fsencode(folder / "_")) - 1
-        for start in range(0, len(paths), shard_size):
-            part = paths[start : start + shard_size]
-            names = b"\0".join(os.fsencode(path)[cut:] for path in part)
-            states = np.array([_state(path) for path in part], np.int64)
-            self._shards.append((names, states))
+        digest = hashlib.sha256()
+        names = iter(names)
+        while part := list(itertools.islice(names, shard_size)):
+            states = np.array([_state(folder / name) for name in part], "<i8").tobytes()
+            joined = b"\0".join(map(os.fsencode, part))
+            digest.update(joined + b"\0\0" + states)
+            self._shards.append((len(part), zlib.compress(joined, 1), zlib.compress(states, 1)))
+        self.digest = digest.hexdigest()
 
     def __len__(self):
         return sum(map(self.count, range(len(self._shards))))
 
     def count(self, shard):
-        return len(self._shards[shard][1])
+        return self._shards[shard][0]
 
     def names(self, shard):
-        return list(map(os.fsdecode, self._shards[shard][0].split(b"\0")))
+        return list(map(os.fsdecode, zlib.decompress(self._shards[shard][1]).split(b"\0")))
 
     def batches(self, shard):
         """Lists of (name, (size, time)) of the photos of a shard."""
-        states = map(tuple, self._shards[shard][1].tolist())
-        photos = list(zip(self.names(shard), states, strict=True))
+        states = np.frombuffer(zlib.decompress(self._shards[shard][2]), "<i8").reshape(-1, 2)
+        photos = list(zip(self.names(shard), map(tuple, states.tolist()), strict=True))
         return [photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
-
-    def digest(self):
-        digest = hashlib.sha256()
-        for names, states in self._shards:
-            digest.update(names + b"\0\0" + states.astype("<i8").tobytes())
-        return digest.hexdigest()
 
 
 def _state(path):
@@ -375,17 +386,29 @@ def _state(path):
     return state.st_size, state.st_mtime_ns
 
 
-def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
-    """The faces of a photo, each framed for a TFRecord file and indexed; and what was left out.
+class _Cut(NamedTuple):
+    """What comes of a photo.
 
-    That is (part, reason) each; no part is the whole photo.
+    Attributes:
+        faces: each framed for a TFRecord file, and indexed.
+        left_out: (part, reason) each; no part is the whole photo.
+        doubt: what this machine could not read, if the photo may not be to blame.
     """
+
+    faces: list[Any]
+    left_out: list[tuple[str, str]]
+    doubt: str = ""
+
+
+def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
+    """The faces of a photo, a `_Cut`."""
     name, listed = photo
     path = input_dir / name
     try:
         image = read_image(path)
         if _state(path) != listed:
-            return [], [("", "changed after it was listed")]
+            reason = "changed after it was listed"
+            return _Cut([], [("", reason)], f"{path}: {reason}")
         squares = locate(image)
         faces, left_out = [], []
         for i, square in enumerate(squares):
@@ -398,15 +421,24 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
             transform = crop_transform(box, image_size, margin)
             crop = warp_crop(image, transform, image_size + 2 * margin)
             faces.append(_record(crop, name, square))
-    except OSError as error:
-        return [], [("", error.strerror or str(error))]
-    except ImageError as error:
-        return [], [("", str(error).removeprefix(f"{path}: "))]
     except Exception as error:  # whatever a photo does to a library must not end the run
-        return [], [("", f"{type(error).__name__}: {error}")]
+        reason = _reason(error, path)
+        return _Cut([], [("", reason)], f"{path}: {reason}" if cluster.is_of_machine(error) else "")
     if not faces:
-        return [], [("", left_out[0][1] if left_out else "no face found")]
-    return faces, left_out
+        return _Cut([], [("", left_out[0][1] if left_out else "no face found")])
+    return _Cut(faces, left_out)
+
+
+def _died(photo):
+    return _Cut([], [("", "the process that read it died")])
+
+
+def _reason(error, path):
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, ImageError):
+        return str(error).removeprefix(f"{path}: ")
+    return f"{type(error).__name__}: {error}"
 
 
 def _record(crop, name, square):
@@ -427,7 +459,7 @@ def _watched(results, total):
     def counted():
         nonlocal skipped
         for result in results:
-            skipped += not result[0]
+            skipped += not result[0]  # no faces
             yield result
 
     def line(done, seconds):
@@ -454,9 +486,9 @@ def _write_shard(file, digest, names, results):
     """Writes a shard, and its index last: a shard with an index is whole."""
     index, skipped, size = [], [], 0
     with replacing(file) as temporary, temporary.open("wb") as stream:
-        for name, (faces, left_out) in zip(names, results, strict=True):
-            skipped += [(name, *each) for each in left_out]
-            for framed, (offset, length, crc) in faces:
+        for name, result in zip(names, results, strict=True):
+            skipped += [(name, *each) for each in result.left_out]
+            for framed, (offset, length, crc) in result.faces:
                 stream.write(framed)
                 index.append((size + offset, length, crc))
                 size += len(framed)
@@ -496,25 +528,27 @@ def _are_reasons(skipped):
 
 def _finish(folder, about, files, digest, passed_by):
     """Counts all shards, lists what was skipped, and marks the folder as finished."""
-    faces, skipped = 0, []
-    for file in files:
-        images, reasons = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
-        faces += len(images)
-        skipped += reasons
+    faces, whole, first = 0, 0, None
     with (
         replacing(folder / SKIPPED) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
-        csv.writer(stream).writerow(["photo", "part", "reason"])
-        csv.writer(stream).writerows(map(quote_name, row) for row in skipped)
+        rows = csv.writer(stream)
+        rows.writerow(["photo", "part", "reason"])
+        for file in files:
+            images, skipped = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
+            faces += len(images)
+            whole += sum(not part for _, part, _ in skipped)
+            first = first or next(iter(skipped), None)
+            rows.writerows(map(quote_name, row) for row in skipped)
+    photos = about["settings"]["photos"]
     if not faces:
+        assert first, "each photo without a face has a reason"
         raise ValueError(
-            f"No face in any of {len(skipped):,} photos; {folder / SKIPPED} lists them. The first: "
-            f"{skipped[0][0]}: {skipped[0][-1]}"
+            f"No face in any of {photos:,} photos; {folder / SKIPPED} lists them. The first: "
+            f"{first[0]}: {first[-1]}"
         )
-    whole = sum(not part for _, part, _ in skipped)
-    used = about["settings"]["photos"] - whole
-    counts = {"faces": faces, "used": used, "skipped": whole}
+    counts = {"faces": faces, "used": photos - whole, "skipped": whole}
     about = {**about, **counts, "passed_by": dict(sorted(passed_by.items()))}
     write_json(folder / SETTINGS, about)
     return about

@@ -247,6 +247,27 @@ class TestSameResult:
         crop(folder, out)
         assert contents(out) == before and kept.stat().st_ino == inode
 
+    def test_a_cluster_needs_its_extra(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_lapkl\[cluster\]'"):
+            crop(folder, tmp_path / "out", workers=None, scheduler="tcp://host:8786")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_cluster_has_its_own_workers(self, folder, tmp_path):
+        with pytest.raises(ValueError, match=r"`scheduler` has its own: drop one"):
+            crop(folder, tmp_path / "out", workers=2, scheduler="tcp://host:8786")
+
+    def test_what_a_machine_cannot_read_is_in_doubt(self, folder):
+        """And not what is wrong with the photo itself."""
+        (folder / "text.png").write_bytes(b"text")
+        names = ("gone.png", "text.png")
+        gone, text = (
+            shards._cut(folder, LOCATE, 32, 6, 3.0, (name, shards._state(folder / name)))
+            for name in names
+        )
+        assert gone.doubt == f"{folder / 'gone.png'}: No such file or directory"
+        assert text.doubt == "" and not text.faces and text.left_out
+
     def test_two_calls_at_once(self, folder, tmp_path):
         with owned(tmp_path / "out"), pytest.raises(OSError, match="written to by process"):
             crop(folder, tmp_path / "out")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from keras_lapkl.data.unlabeled import workers
+from keras_lapkl._support import workers
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     """Lets worker processes import this module, by whatever command pytest was begun."""
-    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[3])
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2])
 
 
 def answer(item):
@@ -51,13 +51,33 @@ def test_a_death_costs_only_its_item():
     assert list(found) == [1, -13, 4, 9, -14, -15, 16, 25, 36]
 
 
+def slow_start():
+    """What a process unpickles; killed here, it has not begun an item yet."""
+    started = pathlib.Path(os.environ["STARTED"])
+    if not started.exists():
+        started.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return inverse
+
+
+class SlowStart:
+    def __reduce__(self):
+        return slow_start, ()
+
+
+def test_a_kill_of_a_starting_process_costs_no_item(tmp_path, monkeypatch):
+    monkeypatch.setenv("STARTED", str(tmp_path / "started"))
+    monkeypatch.setattr(workers, "_DEATHS", 1)
+    assert list(workers.map_in_order(SlowStart(), [[1, 2]], 1, died)) == [1, 0.5]
+
+
 def test_an_error_costs_only_its_item():
     assert list(workers.map_in_order(inverse, [[1, 0, 2]], 1, died)) == [1, 0, 0.5]
 
 
 def test_gives_up_when_all_die(monkeypatch):
     monkeypatch.setattr(workers, "_MAX_DEATHS", 3)
-    with pytest.raises(OSError, match=r"3 worker processes died in a row, the last on 14"):
+    with pytest.raises(OSError, match=r"3 worker processes died in a row, the last on 13"):
         list(workers.map_in_order(answer, batches([13, 14, 15, 16]), 1, died))
 
 
@@ -87,7 +107,7 @@ def test_nothing_to_do():
 
 SCRIPT = """
 import os, signal, sys, time
-from keras_lapkl.data.unlabeled import workers
+from keras_lapkl._support import workers
 
 def tell(item):
     os.write(1, b"%d\\n" % os.getpid())  # whole lines, as `print` does not

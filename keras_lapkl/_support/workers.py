@@ -11,7 +11,8 @@ from typing import cast
 import cv2
 
 _AHEAD = 4  # batches begun for each worker: enough to keep it busy, few enough to hold in memory
-_MAX_DEATHS = 10
+_DEATHS = 3  # of processes that had begun an item: one may be killed for what it is not to blame
+_MAX_DEATHS = 15
 
 
 def map_in_order(function, batches, workers, died):
@@ -26,18 +27,19 @@ def map_in_order(function, batches, workers, died):
         batches: iterable of sequences of items, each the work of one process at a time. Read only
             a little ahead of the results.
         workers: number of processes.
-        died: from an item to its result, where two processes died on the item: for instance because
-            a decoder crashes, or the system stops it for want of memory, or `function` raises.
+        died: from an item to its result, where three processes died on the item: for instance
+            because a decoder crashes, or the system stops it for want of memory, or `function`
+            raises.
 
     Raises:
         ValueError: `workers` below 1.
-        OSError: many processes die in a row.
+        ChildProcessError: many processes die in a row.
     """
     if workers < 1:
         raise ValueError(f"`workers` must be at least 1. Received: {workers}")
     numbers = itertools.count()
     batches = filter(None, batches)
-    crew, results, suspects = [], {}, set()
+    crew, results, deaths_on = [], {}, collections.Counter()
     retries = collections.deque()  # work of processes that died
     ends = collections.deque()  # the last numbers of the batches begun and not yet yielded
     deaths = yielded = 0
@@ -59,6 +61,8 @@ def map_in_order(function, batches, workers, died):
             for worker in cast(list[_Worker], wait([each for each in crew if each.work])):
                 item, number = worker.work[0]
                 try:
+                    if worker.begins():
+                        continue
                     results[number] = worker.take()
                     deaths = 0
                 except (EOFError, OSError) as error:
@@ -66,14 +70,14 @@ def map_in_order(function, batches, workers, died):
                     crew.remove(worker)
                     deaths += 1
                     if deaths == _MAX_DEATHS:
-                        raise OSError(
+                        raise ChildProcessError(
                             f"{deaths} worker processes died in a row, the last on {item}. "
                             "Is there memory enough? Try fewer workers."
                         ) from error
-                    if number in suspects:
+                    deaths_on[number] += worker.has_begun
+                    if deaths_on[number] == _DEATHS:
                         results[number] = died(item)
                         worker.work.popleft()
-                    suspects.add(number)
                     if worker.work:
                         retries.append(list(worker.work))
             while yielded in results:
@@ -96,6 +100,7 @@ class _Worker:
         self._process.start()
         theirs.close()
         self.work = collections.deque()
+        self.has_begun = False
 
     def fileno(self):
         return self._connection.fileno()
@@ -105,6 +110,14 @@ class _Worker:
         self.work.extend(work)
         with contextlib.suppress(OSError):  # it died; `take` will say so
             self._connection.send([item for item, _ in work])
+
+    def begins(self):
+        """Whether it only now tells that it has started: no item is to blame for a death before."""
+        if self.has_begun:
+            return False
+        self._connection.recv()
+        self.has_begun = True
+        return True
 
     def take(self):
         """The result of its first item."""
@@ -122,6 +135,7 @@ def _serve(function, connection):
     cv2.setNumThreads(1)  # the processes are the threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent ended
+        connection.send(None)
         while True:
             for item in connection.recv():
                 connection.send(function(item))

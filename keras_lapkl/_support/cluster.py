@@ -1,0 +1,253 @@
+"""Work spread over machines by Dask, its results in order, even if workers die.
+
+The second executor beside `workers`: the same functions, batches and answers. Dask says that the
+workers of some work died, and not on which item: that is found out on this machine, by `workers`.
+"""
+
+import collections
+import contextlib
+import functools
+import importlib.metadata
+import itertools
+import os
+import pickle
+import socket
+import sys
+import time
+
+import cv2
+from absl import logging
+
+from keras_lapkl._support import extras, workers
+
+PIECE = 256
+"""Photos that a worker takes at once; of 64, carrying a result takes twice the time."""
+_AHEAD = 3  # pieces begun for each thread of a worker, so that memory stays bounded
+_CONNECT = 60.0  # seconds to wait for a scheduler
+_PATIENCE = 60.0  # seconds between two words that no worker is there
+_MAX_FAULTS = 3
+_PACKAGES = ("keras_lapkl", "numpy", "ai-edge-litert", "tensorflow", "mtcnn", "pillow-heif")
+"""What may change the bytes of a result, beside Python and OpenCV."""
+
+
+def map_in_order(function, batches, scheduler, died, doubt, piece=None):
+    """Yields `function(item)` of the items of all batches, in order, found by a cluster's workers.
+
+    A piece whose worker dies is given to others. What they can't answer, or not surely, this
+    machine answers by a process of its own.
+
+    Args:
+        function: from an item to its result, which is not None; function, items and results can
+            be pickled.
+        batches: iterable of sequences of items. Read only a little ahead of the results.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the file that it has written
+            (`--scheduler-file`), whose name ends in `.json`.
+        died: from an item to its result, where this machine's processes died on it, too.
+        doubt: from a result to what is wrong with it, if the machine may be to blame, such as
+            "a.jpg: Stale file handle"; else to "".
+        piece: items that a worker takes at once; None for `PIECE`.
+
+    Raises:
+        ModuleNotFoundError: Dask is not installed.
+        ConnectionError: there is no such scheduler, it ends, a machine has other software, or a
+            worker can't read what this machine reads.
+    """
+    extras.require("`scheduler`", "distributed")
+    import distributed
+
+    items = itertools.chain.from_iterable(batches)
+    with _connected(distributed, scheduler) as client:
+        pieces = iter(lambda: list(itertools.islice(items, piece or PIECE)), [])
+        answers = _answered(client, scheduler, function, pieces)
+        faults = collections.Counter()
+        for asked, host, found in answers:
+            yield from _settled(function, asked, host, found, died, doubt, faults)
+
+
+def is_of_machine(error):
+    """Whether an error, or what it came from, may be another one on another machine.
+
+    Example:
+
+    >>> is_of_machine(OSError("stale file handle")), is_of_machine(ValueError("no face"))
+    (True, False)
+    """
+    while error is not None:
+        if isinstance(error, (OSError, MemoryError, ImportError)):
+            return True
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            return True
+        error = error.__cause__
+    return False
+
+
+@contextlib.contextmanager
+def _connected(distributed, scheduler):
+    """A client of a scheduler."""
+    is_file = os.fspath(scheduler).endswith(".json")
+    try:
+        if is_file:
+            _wait_for(scheduler)
+        client = distributed.Client(
+            **{"scheduler_file" if is_file else "address": os.fspath(scheduler)},
+            timeout=_CONNECT,
+            set_as_default=False,
+        )
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"Expected the address of a Dask scheduler that runs, such as tcp://host:8786, or the "
+            f".json file that it has written. Received: {scheduler} ({error})"
+        ) from error
+    with client:
+        yield client
+
+
+def _wait_for(file):
+    deadline = time.monotonic() + _CONNECT
+    while not os.path.exists(file):
+        if time.monotonic() > deadline:
+            raise FileNotFoundError("there is no such file")
+        time.sleep(0.1)
+
+
+def _answered(client, scheduler, function, pieces):
+    """Each piece in order, with the worker's host and its answers, None for what it left open."""
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+
+    packed = _pickled(function)
+    begun = collections.deque()
+    threads = _Threads(client)
+    try:
+        while True:
+            while len(begun) < _AHEAD * threads.count():
+                piece = next(pieces, None)
+                if piece is None:
+                    break
+                future = client.submit(_answer, packed, _versions(), piece, pure=False, retries=0)
+                begun.append((piece, future))
+            if not begun:
+                return
+            piece, future = begun.popleft()
+            try:
+                host, wrong, found = pickle.loads(_result(client, scheduler, future))
+            except KilledWorker as error:
+                logging.warning("Workers died on a piece, which is done here: %s", error)
+                host, wrong, found = "", "", [None] * len(piece)
+            except FutureCancelledError:
+                raise
+            except Exception as error:  # whatever a machine without the package says
+                wrong = f"{type(error).__name__}: {error}"
+            if wrong:
+                raise ConnectionError(
+                    f"A worker of {scheduler} can't do the work: {wrong}. Scheduler, workers and "
+                    "this machine need the same installation of keras_lapkl[cluster]."
+                )
+            del future
+            yield piece, host, found
+    except ConnectionError:
+        raise
+    except (FutureCancelledError, OSError) as error:
+        raise ConnectionError(
+            f"The Dask scheduler at {scheduler} has ended, or the way to it. Start it, and give "
+            "the same command again."
+        ) from error
+    finally:
+        begun.clear()  # what nobody holds, Dask forgets
+
+
+class _Threads:
+    """How many threads the workers have, asked now and then; they come and go."""
+
+    def __init__(self, client):
+        self._client = client
+        self._asked = -float("inf")
+        self._count = 1
+
+    def count(self):
+        if time.monotonic() - self._asked > 5:
+            self._count = max(sum(self._client.nthreads().values()), 1)
+            self._asked = time.monotonic()
+        return self._count
+
+
+def _result(client, scheduler, future):
+    """Waits for a result, and says so if no worker is there."""
+    while True:
+        try:
+            return future.result(timeout=_PATIENCE)
+        except TimeoutError:
+            if future.done():
+                raise
+        if not client.nthreads():
+            logging.warning("%s has no workers yet: waiting for the first.", scheduler)
+
+
+def _settled(function, piece, host, found, died, doubt, faults):
+    """The results of a piece; those that the worker may have spoiled are found again, here."""
+    again = [i for i, result in enumerate(found) if result is None or doubt(result)]
+    if not again:
+        return found
+    here = workers.map_in_order(function, [[piece[i] for i in again]], 1, died)
+    for i, result in zip(again, here, strict=True):
+        if found[i] is not None and not doubt(result):
+            faults[host] += 1
+            if faults[host] > _MAX_FAULTS:
+                raise ConnectionError(
+                    f"The workers on {host} can't read what this machine reads: {doubt(found[i])}. "
+                    "Give all machines the same files at the same paths, and the same command "
+                    "again."
+                )
+        found[i] = result
+    return found
+
+
+def _answer(packed, versions, piece):
+    """On a worker: pickled (host, what is wrong with it, results).
+
+    Pickled, since Dask carries bytes as they are, and would look into each part of a list.
+    """
+    host = socket.gethostname()
+    mine = _versions()
+    for name, version in versions.items():
+        if mine[name] != version:
+            wrong = f"{host} has {name} {mine[name]}, and {version} is asked for"
+            return pickle.dumps((host, wrong, None))
+    function = _function(packed)
+    results = []
+    for item in piece:
+        try:
+            results.append(function(item))
+        except Exception:  # the same as a death: this machine's processes will tell
+            logging.exception("A worker could not do %s", item)
+            results.append(None)
+    return pickle.dumps((host, "", results))
+
+
+@functools.lru_cache(maxsize=1)
+def _function(packed):
+    """The function, kept by a worker from piece to piece: it may hold a model."""
+    cv2.setNumThreads(1)  # the workers are the threads
+    return pickle.loads(packed)
+
+
+def _pickled(function):
+    """Bytes of a function, by value if it is of the main script, which a worker has not."""
+    import cloudpickle
+
+    return cloudpickle.dumps(function)
+
+
+@functools.cache
+def _versions():
+    """Versions of what may change the bytes of a result, None of what is not installed."""
+    found: dict[str, str | None] = {
+        "Python": ".".join(map(str, sys.version_info[:2])),
+        "OpenCV": cv2.__version__,  # of several packages
+    }
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found

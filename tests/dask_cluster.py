@@ -1,0 +1,76 @@
+"""A Dask cluster of processes of this machine, whose workers can be killed."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+
+import psutil
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@contextlib.contextmanager
+def running(folder, workers=2, **environment):
+    """Starts a scheduler and workers on loopback; yields the scheduler's file.
+
+    Args:
+        folder: a new one, for their files.
+        workers: how many; each has a nanny, that starts it again when it is killed.
+        environment: of the workers, besides this process's; of PYTHONPATH what comes first.
+    """
+    folder.mkdir()
+    file = folder / "scheduler.json"
+    first = str(environment.pop("PYTHONPATH", ROOT))
+    path = os.pathsep.join([first, str(ROOT), os.environ.get("PYTHONPATH", "")])
+    common = {**os.environ, "PYTHONPATH": path}
+    common["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] = "1"  # each costs a start
+    scheduler = ("scheduler", "--host=127.0.0.1", "--port=0")
+    worker = ("worker", "--nthreads=1", f"--local-directory={folder / 'local'}")
+    started = []
+    try:
+        for words in (scheduler, *[worker] * workers):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{words[0]}", *words[1:]]
+            command += [f"--scheduler-file={file}", "--no-dashboard"]
+            env = {**common, **(environment if words is worker else {})}
+            with (folder / "log").open("ab") as log:
+                started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+        yield file
+    finally:
+        for process in started:
+            for each in (*psutil.Process(process.pid).children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.wait()
+
+
+def kill_a_worker(file, rng):
+    """Kills one of the workers of a cluster with -9, if one is there; returns whether it was."""
+    workers = [each for each in psutil.process_iter() if _is_worker(each, file)]
+    if workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rng.choice(workers).kill()
+            return True
+    return False
+
+
+def end_scheduler(file):
+    """Kills the scheduler that has written a file."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if f"--scheduler-file={file}" in words and "distributed.cli.dask_scheduler" in words:
+                process.kill()
+
+
+def _is_worker(process, file):
+    """Whether a process is the worker of a nanny of this cluster."""
+    with contextlib.suppress(psutil.Error):
+        nanny = process.parent()
+        return (
+            nanny is not None
+            and f"--scheduler-file={file}" in nanny.cmdline()
+            and "spawn_main" in " ".join(process.cmdline())
+        )
+    return False
