@@ -43,8 +43,8 @@ def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterato
     """Holds a folder for this process alone, by a file `.lapkl-lock` that says whose it is.
 
     The lock of a process of this machine that has died is taken over. That of another machine's
-    process is not, unless the caller knows: whether it has died can't be told from here. SLURM starts
-    a job anew only when it has ended everywhere, so that what is left of the same job is taken over.
+    process is not, unless the caller knows: whether it has died can't be told from here. SLURM
+    starts a job anew only when it has ended everywhere: what is left of the same job is taken over.
 
     Args:
         folder: which is there.
