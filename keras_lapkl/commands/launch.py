@@ -27,7 +27,7 @@ _ADDRESSES = flags.DEFINE_list("addresses", None, "Or host:port of each, on all 
 _HERE = flags.DEFINE_list("here", None, "Which of those to start on this machine; 0 is the first.")
 
 
-ARGUMENTS = True
+ARGUMENTS = "command"
 """What follows the first word is the script's, or the command's."""
 
 

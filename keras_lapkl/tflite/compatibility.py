@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from keras_lapkl.tflite import flatbuffer
 from keras_lapkl.tflite.targets import TARGETS
 from keras_lapkl.tflite.targets.nodes import Node, nodes, unpacks, with_constants
 from keras_lapkl.tflite.targets.target import Target
+
+_WIDTH = 96
 
 
 def check(path: PathLike, targets: Iterable[str] = tuple(TARGETS)) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def of_target(target: Target, found: Sequence[Node]) -> dict[str, Any]:
         "note": target.note,
         "else_where": target.else_where,
         **counted(found, why),
-        "parts": parts(found, why) if target.partitions else None,
+        "parts": None if target.most_parts is None else len(_taken(target, found, why)),
     }
 
 
@@ -88,31 +91,35 @@ def counted(found: Sequence[Node], why: Sequence[str | None]) -> dict[str, Any]:
 def reasons(target: Target, found: Sequence[Node]) -> list[str | None]:
     """For each node, why it does not run on a target; None if it does."""
     if target.reads_float16:
-        found = with_constants(list(found))
-    why = [None if target.reads_float16 and unpacks(n) else target.reason(n) for n in found]
-    if target.reads_float16:
-        _with_their_readers(found, why)
+        found = with_constants(found)
+    free = [target.reads_float16 and unpacks(node) for node in found]
+    why = [
+        None if each else target.reason(node) for each, node in zip(free, found, strict=True)
+    ]
     if target.first_part:
-        _only_the_first_part(found, why)
+        _leave_what_follows(found, why)
+    if target.most_parts is not None:
+        _leave_parts(target, found, why, free)
+    stay = {t.index for n, reason in zip(found, why, strict=True) if reason for t in n.given}
+    for i, node in enumerate(found):
+        if free[i] and node.outputs[0].index in stay:
+            why[i] = "what reads it does not run there"
     return why
 
 
-def _with_their_readers(found, why):
-    """Constants of float16 are read as they are only if all that read them run there."""
-    stay = {t.index for n, reason in zip(found, why, strict=True) if reason for t in n.given}
-    for i, node in enumerate(found):
-        if unpacks(node) and node.outputs[0].index in stay:
-            why[i] = "what reads it does not run there"
+def _taken(target, found, why):
+    """The parts of what runs; float16 that is read as it is belongs to none."""
+    return parts(found, why, [target.reads_float16 and unpacks(node) for node in found])
 
 
-def _only_the_first_part(found, why):
-    """A compiler stops at the first operator that it can't take, floats to bytes excepted."""
-    stopped = None
+def _leave_what_follows(found, why):
+    """A compiler stops at the first operators that it can't take, floats to bytes excepted."""
+    lost = set()
     for i, node in enumerate(found):
-        if stopped is not None and why[i] is None:
-            why[i] = "comes after an operator that does not run there"
-        elif why[i] is not None and not _enters(node):
-            stopped = i
+        if why[i] is None and any(tensor.index in lost for tensor in node.given):
+            why[i] = "reads what an operator gives that does not run there"
+        if why[i] is not None and not _enters(node):
+            lost.update(tensor.index for tensor in node.outputs)
 
 
 def _enters(node):
@@ -120,33 +127,51 @@ def _enters(node):
     return node.name == "QUANTIZE" and node.given[0].of_graph and node.given[0].dtype == "FLOAT32"
 
 
-def parts(found: Sequence[Node], why: Sequence[str | None]) -> int:
-    """Into how many parts the nodes that run are cut, as TFLite takes nodes together.
+def _leave_parts(target, found, why, free):
+    """A delegate takes so many parts, the largest first, and none that is too small."""
+    held = sorted(parts(found, why, free), key=len, reverse=True)
+    taken = [part for part in held if len(part) >= target.least_part]
+    taken = taken[: target.most_parts or None]
+    for part in held:
+        if part not in taken:
+            for i in part:
+                why[i] = f"in a part of {len(part)} alone, which the delegate leaves"
 
-    It takes all nodes of one kind, run or left, for which what they read is there; then all of the
-    other kind, and so on.
+
+def parts(
+    found: Sequence[Node], why: Sequence[str | None], free: Sequence[bool] = ()
+) -> list[list[int]]:
+    """The parts into which nodes that run are cut, as TFLite takes nodes together.
+
+    It takes all nodes of one kind, that run or that don't, for which what they read is there, then
+    all of the other kind, and so on.
+
+    Args:
+        found: the nodes.
+        why: for each, why it does not run, or None.
+        free: for each, whether it only prepares constants: it is in no part.
+
+    Returns:
+        Lists of places in `found`.
     """
-    waiting = list(range(len(found)))
-    made = {t.index for node in found for t in node.outputs}
-    count, turn = 0, None
+    waiting = [i for i in range(len(found)) if not (free and free[i])]
+    made = {tensor.index for i in waiting for tensor in found[i].outputs}
+    cut = []
     while waiting:
-        taken = False
-        for i in list(waiting):
-            ready = all(t.index not in made for t in found[i].given)
-            if ready and turn in (None, why[i] is None):
-                turn = why[i] is None
-                made -= {t.index for t in found[i].outputs}
-                waiting.remove(i)
-                taken = True
-        if not taken and turn is None:
-            raise ValueError("the operators read what nothing writes")  # `flatbuffer` refuses it
-        count += turn is True
-        turn = None if not taken else (not turn)
-    return count
+        part = []
+        for i in waiting:
+            same = not part or (why[i] is None) == (why[part[0]] is None)
+            if same and not any(tensor.index in made for tensor in found[i].given):
+                part.append(i)
+                made.difference_update(tensor.index for tensor in found[i].outputs)
+        waiting = [i for i in waiting if i not in set(part)]
+        if why[part[0]] is None:
+            cut.append(part)
+    return cut
 
 
 def page(report: dict[str, Any]) -> str:
-    """What `check` found, as a table of the targets and lines of what falls back."""
+    """What `check` found of a file: a table of the targets, then what falls back on each."""
     entries = report["targets"].items()
     rows = [("target", "runs", "falls back", "parts", "list of")]
     for name, entry in entries:
@@ -154,19 +179,46 @@ def page(report: dict[str, Any]) -> str:
         rows.append((name, str(entry["runs"]), str(entry["falls_back"]), cut, entry["dated"]))
     lines = [f"{report['model']}: {report['operators']} operators", "", aligned(rows)]
     for name, entry in entries:
-        lines += ["", f"{name}: {entry['title']}", f"  from {entry['source']}, {entry['dated']}"]
-        if entry["note"]:
-            lines.append(f"  {entry['note']}")
-        left = [kind for kind in entry["kinds"] if not kind["runs"]]
-        lines.append(f"  {_told(entry)}")
-        lines += [
-            f"    {kind['count']:3} {kind['operator']} {kind['types']}: {kind['reason']}"
-            for kind in left
-        ]
+        lines += ["", f"{name}: {entry['title']}", *_told(entry)]
     return "\n".join(lines)
 
 
+def summary(reports: Sequence[dict[str, Any]]) -> str:
+    """What `check` found of several files: how many operators fall back, by file and target."""
+    names = list(reports[0]["targets"])
+    rows = [("falls back of", "operators", *names)]
+    for report in reports:
+        left = [str(report["targets"][name]["falls_back"]) for name in names]
+        rows.append((report["model"], str(report["operators"]), *left))
+    return aligned(rows)
+
+
 def _told(entry):
-    if not entry["falls_back"]:
-        return "all run"
-    return f"{entry['falls_back']} of {entry['runs'] + entry['falls_back']}: each {entry['else_where']}"
+    """Lines on one target."""
+    count = entry["runs"] + entry["falls_back"]
+    lines = [f"list: {entry['source']} ({entry['dated']})"]
+    lines += [f"note: {entry['note']}"] if entry["note"] else []
+    if entry["falls_back"]:
+        lines.append(f"{entry['falls_back']} of {count}, each of which {entry['else_where']}:")
+    else:
+        lines.append(f"all {count} run")
+    lines += [
+        f"{kind['count']:5} {kind['operator']}, {kind['types']}: {kind['reason']}"
+        for kind in entry["kinds"]
+        if not kind["runs"]
+    ]
+    own = entry.get("vela")
+    if own:
+        lines.append(
+            f"vela {own['version']} itself, for {own['accelerator']}: {own['cpu']} of "
+            f"{own['cpu'] + own['npu']} operators on the CPU, as it takes them apart"
+        )
+        each = collections.Counter((left["operator"], left["reason"]) for left in own["left"])
+        lines += [f"{n:5} {operator}: {reason}" for (operator, reason), n in each.items()]
+    wrapped = []
+    for line in lines:
+        indent = " " * 8 if line[:1] == " " else "  "
+        wrapped += textwrap.wrap(
+            line, _WIDTH, initial_indent="  ", subsequent_indent=indent, break_long_words=False
+        )
+    return wrapped

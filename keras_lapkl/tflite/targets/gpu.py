@@ -184,9 +184,9 @@ TARGET = Target(
     ),
     dated="2026-08-21",
     note=(
-        "the first delegate's rules; ML Drift, which follows it, takes more. Of several parts the "
-        "largest alone runs there, unless the program asks for more. int8 is computed in floats"
+        "the first delegate's rules; ML Drift, which follows it, takes more. int8 is computed in "
+        "floats. A program may ask for more parts by max_delegated_partitions"
     ),
     reads_float16=True,
-    partitions=True,
+    most_parts=1,
 )

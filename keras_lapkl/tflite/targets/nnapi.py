@@ -11,25 +11,15 @@ from keras_lapkl.tflite.targets.rules import (
     rank,
     reads,
     shown,
+    static,
     typed,
     version,
 )
-from keras_lapkl.tflite.targets.rules import static as fixed
 from keras_lapkl.tflite.targets.target import Target, table
 
 _NUMBERS = ("FLOAT32", *BYTES)
 _FLOAT = (data("FLOAT32"),)
 _PLAIN = activation("NONE")
-
-
-def exactly(found):
-    """Only one version of an operator is taken."""
-
-    def rule(node):
-        if node.version != found:
-            return f"operator version {node.version}, only {found} is taken"
-
-    return rule
 
 
 def hybrid(node):
@@ -53,7 +43,7 @@ OPERATORS = table(
     ("ADD", (version(2), data(*_NUMBERS, "INT32"), rank(0, 4, (0, 1)))),
     ("MUL", (version(2), data(*_NUMBERS, "INT32"), rank(0, 4, (0, 1)))),
     ("SUB", (version(3), data(*_NUMBERS, "INT32"), rank(0, 4, (0, 1)))),
-    ("DIV", (exactly(1), *_FLOAT, rank(0, 4, (0, 1)))),
+    ("DIV", (version(1), *_FLOAT, rank(0, 4, (0, 1)))),
     ("ARG_MAX ARG_MIN", (version(2), makes("INT32"), constant(1, what="the axis"))),
     ("AVERAGE_POOL_2D MAX_POOL_2D", (version(2), data(*_NUMBERS))),
     ("L2_POOL_2D L2_NORMALIZATION", (version(2), *_FLOAT, _PLAIN)),
@@ -61,41 +51,43 @@ OPERATORS = table(
     ("DEPTHWISE_CONV_2D", (version(3), first(*_NUMBERS), inputs(3))),
     ("FULLY_CONNECTED", (version(5), first(*_NUMBERS), hybrid)),
     ("HARD_SWISH", (data(*_NUMBERS),)),
-    ("SOFTMAX", (exactly(2), data(*_NUMBERS), rank(1, 4))),
-    ("RESHAPE", (exactly(1), first(*_NUMBERS, "INT32"), rank(0, 4), constant(1, what="the shape"))),
+    ("SOFTMAX", (version(2), data(*_NUMBERS), rank(1, 4))),
+    ("RESHAPE", (version(1), first(*_NUMBERS, "INT32"), rank(0, 4), constant(1, what="the shape"))),
     (
         "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR",
         (version(3), first(*_NUMBERS), rank(4), constant(1, what="the size"), corners),
     ),
-    ("SQUEEZE EXPAND_DIMS LEAKY_RELU PRELU TILE", (exactly(1),)),
+    ("SQUEEZE EXPAND_DIMS LEAKY_RELU PRELU TILE", (version(1),)),
     ("CONCATENATION", (version(2), _PLAIN, rank(1, 4))),
     ("DEQUANTIZE", (version(2), reads(*BYTES))),
     ("QUANTIZE", (version(2), reads(*_NUMBERS), makes(*BYTES))),
     ("RELU RELU6 RELU_N1_TO_1 LOGISTIC TANH", (version(2), data(*_NUMBERS))),
-    ("FLOOR", (exactly(1), *_FLOAT)),
+    ("FLOOR", (version(1), *_FLOAT)),
     ("PAD PADV2", (version(2), first(*_NUMBERS), constant(1, what="margins"))),
     ("STRIDED_SLICE SLICE", (version(2), first(*_NUMBERS))),
     ("TRANSPOSE", (version(2), first(*_NUMBERS), constant(1, what="the order"))),
     ("TRANSPOSE_CONV", (version(4), constant(0, what="the size"), typed(2, *_NUMBERS))),
-    ("ABS EXP LOG POW COS SIN SQRT LOG_SOFTMAX ELU", (exactly(1), *_FLOAT)),
-    ("RSQRT", (exactly(2), *_FLOAT)),
+    ("ABS EXP LOG POW COS SIN SQRT LOG_SOFTMAX ELU", (version(1), *_FLOAT)),
+    ("RSQRT", (version(2), *_FLOAT)),
     ("NEG MAXIMUM MINIMUM", (version(3), data(*_NUMBERS))),
     ("MEAN", (version(2), first(*_NUMBERS), rank(1, 4))),
-    ("SUM REDUCE_PROD", (exactly(1), first("FLOAT32"))),
+    ("PACK", (version(2), data(*_NUMBERS, "INT32"))),
+    ("FILL", (version(1), constant(0, what="the shape"))),
+    ("SUM REDUCE_PROD", (version(1), first("FLOAT32"))),
     ("REDUCE_MAX REDUCE_MIN", (version(2), first(*_NUMBERS))),
     ("SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND", (version(2),)),
     ("LESS LESS_EQUAL GREATER GREATER_EQUAL EQUAL NOT_EQUAL SELECT TOPK_V2", (version(2),)),
-    ("LOGICAL_AND LOGICAL_OR LOGICAL_NOT", (exactly(1), data("BOOL"))),
-    ("CAST", (exactly(1), data(*_NUMBERS, "INT32"))),
-    ("GATHER", (exactly(2), typed(1, "INT32"))),
-    ("SPLIT", (exactly(3), constant(0, what="the axis"))),
-    ("SPLIT_V", (exactly(2), constant(1, 2, what="sizes and axis"))),
+    ("LOGICAL_AND LOGICAL_OR LOGICAL_NOT", (version(1), data("BOOL"))),
+    ("CAST", (version(1), data(*_NUMBERS, "INT32"))),
+    ("GATHER", (version(2), typed(1, "INT32"))),
+    ("SPLIT", (version(3), constant(0, what="the axis"))),
+    ("SPLIT_V", (version(2), constant(1, 2, what="sizes and axis"))),
 )
 
 TARGET = Target(
     title="Android NNAPI delegate",
     operators=OPERATORS,
-    always=(fixed,),
+    always=(static,),
     source="google-ai-edge/LiteRT f67457790c9c, tflite/delegates/nnapi/nnapi_delegate.cc",
     dated="2026-08-21",
     note=(
@@ -103,5 +95,6 @@ TARGET = Target(
         "over on Android 12; which of it a device's driver takes is not public. Recurrent "
         "operators are left out"
     ),
-    partitions=True,
+    reads_float16=True,
+    most_parts=0,
 )

@@ -1,6 +1,7 @@
 """The operators of a .tflite file with all that a target may ask of them."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def unpacks(node: Node) -> bool:
     )
 
 
-def with_constants(found: list[Node]) -> list[Node]:
+def with_constants(found: Sequence[Node]) -> list[Node]:
     """Nodes that take what `unpacks` gives as constants, as runtimes do that read float16."""
     made = {node.outputs[0].index for node in found if unpacks(node)}
 

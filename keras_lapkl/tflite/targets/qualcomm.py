@@ -44,5 +44,5 @@ TARGET = Target(
         "which types and sizes a chip takes is in QNN's own check, which is not public here: an "
         "operator that is listed may still be refused. Chips before Snapdragon 8 Gen 2 want int8"
     ),
-    partitions=True,
+    most_parts=0,
 )

@@ -21,8 +21,10 @@ class Target:
         note: what the list does not tell.
         reads_float16: whether it takes float16 constants for weights, so that the DEQUANTIZE that
             converters put behind them is not run.
-        partitions: whether its operators are cut out of the graph in parts.
-        first_part: whether only what comes before the first operator that does not run is taken.
+        most_parts: a delegate cuts its operators out of the graph in parts; how many it takes,
+            the largest first, 0 for all. None where it is no delegate.
+        least_part: the fewest operators of a part that it takes.
+        first_part: whether only what reads nothing of an operator that does not run is taken.
     """
 
     title: str
@@ -33,7 +35,8 @@ class Target:
     always: tuple[Rule, ...] = ()
     note: str = ""
     reads_float16: bool = False
-    partitions: bool = False
+    most_parts: int | None = None
+    least_part: int = 1
     first_part: bool = False
 
     def reason(self, node: Node) -> str | None:

@@ -245,5 +245,5 @@ TARGET = Target(
     else_where="runs in LiteRT's own CPU kernels",
     note="as LiteRT's Python package is built: int8 and uint8 are on",
     reads_float16=True,
-    partitions=True,
+    most_parts=0,
 )
