@@ -93,9 +93,7 @@ def reasons(target: Target, found: Sequence[Node]) -> list[str | None]:
     if target.reads_float16:
         found = with_constants(found)
     free = [target.reads_float16 and unpacks(node) for node in found]
-    why = [
-        None if each else target.reason(node) for each, node in zip(free, found, strict=True)
-    ]
+    why = [None if each else target.reason(node) for each, node in zip(free, found, strict=True)]
     if target.first_part:
         _leave_what_follows(found, why)
     if target.most_parts is not None:

@@ -12,7 +12,9 @@ from keras_lapkl._support.types import PathLike
 
 ACCELERATOR = "ethos-u55-128"
 _SECONDS = 600
-_LEFT = re.compile(r"^Warning \(supported operators\) operator: (\w+), ofm: '(.*)'\nReason: (.*)", re.M)
+_LEFT = re.compile(
+    r"^Warning \(supported operators\) operator: (\w+), ofm: '(.*)'\nReason: (.*)", re.M
+)
 _COUNT = re.compile(r"^([CN]PU) operators = (\d+)", re.M)
 _VERSION = "import importlib.metadata as m; print(m.version('ethos-u-vela'))"
 

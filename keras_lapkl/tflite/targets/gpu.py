@@ -92,7 +92,9 @@ def cast(node):
     pair = node.given[0].dtype, node.outputs[0].dtype
     if "BOOL" in pair:
         # From a comparison to the next operator's floats; the graph is not looked at for it.
-        return None if any(each in FLOATS for each in pair) else f"casts {' to '.join(pair).lower()}"
+        return (
+            None if any(each in FLOATS for each in pair) else f"casts {' to '.join(pair).lower()}"
+        )
     if not set(pair) <= {"FLOAT32", "INT32"}:
         return f"casts {' to '.join(pair).lower()}"
 

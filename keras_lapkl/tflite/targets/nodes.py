@@ -145,9 +145,7 @@ def with_constants(found: Sequence[Node]) -> list[Node]:
         return dataclasses.replace(tensor, constant=True, dtype="FLOAT16")
 
     return [
-        node
-        if unpacks(node)
-        else dataclasses.replace(node, inputs=tuple(map(known, node.inputs)))
+        node if unpacks(node) else dataclasses.replace(node, inputs=tuple(map(known, node.inputs)))
         for node in found
     ]
 

@@ -165,10 +165,10 @@ OPERATORS = table(
     (
         "CONV_2D",
         (
+            *_BIASED,
             inputs(3),
             first(*_NUMBERS),
             rank(4, places=(0, 1)),
-            *_BIASED,
             weights(0, dynamic=True),
             per_tensor,
             grouped,
@@ -178,10 +178,10 @@ OPERATORS = table(
     (
         "DEPTHWISE_CONV_2D",
         (
+            *_BIASED,
             inputs(3),
             first(*_NUMBERS),
             rank(4, places=(0, 1)),
-            *_BIASED,
             weights(3),
             per_tensor,
             _FUSED,
