@@ -82,7 +82,7 @@ def steps(node):
 
 def margins(node):
     values = node.given[1].values
-    if values is None or any(values[:2]) and node.given[0].rank == 4:
+    if values is None or (any(values[:2]) and node.given[0].rank == 4):
         return "pads the batch"
 
 

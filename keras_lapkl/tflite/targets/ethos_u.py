@@ -13,11 +13,14 @@ from keras_lapkl.tflite.targets.target import Target, table
 
 _INTEGERS = ("INT8", "UINT8", "INT16", "INT32", "INT64")
 _SMALL = ("INT8", "UINT8", "INT16")
-_UNSCALED = "ARG_MAX EXPAND_DIMS MIRROR_PAD PAD PADV2 QUANTIZE TRANSPOSE".split()
-_PER_CHANNEL = "CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED TRANSPOSE_CONV".split()
-_OPEN_ZERO = (
-    "AVERAGE_POOL_2D RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR UNIDIRECTIONAL_SEQUENCE_LSTM".split()
-)
+_UNSCALED = ["ARG_MAX", "EXPAND_DIMS", "MIRROR_PAD", "PAD", "PADV2", "QUANTIZE", "TRANSPOSE"]
+_PER_CHANNEL = ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"]
+_OPEN_ZERO = [
+    "AVERAGE_POOL_2D",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+]
 _MAX_WEIGHTS = 65536 * 127
 _REDUCED = {"INT8": 2**24, "UINT8": 2**23, "INT16": 2**16}
 
@@ -65,8 +68,24 @@ def kernel(node):
 def strides(node):
     longest = max(node.option("strideW", 1), node.option("strideH", 1))
     plain = node.option("dilationWFactor", 1) == node.option("dilationHFactor", 1) == 1
-    if longest > 3 and not (plain and node.option("padding") == 1):
+    if longest > 3 and (not plain or padded(node)):
         return f"a stride of {longest}; over 3 only without padding and dilation"
+
+
+def padded(node):
+    """Whether windows reach over the edge."""
+    if node.option("padding") != 0:
+        return False
+    read, made = node.given[0].shape[1:3], node.outputs[0].shape[1:3]
+    if node.option("filterHeight") is None:
+        window = node.given[1].shape[1:3]
+    else:
+        window = node.option("filterHeight"), node.option("filterWidth")
+    steps = node.option("strideH", 1), node.option("strideW", 1)
+    return any(
+        (b - 1) * step + side > a
+        for a, b, side, step in zip(read, made, window, steps, strict=True)
+    )
 
 
 def near(node):
@@ -78,7 +97,7 @@ def near(node):
 def window(node):
     """The sides of a pooling window."""
     width, height = node.option("filterWidth", 1), node.option("filterHeight", 1)
-    if node.name == "AVERAGE_POOL_2D" and node.option("padding") == 0 and max(width, height) > 8:
+    if node.name == "AVERAGE_POOL_2D" and padded(node) and max(width, height) > 8:
         return f"a padded window of {height}x{width}, at most 8x8"
     if width * height > 2**16 or height > 256:
         return f"a window of {height}x{width}"

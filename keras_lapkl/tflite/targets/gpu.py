@@ -32,9 +32,8 @@ _READS = {
     "LOGICAL_AND": ("BOOL",),
     "GATHER": ("INT32",),
 }
-_GIVES = dict.fromkeys(
-    "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL LOGICAL_AND".split(), ("BOOL",)
-) | {"CAST": ("BOOL", "INT32")}
+_COMPARES = "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL LOGICAL_AND"
+_GIVES = {"CAST": ("BOOL", "INT32"), **{name: ("BOOL",) for name in _COMPARES.split()}}
 
 
 def tensors(node):

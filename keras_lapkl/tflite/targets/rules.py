@@ -43,7 +43,8 @@ def computed(few: int, many: int | None = None) -> Rule:
     def rule(node):
         count = len(node.computed)
         if not few <= count <= (many or few):
-            return f"{count} inputs that are no constants, not {few if not many else f'{few} to {many}'}"
+            of = f"{few}" if many in (None, few) else f"{few} to {many}"
+            return f"{count} inputs that are no constants, not {of}"
 
     return rule
 
