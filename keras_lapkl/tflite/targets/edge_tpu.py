@@ -116,8 +116,11 @@ TARGET = Target(
     title="Coral Edge TPU",
     operators=OPERATORS,
     always=(quantized,),
-    source="coral.ai/docs/edgetpu/models-intro, supported operations, compiler and runtime 14 to 16",
-    dated="2021-08-19",
+    source=(
+        "coral.ai/docs/edgetpu/models-intro, supported operations for compiler 16, and Axis's copy "
+        "of it, developer.axis.com, ARTPEC-7"
+    ),
+    dated="2021",
     note=(
         "the compiler is closed: it may leave out a resize, by its sizes, to keep precision, and "
         "an operator whose version is newer than 2021"
