@@ -56,5 +56,4 @@ def main(argv):
     if _OUTPUT.value is not None:
         provenance = run_provenance(app.resolved_flags())
         write_json(_OUTPUT.value, {"results": reports, "provenance": provenance})
-    fails = any(entry["falls_back"] for each in reports for entry in each["targets"].values())
-    return int(bool(_TARGET.value) and fails)
+    return int(bool(_TARGET.value) and any(map(compatibility.falls_back, reports)))

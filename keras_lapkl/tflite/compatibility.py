@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -168,6 +169,14 @@ def parts(
     return cut
 
 
+def falls_back(report: dict[str, Any]) -> bool:
+    """Whether anything that `check` found falls back, by the lists or by vela."""
+    return any(
+        entry["falls_back"] or entry.get("vela", {}).get("cpu", 0)
+        for entry in report["targets"].values()
+    )
+
+
 def page(report: dict[str, Any]) -> str:
     """What `check` found of a file: a table of the targets, then what falls back on each."""
     entries = report["targets"].items()
@@ -211,7 +220,10 @@ def _told(entry):
             f"vela {own['version']} itself, for {own['accelerator']}: {own['cpu']} of "
             f"{own['cpu'] + own['npu']} operators on the CPU, as it takes them apart"
         )
-        each = collections.Counter((left["operator"], left["reason"]) for left in own["left"])
+        # In brackets vela names a tensor of the file, another for each operator.
+        each = collections.Counter(
+            (left["operator"], re.sub(r" \([^()]*\)$", "", left["reason"])) for left in own["left"]
+        )
         lines += [f"{n:5} {operator}: {reason}" for (operator, reason), n in each.items()]
     wrapped = []
     for line in lines:

@@ -595,6 +595,17 @@ def test_what_vela_prints_is_read():
     ]
 
 
+def test_what_vela_leaves_is_told_and_counts():
+    report = compatibility.check(pretrained.path("fpn-eighth-300w", "-int8.tflite"), ["micro"])
+    assert not compatibility.falls_back(report)
+    own = {"version": "5.2.0", "accelerator": "ethos-u55-128", "cpu": 2, "npu": 9}
+    report["targets"]["micro"]["vela"] = {**own, "left": vela.left(SAID)}
+    assert compatibility.falls_back(report)
+    text = compatibility.page(report)
+    assert "2 of 11 operators on the CPU" in " ".join(text.split())
+    assert "1 RESHAPE: Operation has tensor with unsupported DataType Float32\n" in text
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not vela.installed(), reason="needs ethos-u-vela")
 def test_vela_leaves_what_the_rules_say():
