@@ -615,3 +615,8 @@ def test_vela_leaves_what_the_rules_say():
     named = {tensors[n.outputs[0].index].name.decode(): n for n in nodes(flatbuffer.read(path))}
     left = {named[e["result"]].index for e in report["left"] if e["result"] in named}
     assert left == {i for i, each in enumerate(why("ethos-u", path)) if each}
+
+
+@pytest.mark.parametrize("mode", ["float32", "int8"])
+def test_a_file_that_is_made_here_runs_on_the_gpu_as_a_whole(mode, converted):
+    assert compatibility.check(converted[mode][0], ["gpu"])["targets"]["gpu"]["falls_back"] == 0
