@@ -33,7 +33,7 @@ _READS = {
     "GATHER": ("INT32",),
 }
 _COMPARES = "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL LOGICAL_AND"
-_GIVES = {"CAST": ("BOOL", "INT32"), **{name: ("BOOL",) for name in _COMPARES.split()}}
+_GIVES = {"CAST": ("BOOL", "INT32"), **dict.fromkeys(_COMPARES.split(), ("BOOL",))}
 
 
 def tensors(node):
