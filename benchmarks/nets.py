@@ -1,5 +1,6 @@
 """The models, batches and steps of Keras that the benchmarks time."""
 
+import itertools
 import time
 
 import keras
@@ -67,13 +68,25 @@ def in_graph(function, data, steps):
     return timing.repeated(step, steps)
 
 
-def in_fit(model, data, steps):
-    """Work for `timing.take_turns`: steps of `fit`, without what each call of `fit` costs once."""
-    batches = tf.data.Dataset.from_tensors(data).repeat()
-    clock = _Clock()
+def repeated(data):
+    """An endless tf.data.Dataset of one batch."""
+    return tf.data.Dataset.from_tensors(data).repeat()
+
+
+def in_fit(model, batches, steps):
+    """Work for `timing.take_turns`: steps of `fit`, without what each call of `fit` costs once.
+
+    Args:
+        model: compiled.
+        batches: an endless tf.data.Dataset; or a function that gives one from a first step, which
+            goes on from call to call.
+        steps: how many are timed.
+    """
+    clock, calls = _Clock(), itertools.count()
 
     def work():
-        model.fit(batches, steps_per_epoch=1 + steps, shuffle=False, verbose=0, callbacks=[clock])
+        data = batches(next(calls) * (1 + steps)) if callable(batches) else batches
+        model.fit(data, steps_per_epoch=1 + steps, shuffle=False, verbose=0, callbacks=[clock])
         return (clock.ends[-1] - clock.ends[0]) / steps
 
     return work
@@ -81,7 +94,7 @@ def in_fit(model, data, steps):
 
 def looked_at(model, data, at, look):
     """What `look()` gives after some steps of one call of `fit`: a list as long as `at`."""
-    batches = tf.data.Dataset.from_tensors(data).repeat()
+    batches = repeated(data)
     found = []
 
     def after(batch, logs=None):

@@ -120,7 +120,7 @@ def _steps(width):
     return {
         "graph": in_graph(nets.supervised(_generator(width)), batch),
         "half": in_graph(nets.supervised(_generator(width)), nets.first_half(batch)),
-        "fit": nets.in_fit(nets.supervised(_generator(width)), batch, _STEPS.value),
+        "fit": nets.in_fit(nets.supervised(_generator(width)), nets.repeated(batch), _STEPS.value),
         "adversarial": in_graph(nets.adversarial(_generator(width)), nets.half_labeled(batch)),
     }
 

@@ -70,8 +70,19 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         self.previous = previous
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with replacing(self.path, self.previous) as temporary:
-            self.model.save(temporary)
+        self.write()
+
+    def write(self) -> None:
+        """Saves it now."""
+        spread = keras.distribution.distribution()
+        # `save` makes an optimizer to look at. On JAX, within a distribution over processes, it
+        # would wait for all of them to make theirs, and one process alone saves.
+        keras.distribution.set_distribution(None)
+        try:
+            with replacing(self.path, self.previous) as temporary:
+                self.model.save(temporary)
+        finally:
+            keras.distribution.set_distribution(spread)
 
 
 class DurableCSVLogger(keras.callbacks.CSVLogger):

@@ -12,10 +12,16 @@ from absl import app, flags, logging
 
 INTERRUPTED = 130
 TERMINATED = 143
+UNFINISHED = 75
+"""EX_TEMPFAIL of sysexits.h: the same command goes on."""
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM came, as from a scheduler: it ends all that Ctrl-C ends, and in the same way."""
+
+
+class UnfinishedError(Exception):
+    """A training has ended before its time and has kept what it had: the same command goes on."""
 
 
 def run_main(
@@ -25,9 +31,9 @@ def run_main(
 
     Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
     by which an optional extra names itself) are printed without a traceback. Ctrl-C exits with 130
-    and SIGTERM with 143; what was finished by then stays. Words that are no flags are refused, or
-    with `arguments` left to `main`. The words of the command line are `argv`, or those of
-    `sys.argv`.
+    and SIGTERM with 143, or 75 by an `UnfinishedError`; what was finished by then stays. Words that
+    are no flags are refused, or with `arguments` left to `main`. The words of the command line are
+    `argv`, or those of `sys.argv`.
     """
 
     def guarded(argv):
@@ -43,6 +49,9 @@ def run_main(
         except KeyboardInterrupt:
             print("\nStopped. The same command starts or goes on again.", file=sys.stderr)
             return INTERRUPTED
+        except UnfinishedError as stop:
+            print(stop, file=sys.stderr)
+            return UNFINISHED
         except (ValueError, FloatingPointError, OSError, ImportError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -17,6 +17,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 LOCK = ".lapkl-lock"
+_JOB = "SLURM_JOB_ID"
 
 
 def lock(handle: int, wait: bool = True) -> bool | None:
@@ -42,7 +43,8 @@ def owned(folder: PathLike, wait: bool = False) -> Iterator[None]:
     """Holds a folder for this process alone, by a file `.lapkl-lock` that says whose it is.
 
     The lock of a process of this machine that has died is taken over. That of another machine's
-    process is not: whether it has died can't be told from here.
+    process is not: whether it has died can't be told from here. SLURM starts a job anew only when
+    it has ended everywhere, so that what is left of the same job is taken over.
 
     Args:
         folder: which is there.
@@ -71,7 +73,8 @@ def _take(path, wait):
                     f"{path.parent} is being written to by {_told(owner)}. Wait for it to end, or "
                     "name another folder."
                 )
-            if owner and owner["host"] != socket.gethostname():
+            is_left = held and owner is not None and _of_this_job(owner)
+            if owner and owner["host"] != socket.gethostname() and not is_left:
                 raise OSError(
                     f"{path.parent} is being written to by {_told(owner)}. If that process has "
                     f"ended, delete {path}."
@@ -97,15 +100,23 @@ def _is_at(handle, path):
 def _write_owner(handle):
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     about = {"host": socket.gethostname(), "process": os.getpid(), "since": now}
+    if _JOB in os.environ:
+        about["job"] = os.environ[_JOB]
     os.ftruncate(handle, 0)
     os.pwrite(handle, json.dumps(about).encode(), 0)
+
+
+def _of_this_job(owner):
+    """Whether its owner was this very job of SLURM, which starts a job anew when it has ended."""
+    return owner["job"] is not None and owner["job"] == os.environ.get(_JOB)
 
 
 def _owner(content):
     """What a lock file says; None of one that says nothing, or not yet."""
     try:
         about = json.loads(content)
-        return {name: about[name] for name in ("host", "process", "since")}
+        found = {name: about[name] for name in ("host", "process", "since")}
+        return {**found, "job": about.get("job")}
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -4,10 +4,13 @@
     lapkl train --recipe=w300 --data_dir=300w --output_dir=runs/w300
     lapkl train --dataset=csv --data_dir=mine --output_dir=runs/mine
 
-Stopped at any moment, the same command goes on from the last finished epoch. If labels, boxes or
-pictures have changed meanwhile, it says which, and trains anew in the next free folder of
-OUTPUT_DIR-2, OUTPUT_DIR-3 and so on; a second time it goes on there. --recipe=NAME stands for the
-flags of a recipe that comes with the package: few_labels (20 to 300 of anything),
+Stopped at any moment, the same command goes on from the last finished epoch. SIGTERM, by which
+schedulers end a job, is followed by a checkpoint and exit status 75, and the same command goes on
+from that step. Several processes train together where TF_CONFIG or SLURM tells of them.
+
+If labels, boxes or pictures have changed meanwhile, it says which, and trains anew in the next free
+folder of OUTPUT_DIR-2, OUTPUT_DIR-3 and so on; a second time it goes on there. --recipe=NAME stands
+for the flags of a recipe that comes with the package: few_labels (20 to 300 of anything),
 few_labels_unlabeled, w300, w300_mobile (the best below 40,000 parameters), w300_muon, w300_paper or
 w300_unlabeled. Flags after it change them.
 """
@@ -65,6 +68,15 @@ for _flag in (_UNLABELED_DIR, _FIRST_PASS, _NUM_UNLABELED, _AS_UNLABELED, _UNLAB
 
 
 def main(_):
+    try:
+        _train()
+    except app.Terminated as stop:
+        raise app.UnfinishedError(
+            "Stopped by SIGTERM. The same command starts or goes on again."
+        ) from stop
+
+
+def _train():
     quiet_tensorflow()
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
@@ -74,7 +86,9 @@ def main(_):
     from keras_lapkl.training.run import train
     from keras_lapkl.training.run_folder import RUN, choose_folder
 
-    distributed.strategy()  # before anything else of TensorFlow
+    distributed.join()  # before anything else of TensorFlow or JAX
+    if not distributed.is_chief():
+        logging.set_verbosity(logging.WARNING)  # the first process tells what all do
 
     recipe = from_flags(recipes.Recipe)  # wrong settings fail before any data is read
     common = {
@@ -129,6 +143,8 @@ def main(_):
         unlabeled,
         _TENSORBOARD.value,
     )
+    if not distributed.is_chief():
+        return
     print(model_scores.table([results["validation"]]))
     print(model_scores.conditions(results["validation"]))
     if reason is not None:

@@ -1,4 +1,5 @@
 from . import (
+    cluster as cluster,
     cross_validation as cross_validation,
     distillation as distillation,
     distributed as distributed,
@@ -27,5 +28,6 @@ from .recipe import (
     read_recipe as read_recipe,
 )
 from .run import (
+    UnfinishedError as UnfinishedError,
     train as train,
 )

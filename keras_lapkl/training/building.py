@@ -55,7 +55,7 @@ def build(
         scheme.num_landmarks, image_size=crops.image_size, **vars(recipe)
     )
     if recipe.initial_model is not None:
-        _begin_with(generator, recipe.initial_model)
+        _begin_with(generator, recipe.initial_model, recipe.initial_share)
     normalizer = model_scores.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     compiled = {
@@ -125,7 +125,7 @@ def check_models(recipe: Recipe, crops: Crops) -> None:
         build(dataclasses.replace(recipe, **alone), crops)
 
 
-def _begin_with(generator, name_or_path):
+def _begin_with(generator, name_or_path, share):
     """Gives a network the weights of another model's layers of equal name and shapes."""
     source = load_model(name_or_path)
     if not isinstance(source, LandmarkLocalizer):
@@ -149,8 +149,30 @@ def _begin_with(generator, name_or_path):
     for layer in fitting:
         layer.set_weights(theirs[layer.name])
     rest = ", ".join(layer.name for layer in layers if layer not in fitting)
+    if rest and share:
+        raise ValueError(
+            f"`initial_share` needs an `initial_model` of which every layer fits. {name_or_path} "
+            f"lacks {rest}"
+        )
     note = f"; at random: {rest}" if rest else ""
     logging.info("Begin with %d of %d layers%s.", len(fitting), len(layers), note)
+
+
+def average(generator: keras.Model, recipe: Recipe) -> None:
+    """Mixes the weights that a recipe began with into a network's, as `initial_share` says.
+
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+
+    Args:
+        generator: the trained network, changed.
+        recipe: a `Recipe` with an initial model.
+    """
+    share = recipe.initial_share
+    theirs = {layer.name: layer for layer in load_model(recipe.initial_model).generator.layers}
+    for layer in generator.layers:
+        if layer.weights:
+            pairs = zip(theirs[layer.name].get_weights(), layer.get_weights(), strict=True)
+            layer.set_weights([share * old + (1 - share) * new for old, new in pairs])
 
 
 def _loss(recipe):

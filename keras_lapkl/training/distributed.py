@@ -1,64 +1,113 @@
-"""Training by several processes at once, on one machine or on many, with TensorFlow.
+"""Training by several processes at once, on one machine or on many, with TensorFlow or JAX.
 
 Each process takes its part of every batch and the gradients are summed over all of them, so that
-the result is that of one process with the whole batch. `training.launching` starts them. The
-devices of one process need nothing of this: build and compile a model in
+the result is that of one process with the whole batch. `training.cluster` tells which processes
+these are. The devices of one process need nothing of this: build and compile a model in
 `tf.distribute.MirroredStrategy().scope()`, and `fit` it.
 """
 
 import contextlib
 import functools
-import os
+import re
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from keras_lapkl._support import console
+from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl.models.localizer import LandmarkLocalizer
+from keras_lapkl.training import cluster
 
-
-def strategy() -> tf.distribute.Strategy:
-    """`MultiWorkerMirroredStrategy` if TF_CONFIG tells of processes, else TensorFlow's default.
-
-    To be called before TensorFlow does anything else. What is to train in all processes is built
-    or loaded in its `scope()`.
-
-    Raises:
-        ValueError: there are processes, but Keras runs on another backend.
-    """
-    return _processes() if os.environ.get("TF_CONFIG") else tf.distribute.get_strategy()
+BACKENDS = ("tensorflow", "jax")
 
 
 @functools.cache
-def _processes():
+def join() -> Any:
+    """Meets the other processes of `cluster.find()`; None if this one trains alone.
+
+    To be called before TensorFlow or JAX does anything else. The first call returns when all have
+    come.
+
+    Returns:
+        `tf.distribute.MultiWorkerMirroredStrategy`, on JAX `keras.distribution.DataParallel`, or
+        None.
+
+    Raises:
+        ValueError: as `cluster.find`; or there are processes, and Keras's backend is none of
+            `BACKENDS`.
+
+    Example:
+
+    >>> distributed.join()
+    >>> with distributed.scope():
+    ...     model = build(recipe, crops)
+    >>> distributed.fit(model, batches, steps_per_epoch=100, epochs=40)
+    """
     backend = keras.backend.backend()
-    if backend != "tensorflow":
+    if backend == "jax":
+        tf.config.set_visible_devices([], "GPU")  # TensorFlow reads the data: the GPUs are JAX's
+    found = cluster.find()
+    if found is None:
+        logging.info("One process: neither TF_CONFIG nor SLURM tells of others.")
+        return None
+    if backend not in BACKENDS:
         raise ValueError(
-            f"Several processes train on the backend tensorflow. Received: KERAS_BACKEND={backend} "
-            "beside TF_CONFIG. Unset one of the two."
+            f"Several processes train on the backends {' and '.join(BACKENDS)}. Received: "
+            f"KERAS_BACKEND={backend} beside {found.source}. Set it, or TF_CONFIG={{}}."
         )
-    logging.info("Waiting for the other processes of TF_CONFIG: %s", os.environ["TF_CONFIG"])
+    logging.info("%s. Waiting for all of them.", found)
+    if backend == "jax":
+        keras.distribution.initialize(",".join(found.addresses), len(found.addresses), found.index)
+        return keras.distribution.DataParallel(auto_shard_dataset=False)
     tf.get_logger().setLevel("WARNING")  # else it tells of each sum that it plans
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(found.addresses)}), "", "worker", found.index
+    )
     with console.held_stderr():
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
+def scope() -> contextlib.AbstractContextManager[Any]:
+    """What is to train in all processes is built or loaded in this; in one process, anywhere."""
+    joined = join()
+    return contextlib.nullcontext() if joined is None else joined.scope()
+
+
+def replicas() -> int:
+    """Devices of all processes, among which each batch is divided."""
+    joined = join()
+    if joined is None or isinstance(joined, tf.distribute.Strategy):
+        return (joined or tf.distribute.get_strategy()).num_replicas_in_sync
+    return _context().num_replicas_in_sync
 
 
 def is_chief() -> bool:
     """Whether this process is the one to write files: the first of all, or the only one."""
-    return strategy().extended.should_checkpoint
+    joined = join()
+    if isinstance(joined, tf.distribute.Strategy):
+        return joined.extended.should_checkpoint
+    return joined is None or _context().input_pipeline_id == 0
+
+
+def any_process(here: bool) -> bool:
+    """Whether something is so in any of the processes, all of which ask this at once."""
+    joined = join()
+    if joined is None:
+        return here
+    with _peers():
+        if isinstance(joined, tf.distribute.Strategy):
+            return bool(_sum_of_all(tf.constant(float(here))) > 0)
+        from jax.experimental import multihost_utils
+
+        return bool(multihost_utils.process_allgather(np.array(here)).any())
 
 
 def wait() -> None:
     """Returns when all processes have come here."""
-    spread = strategy()
-
-    @tf.function(autograph=False)
-    def meet():
-        spread.reduce("SUM", spread.run(lambda: tf.ones([])), axis=None)
-
-    meet()
+    any_process(False)
 
 
 def fit(
@@ -67,13 +116,13 @@ def fit(
     validation_data: "tf.data.Dataset[Any] | None" = None,
     **kwargs: Any,
 ) -> Any:
-    """`model.fit` by all processes of `strategy()` together; by one alone, just `model.fit`.
+    """`model.fit` by all processes together; by one alone, just `model.fit`.
 
-    What Keras does in `model.fit` fails between processes. To evaluate or predict with the model
-    afterwards, save it in the chief, and load it there outside of the strategy's scope.
+    On TensorFlow, what Keras does in `model.fit` fails between processes. To evaluate or predict
+    with the model afterwards, save it in the chief, and load it there outside of `scope()`.
 
     Args:
-        model: built and compiled in the scope of `strategy()`.
+        model: built and compiled in `scope()`.
         batches: tf.data.Dataset of whole batches, the same in each process.
         validation_data: tf.data.Dataset of known length. Each device measures on all of it, and
             means stay what they are.
@@ -82,18 +131,26 @@ def fit(
 
     Raises:
         ValueError: the batches can't be divided evenly among the devices.
+        UnfinishedError: another process has ended.
     """
-    spread = strategy()
-    if not isinstance(spread, tf.distribute.MultiWorkerMirroredStrategy):
+    joined = join()
+    if joined is None:
         return model.fit(batches, validation_data=validation_data, **kwargs)
-    _check_divisible(batches, spread.num_replicas_in_sync)
-    parts = spread.distribute_datasets_from_function(functools.partial(part, batches))
+    _check_divisible(batches, replicas())
+    if not isinstance(joined, tf.distribute.Strategy):
+        with joined.scope(), _peers():
+            parts = _joined(part(batches, _context()))
+            if validation_data is not None:
+                length = tf.data.experimental.assert_cardinality(validation_data.cardinality())
+                validation_data = _joined(whole(validation_data, _context())).apply(length)
+            return model.fit(parts, validation_data=validation_data, **kwargs)
+    parts = joined.distribute_datasets_from_function(functools.partial(part, batches))
     if validation_data is not None:
         kwargs["validation_steps"] = int(validation_data.cardinality())
-        validation_data = spread.distribute_datasets_from_function(
+        validation_data = joined.distribute_datasets_from_function(
             functools.partial(whole, validation_data)
         )
-    with _steps_by_all(model, spread):
+    with _steps_by_all(model, joined), _peers():
         return model.fit(parts, validation_data=validation_data, **kwargs)
 
 
@@ -129,6 +186,17 @@ def whole(
         return tf.data.Dataset.from_tensors(batch).repeat(here)
 
     return batches.flat_map(copies)
+
+
+def _joined(parts):
+    """What `part` or `whole` gives to the devices of this process, as one batch, on JAX."""
+    context = _context()
+    here = context.num_replicas_in_sync // context.num_input_pipelines
+
+    def flat(*parts):
+        return tf.nest.map_structure(lambda x: tf.concat(tf.unstack(x, here), 0), parts)
+
+    return parts.batch(here, drop_remainder=True).map(flat)
 
 
 def _check_divisible(batches, devices):
@@ -167,3 +235,48 @@ def _by_all(step, spread):
         return {name: spread.experimental_local_results(v)[0] for name, v in logs.items()}
 
     return run
+
+
+@functools.cache
+def _context():
+    """Place of this process among the others, and the devices of all, on JAX."""
+    import jax
+
+    return tf.distribute.InputContext(jax.process_count(), jax.process_index(), jax.device_count())
+
+
+@tf.function(autograph=False)
+def _sum_of_all(value):
+    spread = join()
+    return spread.reduce("SUM", spread.run(tf.identity, args=(value,)), axis=None)
+
+
+@contextlib.contextmanager
+def _peers():
+    """Tells in words that another process has ended, which ends a step in all of them."""
+    try:
+        yield
+    except Exception as error:
+        if not _tells_of_a_peer(error):
+            raise
+        logging.warning("%s", " ".join(str(error).split())[:500])
+        raise UnfinishedError(
+            "Another process of this training has ended. The same command, in all of them, goes on "
+            "from the last checkpoint."
+        ) from error
+
+
+def _tells_of_a_peer(error):
+    """By its kind. Others, such as too little memory, would come again."""
+    if isinstance(error, tf.errors.OpError):
+        return isinstance(
+            error, tf.errors.UnavailableError | tf.errors.AbortedError | tf.errors.CancelledError
+        )
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    # One kind with the code as its first word; Gloo's, of sockets, have none of their own.
+    return isinstance(error, jax.errors.JaxRuntimeError) and bool(
+        re.match("(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)|.*[Gg]loo", str(error), re.S)
+    )

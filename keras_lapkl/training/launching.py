@@ -1,14 +1,13 @@
-"""Starts the processes of one training, watches them, and ends all of them when one fails.
+"""Starts the processes of one training on this machine, and ends all of them when one fails.
 
-The processes find each other by TF_CONFIG, as `keras_lapkl.training.distributed` reads it.
-Nothing here imports TensorFlow.
+The processes find each other by TF_CONFIG, as `keras_lapkl.training.cluster` reads it. Nothing here
+imports TensorFlow.
 """
 
 import contextlib
 import ctypes
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,10 +16,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from keras_lapkl._support.app import INTERRUPTED, TERMINATED, Terminated
+from keras_lapkl._support.app import INTERRUPTED, TERMINATED, UNFINISHED, Terminated
 
-PATIENCE = 10
-"""Seconds that the processes have to end after Ctrl-C or SIGTERM."""
+PATIENCE = {"Ctrl-C": 10, "SIGTERM": 300}
+"""Seconds that the processes have to end, by what ends them; SIGTERM lets them keep what they have.
+Who sent it has a patience of his own, and then kills."""
 SHOWN = 4000
 """Bytes of a failed process's output that are shown."""
 
@@ -34,35 +34,29 @@ def loopback(count: int) -> list[str]:
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
 
 
-def launch(command: Sequence[str], addresses: Sequence[str], here: Sequence[int]) -> int:
-    """Runs one process of a command for each address on this machine, until all have ended.
+def launch(command: Sequence[str], count: int) -> int:
+    """Runs some processes of a command, which train together, until all have ended.
 
     Process 0 writes to this terminal. Another's output is kept back, and its end shown if it is
     the first to fail; then the others are ended too. None outlives this call.
 
     Args:
         command: a list of words.
-        addresses: `host:port` of each process, on all machines.
-        here: indices of those to start on this machine.
+        count: how many processes, ≥ 1.
 
     Returns:
-        0, or the exit status of the first that failed; 130 after Ctrl-C, 143 after SIGTERM.
+        0, or the exit status of the first that failed; 75 if they have kept a checkpoint after
+        SIGTERM, to this process or to one of theirs; else 130 after Ctrl-C, 143 after SIGTERM.
 
-    Raises:
-        ValueError: no address, or an index without one.
+    Example:
+
+    >>> launch([sys.executable, "-m", "keras_lapkl", "train", "--output_dir=run"], 2)
+    0
     """
-    for address in addresses:
-        if not re.fullmatch(r".+:\d+", address):
-            raise ValueError(f"An address is host:port, as in 10.0.0.1:2222. Received: {address}")
-    for index in here:
-        if not 0 <= index < len(addresses):
-            raise ValueError(
-                f"There are {len(addresses)} addresses, with the indices 0 to "
-                f"{len(addresses) - 1}. Received: {index}"
-            )
+    addresses = loopback(count)
     with contextlib.ExitStack() as stack:
         running = {}
-        for index in here:
+        for index in range(count):
             output = stack.enter_context(tempfile.TemporaryFile()) if index else None
             process = subprocess.Popen(
                 command,
@@ -74,16 +68,23 @@ def launch(command: Sequence[str], addresses: Sequence[str], here: Sequence[int]
             )
             stack.callback(_end, process)
             running[index] = process, output
+        processes = [process for process, _ in running.values()]
         try:
-            return _watch(running)
-        except KeyboardInterrupt as stop:
-            processes = [process for process, _ in running.values()]
-            terminated = isinstance(stop, Terminated)
-            if terminated:  # Ctrl-C the processes have got as well
-                for process in processes:
-                    process.terminate()
-            _wait(processes)
-            return TERMINATED if terminated else INTERRUPTED
+            status = _watch(running)
+        except Terminated:
+            for process in processes:
+                process.terminate()
+            status = TERMINATED
+        except KeyboardInterrupt:  # which the processes have got as well
+            _wait(processes, PATIENCE["Ctrl-C"])
+            return INTERRUPTED
+        if status in (TERMINATED, UNFINISHED):
+            _wait(processes, PATIENCE["SIGTERM"])
+            ended = {process.poll() for process in processes}
+            if UNFINISHED in ended:
+                return UNFINISHED
+            return 0 if ended == {0} else status  # SIGTERM may come just before the end
+        return status
 
 
 def _tf_config(addresses, index):
@@ -105,6 +106,8 @@ def _watch(running):
             status = process.poll()
             if status is None:
                 continue
+            if status == UNFINISHED:
+                return UNFINISHED
             if status:
                 _report(index, status, output)
                 return status if status > 0 else 128 - status
@@ -120,8 +123,8 @@ def _report(index, status, output):
     print(f"error: process {index} ended with {how}; the others are stopped.", file=sys.stderr)
 
 
-def _wait(processes):
-    until = time.monotonic() + PATIENCE
+def _wait(processes, seconds):
+    until = time.monotonic() + seconds
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0, until - time.monotonic()))

@@ -311,6 +311,13 @@ class Recipe:
         "layers of another shape: fine-tuning. Random ones if not given.",
         group=_NETWORK,
     )
+    initial_share: float = setting(
+        0.0,
+        "Share of the initial model's weights in the final ones, the rest is of the trained ones: "
+        "a mean of both can be better than each on what both were trained for.",
+        interval="[0, 1)",
+        group=_NETWORK,
+    )
 
     def __post_init__(self):
         check(self)
@@ -340,6 +347,11 @@ class Recipe:
                 "A wider teacher (`mean_teacher.width`) can't begin with the weights of "
                 f"`initial_model`: drop one of them. Received: {self.mean_teacher.width}, "
                 f"{self.initial_model}"
+            )
+        if self.initial_share and self.initial_model is None:
+            raise ValueError(
+                "`initial_share` is of the weights of `initial_model`: give one, or 0. Received: "
+                f"{self.initial_share:g}"
             )
         if self.initial_model is not None:
             object.__setattr__(self, "initial_model", os.fspath(self.initial_model))

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import callbacks
+from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl._support.files import read_json, replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherDataError, owned
 from keras_lapkl._support.types import PathLike
@@ -20,7 +21,7 @@ from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
-from keras_lapkl.training import distributed
+from keras_lapkl.training import distributed, preemption
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
     evaluation_batches,
@@ -31,7 +32,7 @@ from keras_lapkl.training.batches import (
     steps_per_epoch,
     training_batches,
 )
-from keras_lapkl.training.building import build, check_models, epoch_steps
+from keras_lapkl.training.building import average, build, check_models, epoch_steps
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
@@ -40,8 +41,10 @@ from keras_lapkl.training.run_folder import (
     Identity,
     last_checkpoint,
     load_pseudo_labels,
+    read_means,
     remove_checkpoints,
     trim_history,
+    write_means,
 )
 
 SHOWN = 4
@@ -64,10 +67,11 @@ def train(
     The model's scales are calibrated on the validation faces: see `confidence`.
 
     Each epoch ends with a checkpoint, and the one before is kept, should the last one be damaged.
-    Called again with the same recipe and data, it goes on from there, to the result that the
-    unbroken run would have had; a finished run is only read. Data are the same while the digests of
-    labels, boxes and pictures are, wherever the files lie: a folder of a run on other data, mended
-    ones too, is refused. `run_folder.choose_folder` names one beside it.
+    SIGTERM while the model learns, as from a scheduler, writes one after the step and ends with an
+    `UnfinishedError`. Called again with the same recipe and data, it goes on from there, to the
+    result that the unbroken run would have had; a finished run is only read. Data are the same
+    while the digests of labels, boxes and pictures are, wherever the files lie: a folder of a run
+    on other data, mended ones too, is refused. `run_folder.choose_folder` names one beside it.
 
     Args:
         recipe: a `Recipe`.
@@ -86,6 +90,7 @@ def train(
             the other way around.
         OSError: another process trains into the folder, or the disk is full.
         FloatingPointError: the loss is no longer finite.
+        UnfinishedError: SIGTERM came, or another process of the training has ended.
 
     Example:
 
@@ -99,7 +104,7 @@ def train(
             f"Received: unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
             f"teacher={recipe.teacher}, mean_teacher={recipe.mean_teacher}"
         )
-    if recipe.mean_teacher is not None and distributed.strategy().num_replicas_in_sync > 1:
+    if recipe.mean_teacher is not None and distributed.replicas() > 1:
         raise ValueError("A mean teacher trains on one device: start one process.")
     output_dir = pathlib.Path(output_dir)
     identity = Identity(recipe, crops, validation, unlabeled)
@@ -138,9 +143,11 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         recipe = recipe.taught_by(teacher / "model.keras")
     labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
     checkpoint = last_checkpoint(output_dir)
-    with distributed.strategy().scope():
+    with distributed.scope():
         model = load_model(checkpoint) if checkpoint else build(recipe, crops, unlabeled)
     done = int(model.optimizer.iterations.numpy())
+    means = read_means(output_dir, done)
+    distributed.wait()  # before the chief writes what the others have read
     writers = ()
     if distributed.is_chief():
         last, previous = output_dir / LAST, output_dir / PREVIOUS
@@ -152,9 +159,10 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
             *(_tensorboard(output_dir, validation, unlabeled) if tensorboard else ()),
             callbacks.ResumableCheckpoint(last, previous),
         )
+    after = f" and {done % steps} steps" if done % steps else ""
     logging.info(
         "%s %s: %d parameters, %d epochs of %d steps of %d faces%s; %s.",
-        "Training" if not done else f"Resuming after epoch {done // steps}",
+        "Training" if not done else f"Resuming after epoch {done // steps}{after}",
         recipe.loss,
         model.generator.count_params(),
         recipe.epochs,
@@ -164,27 +172,36 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         output_dir,
     )
     start = time.monotonic()
-    try:
-        distributed.fit(
-            model,
-            _batches(recipe, crops, unlabeled, labels, done),
-            initial_epoch=done // steps,
-            epochs=recipe.epochs,
-            steps_per_epoch=steps,
-            shuffle=False,
-            validation_data=evaluation_batches(validation),
-            callbacks=[
-                keras.callbacks.TerminateOnNaN(raise_error=True)
-                if recipe.adversary is None
-                else callbacks.AdversarialMonitor(),
-                *writers,
-            ],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-    except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
-        raise FloatingPointError(
-            f"Training stopped: {error}. Lower the learning rate and train into another folder."
-        ) from error
+    with preemption.noted() as asked:
+        watchers = [
+            keras.callbacks.TerminateOnNaN(raise_error=True)
+            if recipe.adversary is None
+            else callbacks.AdversarialMonitor(),
+            *writers,
+            preemption.StopTogether(asked),
+        ]
+        try:
+            for first, count in _stretches(done, steps, recipe.epochs):
+                distributed.fit(
+                    model,
+                    _batches(recipe, crops, unlabeled, labels, first),
+                    initial_epoch=first // steps,
+                    epochs=recipe.epochs,
+                    steps_per_epoch=count,
+                    shuffle=False,
+                    validation_data=evaluation_batches(validation),
+                    callbacks=[
+                        *([preemption.RestOfEpoch(means)] if count < steps else []),
+                        *watchers,
+                    ],
+                    verbose=(1 if sys.stdout.isatty() else 2) if distributed.is_chief() else 0,
+                )
+        except preemption.PreemptedError as stop:
+            raise _kept(model, output_dir, steps, writers) from stop
+        except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
+            raise FloatingPointError(
+                f"Training stopped: {error}. Lower the learning rate and train into another folder."
+            ) from error
     seconds = time.monotonic() - start
     if not distributed.is_chief():
         distributed.wait()
@@ -194,6 +211,8 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
             model.save(temporary)
     if recipe.adversary is not None or recipe.mean_teacher is not None:
         model = model.localizer()
+    if recipe.initial_share:
+        average(model.generator, recipe)
     with replacing(model_path) as temporary:
         model.save(temporary)
         # Read back outside of the strategy's scope, where `predict` needs no other process.
@@ -213,6 +232,32 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
     remove_checkpoints(output_dir)
     distributed.wait()
     return results
+
+
+def _stretches(done, steps, epochs):
+    """First step, and steps in an epoch: the rest of an epoch that was begun, then whole ones."""
+    epoch, within = divmod(done, steps)
+    if within:
+        yield done, steps - within
+        epoch += 1
+    if epoch < epochs:
+        yield epoch * steps, steps
+
+
+def _kept(model, output_dir, steps, writers):
+    """Writes a checkpoint after the step that all have taken; what `train` then raises."""
+    done = int(model.optimizer.iterations.numpy())
+    epoch, within = divmod(done, steps)
+    if within:  # else the epoch's checkpoint is there
+        means = preemption.means(model)  # by all processes
+        if distributed.is_chief():
+            write_means(output_dir, done, means)
+            writers[-1].write()
+    distributed.wait()  # a scheduler may end the others as soon as one has ended
+    return UnfinishedError(
+        f"Stopped by SIGTERM after epoch {epoch} and {within} steps. The same command goes on from "
+        "there."
+    )
 
 
 def _unlabeled_batch_size(recipe):

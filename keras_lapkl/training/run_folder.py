@@ -9,7 +9,13 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import schemes
-from keras_lapkl._support.files import is_whole_zip, read_json, replacing, write_json
+from keras_lapkl._support.files import (
+    is_whole_zip,
+    read_arrays,
+    read_json,
+    replacing,
+    write_json,
+)
 from keras_lapkl._support.folders import OtherDataError, claim, compare, foreign, numbered
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
@@ -20,10 +26,12 @@ from keras_lapkl.training import distillation, distributed, run_data
 from keras_lapkl.training.recipe import Recipe
 
 LAST, PREVIOUS = "last.keras", "last.previous.keras"
+MEANS = "last.means.npz"
+"""Of the epoch's steps so far, if `LAST` was written within an epoch."""
 TEACHER = "teacher"
 """Folder of the wider network's run, whose model labels the faces without labels."""
 OUTPUTS = (
-    *("model.keras", "adversarial.keras", LAST, PREVIOUS),
+    *("model.keras", "adversarial.keras", LAST, PREVIOUS, MEANS),
     *("history.csv", "results.json", "pseudo_labels.npy"),
 )
 """What a run writes, beside its settings and its crops."""
@@ -178,9 +186,23 @@ def last_checkpoint(output_dir):
     return previous
 
 
+def write_means(output_dir, step, means):
+    """Keeps the state of a model's metrics after a step."""
+    with replacing(output_dir / MEANS) as temporary:
+        np.savez(temporary, *means, step=step)
+
+
+def read_means(output_dir, step):
+    """The state of the metrics after this very step; empty if none was kept."""
+    stored = read_arrays(output_dir / MEANS) or {}
+    if stored.pop("step", None) != step:
+        return []
+    return [stored[f"arr_{i}"] for i in range(len(stored))]
+
+
 def remove_checkpoints(output_dir):
     """What a finished run needs no more."""
-    for path in (output_dir / PREVIOUS, output_dir / LAST):
+    for path in (output_dir / PREVIOUS, output_dir / MEANS, output_dir / LAST):
         if path.exists():  # else nothing is written to a folder that may be read-only
             path.unlink()
 
@@ -194,6 +216,9 @@ def trim_history(path, epochs):
         return
     with path.open(newline="", errors="replace") as file:
         header, *rows = list(csv.reader(line.replace("\0", "") for line in file)) or [[]]
+    if not header:  # stopped in the first epoch; a line of nothing would pass for a header
+        path.unlink()
+        return
     kept = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([header, *(row for row in kept if int(row[0]) < epochs)])

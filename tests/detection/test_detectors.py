@@ -296,6 +296,19 @@ class TestBlazeFace:
         faces = synthetic_faces(10, image_size=160)[0]
         assert sum(len(detect(cv2.rotate(face, turn))) == 1 for face in faces) >= 8
 
+    def test_finds_faces_under_strong_noise(self, crowd):
+        photo, landmarks = crowd
+        detect, rng = BlazeFace(), np.random.default_rng(0)
+        noisy = photo + 40 * rng.normal(size=photo.shape)
+        noisy = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+        found = detect(noisy)
+        assert len(found) >= 2  # none in the photo as it is
+        centers = landmarks.mean(1)
+        for each in found:
+            middle = (each.box[:2] + each.box[2:]) / 2
+            assert np.linalg.norm(centers - middle, axis=1).min() < 30
+        assert not detect(BLANK)
+
 
 class FakeMTCNN:
     """Answers as mtcnn does with faces in the photo as given, two of them at its edges."""

@@ -78,6 +78,17 @@ def test_another_machines_lock_is_not_taken_over(tmp_path):
     assert json.loads((tmp_path / locks.LOCK).read_text()) == about
 
 
+def test_a_job_that_slurm_started_anew_takes_its_own_lock_over(tmp_path, monkeypatch):
+    about = {"host": "elsewhere", "process": 1, "since": "2026-01-01", "job": "42"}
+    (tmp_path / locks.LOCK).write_text(json.dumps(about))
+    monkeypatch.setenv("SLURM_JOB_ID", "43")
+    with pytest.raises(OSError, match="process 1 on elsewhere"), owned(tmp_path):
+        pass
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    with owned(tmp_path):
+        assert json.loads((tmp_path / locks.LOCK).read_text())["job"] == "42"
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"host": 1}'])
 def test_a_lock_that_says_nothing_is_taken_over(tmp_path, content):
     (tmp_path / locks.LOCK).write_bytes(content)

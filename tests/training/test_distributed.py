@@ -18,7 +18,6 @@ import pytest
 import tensorflow as tf
 
 from keras_lapkl import callbacks, losses, metrics
-from keras_lapkl.data import datasets
 from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer
@@ -26,8 +25,6 @@ from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN
 from keras_lapkl.training import distributed, launching
-from keras_lapkl.training.recipe import Recipe
-from keras_lapkl.training.run import train
 
 SIZE, K, BATCH, EPOCHS = 32, 5, 8, 2
 KINDS = {"supervised": LandmarkLocalizer, "adversarial": AdversarialLocalizer}
@@ -133,13 +130,19 @@ def on_two_devices(folder):
 def by_two_processes(folder):
     """The second epoch, from what one process has left after the first."""
     last = folder / "last.keras"
-    with distributed.strategy().scope():
+    with distributed.scope():
         model = load_model(last)
+    kind = "adversarial" if isinstance(model, AdversarialLocalizer) else "supervised"
     distributed.wait()  # before the file is written anew
     writers = [callbacks.ResumableCheckpoint(last)] if distributed.is_chief() else []
-    history = fit(model, "adversarial", first=1, callbacks=writers)
+    history = fit(model, kind, first=1, callbacks=writers)
     index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-    keep(folder, str(index), model, history=history, chief=distributed.is_chief())
+    found = {
+        "replicas": distributed.replicas(),
+        "chief": distributed.is_chief(),
+        "asked": [distributed.any_process(index == 1), distributed.any_process(False)],
+    }
+    keep(folder, str(index), model, history=history, **found)
 
 
 def read(folder, name):
@@ -209,14 +212,24 @@ def test_mobile_fpn_on_two_devices_learns_by_axes(mirrored):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_whole_batch(alone, tmp_path):
-    model, history, first = alone["adversarial"]
+@pytest.mark.parametrize(
+    ("backend", "kind"), [("tensorflow", "adversarial"), ("jax", "supervised")]
+)
+def test_two_processes_equal_one_with_the_whole_batch(alone, tmp_path, monkeypatch, backend, kind):
+    """On JAX too, where one process alone saves while the other goes on."""
+    if backend == "jax":
+        pytest.importorskip("jax", reason="needs the extra: pip install 'keras_lapkl[jax]'")
+        monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    model, history, first = alone[kind]
     last = pathlib.Path(shutil.copy(first, tmp_path / "last.keras"))
     command = [sys.executable, __file__, "by_two_processes", str(tmp_path)]
-    assert launching.launch(command, launching.loopback(2), range(2)) == 0
+    assert launching.launch(command, 2) == 0
     weights, found = read(tmp_path, "0")
     others, theirs = read(tmp_path, "1")
     assert found["chief"] and not theirs["chief"]
+    assert found["replicas"] == theirs["replicas"] == 2
+    assert found["asked"] == theirs["asked"] == [True, False]
     assert found["history"] == theirs["history"]
     for a, b, c in zip(weights, others, states(load_model(last)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -224,26 +237,6 @@ def test_two_processes_equal_one_with_the_whole_batch(alone, tmp_path):
     assert_close(weights, states(model))
     for name, values in history.items():
         assert found["history"][name] == pytest.approx(values[1:], rel=1e-5), name
-
-
-@pytest.mark.slow
-def test_command_trains_as_one_process(run_tool, tmp_path):
-    """A whole run; Adam's weights differ by more than SGD's, the errors hardly."""
-    recipe = Recipe(
-        width=1 / 16, epochs=1, learning_rate=3e-3, schedule="cosine", dropout=0, augment=True
-    )
-    crops = datasets.load("synthetic", split="train", num_synthetic=24, image_size=32)
-    validation = datasets.load("synthetic", split="validation", image_size=32)
-    one = train(recipe, crops, validation, tmp_path / "one")
-    flags = ["--width=0.0625", "--epochs=1", "--num_synthetic=24", "--image_size=32"]
-    launch = ["tools/launch.py", "--processes=2", "tools/train.py"]
-    done = run_tool(*launch, *flags, f"--output_dir={tmp_path / 'two'}")
-    assert done.stderr.count("Train on 24 synthetic faces.") == 1 and "NME %" in done.stdout
-    left = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
-    assert left[0] == left[1]
-    two = json.loads((tmp_path / "two" / "results.json").read_text())
-    for name in ("nme", "spread"):
-        assert two["validation"][name] == pytest.approx(one["validation"][name], rel=1e-3)
 
 
 def context(processes, index, devices):
@@ -272,9 +265,23 @@ def test_each_device_validates_on_all():
 
 
 def test_without_processes_nothing_changes():
-    assert distributed.strategy() is tf.distribute.get_strategy()
-    assert distributed.is_chief()
+    assert distributed.join() is None
+    assert distributed.is_chief() and distributed.replicas() == 1
+    assert distributed.any_process(True) and not distributed.any_process(False)
     distributed.wait()
+
+
+@pytest.mark.slow
+def test_another_backend_is_refused_beside_processes():
+    code = "from keras_lapkl.training import distributed; distributed.join()"
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "numpy", "TF_CONFIG": json.dumps(cluster)},
+    )
+    assert "KERAS_BACKEND=numpy beside TF_CONFIG" in done.stderr
 
 
 @pytest.mark.parametrize(("size", "drop"), [(9, True), (8, False)])

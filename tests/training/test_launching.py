@@ -24,7 +24,7 @@ def python(code):
 
 
 def launch(code, count=2):
-    return launching.launch(python(code), launching.loopback(count), range(count))
+    return launching.launch(python(code), count)
 
 
 @pytest.mark.slow
@@ -65,22 +65,14 @@ def test_one_that_fails_ends_all_and_is_shown(capfd, tmp_path, end, status, how)
 
 
 @pytest.mark.slow
-def test_other_machines_processes_are_not_started(tmp_path):
-    code = f"pathlib.Path({str(tmp_path)!r}, str(index)).touch()"
-    assert launching.launch(python(code), ["10.0.0.1:22", "10.0.0.2:22"], [1]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]
-
-
 @pytest.mark.parametrize(
-    ("addresses", "here", "message"),
-    [
-        (["a:1", "b:1"], [2], "0 to 1. Received: 2"),
-        (["a:1", "b"], [0], "host:port.*Received: b"),
-    ],
+    ("ends", "status"), [((75, 75), 75), ((0, 75), 75), ((75, 0), 75), ((75, 1), 75)]
 )
-def test_refused(addresses, here, message):
-    with pytest.raises(ValueError, match=message):
-        launching.launch(["true"], addresses, here)
+def test_all_have_time_to_keep_what_they_have(capfd, ends, status):
+    """One was told to end, by a scheduler, and the other ends after it."""
+    code = f"time.sleep(0.5 * index); print('ended', index); sys.exit({ends}[index])"
+    assert launch(code) == status
+    assert "error" not in capfd.readouterr().err
 
 
 def alive(pid):
@@ -119,3 +111,24 @@ def test_no_process_outlives_the_launcher(tmp_path, how):
     while any(map(alive, pids)):
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "status"), [(75, 75), (0, 0), (1, 143)])
+def test_sigterm_is_passed_on(tmp_path, end, status):
+    """The processes keep what they have, in their own time."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, pathlib, signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit({end})))\n"
+        f"pathlib.Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, str(LAUNCH), "--processes=2", str(script)]
+    with subprocess.Popen(command) as launcher:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.pid"))) < 2:
+            assert time.monotonic() < until and launcher.poll() is None
+            time.sleep(0.02)
+        launcher.terminate()
+        assert launcher.wait(timeout=60) == status

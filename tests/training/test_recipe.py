@@ -96,6 +96,7 @@ def test_each_flag_sets_its_field(values):
         "beta": ("0.5", 0.5),
         "seed": ("7", 7),
         "initial_model": ("a.keras", "a.keras"),
+        "initial_share": ("0.15", 0.15),
     }
     words = [f"--{name}={text}" for name, (text, _) in given.items()]
     found = recipes.recipe_from_flags(flag_values=values(*words, "--normalize"))
@@ -246,7 +247,7 @@ def test_the_papers_file_says_all_that_a_default_could_change():
     values = settings.read_flagfile(file, recipes.CLASSES, ("dataset",))
     given = {name for name in settings.settings(Recipe) if values[name].present}
     left = {"augment_strength", "camera_strength", "openings", "eye_gain", "mouth_gain"}
-    left |= {"initial_model", "seed", "steps_per_epoch"}
+    left |= {"initial_model", "initial_share", "seed", "steps_per_epoch"}
     assert set(settings.settings(Recipe)) - given == left
 
 

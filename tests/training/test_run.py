@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import dataclasses
+import itertools
 import pathlib
 import shutil
 import signal
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from keras_lapkl import callbacks, schemes
+from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl._support.files import read_json
 from keras_lapkl.data import datasets
 from keras_lapkl.loading import load_model
-from keras_lapkl.training import distillation, run
+from keras_lapkl.training import distillation, preemption, run
 from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, MeanTeacher, Recipe, Teacher
 from keras_lapkl.training.run import train
@@ -151,6 +153,41 @@ def test_mobile_fpn_goes_on_to_the_unbroken_run(crops, validation, tmp_path, mon
     assert not list(last.parent.glob("last*"))
     rows = (last.parent / "history.csv").read_text().split()
     assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+
+
+def test_sigterm_keeps_each_step(finished, crops, validation, tmp_path, monkeypatch):
+    """Stopped within an epoch, again in its rest, with its last step, and within the next one."""
+
+    @contextlib.contextmanager
+    def after(steps):
+        asked = itertools.count(1)
+        yield lambda: next(asked) >= steps
+
+    chosen = recipe(dropout=0.2), crops, validation
+    stops = ((2, "0 and 2"), (1, "0 and 3"), (3, "1 and 0"), (5, "1 and 5"))
+    for steps, place in stops:
+        with monkeypatch.context() as patch:
+            patch.setattr(preemption, "noted", lambda steps=steps: after(steps))
+            with pytest.raises(UnfinishedError, match=f"after epoch {place} steps"):
+                train(*chosen, tmp_path)
+    train(*chosen, tmp_path, {"seed": 0})
+    unbroken, _ = finished
+    models = [load_model(folder / "model.keras") for folder in (unbroken, tmp_path)]
+    for ours, theirs in zip(*(model.variables for model in models), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    histories = [list(csv.reader((f / "history.csv").open())) for f in (unbroken, tmp_path)]
+    assert histories[0][0] == histories[1][0] and len(histories[1]) == 4
+    np.testing.assert_allclose(*(np.float64(rows[1:]) for rows in histories), rtol=1e-6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in unbroken.iterdir())
+
+
+def test_sigterm_is_noted_within_fit_alone():
+    before = signal.getsignal(signal.SIGTERM)
+    with preemption.noted() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGTERM)
+        assert asked()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_epoch_of_more_steps_than_a_pass(crops, validation, tmp_path, monkeypatch):
@@ -301,6 +338,32 @@ class TestInitialModel:
                 ours.get_layer(name).get_weights()[0], theirs.get_layer(name).get_weights()[0]
             )
 
+    def test_final_weights_have_its_share(self, crops, validation, start, tmp_path):
+        chosen = recipe(network="mobile_fpn", dropout=0, epochs=1, initial_model=str(start))
+        for share, folder in ((0.0, "trained"), (0.25, "mixed")):
+            mixed = dataclasses.replace(chosen, initial_share=share)
+            train(mixed, crops, validation, tmp_path / folder)
+        old, new, mean = (
+            load_model(file).generator.get_weights()
+            for file in (start, tmp_path / "trained/model.keras", tmp_path / "mixed/model.keras")
+        )
+        assert any((a != b).any() for a, b in zip(old, new, strict=True))
+        for a, b, c in zip(old, new, mean, strict=True):
+            np.testing.assert_allclose(c, 0.25 * a + 0.75 * b, atol=1e-6)
+
+    def test_share_of_what_does_not_fit(self, crops, start):
+        few = dataclasses.replace(
+            crops,
+            landmarks=crops.landmarks[:, :5],
+            visible=crops.visible[:, :5],
+            scheme=schemes.Scheme("five", tuple("abcde")),
+        )
+        changes = {"initial_model": str(start), "initial_share": 0.1}
+        with pytest.raises(ValueError, match=r"every layer fits.*lacks maps"):
+            build(recipe(network="mobile_fpn", dropout=0, **changes), few)
+        with pytest.raises(ValueError, match="`initial_share` is of the weights"):
+            recipe(initial_share=0.1)
+
     def test_owes_to_its_faces_too(self, crops):
         chosen = recipe(
             network="mobile_fpn", dropout=0, width=1 / 8, initial_model="fpn-eighth-300w"
@@ -403,8 +466,9 @@ def test_adversarial_run_stopped_at_random_moments_equals_the_unbroken_one(
         status = process.wait()
         said = process.said.read_text()
         if number != signal.SIGKILL:
-            assert status == 128 + number and "The same command" in said
-            assert ("SIGTERM" in said) == (number == signal.SIGTERM)
+            assert status == {signal.SIGINT: 130, signal.SIGTERM: 75}[number]
+            assert "The same command" in said
+            assert ("Stopped by SIGTERM after epoch" in said) == (number == signal.SIGTERM)
             assert not (stopped / "results.json").exists(), "finished before it: train longer"
             assert not list(stopped.glob(".lapkl*"))
         assert "Resuming after epoch" in said or number == signal.SIGINT

@@ -1,8 +1,17 @@
 import zipfile
 
+import numpy as np
 import pytest
 
-from keras_lapkl.training.run_folder import LAST, PREVIOUS, last_checkpoint, trim_history
+from keras_lapkl.training.run_folder import (
+    LAST,
+    MEANS,
+    PREVIOUS,
+    last_checkpoint,
+    read_means,
+    trim_history,
+    write_means,
+)
 
 
 def checkpoint(path, text="weights " * 99):
@@ -57,6 +66,22 @@ def test_history_that_a_kill_or_a_power_cut_left(tmp_path, end):
     path.write_text("epoch,loss\n0,0.1\n1,0.2\n" + end)
     trim_history(path, 2)
     assert path.read_text().split() == ["epoch,loss", "0,0.1", "1,0.2"]
-    path.write_text("")
-    trim_history(path, 2)
-    assert path.read_text().split() == []
+
+
+def test_history_of_a_run_stopped_in_its_first_epoch(tmp_path):
+    """An empty line would be taken for the header, and no row would ever be kept."""
+    path = tmp_path / "history.csv"
+    for content in ("", "\n"):
+        path.write_text(content)
+        trim_history(path, 0)
+        assert not path.exists()
+
+
+def test_means_of_another_step_are_not_read(tmp_path):
+    assert read_means(tmp_path, 7) == []
+    write_means(tmp_path, 7, [np.float32(3), np.arange(2.0)])
+    (total, counts), stored = read_means(tmp_path, 7), tmp_path / MEANS
+    assert total == 3 and counts.tolist() == [0, 1]
+    assert read_means(tmp_path, 8) == []
+    stored.write_bytes(stored.read_bytes()[:-30])
+    assert read_means(tmp_path, 7) == []
