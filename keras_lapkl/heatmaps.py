@@ -312,7 +312,7 @@ def _pixels(size):
 
 def _mean(marginal):
     """(B, N, K) → (B, K)."""
-    return ops.sum(marginal * _pixels(marginal.shape[1])[:, None], axis=1)
+    return ops.sum(marginal * _pixels(marginal.shape[1])[None, :, None], axis=1)
 
 
 def _scale(marginals, means, distribution, reduce):
@@ -320,7 +320,7 @@ def _scale(marginals, means, distribution, reduce):
     _check("reduce", reduce, SCALES)
     spreads = []
     for marginal, mean in zip(marginals, means, strict=True):
-        offset = _pixels(marginal.shape[1])[:, None] - mean[:, None, :]
+        offset = _pixels(marginal.shape[1])[None, :, None] - mean[:, None, :]
         deviation = ops.abs(offset) if distribution == "laplace" else ops.square(offset)
         spreads.append(ops.sum(marginal * deviation, axis=1))
     if reduce == "joint":

@@ -23,6 +23,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "convert",
+    "check",
     "calibrate",
     "benchmark",
     "android",
@@ -39,7 +40,7 @@ def run(name):
     """Runs a command by the flags in `sys.argv`; the exit status.
 
     A command is a module with absl flags and `main(argv)`. Words that are not flags are left to
-    a command with `ARGUMENTS`.
+    a command with `ARGUMENTS`: `"files"` among its flags, or `"command"`, another's after its own.
     """
     try:
         argv = with_recipes(sys.argv) if name == "train" else sys.argv
@@ -54,10 +55,10 @@ def run(name):
     if asks_for_help(sys.argv):
         print(help_text(command))
         return 0
-    arguments = getattr(command, "ARGUMENTS", False)
-    if arguments:
+    arguments = getattr(command, "ARGUMENTS", None)
+    if arguments == "command":
         flags.FLAGS.set_gnu_getopt(False)  # what follows the first word is not the command's
-    return run_main(command.main, arguments, argv)
+    return run_main(command.main, arguments is not None, argv)
 
 
 def with_recipes(argv):

@@ -19,7 +19,7 @@ from keras_lapkl.training import launching
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many.", 1, required=True)
 
 
-ARGUMENTS = True
+ARGUMENTS = "command"
 """What follows the first word is the script's, or the command's."""
 
 

@@ -31,7 +31,7 @@ CROP_SCALES = {"points": 1.5, "box": 1.25, "image": 1.0}
 """Default crop scale of schemes without five points, by what the crop is cut from. Points in the
 corners of their box stay in a crop of 1.5 when it is rotated, scaled and shifted as augmentation
 does, but for the extremes of all three; a box of the object has air about the points already."""
-# How a crop is sampled; docs/notes/mobile.md has what other numbers cost.
+# How a crop is sampled; the laboratory notes have what other numbers cost.
 _MOST_SHRINK = 6  # photo pixels to a crop pixel, above which the photo is reduced first
 _MOST_SAMPLES = 3  # along a crop pixel
 _MAX_SAMPLED_SIDE = 4096
@@ -355,7 +355,7 @@ def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> N
     The mean over each crop pixel's square of bilinear samples: one or more for each photo pixel,
     but at most 3 by 3. Where a crop pixel is more than 6 photo pixels wide, the samples are taken
     from a copy of the photo reduced by a power of two. Outside the photo its border pixels are
-    repeated. docs/reference/preprocessing.md has the rule step by step.
+    repeated. The preprocessing contract has the rule step by step.
 
     Args:
         image: (H, W, 3) uint8.

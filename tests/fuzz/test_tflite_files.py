@@ -11,7 +11,14 @@ import numpy as np
 
 from keras_lapkl import pretrained
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import TFLiteLocalizer, describe, flatbuffer, operators, runner
+from keras_lapkl.tflite import (
+    TFLiteLocalizer,
+    compatibility,
+    describe,
+    flatbuffer,
+    operators,
+    runner,
+)
 
 NUMBERS = (-(2**31), -2, -1, 0, 1, 2, 3, 7, 16, 68, 127, 255, 256, 1000, 65535, 2**20, 2**31 - 1)
 SCALES = (-1.0, 0.0, 1e-30, 1e-3, 1.0, 300.0, 1e5, 1e30, float("nan"))
@@ -46,6 +53,7 @@ def read_and_run(folder, content):
     path = folder / "m.tflite"
     path.write_bytes(content)
     describe(path)
+    compatibility.check(path)
     localizer = TFLiteLocalizer(path)
     size, count = localizer.image_size, localizer.num_landmarks
     landmarks, scale = localizer(np.zeros((size, size, 3), np.uint8))
@@ -102,6 +110,7 @@ def run_an_operator(rng, folder):
             model.buffers[-1].data = value.tobytes()
     path = folder / "m.tflite"
     path.write_bytes(flatbuffer_writer.pack(model))
+    compatibility.check(path)
     interpreter = runner.load_interpreter(path)
     for tensor in interpreter.get_input_details():
         dtype = np.dtype(tensor["dtype"])

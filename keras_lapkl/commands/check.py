@@ -1,0 +1,59 @@
+"""Tells which operators of a .tflite file run where: phones, the Edge TPU, microcontrollers.
+
+    lapkl check model.tflite
+    lapkl check fpn-eighth-300w-int8 --target=gpu
+    lapkl check keras_lapkl/weights/*.tflite --output=check.json
+
+For LiteRT's CPU with XNNPACK, its delegates for GPUs, Core ML, NNAPI and Qualcomm's NPU, the Edge
+TPU, TFLite Micro with and without CMSIS-NN, and Arm's Ethos-U: how many operators run there, and
+each that does not, with the reason. The lists are others' facts, each with its source and date;
+nothing is run but vela, Arm's own compiler, where it is installed (the extra `vela`). Several files
+make one table. With --target the exit status is 1 if anything falls back there.
+"""
+
+# To a type checker a flag may be None and any text: its parser has seen to that.
+# pyright: reportArgumentType=false
+
+from absl import app as absl_app, flags
+
+from keras_lapkl._support import app
+from keras_lapkl.tflite.targets import TARGETS
+
+ARGUMENTS = "files"
+
+_TARGET = flags.DEFINE_list(
+    "target",
+    None,
+    f"Look at these only, by commas, and exit with 1 if anything falls back: {', '.join(TARGETS)}.",
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write as well.")
+
+flags.register_validator(
+    "target",
+    lambda names: names is None or (names and set(names) <= set(TARGETS)),
+    f"must be some of {', '.join(TARGETS)}, by commas",
+)
+
+
+def main(argv):
+    from keras_lapkl import pretrained
+    from keras_lapkl._support.files import refuse_inputs, write_json
+    from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.tflite import compatibility, vela
+
+    if len(argv) < 2:
+        raise absl_app.UsageError("Expected a .tflite file, or several, or shipped models' names.")
+    paths = [pretrained.resolve(name, (".tflite",)) for name in argv[1:]]
+    refuse_inputs(filter(None, [_OUTPUT.value]), paths)
+    names = _TARGET.value or list(TARGETS)
+    reports = []
+    for path in paths:
+        report = compatibility.check(path, names)
+        if "ethos-u" in names and vela.installed():
+            report["targets"]["ethos-u"]["vela"] = vela.report(path)
+        reports.append(report)
+    print(compatibility.page(reports[0]) if len(paths) == 1 else compatibility.summary(reports))
+    if _OUTPUT.value is not None:
+        provenance = run_provenance(app.resolved_flags())
+        write_json(_OUTPUT.value, {"results": reports, "provenance": provenance})
+    return int(bool(_TARGET.value) and any(map(compatibility.falls_back, reports)))
