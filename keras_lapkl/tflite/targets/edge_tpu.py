@@ -123,8 +123,8 @@ TARGET = Target(
     dated="2021",
     note=(
         "RSQRT, SQUARED_DIFFERENCE, SUM, TRANSPOSE and TRANSPOSE_CONV were not checked against "
-        "that page; the compiler is closed: it may leave out a resize, by its sizes, to keep precision, and "
-        "an operator whose version is newer than 2021"
+        "that page; the compiler is closed: it may leave out a resize, by its sizes, to keep "
+        "precision, and an operator whose version is newer than 2021"
     ),
     first_part=True,
 )
