@@ -47,7 +47,8 @@ for i in range(4):
         with zipfile.ZipFile(temporary, "w") as file:
             file.writestr("weights", 99 * f"{i}")
     returned("last.keras")
-shards._write_shard(folder / "shard.tfrecord", "0", ["a.jpg"], [([(b"face", (0, 4, 0))], [])])
+cut = shards._Cut([(b"face", (0, 4, 0))], [])
+shards._write_shard(folder / "shard.tfrecord", "0", ["a.jpg"], [cut])
 returned("shard.npz")
 """
 
