@@ -88,6 +88,10 @@ def close(
         closing: 1 shuts it, 0 leaves it, -1 opens it twice as far.
         rise: the part of the way that the lower edge makes, in [0, 1].
         margin: added to the points to be pixels of the image.
+
+    Example:
+
+    >>> close(image, points, apertures(IBUG68)["right_eye"], 1.0)   # and its ratio is 0
     """
     first, last = (points[i].astype(np.float64) for i in opening.corners)
     width = np.linalg.norm(last - first)
