@@ -61,7 +61,9 @@ def main(_):
         ("ms a step", {k: 1e3 * v for k, v in seconds.items()}),
         ("ratio", ratios),
     ):
-        print(timing.table(title, {"": {name: timing.summary(v) for name, v in found.items()}}))
+        print(
+            timing.table(title, {"median": {name: timing.summary(v) for name, v in found.items()}})
+        )
     print(timing.where(run_provenance(app.resolved_flags()), os.cpu_count()))
 
 

@@ -237,7 +237,7 @@ def shard_folder(rng, folder):
     about = {"name": "x", "located": "by box", "settings": settings, "faces": 1, "skipped": 0}
     (file,) = shards._shard_files(folder, settings)
     face = shards._record(np.zeros((20, 20, 3), np.uint8), "a.jpg", (1.0, 2.0, 3.0))
-    shards._write_shard(file, shards._digest(settings), ["a.jpg"], [([face], [])])
+    shards._write_shard(file, shards._digest(settings), ["a.jpg"], [shards._Cut([face], [])])
     kind = rng.choice((".json", ".npz", ".tfrecord"))
     (folder / shards.SETTINGS).write_text(json.dumps(about))
     if kind == ".json":

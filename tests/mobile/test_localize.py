@@ -375,7 +375,7 @@ def test_newer_schema(files, localize, tmp_path):
 
 
 def test_shipped_files_without_a_schema_number(localize):
-    path = pretrained.path("fpn-eighth-300w", ".tflite")
+    path = pretrained.path("fpn-eighth-112-300w", ".tflite")
     assert "schema" not in localize.read_metadata(path.read_bytes(), path)
     assert localize.Localizer(path).crop_scale == 3
 
