@@ -375,8 +375,8 @@ def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[st
         normalizer: a name of `NORMALIZER_MEANINGS`.
 
     Returns:
-        dict: `nme` and mean `luminance` (0 to 255) of each fifth, and `ratio`, the darkest fifth's
-        error in that of the lightest. Empty for other schemes than ibug68's points, and for fewer
+        dict: `nme` and mean `luminance` (0 to 255) of each fifth, and `ratio`, how many times
+        the lightest fifth's error the darkest's is, or None where that is 0. Empty for other schemes than ibug68's points, and for fewer
         than 50 faces that can be scored.
     """
     if crops.scheme.names != IBUG68.names:
@@ -390,7 +390,7 @@ def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[st
     parts = np.array_split(known[np.argsort(luminance[known], kind="stable")], 5)
     nme = [float(errors[part].mean()) for part in parts]
     means = [float(luminance[part].mean()) for part in parts]
-    return {"nme": nme, "luminance": means, "ratio": nme[0] / nme[-1]}
+    return {"nme": nme, "luminance": means, "ratio": nme[0] / nme[-1] if nme[-1] else None}
 
 
 def _cheeks(image, landmarks):
@@ -468,8 +468,9 @@ def part_lines(result: Mapping[str, Any]) -> str:
     if found := result["cheeks"]:
         fifths = ", ".join(f"{error:.2f}" for error in found["nme"])
         lines.append(
-            f"NME % from the fifth with the darkest cheeks to the lightest: {fifths}; ratio "
-            f"{found['ratio']:.3f}."
+            f"NME % from the fifth with the darkest cheeks to the lightest: {fifths}"
+            + ("" if found["ratio"] is None else f"; ratio {found['ratio']:.3f}")
+            + "."
         )
     return "\n".join(lines)
 

@@ -223,6 +223,7 @@ def test_by_cheeks(crops):
     expected = [100 * part.mean() / 40 for part in np.split(np.linspace(0.4, 4, 60), 5)]
     np.testing.assert_allclose(found["nme"], expected, rtol=1e-5)
     assert found["ratio"] == pytest.approx(expected[0] / expected[-1])
+    assert model_scores.by_cheeks(points, many, "interocular")["ratio"] is None
     assert model_scores.by_cheeks(moved[:49], many.take(range(49)), "interocular") == {}
     other = dataclasses.replace(many, scheme=dataclasses.replace(many.scheme, names=NAMES))
     assert model_scores.by_cheeks(moved, other, "interocular") == {}
