@@ -375,9 +375,9 @@ def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[st
         normalizer: a name of `NORMALIZER_MEANINGS`.
 
     Returns:
-        dict: `nme` and mean `luminance` (0 to 255) of each fifth, and `ratio`, how many times
-        the lightest fifth's error the darkest's is, or None where that is 0. Empty for other schemes than ibug68's points, and for fewer
-        than 50 faces that can be scored.
+        dict: `nme` and mean `luminance` (0 to 255) of each fifth, and `ratio`, how many times the
+        lightest fifth's error the darkest's is; None where that is 0. Empty for other schemes than
+        ibug68's points, and for fewer than 50 faces that can be scored.
     """
     if crops.scheme.names != IBUG68.names:
         return {}
@@ -469,8 +469,7 @@ def part_lines(result: Mapping[str, Any]) -> str:
         fifths = ", ".join(f"{error:.2f}" for error in found["nme"])
         lines.append(
             f"NME % from the fifth with the darkest cheeks to the lightest: {fifths}"
-            + ("" if found["ratio"] is None else f"; ratio {found['ratio']:.3f}")
-            + "."
+            + ("." if found["ratio"] is None else f"; ratio {found['ratio']:.3f}.")
         )
     return "\n".join(lines)
 
