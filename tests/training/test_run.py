@@ -417,6 +417,14 @@ def start(warm_python, tmp_path_factory):
     return begin
 
 
+def modified(path):
+    """When it was, None without the file: `LAST` is gone for a moment between two renames."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def assert_same_run(run, other, steps):
     models = [load_model(folder / "model.keras") for folder in (run, other)]
     if (run / "adversarial.keras").exists():
@@ -451,10 +459,10 @@ def test_adversarial_run_stopped_at_random_moments_equals_the_unbroken_one(
     last = stopped / "last.keras"
     ends = ((signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, wait))
     for number, seconds in ends:
-        seen = last.stat().st_mtime_ns if last.exists() else None
+        seen = modified(last)
         process = start(stopped, *flags)
         until = time.monotonic() + 120
-        while not last.exists() or last.stat().st_mtime_ns == seen:
+        while modified(last) in (None, seen):
             assert process.poll() is None, process.said.read_text()
             assert time.monotonic() < until
             time.sleep(0.01)
