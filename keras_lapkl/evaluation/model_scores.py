@@ -375,9 +375,10 @@ def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[st
         normalizer: a name of `NORMALIZER_MEANINGS`.
 
     Returns:
-        dict: `nme` and mean `luminance` (0 to 255) of each fifth, and `ratio`, how many times the
-        lightest fifth's error the darkest's is; None where that is 0. Empty for other schemes than
-        ibug68's points, and for fewer than 50 faces that can be scored.
+        dict: `nme` and mean `luminance` (0 to 255) of each fifth; `ratio`, how many times the
+        lightest fifth's error the darkest's is, and `ratio_interval`, the bootstrap's 95 % interval
+        over faces; None where the lightest's is 0. Empty for other schemes than ibug68's points,
+        and for fewer than 50 faces that can be scored.
     """
     if crops.scheme.names != IBUG68.names:
         return {}
@@ -390,7 +391,18 @@ def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[st
     parts = np.array_split(known[np.argsort(luminance[known], kind="stable")], 5)
     nme = [float(errors[part].mean()) for part in parts]
     means = [float(luminance[part].mean()) for part in parts]
-    return {"nme": nme, "luminance": means, "ratio": nme[0] / nme[-1] if nme[-1] else None}
+    ratio, interval = None, None
+    if nme[-1]:
+        ratio, interval = nme[0] / nme[-1], _ratio_interval(errors[parts[0]], errors[parts[-1]])
+    return {"nme": nme, "luminance": means, "ratio": ratio, "ratio_interval": interval}
+
+
+def _ratio_interval(above, below):
+    """Bootstrap interval of the ratio of two groups' means, each resampled by itself."""
+    random = np.random.default_rng(0)
+    draws = (random.choice(each, (scoring.RESAMPLES, len(each))).mean(1) for each in (above, below))
+    tails = (1 - scoring.LEVEL) / 2, (1 + scoring.LEVEL) / 2
+    return np.quantile(np.divide(*draws), tails).tolist()
 
 
 def _cheeks(image, landmarks):
@@ -469,9 +481,14 @@ def part_lines(result: Mapping[str, Any]) -> str:
         fifths = ", ".join(f"{error:.2f}" for error in found["nme"])
         lines.append(
             f"NME % from the fifth with the darkest cheeks to the lightest: {fifths}"
-            + ("." if found["ratio"] is None else f"; ratio {found['ratio']:.3f}.")
+            + ("." if found["ratio"] is None else _ratio_text(found))
         )
     return "\n".join(lines)
+
+
+def _ratio_text(found):
+    low, high = found["ratio_interval"]
+    return f"; ratio {found['ratio']:.2f}, {scoring.LEVEL:.0%} interval {low:.2f} to {high:.2f}."
 
 
 def _percent(share):

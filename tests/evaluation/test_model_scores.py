@@ -223,13 +223,24 @@ def test_by_cheeks(crops):
     expected = [100 * part.mean() / 40 for part in np.split(np.linspace(0.4, 4, 60), 5)]
     np.testing.assert_allclose(found["nme"], expected, rtol=1e-5)
     assert found["ratio"] == pytest.approx(expected[0] / expected[-1])
-    assert model_scores.by_cheeks(points, many, "interocular")["ratio"] is None
+    exact = model_scores.by_cheeks(points, many, "interocular")
+    assert exact["ratio"] is None and exact["ratio_interval"] is None
     assert model_scores.by_cheeks(moved[:49], many.take(range(49)), "interocular") == {}
     other = dataclasses.replace(many, scheme=dataclasses.replace(many.scheme, names=NAMES))
     assert model_scores.by_cheeks(moved, other, "interocular") == {}
 
 
 NAMES = tuple(map(str, range(68)))
+
+
+def test_interval_of_a_ratio_agrees_with_its_standard_error():
+    """Var log(a/b) ≈ Var a/(n·a²) + Var b/(n·b²), the delta method."""
+    random = np.random.default_rng(1)
+    above, below = random.gamma(9, 0.5, 400), random.gamma(9, 0.4, 300)
+    low, high = model_scores._ratio_interval(above, below)
+    sd = np.sqrt(sum(each.var() / len(each) / each.mean() ** 2 for each in (above, below)))
+    ratio = above.mean() / below.mean()
+    np.testing.assert_allclose([low, high], ratio * np.exp([-1.96 * sd, 1.96 * sd]), rtol=0.01)
 
 
 def test_lines_of_openings_and_cheeks():
@@ -239,13 +250,13 @@ def test_lines_of_openings_and_cheeks():
             "eyes": eyes | {"closed_found": 0.19},
             "mouth": {"slope": 1, "correlation": None},
         },
-        "cheeks": {"nme": [4.0, 3.0, 3.0, 3.0, 2.0], "ratio": 2.0},
+        "cheeks": {"nme": [4.0, 3.0, 3.0, 3.0, 2.0], "ratio": 2.0, "ratio_interval": [1.5, 2.5]},
     }
     assert model_scores.part_lines(found).splitlines() == [
         "Openings, found against labels: eyes: slope 0.55, correlation 0.79, 16 closed, 0.06 by "
         "the labels, come out at 0.19; mouth: slope 1.00.",
         "NME % from the fifth with the darkest cheeks to the lightest: 4.00, 3.00, 3.00, 3.00, "
-        "2.00; ratio 2.000.",
+        "2.00; ratio 2.00, 95% interval 1.50 to 2.50.",
     ]
     assert model_scores.part_lines({"apertures": {}, "cheeks": {}}) == ""
 
