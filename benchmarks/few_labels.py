@@ -5,6 +5,10 @@
 Each number of labels is a part of a larger one's: the first faces of the training split in an order
 drawn anew for each subset. The lists stand in OUTPUT_DIR/lists. All runs take as many steps of as
 many labeled faces. Stopped at any moment, the same command goes on.
+
+Prints the errors, and how much lower they are with unlabeled faces than without, at the same width:
+mean over subsets, 95 % interval over faces of the paired differences, and each subset's. OUTPUT_DIR
+gets them as results.json, and the curve as few_labels.png.
 """
 
 import dataclasses
@@ -28,6 +32,14 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the runs.", req
 _LABELS = flags.DEFINE_list("labels", ["50", "157"], "Numbers of labels.")
 _SUBSETS = flags.DEFINE_integer("subsets", 3, "Subsets, each with a seed of its own.")
 _METHODS = flags.DEFINE_list("methods", ["supervised", "mean_teacher", "student"], "Columns.")
+_PAIRS = {
+    "mean_teacher_small": "supervised",
+    "student": "supervised",
+    "mean_teacher": "supervised_wide",
+    "student_wide": "supervised_wide",
+}
+"""Methods with unlabeled faces, and what the same network has without."""
+_SETS = ("validation", "common")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of 100 steps of 8 labeled faces.")
 _TEACHER_WIDTH = flags.DEFINE_float("teacher_width", 0.25, "Of the mean teacher.")
 _UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 8, "Unlabeled faces in a step.")
@@ -40,8 +52,28 @@ def main(_):
         (n, s, m) for s in range(_SUBSETS.value) for n in _LABELS.value for m in _METHODS.value
     )
     for count, subset, method in order:
-        found[count, subset, method] = cell(output_dir, int(count), subset, method)
+        found[int(count), subset, method] = cell(output_dir, int(count), subset, method)
         print(table(found), flush=True)
+    lower = gains(found)
+    print(
+        "\n".join(
+            [
+                "Lower with unlabeled faces by %, interval over faces (each subset)",
+                *map(_said, lower),
+            ]
+        )
+    )
+    errors = {
+        "-".join(map(str, key)): {name: value[name]["nme"] for name in _SETS}
+        for key, value in found.items()
+    }
+    conditions = next(iter(found.values()))["conditions"]
+    write_json(
+        output_dir / "results.json",
+        {"nme": errors, "gains": lower, "conditions": conditions}
+        | {"provenance": run_provenance(app.resolved_flags())},
+    )
+    draw(found, output_dir / "few_labels.png")
 
 
 def cell(output_dir, count, subset, method):
@@ -59,10 +91,7 @@ def cell(output_dir, count, subset, method):
     crops = datasets.load(
         "300w", _DATA_DIR.value, subset_list(output_dir, count, subset), margin=16, **common
     )
-    sets = {
-        name: datasets.load("300w", _DATA_DIR.value, name, **common)
-        for name in ("validation", "common")
-    }
+    sets = {name: datasets.load("300w", _DATA_DIR.value, name, **common) for name in _SETS}
     recipe = recipes(subset, output_dir / f"{count}-{subset}-mean_teacher" / "model.keras")[method]
     unlabeled = None
     if recipe.takes_unlabeled:
@@ -97,6 +126,9 @@ def recipes(seed, teacher) -> dict[str, Any]:
         "mean_teacher_small": dataclasses.replace(supervised, mean_teacher=mean_teacher),
         "mean_teacher": wide,
         "student": dataclasses.replace(supervised, teacher=Teacher(teacher, batch_size=size)),
+        "student_wide": dataclasses.replace(
+            wide, mean_teacher=None, teacher=Teacher(teacher, batch_size=size)
+        ),
     }
 
 
@@ -116,7 +148,7 @@ def table(found):
     """Markdown: mean and spread over subsets of the error on both sets, in percent."""
     methods = [m for m in _METHODS.value if any(key[2] == m for key in found)]
     lines = ["| labels | " + " | ".join(methods) + " |", "| --- " * (1 + len(methods)) + "|"]
-    for count in _LABELS.value:
+    for count in map(int, _LABELS.value):
         cells = (
             [value for key, value in found.items() if (key[0], key[2]) == (count, method)]
             for method in methods
@@ -125,11 +157,76 @@ def table(found):
     return "\n".join(["NME %, validation / common; mean ± sd over subsets", *lines])
 
 
+def gains(found):
+    """How much lower the error is with unlabeled faces, in percent of what it is without.
+
+    Args:
+        found: dict from (labels, subset, method) to cells.
+
+    Returns:
+        list of dicts: `labels`, `method`, `without`, `set`, `subsets`, `gain`, the paired bootstrap
+        `interval` over faces, of the means over subsets, and `each` subset's gain.
+    """
+    from keras_lapkl.evaluation import scoring
+
+    rows = []
+    for count, method in dict.fromkeys((key[0], key[2]) for key in found):
+        without = _PAIRS.get(method)
+        keys = [key for key in found if (key[0], key[2]) == (count, method)]
+        keys = [key for key in keys if (*key[:2], without) in found]
+        for name in _SETS if keys else ():
+            ours = np.array([found[key][name]["errors"] for key in keys])
+            theirs = np.array([found[*key[:2], without][name]["errors"] for key in keys])
+            percent = 100 * (theirs - ours) / theirs.mean()
+            gain, *interval = scoring.estimates({"gain": percent.mean(0)})["gain"]
+            each = 100 * (1 - ours.mean(1) / theirs.mean(1))
+            rows.append(
+                {"labels": count, "method": method, "without": without, "set": name}
+                | {"subsets": len(keys), "gain": gain, "interval": interval, "each": each.tolist()}
+            )
+    return rows
+
+
+def _said(row):
+    low, high = row["interval"]
+    each = ", ".join(f"{gain:.1f}" for gain in row["each"])
+    return (
+        f"{row['labels']} labels, {row['method']} against {row['without']}, {row['set']}: "
+        f"{row['gain']:.1f} ({low:.1f} to {high:.1f}) ({each})"
+    )
+
+
+def draw(found, path):
+    """Error on the common set against the number of labels; the band is ± sd over subsets."""
+    from keras_lapkl.evaluation import plots
+
+    sheet = plots.figure(7, 4.5)
+    axes = sheet.subplots()
+    for method in dict.fromkeys(key[2] for key in found):
+        counts = sorted({key[0] for key in found if key[2] == method})
+        errors = [
+            [v["common"]["nme"] for key, v in found.items() if (key[0], key[2]) == (count, method)]
+            for count in counts
+        ]
+        means = np.array([np.mean(each) for each in errors])
+        spread = np.array([np.std(each, ddof=1) if len(each) > 1 else 0 for each in errors])
+        (line,) = axes.plot(counts, means, marker="o", label=method.replace("_", " "))
+        axes.fill_between(counts, means - spread, means + spread, color=line.get_color(), alpha=0.2)
+    ticks = sorted({key[0] for key in found})
+    axes.set(xscale="log", xlabel="labeled faces", ylabel="NME on 300-W common, %")
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    axes.legend()
+    axes.grid(alpha=0.3)
+    with replacing(path) as temporary:
+        sheet.savefig(temporary, format="png", dpi=120)
+
+
 def _text(cells):
     if not cells:
         return ""
     parts = []
-    for name in ("validation", "common"):
+    for name in _SETS:
         errors = [cell[name]["nme"] for cell in cells]
         spread = f" ± {np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
         parts.append(f"{np.mean(errors):.2f}{spread}")
