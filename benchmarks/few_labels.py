@@ -12,6 +12,7 @@ gets them as results.json, and the curve as few_labels.png.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import sys
 from typing import Any
@@ -23,6 +24,7 @@ from keras_lapkl._support import app
 from keras_lapkl._support.files import read_json, replacing, write_json
 from keras_lapkl._support.provenance import run_provenance
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl._support.widths import fraction, parse_width
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of 300-W.", required=True)
 _UNLABELED_DIR = flags.DEFINE_string(
@@ -31,41 +33,40 @@ _UNLABELED_DIR = flags.DEFINE_string(
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the runs.", required=True)
 _LABELS = flags.DEFINE_list("labels", ["50", "157"], "Numbers of labels.")
 _SUBSETS = flags.DEFINE_integer("subsets", 3, "Subsets, each with a seed of its own.")
-_METHODS = flags.DEFINE_list("methods", ["supervised", "mean_teacher", "student"], "Columns.")
-_PAIRS = {
-    "mean_teacher_small": "supervised",
-    "student": "supervised",
-    "mean_teacher": "supervised_wide",
-    "student_wide": "supervised_wide",
-}
-"""Methods with unlabeled faces, and what the same network has without."""
-_SETS = ("validation", "common")
+_METHODS = flags.DEFINE_list("methods", ["supervised", "student"], "What is compared.")
+_WIDTHS = flags.DEFINE_list("widths", ["1/8", "1/4"], "Of the networks that are compared.")
+_TEACHER_WIDTH = flags.DEFINE_string("teacher_width", "1/2", "Of the mean teacher of students.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of 100 steps of 8 labeled faces.")
-_TEACHER_WIDTH = flags.DEFINE_float("teacher_width", 0.25, "Of the mean teacher.")
-_UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 8, "Unlabeled faces in a step.")
+_UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 12, "Unlabeled faces in a step.")
+
+_WITHOUT = "supervised"
+_TEACHER = "mean_teacher"
+_SETS = ("validation", "common")
 
 
 def main(_):
     quiet_tensorflow()
     output_dir, found = pathlib.Path(_OUTPUT_DIR.value), {}
-    order = (
-        (n, s, m) for s in range(_SUBSETS.value) for n in _LABELS.value for m in _METHODS.value
-    )
-    for count, subset, method in order:
-        found[int(count), subset, method] = cell(output_dir, int(count), subset, method)
-        print(table(found), flush=True)
+    teacher = parse_width(_TEACHER_WIDTH.value)
+    for subset, count in itertools.product(range(_SUBSETS.value), map(int, _LABELS.value)):
+        for width, method in itertools.product(map(parse_width, _WIDTHS.value), _METHODS.value):
+            if method == "student":
+                found[count, subset, _TEACHER, teacher] = cell(
+                    output_dir, count, subset, _TEACHER, teacher
+                )
+            found[count, subset, method, width] = cell(output_dir, count, subset, method, width)
+            print(table(found), flush=True)
     lower = gains(found)
     print(
         "\n".join(
             [
-                "Lower with unlabeled faces by %, interval over faces (each subset)",
+                "Lower with unlabeled faces by %, [interval over faces] (each subset)",
                 *map(_said, lower),
             ]
         )
     )
     errors = {
-        "-".join(map(str, key)): {name: value[name]["nme"] for name in _SETS}
-        for key, value in found.items()
+        _name(*key): {name: value[name]["nme"] for name in _SETS} for key, value in found.items()
     }
     conditions = next(iter(found.values()))["conditions"]
     write_json(
@@ -76,14 +77,18 @@ def main(_):
     draw(found, output_dir / "few_labels.png")
 
 
-def cell(output_dir, count, subset, method):
+def _name(count, subset, method, width):
+    return f"{count}-{subset}-{method}-{width:g}"
+
+
+def cell(output_dir, count, subset, method, width):
     """Errors of one run, trained if it is not there yet."""
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import model_scores
     from keras_lapkl.loading import load_model
     from keras_lapkl.training.run import train
 
-    folder = output_dir / f"{count}-{subset}-{method}"
+    folder = output_dir / _name(count, subset, method, width)
     path = folder / "cell.json"
     if path.exists():
         return read_json(path)
@@ -92,7 +97,8 @@ def cell(output_dir, count, subset, method):
         "300w", _DATA_DIR.value, subset_list(output_dir, count, subset), margin=16, **common
     )
     sets = {name: datasets.load("300w", _DATA_DIR.value, name, **common) for name in _SETS}
-    recipe = recipes(subset, output_dir / f"{count}-{subset}-mean_teacher" / "model.keras")[method]
+    teacher = output_dir / _name(count, subset, _TEACHER, parse_width(_TEACHER_WIDTH.value))
+    recipe = recipes(subset, width, teacher / "model.keras")[method]
     unlabeled = None
     if recipe.takes_unlabeled:
         unlabeled = datasets.load_unlabeled(crops, _UNLABELED_DIR.value)
@@ -111,24 +117,20 @@ def cell(output_dir, count, subset, method):
     return found
 
 
-def recipes(seed, teacher) -> dict[str, Any]:
-    """The settings of each method."""
+def recipes(seed, width, teacher) -> dict[str, Any]:
+    """The settings of each method at a width, for which the learning rate is that of the recipe."""
     from keras_lapkl.training.recipe import MeanTeacher, Teacher, read_recipe
 
     size = _UNLABELED_BATCH.value
-    supervised = dataclasses.replace(read_recipe("few_labels"), epochs=_EPOCHS.value, seed=seed)
-    mean_teacher = MeanTeacher(batch_size=size, augment_strength=1.0)
-    taught = dataclasses.replace(mean_teacher, width=_TEACHER_WIDTH.value)
-    wide = dataclasses.replace(supervised, mean_teacher=taught).wide
+    recipe = dataclasses.replace(read_recipe("few_labels"), epochs=_EPOCHS.value, seed=seed)
+    mean_teacher = MeanTeacher(batch_size=8, augment_strength=1.0)
+    wider = dataclasses.replace(mean_teacher, width=width)
+    taught = dataclasses.replace(recipe, mean_teacher=wider).wide
+    alone = dataclasses.replace(taught, mean_teacher=None)
     return {
-        "supervised": supervised,
-        "supervised_wide": dataclasses.replace(wide, mean_teacher=None),
-        "mean_teacher_small": dataclasses.replace(supervised, mean_teacher=mean_teacher),
-        "mean_teacher": wide,
-        "student": dataclasses.replace(supervised, teacher=Teacher(teacher, batch_size=size)),
-        "student_wide": dataclasses.replace(
-            wide, mean_teacher=None, teacher=Teacher(teacher, batch_size=size)
-        ),
+        _WITHOUT: alone,
+        _TEACHER: taught,
+        "student": dataclasses.replace(alone, teacher=Teacher(teacher, batch_size=size)),
     }
 
 
@@ -146,43 +148,51 @@ def subset_list(output_dir, count, subset):
 
 def table(found):
     """Markdown: mean and spread over subsets of the error on both sets, in percent."""
-    methods = [m for m in _METHODS.value if any(key[2] == m for key in found)]
-    lines = ["| labels | " + " | ".join(methods) + " |", "| --- " * (1 + len(methods)) + "|"]
-    for count in map(int, _LABELS.value):
+    counts = sorted({key[0] for key in found})
+    lines = [f"| method, width | {' | '.join(f'{n} labels' for n in counts)} |"]
+    lines.append("| --- " * (1 + len(counts)) + "|")
+    for method, width in sorted({key[2:] for key in found}, key=lambda each: each[::-1]):
         cells = (
-            [value for key, value in found.items() if (key[0], key[2]) == (count, method)]
-            for method in methods
+            [value for key, value in found.items() if key[0] == n and key[2:] == (method, width)]
+            for n in counts
         )
-        lines.append(f"| {count} | " + " | ".join(map(_text, cells)) + " |")
-    return "\n".join(["NME %, validation / common; mean ± sd over subsets", *lines])
+        lines.append(f"| {method}, {fraction(width)} | {' | '.join(map(_text, cells))} |")
+    return "\n".join(["NME %, validation / common; mean ± sd over (subsets)", *lines])
 
 
 def gains(found):
     """How much lower the error is with unlabeled faces, in percent of what it is without.
 
     Args:
-        found: dict from (labels, subset, method) to cells.
+        found: dict from (labels, subset, method, width) to cells.
 
     Returns:
-        list of dicts: `labels`, `method`, `without`, `set`, `subsets`, `gain`, the paired bootstrap
+        list of dicts: `labels`, `method`, `width`, `set`, `subsets`, `gain`, the paired bootstrap
         `interval` over faces, of the means over subsets, and `each` subset's gain.
     """
     from keras_lapkl.evaluation import scoring
 
     rows = []
-    for count, method in dict.fromkeys((key[0], key[2]) for key in found):
-        without = _PAIRS.get(method)
-        keys = [key for key in found if (key[0], key[2]) == (count, method)]
-        keys = [key for key in keys if (*key[:2], without) in found]
-        for name in _SETS if keys else ():
-            ours = np.array([found[key][name]["errors"] for key in keys])
-            theirs = np.array([found[*key[:2], without][name]["errors"] for key in keys])
+    for count, method, width in sorted({(key[0], *key[2:]) for key in found}):
+        subsets = sorted(
+            key[1]
+            for key in found
+            if key == (count, key[1], method, width)
+            and method != _WITHOUT
+            and (count, key[1], _WITHOUT, width) in found
+        )
+        for name in _SETS if subsets else ():
+            ours, theirs = (
+                np.array([found[count, subset, each, width][name]["errors"] for subset in subsets])
+                for each in (method, _WITHOUT)
+            )
             percent = 100 * (theirs - ours) / theirs.mean()
             gain, *interval = scoring.estimates({"gain": percent.mean(0)})["gain"]
             each = 100 * (1 - ours.mean(1) / theirs.mean(1))
             rows.append(
-                {"labels": count, "method": method, "without": without, "set": name}
-                | {"subsets": len(keys), "gain": gain, "interval": interval, "each": each.tolist()}
+                {"labels": count, "method": method, "width": width, "set": name}
+                | {"subsets": len(subsets), "gain": gain, "interval": interval}
+                | {"each": each.tolist()}
             )
     return rows
 
@@ -191,8 +201,8 @@ def _said(row):
     low, high = row["interval"]
     each = ", ".join(f"{gain:.1f}" for gain in row["each"])
     return (
-        f"{row['labels']} labels, {row['method']} against {row['without']}, {row['set']}: "
-        f"{row['gain']:.1f} ({low:.1f} to {high:.1f}) ({each})"
+        f"{row['labels']} labels, {row['method']}, {fraction(row['width'])}, {row['set']}: "
+        f"{row['gain']:.1f} [{low:.1f} to {high:.1f}] ({each})"
     )
 
 
@@ -202,15 +212,20 @@ def draw(found, path):
 
     sheet = plots.figure(7, 4.5)
     axes = sheet.subplots()
-    for method in dict.fromkeys(key[2] for key in found):
-        counts = sorted({key[0] for key in found if key[2] == method})
+    for method, width in sorted({key[2:] for key in found}, key=lambda each: each[::-1]):
+        counts = sorted({key[0] for key in found if key[2:] == (method, width)})
         errors = [
-            [v["common"]["nme"] for key, v in found.items() if (key[0], key[2]) == (count, method)]
+            [
+                value["common"]["nme"]
+                for key, value in found.items()
+                if key[0] == count and key[2:] == (method, width)
+            ]
             for count in counts
         ]
         means = np.array([np.mean(each) for each in errors])
         spread = np.array([np.std(each, ddof=1) if len(each) > 1 else 0 for each in errors])
-        (line,) = axes.plot(counts, means, marker="o", label=method.replace("_", " "))
+        label = f"{method.replace('_', ' ')}, {fraction(width)}"
+        (line,) = axes.plot(counts, means, marker="o", label=label)
         axes.fill_between(counts, means - spread, means + spread, color=line.get_color(), alpha=0.2)
     ticks = sorted({key[0] for key in found})
     axes.set(xscale="log", xlabel="labeled faces", ylabel="NME on 300-W common, %")

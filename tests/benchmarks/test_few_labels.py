@@ -1,0 +1,48 @@
+import json
+
+import numpy as np
+import pytest
+
+SCRIPT = "benchmarks/few_labels.py"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two subsets of fifty labels, of which the unlabeled faces take 10 and 20 %."""
+    random = np.random.default_rng(0)
+    for subset, left in enumerate((0.9, 0.8)):
+        errors = random.uniform(4, 6, 100)
+        for method, width, values in (
+            ("supervised", "0.125", errors),
+            ("mean_teacher", "0.5", errors / 2),
+            ("student", "0.125", left * errors),
+        ):
+            nme = {"nme": values.mean(), "errors": values.tolist()}
+            cell = {"validation": nme, "common": nme, "conditions": "crop scale 3"}
+            folder = tmp_path / f"50-{subset}-{method}-{width}"
+            folder.mkdir()
+            (folder / "cell.json").write_text(json.dumps(cell))
+    return tmp_path
+
+
+def test_finished_runs_are_compared_in_pairs(run_tool, runs):
+    flags = ("--data_dir=none", "--unlabeled_dir=none", f"--output_dir={runs}")
+    done = run_tool(SCRIPT, *flags, "--labels=50", "--subsets=2", "--widths=1/8")
+    found = json.loads((runs / "results.json").read_text())
+    of_validation, of_common = found["gains"]
+    assert of_validation["method"] == "student" and of_common["set"] == "common"
+    assert of_common["each"] == pytest.approx([10, 20])
+    first, second = (found["nme"][f"50-{i}-supervised-0.125"]["common"] for i in range(2))
+    gain = (10 * first + 20 * second) / (first + second)
+    assert of_common["gain"] == pytest.approx(gain)
+    low, high = of_common["interval"]
+    assert gain - 1 < low < gain < high < gain + 1
+    assert found["conditions"] == "crop scale 3"
+    table = done.stdout.split("NME %")[-1]
+    assert [line.split("|")[1].strip() for line in table.splitlines()[3:6]] == [
+        "student, 1/8",
+        "supervised, 1/8",
+        "mean_teacher, 1/2",
+    ]
+    assert f"student, 1/8, common: {gain:.1f} [" in table and "(10.0, 20.0)" in table
+    assert (runs / "few_labels.png").stat().st_size > 10_000
