@@ -11,12 +11,16 @@ from that step. Several processes train together where TF_CONFIG or SLURM tells 
 If labels, boxes or pictures have changed meanwhile, it says which, and trains anew in the next free
 folder of OUTPUT_DIR-2, OUTPUT_DIR-3 and so on; a second time it goes on there. --recipe=NAME stands
 for the flags of a recipe that comes with the package: few_labels (20 to 300 of anything),
-few_labels_unlabeled, w300, w300_mobile (the best below 40,000 parameters), w300_muon, w300_paper or
-w300_unlabeled. Flags after it change them.
+few_labels_unlabeled, w300, w300_mobile (the best below 40,000 parameters), w300_muon, w300_paper,
+w300_phone or w300_unlabeled. Flags after it change them. Without a recipe or any other setting, up
+to 1,000 labels of your own are trained on by few_labels, and with --unlabeled_dir by
+few_labels_unlabeled.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
+
+import dataclasses
 
 from absl import flags, logging
 
@@ -115,6 +119,10 @@ def _train():
         _UNLABELED_MEMORY.value,
     )
     recipe = recipes.recipe_from_flags(unlabeled is not None)
+    name = recipes.recipe_for(len(crops), unlabeled is not None)
+    if name is not None and flags.FLAGS.dataset != "synthetic" and not recipes.are_given():
+        recipe = dataclasses.replace(recipes.read_recipe(name), seed=recipe.seed)
+        logging.info("No setting is given: recipe %s, for %d labels.", name, len(crops))
     if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
     validation = data_flags.load(

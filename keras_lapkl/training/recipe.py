@@ -392,6 +392,31 @@ CLASSES = (Recipe, UnlabeledMethod, Adversary, Teacher, MeanTeacher)
 """Whose settings are flags."""
 _OF_THE_DATA = ("dataset",)
 """Flags in recipe files that say what the recipe is for, and not what it is."""
+FEW_LABELS = 1000
+"""Up to so many, a run without any setting is one of the recipe for few labels."""
+
+
+def recipe_for(num_labels: int, has_unlabeled: bool) -> str | None:
+    """The name of the recipe for that many labels, None where the settings' defaults are for them.
+
+    Args:
+        num_labels: labeled faces or objects.
+        has_unlabeled: whether there are pictures without labels beside.
+
+    Example:
+
+    >>> recipe_for(50, has_unlabeled=True), recipe_for(5000, has_unlabeled=True)
+    ('few_labels_unlabeled', None)
+    """
+    if num_labels > FEW_LABELS:
+        return None
+    return "few_labels_unlabeled" if has_unlabeled else "few_labels"
+
+
+def are_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:
+    """Whether a flag, or a recipe, gives any setting but the seed."""
+    names = {name for cls in CLASSES for name in settings(cls)} - {"seed"}
+    return any(flag_values[name].present for name in names)
 
 
 def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):

@@ -1,5 +1,7 @@
 import json
 import re
+import signal
+import time
 
 import cv2
 import numpy as np
@@ -202,6 +204,33 @@ def test_mended_labels_and_what_comes_after(run_tool, labels, tmp_path):
     run_tool(
         "tools/evaluate.py", f"--model={model}", f"--data_dir={tmp_path}", f"--output_dir={results}"
     )
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ([], "recipe few_labels, for 10 labels"),
+        (["--unlabeled_dir={}"], "recipe few_labels_unlabeled, for 10 labels"),
+        (["--seed=1", "--width=1/16"], None),
+    ],
+)
+def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_path, flags, said):
+    """It begins so; it is stopped, for these are minutes of training."""
+    flags = [flag.format(tmp_path) for flag in flags]
+    command = ["tools/train.py", "--dataset=csv", f"--data_dir={tmp_path}", "--crop_from=image"]
+    out = tmp_path / "said"
+    out.touch()
+    process = warm_python.start([*command, *flags, f"--output_dir={tmp_path / 'run'}"], out, out)
+    until = time.monotonic() + 120
+    while "Training laplace_kl" not in out.read_text():
+        assert process.poll() is None and time.monotonic() < until, out.read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    if said is None:
+        assert "No setting is given" not in out.read_text()
+    else:
+        assert said in out.read_text() and "40 epochs of 100 steps of 8" in out.read_text()
 
 
 def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tmp_path):

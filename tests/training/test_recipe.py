@@ -241,6 +241,19 @@ def test_files_of_recipes():
     )
 
 
+def test_the_recipe_for_a_number_of_labels():
+    assert recipes.recipe_for(1000, False) == "few_labels"
+    assert recipes.recipe_for(20, True) == "few_labels_unlabeled"
+    assert recipes.recipe_for(1001, False) is recipes.recipe_for(5000, True) is None
+
+
+def test_which_flags_are_settings(values):
+    assert not recipes.are_given(values()) and not recipes.are_given(values("--seed=3"))
+    for word in ("--epochs=40", "--noaugment", "--teacher_width=1/2", "--unlabeled_method=teacher"):
+        assert recipes.are_given(values(word)), word
+    assert recipes.are_given(values(f"--flagfile={configs.path('w300')}", "--undefok=dataset"))
+
+
 def test_the_papers_file_says_all_that_a_default_could_change():
     """But for the seed, an epoch that is no pass, and how strongly it would augment, if it did."""
     file = pathlib.Path(recipes.__file__).parents[1] / "configs" / "w300_paper.cfg"
