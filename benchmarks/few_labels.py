@@ -37,6 +37,7 @@ _METHODS = flags.DEFINE_list("methods", ["supervised", "student"], "What is comp
 _WIDTHS = flags.DEFINE_list("widths", ["1/8", "1/4"], "Of the networks that are compared.")
 _TEACHER_WIDTH = flags.DEFINE_string("teacher_width", "1/2", "Of the mean teacher of students.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of 100 steps of 8 labeled faces.")
+_TEACHER_EPOCHS = flags.DEFINE_integer("teacher_epochs", 40, "The same of mean teachers.")
 _UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 12, "Unlabeled faces in a step.")
 
 _WITHOUT = "supervised"
@@ -129,7 +130,7 @@ def recipes(seed, width, teacher) -> dict[str, Any]:
     alone = dataclasses.replace(taught, mean_teacher=None)
     return {
         _WITHOUT: alone,
-        _TEACHER: taught,
+        _TEACHER: dataclasses.replace(taught, epochs=_TEACHER_EPOCHS.value),
         "student": dataclasses.replace(alone, teacher=Teacher(teacher, batch_size=size)),
     }
 
