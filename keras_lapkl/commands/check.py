@@ -7,8 +7,8 @@
 For LiteRT's CPU with XNNPACK, its delegates for GPUs, Core ML, NNAPI and Qualcomm's NPU, the Edge
 TPU, TFLite Micro with and without CMSIS-NN, and Arm's Ethos-U: how many operators run there, and
 each that does not, with the reason. The lists are others' facts, each with its source and date.
-Nothing is run but, where they are installed, vela, Arm's own compiler (the extra `vela`), and TFLite
-Micro, for the arena that it needs (the extra `micro`). Several files make one table. With --target
+Nothing is run but, where they are installed, vela, Arm's own compiler (the extra `vela`), and
+TFLite Micro, for the arena that a file needs (the extra `micro`). Several files make one table. With --target
 the exit status is 1 if anything falls back there.
 """
 
