@@ -3,8 +3,9 @@
     pip install 'keras_lapkl[micro]'
     python benchmarks/micro.py --model=fpn-sixteenth-micro --data_dir=300w --output=micro.json
 
-Both decode the same way. LiteRT's XNNPACK rounds int8 differently from the reference kernels of TFLite
-Micro, so that single landmarks differ. Bytes of the file and of the arena stand beside the errors.
+Both decode the same way. LiteRT's XNNPACK rounds int8 differently from the reference kernels of
+TFLite Micro, so that single landmarks differ. Bytes of the file and of the arena stand beside the
+errors.
 """
 
 import sys

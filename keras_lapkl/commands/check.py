@@ -8,8 +8,8 @@ For LiteRT's CPU with XNNPACK, its delegates for GPUs, Core ML, NNAPI and Qualco
 TPU, TFLite Micro with and without CMSIS-NN, and Arm's Ethos-U: how many operators run there, and
 each that does not, with the reason. The lists are others' facts, each with its source and date.
 Nothing is run but, where they are installed, vela, Arm's own compiler (the extra `vela`), and
-TFLite Micro, for the arena that a file needs (the extra `micro`). Several files make one table. With --target
-the exit status is 1 if anything falls back there.
+TFLite Micro, for the arena that a file needs (the extra `micro`). Several files make one table.
+With --target the exit status is 1 if anything falls back there.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.

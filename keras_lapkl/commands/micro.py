@@ -30,6 +30,14 @@ _ARENA_BYTES = flags.DEFINE_integer(
 )
 
 
+def _measured(arena, content, path):
+    """Bytes of the arena by TFLite Micro."""
+    try:
+        return arena.needed(content, path)["total"]
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}, or give --arena_bytes.") from error
+
+
 def main(argv):
     from keras_lapkl import pretrained
     from keras_lapkl._support.files import refuse_inputs, replacing, sweep
@@ -60,7 +68,7 @@ def main(argv):
             temporary.write_bytes(content)
             size = len(content)
         else:
-            size = _ARENA_BYTES.value or arena.needed(content, path)["total"]
+            size = _ARENA_BYTES.value or _measured(arena, content, path)
             temporary.write_text(c_header.c_header(content, name, size, path), encoding="utf-8")
     told = f"{len(content):,} bytes" + (f", and an arena of {size:,}" if header else "")
     print(f"{output}: {told}")

@@ -41,14 +41,11 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
     about = metadata.read(model, path)
     graph = model.subgraphs[0]
     try:
-        if about is None or set(flatbuffer.signature_shapes(model)) != {
-            runner.INPUT,
-            *runner.OUTPUTS,
-        }:
+        if about is None or _signed(model) != ([runner.INPUT], [*runner.OUTPUTS]):
             raise ValueError(f"it does not give {runner.OUTPUTS} alone, or lacks metadata.")
         image = _int8_image(model)
         maps, pools = _maps(model)
-        writer = next(op for op in graph.operators if maps in op.outputs)
+        writer = _writer(model, maps)
         graph.operators = _before(graph, writer, image)
         outputs = _make_in_parts(model, writer, pools)
     except ValueError as error:
@@ -65,6 +62,23 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
     return flatbuffer_writer.pack(model)
 
 
+def _signed(model):
+    """Names of what the one signature takes and gives, sorted; empty where there is another."""
+    if len(model.signatureDefs or ()) != 1:
+        return [], []
+    (signature,) = model.signatureDefs
+    sides = (signature.inputs, signature.outputs)
+    return tuple(sorted(_text(entry.name) for entry in side or ()) for side in sides)
+
+
+def _steps(tensor):
+    """Scales and zero points of an int8 tensor; none of another."""
+    how = tensor.quantization
+    if tensor.type != schema().TensorType.INT8 or how is None or how.scale is None:
+        return [], []
+    return list(how.scale), [] if how.zeroPoint is None else list(how.zeroPoint)
+
+
 def _int8_image(model):
     """The int8 tensor that the image becomes, in steps of 1/255 from -128."""
     graph = model.subgraphs[0]
@@ -72,8 +86,8 @@ def _int8_image(model):
     for reader in readers:
         tensor = graph.tensors[reader.outputs[0]]
         if _kind(model, reader) == "QUANTIZE" and len(readers) == 1:
-            step, zero = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
-            if zero == _ZERO and abs(255 * step - 1) < 1e-4:
+            steps, zeros = _steps(tensor)
+            if zeros == [_ZERO] and len(steps) == 1 and abs(255 * steps[0] - 1) < 1e-4:
                 return reader.outputs[0]
     raise ValueError("its image is not brought to int8 in steps of 1/255 by one QUANTIZE.")
 
@@ -84,12 +98,44 @@ def _maps(model):
     pools = [op for op in graph.operators if _kind(model, op) == "MAX_POOL_2D"]
     read = {int(op.inputs[0]) for op in pools}
     shapes = [list(graph.tensors[op.outputs[0]].shape) for op in pools]
-    if len(pools) != 2 or len(read) != 1 or [s.index(1, 1) for s in shapes] != [1, 2]:
+    size = int(graph.tensors[graph.inputs[0]].shape[1]) // 2
+    wanted = [[1, 1, size], [1, size, 1]]
+    if len(read) != 1 or [each[:3] for each in shapes] != wanted:
         raise ValueError("it has no maxima of columns and of rows of one tensor of maps.")
     (maps,) = read
-    if graph.tensors[maps].type != schema().TensorType.INT8:
+    pooled = [graph.tensors[op.outputs[0]] for op in pools]
+    if any(len(each) != 1 for t in (graph.tensors[maps], *pooled) for each in _steps(t)):
         raise ValueError("its maps are not in int8.")
     return maps, dict(zip(runner.AXES, pools, strict=True))
+
+
+def _writer(model, maps):
+    """The convolution that gives the maps, by int8 weights with a step for each."""
+    graph = model.subgraphs[0]
+    for op in graph.operators:
+        if maps in op.outputs and _kind(model, op) == "CONV_2D" and len(op.inputs) == 3:
+            constants = [graph.tensors[i] for i in op.inputs[1:] if i >= 0]
+            count = int(graph.tensors[maps].shape[-1])
+            if (
+                len(constants) == 2
+                and all(int(tensor.shape[0]) == count for tensor in constants)
+                and all(_bytes(model, tensor) for tensor in constants)
+                and all(_per_channel(tensor, count) for tensor in constants)
+            ):
+                return op
+    raise ValueError("its maps are not given by a convolution with a step for each of them.")
+
+
+def _per_channel(tensor, count):
+    how = tensor.quantization
+    both = () if how is None else (how.scale, how.zeroPoint)
+    return [len(each) for each in both if each is not None] == [count, count]
+
+
+def _bytes(model, tensor):
+    """The bytes of a constant; none of another tensor."""
+    data = model.buffers[tensor.buffer].data
+    return b"" if data is None else bytes(bytearray(data))
 
 
 def _before(graph, last, image):
@@ -144,7 +190,7 @@ def _constant(model, index, start, end):
     part.quantization = copy.copy(whole.quantization)
     part.quantization.scale = whole.quantization.scale[start:end]
     part.quantization.zeroPoint = whole.quantization.zeroPoint[start:end]
-    content = bytes(bytearray(model.buffers[whole.buffer].data))
+    content = _bytes(model, whole)
     stride = len(content) // int(whole.shape[0])
     buffer = schema().BufferT()
     buffer.data = content[start * stride : end * stride]

@@ -53,6 +53,12 @@ def c_header(content: bytes, name: str, arena_bytes: int, path: PathLike = "this
             "--output=MODEL.tflite"
         )
     columns, rows = (tensors[axis] for axis in runner.AXES)
+    if any(tensor.quantization is None for tensor in tensors.values()) or any(
+        len(each if each is not None else ()) != 1
+        for tensor in tensors.values()
+        for each in (tensor.quantization.scale, tensor.quantization.zeroPoint)
+    ):
+        raise ValueError(f"{path} has an image or outputs that are not in int8.")
     steps, count = int(columns.shape[2]), int(columns.shape[3])
     if steps > _MOST_STEPS:
         raise ValueError(f"{path} is of images of over {2 * _MOST_STEPS} pixels.")

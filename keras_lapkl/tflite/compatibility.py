@@ -29,9 +29,9 @@ def check(path: PathLike, targets: Iterable[str] = tuple(TARGETS)) -> dict[str, 
     Returns:
         A dict: `model`; `bytes` of the file; `operators`, their number; and `targets`, for each
         name a dict with `title`, `source`, `dated`, `note`, `else_where`; `runs` and `falls_back`,
-        numbers of operators; `parts`, into how many pieces the graph is cut, or None where it isn't; and
-        `kinds`, a list of `operator`, `types`, `count`, `runs`, `reason` (None where it runs) and
-        `places`, the operators' numbers in the file.
+        numbers of operators; `parts`, into how many pieces the graph is cut, or None where it
+        isn't; and `kinds`, a list of `operator`, `types`, `count`, `runs`, `reason` (None where it
+        runs) and `places`, the operators' numbers in the file.
 
     Raises:
         FileNotFoundError: there is no such file.
