@@ -15,7 +15,11 @@ Those with 112 take crops of 112×112 pixels in place of 80×80: at the same wid
 and a smaller error.
 """
 
+MICRO_NAMES = ("fpn-sixteenth-micro",)
+"""Models cut for microcontrollers, 80×80: a `.tflite` file in int8 and a card alone."""
+
 SUFFIXES = (".keras", ".tflite", "-int8.tflite", ".md")
+MICRO_SUFFIXES = (".tflite", ".md")
 KINDS = (".keras", ".tflite")
 _WEIGHTS = pathlib.Path(__file__).resolve().parent / "weights"
 
@@ -24,7 +28,7 @@ def path(name: str, suffix: str = ".keras") -> pathlib.Path:
     """The file of a shipped model.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, or of `MICRO_NAMES`, which have `MICRO_SUFFIXES` alone.
         suffix: `".keras"`, float32; `".tflite"`, float16 weights and float32 values, as exact as
             Keras; `"-int8.tflite"`, int8 throughout but for the decoding, the fastest; or `".md"`,
             the model's card with the errors of each.
@@ -37,10 +41,11 @@ def path(name: str, suffix: str = ".keras") -> pathlib.Path:
     >>> path("fpn-eighth-300w", ".tflite").name
     'fpn-eighth-300w.tflite'
     """
-    if name not in NAMES or suffix not in SUFFIXES:
+    suffixes = MICRO_SUFFIXES if name in MICRO_NAMES else SUFFIXES
+    if name not in (*NAMES, *MICRO_NAMES) or suffix not in suffixes:
         raise ValueError(
-            f"Expected a model of {NAMES} and a suffix of {SUFFIXES}. Received: {name!r}, "
-            f"{suffix!r}"
+            f"Expected a model of {(*NAMES, *MICRO_NAMES)} and a suffix of {suffixes}. Received: "
+            f"{name!r}, {suffix!r}"
         )
     return _WEIGHTS / f"{name}{suffix}"
 
@@ -70,7 +75,9 @@ def resolve(name_or_path, kinds=KINDS):
         if name in _files(kinds):
             return _WEIGHTS / name
     shipped = f"Shipped models: {', '.join(NAMES)}" + (
-        ", with -int8 at the end for int8." if ".tflite" in kinds else "."
+        f", with -int8 at the end for int8; and {', '.join(MICRO_NAMES)}."
+        if ".tflite" in kinds
+        else "."
     )
     if given.suffix in kinds:
         raise FileNotFoundError(f"There is no model at {given}. {shipped}")
@@ -82,4 +89,6 @@ def resolve(name_or_path, kinds=KINDS):
 
 def _files(kinds):
     """Names of the shipped files of some kinds."""
-    return {f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES if suffix.endswith(kinds)}
+    whole = {f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES}
+    micro = {f"{name}{suffix}" for name in MICRO_NAMES for suffix in MICRO_SUFFIXES}
+    return {file for file in whole | micro if file.endswith(kinds)}

@@ -35,6 +35,11 @@ def test_files_are_there_and_small():
         for name in pretrained.NAMES
         for suffix in pretrained.SUFFIXES
     ]
+    sizes += [
+        pretrained.path(name, suffix).stat().st_size
+        for name in pretrained.MICRO_NAMES
+        for suffix in pretrained.MICRO_SUFFIXES
+    ]
     assert sum(sizes) < LIMIT
 
 
@@ -100,6 +105,8 @@ def test_unknown_names():
         pretrained.path("rcn-full-300w")
     with pytest.raises(ValueError, match="Expected a model of"):
         pretrained.path(pretrained.NAMES[0], ".onnx")
+    with pytest.raises(ValueError, match="Expected a model of"):
+        pretrained.path(pretrained.MICRO_NAMES[0], ".keras")
     with pytest.raises(ValueError, match=r"rcn-full-300w.*fpn-eighth-300w"):
         keras_lapkl.load_model("rcn-full-300w")
 
@@ -112,6 +119,7 @@ def test_unknown_names():
         ("fpn-eighth-300w-int8", pretrained.KINDS, "fpn-eighth-300w-int8.tflite"),
         ("fpn-eighth-300w-int8.tflite", (".tflite",), "fpn-eighth-300w-int8.tflite"),
         ("fpn-eighth-300w.keras", pretrained.KINDS, "fpn-eighth-300w.keras"),
+        ("fpn-sixteenth-micro", pretrained.KINDS, "fpn-sixteenth-micro.tflite"),
     ],
 )
 def test_resolves_shipped_names(given, kinds, found, tmp_path, monkeypatch):
@@ -127,6 +135,7 @@ def test_resolves_shipped_names(given, kinds, found, tmp_path, monkeypatch):
     ("given", "kinds", "error", "message"),
     [
         ("fpn-eighth-300w-int8", (".keras",), ValueError, "Expected a .keras file"),
+        ("fpn-sixteenth-micro", (".keras",), ValueError, "Expected a .keras file"),
         ("fpn-eighth-300w.md", pretrained.KINDS, ValueError, ".keras or .tflite file"),
         ("../weights/fpn-eighth-300w", pretrained.KINDS, ValueError, "fpn-quarter-112-300w"),
         ("none.tflite", (".tflite",), FileNotFoundError, "There is no model at none.tflite"),

@@ -10,6 +10,7 @@ EXTRAS = {
     "keras": "train",
     "pillow_heif": "heic",
     "tensorflow": "train",
+    "tflite_micro": "micro",
     "yaml": "labels",
 }
 """Which extra brings a package that the plain installation does not have."""

@@ -23,6 +23,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "convert",
+    "micro",
     "check",
     "calibrate",
     "benchmark",

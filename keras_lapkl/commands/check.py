@@ -6,9 +6,10 @@
 
 For LiteRT's CPU with XNNPACK, its delegates for GPUs, Core ML, NNAPI and Qualcomm's NPU, the Edge
 TPU, TFLite Micro with and without CMSIS-NN, and Arm's Ethos-U: how many operators run there, and
-each that does not, with the reason. The lists are others' facts, each with its source and date;
-nothing is run but vela, Arm's own compiler, where it is installed (the extra `vela`). Several files
-make one table. With --target the exit status is 1 if anything falls back there.
+each that does not, with the reason. The lists are others' facts, each with its source and date.
+Nothing is run but, where they are installed, vela, Arm's own compiler (the extra `vela`), and
+TFLite Micro, for the arena that a file needs (the extra `micro`). Several files make one table.
+With --target the exit status is 1 if anything falls back there.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -39,7 +40,7 @@ def main(argv):
     from keras_lapkl import pretrained
     from keras_lapkl._support.files import refuse_inputs, write_json
     from keras_lapkl._support.provenance import run_provenance
-    from keras_lapkl.tflite import compatibility, vela
+    from keras_lapkl.tflite import arena, compatibility, flatbuffer, vela
 
     if len(argv) < 2:
         raise absl_app.UsageError("Expected a .tflite file, or several, or shipped models' names.")
@@ -51,6 +52,9 @@ def main(argv):
         report = compatibility.check(path, names)
         if "ethos-u" in names and vela.installed():
             report["targets"]["ethos-u"]["vela"] = vela.report(path)
+        if "micro" in names and arena.installed() and not report["targets"]["micro"]["falls_back"]:
+            needed = arena.needed(flatbuffer.read_bytes(path), path)
+            report["targets"]["micro"]["arena"] = needed
         reports.append(report)
     print(compatibility.page(reports[0]) if len(paths) == 1 else compatibility.summary(reports))
     if _OUTPUT.value is not None:

@@ -27,11 +27,11 @@ def check(path: PathLike, targets: Iterable[str] = tuple(TARGETS)) -> dict[str, 
         targets: names in `TARGETS`.
 
     Returns:
-        A dict: `model`; `operators`, their number; and `targets`, for each name a dict with
-        `title`, `source`, `dated`, `note`, `else_where`; `runs` and `falls_back`, numbers of
-        operators; `parts`, into how many pieces the graph is cut, or None where it isn't; and
-        `kinds`, a list of `operator`, `types`, `count`, `runs`, `reason` (None where it runs) and
-        `places`, the operators' numbers in the file.
+        A dict: `model`; `bytes` of the file; `operators`, their number; and `targets`, for each
+        name a dict with `title`, `source`, `dated`, `note`, `else_where`; `runs` and `falls_back`,
+        numbers of operators; `parts`, into how many pieces the graph is cut, or None where it
+        isn't; and `kinds`, a list of `operator`, `types`, `count`, `runs`, `reason` (None where it
+        runs) and `places`, the operators' numbers in the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -48,6 +48,7 @@ def check(path: PathLike, targets: Iterable[str] = tuple(TARGETS)) -> dict[str, 
     found = nodes(flatbuffer.read(path))
     return {
         "model": pathlib.Path(path).name,
+        "bytes": pathlib.Path(path).stat().st_size,
         "operators": len(found),
         "targets": {name: of_target(TARGETS[name], found) for name in targets},
     }
@@ -197,7 +198,26 @@ def summary(reports: Sequence[dict[str, Any]]) -> str:
     for report in reports:
         left = [str(report["targets"][name]["falls_back"]) for name in names]
         rows.append((report["model"], str(report["operators"]), *left))
-    return aligned(rows)
+    return "\n".join([aligned(rows), *_measured(reports)])
+
+
+def _measured(reports):
+    """Lines on what TFLite Micro and vela themselves say of files, a table if they say anything."""
+    rows = [("by their own tools", "bytes", "arena", "vela: operators", "on the CPU")]
+    for report in reports:
+        arena = report["targets"].get("micro", {}).get("arena")
+        own = report["targets"].get("ethos-u", {}).get("vela")
+        if arena or own:
+            rows.append(
+                (
+                    report["model"],
+                    f"{report['bytes']:,}",
+                    f"{arena['total']:,}" if arena else "",
+                    str(own["cpu"] + own["npu"]) if own else "",
+                    str(own["cpu"]) if own else "",
+                )
+            )
+    return ["", aligned(rows)] if len(rows) > 1 else []
 
 
 def _told(entry):
@@ -214,6 +234,12 @@ def _told(entry):
         for kind in entry["kinds"]
         if not kind["runs"]
     ]
+    arena = entry.get("arena")
+    if arena:
+        lines.append(
+            f"arena: {arena['total']:,} bytes by tflite-micro {arena['version']}, "
+            f"{arena['head']:,} for tensors, {arena['tail']:,} for records on 64 bits"
+        )
     own = entry.get("vela")
     if own:
         lines.append(

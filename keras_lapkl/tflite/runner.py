@@ -14,13 +14,15 @@ from keras_lapkl._support import console
 from keras_lapkl._support.pixels import check_pixels
 from keras_lapkl._support.threads import Pool
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer, graph_checks, metadata
+from keras_lapkl.tflite import axes, flatbuffer, graph_checks, metadata
 
 SIGNATURE = "serving_default"
 INPUT = "image"
 OUTPUTS = ("landmarks", "scale")
 HEATMAPS = "heatmaps"
 LOGITS = "logits"
+AXES = ("columns", "rows")
+"""What a file for microcontrollers gives in the place of `OUTPUTS`."""
 BYTES = {"uint8": 0, "int8": -128}
 """Types of an image of bytes, with the value that stands for 0; a step is 1/255."""
 
@@ -73,8 +75,13 @@ class TFLiteLocalizer:
         self._interpreters = Pool(functools.partial(_started, content, path, num_threads))
         with self._interpreters.borrowed() as interpreter:
             self._input, self._outputs = _signature_tensors(interpreter, path)
+        self._decodes = set(self._outputs) == set(AXES)
         self.image_size = int(self._input["shape"][1])
-        self.num_landmarks = int(self._outputs["landmarks"]["shape"][0])
+        self.num_landmarks = int(
+            self._outputs[AXES[0]]["shape"][-1]
+            if self._decodes
+            else self._outputs["landmarks"]["shape"][0]
+        )
         scheme = self.metadata.get("scheme")
         self.scheme = None if scheme is None else schemes.get(scheme)
         self.crop_scale = self.metadata.get("crop_scale")
@@ -94,7 +101,13 @@ class TFLiteLocalizer:
         Raises:
             ValueError: another shape, type or range.
         """
-        return tuple(self._run(crop, OUTPUTS))
+        if not self._decodes:
+            return tuple(self._run(crop, OUTPUTS))
+        logits = [
+            _floats(values, self._outputs[name]).reshape(-1, self.num_landmarks)
+            for name, values in zip(AXES, self._run(crop, AXES), strict=True)
+        ]
+        return axes.decode(*logits, beta=self.metadata.get("beta", 1.0))
 
     def predict(self, images: NDArray[Any], verbose: Any = 0) -> dict[str, NDArray[np.float32]]:
         """As `LandmarkLocalizer.predict`, so that evaluation takes either; one image at a time.
@@ -181,6 +194,12 @@ def _unit_range(crop):
     """A crop as float32 in [0, 1]."""
     check_pixels(crop)
     return crop.astype(np.float32) / 255 if crop.dtype == np.uint8 else crop.astype(np.float32)
+
+
+def _floats(values, tensor):
+    """What the integers of a quantized tensor mean."""
+    step, zero = tensor["quantization"]
+    return np.float32(step) * (values.astype(np.float32) - zero)
 
 
 def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any:
@@ -273,18 +292,28 @@ def _signature_tensors(interpreter, path):
             f"{path} is not a localizer: it gives no landmarks, but logits for a decoding of your "
             "own. Convert it without --no_decode."
         )
-    if signature["inputs"] != [INPUT] or not set(OUTPUTS) <= set(signature["outputs"]):
+    halves = set(signature["outputs"]) == set(AXES)
+    named = AXES if halves else OUTPUTS
+    if signature["inputs"] != [INPUT] or not set(named) <= set(signature["outputs"]):
         raise ValueError(
             f"{path} is not a localizer: expected a signature {SIGNATURE!r} from {INPUT!r} to "
             f"{OUTPUTS}. Received: {signature}. Files by `lapkl convert` have it."
         )
     runner = interpreter.get_signature_runner(SIGNATURE)
     image, outputs = runner.get_input_details()[INPUT], runner.get_output_details()
-    shapes = [tuple(map(int, each["shape"])) for each in (image, *map(outputs.get, OUTPUTS))]
-    square, *points = shapes
-    if square != (1, *square[1:2] * 2, 3) or any(each != (*each[:1], 2) for each in points):
+    shapes = [tuple(map(int, each["shape"])) for each in (image, *map(outputs.get, named))]
+    square, first, second = shapes
+    if halves:
+        half, count = square[1] // 2, first[-1]
+        wanted = "int8 columns (1, 1, S/2, K) and rows (1, S/2, 1, K)"
+        right = (first, second) == ((1, 1, half, count), (1, half, 1, count))
+        right = right and all(outputs[name]["dtype"] == np.int8 for name in AXES)
+    else:
+        wanted = "landmarks and scales (K, 2)"
+        right = all(each == (*each[:1], 2) for each in (first, second))
+    if square != (1, *square[1:2] * 2, 3) or not right:
         raise ValueError(
-            f"{path} is not a localizer: expected an image (1, S, S, 3), landmarks and scales "
-            f"(K, 2). Received: {shapes}"
+            f"{path} is not a localizer: expected an image (1, S, S, 3), {wanted}. "
+            f"Received: {shapes}"
         )
     return image, outputs

@@ -10,9 +10,10 @@ import harness
 import numpy as np
 
 from keras_lapkl import pretrained
-from keras_lapkl.export import flatbuffer_writer
+from keras_lapkl.export import flatbuffer_writer, micro
 from keras_lapkl.tflite import (
     TFLiteLocalizer,
+    c_header,
     compatibility,
     describe,
     flatbuffer,
@@ -26,9 +27,13 @@ SCALES = (-1.0, 0.0, 1e-30, 1e-3, 1.0, 300.0, 1e5, 1e30, float("nan"))
 
 @functools.cache
 def shipped():
-    """Bytes of two files, float16 and int8."""
-    suffixes = (".tflite", "-int8.tflite")
-    return [pretrained.path("fpn-sixteenth-300w", suffix).read_bytes() for suffix in suffixes]
+    """Bytes of three files: float16, int8, and int8 cut for microcontrollers."""
+    paths = (
+        pretrained.path("fpn-sixteenth-300w", ".tflite"),
+        pretrained.path("fpn-sixteenth-300w", "-int8.tflite"),
+        pretrained.path("fpn-sixteenth-micro", ".tflite"),
+    )
+    return [path.read_bytes() for path in paths]
 
 
 @functools.cache
@@ -83,6 +88,23 @@ def break_tables(rng, folder):
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         rng.choice(CHANGES)(rng, model, model.subgraphs[0])
     read_and_run(folder, flatbuffer_writer.pack(model))
+
+
+def cut_broken_tables(rng, folder):
+    """An int8 file is cut for a microcontroller; what comes of it is a file that is read."""
+    model = copy.deepcopy(models()[1])
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        rng.choice(CHANGES)(rng, model, model.subgraphs[0])
+    content = micro.for_micro(flatbuffer_writer.pack(model))
+    c_header.c_header(content, "face", 1)
+    read_and_run(folder, content)
+
+
+def break_what_a_header_is_made_of(rng, folder):
+    model = copy.deepcopy(models()[2])
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        rng.choice(CHANGES)(rng, model, model.subgraphs[0])
+    c_header.c_header(flatbuffer_writer.pack(model), "face", 1)
 
 
 def run_an_operator(rng, folder):
@@ -318,6 +340,8 @@ ATTACKS = [
     harness.Attack(".tflite, bytes", break_bytes, tries=300),
     harness.Attack(".tflite, bytes of tables", break_table_bytes, tries=150),
     harness.Attack(".tflite, tables", break_tables, tries=60),
+    harness.Attack(".tflite, cut for a microcontroller", cut_broken_tables, tries=40),
+    harness.Attack(".tflite, C header", break_what_a_header_is_made_of, tries=40),
     harness.Attack(".tflite, metadata", break_metadata, tries=60),
     harness.Attack(".tflite, each operator", run_an_operator, tries=300),
 ]
