@@ -1,6 +1,7 @@
 """From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -208,7 +209,7 @@ def convert(
         "bounds": bounds,
         **inspection.describe(path),
         **({} if errors is None else {"layers": errors}),
-        **({} if check is None else {"check": check}),
+        **({} if check is None else {"check": {**check, "model": pathlib.Path(path).name}}),
     }
 
 

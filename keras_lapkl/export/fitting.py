@@ -26,8 +26,8 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 """Arguments of `convert` by the names of `TARGETS`."""
 
-_NEEDS = {"cmsis-nn": "micro"}
-"""Whose list must hold all: what CMSIS-NN lacks runs in TFLite Micro's own kernels beside it."""
+_BESIDE = {"xnnpack": None, "cmsis-nn": "micro"}
+"""Whose list must hold all, where kernels of the same program run the rest: None for anything."""
 
 
 def check_name(target: str | None) -> None:
@@ -43,16 +43,20 @@ def check(path: PathLike, target: str) -> dict[str, Any]:
         path: a .tflite file.
         target: a name in `CHOICES`.
 
+    Returns:
+        As `compatibility.check` of this target.
+
     Raises:
         ConversionError: operators fall back that the target does not run; with the table of them.
     """
-    needed = _NEEDS.get(target, target)
-    found = compatibility.check(path, list(dict.fromkeys((needed, target))))
-    needs = {**found, "targets": {needed: found["targets"][needed]}}
+    found = compatibility.check(path, [target])
     if target == "ethos-u" and vela.installed():
-        needs["targets"][needed]["vela"] = vela.report(path)
-    if compatibility.falls_back(needs):
-        raise ConversionError(
-            f"The file does not fit {TARGETS[needed].title}:\n{compatibility.page(needs)}"
-        )
+        found["targets"][target]["vela"] = vela.report(path)
+    needed = _BESIDE.get(target, target)
+    if needed is not None:
+        needs = found if needed == target else compatibility.check(path, [needed])
+        if compatibility.falls_back(needs):
+            raise ConversionError(
+                f"The file does not fit {TARGETS[needed].title}:\n{compatibility.page(needs)}"
+            )
     return found
