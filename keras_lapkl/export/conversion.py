@@ -282,9 +282,7 @@ def _check_images(name, images, model):
 
 def _check_outputs(output_dtype, mode, decode):
     if output_dtype not in ("float32", "int8"):
-        raise ValueError(
-            f"`output_dtype` must be 'float32' or 'int8'. Received: {output_dtype!r}"
-        )
+        raise ValueError(f"`output_dtype` must be 'float32' or 'int8'. Received: {output_dtype!r}")
     if output_dtype == "int8" and (mode != "int8" or decode):
         raise ValueError(
             "`output_dtype` 'int8' needs mode 'int8' without `decode`: an int8 softmax would be "

@@ -17,7 +17,7 @@ def test_there_are_choices_for_each_target():
 
 
 def test_an_unknown_target_is_named():
-    with pytest.raises(ValueError, match="`target` must be one of .*'gpu'.* Received: 'vpu'"):
+    with pytest.raises(ValueError, match=r"`target` must be one of .*'gpu'.* Received: 'vpu'"):
         fitting.check_name("vpu")
 
 
