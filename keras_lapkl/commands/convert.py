@@ -1,6 +1,7 @@
 """Converts a trained model to .tflite files, and checks each of them against Keras.
 
     lapkl convert --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all
+    lapkl convert --model=runs/w300/model.keras --output=micro.tflite --target=ethos-u
 
 With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
 report stands beside each file, as <file>.json. int8 is fitted to training faces, and every file is
@@ -9,6 +10,11 @@ the three --num_ flags say. These are the data that the model was trained on, wh
 A model without its run, such as a shipped one, needs --dataset and --data_dir, and data that were
 moved need --data_dir. Times are medians of 50 interleaved runs. A mode whose file is out of bounds
 is refused; the exit status is 1.
+
+With --target the file is made to run there, and what `lapkl check` says of it is printed; a file of
+which an operator falls back is refused, with the table that says which and why. Phones get float16;
+the Edge TPU, TFLite Micro and Ethos-U get int8 from the image to the logits, and leave the decoding
+to the program.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -25,6 +31,7 @@ from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 from keras_lapkl.export.modes import MODES
 from keras_lapkl.tflite.runner import BYTES
+from keras_lapkl.tflite.targets import TARGETS
 
 _INTEGERS = " and ".join(name for name, mode in MODES.items() if mode.integers)
 
@@ -42,6 +49,12 @@ _INPUT_DTYPE = flags.DEFINE_enum(
     "input_dtype", "float32", ["float32", *BYTES], "Numbers of the image."
 )
 _HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Let the file give the heatmaps as well.")
+_OUTPUT_DTYPE = flags.DEFINE_enum(
+    "output_dtype", "float32", ["float32", "int8"], "Numbers of the logits of --no_decode in int8."
+)
+_TARGET = flags.DEFINE_enum(
+    "target", None, list(TARGETS), "Make a file that fits this target of `lapkl check`."
+)
 _NO_DECODE = flags.DEFINE_bool(
     "no_decode", False, "Let the file give only logits, for a decoding of your own."
 )
@@ -69,6 +82,8 @@ _NME_BOUND = flags.DEFINE_float(
 
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
+    if _TARGET.value is not None:
+        _refuse_own_choices()
     if (_MODE.value == "all") == (output.suffix == ".tflite"):
         raise ValueError(
             "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
@@ -79,12 +94,20 @@ def main(_):
     from keras_lapkl import load_model
     from keras_lapkl._support.files import sweep, write_json
     from keras_lapkl._support.provenance import run_provenance
-    from keras_lapkl.export import conversion
+    from keras_lapkl.export import conversion, fitting
     from keras_lapkl.export.report import layer_table, summary
-    from keras_lapkl.tflite import ConversionError
+    from keras_lapkl.tflite import ConversionError, compatibility
 
+    choices = {
+        "mode": _MODE.value,
+        "input_dtype": _INPUT_DTYPE.value,
+        "output_dtype": _OUTPUT_DTYPE.value,
+        "decode": not _NO_DECODE.value,
+    }
+    choices.update(fitting.CHOICES.get(_TARGET.value, {}))
+    mode = choices.pop("mode")
     sweep(output if _MODE.value == "all" else output.parent, below=False)
-    modes = tuple(MODES) if _MODE.value == "all" else (_MODE.value,)
+    modes = tuple(MODES) if mode == "all" else (mode,)
     model = load_model(source)
     count = max(_NUM_PARITY.value, _NUM_CALIBRATION.value)
     held_out = data_flags.load_for(
@@ -113,13 +136,12 @@ def main(_):
                 model,
                 path,
                 mode,
+                **choices,
                 faces=validation,
                 calibration_faces=calibration,
                 representative_images=training.central() if MODES[mode].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
                 bounds=bounds,
-                input_dtype=_INPUT_DTYPE.value,
                 with_heatmaps=_HEATMAPS.value,
-                decode=not _NO_DECODE.value,
                 flip_average=_FLIP_AVERAGE.value,
                 layers=_LAYERS.value,
             )
@@ -140,9 +162,21 @@ def main(_):
     for report in reports:
         if "layers" in report:
             print(f"\nLayers of {report['path']}:\n{layer_table(report['layers'])}")
+        if "check" in report:
+            print(f"\n{compatibility.page(report['check'])}")
     for failure in refused:
         print(f"\n{failure}", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _refuse_own_choices():
+    """ValueError where a flag is given that --target chooses."""
+    chosen = ("mode", "input_dtype", "output_dtype", "no_decode", "heatmaps")
+    given = [f"--{name}" for name in chosen if flags.FLAGS[name].present]
+    if given:
+        raise ValueError(
+            f"--target chooses the numbers and what the file gives: leave out {', '.join(given)}."
+        )
 
 
 def _loaded(source, training, validation):

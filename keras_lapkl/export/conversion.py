@@ -1,6 +1,7 @@
 """From a trained `LandmarkLocalizer` to one .tflite file that gives landmarks, verified."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from keras_lapkl._support.files import replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.export import flatbuffer_writer, verify
+from keras_lapkl.export import fitting, flatbuffer_writer, verify
 from keras_lapkl.export.graph import convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
 from keras_lapkl.export.modes import MODES
@@ -49,6 +50,8 @@ def convert(
     representative_images: NDArray[Any] | None = None,
     bounds: Mapping[str, float] | None = None,
     input_dtype: Literal["float32", "uint8", "int8"] = "float32",
+    output_dtype: Literal["float32", "int8"] = "float32",
+    target: str | None = None,
     with_heatmaps: bool = False,
     decode: bool = True,
     flip_average: bool = False,
@@ -84,6 +87,12 @@ def convert(
             by `"nme"`; None takes the mode's own, and an empty dict allows any.
         input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
             `"int8"` from -128 to 127.
+        output_dtype: `"int8"` makes int8 to the end, for targets that have no floats: with mode
+            `"int8"`, without `decode`. The logits come in int8, whose step and zero the file holds;
+            no stage stays in float.
+        target: a name in `fitting.CHOICES`, on which all of the file must run, by the lists of
+            `tflite.compatibility`; None for any. `**fitting.CHOICES[target]` are the arguments that
+            make a file fit.
         with_heatmaps: whether the file also gives `heatmaps`, (S, S, K), each summing to 1.
         decode: if not, the file gives `logits`, (S, S, K), and nothing else, for a decoding of your
             own. int8 moves each map by a constant and cuts it far below its maximum, which a
@@ -96,8 +105,8 @@ def convert(
     Returns:
         dict: `path`, `bytes`, `mode`, `float_layers` (how their names begin), `parity` (see
         `verify.parity`; with `nme` and `nme_keras` in percent if labels are known), `bounds`,
-        `signature`, `inputs`, `outputs`, `operators` and `metadata` (see `describe`), and `layers`
-        if asked for.
+        `signature`, `inputs`, `outputs`, `operators` and `metadata` (see `describe`), `layers` if
+        asked for, and `check` (see `compatibility.check`) with a `target`.
 
     Raises:
         ConversionError: the file is not what was asked for.
@@ -112,6 +121,9 @@ def convert(
     _check(
         model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
     )
+    whole = output_dtype == "int8"
+    _check_outputs(output_dtype, mode, decode)
+    fitting.check_name(target)
     if calibration_faces is not None:
         _check_images("calibration_faces", calibration_faces.central(), model)
     bounds = MODES[mode].bounds if bounds is None else bounds
@@ -128,7 +140,11 @@ def convert(
         logging.info("%s", _expectation(mode, bounds, float(expected["scale"].mean()), len(images)))
     if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
-        candidates = int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
+        candidates = (
+            [((), int8.whole())]
+            if whole
+            else int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
+        )
     else:
         candidates = [((), convert_reduced(model, mode, tuple(outputs), flip_average))]
     with replacing(path) as temporary:
@@ -137,8 +153,16 @@ def convert(
             if input_dtype != "float32":
                 flatbuffer_writer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
             temporary.write_bytes(flatbuffer_writer.pack(tflite))
-            verify.check_signature(temporary, input_dtype, model.image_size, outputs)  # pyright: ignore[reportArgumentType]
-            verify.check_operators(temporary, mode, int8_layers(model.generator, float_layers))
+            verify.check_signature(
+                temporary,
+                input_dtype,
+                model.image_size,  # pyright: ignore[reportArgumentType]
+                outputs,
+                output_dtype,
+            )
+            layers_in_int8 = int8_layers(model.generator, float_layers)
+            verify.check_operators(temporary, mode, layers_in_int8, whole)
+            check = None if target is None else fitting.check(temporary, target)
             logging.info("Comparing with Keras on %d images.", len(images))
             received = predict_by_file(temporary, images, model.beta)
             parity = verify.parity(received, expected)
@@ -185,6 +209,7 @@ def convert(
         "bounds": bounds,
         **inspection.describe(path),
         **({} if errors is None else {"layers": errors}),
+        **({} if check is None else {"check": {**check, "model": pathlib.Path(path).name}}),
     }
 
 
@@ -252,6 +277,16 @@ def _check_images(name, images, model):
         raise ValueError(
             f"`{name}` must be images of shape (N, {', '.join(map(str, expected))}), N > 0. "
             f"Received: {np.shape(images)}"
+        )
+
+
+def _check_outputs(output_dtype, mode, decode):
+    if output_dtype not in ("float32", "int8"):
+        raise ValueError(f"`output_dtype` must be 'float32' or 'int8'. Received: {output_dtype!r}")
+    if output_dtype == "int8" and (mode != "int8" or decode):
+        raise ValueError(
+            "`output_dtype` 'int8' needs mode 'int8' without `decode`: an int8 softmax would be "
+            f"wrong by pixels. Received: mode {mode!r}, decode={decode}"
         )
 
 

@@ -21,26 +21,58 @@ def convert_reduced(model, mode, outputs, flip_average):
         return converter.convert()
 
 
-def readout_model(generator):
+def readout_model(generator, square=False):
     """From images to a list of the maps; or of the columns' and the rows', whose sum they are."""
     axes = getattr(generator, "axis_logits", None)
     if axes is not None:
-        return functools.partial(axes, training=False)
+        return functools.partial(square_resizes(axes) if square else axes, training=False)
     return lambda images: [generator(images, training=False)]
 
 
+class SquareResize(keras.layers.UpSampling2D):
+    """Stretches one side alone by stretching both and keeping one of the equal rows or columns.
+
+    The same values. Ethos-U stretches only both sides by the same factor.
+    """
+
+    def call(self, inputs):
+        longest = max(self.size)
+        height, width = inputs.shape[1:3]
+        stretched = ops.image.resize(
+            inputs, (height * longest, width * longest), interpolation=self.interpolation
+        )
+        kept = tuple(longest // factor for factor in self.size)
+        return ops.max_pool(stretched, kept, kept)
+
+
+def square_resizes(network):
+    """A network of the same layers, but `SquareResize` where one side of a 1-wide map grows."""
+
+    def layer_or_square(layer):
+        if not isinstance(layer, keras.layers.UpSampling2D) or sorted(layer.size)[0] != 1:
+            return layer
+        # Only where the side that stays is 1 are its stretched rows equal.
+        stays = layer.size.index(1)
+        if layer.input.shape[1 + stays] != 1 or layer.size == (1, 1):
+            return layer
+        return SquareResize.from_config(layer.get_config())
+
+    return keras.models.clone_model(network, clone_function=layer_or_square)
+
+
 @contextlib.contextmanager
-def graph_converter(generator, model, outputs, flip_average, floors=None):
+def graph_converter(generator, model, outputs, flip_average, floors=None, square=False):
     """TensorFlow's converter of image → outputs by one generator, silenced.
 
-    By way of a saved model: `from_concrete_functions` gives a file that answers NaN.
+    By way of a saved model: `from_concrete_functions` gives a file that answers NaN. `square`: as
+    `square_resizes`.
     """
     import tensorflow as tf
 
     size = model.image_size
     image = keras.InputSpec(shape=(1, size, size, 3), dtype="float32", name=runner.INPUT)
 
-    readout = readout_model(generator)
+    readout = readout_model(generator, square)
 
     def localize(image):
         logits = readout(

@@ -107,6 +107,20 @@ class Int8Converter:
             found = predict_by_file(path, images, self._model.beta)["landmarks"]
         return float(np.linalg.norm(found - expected, axis=-1).mean())
 
+    def whole(self):
+        """The bytes of a file that is int8 from its image's QUANTIZE to its logits."""
+        import tensorflow as tf
+
+        with self._converter(square=True) as converter:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = self._batches
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_output_type = tf.int8
+            return converter.convert()
+
+    def _batches(self):
+        return ([image[None]] for image in self._images)
+
     def layer_errors(self, path, images):
         """`verify.layer_errors` of a file that this has made."""
         with tempfile.TemporaryDirectory() as folder:
@@ -119,15 +133,12 @@ class Int8Converter:
         """The ranges of all tensors, measured once for all choices of what stays in float."""
         import tensorflow as tf
 
-        def batches():
-            return ([image[None]] for image in self._images)
-
         with self._converter() as converter:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = batches
+            converter.representative_dataset = self._batches
             # Named for debugging, but TensorFlow's one way to leave some operators in float.
             return tf.lite.experimental.QuantizationDebugger(
-                converter=converter, debug_dataset=batches
+                converter=converter, debug_dataset=self._batches
             )
 
     def __call__(self, float_layers=()):
@@ -142,9 +153,9 @@ class Int8Converter:
             )
             return calibrated.get_nondebug_quantized_model()
 
-    def _converter(self):
+    def _converter(self, square=False):
         return graph_converter(
-            self._generator, self._model, self._outputs, self._flip_average, self._floors
+            self._generator, self._model, self._outputs, self._flip_average, self._floors, square
         )
 
 

@@ -77,6 +77,12 @@ def fits_int8(operator, of_int8):
     return (operator.inputs[0], *operator.outputs) == ("int8", "int8")
 
 
+def fits_int8_only(operator, of_int8=True):
+    """No float at all, but for an image of floats that is quantized first."""
+    floats = "float32" in operator.outputs or "float32" in operator.inputs
+    return not floats or (operator.name == "QUANTIZE" and operator.of_input)
+
+
 def missing_float16(operators):
     """Each convolution's weights are float16 in the file."""
     convolutions = sum(o.name in CONVOLUTIONS for o in operators)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.export.modes import CONVOLUTIONS, MODES
+from keras_lapkl.export.modes import CONVOLUTIONS, MODES, fits_int8_only
 from keras_lapkl.tflite import flatbuffer, inspection, runner
 
 
@@ -27,15 +27,20 @@ class ConversionError(ValueError):
 
 
 def check_signature(
-    path: PathLike, input_dtype: str, image_size: int, outputs: Mapping[str, Any]
+    path: PathLike,
+    input_dtype: str,
+    image_size: int,
+    outputs: Mapping[str, Any],
+    output_dtype: str = "float32",
 ) -> None:
-    """ConversionError unless the file maps `image` to float32 outputs of some shapes.
+    """ConversionError unless the file maps `image` to outputs of some shapes and one type.
 
     Args:
         path: a .tflite file.
         input_dtype: of the image, (1, image_size, image_size, 3).
         image_size: S.
         outputs: dict of shapes.
+        output_dtype: of all outputs.
     """
     found = inspection.describe(path)
     image = {"name": runner.INPUT, "shape": [1, image_size, image_size, 3], "dtype": input_dtype}
@@ -44,7 +49,7 @@ def check_signature(
         if found[key] != value:
             raise ConversionError(f"{key}: expected {value}. Received: {found[key]}")
     received = {o["name"]: (o["shape"], o["dtype"]) for o in found["outputs"]}
-    wanted = {name: (list(shape), "float32") for name, shape in outputs.items()}
+    wanted = {name: (list(shape), output_dtype) for name, shape in outputs.items()}
     if received != wanted:
         raise ConversionError(f"outputs: expected {wanted}. Received: {received}")
 
@@ -54,16 +59,19 @@ def of_layers(operator: inspection.Operator, layers: Iterable[str]) -> bool:
     return any(f"/{layer}" in operator.result for layer in layers)
 
 
-def check_operators(path: PathLike, mode: str, int8_layers: Sequence[str] = ()) -> None:
+def check_operators(
+    path: PathLike, mode: str, int8_layers: Sequence[str] = (), whole: bool = False
+) -> None:
     """ConversionError unless all operators are TFLite's own and of the types that `mode` means.
 
     Args:
         path: a .tflite file.
         mode: a name in `MODES`.
         int8_layers: how the names of the layers begin that are to be int8, in mode `"int8"`.
+        whole: whether nothing may be float, in mode `"int8"`.
     """
     operators = inspection.operators(flatbuffer.read(path))
-    fits = MODES[mode].fits
+    fits = fits_int8_only if whole else MODES[mode].fits
     wrong = [o for o in operators if o.custom or not fits(o, of_layers(o, int8_layers))]
     if not any(o.name in CONVOLUTIONS for o in operators):
         raise ConversionError("Expected convolutions in the file. Received none.")
@@ -92,9 +100,15 @@ def predict_by_file(path: PathLike, images: NDArray[Any], beta: float) -> dict[s
     for each in images:
         interpreter.set_tensor(image["index"], runner.as_input(each, image))
         interpreter.invoke()
-        maps = interpreter.get_tensor(logits["index"])
+        maps = dequantized(interpreter.get_tensor(logits["index"]), logits)
         found.append([value[0] for value in heatmaps.decode(maps[None], beta)])
     return dict(zip(runner.OUTPUTS, np.swapaxes(found, 0, 1), strict=True))
+
+
+def dequantized(values: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
+    """Values of a tensor as floats, by the step and zero of the interpreter's details of it."""
+    step, zero = tensor["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(step) if step else values
 
 
 def parity(
@@ -163,9 +177,8 @@ def _results(path, operators, images):
         values = []
         for operator in operators:
             tensor = by_name[operator.result]
-            step, zero = tensor["quantization"]
             value = interpreter.get_tensor(tensor["index"]).astype(np.float32)
-            values.append((value - zero) * step if step else value)
+            values.append(dequantized(value, tensor))
         yield values
 
 

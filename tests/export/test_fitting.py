@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+import keras_lapkl
+from keras_lapkl import tflite
+from keras_lapkl.export import fitting, graph
+from keras_lapkl.tflite import compatibility, inspection, runner
+from keras_lapkl.tflite.targets import TARGETS
+
+SIZE = 32
+WHOLE = [name for name, choices in fitting.CHOICES.items() if choices["mode"] == "int8"]
+
+
+def test_there_are_choices_for_each_target():
+    assert list(fitting.CHOICES) == list(TARGETS)
+    assert {"edgetpu", "micro", "cmsis-nn", "ethos-u"} == set(WHOLE)
+
+
+def test_an_unknown_target_is_named():
+    with pytest.raises(ValueError, match=r"`target` must be one of .*'gpu'.* Received: 'vpu'"):
+        fitting.check_name("vpu")
+
+
+@pytest.fixture(scope="module")
+def mobile_fpn():
+    import keras
+
+    keras.utils.set_random_seed(3)
+    generator = keras_lapkl.MobileFPN(5, 1 / 16, SIZE)
+    maps = generator.get_layer("maps")
+    maps.kernel.assign(100 * maps.kernel)
+    return keras_lapkl.LandmarkLocalizer(generator, crop_scale=3.0)
+
+
+def made(model, path, images, target, **kwargs):
+    choices = fitting.CHOICES[target]
+    if choices["mode"] == "int8":
+        kwargs["representative_images"] = images[:20]
+    return tflite.convert(
+        model, path, faces=images[20:24], bounds={"mean": 1.0}, **choices, **kwargs
+    )
+
+
+def test_a_stretched_axis_is_the_same_by_both_sides(mobile_fpn, images):
+    axes = mobile_fpn.generator.axis_logits
+    square = graph.square_resizes(axes)
+    kinds = [type(square.get_layer(name)) for name in ("columns", "rows", "decoder1_up")]
+    assert kinds[:2] == [graph.SquareResize] * 2 and kinds[2] is not graph.SquareResize
+    faces = images[:2] / np.float32(255)
+    for received, expected in zip(square(faces), axes(faces), strict=True):
+        np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_int8_to_the_end_fits_all_that_have_no_floats(mobile_fpn, images, tmp_path):
+    path = tmp_path / "whole.tflite"
+    report = made(mobile_fpn, path, images, "ethos-u")
+    assert report["check"]["model"] == "whole.tflite"
+    assert report["check"]["targets"]["ethos-u"]["falls_back"] == 0
+    assert report["parity"]["landmarks"]["mean"] > 0
+    assert not compatibility.falls_back(compatibility.check(path, ["edgetpu", "micro", "ethos-u"]))
+    for target in WHOLE:
+        fitting.check(path, target)
+    types = {dtype for counts in report["operators"].values() for dtype in counts}
+    assert types == {"int8"}
+    described = inspection.describe(path)
+    assert [o["dtype"] for o in described["inputs"] + described["outputs"]] == ["int8", "int8"]
+    interpreter = runner.load_interpreter(path)
+    step, zero = interpreter.get_output_details()[0]["quantization"]
+    assert step > 0 and zero == -128  # cut logits begin at 0
+
+
+@pytest.mark.slow
+def test_a_gpu_file_runs_there_as_a_whole(mobile_fpn, images, tmp_path):
+    report = made(mobile_fpn, tmp_path / "gpu.tflite", images, "gpu")
+    assert report["check"]["targets"]["gpu"]["falls_back"] == 0
+    assert tflite.TFLiteLocalizer(tmp_path / "gpu.tflite").num_landmarks == 5
+
+
+@pytest.mark.slow
+def test_what_core_ml_leaves_is_told_and_no_file_left(mobile_fpn, images, tmp_path):
+    with pytest.raises(tflite.ConversionError, match="does not fit LiteRT Core ML") as error:
+        made(mobile_fpn, tmp_path / "phone.tflite", images, "coreml")
+    assert "RESIZE_BILINEAR, float32: operator version 3" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode, decode", [("float16", False), ("int8", True)])
+def test_int8_logits_are_of_int8_without_decode(mobile_fpn, images, tmp_path, mode, decode):
+    representative = {"representative_images": images[:2]} if mode == "int8" else {}
+    with pytest.raises(ValueError, match="needs mode 'int8' without `decode`"):
+        tflite.convert(
+            mobile_fpn,
+            tmp_path / "m.tflite",
+            mode,
+            faces=images[:2],
+            output_dtype="int8",
+            decode=decode,
+            **representative,
+        )
+
+
+def test_a_target_goes_with_no_choice_of_its_own(run_tool, tmp_path):
+    words = ["--model=fpn-eighth-300w", f"--output={tmp_path}/m.tflite", "--target=gpu"]
+    done = run_tool("tools/convert.py", *words, "--mode=int8", "--no_decode", check=False)
+    assert done.returncode == 1
+    assert "leave out --mode, --no_decode" in done.stderr
