@@ -14,6 +14,7 @@ import pickle
 import socket
 import sys
 import time
+from typing import Any, NamedTuple
 
 import cv2
 from absl import logging
@@ -62,6 +63,75 @@ def map_in_order(function, batches, scheduler, died, doubt, piece=None):
         faults = collections.Counter()
         for asked, host, found in answers:
             yield from _settled(function, asked, host, found, died, doubt, faults)
+
+
+def each(function, items, scheduler=None, piece=1):
+    """Gives an iterator of `function(item)` of each item, in order, where none may be left out.
+
+    Args:
+        function, scheduler, piece: as in `map_in_order`; without scheduler this process does all.
+        items: iterable, read only a little ahead of the results.
+
+    Raises:
+        ModuleNotFoundError: at once, if Dask is not installed.
+        ConnectionError: as `map_in_order`.
+        ChildProcessError: three processes of this machine died on an item, as workers had.
+        Exception: what the function raises, as it would here.
+
+    Example:
+
+    >>> list(each(abs, [-1, 2]))
+    [1, 2]
+    """
+    if scheduler is None:
+        return (function(item) for item in items)
+    extras.require("`scheduler`", "distributed")
+    return _each(functools.partial(_tried, function), items, scheduler, piece)
+
+
+def _each(function, items, scheduler, piece):
+    batches = ([item] for item in items)
+    found = map_in_order(
+        function, batches, scheduler, _unanswered, lambda tried: tried.doubt, piece
+    )
+    with contextlib.closing(found):
+        for tried in found:
+            if tried.error is not None:
+                raise tried.error
+            yield tried.result
+
+
+class _Tried(NamedTuple):
+    """What a function gave, or raised; and the doubt, if the machine may be to blame."""
+
+    result: Any
+    error: Exception | None = None
+    doubt: str = ""
+
+
+def _tried(function, item):
+    try:
+        return _Tried(function(item))
+    except Exception as error:  # raised again on the machine that asked
+        return _Tried(None, _portable(error), str(error) if is_of_machine(error) else "")
+
+
+def _portable(error):
+    """An error that can be pickled, without the frames that it holds."""
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:  # some can't be built again from what they keep
+        return ValueError(f"{type(error).__name__}: {error}")
+
+
+def _unanswered(_):
+    return _Tried(
+        None,
+        ChildProcessError(
+            "Workers died on a part of the work, and three processes of this machine as well. Is "
+            "there memory enough? Without `scheduler` the error is told."
+        ),
+    )
 
 
 def is_of_machine(error):
