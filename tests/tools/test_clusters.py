@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -28,14 +29,20 @@ def scheduler(tmp_path_factory, dask_cluster):
 
 @pytest.fixture
 def killing(dask_cluster, scheduler):
-    """Within `killing(seconds)` workers are killed with -9 at random moments; gives a list of them."""
+    """`killing(first)` kills four workers with -9, at random moments of so many seconds apart.
+
+    The mean grows, since a worker that starts on a busy machine gets nothing done. Gives a list of
+    the kills.
+    """
 
     @contextlib.contextmanager
     def start(mean):
         rng, over, kills = random.Random(0), threading.Event(), []
 
         def kill():
-            while not over.wait(rng.expovariate(1 / mean)):
+            while len(kills) < 4 and not over.wait(
+                rng.expovariate(1 / mean) * (1 + 2 * len(kills))
+            ):
                 kills.extend([1] * dask_cluster.kill_a_worker(scheduler, rng))
 
         thread = threading.Thread(target=kill)
@@ -55,20 +62,98 @@ def without(path, *names):
     return {name: value for name, value in data.items() if name not in names}
 
 
+class TestBrokenConnection:
+    """Of `lapkl crop` to the scheduler, by a wire on loopback."""
+
+    SMALL = """
+import runpy, sys
+from keras_lapkl._support import cluster
+cluster.PIECE, cluster._CONNECT_AGAIN = 8, 2.0
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+    @pytest.fixture
+    def crop(self, photos, tmp_path):
+        def start(out, *more):
+            box = ("--crop_by=box", "--box=0.3,0.3,0.7,0.7", "--image_size=32", "--shard_size=10")
+            words = ("tools/crop.py", f"--input_dir={photos}", *box, f"--output_dir={out}", *more)
+            said = (tmp_path / "said").open("w+")
+            tool = subprocess.Popen([sys.executable, "-c", self.SMALL, *words], stderr=said)
+            tool.said = said
+            return tool
+
+        return start
+
+    def made(self, folder):
+        return {path: path.stat().st_ino for path in folder.glob("*.npz")}
+
+    def ended(self, tool, status):
+        assert tool.wait(120) == status
+        tool.said.seek(0)
+        return tool.said.read()
+
+    def test_cut_at_random_the_shards_are_the_same(
+        self, run_tool, dask_cluster, scheduler, crop, photos, tmp_path
+    ):
+        wire, rng, cuts = dask_cluster.Wire(scheduler), random.Random(0), 0
+        tool = crop(tmp_path / "out", f"--scheduler={wire.address}")
+        shards_at_cut = []
+        while tool.poll() is None:
+            time.sleep(rng.uniform(0.1, 1.0))
+            if wire.made and len(self.made(tmp_path / "out")) >= len(shards_at_cut):
+                shards_at_cut.append(len(self.made(tmp_path / "out")))
+                wire.cut()
+                cuts += 1
+        said = self.ended(tool, 0)
+        assert cuts >= 3 and "is broken" in said, said
+        crop(tmp_path / "alone", "--workers=1").wait()
+        assert shards_of(tmp_path / "out") == shards_of(tmp_path / "alone")
+
+    def test_cut_for_good_the_same_command_goes_on(self, dask_cluster, scheduler, crop, tmp_path):
+        wire, out = dask_cluster.Wire(scheduler), tmp_path / "out"
+        tool = crop(out, f"--scheduler={wire.address}")
+        while len(self.made(out)) < 3:
+            assert tool.poll() is None
+        wire.cut(for_good=True)
+        said = self.ended(tool, 1)
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert "or the way to it. Start it, and give the same command again" in line
+        assert "with --resume" in line and "Traceback" not in said
+        before = self.made(out)
+        assert 3 <= len(before) < 41
+        (out / ".lapkl-lock").write_text('{"host": "lost", "process": 7, "since": "today"}')
+        self.ended(crop(out, f"--scheduler={scheduler}", "--resume"), 0)
+        assert before.items() <= self.made(out).items()
+        crop(tmp_path / "alone", "--workers=1").wait()
+        assert shards_of(out) == shards_of(tmp_path / "alone")
+
+
+def shards_of(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "results.json"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """400 photos, and one that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, photo in enumerate(synthetic_faces(20, image_size=64, seed=5)[0]):
+        for j in range(20):
+            cv2.imwrite(str(folder / f"{j:02d}{i:02d}.png"), photo[..., ::-1])
+    (folder / "broken.png").write_bytes(b"text")
+    return folder
+
+
 class TestLabels:
     """Of a training run's teacher."""
 
-    @pytest.fixture(scope="class")
-    def faces(self, tmp_path_factory):
+    @pytest.fixture
+    def faces(self, photos, tmp_path):
         """Shards of 400 faces."""
-        folder = tmp_path_factory.mktemp("faces")
-        photos, _ = synthetic_faces(400, image_size=64, seed=5)
-        (folder / "photos").mkdir()
-        for i, photo in enumerate(photos):
-            cv2.imwrite(str(folder / "photos" / f"{i:03d}.png"), photo[..., ::-1])
+        folder = tmp_path / "faces"
         box = ByBox((0.3, 0.3, 0.7, 0.7))
-        shards.crop_folder(folder / "photos", folder / "shards", box, 32, 8, workers=1, shard_size=99)
-        return folder / "shards"
+        shards.crop_folder(photos, folder, box, 32, 8, workers=1, shard_size=99)
+        return folder
 
     @pytest.fixture
     def flags(self, faces):
@@ -115,7 +200,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         assert f"has labeled {40 * len(before)} faces before" in done.stderr
         assert "same command without --label_only trains" in done.stdout
         run_tool("tools/train.py", *flags, f"--output_dir={tmp_path / 'alone'}", "--label_only")
-        alone, labels = ((tmp_path / n / "pseudo_labels.npy").read_bytes() for n in ("alone", "out"))
+        alone, labels = (
+            (tmp_path / n / "pseudo_labels.npy").read_bytes() for n in ("alone", "out")
+        )
         assert alone == labels and not parts.exists()
         assert np.load(out / "pseudo_labels.npy").shape == (400, 68, 3)
         written = (out / "pseudo_labels.npy").stat().st_ino
