@@ -71,7 +71,7 @@ class Wire:
     """
 
     def __init__(self, file):
-        while not file.exists():
+        while not (file.exists() and file.read_text().endswith("}")):
             time.sleep(0.05)
         host, port = json.loads(file.read_text())["address"].removeprefix("tcp://").split(":")
         self._to, self._ends = (host, int(port)), []
@@ -117,6 +117,13 @@ def end_scheduler(file):
             words = process.cmdline()
             if f"--scheduler-file={file}" in words and "distributed.cli.dask_scheduler" in words:
                 process.kill()
+
+
+def command_lines():
+    """The words of all processes that run."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            yield process.cmdline()
 
 
 def _is_worker(process, file):

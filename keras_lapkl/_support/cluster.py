@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib.metadata
 import itertools
+import logging as python_logging
 import os
 import pickle
 import socket
@@ -158,21 +159,42 @@ def is_of_machine(error):
 def _connected(distributed, scheduler, wait):
     """A client of a scheduler, which may take some seconds to be there."""
     is_file = os.fspath(scheduler).endswith(".json")
+    deadline = time.monotonic() + wait
     try:
         if is_file:
             _wait_for(scheduler, wait)
-        client = distributed.Client(
-            **{"scheduler_file" if is_file else "address": os.fspath(scheduler)},
-            timeout=wait,
-            set_as_default=False,
-        )
+        client = None
+        while client is None:
+            try:
+                client = distributed.Client(
+                    **{"scheduler_file" if is_file else "address": os.fspath(scheduler)},
+                    timeout=wait,
+                    set_as_default=False,
+                )
+            except OSError:  # it may break within a greeting, too
+                if time.monotonic() > deadline:
+                    raise
     except (OSError, ValueError) as error:
         raise _NoSchedulerError(
             f"Expected the address of a Dask scheduler that runs, such as tcp://host:8786, or the "
             f".json file that it has written. Received: {scheduler} ({error})"
         ) from error
-    with client:
+    with _silent("distributed", "distributed.client"), client:
         yield client
+
+
+@contextlib.contextmanager
+def _silent(*names):
+    """Has loggers say nothing: what Dask's client tells with tracebacks is told here in words."""
+    loggers = [python_logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(python_logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _wait_for(file, wait):
@@ -202,7 +224,7 @@ def _answered(distributed, scheduler, function, pieces):
             breaks += 1
             if breaks > _MAX_BREAKS:
                 raise _ended(scheduler) from error
-            logging.warning("The way to %s is broken (%s): making it anew.", scheduler, error)
+            logging.warning("The way to %s is broken: making it anew.", scheduler)
         except _NoSchedulerError as error:
             if not begun:
                 raise
@@ -221,7 +243,8 @@ class _BrokenError(Exception):
 def _ended(scheduler):
     return ConnectionError(
         f"The Dask scheduler at {scheduler} has ended, or the way to it. Start it, and give the "
-        "same command again: it goes on from what is finished, on another machine with --resume."
+        "same command again. `lapkl crop` and `lapkl predict` go on from what is finished, on "
+        "another machine with --resume."
     )
 
 
@@ -277,7 +300,7 @@ def _breaking():
     try:
         yield
     except (FutureCancelledError, CommClosedError, TimeoutError) as error:
-        raise _BrokenError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        raise _BrokenError from error
 
 
 class _Threads:
