@@ -295,7 +295,7 @@ def _answered_by(client, scheduler, packed, begun, pieces):
 def _breaking():
     """Tells errors of the connection from those of the work."""
     from distributed.client import FutureCancelledError
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     try:
         yield
