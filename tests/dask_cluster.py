@@ -1,10 +1,14 @@
 """A Dask cluster of processes of this machine, whose workers can be killed."""
 
 import contextlib
+import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 import psutil
 
@@ -55,6 +59,57 @@ def kill_a_worker(file, rng):
     return False
 
 
+class Wire:
+    """A way to a scheduler, by a port of its own, that can be cut.
+
+    Args:
+        file: the scheduler's.
+
+    Attributes:
+        address: to give in the scheduler's place.
+        made: how many connections came so far.
+    """
+
+    def __init__(self, file):
+        while not (file.exists() and file.read_text().endswith("}")):
+            time.sleep(0.05)
+        host, port = json.loads(file.read_text())["address"].removeprefix("tcp://").split(":")
+        self._to, self._ends = (host, int(port)), []
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._door.getsockname()[1]}"
+        self.made = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self, for_good=False):
+        """Breaks all connections; `for_good`, takes no new ones either."""
+        if for_good:
+            self._door.close()
+        ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _ = self._door.accept()
+                self.made += 1
+                theirs = socket.create_connection(self._to)
+                self._ends += [ours, theirs]
+                for pair in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=_pumped, args=pair, daemon=True).start()
+
+
+def _pumped(source, target):
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
 def end_scheduler(file):
     """Kills the scheduler that has written a file."""
     for process in psutil.process_iter():
@@ -62,6 +117,13 @@ def end_scheduler(file):
             words = process.cmdline()
             if f"--scheduler-file={file}" in words and "distributed.cli.dask_scheduler" in words:
                 process.kill()
+
+
+def command_lines():
+    """The words of all processes that run."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            yield process.cmdline()
 
 
 def _is_worker(process, file):

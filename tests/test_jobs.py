@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
 from keras_lapkl._support.app import UNFINISHED
 from keras_lapkl.data import datasets
+from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.loading import load_model
 from keras_lapkl.training import cluster
 from keras_lapkl.training.recipe import Recipe
@@ -23,6 +25,8 @@ from keras_lapkl.training.run import train
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 JOBS = ROOT / "docs" / "guides" / "jobs"
 SBATCH = JOBS / "train.sbatch"
+
+FACES = JOBS / "faces.sbatch"
 
 SRUN = """#!/usr/bin/env bash
 # Two tasks on this machine, as `srun` starts them, and the highest of their exit statuses.
@@ -117,6 +121,46 @@ class TestSLURM:
             for name in ours:
                 assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-6), name
         assert sorted(p.name for p in run.iterdir()) == sorted(p.name for p in unbroken.iterdir())
+
+
+class TestFacesOnSLURM:
+    def test_its_options(self):
+        subprocess.run(["bash", "-n", FACES], check=True)
+        found = re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", FACES.read_text(), re.M)
+        assert len(found) == FACES.read_text().count("#SBATCH") and dict(found)["requeue"] == ""
+        assert dict(found)["cpus-per-task"] == "1", "as --nthreads"
+
+    def test_it_crops_and_leaves_nothing_running(self, dask_cluster, tmp_path):
+        """Its body, with an `srun` that starts two workers on this machine."""
+        (tmp_path / "photos").mkdir()
+        for i, face in enumerate(synthetic_faces(3, image_size=64)[0]):
+            cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), face[..., ::-1])
+        python = f"exec {sys.executable}"
+        scripts = {
+            "srun": '"$@" & "$@" & trap "kill $(jobs -p | xargs)" TERM; wait; wait',
+            "dask": f'{python} -m distributed.cli.dask_$1 "${{@:2}}" --no-dashboard',
+            "lapkl": f'{python} {ROOT}/tools/$1.py "${{@:2}}"',
+        }
+        for name, text in scripts.items():
+            (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+        env = {
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SLURM_JOB_ID": "4242",
+            "TMPDIR": str(tmp_path),
+            **{name.upper(): str(tmp_path / name) for name in ("photos", "faces")},
+        }
+        with (tmp_path / "said").open("w+") as said:
+            job = subprocess.Popen(["bash", FACES], env=env, stdout=said, stderr=said)
+            status = job.wait(timeout=300)
+        assert status == 0, (tmp_path / "said").read_text()
+        assert json.loads((tmp_path / "faces" / "shards.json").read_text())["settings"]
+        assert not list(tmp_path.glob("*.json"))
+        until = time.monotonic() + 60
+        while any(str(tmp_path) in " ".join(words) for words in dask_cluster.command_lines()):
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +271,43 @@ class TestKubernetes:
             fields = {"apiVersion": str, "kind": str, "metadata": {"name": str}, "spec": spec}
             check(document, fields, kind)
             assert document["apiVersion"] == version
+
+    @pytest.mark.parametrize("name", ["train-job.yaml", "faces.yaml"])
+    @pytest.mark.parametrize("version", ["1.31", "1.37"])
+    def test_schemas_of_kubernetes(self, name, version):
+        yaml = pytest.importorskip("yaml", reason="needs: pip install 'keras_lapkl[labels]'")
+        validator = pytest.importorskip("kubernetes_validate", reason="needs: pip install it")
+        documents = list(yaml.safe_load_all((JOBS / name).read_text()))
+        for document in documents:
+            validator.validate(document, version, strict=True)
+        documents[-1]["spec"]["template"]["spec"]["containers"][0]["comand"] = []
+        with pytest.raises(validator.ValidationError, match="comand"):
+            validator.validate(documents[-1], version, strict=True)
+
+    def test_the_parts_of_a_cluster_fit(self, documents):
+        """Kinds are there twice: all of them by name."""
+        yaml = pytest.importorskip("yaml")
+        found = {
+            (each["kind"], each["metadata"]["name"]): each["spec"]
+            for each in yaml.safe_load_all((JOBS / "faces.yaml").read_text())
+        }
+        scheduler = found["Deployment", "dask-scheduler"]["template"]
+        assert found["Service", "dask"]["selector"] == scheduler["metadata"]["labels"]
+        (port,) = found["Service", "dask"]["ports"]
+        address = f"tcp://dask:{port['port']}"
+        worker = found["Deployment", "dask-worker"]["template"]["spec"]["containers"][0]
+        crop = found["Job", "faces"]["template"]["spec"]["containers"][0]
+        assert address in worker["command"] and f"--scheduler={address}" in crop["command"]
+        assert worker["volumeMounts"][0]["mountPath"] == crop["volumeMounts"][0]["mountPath"]
+
+    @pytest.mark.parametrize("name", ["faces.sbatch", "faces.yaml"])
+    def test_the_flags_of_crop(self, name):
+        defined = (ROOT / "keras_lapkl" / "commands" / "crop.py").read_text()
+        given = set(
+            re.findall(r"--([a-z]+_[a-z]+|model|scheduler|resume)\b", (JOBS / name).read_text())
+        )
+        assert {"input_dir", "output_dir", "crop_by", "model", "scheduler", "resume"} == given
+        assert all(f'"{flag}"' in defined for flag in given)
 
     def test_each_pod_of_the_job_finds_all(self, documents):
         service, job = (documents("train-job.yaml")[kind] for kind in ("Service", "Job"))

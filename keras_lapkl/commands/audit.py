@@ -9,7 +9,8 @@ exchanged, and copies of a picture with other labels go to audit.csv, the worst 
 shows the first 40. Small models are trained for it, each on four fifths of the pictures to judge
 the rest: neighbors by name and copies of a picture stay together. Stopped at any moment, the same
 command goes on; after labels were mended, it audits anew in OUTPUT_DIR-2 and so on. With --model
-nothing is trained: it must not have been trained on these labels.
+nothing is trained: it must not have been trained on these labels. With
+--scheduler=tcp://HOST:8786 the workers of a Dask cluster train the models, or run yours.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -46,6 +47,11 @@ _INJECT = flags.DEFINE_bool(
     "Shift 1 % of the labels, exchange points in 1 %, mirror the names in 1 %, and tell how many "
     "of these stand first: what an audit of this data is worth.",
 )
+_SCHEDULER = flags.DEFINE_string(
+    "scheduler",
+    None,
+    "Address of a Dask scheduler, or its .json file: its workers train the models, or run yours.",
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 
 _OF_TRAINING = (_SCHEME, _CROP_FROM, _IMAGE_SIZE, _FOLDS, _STEPS)
@@ -69,7 +75,7 @@ def main(_):
     from keras_lapkl._support.folders import claim, owned
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import duplicates
-    from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults
+    from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults, model_scores
 
     model, crops, faults = _data(path)
     print(f"Audit {crops.summary}.")
@@ -89,7 +95,7 @@ def main(_):
                 f"{_MODEL.value} was trained on {model.trained_on or 'faces unknown'}. If these "
                 "labels were among them, it has learned their faults and finds few."
             )
-            predicted = model.predict(crops.central(), verbose=0)
+            predicted = model_scores.predict(model, crops.central(), scheduler=_SCHEDULER.value)
         found = label_audit.audit(crops, predicted, same)
         print(label_audit.report(crops, found))
         label_audit.write(folder / "audit.csv", crops, found, flags.FLAGS.data_dir)
@@ -150,7 +156,7 @@ def _cross_validated(crops, same, folder, provenance):
     print(cross_validation.cost(_FOLDS.value, _steps(crops)), flush=True)
     logging.info("Held out by blocks of neighbors: %s faces.", np.bincount(fold_of).tolist())
     recipe = cross_validation.small_recipe(smallest, _steps(crops))
-    return cross_validation.predict(crops, fold_of, recipe, folder, provenance)
+    return cross_validation.predict(crops, fold_of, recipe, folder, provenance, _SCHEDULER.value)
 
 
 def _folder(record):

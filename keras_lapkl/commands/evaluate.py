@@ -9,7 +9,8 @@ A model is a .keras file, a .tflite file, which needs no TensorFlow, or a shippe
 its .tflite file. Without --dataset it is measured on the validation data of its training, which its
 run names, or the report beside a .tflite file. Faces are cropped by the rule that stands in the
 file, and its landmarks go to predictions.json. Predictions are folders of .pts files, CSV or JSON
-files, in pixels of the photos. Pictures are drawn where matplotlib is installed.
+files, in pixels of the photos. Pictures are drawn where matplotlib is installed. With
+--scheduler=tcp://HOST:8786 the workers of a Dask cluster run the model; the results are the same.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -53,6 +54,11 @@ _FLIP_AVERAGE = flags.DEFINE_bool(
 _BY_SUBSET = flags.DEFINE_bool(
     "by_subset", False, "With --predictions: also score the faces of each folder of the data."
 )
+_SCHEDULER = flags.DEFINE_string(
+    "scheduler",
+    None,
+    "Address of a Dask scheduler, or its .json file: its workers run the model.",
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _MOST_POINTS = 30
 """Of which each has a line in what is printed; `results.json` has all."""
@@ -65,6 +71,8 @@ def main(_):
         raise ValueError("A model has its own scheme: drop --scheme.")
     if _PREDICTIONS.value and _FLIP_AVERAGE.value:
         raise ValueError("--flip_average needs a model: drop it.")
+    if _PREDICTIONS.value and _SCHEDULER.value:
+        raise ValueError("Predictions are compared on this machine: drop --scheduler.")
     if _MODEL.value and _BY_SUBSET.value:
         raise ValueError(
             "--by_subset needs --predictions: give it the predictions.json of this model."
@@ -85,7 +93,7 @@ def main(_):
     crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
     result, predicted = model_scores.evaluate_model(
-        model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value
+        model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value, _SCHEDULER.value
     )
     print(model_scores.table([result]))
     print(model_scores.conditions(result))

@@ -6,7 +6,8 @@
 Takes files, folders and globs; faces in a video are tracked from frame to frame. Writes
 predictions.json or .csv, or a .pts file for each face; with --overlays copies with the landmarks
 drawn in, overlays/x.overlay.jpg of x.jpg; and results.json with counts and times. Files that can't
-be used, and parts of them, are listed in skipped.csv with the reason. With --scheduler=tcp://HOST:8786
+be used, and parts of them, are listed in skipped.csv with the reason. If it is killed, the same
+command goes on where it was. With --scheduler=tcp://HOST:8786
 a Dask cluster does the work, and writes the same.
 """
 
@@ -61,11 +62,15 @@ _SCHEDULER = flags.DEFINE_string(
     None,
     "Address of a Dask scheduler, or its .json file: its workers do the work, on many machines.",
 )
+_RESUME = flags.DEFINE_bool(
+    "resume", False, "Take over --output_dir from a machine that was lost: its process has ended."
+)
 _OF_DETECTORS = (_DETECTOR, _MAX_SIDE, _ANY_ANGLE)
 
 
 def main(_):
     from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data import digests
     from keras_lapkl.detection import landmark_detector, tracking
     from keras_lapkl.detection.files import find_inputs, predict_files, read_boxes, summary
 
@@ -76,7 +81,8 @@ def main(_):
     passed_by = collections.Counter()
     files = find_inputs(_INPUT.value, passed_by)
     boxes = None if _BOXES.value is None else read_boxes(_BOXES.value)
-    if pretrained.resolve(_MODEL.value, (".tflite", ".keras")).suffix == ".keras":
+    model = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
+    if model.suffix == ".keras":
         quiet_tensorflow()
     detector = landmark_detector.LandmarkDetector.from_pretrained(
         _MODEL.value,
@@ -92,6 +98,7 @@ def main(_):
     if scheme.crop_from == "image":
         _refuse_flags_of_detectors("The model takes whole pictures, and no face detector is asked")
     where = detector.detector or _BOXES.value or "the whole picture"
+    detected_by = {each.name: each.value for each in (*_OF_DETECTORS, _PASSES)}
     print(f"Find landmarks in {len(files):,} files, faces by {where}.")
     results = predict_files(
         detector,
@@ -106,6 +113,8 @@ def main(_):
         passed_by=passed_by,
         provenance=run_provenance(app.resolved_flags()),
         scheduler=_SCHEDULER.value,
+        settings={**detected_by, "model": digests.of_file(model)},
+        resume=_RESUME.value,
     )
     print(summary(results))
     print(f"Results: {_OUTPUT_DIR.value}")

@@ -65,9 +65,27 @@ _AS_UNLABELED = flags.DEFINE_bool(
 _UNLABELED_MEMORY = flags.DEFINE_integer(
     "unlabeled_memory_mb", 4096, "Megabytes of unlabeled faces to hold decoded."
 )
+_SCHEDULER = flags.DEFINE_string(
+    "scheduler",
+    None,
+    "Address of a Dask scheduler, or its .json file: its workers have the teacher label the faces.",
+)
+_LABEL_ONLY = flags.DEFINE_bool(
+    "label_only",
+    False,
+    "End when the teacher has labeled the faces; the same command without it goes on from there.",
+)
 
 GROUPS = define_flags(recipes.CLASSES)
-for _flag in (_UNLABELED_DIR, _FIRST_PASS, _NUM_UNLABELED, _AS_UNLABELED, _UNLABELED_MEMORY):
+for _flag in (
+    _UNLABELED_DIR,
+    _FIRST_PASS,
+    _NUM_UNLABELED,
+    _AS_UNLABELED,
+    _UNLABELED_MEMORY,
+    _SCHEDULER,
+    _LABEL_ONLY,
+):
     GROUPS[_flag.name] = recipes.UNLABELED
 
 
@@ -87,7 +105,7 @@ def _train():
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.evaluation import model_scores
     from keras_lapkl.training import distributed
-    from keras_lapkl.training.run import train
+    from keras_lapkl.training.run import label, train
     from keras_lapkl.training.run_folder import RUN, choose_folder
 
     distributed.join()  # before anything else of TensorFlow or JAX
@@ -142,15 +160,13 @@ def _train():
     if reason is not None:
         what = "The run on these data is" if (output_dir / RUN).exists() else "Training anew"
         logging.warning("%s It stays as it is. %s in %s.", reason, what, output_dir)
-    results = train(
-        recipe,
-        crops,
-        validation,
-        output_dir,
-        run_provenance(app.resolved_flags()),
-        unlabeled,
-        _TENSORBOARD.value,
-    )
+    provenance = run_provenance(app.resolved_flags())
+    arguments = recipe, crops, validation, output_dir, provenance, unlabeled
+    if _LABEL_ONLY.value:
+        label(*arguments, _SCHEDULER.value)
+        print(f"The faces are labeled: the same command without --label_only trains, {output_dir}")
+        return
+    results = train(*arguments, _TENSORBOARD.value, _SCHEDULER.value)
     if not distributed.is_chief():
         return
     print(model_scores.table([results["validation"]]))

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,8 +162,20 @@ def read_predictions(path: PathLike, scheme: Scheme, coco: CocoNames | None = No
 
 
 @contextlib.contextmanager
+def _replaced(path):
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        yield file
+
+
+@contextlib.contextmanager
 def json_writer(
-    path: PathLike, scheme: Scheme, about: Mapping[str, Any] | None = None
+    path: PathLike,
+    scheme: Scheme,
+    about: Mapping[str, Any] | None = None,
+    opened: contextlib.AbstractContextManager[TextIO] | None = None,
 ) -> Iterator[Callable[..., None]]:
     """Writes predictions as JSON, picture by picture: whole in the end, or not at all.
 
@@ -171,18 +183,20 @@ def json_writer(
         path: file to write.
         scheme: `Scheme` of the landmarks.
         about: dict of plain data to stand at the head.
+        opened: what opens the text to write, which may hold what the same call has written before
+            it was stopped; None for a new file, put in place at the end.
 
     Yields:
         Function from a file name, a list of dicts with `landmarks` (K lists of x and y in pixels)
         and whatever else there is of a face, and optionally more data of the picture.
     """
     head = {"units": UNITS, **(about or {}), "scheme": scheme.to_config()}
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        file.write(json.dumps(head)[:-1] + ', "pictures": [')
-        separators = itertools.chain(["\n"], itertools.repeat(",\n"))
+    begin = json.dumps(head)[:-1] + ', "pictures": ['  # ASCII
+    with opened or _replaced(path) as file:
+        if not file.tell():
+            file.write(begin)
+        first = ["\n"] if file.tell() == len(begin) else []
+        separators = itertools.chain(first, itertools.repeat(",\n"))
 
         def write(name, faces, **place):
             line = {"file": name, **place, "faces": faces}

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import functools
 import glob
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support import cluster, console, extras
@@ -24,6 +26,7 @@ from keras_lapkl.data.images import IMAGE_SUFFIXES, OTHER_PICTURES, ImageError, 
 from keras_lapkl.detection.detections import as_boxes, beside
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.detection.tracking import LandmarkTracker
+from keras_lapkl.detection.unfinished import Record, listing
 from keras_lapkl.detection.video import VIDEO_SUFFIXES, Account, is_video, read_pictures
 from keras_lapkl.detection.writers import (
     FORMATS,
@@ -35,6 +38,8 @@ from keras_lapkl.detection.writers import (
     write_skipped,
 )
 
+_COUNTS = ("used", "skipped", "pictures", "faces", "without_face")
+_FRAMES = ("read", "used", "passed_over", "skipped", "broken")
 _ERRORS = (ValueError, OSError, MemoryError, cv2.error)
 
 
@@ -151,6 +156,8 @@ def predict_files(
     passed_by: Mapping[str, int] | None = None,
     provenance: dict[str, Any] | None = None,
     scheduler: PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Finds the landmarks of photos and videos, and writes them.
 
@@ -179,6 +186,11 @@ def predict_files(
         scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
             written: its workers do the work, each file by one of them. They must see files and
             model at the same paths. Not with `overlays`.
+        settings: plain data, all that decides what the detector finds, such as the digests of its
+            files. If the run before was killed and had the same settings, files and arguments, this
+            one goes on where it was; None to begin anew.
+        resume: whether to take over a folder that a process of another machine held, which is known
+            to have ended.
 
     Returns:
         The content of `results.json`.
@@ -213,28 +225,36 @@ def predict_files(
     refuse_inputs((output_dir / name for name, _ in outputs), files)
     start = time.perf_counter()
     before = dict(detector.seconds)
-    before_left_out = detector.left_out.copy()
-    faces_left_out = collections.Counter()
-    counts = {"files": len(files), "used": 0, "skipped": 0}
-    counts |= {"pictures": 0, "faces": 0, "without_face": 0}
-    frames = {"read": 0, "used": 0, "passed_over": 0, "skipped": 0, "broken": 0}
     # Of a cluster only what is done here.
     seconds = {"read": 0.0, "write": 0.0} if scheduler is None else {"write": 0.0}
-    skipped = []
+    if settings is not None:
+        of_call = {"form": form, "overlays": overlays, "radii": radii, "every": every}
+        given = {name: box.tolist() for name, box in (boxes or {}).items()}
+        settings = {**of_call, "boxes": given, "tracked": tracker is not None, "given": settings}
+        settings |= {"files": listing(files), "versions": cluster.versions()}
 
     def progress(done):
         return f"{done:,} of {len(files):,} files, {counts['pictures']:,} pictures, {output_dir}"
 
-    with owned(output_dir):
+    with owned(output_dir, resume=resume):
         announce(output_dir, "predict", outputs)
+        record = Record(output_dir, settings)
+        tally, counts = record.tally, record.tally.counts
+        if tally.done:
+            logging.info("Going on after %s of %s files.", f"{tally.done:,}", f"{len(files):,}")
+        pictures_before = counts["pictures"]
         meter = console.Meter()
         with (
-            face_writer(form, output_dir, detector.localizer.scheme, stems) as write,
+            face_writer(form, output_dir, detector.localizer.scheme, stems, record.text) as write,
             contextlib.closing(
-                _looked_at(detector, tracker, names, boxes, every, seconds, scheduler)
+                _looked_at(
+                    *(detector, tracker, dict(itertools.islice(names.items(), tally.done, None))),
+                    *(boxes, every, seconds, scheduler),
+                )
             ) as looked_at,
         ):
-            for done, (file, name, found, account, left_out) in enumerate(looked_at):
+            left_out_before = detector.left_out.copy()
+            for file, name, found, account, left_out in looked_at:
                 folder = output_dir / OVERLAYS if overlays else None
                 with overlay_writer(folder, stems[name], file, every, radii) as draw:
                     for frame, at, photo, faces in found:
@@ -244,34 +264,41 @@ def predict_files(
                         with _timed(seconds, "write"):
                             write(name, frame, at, faces)
                             draw(photo, at, faces, detector.localizer.scheme)
-                        meter.tell(lambda _, done=done: progress(done))
+                        meter.tell(lambda _: progress(tally.done))
                 counts["used" if account.used else "skipped"] += 1
-                skipped += [(name, *each) for each in _left_out(account, left_out, is_video(file))]
-                faces_left_out += account.faces
+                rows = _left_out(account, left_out, is_video(file))
+                tally.skipped += [(name, *each) for each in rows]
+                tally.faces_left_out += account.faces + detector.left_out - left_out_before
+                left_out_before = detector.left_out.copy()
                 if is_video(file):
-                    _add(frames, account)
+                    _add(tally.frames, account)
+                tally.done += 1
+                record.keep()
         meter.end(lambda _: progress(len(files)))
-        write_skipped(output_dir / SKIPPED, skipped)
+        write_skipped(output_dir / SKIPPED, tally.skipped)
         if not counts["pictures"]:
+            record.remove()
             raise ValueError(
                 f"None of {len(files)} files could be used; {output_dir / SKIPPED} says why. "
-                f"The first: {skipped[0][-1]}"
+                f"The first: {tally.skipped[0][-1]}"
             )
         spent = time.perf_counter() - start
         parts = {} if scheduler is not None else detector.seconds
         parts = {part: parts[part] - before.get(part, 0) for part in parts}
         results = {
-            **counts,
-            "faces_left_out": dict(faces_left_out + detector.left_out - before_left_out),
-            "frames": frames,
+            "files": len(files),
+            **{name: counts[name] for name in _COUNTS},
+            "faces_left_out": dict(tally.faces_left_out),
+            "frames": {name: tally.frames[name] for name in _FRAMES},
             "passed_by": dict(sorted((passed_by or {}).items())),
             "boxes_without_file": _without_file(boxes, names.values()),
             "seconds": round(spent, 3),
-            "pictures_per_second": round(counts["pictures"] / spent, 2),
+            "pictures_per_second": round((counts["pictures"] - pictures_before) / spent, 2),
             "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
             "provenance": provenance,
         }
         write_json(output_dir / "results.json", results)
+        record.remove()
     return results
 
 

@@ -15,6 +15,7 @@ from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.face import COVERAGE
+from keras_lapkl.detection.unfinished import FOLDER
 from keras_lapkl.detection.video import (
     constant_rate,
     frame_rate,
@@ -39,7 +40,7 @@ def planned_outputs(form, stems, overlays) -> Iterator[tuple[str, str]]:
         stems: dict from the name of each file to what the files made of it are named by.
         overlays: whether there will be overlays.
     """
-    for name in ("results.json", SKIPPED):
+    for name in ("results.json", SKIPPED, f"{FOLDER}/"):
         yield name, name
     if form != "pts":
         yield f"predictions.{form}", f"predictions.{form}"
@@ -52,8 +53,15 @@ def planned_outputs(form, stems, overlays) -> Iterator[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def face_writer(form, output_dir, scheme, stems):
-    """Yields a function that writes the faces of a picture; `stems` as in `planned_outputs`."""
+def face_writer(form, output_dir, scheme, stems, opened):
+    """Yields a function that writes the faces of a picture.
+
+    Args:
+        form, stems: as in `planned_outputs`.
+        output_dir: folder to write into.
+        scheme: `Scheme` of the landmarks.
+        opened: function from the path of a text file to what opens it, as `Record.text`.
+    """
     if form == "pts":
 
         def write_pts_of(name, frame, at, faces):
@@ -62,9 +70,8 @@ def face_writer(form, output_dir, scheme, stems):
         yield write_pts_of
         return
     if form == "json":
-        with json_writer(
-            output_dir / "predictions.json", scheme, {"radius_coverage": COVERAGE}
-        ) as write:
+        path = output_dir / "predictions.json"
+        with json_writer(path, scheme, {"radius_coverage": COVERAGE}, opened(path)) as write:
 
             def write_json_of(name, frame, at, faces):
                 place = {} if frame is None else {"frame": frame, "seconds": round(at, 4)}
@@ -73,17 +80,15 @@ def face_writer(form, output_dir, scheme, stems):
             yield write_json_of
         return
     path = output_dir / "predictions.csv"
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
+    with opened(path) as file:
         yield naming(path)(_csv_writer(file, scheme))
 
 
 def _csv_writer(file, scheme):
     rows = csv.writer(file, lineterminator="\n")
     columns = [quote_name(f"{n}_{c}") for n in scheme.names for c in ("x", "y", "error", "radius")]
-    rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", "lost", *columns])
+    if not file.tell():
+        rows.writerow(["file", "frame", "face", "score", "x0", "y0", "x1", "y1", "lost", *columns])
 
     def write(name, frame, at, faces):
         for i, face in enumerate(each.to_dict() for each in faces):

@@ -1,5 +1,6 @@
 """How good a model is on crops: the numbers of the papers' tables, which `scoring` defines."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl import apertures, confidence
-from keras_lapkl._support import console
+from keras_lapkl._support import cluster, console
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.confidence import Calibration
 from keras_lapkl.data.cropping import apply_transform, invert_transform
 from keras_lapkl.data.crops import Crops
@@ -21,6 +23,11 @@ SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 
 _FEWEST_FOR_FIFTHS = 50
 
+_KERAS_BATCH = 32
+"""What Keras predicts at once: parts of so many, and of a multiple, give the same numbers."""
+_MOST_BYTES = 4 << 20
+"""Of images that are sent to a worker at once."""
+
 _ASKED = 0.9
 """The radius whose coverage is told in parts."""
 
@@ -29,7 +36,11 @@ NORMALIZER_MEANINGS = {**scoring.NORMALIZER_MEANINGS, "crop": "side of the crop"
 
 
 def evaluate_model(
-    model: Localizer, crops: Crops, normalizer: str | None = None, flip_average: bool = False
+    model: Localizer,
+    crops: Crops,
+    normalizer: str | None = None,
+    flip_average: bool = False,
+    scheduler: PathLike | None = None,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Scores a `LandmarkLocalizer` or a `TFLiteLocalizer` on crops; see `score`.
 
@@ -38,6 +49,7 @@ def evaluate_model(
         crops: `Crops`.
         normalizer: see `score`.
         flip_average: whether to score `predict_flip_averaged` instead of the model's own answer.
+        scheduler: as in `predict`.
 
     Returns:
         The dict of `score` with `trained_on`, one line, and the same as plain data in
@@ -47,6 +59,7 @@ def evaluate_model(
 
     Raises:
         ValueError: as `score` and `predict_flip_averaged`.
+        OSError, ModuleNotFoundError: as `predict`.
 
     Example:
 
@@ -54,8 +67,7 @@ def evaluate_model(
     >>> predicted["landmarks"].shape
     (554, 68, 2)
     """
-    predict = predict_flip_averaged if flip_average else _predict
-    predicted = predict(model, crops.central())
+    predicted = predict(model, crops.central(), flip_average, scheduler)
     result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
     result["trained_on"] = model.trained_on
     data = model.training_data
@@ -66,6 +78,42 @@ def evaluate_model(
     if model.calibration is not None and not flip_average:
         result["confidence"] = check_confidence(model.calibration, predicted, crops)
     return result, predicted
+
+
+def predict(
+    model: Localizer,
+    images: NDArray[Any],
+    flip_average: bool = False,
+    scheduler: PathLike | None = None,
+) -> dict[str, NDArray[Any]]:
+    """What a model finds in images, by this process or by a cluster, the same numbers.
+
+    Args:
+        model: a localizer.
+        images: (N, S, S, 3) RGB, uint8 or float in [0, 1].
+        flip_average: whether to take `predict_flip_averaged`.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
+            written: its workers are sent images and find the model's file at the same path.
+
+    Returns:
+        dict of `landmarks` and `scale`, each (N, K, 2).
+
+    Raises:
+        ValueError: as the model's `predict` and `predict_flip_averaged`.
+        OSError: the cluster fails.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`.
+
+    Example:
+
+    >>> predict(load_model("fpn-eighth-300w"), crops.central(), scheduler="tcp://host:8786")
+    """
+    find = functools.partial(predict_flip_averaged if flip_average else _predict, model)
+    if scheduler is None or not len(images):
+        return find(images)
+    count = _KERAS_BATCH * max(1, _MOST_BYTES // (_KERAS_BATCH * images[0].nbytes))
+    parts = (images[start : start + count] for start in range(0, len(images), count))
+    found = list(cluster.each(find, parts, scheduler))
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def predict_flip_averaged(model: Localizer, images: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -296,13 +296,10 @@ def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):
     seed += _UNLABELED
     faces = _gathered(crops, batch_size, seed)
     inner = slice(crops.margin, crops.margin + crops.image_size)
-    if pseudo_labels is not None:
-        with tf.device("CPU"):
-            pseudo_labels = tf.constant(pseudo_labels)
 
     def batch(step):
         x, index = faces(step)
-        y = None if pseudo_labels is None else tf.gather(pseudo_labels, index)
+        y = None if pseudo_labels is None else _rows(pseudo_labels, index)
         if augmentation is None:
             return x[:, inner, inner], y
         step_seed = tf.stack([tf.constant(seed, tf.int64), step])
@@ -322,6 +319,12 @@ def _gathered(crops, batch_size, seed):
         return tf.ensure_shape(x, (batch_size, side, side, 3)), index
 
     return faces
+
+
+def _rows(labels, index):
+    """Labels at indices, which may be those of a file that is larger than memory."""
+    y = tf.numpy_function(labels.__getitem__, [index], tf.float32, stateful=False)
+    return tf.ensure_shape(y, (index.shape[0], *labels.shape[1:]))
 
 
 _UNLABELED = 128

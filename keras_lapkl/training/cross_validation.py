@@ -1,7 +1,12 @@
 """Predictions for all faces of a set, each by a model that was not trained on it."""
 
+import contextlib
 import dataclasses
+import functools
+import hashlib
+import pickle
 import re
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +16,22 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
+from keras_lapkl._support import cluster
+from keras_lapkl._support.files import replacing
+from keras_lapkl._support.folders import owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.loading import load_model
 from keras_lapkl.training.recipe import Recipe, read_recipe
 from keras_lapkl.training.run import train
+from keras_lapkl.training.run_folder import Identity
 
 _BLOCK = 25
 """Faces in a block of neighbors, at least where there are enough: a second of a video."""
 _BATCH_SIZE, _EPOCH = 8, 100
 _SECONDS_A_STEP, _SECONDS_A_MODEL = 0.02, 20.0
 """On one core of a server, of the recipe by `small_recipe` on crops of 80 pixels."""
+_FACES, _RESULTS = "faces.pickle", "results.json"
 
 
 def folds(
@@ -116,6 +126,7 @@ def predict(
     recipe: Recipe,
     output_dir: PathLike,
     provenance: dict[str, Any] | None = None,
+    scheduler: PathLike | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Trains a model for each fold on all other folds, and has it predict its own.
 
@@ -128,12 +139,16 @@ def predict(
         recipe: a `Recipe`, for labeled faces alone.
         output_dir: folder of the folders `fold0`, `fold1`, ….
         provenance: kept in the runs' `results.json`.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
+            written: its workers train the models, one each. They must see `output_dir` at the
+            same path, to read the faces there.
 
     Returns:
         dict of `landmarks` and `scale`, each (N, K, 2) in crop pixels.
 
     Raises:
         ValueError, OSError, FloatingPointError: as `train`.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`.
 
     Example:
 
@@ -145,6 +160,8 @@ def predict(
         for name in ("landmarks", "scale")
     }
     count, start = int(fold_of.max()) + 1, time.monotonic()
+    if scheduler is not None:
+        _train_by_cluster(crops, fold_of, recipe, Path(output_dir), provenance, scheduler)
     for fold in range(count):
         held = fold_of == fold
         folder = Path(output_dir) / f"fold{fold}"
@@ -157,3 +174,46 @@ def predict(
         for name, values in found.items():
             values[held] = predicted[name]
     return found
+
+
+def _train_by_cluster(crops, fold_of, recipe, output_dir, provenance, scheduler):
+    """Trains the models of all folds that are not finished, by workers, into their folders."""
+    faces = output_dir / _FACES
+    todo = [
+        fold
+        for fold in range(int(fold_of.max()) + 1)
+        if not (output_dir / f"fold{fold}" / _RESULTS).exists()
+    ]
+    if not todo:
+        return
+    with contextlib.ExitStack() as held:
+        for fold in todo:
+            folder = held.enter_context(owned(output_dir / f"fold{fold}"))
+            parts = crops.take(fold_of != fold), crops.take(fold_of == fold)
+            Identity(recipe, *parts, None).claim(folder)
+        content = pickle.dumps((crops, fold_of, recipe, provenance))
+        held.callback(faces.unlink, missing_ok=True)
+        with replacing(faces) as temporary:
+            temporary.write_bytes(content)
+        train_one = functools.partial(
+            _trained, faces.absolute(), hashlib.sha256(content).hexdigest()
+        )
+        trained = held.enter_context(contextlib.closing(cluster.each(train_one, todo, scheduler)))
+        for done, (fold, files) in enumerate(zip(todo, trained, strict=True), start=1):
+            # What says that the run is finished comes last.
+            for name in sorted(files, key=lambda name: name == _RESULTS):
+                with replacing(output_dir / f"fold{fold}" / name) as temporary:
+                    temporary.write_bytes(files[name])
+            logging.info("Workers have trained %d of %d models.", done, len(todo))
+
+
+def _trained(faces, sha256, fold):
+    """On a worker: the files of a run that was trained on all folds but one, by their names."""
+    content = faces.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise OSError(f"{faces} is not what the machine that asked has there")
+    crops, fold_of, recipe, provenance = pickle.loads(content)
+    held = fold_of == fold
+    with tempfile.TemporaryDirectory() as folder:
+        train(recipe, crops.take(~held), crops.take(held), folder, provenance)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}

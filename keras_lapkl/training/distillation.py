@@ -4,6 +4,13 @@ Source: Hinton et al., arXiv 1503.02531 (distillation); Radosavovic et al., CVPR
 the mean over transformed images).
 """
 
+import contextlib
+import functools
+import itertools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,17 +18,27 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support import console
+from keras_lapkl._support import cluster, console
+from keras_lapkl._support.files import replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.tflite.localizer import Localizer
 
 _BATCH = 256
+"""Faces that are labeled at once, by this process or a worker."""
+_PART = 64
+"""Batches in a file of what is not finished."""
+_PAUSE = 5.0
+"""Seconds between two calls of `meanwhile`."""
 
 
 def pseudo_labels(
-    teacher: Localizer, unlabeled: UnlabeledCrops, max_scale: float | None = None
+    teacher: Localizer,
+    unlabeled: UnlabeledCrops,
+    max_scale: float | None = None,
+    scheduler: PathLike | None = None,
 ) -> NDArray[np.float32]:
     """What a teacher finds in faces without labels, as the labels of training.
 
@@ -33,49 +50,131 @@ def pseudo_labels(
         unlabeled: `UnlabeledCrops`, cut by the teacher's crop rule.
         max_scale: landmarks whose mean scale is above are hidden: pixels of the teacher's crop;
             None hides none.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
+            written: its workers label the faces. They must see shards and teacher at the same
+            paths.
 
     Returns:
-        (N, K, 3) float32: x, y in pixels of the faces without margin, and visibility, 0 or 1.
+        (N, K, 3) float32: x, y in pixels of the faces without margin, and visibility, 0 or 1. The
+        same bytes for any number of workers.
 
     Raises:
         ValueError: faces of another crop rule than the teacher's, or no landmark that is sure
             enough.
+        OSError: a shard that can't be opened, or the cluster fails.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`.
     """
+    starts = range(0, len(unlabeled), _BATCH)
+    labels = np.concatenate(list(_labeled(teacher, unlabeled, max_scale, scheduler, starts)))
+    _tell(len(labels), labels[..., 2].sum(), labels[..., 2].size, max_scale)
+    return labels
+
+
+def write_pseudo_labels(
+    path: PathLike,
+    teacher: Localizer,
+    unlabeled: UnlabeledCrops,
+    max_scale: float | None = None,
+    scheduler: PathLike | None = None,
+    meanwhile: Callable[[], object] = bool,
+) -> None:
+    """Writes `pseudo_labels` to an .npy file; what is labeled is not labeled again.
+
+    Killed at any moment, the same call goes on from the files of 16,384 faces each that stand in a
+    folder beside `path` until all are labeled. Labels take no memory beyond one of these.
+
+    Args:
+        path: the file, named `.npy`; in a folder that is of this teacher and these faces alone.
+        teacher, unlabeled, max_scale, scheduler: as in `pseudo_labels`.
+        meanwhile: what to call every few seconds.
+
+    Raises:
+        ValueError, OSError, ModuleNotFoundError: as `pseudo_labels`.
+    """
+    path = Path(path)
+    folder, step = path.with_suffix(".parts"), _BATCH * _PART
+    firsts = range(0, len(unlabeled), step)
+    files = {first: folder / f"{first // step:05d}.npy" for first in firsts}
+    counts = {first: min(step, len(unlabeled) - first) for first in firsts}
+    shape = (teacher.num_landmarks, 3)
+    todo = [n for n in firsts if _read(files[n], (counts[n], *shape)) is None]
+    if len(todo) < len(files):
+        done = sum(counts.values()) - sum(counts[first] for first in todo)
+        logging.info("The teacher has labeled %s faces before.", f"{done:,}")
+    starts = [s for first in todo for s in range(first, first + counts[first], _BATCH)]
+    with contextlib.closing(_labeled(teacher, unlabeled, max_scale, scheduler, starts)) as found:
+        calling = _now_and_then(found, meanwhile)
+        for first in todo:
+            labels = np.concatenate(list(itertools.islice(calling, -(-counts[first] // _BATCH))))
+            with replacing(files[first]) as temporary:
+                np.save(temporary, labels)
+    shown = 0
+    with replacing(path) as temporary:
+        labels = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(unlabeled), *shape))
+        for first, count in counts.items():
+            part = labels[first : first + count]
+            part[...] = np.load(files[first])
+            shown += int(part[..., 2].sum())
+        _tell(len(labels), shown, labels[..., 2].size, max_scale)
+        labels.flush()
+        del labels, part
+    shutil.rmtree(folder)
+
+
+def _now_and_then(found, call):
+    """Hands results through, and calls a function every few seconds."""
+    called = time.monotonic()
+    for each in found:
+        if time.monotonic() - called > _PAUSE:
+            call()
+            called = time.monotonic()
+        yield each
+
+
+def _read(path, shape):
+    """The labels in a file; None if there are none of this shape."""
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        labels = np.load(path)
+        if labels.dtype == np.float32 and labels.shape == shape:
+            return labels
+    return None
+
+
+def _labeled(teacher, unlabeled, max_scale, scheduler, starts):
+    """Labels of the batches of faces that start there."""
     _check_crop_rule(teacher, unlabeled)
-    mirrors = teacher.scheme is not None and teacher.scheme.flip is not None
-    total = len(unlabeled)
+    batches = (unlabeled.part(s, min(s + _BATCH, len(unlabeled))) for s in starts)
+    found = cluster.each(functools.partial(_label, teacher, max_scale), batches, scheduler)
+    total = min(len(unlabeled), _BATCH * len(starts))
 
     def progress(done, _):
         return f"the teacher labeled {min(done * _BATCH, total):,} of {total:,} faces"
 
-    inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
+    return console.reported(found, None, progress)
 
-    def labeled(start):
-        indices = np.arange(start, min(start + _BATCH, len(unlabeled)))
-        faces = _resized(unlabeled.gather(indices)[:, inner, inner], teacher.image_size)
-        if mirrors:
-            found = model_scores.predict_flip_averaged(teacher, faces)
-        else:
-            found = teacher.predict(faces, verbose=0)
-        visible: Any = np.isfinite(found["landmarks"]).all(-1)
-        if max_scale is not None:
-            visible &= found["scale"].mean(-1) <= max_scale
-        factor = unlabeled.image_size / teacher.image_size
-        landmarks = (np.nan_to_num(found["landmarks"]) + 0.5) * factor - 0.5
-        return np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32)
 
-    parts = map(labeled, range(0, len(unlabeled), _BATCH))
-    labels = np.concatenate(list(console.reported(parts, None, progress)))
-    shown = labels[..., 2].mean()
+def _label(teacher, max_scale, faces):
+    """Labels (n, K, 3) of `UnlabeledCrops`."""
+    inner = slice(faces.margin, faces.margin + faces.image_size)
+    images = _resized(faces.gather(np.arange(len(faces)))[:, inner, inner], teacher.image_size)
+    mirrors = teacher.scheme is not None and teacher.scheme.flip is not None
+    found = model_scores.predict(teacher, images, flip_average=mirrors)
+    visible: Any = np.isfinite(found["landmarks"]).all(-1)
+    if max_scale is not None:
+        visible &= found["scale"].mean(-1) <= max_scale
+    factor = faces.image_size / teacher.image_size
+    landmarks = (np.nan_to_num(found["landmarks"]) + 0.5) * factor - 0.5
+    return np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32)
+
+
+def _tell(faces, shown, points, max_scale):
     if not shown:
         raise ValueError(
             f"`max_scale` {max_scale} hides all that the teacher finds: it is in pixels of its "
             "crop. Give a larger one."
         )
-    logging.info(
-        "The teacher labeled %d faces, %.1f %% of their landmarks.", len(labels), 100 * shown
-    )
-    return labels
+    share = 100 * shown / points
+    logging.info("The teacher labeled %d faces, %.1f %% of their landmarks.", faces, share)
 
 
 def check_teacher(teacher: Localizer, crops: Crops) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from keras_lapkl import callbacks
+from keras_lapkl._support import extras
 from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl._support.files import read_json, replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherDataError, owned
@@ -59,6 +60,7 @@ def train(
     provenance: dict[str, Any] | None = None,
     unlabeled: UnlabeledCrops | None = None,
     tensorboard: bool = False,
+    scheduler: PathLike | None = None,
 ) -> dict[str, Any]:
     """Trains, and writes `model.keras`, `history.csv` and `results.json` into a folder.
 
@@ -80,6 +82,8 @@ def train(
         provenance: dict from `provenance.run_provenance`, kept in `results.json`.
         unlabeled: `UnlabeledCrops`, if the recipe has an adversary, a teacher or a mean teacher.
         tensorboard: whether to write curves and pictures for TensorBoard into `tensorboard/`.
+        scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
+            written: a teacher labels the faces by its workers; see `write_pseudo_labels`.
 
     Returns:
         The content of `results.json`.
@@ -88,7 +92,8 @@ def train(
         ValueError: the folder holds another run, one on other data or files of something else, its
             checkpoints are damaged, or unlabeled faces are given without adversary and teacher, or
             the other way around.
-        OSError: another process trains into the folder, or the disk is full.
+        OSError: another process trains into the folder, the disk is full, or the cluster fails.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`.
         FloatingPointError: the loss is no longer finite.
         UnfinishedError: SIGTERM came, or another process of the training has ended.
 
@@ -98,6 +103,65 @@ def train(
     >>> results["parameters"]
     39828
     """
+    output_dir = pathlib.Path(output_dir)
+    identity = _identity(recipe, crops, validation, unlabeled, scheduler)
+    finished = (output_dir / "results.json").exists()
+    writes = distributed.is_chief() and not finished
+    with owned(output_dir) if writes else contextlib.nullcontext():
+        _claim(recipe, crops, unlabeled, output_dir, identity)
+        return _train(
+            *(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard),
+            *(scheduler, identity),
+        )
+
+
+def label(
+    recipe: Recipe,
+    crops: Crops,
+    validation: Crops,
+    output_dir: PathLike,
+    provenance: dict[str, Any] | None = None,
+    unlabeled: UnlabeledCrops | None = None,
+    scheduler: PathLike | None = None,
+) -> None:
+    """Has a run's teacher label the faces without labels; `train` then goes on from there.
+
+    A cluster's workers can label while no machine with an accelerator waits for them. Stopped and
+    called again, it goes on; what is labeled is not labeled again.
+
+    Args:
+        recipe: a `Recipe` with a teacher, or with a wider network that becomes it, which is then
+            trained here.
+        crops, validation, output_dir, provenance, unlabeled, scheduler: as in `train`.
+
+    Raises:
+        ValueError: a recipe without teacher; or as `train`.
+        OSError, ModuleNotFoundError, FloatingPointError, UnfinishedError: as `train`.
+
+    Example:
+
+    >>> label(recipe, crops, validation, "run", unlabeled=faces, scheduler="tcp://host:8786")
+    >>> results = train(recipe, crops, validation, "run", unlabeled=faces)
+    """
+    output_dir = pathlib.Path(output_dir)
+    identity = _identity(recipe, crops, validation, unlabeled, scheduler)
+    if recipe.teacher is None and recipe.wide is None:
+        raise ValueError(
+            "Expected a recipe whose faces without labels are labeled by a teacher (`teacher`, or "
+            "`teacher_width` of a mean teacher). Received: one without."
+        )
+    with owned(output_dir) if distributed.is_chief() else contextlib.nullcontext():
+        _claim(recipe, crops, unlabeled, output_dir, identity)
+        if not (output_dir / "results.json").exists():
+            _taught(
+                recipe, crops, validation, output_dir, provenance, unlabeled, scheduler=scheduler
+            )
+
+
+def _identity(recipe, crops, validation, unlabeled, scheduler):
+    """The run's `Identity`, if its arguments go together."""
+    if scheduler is not None:
+        extras.require("`scheduler`", "distributed")
     if (unlabeled is not None) != recipe.takes_unlabeled:
         raise ValueError(
             "Expected unlabeled faces and an adversary, a teacher or a mean teacher together. "
@@ -106,18 +170,12 @@ def train(
         )
     if recipe.mean_teacher is not None and distributed.replicas() > 1:
         raise ValueError("A mean teacher trains on one device: start one process.")
-    output_dir = pathlib.Path(output_dir)
-    identity = Identity(recipe, crops, validation, unlabeled)
-    finished = (output_dir / "results.json").exists()
-    writes = distributed.is_chief() and not finished
-    with owned(output_dir) if writes else contextlib.nullcontext():
-        return _train(
-            recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, identity
-        )
+    return Identity(recipe, crops, validation, unlabeled)
 
 
-def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, identity):
-    steps = epoch_steps(recipe, crops)
+def _claim(recipe, crops, unlabeled, output_dir, identity):
+    """Marks a folder as that of a run, or refuses it."""
+    epoch_steps(recipe, crops)
     if unlabeled is not None:  # refused before anything is written
         steps_per_epoch(unlabeled, _unlabeled_batch_size(recipe))
     if not (output_dir / RUN).exists():
@@ -129,6 +187,33 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
             raise OtherDataError(
                 f"{error} Train into another folder, or delete this one."
             ) from error
+
+
+def _taught(
+    recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard=False, scheduler=None
+):
+    """The recipe with its teacher, if it has to be trained first, and the teacher's labels."""
+    if recipe.wide is not None:
+        teacher = output_dir / TEACHER
+        train(recipe.wide, crops, validation, teacher, provenance, unlabeled, tensorboard)
+        recipe = recipe.taught_by(teacher / "model.keras")
+    if recipe.teacher is None:
+        return recipe, None
+    return recipe, load_pseudo_labels(recipe, unlabeled, output_dir, scheduler)
+
+
+def _train(
+    recipe,
+    crops,
+    validation,
+    output_dir,
+    provenance,
+    unlabeled,
+    tensorboard,
+    scheduler,
+    identity,
+):
+    steps = epoch_steps(recipe, crops)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
         if distributed.is_chief():
@@ -137,11 +222,9 @@ def _train(recipe, crops, validation, output_dir, provenance, unlabeled, tensorb
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return read_json(results_path)
 
-    if recipe.wide is not None:
-        teacher = output_dir / TEACHER
-        train(recipe.wide, crops, validation, teacher, provenance, unlabeled, tensorboard)
-        recipe = recipe.taught_by(teacher / "model.keras")
-    labels = None if recipe.teacher is None else load_pseudo_labels(recipe, unlabeled, output_dir)
+    recipe, labels = _taught(
+        *(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, scheduler)
+    )
     checkpoint = last_checkpoint(output_dir)
     with distributed.scope():
         model = load_model(checkpoint) if checkpoint else build(recipe, crops, unlabeled)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ TEACHER = "teacher"
 """Folder of the wider network's run, whose model labels the faces without labels."""
 OUTPUTS = (
     *("model.keras", "adversarial.keras", LAST, PREVIOUS, MEANS),
-    *("history.csv", "results.json", "pseudo_labels.npy"),
+    *("history.csv", "results.json", "pseudo_labels.npy", "pseudo_labels.parts"),
 )
 """What a run writes, beside its settings and its crops."""
 _OTHER = "a run with other settings"
@@ -151,18 +152,20 @@ def choose_folder(
     return folder, reason
 
 
-def load_pseudo_labels(recipe, unlabeled, output_dir):
-    """What the teacher finds, kept in the run's folder: a run that goes on has the same."""
+def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler=None):
+    """What the teacher finds, kept in the run's folder: a run that goes on has the same.
+
+    It is read as it is needed. Of several processes the first one has the faces labeled.
+    """
     path = output_dir / "pseudo_labels.npy"
-    if path.exists():
-        return np.load(path)
-    labels = distillation.pseudo_labels(
-        load_model(recipe.teacher.model), unlabeled, recipe.teacher.max_scale
-    )
-    if distributed.is_chief():
-        with replacing(path) as temporary:
-            np.save(temporary, labels)
-    return labels
+    if distributed.is_chief() and not path.exists():
+        teacher = load_model(recipe.teacher.model)
+        distillation.write_pseudo_labels(
+            path, teacher, unlabeled, recipe.teacher.max_scale, scheduler, distributed.wait
+        )
+    while distributed.any_process(not path.exists()):
+        time.sleep(0.1)
+    return np.load(path, mmap_mode="r")
 
 
 def last_checkpoint(output_dir):

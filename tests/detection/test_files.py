@@ -18,6 +18,7 @@ from keras_lapkl._support.folders import owned
 from keras_lapkl.data import read_pts
 from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.prediction_files import read_predictions
+from keras_lapkl.detection import unfinished
 from keras_lapkl.detection.camera import watch
 from keras_lapkl.detection.files import find_inputs, predict_files, read_boxes, summary
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
@@ -646,3 +647,89 @@ def test_a_cluster_writes_the_same(dask_cluster, photos, stub, tmp_path):
 def test_a_cluster_draws_no_overlays(detector, photos, tmp_path):
     with pytest.raises(ValueError, match=r"drop --overlays"):
         run(detector, [photos], tmp_path / "out", overlays=True, scheduler="tcp://host:1")
+
+
+class TestGoesOn:
+    """A run that was stopped, and the same call again."""
+
+    @pytest.fixture
+    def many(self, photos, stub):
+        """Five photos, a video and broken files."""
+        for i in range(3):
+            cv2.imwrite(str(photos / f"{i}.png"), stub.ramp()[..., ::-1])
+        (photos / "0broken.png").write_bytes(b"text")
+        (photos / "zbroken.png").write_bytes(b"text")
+        video(photos / "clip.avi", [stub.ramp()] * 3)
+        return photos
+
+    @pytest.fixture
+    def stopped(self, detector, many, tmp_path, monkeypatch):
+        """`stopped(after)` ends like by Ctrl-C; then `find` counts the pictures looked at."""
+        monkeypatch.setattr(unfinished, "_PAUSE", 0.0)
+        looked, find = [], detector.detector
+
+        def counted(photo):
+            looked.append(photo.shape)
+            if len(looked) == counted.stop:
+                raise KeyboardInterrupt
+            return find(photo)
+
+        counted.stop = None
+        detector.detector = counted
+
+        def stop(after, **kwargs):
+            looked.clear()
+            counted.stop = after + 1
+            with pytest.raises(KeyboardInterrupt):
+                run(detector, [many], tmp_path / "out", **{"settings": {"model": 1}, **kwargs})
+            looked.clear()
+            counted.stop = None
+            return looked
+
+        return stop
+
+    @pytest.mark.parametrize(("form", "after"), [("json", 1), ("csv", 3), ("json", 6), ("pts", 6)])
+    def test_what_is_done_is_not_done_again(self, detector, many, stopped, tmp_path, form, after):
+        kwargs = {"form": form, "settings": {"model": 1}}
+        whole = run(detector, [many], tmp_path / "whole", **kwargs)
+        looked = stopped(after, form=form)
+        assert not (tmp_path / "out" / f"predictions.{form}").exists()
+        found = run(detector, [many], tmp_path / "out", **kwargs)
+        assert len(looked) == whole["pictures"] - min(after, 5)  # a video is begun anew
+        timed = {"seconds", "pictures_per_second", "seconds_by_part"}
+        assert {k: v for k, v in found.items() if k not in timed} == {
+            k: v for k, v in whole.items() if k not in timed
+        }
+        for folder in (tmp_path / "whole", tmp_path / "out"):
+            (folder / "results.json").unlink()
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    @pytest.mark.parametrize("change", ["settings", "form", "photo", "damage"])
+    def test_another_call_begins_anew(self, detector, many, stopped, tmp_path, change):
+        kwargs = {"form": "csv", "settings": {"model": 1}}
+        looked = stopped(3, form="csv")
+        if change == "settings":
+            kwargs["settings"] = {"model": 2}
+        elif change == "form":
+            kwargs["form"] = "json"
+        elif change == "photo":
+            os.utime(many / "0.png", (1, 1))
+        else:
+            (tmp_path / "out" / unfinished.FOLDER / "predictions.csv").write_text("")
+        found = run(detector, [many], tmp_path / "out", **kwargs)
+        assert len(looked) == found["pictures"]
+        run(detector, [many], tmp_path / "whole", **kwargs)
+        name = f"predictions.{kwargs['form']}"
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    def test_takes_over_from_another_machine(self, detector, photos, tmp_path):
+        (tmp_path / "out").mkdir()
+        owner = {"host": "lost", "process": 7, "since": "yesterday"}
+        (tmp_path / "out" / ".lapkl-lock").write_text(json.dumps(owner))
+        with pytest.raises(OSError, match="process 7 on lost"):
+            run(detector, [photos], tmp_path / "out")
+        assert run(detector, [photos], tmp_path / "out", resume=True)["pictures"] == 2
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}

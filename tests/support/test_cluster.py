@@ -37,6 +37,21 @@ def died(item):
     return -item
 
 
+def raising(item):
+    if item == 3:
+        raise ValueError(f"{item} is not as expected")
+    return None if item == 2 else item
+
+
+def test_each_item_is_answered_or_its_error_raised(running):
+    assert list(cluster.each(raising, [1, 2, 4], running)) == [1, None, 4]
+    for scheduler in (running, None):
+        found = cluster.each(raising, [1, 2, 3, 4], scheduler)
+        assert next(found) == 1 and next(found) is None
+        with pytest.raises(ValueError, match="3 is not as expected"):
+            next(found)
+
+
 def sure(result):
     return ""
 
@@ -87,7 +102,7 @@ def test_workers_that_read_less_are_refused(running):
 
 
 def test_other_software_is_refused(running, monkeypatch):
-    monkeypatch.setattr(cluster, "_versions", lambda: {"OpenCV": "1.0"})
+    monkeypatch.setattr(cluster, "versions", lambda: {"OpenCV": "1.0"})
     found = cluster.map_in_order(answer, [[1]], running, died, sure)
     with pytest.raises(ConnectionError, match=r"has OpenCV .*, and 1\.0 is asked for.*same inst"):
         list(found)
@@ -105,6 +120,7 @@ def test_waits_for_a_first_worker_and_says_when_the_scheduler_ends(
     tmp_path, monkeypatch, dask_cluster
 ):
     monkeypatch.setattr(cluster, "_PATIENCE", 1.0)
+    monkeypatch.setattr(cluster, "_CONNECT_AGAIN", 1.0)
     told = []
     with dask_cluster.running(tmp_path / "dask", workers=0) as file:
 

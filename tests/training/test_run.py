@@ -259,7 +259,7 @@ class TestTeacher:
         assert trained_on.endswith(", labeled by a model trained on the same labels")
         labels = np.load(tmp_path / "stopped" / "pseudo_labels.npy")
         assert labels.shape == (20, 68, 3) and (labels[..., 2] == 1).all()
-        monkeypatch.setattr(distillation, "pseudo_labels", pytest.fail)
+        monkeypatch.setattr(distillation, "write_pseudo_labels", pytest.fail)
         train(*args, tmp_path / "stopped", unlabeled=unlabeled)
         assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
 
@@ -268,15 +268,15 @@ class TestTeacher:
     ):
         given = []
 
-        def label(model, faces, max_scale):
+        def label(path, model, faces, max_scale, *_):
             given.append(max_scale)
-            return np.full((len(faces), 68, 3), 1, np.float32)
+            np.save(path, np.full((len(faces), 68, 3), 1, np.float32))
 
         def batches(crops, faces, labels, batch_size, unlabeled_batch_size, **kwargs):
             given.extend([labels, batch_size, unlabeled_batch_size])
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(distillation, "pseudo_labels", label)
+        monkeypatch.setattr(distillation, "write_pseudo_labels", label)
         monkeypatch.setattr(run, "self_training_batches", batches)
         chosen = recipe(epochs=1, batch_size=8, teacher=dataclasses.replace(teacher, max_scale=3.0))
         with pytest.raises(KeyboardInterrupt):

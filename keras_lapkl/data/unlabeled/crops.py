@@ -88,6 +88,16 @@ class UnlabeledCrops:
             )
         return self._faces.gather(indices)
 
+    def part(self, start: int, stop: int) -> "UnlabeledCrops":
+        """The faces from one index to before another, to be sent to another process.
+
+        Those of shards keep nothing in memory, and are small when pickled.
+
+        Args:
+            start, stop: 0 ≤ start ≤ stop ≤ N.
+        """
+        return self._with(self._faces.part(start, stop), self.source)
+
     def take(self, n: int, seed: int = 0) -> "UnlabeledCrops":
         """The first n faces of a permutation: what is in a smaller number is in a larger one.
 
@@ -100,13 +110,17 @@ class UnlabeledCrops:
                 f"{n}"
             )
         chosen = np.random.default_rng(seed).permutation(len(self))[:n]
+        return self._with(self._faces.take(chosen), self.source.taken(n))
+
+    def _with(self, faces, source):
+        """Some of the faces."""
         return UnlabeledCrops(
-            self._faces.take(chosen),
+            faces,
             self.image_size,
             self.margin,
             self.crop_scale,
             self.name,
-            self.source.taken(n),
+            source,
             self.crop_from,
         )
 
@@ -130,6 +144,9 @@ class InMemory:
 
     def take(self, indices):
         return InMemory(self.images, indices if self.order is None else self.order[indices])
+
+    def part(self, start, stop):
+        return InMemory(self.gather(np.arange(start, stop)))
 
 
 class InShards:
@@ -166,6 +183,11 @@ class InShards:
         return InShards(
             self._files, self._shard[indices], self._index[indices], self._side, self._memory_mb
         )
+
+    def part(self, start, stop):
+        numbers, shard = np.unique(self._shard[start:stop], return_inverse=True)
+        files = [self._files[number] for number in numbers]
+        return InShards(files, shard, self._index[start:stop], self._side, 0)
 
     def _read(self, i):
         file, entry = self._files[self._shard[i]], self._index[i]
