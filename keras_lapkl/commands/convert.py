@@ -104,7 +104,8 @@ def main(_):
         "output_dtype": _OUTPUT_DTYPE.value,
         "decode": not _NO_DECODE.value,
     }
-    choices.update(fitting.CHOICES.get(_TARGET.value, {}))
+    if _TARGET.value is not None:
+        choices.update(fitting.CHOICES[_TARGET.value])
     mode = choices.pop("mode")
     sweep(output if _MODE.value == "all" else output.parent, below=False)
     modes = tuple(MODES) if mode == "all" else (mode,)

@@ -157,7 +157,7 @@ def convert(
                 temporary,
                 input_dtype,
                 model.image_size,  # pyright: ignore[reportArgumentType]
-                outputs,
+                outputs,  # pyright: ignore[reportArgumentType]
                 output_dtype,
             )
             layers_in_int8 = int8_layers(model.generator, float_layers)
