@@ -260,7 +260,8 @@ class Localizer:
             size, count = self.image_size, metadata["num_landmarks"]
             image = self._run.get_input_details()["image"]["shape"].tolist()
             outputs = self._run.get_output_details()
-            given = "logits" if set(outputs) == {"logits"} else "landmarks"
+            others = {"logits": ["logits"], "columns": ["columns", "rows"]}
+            given = next((k for k in others if others[k] == sorted(outputs)), "landmarks")
             landmarks = outputs[given]["shape"].tolist()
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"The interpreter can't run {path}: {error}") from error
@@ -268,6 +269,11 @@ class Localizer:
             raise ValueError(
                 f"{path} is not a localizer: it gives no landmarks, but logits for a decoding of "
                 "your own. Convert it without --no_decode."
+            )
+        if given == "columns":
+            raise ValueError(
+                f"{path} is for microcontrollers: it gives no landmarks, but what the C code of "
+                "`lapkl micro` makes them of. Take the int8 file that it was cut from."
             )
         if image != [1, size, size, 3] or landmarks != [count, 2]:
             raise ValueError(

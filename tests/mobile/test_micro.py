@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -103,6 +104,15 @@ def test_it_compiles_and_shows_what_the_outputs_say(face_h, faces, tmp_path):
     for i, pair in enumerate(values):
         expected = axes.decode(*(s * v for s, v in zip(steps, pair, strict=True)))
         np.testing.assert_allclose((landmarks[i], scale[i]), expected, atol=5e-3)
+
+
+def test_the_file_of_one_that_runs_alone_is_refused_in_a_line(tmp_path):
+    np.save(tmp_path / "crop.npy", np.zeros((80, 80, 3), np.uint8))
+    words = [f"--model={MICRO}", f"--image={tmp_path / 'crop.npy'}"]
+    script = FOLDER.parent / "localize.py"
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"{MICRO} is for microcontrollers" in done.stderr
 
 
 @pytest.mark.skipif(SOURCES is None, reason="needs TFLite Micro's sources, see build.sh")
