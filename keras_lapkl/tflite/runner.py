@@ -304,9 +304,9 @@ def _signature_tensors(interpreter, path):
     shapes = [tuple(map(int, each["shape"])) for each in (image, *map(outputs.get, named))]
     square, first, second = shapes
     if halves:
-        half, count = square[1] // 2, first[-1]
         wanted = "int8 columns (1, 1, S/2, K) and rows (1, S/2, 1, K)"
-        right = (first, second) == ((1, 1, half, count), (1, half, 1, count))
+        half = [size // 2 for size in square[1:2]]
+        right = first == (1, 1, *half, *first[-1:]) and second == (1, *half, 1, *first[-1:])
         right = right and all(outputs[name]["dtype"] == np.int8 for name in AXES)
     else:
         wanted = "landmarks and scales (K, 2)"
