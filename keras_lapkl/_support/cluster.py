@@ -117,10 +117,10 @@ def _tried(function, item):
     try:
         return _Tried(function(item))
     except Exception as error:  # raised again on the machine that asked
-        return _Tried(None, _portable(error), str(error) if is_of_machine(error) else "")
+        return _Tried(None, portable(error), str(error) if is_of_machine(error) else "")
 
 
-def _portable(error):
+def portable(error):
     """An error that can be pickled, without the frames that it holds."""
     try:
         return pickle.loads(pickle.dumps(error))

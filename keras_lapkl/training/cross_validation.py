@@ -6,6 +6,8 @@ import functools
 import hashlib
 import pickle
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import cluster
 from keras_lapkl._support.files import replacing
 from keras_lapkl._support.folders import owned
+from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.loading import load_model
@@ -208,12 +211,37 @@ def _train_by_cluster(crops, fold_of, recipe, output_dir, provenance, scheduler)
 
 
 def _trained(faces, sha256, fold):
-    """On a worker: the files of a run that was trained on all folds but one, by their names."""
-    content = faces.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise OSError(f"{faces} is not what the machine that asked has there")
-    crops, fold_of, recipe, provenance = pickle.loads(content)
-    held = fold_of == fold
-    with tempfile.TemporaryDirectory() as folder:
-        train(recipe, crops.take(~held), crops.take(held), folder, provenance)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+    """On a worker: the files of a run that was trained on all folds but one, by their names.
+
+    In a process of its own. Keras draws the first weights by Python's `random`, and the worker's
+    other threads draw from it too: no two runs would be equal.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        run, error = Path(scratch, "run"), Path(scratch, "error")
+        words = map(str, (faces, sha256, fold, run, error))
+        child = subprocess.run([sys.executable, "-c", _CHILD, *words], stderr=subprocess.PIPE)
+        if error.exists():
+            raise pickle.loads(error.read_bytes())
+        if child.returncode:
+            said = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise OSError(
+                f"the process that trains fold {fold} ended by {child.returncode}: {said}"
+            )
+        return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+_CHILD = f"import sys, {__name__} as this; this._train_fold(*sys.argv[1:])"
+
+
+def _train_fold(faces, sha256, fold, run, error):
+    """In the process that `_trained` starts: trains, or leaves what was raised."""
+    try:
+        content = Path(faces).read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise OSError(f"{faces} is not what the machine that asked has there")
+        quiet_tensorflow()
+        crops, fold_of, recipe, provenance = pickle.loads(content)
+        held = fold_of == int(fold)
+        train(recipe, crops.take(~held), crops.take(held), run, provenance)
+    except Exception as raised:  # raised again by the machine that asked
+        Path(error).write_bytes(pickle.dumps(cluster.portable(raised)))
