@@ -25,12 +25,12 @@ def test_times_are_compared_within_a_run(run_tool, tmp_path):
 
 
 def test_shipped_models_are_all_there():
-    """With the sizes of the files as they are."""
+    """With the sizes of the files as they are; the one for microcontrollers is another's network."""
     weights = NUMBERS.parents[1] / "keras_lapkl/weights"
     rows = {
         row["name"]: row for run in json.loads(NUMBERS.read_text())["runs"] for row in run["rows"]
     }
-    for path in weights.glob("*.tflite"):
+    for path in set(weights.glob("*.tflite")) - set(weights.glob("*-micro.tflite")):
         model = path.stem.removesuffix("-int8")
         row = rows[f"{model}, {'int8' if path.stem.endswith('-int8') else 'float16'}"]
         assert row["kilobytes"] == pytest.approx(path.stat().st_size / 1e3, abs=1)
