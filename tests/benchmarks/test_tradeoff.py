@@ -25,7 +25,7 @@ def test_times_are_compared_within_a_run(run_tool, tmp_path):
 
 
 def test_shipped_models_are_all_there():
-    """With the sizes of the files as they are; the one for microcontrollers is another's network."""
+    """With their sizes as they are; the network for microcontrollers is another file's."""
     weights = NUMBERS.parents[1] / "keras_lapkl/weights"
     rows = {
         row["name"]: row for run in json.loads(NUMBERS.read_text())["runs"] for row in run["rows"]
