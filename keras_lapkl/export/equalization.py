@@ -5,25 +5,27 @@ concatenation to the same step. As trained, channels differ in range by two orde
 the maps of K landmarks lie at K different heights, so most of the 256 levels go unused. Two exact
 rewritings mend both:
 
-- Leaky ReLU, pooling, upsampling and concatenation commute with a positive factor on a channel, so
-  a convolution's output channel can be scaled if the next convolutions' weights are divided by it
-  (cross-layer equalization, Nagel et al., ICCV 2019, here by the ranges measured on images).
+- ReLU, pooling, upsampling, sums and concatenation commute with a positive factor on a channel, so
+  the output channels of convolutions can be scaled if the next convolutions' weights are divided by
+  it; of convolutions whose outputs are added by one factor (cross-layer equalization, Nagel et al.,
+  ICCV 2019, here by the ranges measured on images).
 - A softmax takes no notice of a constant added to its map, nor of values far below its maximum:
   the maps are moved to one height and cut off `DEPTH` below their lowest maximum.
 """
 
-from typing import Any
+import itertools
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-DEPTH = 32.0
-"""β·logits kept below the lowest maximum seen: 6,400 pixels of e^-32 weigh 1e-10. Half of it would
-do; the rest is for images whose maxima lie lower than any in the representative images."""
+DEPTH = 24.0
+"""β·logits kept below the lowest maximum seen: 80 columns of e^-24 weigh 3e-9. Half of it would do;
+the rest is for images whose maxima lie lower than any in the representative images."""
 
 _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 _COMMUTING = (
+    layers.Add,
     layers.Concatenate,
     layers.Dropout,
     layers.LeakyReLU,
@@ -32,15 +34,17 @@ _COMMUTING = (
     layers.UpSampling2D,
 )
 _BATCH = 16
+_DEAD = 1e-6
+"""Of the largest magnitude of any channel: what is below is as good as 0."""
 
 
 def equalized(generator, images):
     """A copy of a generator in which each channel has the range 1, and the function is the same.
 
     Args:
-        generator: functional Keras model, images (B, H, W, 3) → logits (B, H, W, K). Convolutions
-            that feed anything but other convolutions through layers that commute with a positive
-            factor keep their ranges. Of one with `folded`, such as `MobileFPN`, that is copied.
+        generator: functional Keras model, images (B, H, W, 3) → logits (B, H, W, K). Channels that
+            anything reads but convolutions, through layers that commute with a positive factor,
+            keep their ranges. Of one with `folded`, such as `MobileFPN`, that is copied.
         images: (N, H, W, 3) float32, as the model takes them.
 
     Returns:
@@ -51,20 +55,15 @@ def equalized(generator, images):
     else:
         copy = type(generator).from_config(generator.get_config())
         copy.set_weights(generator.get_weights())
-    convolutions = [layer for layer in copy.layers if isinstance(layer, _CONVOLUTIONS)]
-    peaks = _channel_peaks(copy, [layer.output for layer in convolutions], images)
-    for layer, peak in zip(convolutions, peaks, strict=True):
-        consumers = _consumers(layer)
-        if not consumers:
-            continue
-        factor = np.where(peak > 1e-6 * peak.max(), peak, 1.0)
-        kernel, bias = layer.get_weights()
-        depthwise = isinstance(layer, layers.DepthwiseConv2D)
-        layer.set_weights([kernel / (factor[:, None] if depthwise else factor), bias / factor])
-        for consumer, start in consumers:
-            kernel, *rest = consumer.get_weights()
-            kernel[:, :, start : start + len(factor)] *= factor[:, None]
-            consumer.set_weights([kernel, *rest])
+    groups = _channel_groups(copy)
+    factors = _factors(copy, groups, images)
+    for layer in copy.layers:
+        if isinstance(layer, _CONVOLUTIONS):
+            kernel, bias = layer.get_weights()
+            read, written = (factors[groups[id(t)]] for t in (layer.input, layer.output))
+            depthwise = isinstance(layer, layers.DepthwiseConv2D)
+            kernel = kernel * read[:, None] / (written[:, None] if depthwise else written)
+            layer.set_weights([kernel, bias / written])
     return copy
 
 
@@ -87,48 +86,93 @@ def map_floors(readout, images, beta=1.0):
     return [(low - DEPTH / beta).astype(np.float32) for low in lowest]
 
 
+def cut_maps(generator, floors):
+    """Moves the bias of the maps, so that the ReLU behind them cuts them at their floors.
+
+    Args:
+        generator: whose maps are moved in place.
+        floors: as `map_floors` gives them.
+
+    Returns:
+        Whether it did: only where one convolution with a ReLU makes all maps, and nothing but
+        pooling, upsampling and sums comes after.
+    """
+    waiting, makers = [generator.output], []
+    while waiting:
+        layer = waiting.pop()._keras_history.operation
+        if isinstance(layer, layers.Add | layers.MaxPooling2D | layers.UpSampling2D):
+            waiting += layer._inbound_nodes[0].input_tensors
+        else:
+            makers.append(layer)
+    if len(set(makers)) > 1 or not isinstance(makers[0], layers.ReLU):
+        return False
+    maps = makers[0].input._keras_history.operation
+    if not isinstance(maps, _CONVOLUTIONS):
+        return False
+    kernel, bias = maps.get_weights()
+    maps.set_weights([kernel, bias - np.maximum(np.min(floors, axis=0), 0)])
+    return True
+
+
 def _batches(images):
     return (images[i : i + _BATCH] for i in range(0, len(images), _BATCH))
 
 
-def _channel_peaks(model, tensors, images):
-    """Largest magnitude of each channel of some tensors over images: a list of (C,)."""
-    probe = keras.Model(model.input, tensors)
-    peaks: list[Any] = []
+def _channel_groups(model):
+    """Which channels must have one factor: {id of a tensor: (C,) numbers}; number 0 is factor 1."""
+    leaders = [0]
+
+    def leader(group):
+        while leaders[group] != group:
+            group = leaders[group]
+        return group
+
+    def join(*channels):
+        for together in zip(*channels, strict=True):
+            least, *others = sorted(map(leader, together))
+            for other in others:
+                leaders[other] = least
+
+    groups = {}
+    for layer in model.layers:
+        (node,) = layer._inbound_nodes
+        read = [groups[id(tensor)] for tensor in node.input_tensors]
+        fixed = [0] * layer.output.shape[-1]
+        if isinstance(layer, _CONVOLUTIONS):
+            written = [*range(len(leaders), len(leaders) + len(fixed))]
+            leaders += written
+        elif isinstance(layer, layers.Concatenate):
+            written = [*itertools.chain(*read)]
+        elif isinstance(layer, _COMMUTING):
+            join(*read)
+            written = read[0]
+        else:
+            for channels in read:
+                join(channels, [0] * len(channels))
+            written = fixed
+        groups[id(layer.output)] = written
+    for output in model.outputs:
+        join(groups[id(output)], [0] * output.shape[-1])
+    return {tensor: np.array([*map(leader, channels)]) for tensor, channels in groups.items()}
+
+
+def _factors(model, groups, images):
+    """What the channels of each group are divided by: the largest magnitude of any on images."""
+    seen = [layer for layer in model.layers if _is_stored(layer)]
+    probe = keras.Model(model.input, [layer.output for layer in seen])
+    peaks = np.zeros(1 + max(channels.max() for channels in groups.values()), np.float32)
     for batch in _batches(images):
-        values = probe(batch, training=False)
-        found = [ops.convert_to_numpy(ops.max(ops.abs(v), axis=(0, 1, 2))) for v in values]
-        peaks = [*map(np.maximum, peaks, found)] if peaks else found
-    return peaks
+        for layer, value in zip(seen, probe(batch, training=False), strict=True):
+            largest = ops.convert_to_numpy(ops.max(ops.abs(value), axis=(0, 1, 2)))
+            np.maximum.at(peaks, groups[id(layer.output)], largest)
+    factors = np.where(peaks > _DEAD * peaks.max(), peaks, 1)
+    factors[0] = 1
+    return factors
 
 
-def _consumers(convolution):
-    """The convolutions that read a convolution's output, with the channel at which it starts.
-
-    None where something else reads it too, or nothing does.
-    """
-    found, waiting = [], [(convolution, 0)]
-    while waiting:
-        layer, start = waiting.pop()
-        nodes = layer._outbound_nodes
-        if not nodes:
-            return None
-        for node in nodes:
-            reader = node.operation
-            if isinstance(reader, _CONVOLUTIONS):
-                found.append((reader, start))
-            elif isinstance(reader, _COMMUTING):
-                waiting.append((reader, start + _offset(node, layer)))
-            else:
-                return None
-    return found
-
-
-def _offset(node, layer):
-    """Channels before `layer`'s in what a node reads: not 0 for a later part of a concatenation."""
-    before = 0
-    for tensor in node.input_tensors:
-        if tensor is layer.output:
-            return before
-        before += tensor.shape[-1]
-    raise AssertionError(f"{layer.name} does not feed {node.operation.name}")
+def _is_stored(layer):
+    """Whether a file holds a layer's output: a convolution's not, where a ReLU comes next."""
+    readers = [node.operation for node in layer._outbound_nodes]
+    if isinstance(layer, _CONVOLUTIONS):
+        return not (len(readers) == 1 and isinstance(readers[0], layers.ReLU))
+    return isinstance(layer, layers.Add | layers.ReLU)

@@ -13,7 +13,7 @@ from absl import logging
 from keras import ops
 
 from keras_lapkl._support import console
-from keras_lapkl.export import equalization, verify
+from keras_lapkl.export import equalization, ranges, verify
 from keras_lapkl.export.graph import graph_converter, readout_model
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.costs import multiply_adds
@@ -46,9 +46,8 @@ class Int8Converter:
         self._model, self._outputs, self._flip_average = model, outputs, flip_average
         self._images = ops.convert_to_numpy(to_unit_range(images))
         self._generator = equalization.equalized(model.generator, self._images)
-        self._floors = equalization.map_floors(
-            readout_model(self._generator), self._images, model.beta
-        )
+        floors = equalization.map_floors(readout_model(self._generator), self._images, model.beta)
+        self._floors = None if equalization.cut_maps(self._generator, floors) else floors
         self.stage_errors: list[StageError] = []
 
     @functools.cached_property
@@ -137,9 +136,11 @@ class Int8Converter:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = self._batches
             # Named for debugging, but TensorFlow's one way to leave some operators in float.
-            return tf.lite.experimental.QuantizationDebugger(
+            calibrated = tf.lite.experimental.QuantizationDebugger(
                 converter=converter, debug_dataset=self._batches
             )
+        calibrated.calibrated_model = ranges.narrowed(calibrated.calibrated_model, self._images)
+        return calibrated
 
     def __call__(self, float_layers=()):
         """The generator in int8, but for layers whose names begin with some."""

@@ -491,9 +491,34 @@ class TestQuantize:
         expected = np.asarray(generator(images))
         received = np.asarray(equal(images))
         np.testing.assert_allclose(received, expected, atol=1e-4 * np.abs(expected).max())
-        for name in ("encoder1_expand", "encoder3_down_depthwise", "decoder1_depthwise"):
-            values = keras.Model(equal.input, equal.get_layer(name).output)(images)
-            np.testing.assert_allclose(np.abs(values).max((0, 1, 2)), 1.0, rtol=1e-3)
+        for together in (
+            ("encoder1_expand_activation",),
+            ("decoder1_depthwise_activation",),
+            ("stem_activation", "encoder1_project", "encoder1_residual"),
+        ):
+            outputs = [equal.get_layer(name).output for name in together]
+            values = keras.Model(equal.input, outputs)(images)
+            peaks = [np.abs(value).max((0, 1, 2)) for value in values]
+            np.testing.assert_allclose(np.max(peaks, axis=0), 1.0, rtol=1e-3)
+
+    def test_maps_are_cut_at_their_floors_where_a_relu_ends_them(self, localizer, images):
+        generator = keras_lapkl.MobileFPN(5, 1 / 16, SIZE, batch_norm=False)
+        images = np.asarray(to_unit_range(images))
+        kernel, bias = generator.get_layer("maps").get_weights()
+        generator.get_layer("maps").set_weights([kernel, bias + (0, 50, 0, -90, 7)])
+        before = np.asarray(generator(images))
+        floors = [np.array([5, 55, -3, 0, 9], np.float32), np.array([6, 54, 2, 0, 9], np.float32)]
+        assert equalization.cut_maps(generator, floors)
+        after = np.asarray(generator(images))
+        lower = 2 * np.array([5, 54, 0, 0, 9])  # of columns and of rows
+        # The lowest values, a ReLU's zeros, are those that are cut.
+        kept = before - lower > after.max((1, 2), keepdims=True) - 1e-4
+        np.testing.assert_allclose(after[kept], (before - lower)[kept], atol=1e-3)
+        assert after.min() >= 0
+        weights = localizer.generator.get_weights()
+        assert not equalization.cut_maps(localizer.generator, floors)
+        for kept, now in zip(weights, localizer.generator.get_weights(), strict=True):
+            np.testing.assert_array_equal(kept, now)
 
     def test_helps_where_channels_differ_in_range(self, localizer, images):
         """Halves of the channels in very different units: the same function, hard on int8."""
@@ -546,7 +571,7 @@ class TestQuantize:
         images = np.zeros((3, 4, 4, 3), np.float32)
         images[:, 1, 2] = np.array([2.0, 3.0, 4.0])[:, None]
         np.testing.assert_allclose(
-            equalization.map_floors(readout, images, beta=2.0), [[2 - 16, 20 - 16]]
+            equalization.map_floors(readout, images, beta=2.0), [[2 - 12, 20 - 12]]
         )
 
 
