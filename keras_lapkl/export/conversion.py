@@ -140,11 +140,8 @@ def convert(
         logging.info("%s", _expectation(mode, bounds, float(expected["scale"].mean()), len(images)))
     if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
-        candidates = (
-            [((), int8.whole())]
-            if whole
-            else int8.candidates(images[:_SEARCHED], expected["landmarks"][:_SEARCHED])
-        )
+        searched = images[:_SEARCHED], expected["landmarks"][:_SEARCHED]
+        candidates = int8.candidates(*searched, whole)
     else:
         candidates = [((), convert_reduced(model, mode, tuple(outputs), flip_average))]
     with replacing(path) as temporary:

@@ -23,7 +23,7 @@ DEPTH = 24.0
 """β·logits kept below the lowest maximum seen: 80 columns of e^-24 weigh 3e-9. Half of it would do;
 the rest is for images whose maxima lie lower than any in the representative images."""
 
-_CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 _COMMUTING = (
     layers.Add,
     layers.Concatenate,
@@ -58,7 +58,7 @@ def equalized(generator, images):
     groups = _channel_groups(copy)
     factors = _factors(copy, groups, images)
     for layer in copy.layers:
-        if isinstance(layer, _CONVOLUTIONS):
+        if isinstance(layer, CONVOLUTIONS):
             kernel, bias = layer.get_weights()
             read, written = (factors[groups[id(t)]] for t in (layer.input, layer.output))
             depthwise = isinstance(layer, layers.DepthwiseConv2D)
@@ -107,7 +107,7 @@ def cut_maps(generator, floors):
     if len(set(makers)) > 1 or not isinstance(makers[0], layers.ReLU):
         return False
     maps = makers[0].input._keras_history.operation
-    if not isinstance(maps, _CONVOLUTIONS):
+    if not isinstance(maps, CONVOLUTIONS):
         return False
     kernel, bias = maps.get_weights()
     maps.set_weights([kernel, bias - np.maximum(np.min(floors, axis=0), 0)])
@@ -138,7 +138,7 @@ def _channel_groups(model):
         (node,) = layer._inbound_nodes
         read = [groups[id(tensor)] for tensor in node.input_tensors]
         fixed = [0] * layer.output.shape[-1]
-        if isinstance(layer, _CONVOLUTIONS):
+        if isinstance(layer, CONVOLUTIONS):
             written = [*range(len(leaders), len(leaders) + len(fixed))]
             leaders += written
         elif isinstance(layer, layers.Concatenate):
@@ -158,7 +158,7 @@ def _channel_groups(model):
 
 def _factors(model, groups, images):
     """What the channels of each group are divided by: the largest magnitude of any on images."""
-    seen = [layer for layer in model.layers if _is_stored(layer)]
+    seen = [layer for layer in model.layers if is_stored(layer)]
     probe = keras.Model(model.input, [layer.output for layer in seen])
     peaks = np.zeros(1 + max(channels.max() for channels in groups.values()), np.float32)
     for batch in _batches(images):
@@ -170,9 +170,9 @@ def _factors(model, groups, images):
     return factors
 
 
-def _is_stored(layer):
-    """Whether a file holds a layer's output: a convolution's not, where a ReLU comes next."""
+def is_stored(layer):
+    """Whether a file has values of a layer's own: not where a ReLU comes next, which it takes in."""
     readers = [node.operation for node in layer._outbound_nodes]
-    if isinstance(layer, _CONVOLUTIONS):
+    if isinstance(layer, (layers.Add, *CONVOLUTIONS)):
         return not (len(readers) == 1 and isinstance(readers[0], layers.ReLU))
-    return isinstance(layer, layers.Add | layers.ReLU)
+    return isinstance(layer, layers.LeakyReLU | layers.ReLU | layers.UpSampling2D)

@@ -21,12 +21,26 @@ def convert_reduced(model, mode, outputs, flip_average):
         return converter.convert()
 
 
-def readout_model(generator, square=False):
-    """From images to a list of the maps; or of the columns' and the rows', whose sum they are."""
+def readout_network(generator):
+    """Model from images to the maps, or to the logits of columns and rows, whose sum they are."""
     axes = getattr(generator, "axis_logits", None)
-    if axes is not None:
-        return functools.partial(square_resizes(axes) if square else axes, training=False)
-    return lambda images: [generator(images, training=False)]
+    return generator if axes is None else axes
+
+
+def readout_model(generator, square=False):
+    """From images to a list of what `readout_network` gives."""
+    network = readout_network(generator)
+    if network is generator:
+        return lambda images: [generator(images, training=False)]
+    return functools.partial(square_resizes(network) if square else network, training=False)
+
+
+def decoded(logits, beta):
+    """Landmarks and scales from a list of what `readout_network` gives."""
+    if len(logits) == 1:
+        return heatmaps.decode(logits[0], beta)
+    columns, rows = (ops.squeeze(each, axis) for axis, each in enumerate(logits, 1))
+    return heatmaps.decode_axes(columns, rows, beta)
 
 
 class SquareResize(keras.layers.UpSampling2D):
@@ -84,12 +98,8 @@ def graph_converter(generator, model, outputs, flip_average, floors=None, square
         found = {}
         if runner.LOGITS in outputs:
             found[runner.LOGITS] = sum(logits[1:], logits[0])
-        elif len(logits) == 2:
-            columns, rows = (ops.squeeze(each, axis) for axis, each in enumerate(logits, 1))
-            decoded = heatmaps.decode_axes(columns, rows, model.beta)
-            found.update(zip(runner.OUTPUTS, decoded, strict=True))
         else:
-            found.update(zip(runner.OUTPUTS, heatmaps.decode(logits[0], model.beta), strict=True))
+            found.update(zip(runner.OUTPUTS, decoded(logits, model.beta), strict=True))
         if runner.HEATMAPS in outputs:
             found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
         if flip_average:

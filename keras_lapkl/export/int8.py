@@ -13,7 +13,7 @@ from absl import logging
 from keras import ops
 
 from keras_lapkl._support import console
-from keras_lapkl.export import equalization, ranges, verify
+from keras_lapkl.export import equalization, ranges, rounding, verify
 from keras_lapkl.export.graph import graph_converter, readout_model
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.costs import multiply_adds

@@ -18,8 +18,9 @@ from keras_lapkl.tflite import flatbuffer, runner
 
 SHARES = np.linspace(1, 0.4, 13)
 """Of a range that are tried."""
+BINS = 2048
+"""Of a histogram of values."""
 _STEPS = 255
-_BINS = 2048
 _IMAGES = 64
 
 
@@ -72,12 +73,12 @@ def _counts(content, ranges, images):
         path.write_bytes(content)
         interpreter = runner.load_interpreter(path, experimental_preserve_all_tensors=True)
     (image,) = interpreter.get_input_details()
-    counts = {index: np.zeros(_BINS) for index in ranges}
+    counts = {index: np.zeros(BINS) for index in ranges}
     for each in images:
         interpreter.set_tensor(image["index"], runner.as_input(each, image))
         interpreter.invoke()
         for index, (low, high) in ranges.items():
             values = interpreter.get_tensor(index).ravel()
-            bins = (values[values != 0] - low) * (_BINS / max(high - low, 1e-30))
-            counts[index] += np.bincount(np.clip(bins, 0, _BINS - 1).astype(int), minlength=_BINS)
+            bins = (values[values != 0] - low) * (BINS / max(high - low, 1e-30))
+            counts[index] += np.bincount(np.clip(bins, 0, BINS - 1).astype(int), minlength=BINS)
     return counts
