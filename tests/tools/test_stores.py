@@ -43,12 +43,12 @@ def s3():
 
 @pytest.fixture(scope="module")
 def photos(s3, tmp_path_factory):
-    """A folder of 200 photos, and two that are none; the same is in the bucket."""
+    """A folder of 64 photos, and two that are none; the same is in the bucket."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "a ü").mkdir()
     for i, face in enumerate(synthetic_faces(8, image_size=64)[0]):
         data = cv2.imencode(".png", face[..., ::-1])[1].tobytes()
-        for j in range(25):
+        for j in range(8):
             name = f"a ü/{j:02d}{i}.png" if j % 2 else f"{j:02d}#{i}%20.png"
             (folder / name).write_bytes(data)
     (folder / "broken.png").write_bytes(b"text")
@@ -82,29 +82,44 @@ def assert_equal(found, local):
             np.testing.assert_array_equal(ours["images"], theirs["images"])
 
 
-def start(out, *more):
-    words = [SCRIPT, "--input_dir=s3://bucket/photos", f"--output_dir={out}", *BOX, *more]
-    return subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start(tmp_path):
+    """Crops what is in the bucket; what it says is in `tool.said`."""
+
+    def begin(out, *more, code="import runpy, sys"):
+        words = [SCRIPT, "--input_dir=s3://bucket/photos", f"--output_dir={out}", *BOX, *more]
+        said = (tmp_path / "said").open("w+")
+        code += "; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        tool = subprocess.Popen([sys.executable, "-c", code, *words], stderr=said)
+        tool.said = said
+        return tool
+
+    return begin
+
+
+def ended(tool, status):
+    assert tool.wait(200) == status, tool.said.seek(0) or tool.said.read()
+    tool.said.seek(0)
+    return tool.said.read()
 
 
 def finished(s3, folder):
-    return [name for name in s3.ls(folder, detail=False) if name.endswith(".npz")]
+    return s3.glob(f"{folder}/*.npz")
 
 
-def test_killed_and_given_again(run_tool, s3, photos, local):
+def test_killed_and_given_again(start, s3, photos, local):
     """The lock of a process of this machine that was killed is taken over."""
-    s3.touch("bucket/killed/")  # as consoles make a folder
+    s3.pipe_file("bucket/killed/", b"")  # as consoles make a folder
     tool = start("s3://bucket/killed", "--workers=1")
     while len(before := finished(s3, "bucket/killed")) < 2:
-        assert tool.poll() is None, tool.stderr.read()
+        assert tool.poll() is None
         time.sleep(0.01)
     tool.kill()
-    tool.communicate()
+    ended(tool, -9)
     assert s3.exists("bucket/killed/.lapkl-lock") and not s3.exists("bucket/killed/skipped.csv")
     before = {name: s3.info(name)["LastModified"] for name in before}
     time.sleep(1)  # of which S3 counts whole ones
-    tool = start("s3://bucket/killed", "--workers=2")
-    assert tool.wait() == 0, tool.stderr.read()
+    ended(start("s3://bucket/killed", "--workers=2"), 0)
     s3.rm_file("bucket/killed/")
     assert before == {name: s3.info(name)["LastModified"] for name in before}
     found = contents(s3, "bucket/killed")
@@ -112,18 +127,33 @@ def test_killed_and_given_again(run_tool, s3, photos, local):
     rows = list(csv.reader(found["skipped.csv"].decode().splitlines()))
     assert [row[0] for row in rows] == ["photo", "broken.png", "empty.png"]
     faces = shards.read_shards("s3://bucket/killed")
-    assert faces.gather([199, 0, 7]).shape == (3, 44, 44, 3)
+    assert faces.gather([63, 0, 7]).shape == (3, 44, 44, 3)
 
 
-def test_by_a_cluster_whose_workers_are_killed(dask_cluster, s3, photos, local, tmp_path):
+SMALL_PIECES = "import runpy, sys; from keras_lapkl._support import cluster; cluster.PIECE = 4"
+SLOWLY = """
+import time
+from keras_lapkl.data.unlabeled import shards
+
+def read_image(path, read=shards.read_image):
+    time.sleep(0.05)
+    return read(path)
+
+shards.read_image = read_image
+"""
+
+
+def test_by_a_cluster_whose_workers_are_killed(dask_cluster, start, s3, photos, local, tmp_path):
     rng, kills = random.Random(0), 0
-    with dask_cluster.running(tmp_path / "dask") as scheduler:
-        tool = start("s3://bucket/cluster", f"--scheduler={scheduler}")
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOWLY)
+    with dask_cluster.running(tmp_path / "dask", PYTHONPATH=tmp_path / "slow") as scheduler:
+        tool = start("s3://bucket/cluster", f"--scheduler={scheduler}", code=SMALL_PIECES)
         while tool.poll() is None:
-            time.sleep(rng.uniform(0.5, 2))
-            if kills < 3:
+            time.sleep(0.1)
+            if len(finished(s3, "bucket/cluster")) > 2 * kills < 4:
                 kills += dask_cluster.kill_a_worker(scheduler, rng)
-        assert tool.returncode == 0, tool.stderr.read()
+        ended(tool, 0)
     assert kills
     assert_equal(contents(s3, "bucket/cluster"), local)
 
@@ -162,10 +192,9 @@ def test_plain_errors(run_tool, s3, photos, flags, said):
     assert not s3.exists("bucket/bad")
 
 
-def test_no_answer(run_tool, s3, photos, monkeypatch):
+def test_no_answer(start, s3, photos, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    tool = start("s3://bucket/bad", "--workers=1")
-    said = tool.communicate(timeout=120)[1]
-    assert tool.returncode == 1 and "Traceback" not in said
+    said = ended(start("s3://bucket/bad", "--workers=1"), 1)
+    assert "Traceback" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "s3://bucket/photos: the store does not answer: Could not connect to" in line
