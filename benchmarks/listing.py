@@ -1,8 +1,8 @@
-"""Memory of ten million names in Ray Data and Apache Beam, which are no part of this package.
+"""Memory of a listing in Ray Data and Apache Beam, which are no part of this package.
 
     pip install 'ray[data]' apache-beam psutil
-    python benchmarks/listing.py ray 10000000
-    python benchmarks/listing.py beam 10000000
+    python benchmarks/listing.py ray 1000000
+    python benchmarks/listing.py beam 1000000
 
 A task of the engine lists each folder of 1,000 names, which are not there. Ray hands them to one
 process in batches of 4,096; Beam counts them. Memory is of this process and all below it, shared
