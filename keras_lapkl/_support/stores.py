@@ -122,7 +122,9 @@ class StorePath:
             ValueError: a listing of this kind of store tells no sizes.
         """
         with self._asked() as (files, path):
-            entries = files.ls(path, detail=True)
+            files.invalidate_cache()
+            entries = list(files.ls(path, detail=True))
+            files.invalidate_cache()  # which has no bound
         entries.reverse()
         while entries:  # given back one by one: they are large
             entry = entries.pop()
@@ -171,8 +173,7 @@ class StorePath:
         import fsspec.core
 
         try:
-            # Its cache of listings has no bound.
-            files, root = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+            files, root = fsspec.core.url_to_fs(self.root)
         except ImportError as error:  # names the package
             raise ModuleNotFoundError(f"{self.root} needs another package: {error}") from error
         except ValueError as error:
@@ -180,6 +181,8 @@ class StorePath:
                 f"Expected a path, or an address that fsspec knows, such as s3://bucket/folder. "
                 f"Received: {self.root} ({error})"
             ) from error
+        except Exception as error:  # some connect at once
+            raise self._without_answer(error) from error
         try:
             yield files, f"{root}/{self.below}" if self.below else root
         except FileExistsError:
@@ -194,11 +197,14 @@ class StorePath:
                 f"{'write' if to_write else 'list and read'} there?"
             ) from error
         except Exception as error:  # packages of stores raise all kinds
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise StoreError(
-                f"{self}: the store does not answer: {said}. When it does, the same command starts "
-                "or goes on again."
-            ) from error
+            raise self._without_answer(error) from error
+
+    def _without_answer(self, error):
+        said = " ".join(str(error).split()) or type(error).__name__
+        return StoreError(
+            f"{self}: the store does not answer: {said}. When it does, the same command starts or "
+            "goes on again."
+        )
 
     def _state(self, about):
         if about["size"] is None:
