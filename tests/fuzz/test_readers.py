@@ -236,6 +236,7 @@ def data_of_a_run(rng, folder):
 
 def shard_folder(rng, folder):
     settings = {"image_size": 16, "margin": 2, "crop_scale": 3.0, "photos": 1, "shard_size": 4}
+    settings["locate"] = {"by": "box"}
     about = {"name": "x", "located": "by box", "settings": settings, "faces": 1, "skipped": 0}
     (file,) = shards._shard_files(folder, settings)
     face = shards._record(np.zeros((20, 20, 3), np.uint8), "a.jpg", (1.0, 2.0, 3.0))
