@@ -146,8 +146,8 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_predict_killed_and_given_again(run_tool, scheduler, killing, photos, tmp_path):
-    """Workers, and the command in the middle, which then looks only at what is left."""
+def test_predict_killed_and_given_again(run_tool, dask_cluster, scheduler, photos, tmp_path):
+    """A worker, and the command in the middle, which then looks only at what is left."""
     small = """
 import runpy, sys
 from keras_lapkl._support import cluster
@@ -162,17 +162,22 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     out = tmp_path / "out"
     words = ("tools/predict.py", *flags, f"--output_dir={out}", f"--scheduler={scheduler}")
     state = out / unfinished.FOLDER / "state.json"
-    with killing(1.0) as kills, (tmp_path / "said").open("w") as said:
+    with (tmp_path / "said").open("w") as said:
         tool = subprocess.Popen([sys.executable, "-c", small, *words], stderr=said)
-        while not state.exists() or (done := json.loads(state.read_text())["tally"]["done"]) < 40:
-            assert tool.poll() is None, (tmp_path / "said").read_text()
-        tool.kill()
-        assert tool.wait() == -9 and done < 401
-        assert not (out / "predictions.csv").exists()
-        again = subprocess.run(
-            [sys.executable, "-c", small, *words], capture_output=True, text=True, check=True
-        )
-    assert kills and "Going on after" in again.stderr
+    done, killed = 0, False
+    while done < 40:
+        time.sleep(0.05)
+        assert tool.poll() is None, (tmp_path / "said").read_text()
+        if state.exists():
+            killed = killed or dask_cluster.kill_a_worker(scheduler, random.Random(0))
+            done = json.loads(state.read_text())["tally"]["done"]
+    tool.kill()
+    assert tool.wait() == -9 and killed and done < 401
+    assert not (out / "predictions.csv").exists()
+    again = subprocess.run(
+        [sys.executable, "-c", small, *words], capture_output=True, text=True, check=True
+    )
+    assert "Going on after" in again.stderr
     run_tool("tools/predict.py", *flags, f"--output_dir={tmp_path / 'alone'}")
     assert not state.exists()
     for name in ("predictions.csv", "skipped.csv"):
