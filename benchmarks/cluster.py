@@ -232,7 +232,7 @@ def _names(count):
     shards._state = state
     for start in range(0, count, _FOLDER):
         stems = sorted(rng.getrandbits(64) for _ in range(min(_FOLDER, count - start)))
-        yield from (f"crawl/{start // _FOLDER:06d}/{stem:016x}.jpg" for stem in stems)
+        yield from ((f"crawl/{start // _FOLDER:06d}/{stem:016x}.jpg", None) for stem in stems)
 
 
 if __name__ == "__main__":

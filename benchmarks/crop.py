@@ -24,7 +24,7 @@ from keras_lapkl.data.images import (
     ImageError,
     find_images,
     read_image,
-    walk_files,
+    walk_listed,
 )
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.detection import first_pass
@@ -53,7 +53,7 @@ def main(_):
                 len(listed),
                 lambda: shards._Listing(
                     pathlib.Path(_INPUT_DIR.value),
-                    walk_files(_INPUT_DIR.value, IMAGE_SUFFIXES, collections.Counter()),
+                    walk_listed(_INPUT_DIR.value, IMAGE_SUFFIXES, collections.Counter()),
                     4096,
                 ),
             ),

@@ -6,6 +6,7 @@ import importlib.util
 EXTRAS = {
     "cloudpickle": "cluster",
     "distributed": "cluster",
+    "fsspec": "stores",
     "h5py": "labels",
     "keras": "train",
     "pillow_heif": "heic",

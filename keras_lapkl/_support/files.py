@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_lapkl._support import locks
+from keras_lapkl._support import locks, stores
 from keras_lapkl._support.reading import open_regular, read_text
+from keras_lapkl._support.stores import StoreError, StorePath
 from keras_lapkl._support.types import PathLike
 
 _DAMAGED = (struct.error, zipfile.BadZipFile, zlib.error)
@@ -28,21 +29,28 @@ _LEFT = re.compile(re.escape(_TEMPORARY) + r"[a-z0-9_]{8}")
 
 
 @contextlib.contextmanager
-def replacing(path: PathLike, previous: PathLike | None = None) -> Iterator[Path]:
+def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path`, renamed to it at the end, removed on an error.
 
     A kill or a power cut at any moment leaves at `path` what was there, or all of what is new:
     file and folder are synced before and after the rename. What a kill leaves beside it, `sweep`
     removes. The temporary name keeps the suffix, by which writers choose a format, and nothing
-    else of the name, which may be long or not UTF-8.
+    else of the name, which may be long or not UTF-8. What goes to a store is written to a temporary
+    file of this machine, and put at the end, which is all or nothing.
 
     Args:
-        path: file to write; missing folders are made.
+        path: file to write; missing folders are made. In a store nothing is kept as `previous`.
         previous: what a file that is there is renamed to, in place of being replaced.
 
     Raises:
         OSError: with `path`, what could not be written.
     """
+    if isinstance(path, StorePath):
+        with _temporary_folder(tempfile.gettempdir()) as folder:
+            temporary = folder / f"_{path.suffix}"
+            yield temporary
+            path.put(temporary)
+        return
     path = pathlib.Path(path)
     with naming(path):
         make_folder(path.parent)
@@ -88,10 +96,19 @@ def sync(path: PathLike) -> None:
 
 
 def make_folder(path: PathLike) -> None:
-    """Makes a folder, and those above it; a power cut does not take what is written there."""
+    """Makes a folder, and those above it; a power cut does not take what is written there.
+
+    Raises:
+        ValueError: the address of a store, which would make folders of such names.
+    """
     path = pathlib.Path(path)
     if path.is_dir():
         return
+    if stores.is_address(path):
+        raise ValueError(
+            f"Expected a folder of this machine; lapkl crop alone writes to stores. Received: "
+            f"{path}"
+        )
     make_folder(path.parent)
     path.mkdir(exist_ok=True)
     sync(path.parent)
@@ -158,13 +175,13 @@ def refuse_inputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> No
             raise ValueError(f"{path} is an input, and would be replaced: name another output.")
 
 
-def write_json(path: PathLike, data: Any) -> None:
+def write_json(path: PathLike | StorePath, data: Any) -> None:
     """Writes plain data as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=2, default=_plain) + "\n", encoding="utf-8")
 
 
-def read_json(path: PathLike) -> Any:
+def read_json(path: PathLike | StorePath) -> Any:
     """The data in a regular JSON file; ValueError with the path if it holds none."""
     text = read_text(path)
     try:
@@ -176,13 +193,16 @@ def read_json(path: PathLike) -> Any:
 def read_arrays(path):
     """The arrays of an .npz file by name, all read; None if it can't be read, whatever is wrong.
 
-    It must be as `np.savez` writes it, not compressed: then it takes no more memory than disk.
+    A store that does not answer is a StoreError. The file must be as `np.savez` writes it, not
+    compressed: then it takes no more memory than disk.
     """
     try:
         with open_regular(path) as stream, np.load(stream, allow_pickle=False) as stored:
             if any(each.compress_type != zipfile.ZIP_STORED for each in stored.zip.infolist()):
                 return None
             return dict(stored)
+    except StoreError:  # which is no damage
+        raise
     # Damage shows in many ways, in NumPy, its parser of headers and the zip file.
     except Exception:
         return None

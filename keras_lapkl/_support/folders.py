@@ -3,12 +3,14 @@
 import contextlib
 import itertools
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_lapkl._support import locks, names
+from keras_lapkl._support import locks, names, stores
 from keras_lapkl._support.files import make_folder, read_json, sweep, write_json
+from keras_lapkl._support.stores import AnyPath, StorePath
 from keras_lapkl._support.types import PathLike
 
 WRITTEN = "written.json"
@@ -35,23 +37,30 @@ def numbered(folder: PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterator[Path]:
+def owned(folder: PathLike | StorePath, wait: bool = False, resume: bool = False) -> Iterator[Path]:
     """Makes a folder and holds it for this process alone; clears away what killed ones left.
 
     Args:
-        folder: the folder.
+        folder: the folder; of a store, there is nothing to make, and no `wait`.
         wait, resume: as in `locks.owned`.
 
     Raises:
         OSError: another process holds it; the message says which, since when, and what to do.
     """
+    if isinstance(folder, StorePath):
+        with locks.owned_in_store(folder, resume):
+            sweep(tempfile.gettempdir(), below=False)
+            yield folder  # pyright: ignore[reportReturnType]  what a Path is asked for
+        return
     make_folder(folder)
     with locks.owned(folder, wait, resume):
         sweep(folder)
         yield Path(folder)
 
 
-def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable[str] = ()) -> None:
+def claim(
+    path: PathLike | StorePath, settings: dict[str, Any], what: str, outputs: Iterable[str] = ()
+) -> None:
     """Marks a folder as that of some settings, or refuses it if it is another's.
 
     Args:
@@ -65,7 +74,7 @@ def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable
         ValueError: with each setting that differs, as it is there and as it is now; or with the
             file that would be replaced.
     """
-    path = Path(path)
+    path = stores.as_path(path)
     if not path.exists():
         for found in foreign(path.parent, outputs):
             raise _foreign(found)
@@ -74,12 +83,12 @@ def claim(path: PathLike, settings: dict[str, Any], what: str, outputs: Iterable
     compare(path, settings, what)
 
 
-def foreign(folder: PathLike, outputs: Iterable[str]) -> list[Path]:
+def foreign(folder: PathLike | StorePath, outputs: Iterable[str]) -> list[AnyPath]:
     """What is in a folder and would be replaced: the files that globs of outputs match."""
-    return [found for output in outputs for found in Path(folder).glob(output)]
+    return [found for output in outputs for found in stores.as_path(folder).glob(output)]
 
 
-def compare(path: PathLike, settings: dict[str, Any], what: str) -> Any:
+def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> Any:
     """The data in the file by which a folder was claimed, if it is of these settings.
 
     Args:
@@ -88,7 +97,7 @@ def compare(path: PathLike, settings: dict[str, Any], what: str) -> Any:
     Raises:
         ValueError: with each setting that differs, as it is there and as it is now.
     """
-    path = Path(path)
+    path = stores.as_path(path)
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("settings", data), dict):
         raise ValueError(f"{path} is not as lapkl writes it: name another folder.")

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_lapkl._support.reading import read_bytes
+from keras_lapkl._support.stores import StorePath
 from keras_lapkl._support.types import PathLike
 
 try:
@@ -18,6 +20,7 @@ except ImportError:  # Windows has no such locks
 
 LOCK = ".lapkl-lock"
 _JOB = "SLURM_JOB_ID"
+_MAX_BYTES = 4096
 
 
 def lock(handle: int, wait: bool = True) -> bool | None:
@@ -64,12 +67,74 @@ def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterato
         os.close(handle)
 
 
+_held = set()
+"""Locks in stores that this process has."""
+
+
+@contextlib.contextmanager
+def owned_in_store(folder: StorePath, resume: bool = False) -> Iterator[None]:
+    """As `owned`, of a folder of a store, where the lock is the object that is there first.
+
+    It stays when its process is killed. One of this machine, or of this job of SLURM, is seen to
+    have ended. Two that take over the same at once, or a store that takes an object where one is,
+    cost work done twice and no more: what two of the same settings write there is the same.
+
+    Args:
+        folder: in the store.
+        resume: whether the process that held it is known to have ended.
+
+    Raises:
+        OSError: another process holds it, or the store fails.
+    """
+    path = folder / LOCK
+    mine = json.dumps(_about_me()).encode()
+    try:
+        path.create(mine)
+    except FileExistsError as error:
+        with contextlib.suppress(FileNotFoundError):  # its owner ended meanwhile
+            owner = _owner(read_bytes(path, _MAX_BYTES))
+            if not (resume or _has_ended(path, owner)):
+                raise OSError(
+                    f"{folder} is being written to by {_told(owner)}. Wait for it to end, or name "
+                    "another folder. If that process has ended, add --resume, in Python "
+                    "`resume=True`."
+                ) from error
+        path.write(mine)
+    _held.add(str(path))
+    try:
+        yield
+    finally:
+        _held.discard(str(path))
+        with contextlib.suppress(FileNotFoundError):
+            if read_bytes(path, _MAX_BYTES) == mine:  # not one that took it over
+                path.remove()
+
+
+def _has_ended(path, owner):
+    """Whether the owner of a lock in a store can be seen to have ended."""
+    if owner is None:
+        return False
+    if _of_this_job(owner):
+        return True
+    if owner["host"] != socket.gethostname():
+        return False
+    if owner["process"] == os.getpid():
+        return str(path) not in _held  # in a container that was started again, all are number 1
+    try:
+        os.kill(owner["process"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError, TypeError):  # another user's, or no number of a process
+        return False
+    return False
+
+
 def _take(path, wait, resume):
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             held = lock(handle, wait)
-            owner = _owner(os.pread(handle, 4096, 0))
+            owner = _owner(os.pread(handle, _MAX_BYTES, 0))
             if held is False:
                 raise OSError(
                     f"{path.parent} is being written to by {_told(owner)}. Wait for it to end, or "
@@ -101,12 +166,16 @@ def _is_at(handle, path):
 
 
 def _write_owner(handle):
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(_about_me()).encode(), 0)
+
+
+def _about_me():
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     about = {"host": socket.gethostname(), "process": os.getpid(), "since": now}
     if _JOB in os.environ:
         about["job"] = os.environ[_JOB]
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(about).encode(), 0)
+    return about
 
 
 def _of_this_job(owner):

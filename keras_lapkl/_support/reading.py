@@ -1,10 +1,12 @@
 """Files of users in: regular ones only, and never more bytes than asked for."""
 
 import errno
+import io
 import os
 import stat
 from typing import BinaryIO
 
+from keras_lapkl._support.stores import StorePath
 from keras_lapkl._support.types import PathLike
 
 MAX_TEXT = 1 << 30
@@ -18,8 +20,8 @@ _KINDS = (
 )
 
 
-def open_regular(path: PathLike) -> BinaryIO:
-    """Opens a regular file to read its bytes; links are followed.
+def open_regular(path: PathLike | StorePath) -> BinaryIO:
+    """Opens a regular file to read its bytes; links are followed. Of a store all is read.
 
     A named pipe would wait for its writer, and a device such as `/dev/zero` has no end.
 
@@ -39,6 +41,8 @@ def open_regular(path: PathLike) -> BinaryIO:
     ...     stream.read(3)
     b'\\xff\\xd8\\xff'
     """
+    if isinstance(path, StorePath):
+        return io.BytesIO(path.read(0, byte_size(path)))
     # Without O_NONBLOCK the open itself waits for a pipe's writer; Windows has neither.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
     try:
@@ -59,7 +63,7 @@ def open_regular(path: PathLike) -> BinaryIO:
         raise
 
 
-def read_bytes(path: PathLike, limit: int) -> bytes:
+def read_bytes(path: PathLike | StorePath, limit: int) -> bytes:
     """All bytes of a regular file, or an error before any is read.
 
     Args:
@@ -75,15 +79,45 @@ def read_bytes(path: PathLike, limit: int) -> bytes:
     >>> len(read_bytes("model.tflite", limit=2**30))
     356712
     """
+    # A file that grows meanwhile is read to where it ended.
+    if isinstance(path, StorePath):
+        size = _checked(path, byte_size(path), limit)
+        return path.read(0, size)
     with open_regular(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > limit:
-            raise ValueError(f"{path}: expected at most {limit} bytes. Received: {size}")
-        # A file that grows meanwhile is read to where it ended.
-        return stream.read(size)
+        return stream.read(_checked(path, os.fstat(stream.fileno()).st_size, limit))
 
 
-def read_text(path: PathLike, limit: int = MAX_TEXT) -> str:
+def _checked(path, size, limit):
+    if size > limit:
+        raise ValueError(f"{path}: expected at most {limit} bytes. Received: {size}")
+    return size
+
+
+def byte_size(path: PathLike | StorePath) -> int:
+    """Bytes of a file.
+
+    Raises:
+        OSError: there is none.
+    """
+    if not isinstance(path, StorePath):
+        return os.stat(path).st_size
+    return path.state()[0] if path.size is None else path.size
+
+
+def read_part(path: PathLike | StorePath, start: int, length: int) -> bytes:
+    """A part of a regular file, shorter where the file ends.
+
+    Raises:
+        OSError, ValueError: as `open_regular`.
+    """
+    if isinstance(path, StorePath):
+        return path.read(start, start + length)
+    with open_regular(path) as stream:
+        stream.seek(start)
+        return stream.read(length)
+
+
+def read_text(path: PathLike | StorePath, limit: int = MAX_TEXT) -> str:
     """The text of a regular UTF-8 file, without a byte order mark.
 
     Args:

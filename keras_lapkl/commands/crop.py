@@ -11,7 +11,8 @@ located: by a model, which begins with the whole photo or with --box of it; in a
 each photo; or by a detector of all faces. --crop_by=image is for models of whole pictures. If it is
 killed, the same command goes on after the last finished shard. Photos that are left out are listed
 with the reason in skipped.csv. With --scheduler=tcp://HOST:8786 a Dask cluster does the work; the
-files are the same.
+files are the same. Photos and shards may be in an object store, s3://, gs:// or az://, by the
+extra `stores` and s3fs, gcsfs or adlfs.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -21,8 +22,12 @@ from absl import flags
 
 from keras_lapkl._support import app
 
-_INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the shards.", required=True)
+_INPUT_DIR = flags.DEFINE_string(
+    "input_dir", None, "Folder of photos, or s3://bucket/photos.", required=True
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder of the shards, or s3://bucket/faces.", required=True
+)
 _CROP_BY = flags.DEFINE_enum(
     "crop_by",
     None,
@@ -74,6 +79,7 @@ _UNUSED = {
 
 
 def main(_):
+    from keras_lapkl._support import stores
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.folders import OtherDataError
     from keras_lapkl._support.provenance import run_provenance
@@ -100,7 +106,8 @@ def main(_):
     except OtherDataError as error:
         raise OtherDataError(f"{error} Name another folder or delete it.") from error
     provenance = run_provenance(app.resolved_flags())
-    write_json(f"{_OUTPUT_DIR.value}/results.json", {**results, "provenance": provenance})
+    path = stores.at(_OUTPUT_DIR.value) / "results.json"
+    write_json(path, {**results, "provenance": provenance})
     if results["passed_by"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in results["passed_by"].items())
         print(f"Passed by, no photos: {kinds}.")

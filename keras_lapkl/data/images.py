@@ -2,6 +2,8 @@
 
 import collections
 import contextlib
+import heapq
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support import extras, reading
+from keras_lapkl._support import extras, reading, stores
+from keras_lapkl._support.stores import State, StorePath
 from keras_lapkl._support.types import PathLike
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
@@ -34,7 +37,7 @@ class ImageError(ValueError):
     """An image file that can't be used."""
 
 
-def read_image(path: PathLike) -> NDArray[np.uint8]:
+def read_image(path: PathLike | StorePath) -> NDArray[np.uint8]:
     """Reads a JPEG, PNG, BMP or WebP file as upright 8-bit RGB; HEIC with the extra `heic`.
 
     The EXIF orientation is applied: label coordinates are in the upright picture, as viewers show
@@ -152,20 +155,39 @@ def walk_files(
     >>> list(walk_files("photos", (".jpg",), collections.Counter()))
     ['1.jpg', 'trip/1.jpg']
     """
-    if not os.path.isdir(folder):
-        raise NotADirectoryError(f"Expected a folder of images. There is none at {folder}")
+    return (name for name, _ in walk_listed(folder, suffixes, passed_by))
+
+
+def walk_listed(
+    folder: PathLike | StorePath, suffixes: tuple[str, ...], passed_by: collections.Counter[str]
+) -> Iterator[tuple[str, State | None]]:
+    """As `walk_files`, of a store as well, each with its state where a listing tells it.
+
+    Args:
+        folder, suffixes, passed_by: as there.
+
+    Yields:
+        (name, state); state is None of this machine's files.
+
+    Raises:
+        NotADirectoryError, ImageError: as there.
+        stores.StoreError: a store can't be reached, or refuses.
+    """
+    folder = stores.at(folder)
+    if not isinstance(folder, StorePath) and not os.path.isdir(folder):
+        raise _none_at(folder)
     found, visited = 0, set()
-    paths = [iter([("", True)])]  # what is left of the folder, of one in it, and so on
+    paths = [iter([("", True, None)])]  # what is left of the folder, of one in it, and so on
     while paths:
-        name, is_folder = next(paths[-1], (None, False))
+        name, is_folder, state = next(paths[-1], (None, False, None))
         if name is None:
             paths.pop()
         elif not is_folder:
             found += 1
-            yield name
-        elif (real := os.path.realpath(os.path.join(folder, name))) not in visited:
+            yield name, state
+        elif (real := _real(folder, name)) not in visited:
             visited.add(real)
-            paths.append(_entries(os.fspath(folder), name, suffixes, passed_by))
+            paths.append(_entries(folder, name, suffixes, passed_by))
     if not found:
         there = ", ".join(f"{count} {kind}" for kind, count in passed_by.most_common(5))
         raise ImageError(
@@ -175,21 +197,51 @@ def walk_files(
 
 
 def _entries(folder, below, suffixes, passed_by):
-    """Sorted names of the wanted files and of the folders in one; (name, whether a folder) each."""
-    names, folders = [], set()
+    """Of the wanted files and of the folders in one, sorted: name, whether a folder, state."""
+    files, folders, states = [], [], {}
+    for name, is_folder, state in _scanned(folder, below):
+        if not name:
+            passed_by["folders without a name"] += 1
+        elif name.startswith("."):
+            passed_by["hidden"] += 1
+        elif is_folder:
+            folders.append(name)
+        elif name.lower().endswith(suffixes):
+            files.append(name)
+            if state is not None:
+                states[name] = state
+        else:
+            passed_by[os.path.splitext(name)[1].lower() or "no suffix"] += 1
+    files.sort()
+    folders.sort()
+    merged = heapq.merge(zip(files, itertools.repeat(False)), zip(folders, itertools.repeat(True)))
+    return (
+        (os.path.join(below, name), is_folder, None if is_folder else states.get(name))
+        for name, is_folder in merged
+    )
+
+
+def _scanned(folder, below):
+    """Name, whether a folder, and state of all in a folder; nothing if it can't be read."""
+    if isinstance(folder, StorePath):
+        try:
+            yield from (folder / below if below else folder).scan()
+        except FileNotFoundError as error:
+            if not below:  # else it was there a moment ago
+                raise _none_at(folder) from error
+        return
     with contextlib.suppress(OSError), os.scandir(os.path.join(folder, below)) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
-                passed_by["hidden"] += 1
-            elif _is_folder(entry):
-                names.append(entry.name)
-                folders.add(entry.name)
-            elif entry.name.lower().endswith(suffixes):
-                names.append(entry.name)
-            else:
-                passed_by[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
-    names.sort()
-    return ((os.path.join(below, name), name in folders) for name in names)
+            yield entry.name, _is_folder(entry), None
+
+
+def _none_at(folder):
+    return NotADirectoryError(f"Expected a folder of images. There is none at {folder}")
+
+
+def _real(folder, name):
+    """What a folder is, under whatever names; stores know no links."""
+    return name if isinstance(folder, StorePath) else os.path.realpath(os.path.join(folder, name))
 
 
 def _is_folder(entry):

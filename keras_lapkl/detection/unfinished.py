@@ -52,10 +52,9 @@ class Record:
 
     def __init__(self, output_dir: Path, settings: Mapping[str, Any] | None) -> None:
         self._folder = output_dir / FOLDER
-        self._digest = None
+        self._settings = None
         if settings is not None:
-            text = json.dumps(settings, sort_keys=True, default=str)
-            self._digest = hashlib.sha256(text.encode()).hexdigest()
+            self._settings = json.dumps(settings, sort_keys=True, default=str)
         self._text: TextIO | None = None
         self._written = time.monotonic()
         self.tally = self._read() or Tally()
@@ -65,9 +64,9 @@ class Record:
     def _read(self):
         try:
             state = read_json(self._folder / _STATE)
-            if self._digest is None or state.pop("digest") != self._digest:
+            if self._settings is None or state["digest"] != self._digest(state["tally"]):
                 return None
-            tally = Tally(**state)
+            tally = Tally(**state["tally"])
             for name in ("counts", "frames", "faces_left_out"):
                 setattr(tally, name, collections.Counter(getattr(tally, name)))
             texts = [path for path in self._folder.iterdir() if path.name != _STATE]
@@ -108,15 +107,21 @@ class Record:
 
     def keep(self) -> None:
         """Writes the tally, if it is time; all files up to its `done` are written."""
-        if self._digest is None or time.monotonic() - self._written < _PAUSE:
+        if self._settings is None or time.monotonic() - self._written < _PAUSE:
             return
         make_folder(self._folder)
         if self._text is not None:
             self._text.flush()
             os.fsync(self._text.fileno())
             self.tally.size = os.fstat(self._text.fileno()).st_size
-        write_json(self._folder / _STATE, {"digest": self._digest, **vars(self.tally)})
+        tally = vars(self.tally)
+        write_json(self._folder / _STATE, {"digest": self._digest(tally), "tally": tally})
         self._written = time.monotonic()
+
+    def _digest(self, tally):
+        """Of settings and tally together: of neither is another taken for what was written."""
+        text = json.dumps([self._settings, tally], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def remove(self) -> None:
         """Forgets all, when the run is finished."""

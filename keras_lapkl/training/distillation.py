@@ -19,7 +19,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support import cluster, console
-from keras_lapkl._support.files import replacing
+from keras_lapkl._support.files import read_arrays, replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
@@ -94,7 +94,7 @@ def write_pseudo_labels(
     path = Path(path)
     folder, step = path.with_suffix(".parts"), _BATCH * _PART
     firsts = range(0, len(unlabeled), step)
-    files = {first: folder / f"{first // step:05d}.npy" for first in firsts}
+    files = {first: folder / f"{first // step:05d}.npz" for first in firsts}
     counts = {first: min(step, len(unlabeled) - first) for first in firsts}
     shape = (teacher.num_landmarks, 3)
     todo = [n for n in firsts if _read(files[n], (counts[n], *shape)) is None]
@@ -107,13 +107,13 @@ def write_pseudo_labels(
         for first in todo:
             labels = np.concatenate(list(itertools.islice(calling, -(-counts[first] // _BATCH))))
             with replacing(files[first]) as temporary:
-                np.save(temporary, labels)
+                np.savez(temporary, labels=labels)
     shown = 0
     with replacing(path) as temporary:
         labels = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(unlabeled), *shape))
         for first, count in counts.items():
             part = labels[first : first + count]
-            part[...] = np.load(files[first])
+            part[...] = _read_whole(files[first], part.shape)
             shown += int(part[..., 2].sum())
         _tell(len(labels), shown, labels[..., 2].size, max_scale)
         labels.flush()
@@ -132,12 +132,17 @@ def _now_and_then(found, call):
 
 
 def _read(path, shape):
-    """The labels in a file; None if there are none of this shape."""
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        labels = np.load(path)
-        if labels.dtype == np.float32 and labels.shape == shape:
-            return labels
-    return None
+    """The labels in a file, whose checksum is right; None if there are none of this shape."""
+    labels = (read_arrays(path) or {}).get("labels")
+    good = labels is not None and labels.dtype == np.float32 and labels.shape == shape
+    return labels if good else None
+
+
+def _read_whole(path, shape):
+    labels = _read(path, shape)
+    if labels is None:
+        raise ValueError(f"{path} has been damaged. The same command labels these faces again.")
+    return labels
 
 
 def _labeled(teacher, unlabeled, max_scale, scheduler, starts):

@@ -1,5 +1,6 @@
 """Label, box and prediction files whose text is broken."""
 
+import contextlib
 import dataclasses
 import json
 from unittest import mock
@@ -18,8 +19,9 @@ from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.readers.w300 import read_300w
 from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.detection import unfinished
 from keras_lapkl.detection.files import read_boxes
-from keras_lapkl.training import run_data
+from keras_lapkl.training import distillation, run_data
 from keras_lapkl.training.recipe import read_recipe
 from keras_lapkl.training_data import get as get_training_data
 
@@ -234,6 +236,7 @@ def data_of_a_run(rng, folder):
 
 def shard_folder(rng, folder):
     settings = {"image_size": 16, "margin": 2, "crop_scale": 3.0, "photos": 1, "shard_size": 4}
+    settings["locate"] = {"by": "box"}
     about = {"name": "x", "located": "by box", "settings": settings, "faces": 1, "skipped": 0}
     (file,) = shards._shard_files(folder, settings)
     face = shards._record(np.zeros((20, 20, 3), np.uint8), "a.jpg", (1.0, 2.0, 3.0))
@@ -251,6 +254,42 @@ def shard_folder(rng, folder):
         assert found.gather([0]).shape == (1, side, side, 3)
 
 
+def unfinished_predictions(rng, folder):
+    """`state.json` broken: what was written is gone on from, or nothing is."""
+    record = unfinished.Record(folder, {"model": 1})
+    with (
+        mock.patch.object(unfinished, "_PAUSE", 0),
+        contextlib.suppress(KeyboardInterrupt),
+        record.text(folder / "predictions.csv") as text,
+    ):
+        text.write("a.jpg,1,2\n")
+        record.tally.done = 3
+        record.tally.counts.update(pictures=2, faces=1)
+        record.tally.faces_left_out.update({"small": 1})
+        record.tally.skipped.append(("b.jpg", "", "no face"))
+        record.keep()
+        raise KeyboardInterrupt
+    state = folder / unfinished.FOLDER / "state.json"
+    written = json.loads(state.read_text())
+    broken_json(rng, state, written)
+    tally = unfinished.Record(folder, {"model": 1}).tally
+    assert not tally.done or json.loads(json.dumps(vars(tally))) == written["tally"]
+
+
+def labels_of_a_teacher(rng, folder):
+    """A part of pseudo-labels broken: what was written, or none."""
+    labels = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+    path = folder / "00000.npz"
+    np.savez(path, labels=labels)
+    content = path.read_bytes()
+    if rng.random() < 0.2:
+        np.save(folder / "x.npy", labels)
+        content = (folder / "x.npy").read_bytes()
+    path.write_bytes(harness.mutated(rng, content))
+    found = distillation._read(path, labels.shape)
+    assert found is None or (found == labels).all()
+
+
 ATTACKS = [
     harness.Attack("keypoints, CSV", keypoint_csv, tries=1000),
     harness.Attack("keypoints, COCO", coco, tries=1000),
@@ -266,6 +305,8 @@ ATTACKS = [
     harness.Attack("crops, .npz", cached_crops, tries=400),
     harness.Attack("data of a run", data_of_a_run, tries=400),
     harness.Attack("shards", shard_folder, tries=400),
+    harness.Attack("unfinished predictions", unfinished_predictions, tries=400),
+    harness.Attack("parts of pseudo-labels", labels_of_a_teacher, tries=400),
 ]
 
 

@@ -16,6 +16,7 @@ import pytest
 from keras_lapkl import pretrained, schemes
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.detection import unfinished
 from keras_lapkl.detection.first_pass import ByBox
 from keras_lapkl.loading import load_model
 
@@ -145,6 +146,47 @@ def photos(tmp_path_factory):
     return folder
 
 
+def test_predict_killed_and_given_again(run_tool, dask_cluster, scheduler, photos, tmp_path):
+    """A worker, and the command in the middle, which then looks only at what is left."""
+    small = """
+import runpy, sys
+from keras_lapkl._support import cluster
+from keras_lapkl.detection import unfinished
+cluster.PIECE, unfinished._PAUSE = 8, 0.0
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("\n".join(f"{path.name},20,20,44,44" for path in sorted(photos.iterdir())))
+    flags = (f"--input={photos}", f"--boxes={boxes}", "--model=fpn-sixteenth-300w", "--format=csv")
+    out = tmp_path / "out"
+    words = ("tools/predict.py", *flags, f"--output_dir={out}", f"--scheduler={scheduler}")
+    state = out / unfinished.FOLDER / "state.json"
+    with (tmp_path / "said").open("w") as said:
+        tool = subprocess.Popen([sys.executable, "-c", small, *words], stderr=said)
+    done, killed = 0, False
+    while done < 40:
+        time.sleep(0.05)
+        assert tool.poll() is None, (tmp_path / "said").read_text()
+        if state.exists():
+            killed = killed or dask_cluster.kill_a_worker(scheduler, random.Random(0))
+            done = json.loads(state.read_text())["tally"]["done"]
+    tool.kill()
+    assert tool.wait() == -9 and killed and done < 401
+    assert not (out / "predictions.csv").exists()
+    again = subprocess.run(
+        [sys.executable, "-c", small, *words], capture_output=True, text=True, check=True
+    )
+    assert "Going on after" in again.stderr
+    run_tool("tools/predict.py", *flags, f"--output_dir={tmp_path / 'alone'}")
+    assert not state.exists()
+    for name in ("predictions.csv", "skipped.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+    timed = ("provenance", "seconds", "pictures_per_second", "seconds_by_part")
+    results = [without(tmp_path / name / "results.json", *timed) for name in ("out", "alone")]
+    assert results[0] == results[1] and results[0]["files"] == 401
+
+
 class TestLabels:
     """Of a training run's teacher."""
 
@@ -178,7 +220,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         parts = out / "pseudo_labels.parts"
 
         def finished():
-            return {path: path.stat().st_ino for path in parts.glob("*.npy")}
+            return {path: path.stat().st_ino for path in parts.glob("*.npz")}
 
         with killing(1.0) as kills:
             tool = subprocess.Popen(

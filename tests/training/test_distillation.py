@@ -57,6 +57,64 @@ def test_more_faces_than_a_batch_stay_in_order(stub, teacher, monkeypatch):
     np.testing.assert_array_equal(distillation.pseudo_labels(teacher, faces), whole)
 
 
+class TestWritten:
+    @pytest.fixture
+    def faces(self, stub, monkeypatch):
+        """Seven, labeled by two and kept by four."""
+        monkeypatch.setattr(distillation, "_BATCH", 2)
+        monkeypatch.setattr(distillation, "_PART", 2)
+        return ramps(stub, 7, stub.SIZE)
+
+    @pytest.fixture
+    def stopped(self, stub, faces, teacher, tmp_path, monkeypatch):
+        """The part that a call has left that was ended in its fourth batch; counts the others."""
+        teacher.num_landmarks = len(stub.POINTS)
+        label, batches = distillation._label, []
+
+        def counted(teacher, max_scale, part):
+            batches.append(len(part))
+            if len(batches) == counted.stop:
+                raise KeyboardInterrupt
+            return label(teacher, max_scale, part)
+
+        counted.stop = 4
+        monkeypatch.setattr(distillation, "_label", counted)
+        with pytest.raises(KeyboardInterrupt):
+            distillation.write_pseudo_labels(tmp_path / "labels.npy", teacher, faces)
+        assert batches == [2] * 3 + [1] and not (tmp_path / "labels.npy").exists()
+        batches.clear()
+        counted.stop = None
+        return tmp_path / "labels.parts" / "00000.npz", batches
+
+    def test_what_is_labeled_is_not_labeled_again(self, faces, teacher, stopped, tmp_path, caplog):
+        _, batches = stopped
+        distillation.write_pseudo_labels(tmp_path / "labels.npy", teacher, faces)
+        assert batches == [2, 1] and not (tmp_path / "labels.parts").exists()
+        labels = distillation.pseudo_labels(teacher, faces)
+        np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
+        distillation.write_pseudo_labels(tmp_path / "whole.npy", teacher, faces)
+        ours, whole = (tmp_path / name for name in ("labels.npy", "whole.npy"))
+        assert ours.read_bytes() == whole.read_bytes()
+
+    @pytest.mark.parametrize("damage", ["cut", "bit", "shape", "gone"])
+    def test_a_damaged_part_is_made_again(self, faces, teacher, stopped, tmp_path, damage):
+        part, batches = stopped
+        content = bytearray(part.read_bytes())
+        if damage == "cut":
+            part.write_bytes(content[:-30])
+        elif damage == "bit":
+            content[len(content) // 2] ^= 1
+            part.write_bytes(content)
+        elif damage == "shape":
+            np.savez(part, labels=np.zeros((3, 5, 3), np.float32))
+        else:
+            part.unlink()
+        distillation.write_pseudo_labels(tmp_path / "labels.npy", teacher, faces)
+        assert batches == [2, 2, 2, 1]
+        labels = distillation.pseudo_labels(teacher, faces)
+        np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
+
+
 def test_another_crop_rule(stub, teacher):
     faces = from_crops(load("synthetic", num_synthetic=2, image_size=32))
     with pytest.raises(ValueError, match=r"crop scale 2.0, and synthetic train has 3.0"):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_lapkl._support.reading import open_regular
+from keras_lapkl._support.reading import read_part
 from keras_lapkl.data.digests import of_arrays
 from keras_lapkl.schemes import CropFrom
 from keras_lapkl.training_data import DataSet
@@ -192,9 +192,7 @@ class InShards:
     def _read(self, i):
         file, entry = self._files[self._shard[i]], self._index[i]
         # Opened each time, in some microseconds: there may be more shards than a process may open.
-        with open_regular(file) as stream:
-            stream.seek(entry["offset"])
-            data = stream.read(entry["length"])
+        data = read_part(file, int(entry["offset"]), int(entry["length"]))
         face = None
         size = struct.pack(">II", self._side, self._side)  # as a PNG has it; others take memory
         if zlib.crc32(data) == entry["crc32"] and data[16:24] == size:

@@ -25,7 +25,6 @@ import itertools
 import json
 import os
 import zlib
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -33,10 +32,12 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support import cluster, console, extras
+from keras_lapkl._support import cluster, console, extras, stores
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import OtherDataError, claim, owned
+from keras_lapkl._support.reading import byte_size
+from keras_lapkl._support.stores import State, StoreError, StorePath
 from keras_lapkl._support.types import PathLike
 from keras_lapkl._support.workers import map_in_order
 from keras_lapkl.data.cropping import check_squares, crop_transform, picture_squares, warp_crop
@@ -47,7 +48,7 @@ from keras_lapkl.data.images import (
     OTHER_PICTURES,
     ImageError,
     read_image,
-    walk_files,
+    walk_listed,
 )
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
@@ -126,19 +127,19 @@ def _without_labels(crops: Crops) -> DataSet:
     return dataclasses.replace(source.noted("without their labels"), labeled=False)
 
 
-def is_shard_folder(path: PathLike) -> bool:
+def is_shard_folder(path: PathLike | StorePath) -> bool:
     """Whether `crop_folder` has begun to write into this folder."""
-    return (Path(path) / SETTINGS).is_file()
+    return (stores.at(path) / SETTINGS).is_file()
 
 
-def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
+def read_shards(folder: PathLike | StorePath, memory_mb: float = 4096) -> UnlabeledCrops:
     """Opens a folder that `crop_folder` wrote.
 
     Only the index is read: 20 bytes a face. Faces are read and decoded when they are asked for, and
     the first ones of the set, as many as fit, are kept.
 
     Args:
-        folder: of the shards.
+        folder: of the shards; of a store, such as s3://bucket/faces, with the extra `stores`.
         memory_mb: megabytes (2²⁰ bytes) of decoded faces to keep.
 
     Returns:
@@ -146,6 +147,7 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
 
     Raises:
         FileNotFoundError: this is not a folder of shards.
+        OSError: a store can't be reached, or refuses.
         ValueError: it is not finished, or damaged.
 
     Example:
@@ -153,7 +155,7 @@ def read_shards(folder: PathLike, memory_mb: float = 4096) -> UnlabeledCrops:
     >>> read_shards("faces", memory_mb=512).image_size
     80
     """
-    folder = Path(folder)
+    folder = stores.at(folder)
     if not is_shard_folder(folder):
         raise FileNotFoundError(
             f"Expected shards of faces in {folder}. There is no {SETTINGS}: crop the photos with "
@@ -208,7 +210,7 @@ def _read_about(folder):
             f"{folder} is not finished: give the command that began it again, and it goes on."
         )
     # The names of more shards than can be there might take all memory.
-    most = len(os.listdir(folder))
+    most = len(list(folder.glob("*")))
     if not (
         good
         and _is_count(about.get("skipped"), 0)
@@ -226,8 +228,8 @@ def _is_count(value, least):
 
 
 def crop_folder(
-    input_dir: PathLike,
-    output_dir: PathLike,
+    input_dir: PathLike | StorePath,
+    output_dir: PathLike | StorePath,
     locate: Locator,
     image_size: int = 80,
     margin: int = 16,
@@ -246,8 +248,11 @@ def crop_folder(
 
     Args:
         input_dir: folder of photos, as `find_images` reads it. Pictures of kinds that are not read,
-            such as TIFF, are listed too.
-        output_dir: folder for the shards: a new one, or one that the same call has begun.
+            such as TIFF, are listed too. With the extra `stores` and the store's package it may be
+            an address, such as s3://bucket/photos; then an error of the store, other than that a
+            photo is gone, ends the call.
+        output_dir: folder for the shards: a new one, or one that the same call has begun; or the
+            address of one in an object store.
         locate: where the five points are: `ByBox`, `ByModel` or `ByDetector` of
             `keras_lapkl.detection.first_pass`; or `WholePictures`.
         image_size: S, side of the crops in pixels.
@@ -272,8 +277,10 @@ def crop_folder(
         ImageError: it holds no images.
         ValueError: the output folder is another call's, or holds files of something else, an
             argument is out of range, or no face was found at all.
-        OSError: another process crops into the folder, the disk is full, or the cluster fails.
-        ModuleNotFoundError: `scheduler` without the extra `cluster`.
+        OSError: another process crops into the folder, the disk is full, or the cluster or a store
+            fails.
+        ModuleNotFoundError: `scheduler` without the extra `cluster`, or a store without its
+            package.
 
     Example:
 
@@ -295,10 +302,10 @@ def crop_folder(
         extras.require("`scheduler`", "distributed")
     if not 0 < crop_scale < float("inf"):
         raise ValueError(f"`crop_scale` must be a positive number. Received: {crop_scale}")
-    input_dir, output_dir = Path(input_dir).absolute(), Path(output_dir)
+    input_dir, output_dir = stores.at(input_dir).absolute(), stores.at(output_dir)
     passed_by = collections.Counter()
-    names = walk_files(input_dir, IMAGE_SUFFIXES + OTHER_PICTURES, passed_by)
-    photos = _Listing(input_dir, names, shard_size)
+    listed = walk_listed(input_dir, IMAGE_SUFFIXES + OTHER_PICTURES, passed_by)
+    photos = _Listing(input_dir, listed, shard_size)
     logging.info("Found %s photos in %s.", f"{len(photos):,}", input_dir)
     settings = {
         "format": _FORMAT,
@@ -328,7 +335,7 @@ def crop_folder(
         watched: Any = _watched(results, sum(map(photos.count, todo))) if progress else results
         with contextlib.closing(results), contextlib.closing(watched):
             for number in todo:
-                found = itertools.islice(watched, photos.count(number))
+                found = itertools.islice(map(_answered, watched), photos.count(number))
                 _write_shard(files[number], digest, photos.names(number), found)
         return _finish(output_dir, about, files, digest, passed_by)
 
@@ -350,13 +357,14 @@ def _check_photos(folder, settings):
 class _Listing:
     """Photos of a folder in their order, each with its size and time; about 15 bytes a photo."""
 
-    def __init__(self, folder, names, shard_size):
+    def __init__(self, folder, listed, shard_size):
         self._shards = []
         digest = hashlib.sha256()
-        names = iter(names)
-        while part := list(itertools.islice(names, shard_size)):
-            states = np.array([_state(folder / name) for name in part], "<i8").tobytes()
-            joined = b"\0".join(map(os.fsencode, part))
+        listed = iter(listed)
+        while part := list(itertools.islice(listed, shard_size)):
+            states = [state or _state(folder / name) for name, state in part]
+            states = np.array(states, "<i8").tobytes()
+            joined = b"\0".join(os.fsencode(name) for name, _ in part)
             digest.update(joined + b"\0\0" + states)
             self._shards.append((len(part), zlib.compress(joined, 1), zlib.compress(states, 1)))
         self.digest = digest.hexdigest()
@@ -377,10 +385,14 @@ class _Listing:
         return [photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
 
 
-def _state(path):
+def _state(path) -> State:
     """Size and time of a file; of one that is not there, none that any file has."""
     try:
+        if isinstance(path, StorePath):
+            return path.state()
         state = os.stat(path)
+    except StoreError:
+        raise
     except OSError:
         return -1, -1
     return state.st_size, state.st_mtime_ns
@@ -393,17 +405,21 @@ class _Cut(NamedTuple):
         faces: each framed for a TFRecord file, and indexed.
         left_out: (part, reason) each; no part is the whole photo.
         doubt: what this machine could not read, if the photo may not be to blame.
+        unanswered: what a store did not answer: to leave the photo out would be wrong.
     """
 
     faces: list[Any]
     left_out: list[tuple[str, str]]
     doubt: str = ""
+    unanswered: str = ""
 
 
 def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
     """The faces of a photo, a `_Cut`."""
     name, listed = photo
     path = input_dir / name
+    if isinstance(path, StorePath):
+        path = dataclasses.replace(path, size=listed[0])  # not to be asked for again
     try:
         image = read_image(path)
         if _state(path) != listed:
@@ -421,12 +437,21 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
             transform = crop_transform(box, image_size, margin)
             crop = warp_crop(image, transform, image_size + 2 * margin)
             faces.append(_record(crop, name, square))
+    except StoreError as error:
+        return _Cut([], [], str(error), str(error))
     except Exception as error:  # whatever a photo does to a library must not end the run
         reason = _reason(error, path)
         return _Cut([], [("", reason)], f"{path}: {reason}" if cluster.is_of_machine(error) else "")
     if not faces:
         return _Cut([], [("", left_out[0][1] if left_out else "no face found")])
     return _Cut(faces, left_out)
+
+
+def _answered(cut):
+    """What came of a photo, if it was there to be read."""
+    if cut.unanswered:
+        raise StoreError(cut.unanswered)
+    return cut
 
 
 def _died(photo):
@@ -502,10 +527,12 @@ def _read_index(file, digest):
     stored = read_arrays(file.with_suffix(".npz")) or {}
     try:
         about = json.loads(str(stored["about"]))
-        images, size = stored["images"], file.stat().st_size
+        images, size = stored["images"], byte_size(file)
         whole = about["digest"] == digest and about["size"] == size
         if whole and _is_index(images, size) and _are_reasons(about["skipped"]):
             return images, about["skipped"]
+    except StoreError:
+        raise
     except (KeyError, OSError, TypeError, ValueError):  # TypeError: other JSON
         pass
     return None

@@ -4,11 +4,13 @@ import json
 import os
 import pathlib
 import shutil
+import unittest.mock
 
 import cv2
 import numpy as np
 import pytest
 
+from keras_lapkl._support import stores
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.folders import owned
 from keras_lapkl.data.annotations import Annotations
@@ -507,6 +509,126 @@ class TestReading:
         found = shards.read_shards(tmp_path / "out")
         with pytest.raises(ValueError, match=f"{path.name} is damaged at byte"):
             found.gather(np.arange(12))
+
+
+class TestStores:
+    """Photos or shards in an object store, here this process's memory."""
+
+    @pytest.fixture
+    def store(self):
+        memory = pytest.importorskip("fsspec").filesystem("memory")
+        memory.pipe_file("/bucket/keep", b"")
+        yield memory
+        memory.rm("/bucket", recursive=True)
+
+    @pytest.fixture
+    def photos(self, store, folder):
+        """The photos of `folder`, and bad ones, there and in the store."""
+        (folder / "bad.png").write_bytes(b"text")
+        (folder / "empty.png").write_bytes(b"")
+        (folder / "notes.txt").write_bytes(b"")
+        (folder / "a b" / ".hidden.png").write_bytes(b"")
+        (folder / "a b" / "50% #1?.png").write_bytes(next(folder.glob("é*")).read_bytes())
+        for path in filter(pathlib.Path.is_file, folder.rglob("*")):
+            store.pipe_file(f"/bucket/photos/{path.relative_to(folder)}", path.read_bytes())
+        return "memory://bucket/photos"
+
+    def contents(self, store, folder):
+        return {name.rpartition("/")[2]: store.cat(name) for name in store.ls(folder, detail=False)}
+
+    def test_shards_are_those_of_local_files(self, store, photos, folder, tmp_path):
+        about = crop(folder, tmp_path / "out")
+        crop(folder, "memory://bucket/out")
+        assert self.contents(store, "/bucket/out") == contents(tmp_path / "out")
+        assert crop(photos, "memory://bucket/both")["passed_by"] == about["passed_by"]
+        crop(photos, tmp_path / "from")
+        assert self.contents(store, "/bucket/both") == contents(tmp_path / "from")
+        ours, theirs = contents(tmp_path / "from"), contents(tmp_path / "out")
+        assert len(theirs) == 8
+        for name in theirs:  # the others tell names, sizes and times of what was listed
+            if not name.endswith((".npz", ".json")):
+                assert ours[name] == theirs[name], name
+        found = [shards.read_shards(each) for each in ("memory://bucket/both", tmp_path / "out")]
+        np.testing.assert_array_equal(*(each.gather(range(13)) for each in found))
+        np.testing.assert_array_equal(*(each.part(3, 9).digests() for each in found))
+        assert shards.is_shard_folder("memory://bucket/both")
+        assert not shards.is_shard_folder(photos)
+
+    def test_only_what_is_missing_is_made(self, store, photos):
+        crop(photos, "memory://bucket/out")
+        first = self.contents(store, "/bucket/out")
+        store.rm("/bucket/out/faces-00001-of-00003.npz")
+        store.pipe_file("/bucket/out/faces-00002-of-00003.tfrecord", b"damaged")
+        put, real = [], stores.StorePath.put
+        with unittest.mock.patch.object(
+            stores.StorePath, "put", lambda self, file: put.append(self) or real(self, file)
+        ):
+            crop(photos, "memory://bucket/out")
+        assert self.contents(store, "/bucket/out") == first
+        made = {path.name for path in put}
+        assert len(made) == 6 and not any("00000" in name for name in made)
+
+    def test_gone_or_changed_after_listing(self, store, photos, monkeypatch):
+        original = type(store).cat_file
+
+        def cat(memory, path, start=None, end=None):
+            if path.endswith("a b/01.png"):
+                store.rm(path)
+            if path.endswith("a b/02.png"):
+                store.pipe_file(path, original(memory, "/bucket/photos/a b/03.png"))
+            return original(memory, path, start, end)
+
+        monkeypatch.setattr(type(store), "cat_file", cat)
+        crop(photos, "memory://bucket/out")
+        monkeypatch.undo()
+        rows = store.cat("/bucket/out/skipped.csv").decode().splitlines()
+        assert "a b/01.png,,No such file or directory" in rows
+        assert "a b/02.png,,changed after it was listed" in rows
+        with pytest.raises(ValueError, match="holds faces of other photos"):
+            crop(photos, "memory://bucket/out")
+
+    def test_one_that_does_not_answer_leaves_nothing_out(self, store, photos, monkeypatch):
+        original = type(store).cat_file
+
+        def cat(memory, path, start=None, end=None):
+            if path.endswith("a b/06.png"):
+                raise RuntimeError("connection reset")
+            return original(memory, path, start, end)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(store), "cat_file", cat)
+            with pytest.raises(stores.StoreError, match=r"06.png: the store does not answer"):
+                crop(photos, "memory://bucket/out")
+        assert sorted(self.contents(store, "/bucket/out")) == [
+            "faces-00000-of-00003.npz",
+            "faces-00000-of-00003.tfrecord",
+            "shards.json",
+        ]
+        assert crop(photos, "memory://bucket/out")["used"] == 13
+
+        def fail(*args, **kwargs):
+            raise RuntimeError("connection reset")
+
+        monkeypatch.setattr(type(store), "cat_file", fail)  # damage is another thing
+        with pytest.raises(stores.StoreError, match="the store does not answer"):
+            shards.read_shards("memory://bucket/out")
+        with pytest.raises(stores.StoreError, match="the store does not answer"):
+            crop(photos, "memory://bucket/out")
+
+    def test_other_settings_and_other_files(self, store, photos):
+        crop(photos, "memory://bucket/out")
+        with pytest.raises(ValueError, match="image_size: 32 there, 16 now"):
+            crop(photos, "memory://bucket/out", image_size=16)
+        store.pipe_file("/bucket/mine/skipped.csv", b"")
+        with pytest.raises(ValueError, match=r"memory://bucket/mine/skipped.csv is there already"):
+            crop(photos, "memory://bucket/mine")
+
+    def test_no_photos(self, store, tmp_path):
+        with pytest.raises(NotADirectoryError, match="none at memory://bucket/none"):
+            crop("memory://bucket/none", tmp_path / "out")
+        with pytest.raises(ImageError, match=r"memory://bucket: expected files .*1 no suffix"):
+            crop("memory://bucket", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 class TestArguments:

@@ -1,0 +1,261 @@
+"""Object stores, such as s3://bucket/photos, by fsspec, in the place of folders of this machine.
+
+A put of a store is atomic: an object is there whole or not at all, so nothing is renamed. What is
+tried again when a connection breaks, and how often, is the business of the store's own package.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import fnmatch
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+from keras_lapkl._support import extras
+from keras_lapkl._support.types import PathLike
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_ATOMIC = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"))
+_STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
+"""What stores call that which changes with an object, in listings and of one object alike."""
+
+State: TypeAlias = tuple[int, int]
+"""Size in bytes and a number that changes with the content: a time, or of a store another."""
+
+
+class StoreError(ConnectionError):
+    """A store that can't be reached, or refuses."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StorePath:
+    """A folder of a store, or what is below it, as much as is needed of `pathlib.Path`.
+
+    Pickled it is no more than these words: each process makes its own connection, by the
+    credentials and settings that it finds.
+
+    Attributes:
+        root: URL of the folder, without a slash at the end.
+        below: name below it, with /; never parsed as a part of a URL.
+        size: bytes of the object, where a listing has told.
+    """
+
+    root: str
+    below: str = ""
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.below}" if self.below else self.root
+
+    def __truediv__(self, name: str) -> "StorePath":
+        return StorePath(self.root, f"{self.below}/{name}" if self.below else name)
+
+    @property
+    def name(self) -> str:
+        return str(self).rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parent(self) -> "StorePath":
+        return StorePath(self.root, self.below.rpartition("/")[0])
+
+    def with_suffix(self, suffix: str) -> "StorePath":
+        return StorePath(self.root, str(PurePosixPath(self.below).with_suffix(suffix)))
+
+    def absolute(self) -> "StorePath":
+        return self
+
+    resolve = absolute
+
+    def exists(self) -> bool:
+        try:
+            self.state()
+        except FileNotFoundError:
+            return False
+        return True
+
+    is_file = exists
+
+    def glob(self, pattern: str) -> Iterator["StorePath"]:
+        """What is in the folder and has such a name."""
+        with contextlib.suppress(FileNotFoundError):
+            for name, _, _ in self.scan():
+                if fnmatch.fnmatchcase(name, pattern):
+                    yield self / name
+
+    def state(self) -> State:
+        """Asks for size and stamp.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StoreError: the store can't be reached, or refuses.
+        """
+        with self._asked() as (files, path):
+            about = files.info(path)
+        if about["type"] != "file":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        return self._state(about)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from one to before another; raises as `state`."""
+        if start == stop:  # stores refuse such a range
+            return b""
+        with self._asked() as (files, path):
+            return files.cat_file(path, start=start, end=stop)
+
+    def scan(self) -> Iterator[tuple[str, bool, State]]:
+        """Name, whether it is a folder, and state of all that is in a folder, in no order.
+
+        The name of a folder is empty where an address has two slashes in a row.
+
+        Raises:
+            FileNotFoundError: nothing is in it, or there is no such bucket.
+            StoreError: as `state`.
+            ValueError: a listing of this kind of store tells no sizes.
+        """
+        with self._asked() as (files, path):
+            files.invalidate_cache()
+            entries = list(files.ls(path, detail=True))
+            files.invalidate_cache()  # which has no bound
+        entries.reverse()
+        while entries:  # given back one by one: they are large
+            entry = entries.pop()
+            name = entry["name"].lstrip("/").removeprefix(path.strip("/")).removeprefix("/")
+            if entry["type"] == "directory":
+                yield name.rstrip("/"), True, (0, 0)
+            elif name:  # some programs make an empty object in the place of a folder
+                yield name, False, self._state(entry)
+
+    def write(self, data: bytes) -> None:
+        """Puts an object, in the place of one that is there; raises StoreError."""
+        with self._asked(to_write=True) as (files, path):
+            files.pipe_file(path, data)
+
+    def create(self, data: bytes) -> None:
+        """Puts an object where none is.
+
+        Raises:
+            FileExistsError: there is one.
+            StoreError: as `write`.
+            ValueError: a store of this kind may be left with half a file.
+        """
+        scheme = self.root.partition("://")[0]
+        if scheme not in _ATOMIC:
+            raise ValueError(
+                f"{self}: a kill may leave half a file on {scheme}://. Write to a folder, or to "
+                f"one of {', '.join(sorted(_ATOMIC - {'memory'}))}."
+            )
+        with self._asked(to_write=True) as (files, path):
+            files.pipe_file(path, data, mode="create")
+
+    def put(self, file: PathLike) -> None:
+        """Puts a file of this machine; raises as `write`."""
+        with self._asked(to_write=True) as (files, path):
+            files.put_file(os.fspath(file), path)
+
+    def remove(self) -> None:
+        """Removes an object, if it is there; raises StoreError."""
+        with contextlib.suppress(FileNotFoundError), self._asked() as (files, path):
+            files.rm_file(path)
+
+    @contextlib.contextmanager
+    def _asked(self, to_write: bool = False) -> Iterator[tuple[Any, str]]:
+        """The file system of fsspec and the path in it; errors in our words."""
+        extras.require(self.root, "fsspec")
+        import fsspec.core
+
+        try:
+            files, root = fsspec.core.url_to_fs(self.root)
+        except ImportError as error:  # names the package
+            raise ModuleNotFoundError(f"{self.root} needs another package: {error}") from error
+        except ValueError as error:
+            raise ValueError(
+                f"Expected a path, or an address that fsspec knows, such as s3://bucket/folder. "
+                f"Received: {self.root} ({error})"
+            ) from error
+        except Exception as error:  # some connect at once
+            raise self._without_answer(error) from error
+        try:
+            yield files, f"{root}/{self.below}" if self.below else root
+        except FileExistsError:
+            raise
+        except FileNotFoundError as error:
+            if to_write:
+                raise StoreError(f"{self} can't be written: there is no such bucket.") from error
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from error
+        except PermissionError as error:
+            raise StoreError(
+                f"{self}: the store refuses: {error}. Have its credentials expired? May they "
+                f"{'write' if to_write else 'list and read'} there?"
+            ) from error
+        except Exception as error:  # packages of stores raise all kinds
+            raise self._without_answer(error) from error
+
+    def _without_answer(self, error):
+        said = " ".join(str(error).split()) or type(error).__name__
+        return StoreError(
+            f"{self}: the store does not answer: {said}. When it does, the same command starts or "
+            "goes on again."
+        )
+
+    def _state(self, about):
+        if about["size"] is None:
+            scheme = self.root.partition("://")[0]
+            raise ValueError(
+                f"{self}: {scheme}:// tells no sizes of what it has: copy it to a folder, or to a "
+                "store such as s3://bucket/folder."
+            )
+        stamp = next((about[key] for key in _STAMPS if about.get(key)), "")
+        if isinstance(stamp, datetime.datetime):  # a number in the listing of the same store
+            stamp = stamp.timestamp()
+        digest = hashlib.blake2b(str(stamp).encode(), digest_size=8).digest()
+        return about["size"], int.from_bytes(digest, "little") >> 1
+
+
+AnyPath: TypeAlias = Path | StorePath
+"""What most code need not tell apart."""
+
+
+def as_path(path: PathLike | StorePath) -> AnyPath:
+    """What is given, as a path; a URL as text is not taken for one."""
+    return path if isinstance(path, StorePath) else Path(path)
+
+
+def is_address(path: PathLike) -> bool:
+    """Whether a path is the URL of a store, whose slashes `pathlib` may have merged."""
+    scheme, found, _ = os.fspath(path).partition(":/")
+    return bool(found) and _URL.fullmatch(f"{scheme}://") is not None
+
+
+def at(path: PathLike | StorePath) -> AnyPath:
+    """A path of this machine, or of a store where a URL is given.
+
+    Raises:
+        ValueError: a URL without a bucket, or one of several.
+
+    Example:
+
+    >>> at("s3://bucket/photos/") / "a.jpg"
+    StorePath(root='s3://bucket/photos', below='a.jpg', size=None)
+    """
+    if isinstance(path, StorePath):
+        return path
+    url = _URL.fullmatch(os.fspath(path))
+    if url is None:
+        return Path(path)
+    scheme, rest = url[1].lower(), url[2].rstrip("/")
+    if scheme in ("file", "local"):
+        return Path(rest or "/")
+    if "::" in rest or not rest.strip("/"):
+        raise ValueError(
+            f"Expected one address with a bucket, such as s3://bucket/folder. Received: {path}"
+        )
+    return StorePath(f"{scheme}://{rest}")

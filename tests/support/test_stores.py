@@ -1,0 +1,203 @@
+import importlib.util
+import json
+import os
+import pathlib
+import pickle
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from keras_lapkl._support import files, folders, locks, reading, stores
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def bucket():
+    """A store in this process's memory, with three objects."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/bucket/a.txt": b"abc", "/bucket/b/c.txt": b"c", "/bucket/empty": b""})
+    yield stores.at("memory://bucket")
+    memory.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("photos", pathlib.Path("photos")),
+        ("/a:/b", pathlib.Path("/a:/b")),
+        (pathlib.Path("s3:/bucket"), pathlib.Path("s3:/bucket")),
+        ("file:///data/x", pathlib.Path("/data/x")),
+        ("s3://bucket/photos/", stores.StorePath("s3://bucket/photos")),
+        ("S3://Bucket", stores.StorePath("s3://Bucket")),
+    ],
+)
+def test_what_is_a_store(given, path):
+    assert stores.at(given) == path
+
+
+@pytest.mark.parametrize("given", ["s3://", "s3:///", "zip://a::s3://bucket/b.zip"])
+def test_one_address_with_a_bucket(given):
+    with pytest.raises(ValueError, match="Expected one address with a bucket"):
+        stores.at(given)
+
+
+def test_names_are_no_part_of_a_url(bucket):
+    for name in ("a#b?c=d", "a%20b", "a::b", "ü b", "a.b/c.d"):
+        path = bucket / name
+        path.write(b"x")
+        assert path.read(0, 1) == b"x" and str(path) == f"memory://bucket/{name}"
+        assert pickle.loads(pickle.dumps(path)) == path
+    assert (bucket / "x.y/z").suffix == "" and (bucket / "x/z.npz").suffix == ".npz"
+    assert bucket / "x" / "z" == (bucket / "x/z.npz").parent / "z"
+    assert (bucket / "x/z.tfrecord").with_suffix(".npz") == bucket / "x/z.npz"
+
+
+def test_reading(bucket):
+    path = bucket / "a.txt"
+    assert reading.read_bytes(path, 3) == b"abc" and reading.read_part(path, 1, 9) == b"bc"
+    assert reading.byte_size(path) == 3 and reading.open_regular(path).read() == b"abc"
+    assert reading.read_bytes(bucket / "empty", 3) == b""
+    with pytest.raises(ValueError, match=r"a.txt: expected at most 2 bytes. Received: 3"):
+        reading.read_bytes(path, 2)
+    for missing in (bucket / "b", bucket / "d.txt", stores.at("memory://no/a.txt")):
+        assert not missing.exists()
+        with pytest.raises(FileNotFoundError, match=str(missing)):
+            reading.read_bytes(missing, 3)
+
+
+def test_a_file_is_whole_or_not_there(bucket):
+    with pytest.raises(ZeroDivisionError), files.replacing(bucket / "new.json") as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert not (bucket / "new.json").exists() and not temporary.exists()
+    files.write_json(bucket / "new.json", [1])
+    assert files.read_json(bucket / "new.json") == [1]
+
+
+def test_a_state_changes_with_the_content(bucket):
+    path = bucket / "a.txt"
+    listed = {name: state for name, _, state in bucket.scan()}
+    assert listed["a.txt"] == path.state() and listed["a.txt"][0] == 3
+    path.write(b"xyz")
+    assert listed["a.txt"] != path.state()
+
+
+def test_a_listing(bucket):
+    found = sorted((name, is_folder) for name, is_folder, _ in bucket.scan())
+    assert found == [("a.txt", False), ("b", True), ("empty", False)]
+    assert list(bucket.glob("*.txt")) == [bucket / "a.txt"]
+    assert list((bucket / "none").glob("*")) == []
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("raised", "said"),
+        [
+            (PermissionError("Forbidden"), "a.txt: the store refuses: Forbidden. Have its cred"),
+            (RuntimeError("no\nroute"), "a.txt: the store does not answer: no route. When it does"),
+            (TimeoutError(), "a.txt: the store does not answer: TimeoutError. When it does"),
+        ],
+    )
+    def test_of_any_kind_name_the_object(self, bucket, monkeypatch, raised, said):
+        def fail(*args, **kwargs):
+            raise raised
+
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fail)
+        with pytest.raises(stores.StoreError) as caught:
+            (bucket / "a.txt").read(0, 3)
+        assert said in str(caught.value)
+
+    def test_no_bucket_to_write_to(self, bucket, monkeypatch):
+        def fail(*args, **kwargs):
+            raise FileNotFoundError
+
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", fail)
+        with pytest.raises(stores.StoreError, match=r"d.txt can't be written: there is no such"):
+            (bucket / "d.txt").write(b"")
+
+    def test_the_missing_package_is_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "gcsfs", None)
+        with pytest.raises(ModuleNotFoundError, match=r"gs://bucket needs another.* gcsfs"):
+            stores.at("gs://bucket").exists()
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ModuleNotFoundError, match=r"fsspec: pip install .*\[stores\]"):
+            stores.at("s3://bucket").exists()
+
+    def test_no_such_kind(self):
+        with pytest.raises(ValueError, match=r"Received: s4://bucket \(Protocol not known: s4"):
+            stores.at("s4://bucket").exists()
+
+    def test_a_store_without_sizes(self, bucket, monkeypatch):
+        entries = [{"name": "bucket/a.png", "type": "file", "size": None}]
+        monkeypatch.setattr(
+            type(fsspec.filesystem("memory")), "ls", lambda *args, **kwargs: list(entries)
+        )
+        with pytest.raises(ValueError, match="memory:// tells no sizes"):
+            list(bucket.scan())
+
+    def test_other_commands_write_to_folders(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for path in ("s3://bucket/out", pathlib.Path("s3://bucket/out")):
+            with pytest.raises(ValueError, match=r"folder of this machine.*Received: s3:/"):
+                files.write_json(os.path.join(path, "x.json"), [])
+        assert not list(tmp_path.iterdir())
+        files.make_folder(tmp_path / "s3:" / "x")
+
+
+class TestOwner:
+    @pytest.fixture
+    def lock(self, bucket):
+        return bucket / locks.LOCK
+
+    def left_by(self, lock, **about):
+        about = {"host": socket.gethostname(), "process": 1, "since": "today", **about}
+        lock.write(json.dumps(about).encode())
+
+    def test_one_at_a_time(self, bucket, lock):
+        with folders.owned(bucket):
+            assert lock.exists()
+            who = f"process {os.getpid()} on {socket.gethostname()} since 2"
+            with (
+                pytest.raises(OSError, match=f"memory://bucket is being written to by {who}"),
+                folders.owned(bucket),
+            ):
+                pass
+        assert not lock.exists()
+
+    def test_one_of_this_machine_that_has_ended(self, bucket, lock):
+        process = subprocess.Popen(["true"])
+        process.wait()
+        for left in ({"process": process.pid}, {"process": os.getpid()}):
+            self.left_by(lock, **left)
+            with folders.owned(bucket):
+                assert json.loads(lock.read(0, 999))["process"] == os.getpid()
+
+    @pytest.mark.parametrize(
+        "left", [{"host": "elsewhere"}, {"process": os.getppid()}, {"process": "x"}]
+    )
+    def test_others_by_resume_alone(self, bucket, lock, left):
+        self.left_by(lock, **left)
+        with pytest.raises(OSError, match="add --resume"), folders.owned(bucket):
+            pass
+        with folders.owned(bucket, resume=True):
+            self.left_by(lock, host="elsewhere")  # which has taken it over
+        assert lock.exists()
+
+    def test_the_same_job(self, bucket, lock, monkeypatch):
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        self.left_by(lock, host="elsewhere", job="7")
+        with folders.owned(bucket):
+            pass
+
+    def test_a_damaged_lock(self, bucket, lock):
+        lock.write(b"[")
+        with pytest.raises(OSError, match="by another process"), folders.owned(bucket):
+            pass
+
+    def test_stores_whose_files_may_be_halves(self):
+        folder = stores.at("sftp://host/out")
+        with pytest.raises(ValueError, match=r"half a file on sftp://.* s3"), folders.owned(folder):
+            pass
