@@ -6,6 +6,7 @@ import importlib.util
 EXTRAS = {
     "cloudpickle": "cluster",
     "distributed": "cluster",
+    "ethosu": "vela",
     "h5py": "labels",
     "keras": "train",
     "pillow_heif": "heic",
