@@ -12,6 +12,7 @@ from card_parts import ROOT, SPLITS, parts_of, suffixes_of
 from keras_lapkl.evaluation.scoring import NORMALIZER_MEANINGS
 
 MODELS_PAGE = ROOT / "docs/reference/models.md"
+TRADEOFF = ROOT / "docs/tradeoff.json"
 BEGIN, END = "<!-- by benchmarks/cards.py -->", "<!-- end -->"
 
 WATTS = 12
@@ -30,7 +31,6 @@ _KINDS = {
 _KIND_OF_CUT = "`.tflite`, int8 throughout"
 _CROPS = (
     "as they are",
-    "blurred, sigma 2 px",
     "darkened to 10%",
     "turned by 20 degrees",
     "turned by 45 degrees",
@@ -68,8 +68,8 @@ def _head(parts, words):
     of = parts["network"]
     size = of["image_size"]
     return (
-        f"{of['landmarks']} facial landmarks (ibug68) with their scales, from a **{size}×{size}** "
-        f"RGB crop. {_filled(words['what'])} {of['parameters']:,} parameters with batch "
+        f"{of['landmarks']} facial landmarks (ibug68) with their scales, from an RGB crop of "
+        f"**{size}×{size}**. {_filled(words['what'])} {of['parameters']:,} parameters with batch "
         f"normalization folded, {of['multiply_adds'] / 1e6:.1f} million multiply-adds."
     )
 
@@ -114,8 +114,10 @@ def _gate(parts):
     apart = of["apart"][suffix]["validation"]
     growth = parts[f"validation{suffix}"]["nme"] / of["keras_nme"]["validation"] - 1
     within = apart <= of["bounds"]["mean"] and growth <= of["bounds"]["nme"]
-    text = f"The int8 file is {apart:.2f} px from Keras on validation, its error {growth:+.1%}"
-    bounds = f"{of['bounds']['mean']:g} px and +{of['bounds']['nme']:.0%}"
+    text = (
+        f"The int8 file is {apart:.2f} px from Keras on validation, its error {100 * growth:+.1f} %"
+    )
+    bounds = f"{of['bounds']['mean']:g} px and +{100 * of['bounds']['nme']:g} %"
     where = "within" if within else "outside"
     return f"{text}: {where} `lapkl convert`'s own bounds, {bounds}."
 
@@ -192,52 +194,46 @@ def _confidence(name, parts):
         "**Confidence**: calibrated on the validation faces. Of the common set's landmarks "
         f"{_listed(shares)} lie within the radius that is to hold 90 %; in the tenth of the faces "
         f"that the `.tflite` file is least sure of, {tenth:.1f} %. Elsewhere it may be worth less: "
-        "nose tip and mouth corners on MTFL, and after `lapkl calibrate` with fifty labels."
+        "nose tip and mouth corners of MTFL's faces, and after `lapkl calibrate` with fifty labels."
     )
-    rows = [("file", "faces of", "faces", "in 90 % radius, %", "after fifty labels, %")]
-    for row in parts["elsewhere"]:
-        after = next(row[key] for key in row if re.fullmatch(r"of \d+: within", key))
-        rows.append(
-            (
-                f"`{row['model'].removeprefix(name)}.tflite`",
-                row["faces of"],
-                f"{row['faces']:,}",
-                f"{row['own: within']:.1f}",
-                f"{after:.1f}",
-            )
-        )
+    files = list(dict.fromkeys(row["model"] for row in parts["elsewhere"]))
+    kinds = " / ".join(f"`{file.removeprefix(name)}.tflite`" for file in files)
+    rows = [("faces of", "faces", f"in 90 % radius, %: {kinds}", "after fifty labels, %")]
+    for title in dict.fromkeys(row["faces of"] for row in parts["elsewhere"]):
+        those = [row for row in parts["elsewhere"] if row["faces of"] == title]
+        own = (f"{row['own: within']:.1f}" for row in those)
+        after = (f"{row['of 50: within']:.1f}" for row in those)
+        rows.append((title, f"{those[0]['faces']:,}", " / ".join(own), " / ".join(after)))
     return [text, _table(rows)]
 
 
 def _targets(parts):
-    lines = []
+    targets = list(parts["check"][0]["falls_back"])
+    rows = [("file", "operators", *targets, "arena, bytes", "by vela")]
     for each in parts["check"]:
-        back = each["falls_back"]
-        some = [f"{target} {count}" for target, count in back.items() if count]
-        none = [target for target, count in back.items() if not count]
-        text = f"Of the {each['operators']} operators of `{each['model']}`"
-        text += f" all run on {_listed(none)}" if none else " not all run on any"
-        text += f"; there fall back: {', '.join(some)}." if some else "."
-        if each["arena"]:
-            arena = each["arena"]
-            text += (
-                f" Its arena is {arena['total']:,} bytes, TFLite Micro's smallest on a 64-bit PC "
-                f"(tflite-micro {arena['version']})."
+        arena, vela = each["arena"], each["vela"]
+        rows.append(
+            (
+                f"`{each['model']}`",
+                str(each["operators"]),
+                *(str(each["falls_back"][target]) for target in targets),
+                f"{arena['total']:,}" if arena else "–",
+                f"{vela['cpu']} of {vela['cpu'] + vela['npu']}" if vela else "–",
             )
-        if each["vela"]:
-            vela = each["vela"]
-            text += (
-                f" By vela {vela['version']} itself, for {vela['accelerator']}, {vela['cpu']} of "
-                f"{vela['cpu'] + vela['npu']} stay on the CPU."
-            )
-        lines.append(text)
-    if "micro" in parts:
-        of = parts["micro"]
-        lines.append(
-            f"By TFLite Micro's reference kernels its NME on validation is "
-            f"{of['nme']['TFLite Micro']:.2f} %, by LiteRT {of['nme']['LiteRT']:.2f} %."
         )
-    return ["**Runs** (`lapkl check`): " + " ".join(lines)]
+    head = "**Runs**: how many operators fall back on each target of `lapkl check`"
+    if said := next((each["arena"] for each in parts["check"] if each["arena"]), None):
+        head += f"; the arena is TFLite Micro's smallest on a 64-bit PC (tflite-micro {said['version']})"
+    if said := next((each["vela"] for each in parts["check"] if each["vela"]), None):
+        head += f"; by vela {said['version']} itself, what {said['accelerator']} leaves to the CPU"
+    blocks = [f"{head}.", _table(rows)]
+    if "micro" in parts:
+        nme = parts["micro"]["nme"]
+        blocks.append(
+            "By TFLite Micro's reference kernels its NME on validation is "
+            f"{nme['TFLite Micro']:.2f} %, by LiteRT {nme['LiteRT']:.2f} %."
+        )
+    return blocks
 
 
 def _made(steps, words):
@@ -304,35 +300,52 @@ def measuring(name):
 # ---- The table of docs/reference/models.md
 
 
-def with_table(page, figures):
+def with_table(page, figures, times):
     """The page with the figures of all models in its table.
 
     Args:
         page: its text, with `BEGIN` and `END` around the table.
         figures: the parts of each model by its name.
+        times: of `latencies`.
     """
     before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(figures)}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n\n{_models(figures, times)}\n\n{END}{rest.split(END)[1]}"
 
 
-def table(figures):
-    """A row for each model: NME on common and kB of the float16 / int8 files."""
-    rows = [("model and its card", "crop", "parameters", "million multiply-adds", "NME %", "kB")]
+def latencies(tradeoff):
+    """Milliseconds by file, of the run in docs/tradeoff.json in which all took turns."""
+    return {row["name"]: row["ms"] for row in tradeoff["runs"][0]["rows"]}
+
+
+def _models(figures, times):
+    """A row for each model, the least work first; of two files float16 / int8."""
+    head = ("model and its card", "crop", "training faces", "parameters", "million multiply-adds")
+    rows = [(*head, "NME %", "with the mirrored face", "kB", "ms")]
     for name, parts in sorted(figures.items(), key=lambda each: _cost(each[1])):
         of = parts["network"]["found"]
         suffixes = [suffix for suffix in suffixes_of(name) if suffix.endswith(".tflite")]
         size = of["image_size"]
+        took = (times.get(f"{name}, {kind}") for kind in ("float16", "int8"))
         rows.append(
             (
                 f"[{name}](models/{name}.md)",
                 f"{size}×{size}",
+                _training_faces(parts["common.tflite"]["found"]["trained_on"]),
                 f"{of['parameters']:,}",
                 f"{of['multiply_adds'] / 1e6:.1f}",
                 " / ".join(f"{parts[f'common{s}']['found']['nme']:.2f}" for s in suffixes),
+                f"{parts['flip']['found']['nme']:.2f}",
                 " / ".join(f"{of['bytes'][s] / 1e3:.0f}" for s in suffixes),
+                " / ".join(f"{ms:.2f}" for ms in took if ms is not None) or "–",
             )
         )
     return _table(rows)
+
+
+def _training_faces(trained_on):
+    """`1,809 of 3,148`: the official training faces of a model's own words."""
+    found = re.search(r"([\d,]+(?: of [\d,]+)?) official training faces", trained_on)
+    return "not said" if found is None else found[1]
 
 
 def _cost(parts):

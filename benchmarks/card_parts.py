@@ -30,9 +30,7 @@ FACES = {"300w": "300w", "mtfl": "mtfl"}
 
 PHOTOS = (
     "rotation 0°",
-    "rotation 30°",
     "rotation 180°",
-    "noise σ 20",
     "noise σ 40",
     "JPEG quality 10",
     "motion blur 10%",

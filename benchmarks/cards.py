@@ -9,7 +9,7 @@ docs/results/cards/NAME.json, a part after the other: stopped at any moment, the
 on, and measures only what is not there or is of other files or another command. Without
 --faces_dir nothing is measured, and the cards are written anew, of what the JSON files and the
 TOML files beside them say. With --runs_dir the times of training are read from the runs, which lie
-there as the commands of a card call them below `runs`. The card for a microcontroller needs
+there as the commands of a card call them below `runs`. Measuring needs
 `pip install 'keras_lapkl[micro,vela]'`.
 """
 
@@ -48,7 +48,6 @@ def main(_):
         path = card_parts.CARDS / f"{name}.json"
         found = read_json(path) if path.is_file() else {"parts": {}, "training": []}
         if faces_dir is not None:
-            _require_extras(name)
             _measure(name, found, path, faces_dir)
         missing = card_parts.outdated(name, found["parts"])
         if missing:
@@ -67,27 +66,34 @@ def main(_):
         if (card_parts.CARDS / f"{name}.json").is_file()
     }
     if len(figures) == len(_NAMES):
-        page = card_pages.MODELS_PAGE
+        page, tradeoff = card_pages.MODELS_PAGE, read_json(card_pages.TRADEOFF)
+        text = card_pages.with_table(page.read_text(), figures, card_pages.latencies(tradeoff))
         with replacing(page) as temporary:
-            temporary.write_text(card_pages.with_table(page.read_text(), figures))
+            temporary.write_text(text)
 
 
 def _folder(flag):
-    return None if flag.value is None else pathlib.Path(flag.value).resolve()
+    if flag.value is None:
+        return None
+    folder = pathlib.Path(flag.value).resolve()
+    if not folder.is_dir():
+        raise ValueError(f"--{flag.name}: expected a folder. Received: {flag.value}")
+    return folder
 
 
-def _require_extras(name):
-    """A card of a microcontroller's file tells what its own tools say."""
+def _require_extras():
+    """A card tells what TFLite Micro and vela say: without them it would lose that in silence."""
     from keras_lapkl._support import extras
 
-    if name in pretrained.MICRO_NAMES:
-        extras.require(f"the card of {name}", "tflite_micro", "ethosu")
+    extras.require("measuring for a card", "tflite_micro", "ethosu")
 
 
 def _measure(name, found, path, faces_dir):
     from keras_lapkl._support.files import write_json
 
     titles = card_parts.outdated(name, found["parts"])
+    if titles:
+        _require_extras()
     wanted = card_parts.parts_of(name)
     for i, title in enumerate(titles):
         start = time.monotonic()
