@@ -223,7 +223,7 @@ def _targets(parts):
         )
     head = "**Runs**: how many operators fall back on each target of `lapkl check`"
     if said := next((each["arena"] for each in parts["check"] if each["arena"]), None):
-        head += f"; the arena is TFLite Micro's smallest on a 64-bit PC (tflite-micro {said['version']})"
+        head += f"; the arena is TFLite Micro's smallest on a 64-bit PC (its {said['version']})"
     if said := next((each["vela"] for each in parts["check"] if each["vela"]), None):
         head += f"; by vela {said['version']} itself, what {said['accelerator']} leaves to the CPU"
     blocks = [f"{head}.", _table(rows)]

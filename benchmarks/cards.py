@@ -19,7 +19,7 @@ import time
 
 import card_pages
 import card_parts
-from absl import flags, logging
+from absl import flags
 
 from keras_lapkl import pretrained
 from keras_lapkl._support import app
@@ -102,7 +102,7 @@ def _measure(name, found, path, faces_dir):
         found["parts"] = {each: kept[each] for each in wanted if each in kept}
         write_json(path, found)
         seconds = time.monotonic() - start
-        logging.info("%s, %d of %d: %s, %.0f s", name, i + 1, len(titles), title, seconds)
+        print(f"{name}, {i + 1} of {len(titles)}: {title}, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
