@@ -1,10 +1,12 @@
 """The models' cards: what was measured, of the files that are shipped, by these commands."""
 
+import json
 import pathlib
 import re
 import shlex
 import shutil
 import subprocess
+import zipfile
 
 import pytest
 
@@ -230,6 +232,7 @@ def test_commands_of_a_card_make_files_of_its_kind(run_tool, tmp_path):
     name, micro = "fpn-sixteenth-300w", pretrained.MICRO_NAMES[0]
     for command in card_parts.commands_of(name):
         in_small(run_tool, command, tmp_path)
+    assert network(tmp_path / "runs/sixteenth/model.keras") == network(pretrained.path(name))
     made = {"-int8.tflite": "int8", ".tflite": "float16"}
     for suffix, mode in made.items():
         file = tmp_path / f"runs/sixteenth/tflite/{mode}.tflite"
@@ -244,6 +247,7 @@ SMALL = {
     "train": ("--dataset=synthetic", "--num_synthetic=16", "--epochs=1"),
     "convert": (
         *("--dataset=synthetic", "--num_parity=12", "--num_calibration=12"),
+        "--num_representative=12",
         *("--mean_bound=80", "--nme_bound=1e6"),
     ),
     "micro": (),
@@ -255,6 +259,16 @@ def in_small(run_tool, command, folder):
     _, tool, *arguments = shlex.split(command)
     kept = [each for each in arguments if not each.startswith(("--data_dir=", "--dataset="))]
     run_tool(f"tools/{tool}.py", *kept, *SMALL[tool], cwd=folder, timeout=600)
+
+
+def network(file):
+    """What a .keras file builds: class and settings of its network, and what its points are."""
+    with zipfile.ZipFile(file) as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+    generator = config["generator"]
+    settings = {key: value for key, value in generator["config"].items() if key != "name"}
+    same = ("scheme", "crop_scale", "beta")
+    return generator["class_name"], settings, {key: config[key] for key in same}
 
 
 def kind(file):
