@@ -29,6 +29,7 @@ _KINDS = {
     "-int8.tflite": "`-int8.tflite`, int8, float decoding",
 }
 _KIND_OF_CUT = "`.tflite`, int8 throughout"
+_ONE_SEED = "One run, not a mean over seeds."
 _CROPS = (
     "as they are",
     "darkened to 10%",
@@ -89,15 +90,15 @@ def _accuracy(name, parts, words):
                 "" if apart is None else f"{apart['validation']:.2f} / {apart['common']:.2f}",
             )
         )
-    said, held = parts[f"common{suffixes[0]}"], parts[f"validation{suffixes[0]}"]
+    said, validated = parts[f"common{suffixes[0]}"], parts[f"validation{suffixes[0]}"]
+    held_out = ", held out by photo," if "held out" in said["trained_on"] else ""
     text = (
         f"Trained on {said['trained_on']}. NME in percent of the "
-        f"{NORMALIZER_MEANINGS[said['normalizer']]}; {held['faces']} validation faces, held out by "
-        f"photo, and the complete common set of {said['faces']}; in brackets the 95 % interval "
-        "over faces. One run, not a mean over seeds. px: mean distance in pixels of the "
+        f"{NORMALIZER_MEANINGS[said['normalizer']]}; {validated['faces']} validation faces"
+        f"{held_out} and the complete common set of {said['faces']}; in brackets the 95 % interval "
+        f"over faces. {_filled(words.get('seeds', _ONE_SEED))} px: mean distance in pixels of the "
         f"{of['image_size']}, validation / common. With the mirrored face too, at twice the time, "
-        f"the `.tflite` file has {_nme(parts['flip'])} "
-        "on common."
+        f"the `.tflite` file has {_nme(parts['flip'])} on common."
     )
     crop = (
         f"**Crop**: crop scale {of['crop_scale']:g}, a square of {of['crop_scale']:g} times the "
