@@ -128,10 +128,12 @@ def recipes(seed, width, teacher) -> dict[str, Any]:
     wider = dataclasses.replace(mean_teacher, width=width)
     taught = dataclasses.replace(recipe, mean_teacher=wider).wide
     alone = dataclasses.replace(taught, mean_teacher=None)
+    discriminator = read_recipe("w300_unlabeled").adversary
     return {
         _WITHOUT: alone,
         _TEACHER: dataclasses.replace(taught, epochs=_TEACHER_EPOCHS.value),
         "student": dataclasses.replace(alone, teacher=Teacher(teacher, batch_size=size)),
+        "adversarial": dataclasses.replace(alone, adversary=discriminator),
     }
 
 

@@ -71,10 +71,16 @@ def test_int8_to_the_end_fits_all_that_have_no_floats(mobile_fpn, images, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_gpu_file_runs_there_as_a_whole(mobile_fpn, images, tmp_path):
-    report = made(mobile_fpn, tmp_path / "gpu.tflite", images, "gpu")
-    assert report["check"]["targets"]["gpu"]["falls_back"] == 0
-    assert tflite.TFLiteLocalizer(tmp_path / "gpu.tflite").num_landmarks == 5
+@pytest.mark.parametrize(
+    "target, most", [("gpu", 0), ("nnapi", 0), ("qualcomm", 0), ("xnnpack", 2)]
+)
+def test_a_float_file_of_a_target_runs_there(mobile_fpn, images, tmp_path, target, most):
+    path = tmp_path / f"{target}.tflite"
+    report = made(mobile_fpn, path, images, target)
+    assert report["mode"] == "float16"
+    assert list(report["check"]["targets"]) == [target]
+    assert report["check"]["targets"][target]["falls_back"] <= most
+    assert tflite.TFLiteLocalizer(path).num_landmarks == 5
 
 
 @pytest.mark.slow
