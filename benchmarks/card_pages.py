@@ -264,6 +264,8 @@ def _made(steps, words):
         )
         if not all_known:
             energy = energy.replace("In all", "What is recorded:")
+        if not minutes:
+            energy = "Energy: not recorded."
         blocks += [_table(rows), energy + _on_top(words)]
     else:
         blocks.append("Nothing was trained for it." + _on_top(words))
