@@ -1,18 +1,9 @@
-import json
-import pathlib
-import re
-import runpy
-import shlex
-
 import numpy as np
 import pytest
-from absl import flags
 
 import keras_lapkl
 from keras_lapkl import pretrained
-from keras_lapkl.data import datasets
 from keras_lapkl.detection import landmark_detector
-from keras_lapkl.evaluation import model_scores
 from keras_lapkl.tflite import TFLiteLocalizer, describe
 
 LIMIT = 2_600_000
@@ -63,41 +54,6 @@ def test_keras_and_file_agree_and_say_what_they_are(name, model, suffix, mode, b
     # It has never seen a painted face, and yet finds its way about one.
     off = np.linalg.norm(expected["landmarks"] - labels, axis=-1)
     assert off.mean() * 80 / model.image_size < 5
-
-
-def test_card_has_the_figures_of_the_files(name):
-    card = pretrained.path(name, ".md").read_text()
-    for suffix in (".tflite", "-int8.tflite"):
-        measured = describe(pretrained.path(name, suffix))["metadata"]["measured"]
-        assert f"{measured['nme']:.2f}" in card
-    for word in ("non-commercial research", "1,809 of 3,148", "lapkl train", "crop scale 3"):
-        assert word.lower() in card.lower()
-
-
-def test_card_has_the_command_that_made_the_files(name):
-    card = pretrained.path(name, ".md").read_text()
-    (command,) = re.findall(r"lapkl convert (.*)", re.sub(r"\s*\\\n\s*", " ", card))
-    assert f"--output_dir={pathlib.Path(command.split()[0].partition('=')[2]).parent}" in card
-    given = parsed("convert", shlex.split(command))
-    assert given["mode"] == "all" and given["dataset"] == "300w"
-    for suffix in (".tflite", "-int8.tflite"):
-        about = describe(pretrained.path(name, suffix))["metadata"]
-        assert given["num_parity"] == about["measured"]["faces"]
-        assert given["num_calibration"] == about["calibration"]["faces"]
-
-
-def parsed(command, arguments):
-    """Values of the flags of one of `keras_lapkl.commands`, which needs not be imported for it."""
-    others = set(flags.FLAGS)
-    path = pathlib.Path(keras_lapkl.__file__).parent / "commands" / f"{command}.py"
-    try:
-        runpy.run_path(str(path))
-        flags.FLAGS([command, *arguments])
-        return {name: flags.FLAGS[name].value for name in set(flags.FLAGS) - others}
-    finally:
-        for name in set(flags.FLAGS) - others:
-            delattr(flags.FLAGS, name)
-        flags.FLAGS.unparse_flags()
 
 
 def test_unknown_names():
@@ -157,16 +113,3 @@ def test_detector_from_pretrained_on_a_painted_face():
     (face,) = detect(photo, [box])
     assert np.linalg.norm(face.landmarks - labels[0] - [60, 100], axis=-1).mean() < 6
     assert (face.radius > face.error).all()
-
-
-@pytest.mark.faces
-@pytest.mark.parametrize("suffix", [".tflite", "-int8.tflite"])
-def test_nme_and_coverage_on_the_common_set(name, suffix, faces):
-    model = TFLiteLocalizer(pretrained.path(name, suffix))
-    crops = datasets.load("300w", faces / "300w", "common", image_size=model.image_size)
-    result, _ = model_scores.evaluate_model(model, crops)
-    card = pretrained.path(name, ".md").read_text()
-    assert f"{result['nme']:.2f}" in card
-    # Faces of the common set are easier than those of the validation set.
-    assert 0.88 <= result["confidence"]["coverage"]["0.9"] <= 0.925
-    json.dumps(result)

@@ -6,6 +6,7 @@ import importlib.util
 EXTRAS = {
     "cloudpickle": "cluster",
     "distributed": "cluster",
+    "ethosu": "vela",
     "fsspec": "stores",
     "h5py": "labels",
     "keras": "train",
