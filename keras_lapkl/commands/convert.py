@@ -127,7 +127,7 @@ def main(_):
     reports, refused = [], []
     for mode in modes:
         path = output / f"{mode}.tflite" if _MODE.value == "all" else output
-        bounds = dict(MODES[mode].bounds)
+        bounds = MODES[mode].bounds_for(model.image_size)
         if MODES[mode].integers and _MEAN_BOUND.value is not None:
             bounds["mean"] = _MEAN_BOUND.value
         if _NME_BOUND.value is not None:

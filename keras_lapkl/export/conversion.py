@@ -67,8 +67,9 @@ def convert(
     - `"dynamic"`: convolutions with int8 weights whose inputs are quantized as they come.
     - `"int8"`: the network in int8 with a step size for each output channel of its weights, and
       the decoding in float: TFLite's int8 softmax would be wrong by pixels. Where the whole
-      network in int8 is out of bounds, stages of it stay in float too, one after the other until
-      it is not: first the one that does most harm for its work, measured with each alone in int8.
+      network in int8 is out of bounds, its weights learn how to be rounded, which takes a minute
+      or more. Where that is not enough, stages of it stay in float too, one after the other until
+      it is: first the one that does most harm for its work, measured with each alone in int8.
       A stage is all layers whose names begin alike up to the first `_`.
 
     The file is put in place only after its operators' types were read back from it and its outputs
@@ -84,7 +85,8 @@ def convert(
             scales on, some hundred; None takes `faces` where these are `Crops`.
         representative_images: images from the training set, for int8's step sizes; some hundred.
         bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
-            by `"nme"`; None takes the mode's own, and an empty dict allows any.
+            by `"nme"`; None takes the mode's own, which grow with the image, and an empty dict
+            allows any.
         input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
             `"int8"` from -128 to 127.
         output_dtype: `"int8"` makes int8 to the end, for targets that have no floats: with mode
@@ -126,7 +128,8 @@ def convert(
     fitting.check_name(target)
     if calibration_faces is not None:
         _check_images("calibration_faces", calibration_faces.central(), model)
-    bounds = MODES[mode].bounds if bounds is None else bounds
+    if bounds is None:
+        bounds = MODES[mode].bounds_for(model.image_size)  # pyright: ignore[reportArgumentType]
     if calibration_faces is None and isinstance(faces, Crops):
         calibration_faces = faces
     images = faces.central() if isinstance(faces, Crops) else faces

@@ -171,7 +171,7 @@ def _factors(model, groups, images):
 
 
 def is_stored(layer):
-    """Whether a file has values of a layer's own: not where a ReLU comes next, which it takes in."""
+    """Whether a file holds what a layer gives: a ReLU that comes next is a part of it there."""
     readers = [node.operation for node in layer._outbound_nodes]
     if isinstance(layer, (layers.Add, *CONVOLUTIONS)):
         return not (len(readers) == 1 and isinstance(readers[0], layers.ReLU))

@@ -61,14 +61,21 @@ class Int8Converter:
         """Its operators: nodes go by the names of the tensors that they write."""
         return inspection.operators(flatbuffer.parse(self.reference))
 
-    def candidates(self, images, expected):
+    def candidates(self, images, expected, whole=False):
         """Yields what stays in float and the bytes: nothing, then stages, the most harmful first.
 
-        Rounding errors are nearly independent: their squares add, and a stage's own is seen best
-        where it alone is int8. One stage is int8 in the last: with none it would be a float file.
+        Before any does, the weights learn how to be rounded. Rounding errors are nearly
+        independent: their squares add, and a stage's own is seen best where it alone is int8. One
+        stage is int8 in the last: with none it would be a float file. `whole`: nothing is float.
         """
         logging.info("Calibrating int8 on %d images.", len(self._images))
-        yield (), self()
+        make = self.whole if whole else self
+        yield (), make()
+        rounding.learn_rounding(self._generator, self._images, self._model.beta)
+        self.__dict__.pop("_calibrated", None)
+        yield (), make()
+        if whole:
+            return
         logging.info("Measuring on %d images the error of each stage alone in int8.", len(images))
         stages = self._stages()
         work = {name: sum(map(_work, layers)) for name, layers in stages.items()}

@@ -12,6 +12,8 @@ from keras_lapkl.tflite.runner import BYTES
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
+_BOUNDED = 80
+"""Largest size of the images for which `Mode.bounds` are."""
 _REDUCED = {"float16", "int8", "uint8", "int16", "int4"}
 
 
@@ -22,8 +24,8 @@ class Mode:
     Attributes:
         meaning: a few words, for `--help`.
         bounds: what is allowed by default: by `"mean"` or `"max"`, the distance from Keras in
-            pixels, for landmarks and for scale; by `"nme"`, growth of the NME as a share of
-            Keras's, where labels are known.
+            pixels of an image of 80 or less, for landmarks and for scale; by `"nme"`, growth of the
+            NME as a share of Keras's, where labels are known.
         fits: function from an operator of the file, and whether a layer that is to be int8 made
             it, to whether its types are right.
         missing: function from all operators of the file to what should be there and is not, in
@@ -41,6 +43,11 @@ class Mode:
     options: Callable[[Any], None] = lambda converter: None
     integers: bool = False
     calibrated: bool = False
+
+    def bounds_for(self, image_size: int) -> dict[str, float]:
+        """`bounds` for images of a size: above 80 pixels grow with it, a share does not."""
+        factor = max(1.0, image_size / _BOUNDED)
+        return {k: v if k == "nme" else factor * v for k, v in self.bounds.items()}
 
 
 def fits_float(operator, of_int8=False):

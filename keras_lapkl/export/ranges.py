@@ -20,8 +20,9 @@ SHARES = np.linspace(1, 0.4, 13)
 """Of a range that are tried."""
 BINS = 2048
 """Of a histogram of values."""
+IMAGES = 64
+"""As many are enough."""
 _STEPS = 255
-_IMAGES = 64
 
 
 def narrowed(calibrated: bytes, images: NDArray[Any]) -> bytes:
@@ -39,7 +40,7 @@ def narrowed(calibrated: bytes, images: NDArray[Any]) -> bytes:
         if index not in graph.inputs and getattr(tensor.quantization, "min", None) is not None
     }
     ranges = {index: (float(q.min[0]), float(q.max[0])) for index, q in found.items()}
-    counts = _counts(calibrated, ranges, images[:_IMAGES])
+    counts = _counts(calibrated, ranges, images[:IMAGES])
     for index, quantization in found.items():
         share = np.float32(best_share(counts[index], *ranges[index]))
         quantization.min, quantization.max = share * quantization.min, share * quantization.max

@@ -32,26 +32,29 @@ def learn_rounding(generator, images, beta, steps=STEPS):
         generator: functional Keras model without batch normalization; it is changed in place.
         images: (N, H, W, 3) float32, as it takes them, of some hundred faces.
         beta: inverse temperature of the softmax.
-        steps: of 12 images, or their mirror images.
+        steps: ≥ 1, of 12 images or their mirror images.
     """
     import tensorflow as tf
 
     network = readout_network(generator)
     images = np.concatenate([images, images[:, :, ::-1]])
-    expected = [_landmarks(network.predict(images, batch_size=16, verbose=0), beta)]
-    expected = [ops.convert_to_numpy(each) for each in expected[0]]
+    logits = network.predict(images, batch_size=16, verbose=0)
+    logits = logits if isinstance(logits, list) else [logits]
+    expected = [ops.convert_to_numpy(each) for each in decoded(logits, beta)]
     limits = _limits(network, images[: len(images) // 2])
     kernels = {
         layer.name: _Kernel(layer) for layer in network.layers if isinstance(layer, CONVOLUTIONS)
     }
     variables = [kernel.steps for kernel in kernels.values()]
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps))
+    optimizer = keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, max(steps, 1))
+    )
     optimizer.build(variables)
 
     @tf.function
     def learn(x, landmarks, scale):
         with tf.GradientTape() as tape:
-            found = _landmarks(_int8_like(network, kernels, limits, x), beta)
+            found = decoded(_int8_like(network, kernels, limits, x), beta)
             squares = tf.reduce_sum((found[0] - landmarks) ** 2, -1)
             loss = tf.reduce_mean(tf.sqrt(squares + 1e-6))
             loss += _SCALE_WEIGHT * tf.reduce_mean(tf.abs(found[1] - scale))
@@ -84,7 +87,7 @@ class _Kernel:
         self.step = np.where(largest > 0, largest, 1).astype(np.float32) / _MOST
         start = kernel / self.step
         reach = np.where(np.abs(start) > _MOST - 0.5, 0, 1)
-        self.low, self.high = start - reach, start + reach
+        self.low, self.high = np.clip([start - reach, start + reach], -_MOST, _MOST)
         self.steps = keras.Variable(start, name=f"{layer.name}_steps")
 
     def rounded(self):
@@ -97,11 +100,7 @@ class _Kernel:
     def write(self):
         _, bias = self.layer.get_weights()
         steps = np.rint(ops.convert_to_numpy(self.steps.value))
-        self.layer.set_weights([np.clip(steps, -_MOST, _MOST) * self.step, bias])
-
-
-def _landmarks(logits, beta):
-    return decoded(logits if isinstance(logits, list | tuple) else [logits], beta)
+        self.layer.set_weights([steps * self.step, bias])
 
 
 def _int8_like(network, kernels, limits, images):
@@ -129,7 +128,7 @@ def _limits(network, images):
     """{layer: (low, high)} of what a file holds in int8."""
     held = [layer for layer in network.layers if is_stored(layer)]
     probe = keras.Model(network.input, [layer.output for layer in held])
-    values = probe.predict(images, batch_size=16, verbose=0)
+    values = probe.predict(images[: ranges.IMAGES], batch_size=16, verbose=0)
     limits = {}
     for layer, value in zip(held, values, strict=True):
         low, high = min(float(value.min()), 0.0), max(float(value.max()), 1e-6)

@@ -374,8 +374,14 @@ def test_newer_schema(files, localize, tmp_path):
     assert localize._SCHEMA == metadata.SCHEMA
 
 
-def test_shipped_files_without_a_schema_number(localize):
-    path = pretrained.path("fpn-eighth-112-300w", ".tflite")
+def test_files_without_a_schema_number(localize, tmp_path):
+    """What was written before there was one."""
+    model = flatbuffer.read(pretrained.path("fpn-eighth-112-300w", ".tflite"))
+    about = json.loads(flatbuffer.read_metadata(model))
+    del about["schema"]
+    flatbuffer.metadata_buffer(model).data = json.dumps(about).encode()
+    path = tmp_path / "old.tflite"
+    path.write_bytes(flatbuffer_writer.pack(model))
     assert "schema" not in localize.read_metadata(path.read_bytes(), path)
     assert localize.Localizer(path).crop_scale == 3
 

@@ -110,10 +110,10 @@ def test_metadata_fit_the_tensors(changes, tmp_path):
 def test_shipped_files(name, suffix):
     path = pretrained.path(name, suffix)
     written = json.loads(flatbuffer.read_metadata(flatbuffer.read(path)))
-    # Files of before the schema had a number are read as well.
-    assert ("schema" in written) == (name in ("fpn-eighth-300w", "fpn-quarter-112-300w"))
+    assert written["schema"] == SCHEMA
     found = describe(path)["metadata"]
-    assert found["schema"] == 1 and "licence" not in found and "centre" not in json.dumps(found)
+    assert found["schema"] == SCHEMA
+    assert "licence" not in found and "centre" not in json.dumps(found)
     data = training_data.get(found["training_data"])
     assert str(data) == found["trained_on"]
     assert data.license == found["license"] == training_data.LICENSES["300-W"]
