@@ -109,7 +109,8 @@ def _int8_like(network, kernels, limits, images):
 
     values = {}
     for layer in network.layers:
-        (node,) = layer._inbound_nodes
+        # Others are of copies for other targets, which share layers.
+        node = layer._inbound_nodes[0]
         read = [values[id(tensor)] for tensor in node.input_tensors]
         if not read:
             value = images
