@@ -93,7 +93,7 @@ def _accuracy(name, parts, words):
     said, validated = parts[f"common{suffixes[0]}"], parts[f"validation{suffixes[0]}"]
     held_out = ", held out by photo," if "held out" in said["trained_on"] else ""
     text = (
-        f"Trained on {said['trained_on']}. NME in percent of the "
+        f"Trained on {_once(said['trained_on'])}. NME in percent of the "
         f"{NORMALIZER_MEANINGS[said['normalizer']]}; {validated['faces']} validation faces"
         f"{held_out} and the complete common set of {said['faces']}; in brackets the 95 % interval "
         f"over faces. {_filled(words.get('seeds', _ONE_SEED))} px: mean distance in pixels of the "
@@ -343,6 +343,11 @@ def _models(figures, times):
             )
         )
     return _table(rows)
+
+
+def _once(trained_on):
+    """Without what is said twice, of the model that the model began with and of its own."""
+    return "; ".join(dict.fromkeys(trained_on.split("; ")))
 
 
 def _training_faces(trained_on):

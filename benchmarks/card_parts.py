@@ -281,7 +281,7 @@ def _network(name, faces_dir):
         },
         "keras_nme": keras_nme,
         "apart": apart,
-        "bounds": MODES["int8"].bounds,
+        "bounds": MODES["int8"].bounds_for(model.image_size),
     }
 
 

@@ -172,7 +172,7 @@ def _factors(model, groups, images):
 
 def is_stored(layer):
     """Whether a file holds what a layer gives: a ReLU that comes next is a part of it there."""
-    readers = {node.operation for node in layer._outbound_nodes}
+    readers = [*{node.operation for node in layer._outbound_nodes}]
     if isinstance(layer, (layers.Add, *CONVOLUTIONS)):
-        return not (len(readers) == 1 and isinstance(*readers, layers.ReLU))
+        return not (len(readers) == 1 and isinstance(readers[0], layers.ReLU))
     return isinstance(layer, layers.LeakyReLU | layers.ReLU | layers.UpSampling2D)
