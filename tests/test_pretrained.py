@@ -6,7 +6,7 @@ from keras_lapkl import pretrained
 from keras_lapkl.detection import landmark_detector
 from keras_lapkl.tflite import TFLiteLocalizer, describe
 
-LIMIT = 2_600_000
+LIMIT = 2_700_000
 """Bytes of all shipped models together."""
 
 

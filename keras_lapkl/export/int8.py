@@ -71,11 +71,14 @@ class Int8Converter:
         logging.info("Calibrating int8 on %d images.", len(self._images))
         make = self.whole if whole else self
         yield (), make()
+        weights = self._generator.get_weights()
         rounding.learn_rounding(self._generator, self._images, self._model.beta)
         self.__dict__.pop("_calibrated", None)
         yield (), make()
         if whole:
             return
+        self._generator.set_weights(weights)  # a stage in float is the float network's
+        self.__dict__.pop("_calibrated", None)
         logging.info("Measuring on %d images the error of each stage alone in int8.", len(images))
         stages = self._stages()
         work = {name: sum(map(_work, layers)) for name, layers in stages.items()}

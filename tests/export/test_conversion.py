@@ -200,7 +200,9 @@ class TestFailures:
             )
         assert not list(tmp_path.iterdir())
 
-    def test_failure_says_which_layer_loses_how_much(self, harmful, localizer, images, tmp_path):
+    def test_failure_says_which_layer_loses_how_much(
+        self, harmful, unlearned, localizer, images, tmp_path
+    ):
         with pytest.raises(tflite.ConversionError) as caught:
             tflite.convert(
                 localizer,

@@ -471,14 +471,14 @@ def test_xnnpack_on_a_shipped_file(suffix):
     report = compatibility.check(path, ["xnnpack"])["targets"]["xnnpack"]
     places = {i for kind in report["kinds"] if kind["runs"] for i in kind["places"]}
     assert (places, report["parts"]) == delegated(path)
-    assert (report["runs"], report["falls_back"]) == ((158, 2) if suffix == ".tflite" else (87, 2))
+    assert (report["runs"], report["falls_back"]) == ((158, 2) if suffix == ".tflite" else (85, 2))
 
 
 @pytest.mark.parametrize(
     ("suffix", "expected"),
     [
         (".tflite", {"micro": 76, "edgetpu": 160, "ethos-u": 160, "cmsis-nn": 160}),
-        ("-int8.tflite", {"micro": 0, "edgetpu": 34, "ethos-u": 36, "cmsis-nn": 41}),
+        ("-int8.tflite", {"micro": 0, "edgetpu": 32, "ethos-u": 34, "cmsis-nn": 39}),
     ],
 )
 def test_a_shipped_file_on_chips(suffix, expected):
@@ -567,7 +567,8 @@ def test_unknown_target():
 def test_the_page_tells_each_kind_with_its_count_and_reason():
     report = compatibility.check(pretrained.path("fpn-eighth-300w", "-int8.tflite"))
     text = compatibility.page(report)
-    assert "2 PACK, float32: not on the list" in text and "2 MUL, float32: stretches" in text
+    assert "2 PACK, float32: not on the list" in text
+    assert "1 RESIZE_BILINEAR, int8: height and width by different factors: 1x1x40x68" in text
     assert "deprecated since Android 15" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
     for target in TARGETS.values():

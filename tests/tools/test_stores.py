@@ -185,7 +185,7 @@ def test_a_listing_as_only_stores_have(s3, photos):
 )
 def test_plain_errors(run_tool, s3, photos, flags, said):
     words = (*BOX, "--input_dir=s3://bucket/photos", "--output_dir=s3://bucket/bad", *flags)
-    done = run_tool(SCRIPT, *words, check=False)
+    done = run_tool(SCRIPT, *words, check=False, fresh=True)  # with this environment
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert said in line and "Traceback" not in done.stderr
