@@ -46,9 +46,8 @@ def learn_rounding(generator, images, beta, steps=STEPS):
         layer.name: _Kernel(layer) for layer in network.layers if isinstance(layer, CONVOLUTIONS)
     }
     variables = [kernel.steps for kernel in kernels.values()]
-    optimizer = keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, max(steps, 1))
-    )
+    rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)
+    optimizer = keras.optimizers.Adam(rate)
     optimizer.build(variables)
 
     @tf.function
