@@ -70,7 +70,9 @@ def learn_rounding(generator, images, beta, steps=STEPS):
         rows = random.choice(len(images), _BATCH)
         losses.append(float(learn(images[rows], *(each[rows] for each in expected))))
     part = max(1, steps // 10)
-    logging.info("From %.3f to %.3f px.", np.mean(losses[:part]), np.mean(losses[-part:]))
+    logging.info(
+        "The loss went from %.3f to %.3f.", np.mean(losses[:part]), np.mean(losses[-part:])
+    )
     for kernel in kernels.values():
         kernel.write()
 
