@@ -4,7 +4,8 @@
 
 Each number of labels is a part of a larger one's: the first faces of the training split in an order
 drawn anew for each subset. The lists stand in OUTPUT_DIR/lists. All runs take as many steps of as
-many labeled faces. Stopped at any moment, the same command goes on.
+many labeled faces. Stopped at any moment, the same command goes on. One OUTPUT_DIR holds runs of one
+length, one teacher and one share of unlabeled faces: others are refused.
 
 Prints the errors, and how much lower they are with unlabeled faces than without, at the same width:
 mean over subsets, 95 % interval over faces of the paired differences, and each subset's. OUTPUT_DIR
@@ -48,6 +49,7 @@ _SETS = ("validation", "common")
 def main(_):
     quiet_tensorflow()
     output_dir, found = pathlib.Path(_OUTPUT_DIR.value), {}
+    refuse_other_settings(output_dir / "settings.json")
     teacher = parse_width(_TEACHER_WIDTH.value)
     for subset, count in itertools.product(range(_SUBSETS.value), map(int, _LABELS.value)):
         for width, method in itertools.product(map(parse_width, _WIDTHS.value), _METHODS.value):
@@ -76,6 +78,19 @@ def main(_):
         | {"provenance": run_provenance(app.resolved_flags())},
     )
     draw(found, output_dir / "few_labels.png")
+
+
+def refuse_other_settings(path):
+    """Writes what all runs of a folder have in common, and ValueError if it is not what is asked."""
+    kept = (_EPOCHS, _TEACHER_WIDTH, _TEACHER_EPOCHS, _UNLABELED_BATCH)
+    asked = {flag.name: flag.value for flag in kept}
+    found = read_json(path) if path.exists() else asked
+    if found != asked:
+        raise ValueError(
+            f"{path}: the runs there have {found}. Received: {asked}. Name another --output_dir."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asked)
 
 
 def _name(count, subset, method, width):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def run_main(
             print(stop, file=sys.stderr)
             return UNFINISHED
         except (ValueError, FloatingPointError, OSError, ImportError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_said(error)}", file=sys.stderr)
             return 1
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is not UTF-8 must not end a run
@@ -61,6 +62,15 @@ def run_main(
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(None)
     app.run(guarded, argv=argv)
+
+
+def _said(error):
+    """The error's words; for one of the system alone, those of a user."""
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str | bytes):
+        name = os.fsdecode(error.filename)
+        here = "" if os.path.isabs(name) else f" in {os.getcwd()}"
+        return f"There is no file or folder {name}{here}."
+    return error
 
 
 @contextlib.contextmanager

@@ -114,15 +114,14 @@ def main(_):
     held_out = data_flags.load_for(
         model, source, "validation_split", "validation", most_synthetic=count
     )
-    validation = _spread(held_out, _NUM_PARITY.value)
-    calibration = _spread(held_out, _NUM_CALIBRATION.value)
+    validation = held_out.spread(_NUM_PARITY.value)
+    calibration = held_out.spread(_NUM_CALIBRATION.value)
     training = None
     if any(MODES[mode].calibrated for mode in modes):
         count = _NUM_REPRESENTATIVE.value
-        training = _spread(
-            data_flags.load_for(model, source, "train_split", "training", most_synthetic=count),
-            count,
-        )
+        training = data_flags.load_for(
+            model, source, "train_split", "training", most_synthetic=count
+        ).spread(count)
     loaded = _loaded(source, training, held_out)
     reports, refused = [], []
     for mode in modes:
@@ -193,7 +192,3 @@ def _loaded(source, training, validation):
         found["training"] = kept["training"]
     return found
 
-
-def _spread(crops, count):
-    """Crops spread over all, at most `count`."""
-    return crops.take(range(0, len(crops), -(-len(crops) // count)))

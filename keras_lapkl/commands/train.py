@@ -48,6 +48,9 @@ _CROP_SCALE = flags.DEFINE_float(
     "Crop side / longer edge of what it is cut by. Default: 3 by five points (the paper's is 2), "
     "1.5 by other points, 1.25 by a box, 1 of an image.",
 )
+_TFLITE = flags.DEFINE_bool(
+    "tflite", False, "Convert the model, too: OUTPUT_DIR/model.tflite, in float16."
+)
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write OUTPUT_DIR/tensorboard.")
 _UNLABELED_DIR = flags.DEFINE_string(
     "unlabeled_dir", None, "Faces without labels: shards or photos."
@@ -113,6 +116,10 @@ def _train():
         logging.set_verbosity(logging.WARNING)  # the first process tells what all do
 
     recipe = from_flags(recipes.Recipe)  # wrong settings fail before any data is read
+    if _TFLITE.value:
+        from keras_lapkl.export import conversion
+
+        conversion.check_backend()
     common = {
         "image_size": _IMAGE_SIZE.value,
         "cache_dir": f"{_OUTPUT_DIR.value}/crops",
@@ -173,7 +180,29 @@ def _train():
     print(model_scores.conditions(results["validation"]))
     if reason is not None:
         print(f"{reason} It stays as it is.")
+    if _TFLITE.value:
+        loaded = {"training": crops.loaded, "validation": validation.loaded}
+        _convert(output_dir, validation, {"loaded": loaded, "provenance": provenance})
     print(f"Model and results: {output_dir}")
+
+
+def _convert(output_dir, validation, record):
+    """Writes the float16 file of the run's model, and its report."""
+    from keras_lapkl._support.files import write_json
+    from keras_lapkl.export import conversion
+    from keras_lapkl.export.report import summary
+    from keras_lapkl.loading import load_model
+
+    path = output_dir / "model.tflite"
+    report = conversion.convert(
+        load_model(output_dir / "model.keras"),
+        path,
+        "float16",
+        faces=validation.spread(100),
+        calibration_faces=validation.spread(200),
+    )
+    write_json(f"{path}.json", {**report, **record})
+    print(summary([report]))
 
 
 def _locate(scheme):

@@ -141,6 +141,10 @@ class Crops:
         known = None if self._digests is None else self._digests.take(indices)
         return recorded(found, self.loaded, known)
 
+    def spread(self, count: int) -> Self:
+        """At most `count` of the crops, spread over all: every nth, from the first."""
+        return self.take(range(0, len(self), -(-len(self) // count)))
+
     def digests(self) -> Digests:
         """Of each face's labels, box and picture, to tell whether data are the same.
 

@@ -457,6 +457,11 @@ def _own_file(dataset, data_dir, split):
     """The keypoint file of a split, and whether the split is a part of it."""
     suffix = OWN[dataset]
     if str(split).endswith(suffix):
+        if not os.path.exists(split) and os.path.exists(os.path.join(data_dir or "", split)):
+            raise FileNotFoundError(
+                f"There is no {split} in {os.getcwd()}, where the path of a split begins. There is "
+                f"one in {data_dir}: give {os.path.join(data_dir, split)}."
+            )
         return pathlib.Path(split), False
     if pathlib.Path(split).suffix and pathlib.Path(split).is_file():
         raise ValueError(

@@ -242,6 +242,15 @@ def _expectation(mode, bounds, scale, count):
     )
 
 
+def check_backend() -> None:
+    """ValueError where Keras does not run on TensorFlow, whose converter is used."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Converting needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
+            f"{keras.backend.backend()}"
+        )
+
+
 def _check(
     model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
 ):
@@ -253,11 +262,7 @@ def _check(
         raise ValueError("`with_heatmaps` needs `decode`: without, the file gives logits alone.")
     if flip_average and (with_heatmaps or not decode):
         raise ValueError("`flip_average` gives landmarks and scales alone: no heatmaps, no logits.")
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Converting needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
-            f"{keras.backend.backend()}"
-        )
+    check_backend()
     if getattr(model, "generator", None) is None:
         raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
     check_size(model)

@@ -46,3 +46,10 @@ def test_finished_runs_are_compared_in_pairs(run_tool, runs):
     ]
     assert f"student, 1/8, common: {gain:.1f} [" in table and "(10.0, 20.0)" in table
     assert (runs / "few_labels.png").stat().st_size > 10_000
+
+
+def test_runs_of_other_lengths_are_not_mixed(run_tool, runs):
+    flags = ("--data_dir=none", "--unlabeled_dir=none", f"--output_dir={runs}", "--labels=50")
+    run_tool(SCRIPT, *flags, "--subsets=2", "--widths=1/8")
+    done = run_tool(SCRIPT, *flags, "--subsets=2", "--widths=1/8", "--epochs=41", check=False)
+    assert done.returncode == 1 and "'epochs': 40" in done.stderr and "--output_dir" in done.stderr

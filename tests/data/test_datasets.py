@@ -270,6 +270,7 @@ class TestOwn:
             ({"split": "test"}, FileNotFoundError, r"no test\.csv in .*own"),
             ({"dataset": "coco"}, FileNotFoundError, r"no train\.json in .*own"),
             ({"split": "validation.csv"}, FileNotFoundError, r"validation\.csv"),
+            ({"split": "train.csv"}, FileNotFoundError, r"one in .*own: give .*own.train\.csv"),
             ({"category": "dog"}, ValueError, "`category` does not go with dataset 'csv'"),
             ({"dataset": "300w", "crop_from": "box"}, ValueError, "`crop_from` does not go with"),
         ],

@@ -68,3 +68,15 @@ def test_a_name_that_is_not_utf8_is_said(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"\\udcff.jpg\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["none.csv", "/none.csv"])
+def test_a_file_that_is_not_there_is_said_with_its_place(name, tmp_path):
+    code = f"from keras_lapkl._support.app import run_main; run_main(lambda _: open({name!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    here = f" in {tmp_path.resolve()}" if name == "none.csv" else ""
+    assert done.returncode == 1
+    assert done.stderr == f"error: There is no file or folder {name}{here}.\n"
