@@ -4,8 +4,8 @@
 
 Each number of labels is a part of a larger one's: the first faces of the training split in an order
 drawn anew for each subset. The lists stand in OUTPUT_DIR/lists. All runs take as many steps of as
-many labeled faces. Stopped at any moment, the same command goes on. One OUTPUT_DIR holds runs of one
-length, one teacher and one share of unlabeled faces: others are refused.
+many labeled faces. Stopped at any moment, the same command goes on. One OUTPUT_DIR holds runs of
+one length, one teacher and one share of unlabeled faces: others are refused.
 
 Prints the errors, and how much lower they are with unlabeled faces than without, at the same width:
 mean over subsets, 95 % interval over faces of the paired differences, and each subset's. OUTPUT_DIR
@@ -81,7 +81,7 @@ def main(_):
 
 
 def refuse_other_settings(path):
-    """Writes what all runs of a folder have in common, and ValueError if it is not what is asked."""
+    """Keeps what all runs of a folder have in common; ValueError where other things are asked."""
     kept = (_EPOCHS, _TEACHER_WIDTH, _TEACHER_EPOCHS, _UNLABELED_BATCH)
     asked = {flag.name: flag.value for flag in kept}
     found = read_json(path) if path.exists() else asked

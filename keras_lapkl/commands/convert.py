@@ -191,4 +191,3 @@ def _loaded(source, training, validation):
     elif validation.loaded == kept.get("validation") and "training" in kept:
         found["training"] = kept["training"]
     return found
-
