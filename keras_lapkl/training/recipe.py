@@ -176,10 +176,22 @@ class MeanTeacher:
         group=_MEAN_TEACHER,
         width=True,
     )
+    epochs: int | None = setting(
+        None,
+        "Epochs of that wider network; as many as the run's own if not given.",
+        interval=AT_LEAST_1,
+        flag="teacher_epochs",
+        group=_MEAN_TEACHER,
+    )
     batch_size: int | None = _unlabeled_batch_size()
 
     def __post_init__(self):
         check(self)
+        if self.epochs is not None and self.width is None:
+            raise ValueError(
+                "teacher_epochs are those of a wider network: name its teacher_width. Received: "
+                f"teacher_epochs={self.epochs} without"
+            )
 
 
 @described
@@ -368,8 +380,9 @@ class Recipe:
         return dataclasses.replace(
             self,
             width=width,
+            epochs=self.mean_teacher.epochs or self.epochs,
             learning_rate=self.learning_rate * math.sqrt(self.width / width),
-            mean_teacher=dataclasses.replace(self.mean_teacher, width=None),
+            mean_teacher=dataclasses.replace(self.mean_teacher, width=None, epochs=None),
         )
 
     def taught_by(self, model: str | os.PathLike[str]) -> "Recipe":

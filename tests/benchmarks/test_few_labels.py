@@ -37,6 +37,7 @@ def test_finished_runs_are_compared_in_pairs(run_tool, runs):
     assert of_common["gain"] == pytest.approx(gain)
     low, high = of_common["interval"]
     assert gain - 1 < low < gain < high < gain + 1
+    assert of_common["seen"] == 1  # each face is better
     assert found["conditions"] == "crop scale 3"
     table = done.stdout.split("NME %")[-1]
     assert [line.split("|")[1].strip() for line in table.splitlines()[3:6]] == [

@@ -242,7 +242,8 @@ def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tm
         "tools/train.py",
         *("--recipe=few_labels_unlabeled", "--dataset=csv", f"--data_dir={tmp_path}"),
         *("--crop_from=image", f"--unlabeled_dir={tmp_path}", "--image_size=32"),
-        *("--epochs=2", "--steps_per_epoch=2", "--width=1/64", "--teacher_width=1/32"),
+        *("--epochs=2", "--steps_per_epoch=2", "--width=1/64"),
+        *("--teacher_width=1/32", "--teacher_epochs=1"),
         *("--tflite", f"--output_dir={run}"),
     )
     assert "12 faces without labels from 12 photos, cropped as whole pictures" in done.stderr

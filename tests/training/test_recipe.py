@@ -51,6 +51,7 @@ FLAGS = {
     "mean_teacher.augment_strength": "unlabeled_augment_strength",
     "mean_teacher.batch_size": "unlabeled_batch_size",
     "mean_teacher.decay": "teacher_decay",
+    "mean_teacher.epochs": "teacher_epochs",
     "mean_teacher.start": "consistency_start",
     "mean_teacher.weight": "consistency_weight",
     "mean_teacher.width": "teacher_width",
@@ -118,9 +119,10 @@ def test_each_flag_sets_its_field(values):
         "--unlabeled_augment_strength=1",
         "--unlabeled_batch_size=5",
         "--teacher_width=1/4",
+        "--teacher_epochs=7",
     ]
     found = recipes.recipe_from_flags(True, values(*words))
-    assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 1 / 4, 5))
+    assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 1 / 4, 7, 5))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,7 @@ def test_each_flag_sets_its_field(values):
         (True, ["--unlabeled_method=teacher"], "go together"),
         (True, ["--unlabeled_method=mean_teacher", "--teacher=a.keras"], "go together"),
         (True, ["--teacher_max_scale=2"], "needs --teacher"),
+        (True, ["--unlabeled_method=mean_teacher", "--teacher_epochs=2"], "name its teacher_width"),
     ],
 )
 def test_methods_and_what_they_need(values, has_unlabeled, words, message):
@@ -231,9 +234,9 @@ def test_files_of_recipes():
     assert read_recipe("few_labels") == dataclasses.replace(
         read_recipe("w300_mobile"), epochs=40, steps_per_epoch=100
     )
-    mean_teacher = MeanTeacher(augment_strength=1.0, width=0.25, batch_size=8)
+    mean_teacher = MeanTeacher(augment_strength=1.0, width=0.5, epochs=40, batch_size=12)
     assert read_recipe("few_labels_unlabeled") == dataclasses.replace(
-        read_recipe("few_labels"), mean_teacher=mean_teacher
+        read_recipe("few_labels"), epochs=120, mean_teacher=mean_teacher
     )
     assert read_recipe("w300_unlabeled") == Recipe(
         epochs=12,

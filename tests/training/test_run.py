@@ -560,7 +560,7 @@ class TestMeanTeacher:
         self, crops, validation, unlabeled, tmp_path, monkeypatch
     ):
         """It is stopped while the wider one learns."""
-        wide = MeanTeacher(start=0.5, batch_size=5, width=1 / 32)
+        wide = MeanTeacher(start=0.5, batch_size=5, width=1 / 32, epochs=3)
         chosen = recipe(epochs=2, mean_teacher=wide)
         with copied_after(monkeypatch, 0, tmp_path / "unbroken", tmp_path / "stopped"):
             results = train(chosen, crops, validation, tmp_path / "unbroken", None, unlabeled)
@@ -572,6 +572,8 @@ class TestMeanTeacher:
         assert_equal_but_for_rounding(model.variables, again.variables)
         teacher = load_model(tmp_path / "unbroken" / "teacher" / "model.keras")
         assert model.generator.width == 1 / 64 and teacher.generator.width == 1 / 32
+        lines = (tmp_path / "unbroken" / "teacher" / "history.csv").read_text().splitlines()
+        assert len(lines) == 1 + 3
         assert results["recipe"]["mean_teacher"]["width"] == 1 / 32
         labels = np.load(tmp_path / "unbroken" / "pseudo_labels.npy")
         assert labels.shape == (20, 68, 3)
