@@ -69,7 +69,7 @@ def convert(
       the decoding in float: TFLite's int8 softmax would be wrong by pixels. Where the whole
       network in int8 is out of bounds, its weights learn how to be rounded, which takes a minute
       or more. Where that is not enough, stages of it stay in float too, one after the other until
-      it is: first the one that does most harm for its work, measured with each alone in int8.
+      it is: first the one that does most harm, measured with each alone in int8.
       A stage is all layers whose names begin alike up to the first `_`.
 
     The file is put in place only after its operators' types were read back from it and its outputs

@@ -64,34 +64,37 @@ class Int8Converter:
     def candidates(self, images, expected, whole=False):
         """Yields what stays in float and the bytes: nothing, then stages, the most harmful first.
 
-        Before any does, the weights learn how to be rounded. Rounding errors are nearly
-        independent: their squares add, and a stage's own is seen best where it alone is int8. One
-        stage is int8 in the last: with none it would be a float file. `whole`: nothing is float.
+        Before any does, the weights learn how to be rounded, and keep it where it helps. Rounding
+        errors are nearly independent: their squares add, and a stage's own is seen best where it
+        alone is int8. One stage is int8 in the last: with none it would be a float file. `whole`:
+        nothing is float.
         """
         logging.info("Calibrating int8 on %d images.", len(self._images))
         make = self.whole if whole else self
-        yield (), make()
+        nearest = make()
+        yield (), nearest
         weights = self._generator.get_weights()
         rounding.learn_rounding(self._generator, self._images, self._model.beta)
         self.__dict__.pop("_calibrated", None)
-        yield (), make()
+        learned = make()
+        yield (), learned
         if whole:
             return
-        self._generator.set_weights(weights)  # a stage in float is the float network's
-        self.__dict__.pop("_calibrated", None)
+        if self._error(learned, images, expected) > self._error(nearest, images, expected):
+            self._generator.set_weights(weights)
+            self.__dict__.pop("_calibrated", None)
         logging.info("Measuring on %d images the error of each stage alone in int8.", len(images))
         stages = self._stages()
         work = {name: sum(map(_work, layers)) for name, layers in stages.items()}
         errors = {}
         for stage in stages:
-            others = tuple(name for name in stages if name != stage)
-            errors[stage] = self._error(others, images, expected)
+            errors[stage] = self._error_alone(stage, stages, images, expected)
             found = StageError(stage, errors[stage], work[stage] / sum(work.values()))
             self.stage_errors.append(found)
             logging.info("%s: %.3f px, %.1f %% of the work.", stage, found.error, 100 * found.work)
         least = _NEGLIGIBLE * max(errors.values())
         harmful = [name for name in stages if errors[name] > least]
-        harmful.sort(key=lambda name: errors[name] ** 2 / work[name], reverse=True)
+        harmful.sort(key=errors.__getitem__, reverse=True)
         for count in range(1, min(len(harmful), len(stages) - 1) + 1):
             spared = tuple(harmful[:count])
             logging.info("Trying int8 but for %s.", ", ".join(spared))
@@ -108,11 +111,15 @@ class Int8Converter:
             if any(verify.of_layers(o, [x.name for x in layers]) for o in self._written)
         }
 
-    def _error(self, float_layers, images, expected):
-        """Mean distance of the landmarks of a file, in pixels."""
+    def _error_alone(self, stage, stages, images, expected):
+        others = tuple(name for name in stages if name != stage)
+        return self._error(self(others), images, expected)
+
+    def _error(self, content, images, expected):
+        """Mean distance of the landmarks of a file of these bytes, in pixels."""
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "candidate.tflite"
-            path.write_bytes(self(float_layers))
+            path.write_bytes(content)
             found = predict_by_file(path, images, self._model.beta)["landmarks"]
         return float(np.linalg.norm(found - expected, axis=-1).mean())
 
