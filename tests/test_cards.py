@@ -231,7 +231,7 @@ def _no_runs(name):
 
 @pytest.mark.slow
 def test_commands_of_a_card_make_files_of_its_kind(run_tool, tmp_path):
-    """Those of the 1/16 model and, of its int8 file, those for microcontrollers."""
+    """Those of the 1/16 model and those that cut it for microcontrollers."""
     name, micro = "fpn-sixteenth-300w", pretrained.MICRO_NAMES[0]
     for command in card_parts.commands_of(name):
         in_small(run_tool, command, tmp_path)
@@ -239,10 +239,14 @@ def test_commands_of_a_card_make_files_of_its_kind(run_tool, tmp_path):
     made = {"-int8.tflite": "int8", ".tflite": "float16"}
     for suffix, mode in made.items():
         file = tmp_path / f"runs/sixteenth/tflite/{mode}.tflite"
-        assert kind(file) == kind(pretrained.path(name, suffix))
-    (command,) = card_parts.commands_of(micro)
-    command = command.replace(f"{name}-int8", "runs/sixteenth/tflite/int8.tflite")
-    in_small(run_tool, command, tmp_path)
+        made_here, shipped = kind(file), kind(pretrained.path(name, suffix))
+        if mode == "int8":  # with bounds as wide as these no stage stays in float
+            assert [shipped.pop("float_layers"), made_here.pop("float_layers")] == [["decoder1"], []]
+            del shipped["operators"], made_here["operators"]
+        assert made_here == shipped
+    for command in card_parts.commands_of(micro):
+        command = command.replace(f"--model={name}", "--model=runs/sixteenth/model.keras")
+        in_small(run_tool, command, tmp_path)
     assert kind(tmp_path / f"{micro}.tflite") == kind(pretrained.path(micro, ".tflite"))
 
 

@@ -1,6 +1,6 @@
 """Cuts an int8 file for a microcontroller, and writes it as a C header.
 
-    lapkl micro fpn-sixteenth-300w-int8 --output=face.tflite
+    lapkl micro fpn-eighth-300w-int8 --output=face.tflite
     lapkl micro face.tflite --output=face.h
 
 A .tflite output keeps the int8 network alone, from int8 bytes to the largest logits of the columns

@@ -29,7 +29,7 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
         path: the file that they are from, for messages.
 
     Raises:
-        ValueError: not an int8 file of a MobileFPN with its decoding.
+        ValueError: not an int8 file of a MobileFPN with its decoding, or a stage stayed in float.
 
     Example:
 
@@ -43,6 +43,11 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
     try:
         if about is None or _signed(model) != ([runner.INPUT], [*runner.OUTPUTS]):
             raise ValueError(f"it does not give {runner.OUTPUTS} alone, or lacks metadata.")
+        if about.float_layers:
+            raise ValueError(
+                f"{', '.join(about.float_layers)} stayed in float. Bounds that int8 alone keeps, such "
+                "as --mean_bound=0.2, give a file in int8 throughout."
+            )
         image = _int8_image(model)
         maps, pools = _maps(model)
         writer = _writer(model, maps)

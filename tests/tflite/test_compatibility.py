@@ -482,7 +482,7 @@ def test_xnnpack_on_a_shipped_file(suffix):
     ],
 )
 def test_a_shipped_file_on_chips(suffix, expected):
-    path = pretrained.path("fpn-sixteenth-300w", suffix)
+    path = pretrained.path("fpn-eighth-300w", suffix)
     report = compatibility.check(path, list(expected))
     assert {n: entry["falls_back"] for n, entry in report["targets"].items()} == expected
 
@@ -610,7 +610,7 @@ def test_what_vela_leaves_is_told_and_counts():
 @pytest.mark.slow
 @pytest.mark.skipif(not vela.installed(), reason="needs ethos-u-vela")
 def test_vela_leaves_what_the_rules_say():
-    path = pretrained.path("fpn-sixteenth-300w", "-int8.tflite")
+    path = pretrained.path("fpn-eighth-300w", "-int8.tflite")
     report = vela.report(path)
     tensors = flatbuffer.read(path).subgraphs[0].tensors
     named = {tensors[n.outputs[0].index].name.decode(): n for n in nodes(flatbuffer.read(path))}

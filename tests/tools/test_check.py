@@ -5,7 +5,7 @@ import pytest
 from keras_lapkl import pretrained
 from keras_lapkl.tflite.targets import TARGETS
 
-INT8 = pretrained.path("fpn-sixteenth-300w", "-int8.tflite")
+INT8 = pretrained.path("fpn-eighth-300w", "-int8.tflite")
 
 
 def test_a_file_on_all_targets(run_tool, tmp_path):
@@ -34,11 +34,11 @@ def test_a_target_fails_if_anything_falls_back(target, status, run_tool):
 
 
 def test_several_files_make_one_table(run_tool):
-    done = run_tool("tools/check.py", "fpn-sixteenth-300w", INT8, "--target=micro", check=False)
+    done = run_tool("tools/check.py", "fpn-eighth-300w", INT8, "--target=micro", check=False)
     head, floats, integers, *_ = done.stdout.splitlines()
     assert head.split() == ["falls", "back", "of", "operators", "micro"]
-    assert floats.split() == ["fpn-sixteenth-300w.tflite", "160", "76"]
-    assert integers.split() == ["fpn-sixteenth-300w-int8.tflite", "87", "0"]
+    assert floats.split() == ["fpn-eighth-300w.tflite", "160", "76"]
+    assert integers.split() == ["fpn-eighth-300w-int8.tflite", "87", "0"]
     assert done.returncode == 1
 
 
