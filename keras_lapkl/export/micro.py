@@ -45,8 +45,8 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
             raise ValueError(f"it does not give {runner.OUTPUTS} alone, or lacks metadata.")
         if about.float_layers:
             raise ValueError(
-                f"{', '.join(about.float_layers)} stayed in float. Bounds that int8 alone keeps, such "
-                "as --mean_bound=0.2, give a file in int8 throughout."
+                f"{', '.join(about.float_layers)} stayed in float. Bounds that int8 alone keeps, "
+                "such as --mean_bound=0.2, give a file in int8 throughout."
             )
         image = _int8_image(model)
         maps, pools = _maps(model)
