@@ -40,6 +40,7 @@ _TEACHER_WIDTH = flags.DEFINE_string("teacher_width", "1/2", "Of the mean teache
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of 100 steps of 8 labeled faces.")
 _TEACHER_EPOCHS = flags.DEFINE_integer("teacher_epochs", 40, "The same of mean teachers.")
 _UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 12, "Unlabeled faces in a step.")
+_BESIDE = flags.DEFINE_list("beside", [], "Other finished OUTPUT_DIRs, to draw beside this one's.")
 
 _DRAWS = 10_000
 _WITHOUT = "supervised"
@@ -78,7 +79,8 @@ def main(_):
         {"nme": errors, "gains": lower, "conditions": conditions}
         | {"provenance": run_provenance(app.resolved_flags())},
     )
-    draw(found, output_dir / "few_labels.png")
+    folders = (output_dir, *map(pathlib.Path, _BESIDE.value))
+    draw([read_json(folder / "results.json") for folder in folders], output_dir / "few_labels.png")
 
 
 def refuse_other_settings(path):
@@ -230,28 +232,31 @@ def _said(row):
     )
 
 
-def draw(found, path):
+def draw(results, path):
     """Error on the common set against the number of labels; the band is ± sd over subsets."""
     from keras_lapkl.evaluation import plots
 
+    lines = {}
+    for each in results:
+        lengths = each["provenance"]["flags"]
+        for name, errors in each["nme"].items():
+            count, _, method, width = name.split("-")
+            epochs = lengths["teacher_epochs" if method == _TEACHER else "epochs"]
+            line = lines.setdefault((-float(width), epochs, method), {})
+            line.setdefault(int(count), []).append(errors["common"])
     sheet = plots.figure(7, 4.5)
     axes = sheet.subplots()
-    for method, width in sorted({key[2:] for key in found}, key=lambda each: each[::-1]):
-        counts = sorted({key[0] for key in found if key[2:] == (method, width)})
-        errors = [
-            [
-                value["common"]["nme"]
-                for key, value in found.items()
-                if key[0] == count and key[2:] == (method, width)
-            ]
-            for count in counts
+    for (width, epochs, method), points in sorted(lines.items()):
+        counts = sorted(points)
+        means = np.array([np.mean(points[count]) for count in counts])
+        spread = [
+            np.std(points[count], ddof=1) if len(points[count]) > 1 else 0 for count in counts
         ]
-        means = np.array([np.mean(each) for each in errors])
-        spread = np.array([np.std(each, ddof=1) if len(each) > 1 else 0 for each in errors])
-        label = f"{method.replace('_', ' ')}, {fraction(width)}"
+        words = "labels alone" if method == _WITHOUT else method.replace("_", " ")
+        label = f"{words}, {fraction(-width)}, {100 * epochs:,} steps"
         (line,) = axes.plot(counts, means, marker="o", label=label)
         axes.fill_between(counts, means - spread, means + spread, color=line.get_color(), alpha=0.2)
-    ticks = sorted({key[0] for key in found})
+    ticks = sorted({count for points in lines.values() for count in points})
     axes.set(xscale="log", xlabel="labeled faces", ylabel="NME on 300-W common, %")
     axes.set_xticks(ticks, map(str, ticks))
     axes.minorticks_off()

@@ -52,5 +52,8 @@ def test_finished_runs_are_compared_in_pairs(run_tool, runs):
 def test_runs_of_other_lengths_are_not_mixed(run_tool, runs):
     flags = ("--data_dir=none", "--unlabeled_dir=none", f"--output_dir={runs}", "--labels=50")
     run_tool(SCRIPT, *flags, "--subsets=2", "--widths=1/8")
+    alone = (runs / "few_labels.png").read_bytes()
+    run_tool(SCRIPT, *flags, "--subsets=1", "--widths=1/8", f"--beside={runs}")
+    assert (runs / "few_labels.png").read_bytes() != alone
     done = run_tool(SCRIPT, *flags, "--subsets=2", "--widths=1/8", "--epochs=41", check=False)
     assert done.returncode == 1 and "'epochs': 40" in done.stderr and "--output_dir" in done.stderr

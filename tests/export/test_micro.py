@@ -27,9 +27,7 @@ def test_it_is_small_and_int8_throughout():
     assert [entry["falls_back"] for entry in report["targets"].values()] == [0, 0]
 
 
-@pytest.mark.parametrize(
-    "name", ["fpn-eighth-300w", "fpn-eighth-112-300w", "fpn-quarter-112-300w"]
-)
+@pytest.mark.parametrize("name", ["fpn-eighth-300w", "fpn-eighth-112-300w", "fpn-quarter-112-300w"])
 def test_the_numbers_are_those_of_the_whole_file(name, tmp_path):
     source = pretrained.path(name, "-int8.tflite")
     cut = tmp_path / "cut.tflite"
