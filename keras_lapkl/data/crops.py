@@ -142,7 +142,7 @@ class Crops:
         return recorded(found, self.loaded, known)
 
     def spread(self, count: int) -> Self:
-        """At most `count` of the crops, spread over all: every nth, from the first."""
+        """At most `count` (≥ 1) of the crops, spread over all: every nth, from the first."""
         return self.take(range(0, len(self), -(-len(self) // count)))
 
     def digests(self) -> Digests:
