@@ -167,6 +167,13 @@ class TestLoadCrops:
         )
         assert np.isnan(crops.landmarks[1:, 2]).all()
 
+    def test_spread(self, annotations):
+        crops = load_crops(annotations)
+        names = crops.names
+        assert crops.spread(len(names)).names == crops.spread(99).names == names
+        assert crops.spread(1).names == names[:1]
+        assert crops.spread(len(names) - 1).names == names[::2]
+
     def test_take(self, annotations):
         crops = load_crops(annotations, 48)
         some = crops.take([3, 0])
