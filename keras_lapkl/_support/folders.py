@@ -105,13 +105,20 @@ def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> 
     lines = [
         f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now"
         for key in sorted({*held, *ours})
-        if held.get(key) != ours.get(key)
+        if _given(held.get(key)) != _given(ours.get(key))
     ]
     if lines:
         raise ValueError(
             f"{path.parent} holds {what}; name another folder or delete it:\n" + "\n".join(lines)
         )
     return data
+
+
+def _given(value):
+    """A setting without the parts that are None: an earlier version may not have had these."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _given(each) for key, each in value.items() if each is not None}
 
 
 def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]]) -> None:

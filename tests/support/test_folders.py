@@ -130,6 +130,14 @@ class TestClaim:
         with pytest.raises(ValueError, match=r"holds a run; .*\n  a: 1 there, 2 now"):
             claim(tmp_path / "run.json", {"a": 2}, "a run")
 
+    def test_a_setting_that_came_later(self, tmp_path):
+        """It is None where it is not given, at any depth."""
+        path = tmp_path / "run.json"
+        path.write_text('{"teacher": {"width": 0.25}}')
+        folders.compare(path, {"teacher": {"width": 0.25, "epochs": None}, "more": None}, "a run")
+        with pytest.raises(ValueError, match="'epochs': 3"):
+            folders.compare(path, {"teacher": {"width": 0.25, "epochs": 3}}, "a run")
+
     def test_files_of_something_else(self, tmp_path):
         (tmp_path / "model.keras").touch()
         with pytest.raises(ValueError, match=r"model\.keras is there already"):
