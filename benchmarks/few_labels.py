@@ -9,7 +9,11 @@ one length, one teacher and one share of unlabeled faces: others are refused.
 
 Prints the errors, and how much lower they are with unlabeled faces than without, at the same width:
 mean over subsets, 95 % interval over faces of the paired differences, and each subset's. OUTPUT_DIR
-gets them as results.json, and the curve as few_labels.png.
+gets them as results.json, and the curve as few_labels.png. --numbers names a file that keeps the
+errors of all lengths together, and the curve is then of all that it has:
+
+    python benchmarks/few_labels.py --data_dir=300w --unlabeled_dir=shards --output_dir=few \
+        --numbers=docs/labels.json
 """
 
 import dataclasses
@@ -33,19 +37,20 @@ _UNLABELED_DIR = flags.DEFINE_string(
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the runs.", required=True)
 _LABELS = flags.DEFINE_list("labels", ["50", "157"], "Numbers of labels.")
-_SUBSETS = flags.DEFINE_integer("subsets", 3, "Subsets, each with a seed of its own.")
+_SUBSETS = flags.DEFINE_list("subsets", ["0", "1", "2"], "Seeds of the subsets of labels.")
 _METHODS = flags.DEFINE_list("methods", ["supervised", "student"], "What is compared.")
 _WIDTHS = flags.DEFINE_list("widths", ["1/8", "1/4"], "Of the networks that are compared.")
 _TEACHER_WIDTH = flags.DEFINE_string("teacher_width", "1/2", "Of the mean teacher of students.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of 100 steps of 8 labeled faces.")
 _TEACHER_EPOCHS = flags.DEFINE_integer("teacher_epochs", 40, "The same of mean teachers.")
 _UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 12, "Unlabeled faces in a step.")
-_BESIDE = flags.DEFINE_list("beside", [], "Other finished OUTPUT_DIRs, to draw beside this one's.")
+_NUMBERS = flags.DEFINE_string("numbers", None, "File of errors, to add to and to draw.")
 
 _DRAWS = 10_000
 _WITHOUT = "supervised"
 _TEACHER = "mean_teacher"
 _SETS = ("validation", "common")
+_KEYS = ("labels", "subset", "method", "width", "steps")
 
 
 def main(_):
@@ -53,7 +58,7 @@ def main(_):
     output_dir, found = pathlib.Path(_OUTPUT_DIR.value), {}
     refuse_other_settings(output_dir / "settings.json")
     teacher = parse_width(_TEACHER_WIDTH.value)
-    for subset, count in itertools.product(range(_SUBSETS.value), map(int, _LABELS.value)):
+    for subset, count in itertools.product(map(int, _SUBSETS.value), map(int, _LABELS.value)):
         for width, method in itertools.product(map(parse_width, _WIDTHS.value), _METHODS.value):
             if method == "student":
                 found[count, subset, _TEACHER, teacher] = cell(
@@ -70,17 +75,39 @@ def main(_):
             ]
         )
     )
-    errors = {
-        _name(*key): {name: value[name]["nme"] for name in _SETS} for key, value in found.items()
-    }
     conditions = next(iter(found.values()))["conditions"]
+    rows = numbers(found)
     write_json(
         output_dir / "results.json",
-        {"nme": errors, "gains": lower, "conditions": conditions}
+        {"nme": rows, "gains": lower, "conditions": conditions}
         | {"provenance": run_provenance(app.resolved_flags())},
     )
-    folders = (output_dir, *map(pathlib.Path, _BESIDE.value))
-    draw([read_json(folder / "results.json") for folder in folders], output_dir / "few_labels.png")
+    if _NUMBERS.value:
+        path = pathlib.Path(_NUMBERS.value)
+        rows = merged(read_json(path) if path.exists() else [], rows)
+        write_json(path, rows)
+    draw(rows, output_dir / "few_labels.png")
+
+
+def numbers(found):
+    """Error of each run on both sets, in percent, with what tells it from the others."""
+    return [
+        dict(zip(_KEYS, (*key, steps(key[2])), strict=True))
+        | {name: round(cell[name]["nme"], 2) for name in _SETS}
+        for key, cell in found.items()
+    ]
+
+
+def steps(method):
+    """How many steps a run of a method takes."""
+    epochs = _TEACHER_EPOCHS if method == _TEACHER else _EPOCHS
+    return 100 * epochs.value
+
+
+def merged(before, rows):
+    """Rows of before and new ones, in order; a new one takes the place of that of the same run."""
+    by_run = {tuple(row[key] for key in _KEYS): row for row in [*before, *rows]}
+    return [by_run[run] for run in sorted(by_run)]
 
 
 def refuse_other_settings(path):
@@ -232,30 +259,25 @@ def _said(row):
     )
 
 
-def draw(results, path):
-    """Error on the common set against the number of labels; the band is ± sd over subsets."""
+def draw(rows, path):
+    """Error on the common set against the number of labels; bars are ± sd over subsets."""
     from keras_lapkl.evaluation import plots
 
     lines = {}
-    for each in results:
-        lengths = each["provenance"]["flags"]
-        for name, errors in each["nme"].items():
-            count, _, method, width = name.split("-")
-            epochs = lengths["teacher_epochs" if method == _TEACHER else "epochs"]
-            line = lines.setdefault((-float(width), epochs, method), {})
-            line.setdefault(int(count), []).append(errors["common"])
+    for row in rows:
+        line = lines.setdefault((-row["width"], row["steps"], row["method"]), {})
+        line.setdefault(row["labels"], []).append(row["common"])
     sheet = plots.figure(7, 4.5)
     axes = sheet.subplots()
-    for (width, epochs, method), points in sorted(lines.items()):
+    for (width, taken, method), points in sorted(lines.items()):
         counts = sorted(points)
-        means = np.array([np.mean(points[count]) for count in counts])
+        means = [np.mean(points[count]) for count in counts]
         spread = [
-            np.std(points[count], ddof=1) if len(points[count]) > 1 else 0 for count in counts
+            np.std(points[count], ddof=1) if len(points[count]) > 1 else np.nan for count in counts
         ]
         words = "labels alone" if method == _WITHOUT else method.replace("_", " ")
-        label = f"{words}, {fraction(-width)}, {100 * epochs:,} steps"
-        (line,) = axes.plot(counts, means, marker="o", label=label)
-        axes.fill_between(counts, means - spread, means + spread, color=line.get_color(), alpha=0.2)
+        label = f"{words}, {fraction(-width)}, {taken:,} steps"
+        axes.errorbar(counts, means, spread, marker="o", capsize=4, label=label)
     ticks = sorted({count for points in lines.values() for count in points})
     axes.set(xscale="log", xlabel="labeled faces", ylabel="NME on 300-W common, %")
     axes.set_xticks(ticks, map(str, ticks))

@@ -27,12 +27,15 @@ def runs(tmp_path):
 
 def test_finished_runs_are_compared_in_pairs(run_tool, runs):
     flags = ("--data_dir=none", "--unlabeled_dir=none", f"--output_dir={runs}")
-    done = run_tool(SCRIPT, *flags, "--labels=50", "--subsets=2", "--widths=1/8")
+    done = run_tool(SCRIPT, *flags, "--labels=50", "--subsets=0,1", "--widths=1/8")
     found = json.loads((runs / "results.json").read_text())
     of_validation, of_common = found["gains"]
     assert of_validation["method"] == "student" and of_common["set"] == "common"
     assert of_common["each"] == pytest.approx([10, 20])
-    first, second = (found["nme"][f"50-{i}-supervised-0.125"]["common"] for i in range(2))
+    alone = [row for row in found["nme"] if row["method"] == "supervised"]
+    assert [row["subset"] for row in alone] == [0, 1] and alone[0]["steps"] == 4000
+    first, second = (float(np.mean(cell["common"]["errors"])) for cell in cells(runs, "supervised"))
+    assert alone[1]["common"] == round(second, 2)
     gain = (10 * first + 20 * second) / (first + second)
     assert of_common["gain"] == pytest.approx(gain)
     low, high = of_common["interval"]
@@ -49,11 +52,35 @@ def test_finished_runs_are_compared_in_pairs(run_tool, runs):
     assert (runs / "few_labels.png").stat().st_size > 10_000
 
 
+def cells(runs, method):
+    return [
+        json.loads(path.read_text()) for path in sorted(runs.glob(f"50-*-{method}-*/cell.json"))
+    ]
+
+
+def test_numbers_keep_the_errors_of_all_lengths(run_tool, runs, tmp_path):
+    numbers = tmp_path / "numbers.json"
+    before = {"labels": 50, "subset": 0, "method": "student", "width": 0.125, "steps": 24_000}
+    before |= {"validation": 4.2, "common": 4.1}
+    old = before | {"steps": 4000}
+    numbers.write_text(json.dumps([before, old]))
+    flags = ("--data_dir=none", "--unlabeled_dir=none", f"--output_dir={runs}", "--labels=50")
+    run_tool(SCRIPT, *flags, "--subsets=0,1", "--widths=1/8")
+    alone = (runs / "few_labels.png").read_bytes()
+    run_tool(SCRIPT, *flags, "--subsets=0", "--widths=1/8", f"--numbers={numbers}")
+    rows = json.loads(numbers.read_text())
+    assert [(row["method"], row["steps"]) for row in rows] == [
+        ("mean_teacher", 4000),
+        ("student", 4000),
+        ("student", 24_000),
+        ("supervised", 4000),
+    ]
+    assert rows[2] == before and rows[1] != old
+    assert (runs / "few_labels.png").read_bytes() != alone
+
+
 def test_runs_of_other_lengths_are_not_mixed(run_tool, runs):
     flags = ("--data_dir=none", "--unlabeled_dir=none", f"--output_dir={runs}", "--labels=50")
-    run_tool(SCRIPT, *flags, "--subsets=2", "--widths=1/8")
-    alone = (runs / "few_labels.png").read_bytes()
-    run_tool(SCRIPT, *flags, "--subsets=1", "--widths=1/8", f"--beside={runs}")
-    assert (runs / "few_labels.png").read_bytes() != alone
-    done = run_tool(SCRIPT, *flags, "--subsets=2", "--widths=1/8", "--epochs=41", check=False)
+    run_tool(SCRIPT, *flags, "--subsets=0,1", "--widths=1/8")
+    done = run_tool(SCRIPT, *flags, "--subsets=0,1", "--widths=1/8", "--epochs=41", check=False)
     assert done.returncode == 1 and "'epochs': 40" in done.stderr and "--output_dir" in done.stderr
