@@ -30,8 +30,8 @@ def path(name: str, suffix: str = ".keras") -> pathlib.Path:
     Args:
         name: one of `NAMES`, or of `MICRO_NAMES`, which have `MICRO_SUFFIXES` alone.
         suffix: `".keras"`, float32; `".tflite"`, float16 weights and float32 values, as exact as
-            Keras; `"-int8.tflite"`, int8 throughout but for the decoding, the fastest; or `".md"`,
-            the model's card with the errors of each.
+            Keras; `"-int8.tflite"`, int8 but for the decoding and stages that it would harm, the
+            smallest; or `".md"`, the model's card with the errors of each.
 
     Raises:
         ValueError: no such model or suffix.

@@ -10,6 +10,7 @@ EXTRAS = {
     "fsspec": "stores",
     "h5py": "labels",
     "keras": "train",
+    "matplotlib": "plots",
     "pillow_heif": "heic",
     "tensorflow": "train",
     "tflite_micro": "micro",

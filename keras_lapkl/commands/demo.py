@@ -10,7 +10,7 @@ import time
 
 from absl import flags, logging
 
-from keras_lapkl._support import app, console
+from keras_lapkl._support import app, console, extras
 from keras_lapkl._support.files import write_json
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.widths import define_width
@@ -30,6 +30,7 @@ after three minutes of training err by more than 2 px themselves."""
 
 def main(_):
     quiet_tensorflow()
+    extras.require("lapkl demo", "matplotlib")
     from keras_lapkl._support.provenance import run_provenance
 
     run(

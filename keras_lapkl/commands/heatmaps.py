@@ -10,6 +10,7 @@ import pathlib
 
 from absl import flags
 
+from keras_lapkl._support import extras
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 
@@ -23,6 +24,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True
 
 def main(_):
     quiet_tensorflow()
+    extras.require("lapkl heatmaps", "matplotlib")
     from keras_lapkl import load_model, pretrained
     from keras_lapkl._support.files import refuse_inputs, sweep
     from keras_lapkl.evaluation import plots

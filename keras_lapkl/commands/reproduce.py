@@ -14,7 +14,7 @@ import functools
 
 from absl import flags
 
-from keras_lapkl._support import app
+from keras_lapkl._support import app, extras
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.widths import define_widths, parse_width
 from keras_lapkl.configs import names
@@ -45,6 +45,7 @@ _CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box;
 
 def main(_):
     quiet_tensorflow()
+    extras.require("lapkl reproduce", "matplotlib")
     from keras_lapkl import reproduction
     from keras_lapkl._support.provenance import run_provenance
 

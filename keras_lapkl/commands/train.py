@@ -148,6 +148,8 @@ def _train():
     if name is not None and flags.FLAGS.dataset != "synthetic" and not recipes.are_given():
         recipe = dataclasses.replace(recipes.read_recipe(name), seed=recipe.seed)
         logging.info("No setting is given: recipe %s, for %d labels.", name, len(crops))
+    elif name is not None and not flags.FLAGS["network"].present:
+        logging.info("%d labels: --recipe=%s is made for so few; give it first.", len(crops), name)
     if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
     validation = data_flags.load(

@@ -327,8 +327,9 @@ def _crop_photos(crops, photos, locate, cache_dir):
         locate = shards.WholePictures()
     if locate is None or cache_dir is None:
         raise ValueError(
-            f"{photos} holds no shards. Cut its photos by `lapkl crop` first, or name a "
-            "first-pass model (.tflite) that finds the faces in them."
+            f"{photos} holds photos, and scheme {crops.scheme.name!r} of {crops.name} does not say "
+            "how to crop them. Give whole pictures (crop_from='image'), a scheme of faces such as "
+            "'ibug68', a first-pass model (.tflite) that finds them, or shards of `lapkl crop`."
         )
     size = crops.image_size
     with owned(cache_dir, wait=True):  # the processes of one training all come here

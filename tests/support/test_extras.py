@@ -70,6 +70,22 @@ def test_commands_say_so_in_one_plain_line(words, tmp_path):
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["demo", "reproduce", "heatmaps"])
+def test_commands_that_draw_need_matplotlib_before_they_train(command, tmp_path):
+    code = "import sys; sys.modules['matplotlib'] = None\n"
+    code += "from keras_lapkl import commands; sys.exit(commands.main())"
+    words = {"heatmaps": ["--model=x=fpn-eighth-300w", "--output=x.png"]}
+    words = [command, *words.get(command, ["--output_dir=x"])]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1 and not list(tmp_path.iterdir())
+    assert done.stderr.endswith(
+        f"lapkl {command} needs matplotlib: pip install 'keras_lapkl[plots]'\n"
+    )
+
+
 def test_other_missing_packages_stay_as_they_are():
     with (
         pytest.raises(ModuleNotFoundError, match="No module named 'no_such"),

@@ -211,9 +211,10 @@ def test_mended_labels_and_what_comes_after(run_tool, labels, tmp_path):
 @pytest.mark.parametrize(
     "flags, said",
     [
-        ([], "recipe few_labels, for 10 labels"),
-        (["--unlabeled_dir={}"], "recipe few_labels_unlabeled, for 10 labels"),
-        (["--seed=1", "--width=1/16"], None),
+        ([], "No setting is given: recipe few_labels, for 10 labels"),
+        (["--unlabeled_dir={}"], "No setting is given: recipe few_labels_unlabeled, for 10 labels"),
+        (["--seed=1", "--width=1/16"], "10 labels: --recipe=few_labels is made for so few"),
+        (["--seed=1", "--network=mobile_fpn"], ""),
     ],
 )
 def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_path, flags, said):
@@ -229,10 +230,11 @@ def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    if said is None:
-        assert "No setting is given" not in out.read_text()
-    else:
-        assert said in out.read_text() and "40 epochs of 100 steps of 8" in out.read_text()
+    found = out.read_text()
+    assert said in found
+    for word in ("No setting is given", "made for so few"):
+        assert (word in found) == (word in said)
+    assert ("40 epochs of 100 steps of 8" in found) == ("No setting is given" in said)
 
 
 def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tmp_path):
