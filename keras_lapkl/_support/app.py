@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ INTERRUPTED = 130
 TERMINATED = 143
 UNFINISHED = 75
 """EX_TEMPFAIL of sysexits.h: the same command goes on."""
+
+_AGAIN = 0.1
+"""Seconds until a signal is sent again that came at a moment when Python ignores it."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -42,7 +46,7 @@ def run_main(
             raise app.UsageError(f"Expected flags only. Received: {argv[1:]}")
         logging.set_verbosity(logging.INFO)
         try:
-            with _sigterm_raises():
+            with _signals_raise():
                 return main(argv)
         except Terminated:
             print("Stopped by SIGTERM. The same command starts or goes on again.", file=sys.stderr)
@@ -74,14 +78,32 @@ def _said(error):
 
 
 @contextlib.contextmanager
-def _sigterm_raises():
+def _signals_raise():
+    """SIGTERM raises as SIGINT does, and neither is lost.
+
+    What a signal raises in a finalizer or a callback of the garbage collector, Python ignores, and
+    libraries have such callbacks. The signal is then sent again.
+    """
+
     def stop(number, frame):
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def ignored(unraisable):
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            return hook(unraisable)
+        number = signal.SIGINT
+        if issubclass(unraisable.exc_type, Terminated):
+            number = signal.SIGTERM
+        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()  # later, for what is raised in here is ignored too
+
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = ignored
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 

@@ -61,6 +61,27 @@ def test_signals_end_with_a_sentence_and_a_status_of_their_own(number, status, s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_signals_during_garbage_collection_are_not_lost(name, status):
+    code = (
+        "import gc, os, signal, time; from keras_lapkl._support.app import run_main\n"
+        "def main(_):\n"
+        "    def collected(phase, info):\n"
+        "        gc.callbacks.remove(collected)\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "    gc.callbacks.append(collected)\n"
+        "    gc.collect()\n"
+        "    print('went on', flush=True)\n"
+        "    time.sleep(60)\n"
+        "run_main(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == status and done.stdout == "went on\n"
+    assert done.stderr.strip().endswith("The same command starts or goes on again.")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_is_said(tmp_path):
     code = (
         "import os; from keras_lapkl._support.app import run_main\n"
