@@ -20,7 +20,7 @@ from absl import flags, logging
 from labeled_photos import labeled
 
 from keras_lapkl._support import app, console
-from keras_lapkl._support.files import write_json
+from keras_lapkl._support.files import replacing, write_json
 from keras_lapkl._support.provenance import run_provenance
 from keras_lapkl.apertures import apertures, ratios
 from keras_lapkl.data.cropping import crop_squares
@@ -136,7 +136,8 @@ def _draw(curves, path):
         axes.set(ylim=(0, None), ylabel="eye aspect ratio")
         axes.legend(loc="lower right")
     axes.set_xlabel("seconds")
-    sheet.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        sheet.savefig(temporary, format="png", dpi=120)
 
 
 def _cell(value):

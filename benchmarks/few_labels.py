@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from absl import flags, logging
 
-from keras_lapkl._support import app
+from keras_lapkl._support import app, extras
 from keras_lapkl._support.files import read_json, replacing, write_json
 from keras_lapkl._support.provenance import run_provenance
 from keras_lapkl._support.tensorflow import quiet_tensorflow
@@ -55,6 +55,10 @@ _KEYS = ("labels", "subset", "method", "width", "steps")
 
 def main(_):
     quiet_tensorflow()
+    extras.require("few_labels.py", "matplotlib")
+    unknown = set(_METHODS.value) - {_WITHOUT, _TEACHER, "student", "adversarial"}
+    if unknown:
+        raise ValueError(f"Unknown --methods: {sorted(unknown)}.")
     output_dir, found = pathlib.Path(_OUTPUT_DIR.value), {}
     refuse_other_settings(output_dir / "settings.json")
     teacher = parse_width(_TEACHER_WIDTH.value)

@@ -15,7 +15,7 @@ def take_turns(candidates, passes):
 
     Args:
         candidates: name → work: a function that takes steps and gives the seconds of one.
-        rounds: rounds that count, ≥ 1; the one before them traces the graphs.
+        passes: rounds that count, ≥ 1; the one before them traces the graphs.
 
     Returns:
         name → (passes,) array.

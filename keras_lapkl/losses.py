@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from keras_lapkl._support import extras
 from keras_lapkl._support.types import Tensor
-from keras_lapkl.registries import LOSSES  # noqa: F401
+from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES  # noqa: F401
 
 with extras.needed_by(__name__):
     import keras
@@ -340,11 +340,16 @@ def generator_loss(
         kind: `"minimax"`, E log(1 − D(fake)), as the paper writes it; or `"non_saturating"`,
             −E log D(fake), whose gradient does not vanish while D wins.
 
+    Raises:
+        ValueError: another `kind`.
+
     Example:
 
     >>> generator_loss(np.zeros((1, 5, 5, 1)))
     -0.6931472
     """
+    if kind not in ADVERSARIAL_LOSSES:
+        raise ValueError(f"`kind` must be one of {ADVERSARIAL_LOSSES}. Received: {kind!r}")
     if kind == "minimax":
         return -ops.mean(ops.softplus(fake_logits))
     return ops.mean(ops.softplus(-fake_logits))

@@ -6,6 +6,7 @@
 none visible does not count.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, Self, TypeAlias
 
@@ -97,6 +98,8 @@ class _FaceMetric(keras.metrics.Mean):
                 f"`normalizer` must be one of {NORMALIZERS}, a function of (landmarks, visible), "
                 f"or a number of pixels. Received: {normalizer!r}"
             )
+        if isinstance(normalizer, int | float) and not 0 < normalizer < math.inf:
+            raise ValueError(f"`normalizer` must be > 0 pixels. Received: {normalizer}")
         self.normalizer = normalizer
         self.scheme = schemes.get(scheme)
         if normalizer == "interocular" and self.scheme.eye_corners is None:

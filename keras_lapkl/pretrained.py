@@ -91,4 +91,4 @@ def _files(kinds):
     """Names of the shipped files of some kinds."""
     whole = {f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES}
     micro = {f"{name}{suffix}" for name in MICRO_NAMES for suffix in MICRO_SUFFIXES}
-    return {file for file in whole | micro if file.endswith(kinds)}
+    return {file for file in whole | micro if file.endswith(tuple(kinds))}

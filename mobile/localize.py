@@ -30,7 +30,7 @@ import sys
 
 import numpy as np
 
-# The five points' box from a face box, as keras_lapkl/data/crops.py has it: edge, and offset in y.
+# The five points' box from a face box, as keras_lapkl/data/cropping.py has it: edge, offset in y.
 _FIVE_BY_FACE_BOX, _FIVE_BELOW_FACE_BOX = 0.42, -0.01
 
 # Where to look around a square, as keras_lapkl/detection/looks.py has it: right and down in its
@@ -219,7 +219,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, help=".tflite file of tools/convert.py")
+    parser.add_argument("--model", required=True, help=".tflite file of lapkl convert")
     parser.add_argument("--image", required=True, help="a crop of the model's size, or a photo")
     parser.add_argument("--box", help="x0,y0,x1,y1 of the face in pixels of the photo")
     parser.add_argument("--passes", type=int, default=2, help="runs of the network on a photo")
@@ -587,7 +587,7 @@ def read_bytes(path):
 
 
 def read_metadata(content, path):
-    """What tools/convert.py wrote into the bytes of a .tflite file; a dict that keeps the rules."""
+    """What `lapkl convert` wrote into the bytes of a .tflite file; a dict that keeps the rules."""
     text = find_metadata(content, path)
     try:
         data = parse_metadata(text, _RULES)
@@ -642,7 +642,7 @@ def find_metadata(content, path):
                 return text(field(buffer, 0))
     except (struct.error, ValueError) as error:
         raise ValueError(f"{path} is a damaged TFLite file: {error}") from error
-    raise ValueError(f"{path} says nothing of crop and landmarks: convert it by tools/convert.py.")
+    raise ValueError(f"{path} says nothing of crop and landmarks: convert it by lapkl convert.")
 
 
 def parse_metadata(text, rules):

@@ -122,6 +122,11 @@ class TestNormalizers:
         with pytest.raises(ValueError, match="interocular"):
             metrics.NormalizedMeanError(normalizer="pupils")
 
+    @pytest.mark.parametrize("normalizer", [0, -3.0, float("nan"), float("inf")])
+    def test_no_size(self, normalizer):
+        with pytest.raises(ValueError, match="must be > 0 pixels"):
+            metrics.NormalizedMeanError(normalizer=normalizer)
+
 
 @pytest.mark.parametrize("cls", ERROR_METRICS)
 def test_faces_without_the_normalizer_do_not_count(cls, faces):

@@ -12,6 +12,7 @@ EXTRAS = {
     "keras": "train",
     "matplotlib": "plots",
     "pillow_heif": "heic",
+    "tensorboard": "tensorboard",
     "tensorflow": "train",
     "tflite_micro": "micro",
     "yaml": "labels",

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags, logging
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import app
+from keras_lapkl._support import app, extras
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 
@@ -62,6 +62,8 @@ _RECORD, _OTHER = "audit.json", "an audit with other settings"
 
 def main(_):
     path = None
+    if _SCHEDULER.value:
+        extras.require("--scheduler", "distributed")
     if _MODEL.value:
         given = ", ".join(f"--{each.name}" for each in _OF_TRAINING if each.present)
         if given:

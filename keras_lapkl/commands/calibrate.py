@@ -34,6 +34,8 @@ def main(_):
     from keras_lapkl.export.recalibration import recalibrate
 
     output = pathlib.Path(_OUTPUT.value)
+    if output.suffix not in (".keras", ".tflite"):
+        raise ValueError(f"--output must end in .keras or .tflite. Received: {output}")
     path = pretrained.resolve(_MODEL.value, (output.suffix,))
     if path.suffix == ".keras":
         quiet_tensorflow()

@@ -84,6 +84,7 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     if _TARGET.value is not None:
         _refuse_own_choices()
+    _refuse_what_does_not_go_together()
     if (_MODE.value == "all") == (output.suffix == ".tflite"):
         raise ValueError(
             "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
@@ -98,6 +99,7 @@ def main(_):
     from keras_lapkl.export.report import layer_table, summary
     from keras_lapkl.tflite import ConversionError, compatibility
 
+    conversion.check_backend()
     choices = {
         "mode": _MODE.value,
         "input_dtype": _INPUT_DTYPE.value,
@@ -167,6 +169,22 @@ def main(_):
     for failure in refused:
         print(f"\n{failure}", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _refuse_what_does_not_go_together():
+    """ValueError before any data is read."""
+    if _HEATMAPS.value and _NO_DECODE.value:
+        raise ValueError("With --no_decode the file gives logits alone: drop --heatmaps.")
+    if _FLIP_AVERAGE.value and (_HEATMAPS.value or _NO_DECODE.value):
+        other = "--heatmaps" if _HEATMAPS.value else "--no_decode"
+        raise ValueError(f"--flip_average gives landmarks and scales alone: drop {other}.")
+    if _OUTPUT_DTYPE.value == "int8" and not (_MODE.value == "int8" and _NO_DECODE.value):
+        raise ValueError(
+            "--output_dtype=int8 needs --mode=int8 and --no_decode: an int8 softmax would be wrong "
+            "by pixels."
+        )
+    if _LAYERS.value and _TARGET.value is None and _MODE.value not in ("int8", "all"):
+        raise ValueError(f"--layers is of int8 files. Received: --mode={_MODE.value}")
 
 
 def _refuse_own_choices():

@@ -70,11 +70,11 @@ _SCHEDULER = flags.DEFINE_string(
 _RESUME = flags.DEFINE_bool(
     "resume", False, "Take over --output_dir from a machine that was lost: its process has ended."
 )
-_UNUSED = {
-    "box": ["model", "detector"],
-    "model": ["detector"],
-    "detector": ["box", "model"],
-    "image": ["box", "model", "detector"],
+_TAKES = {
+    "box": {"box"},
+    "model": {"model", "box", "max_scale"},
+    "detector": {"detector", "min_confidence", "min_size"},
+    "image": set(),
 }
 
 
@@ -118,8 +118,8 @@ def _locate():
     from keras_lapkl.data.unlabeled.shards import WholePictures
     from keras_lapkl.detection import first_pass
 
-    for name in _UNUSED[_CROP_BY.value]:
-        if flags.FLAGS[name].value is not None:
+    for name in sorted(set.union(*_TAKES.values()) - _TAKES[_CROP_BY.value]):
+        if flags.FLAGS[name].present:
             raise ValueError(f"--{name} does not go with --crop_by={_CROP_BY.value}: drop it.")
     if _CROP_BY.value == "image":
         return WholePictures()

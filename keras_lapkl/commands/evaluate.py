@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import app
+from keras_lapkl._support import app, extras
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 from keras_lapkl.evaluation import scoring
@@ -73,6 +73,11 @@ def main(_):
         raise ValueError("--flip_average needs a model: drop it.")
     if _PREDICTIONS.value and _SCHEDULER.value:
         raise ValueError("Predictions are compared on this machine: drop --scheduler.")
+    for name in ("num_synthetic", "skip_bad"):
+        if _PREDICTIONS.value and flags.FLAGS[name].present:
+            raise ValueError(f"--predictions need no pictures: drop --{name}.")
+    if _SCHEDULER.value:
+        extras.require("--scheduler", "distributed")
     if _MODEL.value and _BY_SUBSET.value:
         raise ValueError(
             "--by_subset needs --predictions: give it the predictions.json of this model."
@@ -83,15 +88,23 @@ def main(_):
     if path.suffix == ".keras":
         quiet_tensorflow()
     from keras_lapkl import load_model
+
+    model = load_model(path)
+    crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
+    print(f"Evaluate {_MODEL.value} on {crops.summary}.")
+    outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
+    with _output_dir(outputs, [path]) as output_dir:
+        _score(model, crops, output_dir)
+    print(f"Results: {output_dir}")
+
+
+def _score(model, crops, output_dir):
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.names import names_below
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data.prediction_files import write_predictions
     from keras_lapkl.evaluation import model_scores, plots
 
-    model = load_model(path)
-    crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
-    print(f"Evaluate {_MODEL.value} on {crops.summary}.")
     result, predicted = model_scores.evaluate_model(
         model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value, _SCHEDULER.value
     )
@@ -108,24 +121,21 @@ def main(_):
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
     provenance = run_provenance(app.resolved_flags())
-    outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
-    with _output_dir(outputs, [path]) as output_dir:
-        write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
-        with _optional_pictures():
-            plots.predictions(
-                crops.central()[:16],
-                predicted["landmarks"],
-                output_dir / "predictions.png",
-                labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
-                edges=crops.scheme.edges,
-            )
-            if "confidence" in result:
-                plots.confidence(result["confidence"], output_dir / "confidence.png")
-        write_json(
-            output_dir / "results.json",
-            {**result, "points": points, "model": _MODEL.value, "provenance": provenance},
+    write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
+    with _optional_pictures():
+        plots.predictions(
+            crops.central()[:16],
+            predicted["landmarks"],
+            output_dir / "predictions.png",
+            labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
+            edges=crops.scheme.edges,
         )
-    print(f"Results: {output_dir}")
+        if "confidence" in result:
+            plots.confidence(result["confidence"], output_dir / "confidence.png")
+    write_json(
+        output_dir / "results.json",
+        {**result, "points": points, "model": _MODEL.value, "provenance": provenance},
+    )
 
 
 @contextlib.contextmanager

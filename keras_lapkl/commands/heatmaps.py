@@ -20,6 +20,7 @@ _MODELS = flags.DEFINE_multi_string(
 data_flags.define(__name__, of_model=True, split="validation")
 _FACES = flags.DEFINE_integer("faces", 4, "How many, evenly spread over the split.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)
+_PICTURES = (".png", ".jpg", ".pdf", ".svg")
 
 
 def main(_):
@@ -29,13 +30,17 @@ def main(_):
     from keras_lapkl._support.files import refuse_inputs, sweep
     from keras_lapkl.evaluation import plots
 
-    models, files = {}, []
+    output, models, files = pathlib.Path(_OUTPUT.value), {}, []
+    if output.suffix not in _PICTURES:
+        raise ValueError(f"--output must end in {', '.join(_PICTURES)}. Received: {output}")
     for entry in _MODELS.value:
         title, separator, name = entry.partition("=")
-        if not separator:
-            raise ValueError(f"--model must be TITLE=MODEL. Received: {entry}")
+        if not separator or title in models:
+            raise ValueError(
+                f"Each --model must be TITLE=MODEL, with a title of its own. Received: {entry}"
+            )
         files.append(pretrained.resolve(name, (".keras",)))
-        refuse_inputs([_OUTPUT.value], files)
+        refuse_inputs([output], files)
         models[title] = load_model(name, (".keras",))
     rules = {(model.image_size, model.crop_scale, model.scheme) for model in models.values()}
     if len(rules) > 1:
@@ -43,8 +48,8 @@ def main(_):
             f"The models need one (size, crop scale, scheme) in common. Received: {rules}"
         )
     crops = data_flags.load_for(next(iter(models.values())), files[0], "split", "validation")
-    images = crops.central()[:: max(1, len(crops) // _FACES.value)][: _FACES.value]
+    images = crops.spread(_FACES.value).central()
     maps = {title: model.predict_heatmaps(images) for title, model in models.items()}
-    sweep(pathlib.Path(_OUTPUT.value).parent, below=False)
-    plots.heatmaps(images, maps, _OUTPUT.value)
-    print(f"Heatmaps of {', '.join(models)} on {len(images)} faces: {_OUTPUT.value}")
+    sweep(output.parent, below=False)
+    plots.heatmaps(images, maps, output)
+    print(f"Heatmaps of {', '.join(models)} on {len(images)} faces: {output}")

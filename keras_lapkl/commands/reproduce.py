@@ -54,14 +54,16 @@ def main(_):
     else:
         if not _DATA_DIR.value and _BUDGET.value != 0:
             raise ValueError("--data_dir must name the folder of 300-W; or give --miniature.")
-        unlabeled = [n if n == "labeled" else int(n) for n in _UNLABELED.value]
+        if flags.FLAGS["num_unlabeled"].present and not _UNLABELED_DIR.value:
+            raise ValueError("--num_unlabeled are faces of --unlabeled_dir: name it.")
+        unlabeled = [n if n == "labeled" else _whole("num_unlabeled", n) for n in _UNLABELED.value]
         plan = reproduction.Plan(
             reproduction.recipe(_RECIPE.value, _EPOCHS.value),
             tuple(_TABLES.value),
             tuple(_LOSSES.value),
             tuple(_WIDTHS.value),
             tuple(unlabeled if _UNLABELED_DIR.value else [n for n in unlabeled if n == "labeled"]),
-            tuple(map(int, _SEEDS.value)),
+            tuple(_whole("seeds", seed) for seed in _SEEDS.value),
             learning_rates=_learning_rates(),
         )
         load = functools.partial(
@@ -75,6 +77,13 @@ def main(_):
     provenance = run_provenance(app.resolved_flags())
     results = reproduction.run(plan, load, _OUTPUT_DIR.value, provenance, _BUDGET.value)
     print(f"{len(results)} cells. Report and pictures: {_OUTPUT_DIR.value}")
+
+
+def _whole(name, word):
+    """A whole number of a list."""
+    if not word.isdecimal():
+        raise ValueError(f"--{name} must be whole numbers. Received: {word!r}")
+    return int(word)
 
 
 def _learning_rates():

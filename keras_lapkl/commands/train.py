@@ -24,7 +24,7 @@ import dataclasses
 
 from absl import flags, logging
 
-from keras_lapkl._support import app
+from keras_lapkl._support import app, extras
 from keras_lapkl._support.settings import define_flags, from_flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
@@ -115,7 +115,13 @@ def _train():
     if not distributed.is_chief():
         logging.set_verbosity(logging.WARNING)  # the first process tells what all do
 
-    recipe = from_flags(recipes.Recipe)  # wrong settings fail before any data is read
+    recipe = from_flags(recipes.Recipe)  # what is wrong fails before any data is read
+    if _SCHEDULER.value:
+        extras.require("--scheduler", "distributed")
+    if _TENSORBOARD.value:
+        extras.require("--tensorboard", "tensorboard", "matplotlib")
+    if _IMAGE_SIZE.value < 16 or _IMAGE_SIZE.value % 16:
+        raise ValueError(f"--image_size must be a multiple of 16. Received: {_IMAGE_SIZE.value}")
     if _TFLITE.value:
         from keras_lapkl.export import conversion
 
@@ -134,6 +140,7 @@ def _train():
         num_synthetic=_NUM_SYNTHETIC.value,
         **common,
     )
+    _refuse_first_pass(crops.scheme)
     unlabeled = datasets.load_unlabeled(
         crops,
         _UNLABELED_DIR.value,
@@ -150,6 +157,11 @@ def _train():
         logging.info("No setting is given: recipe %s, for %d labels.", name, len(crops))
     elif name is not None and not flags.FLAGS["network"].present:
         logging.info("%d labels: --recipe=%s is made for so few; give it first.", len(crops), name)
+    if idle := recipes.idle_flags(recipe):
+        logging.warning(
+            "Not used, for the run does not take the --unlabeled_method that they are of: --%s.",
+            ", --".join(idle),
+        )
     if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
     validation = data_flags.load(
@@ -205,6 +217,20 @@ def _convert(output_dir, validation, record):
     )
     write_json(f"{path}.json", {**report, **record})
     print(summary([report]))
+
+
+def _refuse_first_pass(scheme):
+    """ValueError where --first_pass is given and nothing is looked for."""
+    from keras_lapkl.data.unlabeled import shards
+
+    if _FIRST_PASS.value is None:
+        return
+    if _UNLABELED_DIR.value is None:
+        raise ValueError("--first_pass finds faces in --unlabeled_dir: give that too, or drop it.")
+    if scheme.crop_from == "image":
+        raise ValueError("Whole pictures need no --first_pass: drop it.")
+    if shards.is_shard_folder(_UNLABELED_DIR.value):
+        raise ValueError(f"The faces in {_UNLABELED_DIR.value} are cut out: drop --first_pass.")
 
 
 def _locate(scheme):

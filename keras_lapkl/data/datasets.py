@@ -277,7 +277,7 @@ def load_unlabeled(
             among a larger one's.
         labeled_as_unlabeled: take the labeled faces.
         locate: what finds the five points of the faces in photos, such as `ByModel`.
-        cache_dir: folder for the crops of photos.
+        cache_dir: folder for the crops of photos, which need one.
         memory_mb: megabytes of decoded faces to hold; what does not fit is read when needed.
 
     Returns:
@@ -325,7 +325,9 @@ def _crop_photos(crops, photos, locate, cache_dir):
     """The folder of shards of the photos, cropped as the labeled faces are."""
     if crops.scheme.crop_from == "image":
         locate = shards.WholePictures()
-    if locate is None or cache_dir is None:
+    if cache_dir is None:
+        raise ValueError(f"{photos} holds photos: name a folder for their crops by `cache_dir`.")
+    if locate is None:
         raise ValueError(
             f"{photos} holds photos, and scheme {crops.scheme.name!r} of {crops.name} does not say "
             "how to crop them. Give whole pictures (crop_from='image'), a scheme of faces such as "

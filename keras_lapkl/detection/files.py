@@ -79,6 +79,11 @@ def find_inputs(
             folders, files = [], []
             for match in matches:
                 (folders if match.is_dir() else files).append(match)
+            if folders and not files:
+                raise FileNotFoundError(
+                    f"{pattern} matches folders alone, such as {folders[0]}. Name these, or give "
+                    f"{pattern}/*."
+                )
             if not files:
                 raise FileNotFoundError(f"There is no file or folder {pattern}, nor a match of it.")
             found.update(files)

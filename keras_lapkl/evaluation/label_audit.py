@@ -12,8 +12,9 @@ Faults move points in their own ways, so a face has several measures:
     scaled     what it falls by further with all points scaled about their center
     duplicate  mean distance / mean E from the labels of another picture that shows the same
 
-The first two are divided by what nine of ten faces stay below, those of corrections by a quarter of
-it, since the errors of a sound label are of no such form. The largest is the face's score.
+Each is divided by what nine of ten faces stay below; mirrored, shifted and scaled by no less than a
+quarter of that of the first, and swapped by that quarter, since the errors of a sound label are of
+no such form; duplicate by that of the first. The largest is the face's score.
 """
 
 import csv

@@ -43,7 +43,8 @@ def inject(
         The faulty `Annotations`, and the faults.
 
     Raises:
-        ValueError: a share out of range, or fewer faces with three points than faults.
+        ValueError: a share out of range, a scheme of one point, or fewer faces with three points
+            (of two: with both) than faults.
 
     Example:
 
@@ -58,6 +59,8 @@ def inject(
     kinds = {"shifted": _shifted, "swapped": _swapped}
     if flip is not None and flip != tuple(range(len(flip))):
         kinds["mirrored"] = _mirrored
+    if known.shape[1] < 2:
+        raise ValueError(f"{annotations.name}: one point can't be exchanged with another.")
     each = max(1, round(share * len(annotations)))
     fit = np.flatnonzero(known.sum(1) >= min(3, known.shape[1]))
     if len(fit) < each * len(kinds):

@@ -67,6 +67,7 @@ def evaluate_model(
     >>> predicted["landmarks"].shape
     (554, 68, 2)
     """
+    check_normalizer(normalizer or default_normalizer(crops.scheme), crops)
     predicted = predict(model, crops.central(), flip_average, scheduler)
     result = score(predicted["landmarks"], predicted["scale"], crops, normalizer)
     result["trained_on"] = model.trained_on
@@ -392,6 +393,21 @@ def default_normalizer(scheme: Scheme) -> str:
     return "hull" if scheme.num_landmarks > 2 else "crop"
 
 
+def check_normalizer(normalizer: str, crops: Crops) -> None:
+    """ValueError unless the scheme and the crops have what a normalizer needs.
+
+    Args:
+        normalizer: a name of `NORMALIZER_MEANINGS`.
+        crops: `Crops` with the truth.
+    """
+    allowed = (*scoring.normalizers(crops.scheme, crops.boxes), "crop")
+    if normalizer not in allowed:
+        raise ValueError(
+            f"`normalizer` must be one of {allowed} for scheme {crops.scheme.name!r} "
+            f"{'without' if crops.boxes is None else 'with'} face boxes. Received: {normalizer!r}"
+        )
+
+
 def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArray[np.float64]:
     """`scoring.face_errors` of predictions (N, K, 2) in crop pixels: percent, (N,).
 
@@ -403,6 +419,7 @@ def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArr
     Raises:
         ValueError: a normalizer that the scheme or the crops do not allow.
     """
+    check_normalizer(normalizer, crops)
     visible = crops.known
     if normalizer == "crop":
         distance = np.full(len(crops), float(crops.image_size))

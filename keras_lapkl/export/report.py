@@ -46,7 +46,7 @@ def summary(
 
     Example:
 
-    >>> reports = [convert(model, f"{mode}.tflite", mode, faces=validation) for mode in MODES[:2]]
+    >>> reports = [convert(model, f"{m}.tflite", m, faces=crops) for m in ("float32", "dynamic")]
     >>> print(summary(reports, threads=(1,)))
     """
     paths = [report["path"] for report in reports]

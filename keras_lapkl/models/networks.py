@@ -17,8 +17,8 @@ class Generator(Protocol):
     - A layer's name begins with its stage's, and goes on after a `_`: `encoder1`,
       `encoder1_activation`. Where int8 is not exact enough, whole stages stay in float.
     - Each convolution has a bias, or the network has `folded`.
-    - The layers that make the maps are `logits`, `columns` or `rows`: Muon leaves them to Adam, as
-      it does `encoder1`.
+    - Muon leaves layers named `logits`, `columns`, `rows` and `encoder1` to Adam, as the RCN's are.
+      A MobileFPN has none of these: all its kernels are Muon's.
 
     It may have two more attributes, and is used better for it:
 

@@ -42,6 +42,7 @@ def check(path: PathLike, targets: Iterable[str] = tuple(TARGETS)) -> dict[str, 
     >>> check("model.tflite", ["gpu"])["targets"]["gpu"]["falls_back"]
     4
     """
+    targets = list(targets)
     unknown = [name for name in targets if name not in TARGETS]
     if unknown:
         raise ValueError(f"Unknown targets: {unknown}. Expected some of {list(TARGETS)}.")

@@ -117,12 +117,14 @@ def _training_data(recipe, crops, unlabeled):
 
 
 def check_models(recipe: Recipe, crops: Crops) -> None:
-    """Fails at once on a teacher or first weights that won't do, before the folder is taken."""
+    """Fails at once on a teacher, first weights or a network that won't do.
+
+    To be called before a folder is taken.
+    """
     if recipe.teacher is not None:
         distillation.check_teacher(load_model(recipe.teacher.model), crops)
-    if recipe.initial_model is not None:
-        alone = dict.fromkeys(("adversary", "teacher", "mean_teacher"))
-        build(dataclasses.replace(recipe, **alone), crops)
+    alone = dict.fromkeys(("adversary", "teacher", "mean_teacher"))
+    build(dataclasses.replace(recipe, **alone), crops)
 
 
 def _begin_with(generator, name_or_path, share):

@@ -213,6 +213,15 @@ def _check_crop_rule(teacher, faces):
             f"The teacher is right on crop scale {teacher.crop_scale}, and {faces.name} has "
             f"{faces.crop_scale}. Crop the faces as the teacher's were."
         )
+    if teacher.scheme is not None and teacher.scheme.crop_from != _crop_from(faces):
+        raise ValueError(
+            f"The teacher is right on crops by {teacher.scheme.crop_from!r}, and {faces.name} has "
+            f"crops by {_crop_from(faces)!r}. Crop the faces as the teacher's were."
+        )
+
+
+def _crop_from(faces):
+    return faces.crop_from if isinstance(faces, UnlabeledCrops) else faces.scheme.crop_from
 
 
 def _resized(faces, size):

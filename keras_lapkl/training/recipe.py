@@ -162,7 +162,7 @@ class MeanTeacher:
     augment_strength: float = setting(
         1.5,
         "Factor on how the student's unlabeled faces are moved and recolored.",
-        interval=NOT_NEGATIVE,
+        interval="[0, 5]",
         flag="unlabeled_augment_strength",
         group=_MEAN_TEACHER,
     )
@@ -276,7 +276,7 @@ class Recipe:
         True, "Rotate, scale, shift, mirror, recolor and cover faces.", group=_TRAINING
     )
     augment_strength: float = setting(
-        1.0, "Factor on all of that but mirroring.", interval=NOT_NEGATIVE, group=_TRAINING
+        1.0, "Factor on all of that but mirroring.", interval="[0, 5]", group=_TRAINING
     )
     camera_strength: float = setting(
         0.0,
@@ -430,6 +430,14 @@ def are_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:
     """Whether a flag, or a recipe, gives any setting but the seed."""
     names = {name for cls in CLASSES for name in settings(cls)} - {"seed"}
     return any(flag_values[name].present for name in names)
+
+
+def idle_flags(recipe: Recipe, flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Names of the flags that are given and set a method which the recipe does not take."""
+    methods = (recipe.adversary, recipe.teacher, recipe.mean_teacher)
+    taken = {name for method in methods if method is not None for name in settings(type(method))}
+    known = {name for cls in (Adversary, Teacher, MeanTeacher) for name in settings(cls)}
+    return sorted(name for name in known - taken if flag_values[name].present)
 
 
 def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):

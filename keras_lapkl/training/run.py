@@ -170,6 +170,11 @@ def _identity(recipe, crops, validation, unlabeled, scheduler):
         )
     if recipe.mean_teacher is not None and distributed.replicas() > 1:
         raise ValueError("A mean teacher trains on one device: start one process.")
+    if recipe.mean_teacher is not None and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "A mean teacher trains on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
+            f"{keras.backend.backend()}"
+        )
     return Identity(recipe, crops, validation, unlabeled)
 
 
@@ -281,7 +286,9 @@ def _train(
                 )
         except preemption.PreemptedError as stop:
             raise _kept(model, output_dir, steps, writers) from stop
-        except RuntimeError as error:  # TerminateOnNaN's or AdversarialMonitor's
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:
+                raise  # not TerminateOnNaN's or AdversarialMonitor's
             raise FloatingPointError(
                 f"Training stopped: {error}. Lower the learning rate and train into another folder."
             ) from error

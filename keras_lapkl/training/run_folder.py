@@ -181,8 +181,8 @@ def last_checkpoint(output_dir):
         return None
     if not is_whole_zip(previous):
         raise ValueError(
-            f"{last} is damaged, and there is no whole checkpoint before it: delete it, and the "
-            "same command trains from the beginning."
+            f"{last} and {previous.name}, the checkpoint before it, are damaged or gone: "
+            "delete what is there of both, and the same command trains from the beginning."
         )
     if last.exists():
         logging.warning("%s is damaged: going on from the checkpoint before it.", last)

@@ -431,7 +431,7 @@ function findMetadata(bytes, name) {
     new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(start, start + length));
   if (bytes.length < 8 || identifier(bytes) !== "TFL3") {
     throw new Error(
-      `${name} is not a TFLite file: bytes 4 to 7 are not TFL3. Expected a file by tools/convert.py.`,
+      `${name} is not a TFLite file: bytes 4 to 7 are not TFL3. Expected a file by lapkl convert.`,
     );
   }
   const follow = (position) => position + view.getUint32(position, true);
@@ -462,7 +462,7 @@ function findMetadata(bytes, name) {
     throw new Error(`${name} is a damaged TFLite file; convert it again. (${error.message})`);
   }
   throw new Error(
-    `${name} says nothing of crop and landmarks. Expected a file by tools/convert.py.`,
+    `${name} says nothing of crop and landmarks. Expected a file by lapkl convert.`,
   );
 }
 

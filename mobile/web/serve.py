@@ -19,7 +19,7 @@ from absl import flags
 from keras_lapkl._support import app, serving
 from keras_lapkl.tflite import flatbuffer, metadata
 
-_MODEL = flags.DEFINE_string("model", None, ".tflite file of tools/convert.py to begin with.")
+_MODEL = flags.DEFINE_string("model", None, ".tflite file of lapkl convert to begin with.")
 _FACE = flags.DEFINE_integer("face", 0, "Which synthetic face to begin with.", lower_bound=0)
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; this machine's alone.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", 0, 65535)
@@ -95,9 +95,7 @@ def read_model(path):
     content = flatbuffer.read_bytes(path)
     found = metadata.read(flatbuffer.parse(content, path), path)
     if found is None:
-        raise ValueError(
-            f"{path} says nothing of crop and landmarks: convert it by tools/convert.py."
-        )
+        raise ValueError(f"{path} says nothing of crop and landmarks: convert it by lapkl convert.")
     return found.image_size, content
 
 

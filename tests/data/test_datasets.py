@@ -367,8 +367,10 @@ class TestUnlabeled:
         )
         unlabeled = datasets.load_unlabeled(crops, tmp_path / "shards", 10)
         assert len(unlabeled) == 10 and unlabeled.margin == 6
-        with pytest.raises(ValueError, match="first-pass model"):
+        with pytest.raises(ValueError, match="folder for their crops by `cache_dir`"):
             datasets.load_unlabeled(crops, photos)
+        with pytest.raises(ValueError, match="a scheme of faces such as 'ibug68', a first-pass"):
+            datasets.load_unlabeled(crops, photos, cache_dir=tmp_path / "cache")
 
     def test_photos_that_changed_are_cropped_anew(self, crops, tmp_path, monkeypatch, caplog):
         """A run's cache; the crops of the photos that were there stay."""

@@ -392,6 +392,8 @@ def test_inputs(photos, tmp_path):
     assert find_inputs([f"{photos}/**/*.png", photos / "a.png"]) == both
     with pytest.raises(FileNotFoundError, match=r"nor a match"):
         find_inputs([f"{photos}/*.gif"])
+    with pytest.raises(FileNotFoundError, match=r"matches folders alone, such as .*below"):
+        find_inputs([f"{photos}/bel*"])
     (tmp_path / "bare").mkdir()
     with pytest.raises(ImageError, match="Received: none"):
         find_inputs([tmp_path / "bare"])

@@ -11,7 +11,7 @@ from keras_lapkl.evaluation import label_faults
 def annotated(count, scheme=schemes.IBUG68):
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 100, (count, scheme.num_landmarks, 2)).astype(np.float32)
-    points[:, 3] = np.nan
+    points[:, 3:4] = np.nan
     paths = tuple(pathlib.Path(f"{i}.png") for i in range(count))
     return Annotations("faces", scheme, paths, points, np.isfinite(points).all(-1))
 
@@ -54,6 +54,12 @@ def test_without_mirror_pairs_no_names_are_mirrored():
 def test_refused(count, share, message):
     with pytest.raises(ValueError, match=message):
         label_faults.inject(annotated(count), share)
+
+
+def test_one_point_has_none_to_exchange_with():
+    scheme = schemes.get({"name": "dot", "num_landmarks": 1})
+    with pytest.raises(ValueError, match="one point can't be exchanged"):
+        label_faults.inject(annotated(30, scheme))
 
 
 def test_counts_of_what_is_found():

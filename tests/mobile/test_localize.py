@@ -351,7 +351,7 @@ def test_wrong_models(files, localize, tmp_path):
         "empty": (b"", "not a TFLite file"),
         "text": (b"This is no model.\n" * 20, "not a TFLite file"),
         "head": (content[:16], "damaged"),
-        "foreign": (flatbuffer_writer.pack(model), "tools/convert.py"),
+        "foreign": (flatbuffer_writer.pack(model), "lapkl convert"),
         **{f"cut{n}": (content[:n], "damaged|can't run") for n in range(100, len(content), 4999)},
     }
     for name, (damaged, message) in wrong.items():

@@ -74,6 +74,11 @@ def test_losses_by_hand():
     )
 
 
+def test_an_unknown_kind_of_loss():
+    with pytest.raises(ValueError, match="Received: 'wasserstein'"):
+        losses.generator_loss(np.zeros((1, 2, 2, 1)), "wasserstein")
+
+
 def test_losses_are_finite_where_the_sigmoid_is_not():
     for kind in adversarial.ADVERSARIAL_LOSSES:
         assert np.isfinite(float(losses.generator_loss(np.array([-1e4, 1e4]), kind)))

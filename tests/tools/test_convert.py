@@ -72,6 +72,9 @@ def test_one_mode(run_tool, model, tmp_path):
     assert tflite.describe(path)["metadata"]["flip_average"] is True
 
 
+ONE = ("--model=m.keras", "--output=o.tflite")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -81,6 +84,10 @@ def test_one_mode(run_tool, model, tmp_path):
         (("--model=m.keras", "--output=folder", "--mode=int8"), "--output must be a folder"),
         (("--model=m.tflite", "--output=o.tflite"), "Expected a .keras file, or a shipped"),
         (("--model=m.keras", "--output=o.tflite", "--bogus"), "Unknown command line flag"),
+        ((*ONE, "--heatmaps", "--no_decode"), "drop --heatmaps"),
+        ((*ONE, "--flip_average", "--no_decode"), "drop --no_decode"),
+        ((*ONE, "--mode=int8", "--output_dtype=int8"), "needs --mode=int8 and --no_decode"),
+        ((*ONE, "--layers"), "--layers is of int8 files. Received: --mode=float32"),
     ],
 )
 def test_plain_errors(flags, message, run_tool, tmp_path):

@@ -153,6 +153,11 @@ def test_tensorflow_is_not_imported(run_tool, photos, tmp_path):
         (("--crop_by=model",), "needs --model"),
         ((*BOX, "--model=m.tflite"), "--model does not go with --crop_by=box"),
         (("--crop_by=model", "--model=none.tflite"), "There is no model at none.tflite"),
+        ((*BOX, "--min_size=9"), "--min_size does not go with --crop_by=box"),
+        (
+            ("--crop_by=detector", "--max_scale=2"),
+            "--max_scale does not go with --crop_by=detector",
+        ),
         ((*BOX, "--detector=yunet"), "--detector does not go with --crop_by=box"),
         (("--crop_by=detector", "--detector=eye"), "Expected a face detector among auto, yunet"),
         ((*BOX, "--margin=-1"), "margin"),

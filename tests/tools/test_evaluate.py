@@ -129,6 +129,7 @@ def test_results_of_a_training_are_not_replaced(run_tool, tree):
         (["--predictions=gone.csv"], "gone.csv"),
         (["--predictions=found", "--normalizer=box"], "'box'"),
         (["--predictions=found", "--dataset=synthetic"], "have no photos"),
+        (["--predictions=found", "--skip_bad"], "drop --skip_bad"),
     ],
 )
 def test_plain_errors_of_predictions(run_tool, tree, flags, message):

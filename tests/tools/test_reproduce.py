@@ -1,10 +1,17 @@
 import pytest
 
 
-@pytest.mark.parametrize("rates", ["1e-3", "1/0:1e-3"])
-def test_learning_rates_of_no_width(rates, run_tool, tmp_path):
-    flags = ("--data_dir=300w", f"--output_dir={tmp_path / 'out'}", f"--learning_rates={rates}")
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--learning_rates=1e-3", "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3"),
+        ("--learning_rates=1/0:1e-3", "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3"),
+        ("--seeds=0,a", "--seeds must be whole numbers. Received: 'a'"),
+        ("--num_unlabeled=5000", "--num_unlabeled are faces of --unlabeled_dir: name it"),
+    ],
+)
+def test_plain_errors(flag, message, run_tool, tmp_path):
+    flags = ("--data_dir=300w", f"--output_dir={tmp_path / 'out'}", flag)
     done = run_tool("tools/reproduce.py", *flags, check=False)
-    assert done.returncode == 1
-    assert "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3" in done.stderr
+    assert done.returncode == 1 and message in done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())

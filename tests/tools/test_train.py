@@ -237,6 +237,23 @@ def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_
     assert ("40 epochs of 100 steps of 8" in found) == ("No setting is given" in said)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--image_size=90"], "--image_size must be a multiple of 16. Received: 90"),
+        (["--first_pass=fpn-eighth-300w"], "--first_pass finds faces in --unlabeled_dir"),
+        (["--first_pass=x", "--unlabeled_dir={}"], "Whole pictures need no --first_pass"),
+    ],
+)
+def test_what_does_not_go_together(run_tool, labels, tmp_path, flags, message):
+    flags = [flag.format(tmp_path) for flag in flags]
+    run = tmp_path / "run"
+    command = ["--dataset=csv", f"--data_dir={tmp_path}", "--crop_from=image"]
+    done = run_tool("tools/train.py", *command, *flags, f"--output_dir={run}", check=False)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (run / "run.json").exists()
+
+
 def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tmp_path):
     """The wider network learns whole pictures without labels, and labels them for the small one."""
     run = tmp_path / "run"

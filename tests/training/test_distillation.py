@@ -12,12 +12,12 @@ def teacher(stub):
     return stub.Localizer(stub.POINTS)
 
 
-def ramps(stub, count, size, margin=3, crop_scale=2.0):
+def ramps(stub, count, size, margin=3, crop_scale=2.0, crop_from="points"):
     """Faces at different places of a photo whose colors are its coordinates."""
     photo, side = stub.ramp(), size + 2 * margin
     images = np.stack([photo[40 + i : 40 + i + side, 70 : 70 + side] for i in range(count)])
     name = "ramps"
-    return UnlabeledCrops(InMemory(images), size, margin, crop_scale, name, name)
+    return UnlabeledCrops(InMemory(images), size, margin, crop_scale, name, name, crop_from)
 
 
 def test_labels_are_what_the_teacher_finds_in_the_faces_without_margin(stub, teacher):
@@ -122,3 +122,9 @@ def test_another_crop_rule(stub, teacher):
     teacher.crop_scale = None
     with pytest.raises(ValueError, match="does not say which crop"):
         distillation.pseudo_labels(teacher, faces)
+
+
+def test_faces_that_are_cropped_by_something_else(stub, teacher):
+    whole = ramps(stub, 2, stub.SIZE, crop_from="image")
+    with pytest.raises(ValueError, match=r"crops by 'points', and ramps has crops by 'image'"):
+        distillation.pseudo_labels(teacher, whole)

@@ -27,6 +27,16 @@ def values():
     return parse
 
 
+def test_flags_of_a_method_that_is_not_taken_are_named(values):
+    given = values("--teacher_width=1/2", "--adversarial_weight=1", "--unlabeled_batch_size=4")
+    recipe = recipes.recipe_from_flags(True, given)
+    assert recipe.adversary is not None
+    assert recipes.idle_flags(recipe, given) == ["teacher_width"]
+    alone = recipes.recipe_from_flags(False, given)
+    expected = ["adversarial_weight", "teacher_width", "unlabeled_batch_size"]
+    assert recipes.idle_flags(alone, given) == expected
+
+
 def test_flags_that_are_not_given_are_the_recipe_by_default(values):
     """What a beginner trains by `Recipe()` and by the command is the same."""
     assert recipes.recipe_from_flags(flag_values=values()) == Recipe()

@@ -53,10 +53,14 @@ class TestLastCheckpoint:
     @pytest.mark.parametrize("damage", [flip_a_byte, cut_short, empty])
     def test_no_whole_one(self, tmp_path, damage):
         damage(checkpoint(tmp_path / LAST))
-        with pytest.raises(ValueError, match=r"last\.keras is damaged.*delete it"):
+        with pytest.raises(
+            ValueError, match=r"last\.keras and last\.previous\.keras.*delete what is there"
+        ):
             last_checkpoint(tmp_path)
         damage(checkpoint(tmp_path / PREVIOUS))
-        with pytest.raises(ValueError, match=r"last\.keras is damaged.*delete it"):
+        with pytest.raises(
+            ValueError, match=r"last\.keras and last\.previous\.keras.*delete what is there"
+        ):
             last_checkpoint(tmp_path)
 
 
