@@ -10,7 +10,7 @@ one length, one teacher and one share of unlabeled faces: others are refused.
 Prints the errors, and how much lower they are with unlabeled faces than without, at the same width:
 mean over subsets, 95 % interval over faces of the paired differences, and each subset's. OUTPUT_DIR
 gets them as results.json, and the curve as few_labels.png. --numbers names a file that keeps the
-errors of all lengths together, and the curve is then of all that it has:
+errors of all lengths together, and the curve is then of all that it has of --widths:
 
     python benchmarks/few_labels.py --data_dir=300w --unlabeled_dir=shards --output_dir=few \
         --numbers=docs/labels.json
@@ -90,7 +90,8 @@ def main(_):
         path = pathlib.Path(_NUMBERS.value)
         rows = merged(read_json(path) if path.exists() else [], rows)
         write_json(path, rows)
-    draw(rows, output_dir / "few_labels.png")
+    widths = [*map(parse_width, _WIDTHS.value)]
+    draw([row for row in rows if row["width"] in widths], output_dir / "few_labels.png")
 
 
 def numbers(found):

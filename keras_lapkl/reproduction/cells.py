@@ -89,6 +89,9 @@ def _run(plan, load_data, output_dir, provenance, budget_minutes):
     logging.info("%d cells, %d of them to train; %s.", len(cells), len(missing), output_dir)
     if budget_minutes != 0 and any("digests" in each for each in results.values()):
         load()  # whatever is left to do: cells of other labels are not to be reported as these'
+    if budget_minutes != 0:  # what is not there is said before anything is trained
+        for number in {cell.unlabeled for cell in missing if cell.unlabeled}:
+            load().load_unlabeled(number)
     start = time.monotonic()
     for i, cell in enumerate(missing):
         spent = time.monotonic() - start
@@ -129,7 +132,7 @@ class Data:
 def load_data(
     dataset, data_dir=None, unlabeled_dir=None, cache_dir=None, num_synthetic=None, **crop
 ):
-    """The `Data` of a data set; `crop` goes to `sources.load`."""
+    """The `Data` of a data set; `crop` goes to `datasets.load`."""
     common = {"cache_dir": cache_dir, **crop}
     if dataset == "synthetic":
         common["num_synthetic"] = num_synthetic

@@ -49,6 +49,11 @@ class Plan:
                 raise ValueError(
                     f"`{name}` must be one or more of {allowed}. Received: {getattr(self, name)}"
                 )
+        if self.recipe.teacher is not None or self.recipe.mean_teacher is not None:
+            raise ValueError(
+                "`recipe` must not have a teacher of its own: the tables say what is without "
+                f"labels, and how it is learned. Received: {self.recipe}"
+            )
         for name in ("widths", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must not be empty.")

@@ -26,11 +26,13 @@ class Augmentation:
         scale: largest relative change of size, log-uniform in [1/(1+scale), 1+scale].
         shift: largest shift along each axis, as a fraction of the image's side.
         mirror: probability of a mirrored face.
-        color: largest change of brightness, contrast and each channel's gain, as a fraction.
+        color: largest change of contrast, and twice that of brightness and of each channel's gain,
+            as a fraction.
         gray: probability of a gray image.
         blur: probability of a blurred image.
         occlusion: probability of a rectangle of one color, of 10 to 40 % of the side.
-        light: largest change of brightness from one edge to the other, as a fraction.
+        light: largest change of brightness at the edges, darker at one and brighter at the other,
+            as a fraction.
         gamma: probability of a darker or brighter exposure, by an exponent in [1/3, 4].
         motion: probability of motion blur, over at most 10 % of the side.
         noise: probability of a sensor's noise, of a standard deviation of at most 0.2.
@@ -170,7 +172,7 @@ def blur(images: Tensor, seed: Tensor, probability: float) -> Tensor:
 
 
 def recolor(images: Tensor, seed: Tensor, color: float, gray: float) -> Tensor:
-    """Changes brightness, contrast and channel gains by at most `color`; grays some images."""
+    """Changes contrast by at most `color`, brightness and channel gains by half; grays some."""
     draws = _uniform(tf.shape(images)[0], 6, seed)
     change = (2 * draws[:, :5] - 1) * color
     mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
@@ -197,7 +199,7 @@ def occlude(images: Tensor, seed: Tensor, probability: float) -> Tensor:
 
 
 def relight(images: Tensor, seed: Tensor, light: float) -> Tensor:
-    """Light from a side: a gain that changes by at most ±`light` across the image."""
+    """Light from a side: a gain that goes from edge to edge by at most 1 ± `light`."""
     draws = _uniform(tf.shape(images)[0], 2, seed)
     angle, change = draws[:, 0] * 6.283185307179586, draws[:, 1] * light
     rows, columns = (tf.linspace(-1.0, 1.0, images.shape[axis]) for axis in (1, 2))

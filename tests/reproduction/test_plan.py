@@ -35,6 +35,11 @@ def test_a_width_has_its_own_learning_rate(plan):
     assert unchanged < {cell.name for cell in other.cells()}
 
 
+def test_a_recipe_with_a_teacher_is_refused(plan):
+    with pytest.raises(ValueError, match="must not have a teacher"):
+        dataclasses.replace(plan, recipe=reproduction.recipe("few_labels_unlabeled"))
+
+
 def test_recipes_are_the_files_of_flags():
     found = reproduction.recipe("w300_muon", epochs=7)
     assert (found.optimizer, found.head, found.epochs) == ("muon", "marginal", 7)
