@@ -14,13 +14,14 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source) -> Labels:
-    found = read_coco(source.path, category=source.category, missing_ok=True)
+    found = read_coco(source.path, source.images, category=source.category, missing_ok=True)
+    folder = source.images or source.folder
     sizes = np.zeros((len(found), 2), int) if found.sizes is None else found.sizes
     boxes = np.full((len(found), 4), np.nan) if found.boxes is None else found.boxes
     objects = [
         Labeled(
             where=found.place(i),
-            picture=os.path.relpath(found.paths[i], source.folder),
+            picture=os.path.relpath(found.paths[i], folder),
             points={
                 name: (float(found.landmarks[i, k, 0]), float(found.landmarks[i, k, 1]), SEEN)
                 for k, name in enumerate(found.scheme.names)
@@ -33,4 +34,4 @@ def read(source: Source) -> Labels:
         for i in range(len(found))
     ]
     notes = found.source.notes if found.source else ()
-    return Labels(objects, {found.scheme.name: found.scheme.names}, (source.folder,), notes=notes)
+    return Labels(objects, {found.scheme.name: found.scheme.names}, (folder,), notes=notes)

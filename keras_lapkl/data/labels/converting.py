@@ -110,7 +110,7 @@ def convert_labels(
     picture = output.with_name(f"{output.stem}.samples.jpg")
     parts = part_paths(output) if validation_share else ()
     refuse_inputs([output, picture, *parts], [path])
-    tool, source = known(path, category)
+    tool, source = known(path, category, None if images is None else Path(images))
     labels = tool.read(source)
     left_out, notes = collections.Counter(labels.left_out), list(labels.notes)
     objects, names = _of_category(path, labels, category, left_out)

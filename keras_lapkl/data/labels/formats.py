@@ -55,8 +55,14 @@ FORMATS = (
 )
 
 
-def recognize(path: PathLike, category: str | None = None) -> tuple[Format, Source] | None:
+def recognize(
+    path: PathLike, category: str | None = None, images: Path | None = None
+) -> tuple[Format, Source] | None:
     """The format of a file or folder by its content, and the source to read; None if of none.
+
+    Args:
+        path: of the file or folder.
+        category, images: as `Source` has them.
 
     Raises:
         KeypointError: it begins as JSON or XML and is not.
@@ -67,13 +73,15 @@ def recognize(path: PathLike, category: str | None = None) -> tuple[Format, Sour
     >>> recognize("project/labeled-data/video/CollectedData_me.csv")[0].name
     'DeepLabCut'
     """
-    source = Source(Path(path), category)
+    source = Source(Path(path), category, images)
     return next(((each, source) for each in FORMATS if each.matches(source)), None)
 
 
-def known(path: PathLike, category: str | None = None) -> tuple[Format, Source]:
+def known(
+    path: PathLike, category: str | None = None, images: Path | None = None
+) -> tuple[Format, Source]:
     """As `recognize`, or a KeypointError that lists the formats that are read."""
-    found = recognize(path, category)
+    found = recognize(path, category, images)
     if found is None:
         listed = "; ".join(f"{each.name} ({each.files})" for each in FORMATS)
         raise KeypointError(f"{path}: expected labels of one of these: {listed}. Received: others")

@@ -78,14 +78,16 @@ class Source:
     Args:
         path: of the file or folder.
         category: the class of objects that is asked for, for readers that take but one.
+        images: the folder of the pictures, for readers that look for them.
 
     Raises:
         OSError: there is none, or it can't be read.
         KeypointError: it is neither a regular file nor a folder.
     """
 
-    def __init__(self, path: Path, category: str | None = None):
+    def __init__(self, path: Path, category: str | None = None, images: Path | None = None):
         self.path = path
+        self.images = images
         self.category = category
         self.is_folder = path.is_dir()
         self.folder = path if self.is_folder else path.parent

@@ -119,6 +119,19 @@ def test_numbers_in_another_order_or_with_gaps(convert, tmp_path, numbers, names
     assert found.landmarks[0, k].tolist() == list(exports.POINTS["a.png"][0])
 
 
+def test_coco_with_names_of_another_machine(convert, tmp_path):
+    """Names that lead out of the folder are found where the pictures are said to be."""
+    path = exports.coco(tmp_path / "labels")
+    content = exports.coco_data()
+    for image in content["images"]:
+        image["file_name"] = f"/home/other/pictures/{image['file_name']}"
+    path.write_text(exports.json.dumps(content))
+    (tmp_path / "labels" / "images").rename(tmp_path / "pictures")
+    _, found = convert(path, images=tmp_path / "pictures")
+    assert [path.name for path in found.paths] == ["a.png", "b.png"]
+    assert {path.parent for path in found.paths} == {tmp_path / "pictures"}
+
+
 class TestAccount:
     def test_of_what_is_left_out(self, convert, tmp_path):
         path = exports.coco(tmp_path)
