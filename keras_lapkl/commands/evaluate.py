@@ -88,9 +88,12 @@ def main(_):
     if path.suffix == ".keras":
         quiet_tensorflow()
     from keras_lapkl import load_model
+    from keras_lapkl.evaluation import model_scores
 
     model = load_model(path)
     crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
+    if _NORMALIZER.value is not None:
+        model_scores.check_normalizer(_NORMALIZER.value, crops)
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
     outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
     with _output_dir(outputs, [path]) as output_dir:

@@ -147,6 +147,7 @@ def test_plain_errors_of_predictions(run_tool, tree, flags, message):
         (["--model=none.keras", "--num_synthetic=5"], "none.keras"),
         ([], "does not say where the data are that it was trained on (nothing)"),
         (["--dataset=aflw", "--data_dir=/nowhere", "--split=test"], "/nowhere"),
+        (["--num_synthetic=2", "--normalizer=box"], "'hull_diagonal', 'crop')"),
     ],
 )
 def test_plain_errors(run_tool, model, tmp_path, flags, message):
