@@ -59,6 +59,9 @@ def main(_):
     unknown = set(_METHODS.value) - {_WITHOUT, _TEACHER, "student", "adversarial"}
     if unknown:
         raise ValueError(f"Unknown --methods: {sorted(unknown)}.")
+    other = [flag.name for flag in (_TEACHER_WIDTH, _UNLABELED_BATCH) if flag.value != flag.default]
+    if _NUMBERS.value and other:
+        raise ValueError(f"--numbers does not tell runs of another --{other[0]} apart: drop it.")
     output_dir, found = pathlib.Path(_OUTPUT_DIR.value), {}
     refuse_other_settings(output_dir / "settings.json")
     teacher = parse_width(_TEACHER_WIDTH.value)

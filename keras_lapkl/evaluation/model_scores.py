@@ -394,18 +394,13 @@ def default_normalizer(scheme: Scheme) -> str:
 
 
 def check_normalizer(normalizer: str, crops: Crops) -> None:
-    """ValueError unless the scheme and the crops have what a normalizer needs.
+    """As `scoring.check_normalizer`, of crops, which also have a side.
 
     Args:
         normalizer: a name of `NORMALIZER_MEANINGS`.
         crops: `Crops` with the truth.
     """
-    allowed = (*scoring.normalizers(crops.scheme, crops.boxes), "crop")
-    if normalizer not in allowed:
-        raise ValueError(
-            f"`normalizer` must be one of {allowed} for scheme {crops.scheme.name!r} "
-            f"{'without' if crops.boxes is None else 'with'} face boxes. Received: {normalizer!r}"
-        )
+    scoring.check_normalizer(normalizer, crops.scheme, crops.boxes, ("crop",))
 
 
 def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArray[np.float64]:

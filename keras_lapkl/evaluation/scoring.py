@@ -54,6 +54,24 @@ def normalizers(scheme: Scheme, boxes: NDArray[Any] | None = None) -> tuple[str,
     return tuple(name for name, is_allowed in allowed.items() if is_allowed)
 
 
+def check_normalizer(
+    normalizer: str, scheme: Scheme, boxes: NDArray[Any] | None = None, more: tuple[str, ...] = ()
+) -> None:
+    """ValueError unless the scheme and the faces have what a normalizer needs.
+
+    Args:
+        normalizer: a name.
+        scheme, boxes: as in `normalizers`.
+        more: names that are allowed besides.
+    """
+    allowed = (*normalizers(scheme, boxes), *more)
+    if normalizer not in allowed:
+        raise ValueError(
+            f"`normalizer` must be one of {allowed} for scheme {scheme.name!r} "
+            f"{'without' if boxes is None else 'with'} face boxes. Received: {normalizer!r}"
+        )
+
+
 def distances(
     normalizer: str,
     landmarks: NDArray[Any],
@@ -83,12 +101,7 @@ def distances(
     >>> distances("hull_diagonal", square, np.ones((1, 4), bool), scheme)
     array([5.])
     """
-    allowed = normalizers(scheme, boxes)
-    if normalizer not in allowed:
-        raise ValueError(
-            f"`normalizer` must be one of {allowed} for scheme {scheme.name!r} "
-            f"{'without' if boxes is None else 'with'} face boxes. Received: {normalizer!r}"
-        )
+    check_normalizer(normalizer, scheme, boxes)
     points = np.where(visible[..., None], np.asarray(landmarks, np.float64), np.nan)
     if normalizer == "interocular":
         left, right = scheme.eye_corners  # pyright: ignore[reportGeneralTypeIssues]  there are some

@@ -34,9 +34,10 @@ _SHARP = 1.6
 """Mean scale, pixels, below which heatmaps are those of a long training."""
 _ENOUGH = 100
 _WIDE = {"mean": 0.5, "nme": 0.05}
-_WIDER = "A longer training brings a file nearer to Keras; wider bounds are `bounds`"
-_WIDER_BY_FLAG = {True: ", and of `lapkl convert` --mean_bound and --nme_bound.", False: "."}
-"""By whether a file has integers: the others' distance is rounding alone, and no flag widens it."""
+_WIDER = (
+    "A longer training brings a file nearer to Keras; wider bounds are `bounds`, and of "
+    "`lapkl convert` {}."
+)
 
 
 def convert(
@@ -179,7 +180,8 @@ def convert(
         if MODES[mode].calibrated and (layers or failure):
             errors = int8.layer_errors(temporary, images[:_PROBED])
         if failure:
-            parts = [f"{failure}. {_WIDER}{_WIDER_BY_FLAG[MODES[mode].integers]}"]
+            given = "--mean_bound and --nme_bound" if MODES[mode].integers else "--nme_bound"
+            parts = [f"{failure}. {_WIDER.format(given)}"]
             if errors:
                 parts += [stage_table(int8.stage_errors), layer_table(errors)]
             raise verify.ConversionError("\n".join(parts))

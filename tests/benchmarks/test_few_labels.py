@@ -77,6 +77,10 @@ def test_numbers_keep_the_errors_of_all_lengths(run_tool, runs, tmp_path):
     ]
     assert rows[2] == before and rows[1] != old
     assert (runs / "few_labels.png").read_bytes() != alone
+    other = (f"--numbers={numbers}", "--unlabeled_batch_size=4")
+    done = run_tool(SCRIPT, *flags, *other, check=False)
+    assert done.returncode == 1 and "another --unlabeled_batch_size" in done.stderr
+    assert json.loads(numbers.read_text()) == rows
 
 
 def test_runs_of_other_lengths_are_not_mixed(run_tool, runs):

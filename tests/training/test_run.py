@@ -235,6 +235,22 @@ def test_nan_stops_and_says_so(crops, validation, tmp_path):
     assert not (tmp_path / "model.keras").exists()
 
 
+def test_other_errors_are_no_learning_rates(crops, validation, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise NotImplementedError("no such backend")
+
+    monkeypatch.setattr(run.distributed, "fit", fails)
+    with pytest.raises(NotImplementedError, match="no such backend"):
+        train(recipe(), crops, validation, tmp_path)
+
+
+def test_a_size_that_no_network_takes_leaves_the_folder(validation, tmp_path):
+    odd = datasets.load("synthetic", split="train", num_synthetic=20, image_size=40)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        train(recipe(), odd, validation, tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 class TestTeacher:
     @pytest.fixture(scope="class")
     @classmethod
@@ -591,3 +607,10 @@ class TestMeanTeacher:
     def test_needs_unlabeled_faces(self, crops, validation, tmp_path):
         with pytest.raises(ValueError, match="together"):
             train(recipe(mean_teacher=MeanTeacher()), crops, validation, tmp_path)
+
+    def test_another_backend(self, crops, validation, unlabeled, tmp_path, monkeypatch):
+        monkeypatch.setattr(run.keras.backend, "backend", lambda: "jax")
+        chosen = recipe(mean_teacher=MeanTeacher())
+        with pytest.raises(ValueError, match=r"set KERAS_BACKEND=tensorflow\. Received: jax"):
+            train(chosen, crops, validation, tmp_path / "run", None, unlabeled)
+        assert not (tmp_path / "run").exists()
