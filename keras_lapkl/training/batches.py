@@ -227,7 +227,7 @@ def mean_teacher_batches(
 def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[Any]":
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), label_array(crops)))
-    return data.batch(batch_size).prefetch(2)
+    return _untuned(data.batch(batch_size).prefetch(2))
 
 
 def _check_alike(crops, unlabeled):
@@ -243,7 +243,17 @@ def _check_alike(crops, unlabeled):
 
 def _stream(batch, first_step):
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+    return _untuned(steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4))
+
+
+def _untuned(data):
+    """Without tf.data's tuning: there is nothing to tune, and its thread can miss its end.
+
+    A process then ends up to a minute late (TensorFlow 2.21).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def _labeled(crops, batch_size, seed, augmentation):

@@ -144,6 +144,20 @@ def test_evaluation_has_all_in_order():
     np.testing.assert_array_equal(np.concatenate([y[:, 0, 0] for _, y in batches]), range(7))
 
 
+def test_nothing_tunes_the_streams():
+    """The thread that tunes can miss its end, and a stopped training ended up to a minute late."""
+    crops, unlabeled = numbered(7), shards.from_crops(numbered(7))
+    labels = np.zeros((7, 2, 3), np.float32)
+    for stream in (
+        training_batches(crops, 3),
+        semi_supervised_batches(crops, unlabeled, 3),
+        self_training_batches(crops, unlabeled, labels, 3),
+        mean_teacher_batches(crops, unlabeled, 3),
+        evaluation_batches(crops),
+    ):
+        assert stream.options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("batch_size", [0, 8])
 def test_batch_larger_than_the_data(batch_size):
     with pytest.raises(ValueError, match=r"1\.\.7"):
