@@ -104,14 +104,17 @@ def make_folder(path: PathLike) -> None:
     path = pathlib.Path(path)
     if path.is_dir():
         return
-    if stores.is_address(path):
-        raise ValueError(
-            f"Expected a folder of this machine; lapkl crop alone writes to stores. Received: "
-            f"{path}"
-        )
+    _refuse_address(path)
     make_folder(path.parent)
     path.mkdir(exist_ok=True)
     sync(path.parent)
+
+
+def _refuse_address(path):
+    if stores.is_address(path):
+        raise ValueError(
+            f"Expected a path of this machine; lapkl crop alone writes to stores. Received: {path}"
+        )
 
 
 @contextlib.contextmanager
@@ -163,16 +166,27 @@ def sweep(folder: PathLike, below: bool = True) -> None:
         folders[:] = [name for name in folders if below and not _LEFT.fullmatch(name)]
 
 
-def refuse_inputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None:
-    """Refuses to write over what is read.
+def check_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) -> None:
+    """Refuses, before the work, to write over what is read, or where nothing can be written.
+
+    Nothing is made: of a folder that is missing, the one above it must take files.
 
     Raises:
-        ValueError: with the file that is both.
+        ValueError: with the file that is an output and an input, or the address of a store.
+        OSError: with the output that is a folder, or that can't be written.
     """
     read = {os.path.realpath(path) for path in inputs}
-    for path in outputs:
+    checked = set()
+    for path in map(pathlib.Path, outputs):
         if os.path.realpath(path) in read:
             raise ValueError(f"{path} is an input, and would be replaced: name another output.")
+        _refuse_address(path)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        folder = next(each for each in path.parents if each.exists())
+        if folder not in checked:
+            with naming(path), _temporary_folder(folder):
+                checked.add(folder)
 
 
 def write_json(path: PathLike | StorePath, data: Any) -> None:

@@ -49,12 +49,12 @@ flags.register_validator(
 
 def main(_):
     from keras_lapkl import pretrained
-    from keras_lapkl._support.files import refuse_inputs, write_json
+    from keras_lapkl._support.files import check_outputs, write_json
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.tflite import android, latency
 
     paths = [pretrained.resolve(name, (".tflite",)) for name in _MODEL.value]
-    refuse_inputs(filter(None, [_OUTPUT.value]), [_BINARY.value, *paths])
+    check_outputs(filter(None, [_OUTPUT.value]), [_BINARY.value, *paths])
     results = android.measure_many(
         android.Device(_SERIAL.value),
         _BINARY.value,

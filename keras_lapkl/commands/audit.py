@@ -16,6 +16,8 @@ nothing is trained: it must not have been trained on these labels. With
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
+import pathlib
+
 import numpy as np
 from absl import flags, logging
 
@@ -61,7 +63,11 @@ _RECORD, _OTHER = "audit.json", "an audit with other settings"
 
 
 def main(_):
+    from keras_lapkl._support.files import check_outputs, write_json
+    from keras_lapkl._support.folders import claim, owned
+
     path = None
+    check_outputs(pathlib.Path(_OUTPUT_DIR.value, name) for name in _OUTPUTS)
     if _SCHEDULER.value:
         extras.require("--scheduler", "distributed")
     if _MODEL.value:
@@ -73,8 +79,6 @@ def main(_):
         path = pretrained.resolve(_MODEL.value, (".tflite", ".keras"))
     if path is None or path.suffix == ".keras":
         quiet_tensorflow()
-    from keras_lapkl._support.files import write_json
-    from keras_lapkl._support.folders import claim, owned
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import duplicates
     from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults, model_scores

@@ -42,12 +42,12 @@ flags.register_validator(
 
 def main(_):
     from keras_lapkl import pretrained
-    from keras_lapkl._support.files import refuse_inputs, replacing
+    from keras_lapkl._support.files import check_outputs, replacing
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.tflite import latency
 
     paths = [pretrained.resolve(name, (".tflite",)) for name in _MODEL.value]
-    refuse_inputs(filter(None, [_OUTPUT.value]), paths)
+    check_outputs(filter(None, [_OUTPUT.value]), paths)
     results = latency.measure_many(
         paths,
         [int(v) for v in _THREADS.value],

@@ -30,13 +30,14 @@ data_flags.define(__name__, of_model=True, split="validation")
 def main(_):
     from keras_lapkl import load_model, pretrained
     from keras_lapkl._support import console
-    from keras_lapkl._support.files import sweep
+    from keras_lapkl._support.files import check_outputs, sweep
     from keras_lapkl.export.recalibration import recalibrate
 
     output = pathlib.Path(_OUTPUT.value)
     if output.suffix not in (".keras", ".tflite"):
         raise ValueError(f"--output must end in .keras or .tflite. Received: {output}")
     path = pretrained.resolve(_MODEL.value, (output.suffix,))
+    check_outputs([output], [path])
     if path.suffix == ".keras":
         quiet_tensorflow()
     sweep(output.parent, below=False)

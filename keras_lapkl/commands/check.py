@@ -38,14 +38,14 @@ flags.register_validator(
 
 def main(argv):
     from keras_lapkl import pretrained
-    from keras_lapkl._support.files import refuse_inputs, write_json
+    from keras_lapkl._support.files import check_outputs, write_json
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.tflite import arena, compatibility, flatbuffer, vela
 
     if len(argv) < 2:
         raise absl_app.UsageError("Expected a .tflite file, or several, or shipped models' names.")
     paths = [pretrained.resolve(name, (".tflite",)) for name in argv[1:]]
-    refuse_inputs(filter(None, [_OUTPUT.value]), paths)
+    check_outputs(filter(None, [_OUTPUT.value]), paths)
     names = _TARGET.value or list(TARGETS)
     reports = []
     for path in paths:

@@ -93,7 +93,7 @@ def main(_):
     source = pretrained.resolve(_MODEL.value, (".keras",))
     quiet_tensorflow()
     from keras_lapkl import load_model
-    from keras_lapkl._support.files import sweep, write_json
+    from keras_lapkl._support.files import check_outputs, sweep, write_json
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.export import conversion, fitting
     from keras_lapkl.export.report import layer_table, summary
@@ -109,8 +109,11 @@ def main(_):
     if _TARGET.value is not None:
         choices.update(fitting.CHOICES[_TARGET.value])
     mode = choices.pop("mode")
-    sweep(output if _MODE.value == "all" else output.parent, below=False)
-    modes = tuple(MODES) if mode == "all" else (mode,)
+    paths = {mode: output}
+    if mode == "all":
+        paths = {each: output / f"{each}.tflite" for each in MODES}
+    check_outputs(paths.values(), [source])
+    sweep(output if mode == "all" else output.parent, below=False)
     model = load_model(source)
     count = max(_NUM_PARITY.value, _NUM_CALIBRATION.value)
     held_out = data_flags.load_for(
@@ -119,15 +122,14 @@ def main(_):
     validation = held_out.spread(_NUM_PARITY.value)
     calibration = held_out.spread(_NUM_CALIBRATION.value)
     training = None
-    if any(MODES[mode].calibrated for mode in modes):
+    if any(MODES[each].calibrated for each in paths):
         count = _NUM_REPRESENTATIVE.value
         training = data_flags.load_for(
             model, source, "train_split", "training", most_synthetic=count
         ).spread(count)
     loaded = _loaded(source, training, held_out)
     reports, refused = [], []
-    for mode in modes:
-        path = output / f"{mode}.tflite" if _MODE.value == "all" else output
+    for mode, path in paths.items():
         bounds = MODES[mode].bounds_for(model.image_size)
         if MODES[mode].integers and _MEAN_BOUND.value is not None:
             bounds["mean"] = _MEAN_BOUND.value
@@ -148,7 +150,7 @@ def main(_):
                 layers=_LAYERS.value,
             )
         except ConversionError as error:
-            if len(modes) == 1:
+            if len(paths) == 1:
                 raise
             refused.append(f"{mode} refused: {error}")
             continue

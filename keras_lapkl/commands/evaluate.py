@@ -88,15 +88,17 @@ def main(_):
     if path.suffix == ".keras":
         quiet_tensorflow()
     from keras_lapkl import load_model
+    from keras_lapkl._support.files import check_outputs
     from keras_lapkl.evaluation import model_scores
 
     model = load_model(path)
+    outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
+    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), [path])
     crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
     if _NORMALIZER.value is not None:
         model_scores.check_normalizer(_NORMALIZER.value, crops)
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
-    outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
-    with _output_dir(outputs, [path]) as output_dir:
+    with _output_dir(outputs) as output_dir:
         _score(model, crops, output_dir)
     print(f"Results: {output_dir}")
 
@@ -142,13 +144,11 @@ def _score(model, crops, output_dir):
 
 
 @contextlib.contextmanager
-def _output_dir(outputs, inputs):
-    """The folder of the results, in which these are written and none is an input."""
-    from keras_lapkl._support.files import refuse_inputs
+def _output_dir(outputs):
+    """The folder of the results, in which these are written."""
     from keras_lapkl._support.folders import announce, owned
 
     folder = pathlib.Path(_OUTPUT_DIR.value)
-    refuse_inputs((folder / name for name in outputs), inputs)
     with owned(folder):
         announce(folder, "evaluate", ((name, name) for name in outputs))
         yield folder
@@ -164,7 +164,7 @@ def _optional_pictures():
 
 
 def _score_predictions():
-    from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.files import check_outputs, write_json
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import comparison, plots
@@ -184,6 +184,9 @@ def _score_predictions():
             flags.FLAGS.data_dir, flags.FLAGS.split, annotations.scheme, flags.FLAGS.category
         )
     predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme, names)
+    outputs = ("results.json", "errors.csv", "ced.png")
+    sources = [each.source for each in predictions.values()]
+    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), sources)
     results, errors = comparison.compare(
         annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value, _BY_SUBSET.value
     )
@@ -193,8 +196,7 @@ def _score_predictions():
     provenance = run_provenance(app.resolved_flags())
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
-    sources = [each.source for each in predictions.values()]
-    with _output_dir(("results.json", "errors.csv", "ced.png"), sources) as output_dir:
+    with _output_dir(outputs) as output_dir:
         comparison.write_errors(
             output_dir / "errors.csv", annotations, errors, flags.FLAGS.data_dir
         )

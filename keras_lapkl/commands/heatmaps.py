@@ -27,7 +27,7 @@ def main(_):
     quiet_tensorflow()
     extras.require("lapkl heatmaps", "matplotlib")
     from keras_lapkl import load_model, pretrained
-    from keras_lapkl._support.files import refuse_inputs, sweep
+    from keras_lapkl._support.files import check_outputs, sweep
     from keras_lapkl.evaluation import plots
 
     output, models, files = pathlib.Path(_OUTPUT.value), {}, []
@@ -40,7 +40,7 @@ def main(_):
                 f"Each --model must be TITLE=MODEL, with a title of its own. Received: {entry}"
             )
         files.append(pretrained.resolve(name, (".keras",)))
-        refuse_inputs([output], files)
+        check_outputs([output], files)
         models[title] = load_model(name, (".keras",))
     rules = {(model.image_size, model.crop_scale, model.scheme) for model in models.values()}
     if len(rules) > 1:

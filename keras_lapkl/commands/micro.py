@@ -40,7 +40,7 @@ def _measured(arena, content, path):
 
 def main(argv):
     from keras_lapkl import pretrained
-    from keras_lapkl._support.files import refuse_inputs, replacing, sweep
+    from keras_lapkl._support.files import check_outputs, replacing, sweep
     from keras_lapkl.tflite import arena, c_header, flatbuffer, runner
 
     if len(argv) != 2:
@@ -55,7 +55,7 @@ def main(argv):
     if header:
         c_header.check_name(name)
     path = pretrained.resolve(argv[1], (".tflite",))
-    refuse_inputs([output], [path])
+    check_outputs([output], [path])
     content = flatbuffer.read_bytes(path)
     given = set(flatbuffer.signature_shapes(flatbuffer.parse(content, path)))
     if not set(runner.AXES) <= given:

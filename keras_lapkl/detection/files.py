@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support import cluster, console, extras
 from keras_lapkl._support.cells import read_name
-from keras_lapkl._support.files import refuse_inputs, write_json
+from keras_lapkl._support.files import check_outputs, write_json
 from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.names import names_below, output_stems
 from keras_lapkl._support.types import PathLike
@@ -227,7 +227,7 @@ def predict_files(
     videos = [name for file, name in names.items() if is_video(file)]
     stems = output_stems(names.values(), videos)
     outputs = list(planned_outputs(form, stems, overlays))
-    refuse_inputs((output_dir / name for name, _ in outputs), files)
+    check_outputs((output_dir / name for name, _ in outputs if not name.endswith("/")), files)
     start = time.perf_counter()
     before = dict(detector.seconds)
     # Of a cluster only what is done here.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl import confidence
-from keras_lapkl._support.files import refuse_inputs, replacing
+from keras_lapkl._support.files import check_outputs, replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.confidence import Calibration
 from keras_lapkl.data.crops import Crops
@@ -66,7 +66,7 @@ def recalibrate(path: PathLike, output: PathLike, crops: Crops) -> Recalibrated:
     (0.71, 0.9)
     """
     path, output = str(path), str(output)
-    refuse_inputs([output], [path])
+    check_outputs([output], [path])
     if path.rpartition(".")[2] != output.rpartition(".")[2]:
         raise ValueError(f"Expected an output of the same kind as {path}. Received: {output}")
     if len(crops) < 2 * _FOLDS:

@@ -2,12 +2,13 @@ import errno
 import json
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
 from keras_lapkl._support import files
-from keras_lapkl._support.files import read_json, refuse_inputs, replacing, sweep, write_json
+from keras_lapkl._support.files import check_outputs, read_json, replacing, sweep, write_json
 from keras_lapkl._support.provenance import run_provenance
 
 
@@ -114,9 +115,36 @@ class TestSweep:
 def test_inputs_are_no_outputs(tmp_path):
     (tmp_path / "link").symlink_to("a.txt")
     (tmp_path / "a.txt").touch()
-    refuse_inputs([tmp_path / "b.txt"], [tmp_path / "a.txt"])
+    check_outputs([tmp_path / "b.txt"], [tmp_path / "a.txt"])
     with pytest.raises(ValueError, match=r"link is an input"):
-        refuse_inputs([tmp_path / "link"], [tmp_path / "x" / ".." / "a.txt"])
+        check_outputs([tmp_path / "link"], [tmp_path / "x" / ".." / "a.txt"])
+
+
+class TestOutputsAreCheckedFirst:
+    def test_nothing_is_made(self, tmp_path):
+        check_outputs([tmp_path / "a" / "b" / "c.json", tmp_path / "c.json", "c.json"])
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+            check_outputs([tmp_path])
+
+    @pytest.mark.parametrize("name", ["a.json", "b/a.json"])
+    def test_below_a_file(self, tmp_path, name):
+        (tmp_path / "file").touch()
+        with pytest.raises(NotADirectoryError, match=re.escape(str(tmp_path / "file" / name))):
+            check_outputs([tmp_path / "file" / name])
+
+    @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="may write everywhere")
+    def test_without_the_right_to_write(self, tmp_path):
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError, match=r"c\.json"):
+            check_outputs([tmp_path / "b" / "c.json"])
+        tmp_path.chmod(0o700)
+
+    def test_in_a_store(self):
+        with pytest.raises(ValueError, match="path of this machine"):
+            check_outputs(["s3://bucket/a.json"])
 
 
 def test_json_takes_arrays_and_paths(tmp_path):

@@ -141,7 +141,7 @@ class TestErrors:
     def test_other_commands_write_to_folders(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         for path in ("s3://bucket/out", pathlib.Path("s3://bucket/out")):
-            with pytest.raises(ValueError, match=r"folder of this machine.*Received: s3:/"):
+            with pytest.raises(ValueError, match=r"path of this machine.*Received: s3:/"):
                 files.write_json(os.path.join(path, "x.json"), [])
         assert not list(tmp_path.iterdir())
         files.make_folder(tmp_path / "s3:" / "x")

@@ -16,7 +16,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import quote_name
-from keras_lapkl._support.files import refuse_inputs, replacing
+from keras_lapkl._support.files import check_outputs, replacing
 from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import pictures
@@ -109,7 +109,7 @@ def convert_labels(
         raise ValueError(f"`validation_share` must be in [0, 1). Received: {validation_share}")
     picture = output.with_name(f"{output.stem}.samples.jpg")
     parts = part_paths(output) if validation_share else ()
-    refuse_inputs([output, picture, *parts], [path])
+    check_outputs([output, picture, *parts], [path])
     tool, source = known(path, category, None if images is None else Path(images))
     labels = tool.read(source)
     left_out, notes = collections.Counter(labels.left_out), list(labels.notes)
