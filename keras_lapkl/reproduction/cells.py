@@ -13,7 +13,7 @@ from absl import logging
 
 from keras_lapkl import tflite
 from keras_lapkl._support.files import read_json, write_json
-from keras_lapkl._support.folders import owned
+from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.widths import fraction
 from keras_lapkl.data import datasets, digests
 from keras_lapkl.data.cropping import default_margin
@@ -68,9 +68,12 @@ def run(plan, load, output_dir, provenance=None, budget_minutes=None):
 
     Raises:
         OSError: another process writes into the folder, or the disk is full.
-        ValueError: a cell that is there was trained or scored on other data.
+        ValueError: a cell that is there was trained or scored on other data, or a file that is
+            there would be replaced and is not of an earlier call.
     """
+    outputs = (report.REPORT, report.CED, report.HEATMAPS, report.PREDICTIONS)
     with owned(output_dir):
+        announce(output_dir, "reproduce", ((name, name) for name in outputs))
         return _run(plan, load, pathlib.Path(output_dir), provenance, budget_minutes)
 
 

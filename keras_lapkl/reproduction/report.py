@@ -34,7 +34,10 @@ PAPER_SPREAD = {"softargmax": 2.59, "laplace_kl": 1.02}
 FIGURE_4_NAMES = {"beta": "β", "target_scale": "target scale, px"}
 LACKING = "needs data that are not here"
 FILE_MODES = ("float32", "int8")
+REPORT = "RESULTS.md"
 CED = "ced.png"
+HEATMAPS = "heatmaps.png"
+PREDICTIONS = "predictions.png"
 FILES = "files.json"
 """What Table 3's networks cost as files."""
 
@@ -65,7 +68,7 @@ def write_report(plan, results, output_dir, provenance=None):
         sections.append(
             f"## The losses, width {at}\n\n![Share of the faces by their error, by loss]({CED})\n"
         )
-    with replacing(output_dir / "RESULTS.md") as temporary:
+    with replacing(output_dir / REPORT) as temporary:
         temporary.write_text("\n".join(sections), encoding="utf-8")
 
 
@@ -98,14 +101,14 @@ def draw(models, test, output_dir):
     """
     faces = test.central()[:: max(1, len(test) // 4)][:4]
     maps = {title: model.predict_heatmaps(faces) for title, model in models.items()}
-    plots.heatmaps(faces, maps, output_dir / "heatmaps.png")
+    plots.heatmaps(faces, maps, output_dir / HEATMAPS)
     model = list(models.values())[-1]
     chosen = slice(None, None, max(1, len(test) // 16))
     shown = test.central()[chosen][:16]
     plots.predictions(
         shown,
         model.predict(shown, verbose=0)["landmarks"],
-        output_dir / "predictions.png",
+        output_dir / PREDICTIONS,
         labels=np.where(test.visible[..., None], test.landmarks, np.nan)[chosen],
         edges=test.scheme.edges,
     )

@@ -48,6 +48,14 @@ def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
     assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
 
 
+@pytest.mark.parametrize("name", ["RESULTS.md", "ced.png", "heatmaps.png", "predictions.png"])
+def test_files_that_are_not_its_own_stay(plan, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"{name} is there already"):
+        reproduction.run(plan, pytest.fail, tmp_path, budget_minutes=0)
+    assert (tmp_path / name).read_text() == "mine"
+
+
 def test_cells_of_other_data_are_refused(plan, made, tmp_path, monkeypatch, caplog):
     """One report never compares cells of other labels; whatever is left to be done."""
     data = reproduction.load_data("synthetic", num_synthetic=4, image_size=16)
