@@ -92,6 +92,7 @@ _RULES = json.loads(r"""
     },
     "float_layers": {"type": "array", "items": {"$ref": "word"}, "maxItems": 10000},
     "flip_average": {"type": "boolean"},
+    "refined": {"type": "boolean"},
     "mirror": {"type": "boolean"},
     "units": {"$ref": "text"},
     "beta": {"type": "number", "exclusiveMinimum": 0, "maximum": 1000000},

@@ -22,6 +22,7 @@ COMMANDS = (
     "audit",
     "train",
     "evaluate",
+    "refine",
     "convert",
     "micro",
     "check",

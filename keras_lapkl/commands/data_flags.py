@@ -57,6 +57,7 @@ def load_for(
     part: str,
     num_synthetic: int | None = None,
     most_synthetic: int | None = None,
+    margin: int = 0,
 ) -> Any:
     """The `Crops` of a split for a model, cut by its rule.
 
@@ -71,6 +72,7 @@ def load_for(
         num_synthetic: how many synthetic faces, which are meant where no data are named or known,
             and which other data refuse; None for as many as there were.
         most_synthetic: how many of them will do.
+        margin: spare pixels on each side, which synthetic faces have none of.
 
     Raises:
         ValueError: no data are named, and none are known.
@@ -93,6 +95,7 @@ def load_for(
         **arguments,
         image_size=model.image_size,
         crop_scale=model.crop_scale,
+        margin=0 if arguments["dataset"] == "synthetic" else margin,
         scheme=model.scheme,
     )
     if origin is not None and crops.loaded == origin.loaded.get(part):

@@ -272,6 +272,11 @@ def _check(
             "`representative_images` goes with mode 'int8', and only with it. Received: mode "
             f"{mode!r} {'without' if representative_images is None else 'with'} them."
         )
+    if model.refinement is not None and not decode:
+        raise ValueError(
+            "`decode=False` leaves what is after the logits to you, and this model refines its "
+            "landmarks there: convert the model that `lapkl refine` began with."
+        )
     _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
     if representative_images is not None:
         _check_images("representative_images", representative_images, model)
@@ -323,6 +328,7 @@ def _metadata(model, mode, float_layers, input_dtype, flip_average):
         input=image,
         float_layers=tuple(float_layers),
         flip_average=flip_average,
+        refined=model.refinement is not None,
         beta=model.beta,
         crop_scale=model.crop_scale,
         crop=None if scheme is None else scheme.crop_rule,

@@ -99,7 +99,10 @@ def graph_converter(generator, model, outputs, flip_average, floors=None, square
         if runner.LOGITS in outputs:
             found[runner.LOGITS] = sum(logits[1:], logits[0])
         else:
-            found.update(zip(runner.OUTPUTS, decoded(logits, model.beta), strict=True))
+            location, scale = decoded(logits, model.beta)
+            if model.refinement is not None:
+                location = model.refinement(location)
+            found.update(zip(runner.OUTPUTS, (location, scale), strict=True))
         if runner.HEATMAPS in outputs:
             found[runner.HEATMAPS] = heatmaps.probabilities(sum(logits[1:], logits[0]), model.beta)
         if flip_average:
@@ -113,6 +116,8 @@ def graph_converter(generator, model, outputs, flip_average, floors=None, square
     ):
         archive = keras.export.ExportArchive()
         archive.track(generator)
+        if model.refinement is not None:
+            archive.track(model.refinement)
         archive.add_endpoint("serve", localize, input_signature=[image])
         archive.write_out(folder, verbose=False)
         yield tf.lite.TFLiteConverter.from_saved_model(folder)

@@ -48,6 +48,11 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
                 f"{', '.join(about.float_layers)} stayed in float. Bounds that int8 alone keeps, "
                 "such as --mean_bound=0.2, give a file in int8 throughout."
             )
+        if about.refined:
+            raise ValueError(
+                "its landmarks are refined after the heatmaps, where the cut file ends: convert "
+                "the model that `lapkl refine` began with."
+            )
         image = _int8_image(model)
         maps, pools = _maps(model)
         writer = _writer(model, maps)

@@ -21,3 +21,6 @@ from .patch_gan import (
 from .rcn import (
     RCN as RCN,
 )
+from .refinement import (
+    ShapeRefinement as ShapeRefinement,
+)

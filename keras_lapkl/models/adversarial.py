@@ -8,7 +8,7 @@ from keras import ops
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import Tensor
 from keras_lapkl.losses import discriminator_loss, split_visible
-from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range
+from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range, with_parts
 from keras_lapkl.models.patch_gan import IMAGE_CHANNELS
 from keras_lapkl.registries import ADVERSARIAL_LOSSES
 
@@ -267,11 +267,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        networks = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in ("generator", "discriminator")
-        }
-        return cls(**{**config, **networks})
+        return cls(**with_parts(config, custom_objects, "discriminator"))
 
 
 def _halves(pair):

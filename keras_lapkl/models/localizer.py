@@ -13,6 +13,7 @@ from keras_lapkl._support.pixels import check_pixels
 from keras_lapkl._support.threads import Lock
 from keras_lapkl._support.types import PathLike, Tensor
 from keras_lapkl.confidence import Calibration, CalibrationLike
+from keras_lapkl.models.refinement import ShapeRefinement
 from keras_lapkl.schemes import Scheme, SchemeLike
 from keras_lapkl.training_data import TrainingDataLike
 
@@ -37,10 +38,13 @@ class LandmarkLocalizer(keras.Model):
             `training_data.DataSet` or a `TrainingData`; None if unknown. The attribute
             `training_data` has them as a `TrainingData`, `trained_on` as one line.
         calibration: `confidence.Calibration` of its scales, or its plain data; None if unknown.
+        refinement: `models.ShapeRefinement` of what `predict` gives, fitted to this generator as it
+            is; None for none.
 
     Raises:
-        ValueError: a scheme or a calibration with another K than the generator's, also where one is
-            set later; a crop scale or a beta that is not above 0; or a loss with another beta.
+        ValueError: a scheme, calibration or refinement with another K than the generator's, also
+            where one is set later; a crop scale or a beta that is not above 0; or a loss with
+            another beta.
 
     Example:
 
@@ -59,6 +63,7 @@ class LandmarkLocalizer(keras.Model):
         beta: float = 1.0,
         trained_on: TrainingDataLike | None = None,
         calibration: CalibrationLike | None = None,
+        refinement: ShapeRefinement | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +76,7 @@ class LandmarkLocalizer(keras.Model):
         self.beta = beta
         self.training_data = training_data.get(trained_on)
         self.calibration = calibration
+        self.refinement = refinement
         self._predicting = Lock()
         self.built = True  # it has no variables of its own
 
@@ -107,6 +113,24 @@ class LandmarkLocalizer(keras.Model):
                 f"{self.num_landmarks}."
             )
         self._calibration = found
+
+    @property
+    def refinement(self) -> ShapeRefinement | None:
+        """Of what `predict` gives; set to a `ShapeRefinement` of K landmarks, or None.
+
+        It is of the weights that it was fitted to: after more training it is wrong.
+        """
+        return self._refinement
+
+    @refinement.setter
+    def refinement(self, value: ShapeRefinement | None) -> None:
+        if value is not None and value.num_landmarks != self.num_landmarks:
+            raise ValueError(
+                f"The refinement is of {value.num_landmarks} landmarks. Received a generator of "
+                f"{self.num_landmarks}."
+            )
+        self._refinement = value
+        self.predict_function = None  # what is compiled has the refinement of before
 
     @property
     def num_landmarks(self) -> int:
@@ -234,6 +258,8 @@ class LandmarkLocalizer(keras.Model):
         found = super().predict_step(*args)
         logits, *state = found if keras.backend.backend() == "jax" else (found,)
         location, scale = heatmaps.decode(logits, self.beta)
+        if self.refinement is not None:
+            location = self.refinement(location)
         landmarks = {"landmarks": location, "scale": scale}
         return (landmarks, *state) if state else landmarks
 
@@ -318,6 +344,7 @@ class LandmarkLocalizer(keras.Model):
             self.beta,
             self.training_data,
             self.calibration,
+            self.refinement,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -329,14 +356,32 @@ class LandmarkLocalizer(keras.Model):
             "beta": self.beta,
             "trained_on": None if self.training_data is None else self.training_data.to_config(),
             "calibration": None if self.calibration is None else self.calibration.to_config(),
+            "refinement": None
+            if self.refinement is None
+            else keras.saving.serialize_keras_object(self.refinement),
         }
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        generator = keras.saving.deserialize_keras_object(config["generator"], custom_objects)
-        return cls(**{**config, "generator": generator})
+        return cls(**with_parts(config, custom_objects))
+
+
+def with_parts(
+    config: dict[str, Any], custom_objects: dict[str, Any] | None, *networks: str
+) -> dict[str, Any]:
+    """The configuration of a localizer with its parts made from theirs.
+
+    Args:
+        config, custom_objects: as `from_config` gets them.
+        networks: names of a subclass's networks beside `generator`.
+    """
+    names = [name for name in ("generator", "refinement", *networks) if config.get(name)]
+    made = {
+        name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names
+    }
+    return {**config, **made}
 
 
 def _unpickled(classes, load, arguments):

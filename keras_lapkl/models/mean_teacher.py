@@ -8,7 +8,7 @@ from keras import ops
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import Tensor
 from keras_lapkl.losses import laplace_kl_divergence
-from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range
+from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range, with_parts
 
 REPORTS = ("localization_loss", "consistency_loss")
 """What `fit` reports for training batches, besides the total loss and the metrics."""
@@ -219,11 +219,7 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        networks = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in ("generator", "teacher")
-        }
-        return cls(**{**config, **networks})
+        return cls(**with_parts(config, custom_objects, "teacher"))
 
 
 def move_landmarks(landmarks: Tensor, motion: Tensor, flip: Any = None) -> Tensor:

@@ -29,6 +29,7 @@ class Metadata:
             black and white.
         float_layers: how the names of the layers begin that an int8 file computes in float.
         flip_average: whether it answers the mean with the mirrored face.
+        refined: whether its landmarks are refined by the whole shape, after the heatmaps.
         units: of landmarks and scales.
         beta: inverse temperature of the softmax, for files that give logits.
         crop_scale: side of the crop in longer edges of what it is cut by, or None if unknown.
@@ -50,6 +51,7 @@ class Metadata:
     input: dict[str, Any]
     float_layers: tuple[str, ...] = ()
     flip_average: bool = False
+    refined: bool = False
     units: str = UNITS
     beta: float = 1.0
     crop_scale: float | None = None

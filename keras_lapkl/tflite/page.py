@@ -52,6 +52,8 @@ def _file(size, about):
         parts.insert(2, f"in float: {', '.join(about['float_layers'])}")
     if about["flip_average"]:
         parts.insert(2, "mean with the mirrored face")
+    if about["refined"]:
+        parts.insert(2, "refined by the whole shape")
     return ", ".join(parts)
 
 

@@ -13,11 +13,13 @@ from keras_lapkl.export import (
     conversion,
     equalization,
     int8,
+    micro,
     report as conversion_report,
     rounding,
     verify,
 )
 from keras_lapkl.models.localizer import to_unit_range
+from keras_lapkl.models.refinement import ShapeRefinement
 from keras_lapkl.tflite import flatbuffer, inspection
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -148,6 +150,48 @@ def test_harm_of_a_stage_is_measured_with_it_alone_in_int8(localizer, images):
     expected = localizer.predict(images[:2], verbose=0)["landmarks"]
     alone = converter._error_alone(stages[-1], stages, images[:2], expected)
     assert 0.001 < alone < converter._error(converter(), images[:2], expected)
+
+
+class TestRefined:
+    @pytest.fixture
+    def refined(self, localizer):
+        """Takes 0.3 of the differences of neighbors, and moves all by 2 pixels."""
+        model = localizer.localizer()
+        model.refinement = ShapeRefinement(model.num_landmarks)
+        matrix, offset = (np.zeros_like(each) for each in model.refinement.get_weights())
+        near = np.arange(len(offset) - 2)
+        matrix[near, near + 2], matrix[near, near] = 0.3, -0.3
+        model.refinement.set_weights([matrix, offset + 2])
+        return model
+
+    @pytest.mark.parametrize(
+        ("mode", "bound"), [("float32", 1e-4), ("float16", 0.05), ("dynamic", 1), ("int8", 1)]
+    )
+    def test_in_each_mode(self, mode, bound, refined, localizer, images, tmp_path):
+        path, more = tmp_path / "m.tflite", {}
+        if mode == "int8":
+            more["representative_images"] = images[:20]
+        tflite.convert(refined, path, mode, faces=images[20:], bounds={"mean": bound}, **more)
+        received = tflite.TFLiteLocalizer(path).predict(images[20:])
+        expected = refined.predict(images[20:], verbose=0)
+        plain = localizer.predict(images[20:], verbose=0)
+        assert np.abs(received["landmarks"] - expected["landmarks"]).mean() <= bound
+        assert np.abs(received["landmarks"] - plain["landmarks"]).mean() > 1.5 * bound
+        assert inspection.describe(path)["metadata"]["refined"]
+        if mode == "int8":
+            with pytest.raises(ValueError, match="refined after the heatmaps"):
+                micro.for_micro(path.read_bytes())
+
+    def test_mean_with_the_mirrored_face(self, refined, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        tflite.convert(refined, path, faces=images[20:], flip_average=True)
+        received = tflite.TFLiteLocalizer(path).predict(images[20:])["landmarks"]
+        expected = model_scores.predict_flip_averaged(refined, images[20:])["landmarks"]
+        np.testing.assert_allclose(received, expected, atol=1e-3)
+
+    def test_logits_alone_are_refused(self, refined, images, tmp_path):
+        with pytest.raises(ValueError, match="refines its landmarks"):
+            tflite.convert(refined, tmp_path / "m.tflite", faces=images[:1], decode=False)
 
 
 class TestFailures:
