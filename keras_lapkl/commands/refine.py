@@ -14,6 +14,7 @@ error does not fall there, nothing is written. Convert the output as any model.
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
+import dataclasses
 import pathlib
 
 from absl import flags
@@ -44,8 +45,6 @@ def main(_):
     path = pretrained.resolve(_MODEL.value, (".keras",))
     check_outputs([output], [path])
     quiet_tensorflow()
-    import dataclasses
-
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.evaluation import model_scores
     from keras_lapkl.training import refining
@@ -67,9 +66,9 @@ def main(_):
             [{**found.before, "data": "as it was"}, {**found.after, "data": "refined"}]
         )
     )
-    for result in (found.before, found.after):
+    for title, result in (("As it was", found.before), ("Refined", found.after)):
         if lines := model_scores.part_lines(result):
-            print(lines)
+            print(f"{title}:\n{lines}")
     change, low, high = found.change
     print(
         f"The error changes by {change:+.1f} % ({low:+.1f} to {high:+.1f}, paired 95 % interval)."
