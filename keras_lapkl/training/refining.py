@@ -14,10 +14,12 @@ from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.training import cross_validation
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import training_batches
+from keras_lapkl.training_data import DataSet, TrainingData
 
 _FACES = 10_000
-"""Seen in all, each picture as often as that takes, but at most so often: """
+"""Moved faces to fit to, of each picture as many as that takes."""
 _MOST_COPIES = 100
+"""Of a picture."""
 _FOLDS = 5
 _BATCH = 8
 _TOGETHER = 256
@@ -50,7 +52,8 @@ def refine(
 
     Args:
         model: a trained `LandmarkLocalizer`, changed; a refinement that it has is replaced.
-        train: `Crops` that it was trained on, with a margin.
+        train: `Crops` that it was trained on, with a margin. Others become a part of its
+            `training_data`.
         validation: `Crops` without those pictures, for the calibration and to tell the change.
         augmentation: how the faces are moved and recolored; default `Augmentation().scaled(0.75)`.
         seed: of the augmentation.
@@ -75,12 +78,21 @@ def refine(
     augmentation = augmentation or Augmentation().scaled(0.75)
     seen, labels, fold = _answers(model, train, augmentation, seed)
     model.refinement = refinement.fit(seen, labels, fold)
+    model.training_data = _with_data(model.training_data, train)
     model.calibration = model_scores.calibrate(
         model.predict(validation.central(), verbose=0), validation, model.calibration
     )
     after, predicted = model_scores.evaluate_model(model, validation)
     growth = 100 * (_errors(predicted, validation, after) - errors) / np.nanmean(errors)
     return Refined(before, after, scoring.estimates({"change": growth})["change"])
+
+
+def _with_data(before, crops):
+    """A model's training data with those that it is refined on, if they are others."""
+    source = crops.source or DataSet(crops.name, len(crops))
+    if before is not None and str(source) in map(str, before.labeled):
+        return before
+    return TrainingData((source,), initial_model=before)
 
 
 def _check_crop_rule(model, crops):

@@ -42,12 +42,16 @@ def test_lowers_the_error_of_faces_that_it_was_not_fitted_to(model, crops, valid
     assert found.change[1] < found.change[0] < found.change[2] < -5
     assert model.calibration != calibration
     assert model.calibration.data.startswith("40 synthetic")
+    assert model.trained_on.startswith("40 synthetic")
+    assert "begun with a model trained on 300-W train: 1,809" in model.trained_on
 
 
 def test_the_same_again_though_refined_before(model, crops, validation):
     first = refining.refine(model, crops, validation)
     matrix, _ = model.refinement.get_weights()
+    trained_on = model.trained_on
     again = refining.refine(model, crops, validation)
+    assert model.trained_on == trained_on
     assert again.before["nme"] == first.before["nme"] > again.after["nme"]
     np.testing.assert_allclose(model.refinement.get_weights()[0], matrix, atol=1e-4)
 
