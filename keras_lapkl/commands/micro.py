@@ -8,7 +8,9 @@ and rows, with the maps made in parts: what TFLite Micro runs in the least memor
 whole. The library reads such a file as any other. A .h output is C99 and C++11: the file's bytes,
 its scales and sizes, the arena that it needs, and the code that makes landmarks of its outputs.
 MODEL is an int8 file of a MobileFPN by `lapkl convert`, one that is cut already, or a shipped
-model's name. The arena is measured with TFLite Micro (the extra `micro`), or given.
+model's name. A refinement (`lapkl refine`) is left out: its table would be as large as the network,
+and the landmarks are those before it. The arena is measured with TFLite Micro (the extra `micro`),
+or given.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.
@@ -41,7 +43,7 @@ def _measured(arena, content, path):
 def main(argv):
     from keras_lapkl import pretrained
     from keras_lapkl._support.files import check_outputs, replacing, sweep
-    from keras_lapkl.tflite import arena, c_header, flatbuffer, runner
+    from keras_lapkl.tflite import arena, c_header, flatbuffer, metadata, runner
 
     if len(argv) != 2:
         raise absl_app.UsageError("Expected one .tflite file, or a shipped model's name.")
@@ -57,11 +59,14 @@ def main(argv):
     path = pretrained.resolve(argv[1], (".tflite",))
     check_outputs([output], [path])
     content = flatbuffer.read_bytes(path)
-    given = set(flatbuffer.signature_shapes(flatbuffer.parse(content, path)))
-    if not set(runner.AXES) <= given:
+    model = flatbuffer.parse(content, path)
+    if not set(runner.AXES) <= set(flatbuffer.signature_shapes(model)):
         from keras_lapkl.export import micro
 
         content = micro.for_micro(content, path)
+        about = metadata.read(model, path)
+        if about is not None and about.refined:
+            print("The refinement is left out: the landmarks are those before it.")
     sweep(output.parent, below=False)
     with replacing(output) as temporary:
         if not header:

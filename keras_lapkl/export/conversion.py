@@ -150,6 +150,8 @@ def convert(
     with replacing(path) as temporary:
         for float_layers, converted in candidates:
             tflite = flatbuffer.parse(converted)
+            if MODES[mode].calibrated and model.refinement is not None:
+                flatbuffer_writer.halve_tables(tflite)
             if input_dtype != "float32":
                 flatbuffer_writer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
             temporary.write_bytes(flatbuffer_writer.pack(tflite))

@@ -1,5 +1,9 @@
 """Writes the objects of TFLite's schema as a .tflite file."""
 
+import copy
+
+import numpy as np
+
 from keras_lapkl.tflite.flatbuffer import (
     IDENTIFIER,
     METADATA_NAME,
@@ -9,6 +13,9 @@ from keras_lapkl.tflite.flatbuffer import (
 )
 
 _ALIGNMENT = 16
+
+_TABLE = 4096
+"""Bytes of a constant that is worth an operator more."""
 
 
 def pack(model):
@@ -58,20 +65,55 @@ def take_bytes(model, dtype, zero):
         model.buffers.append(schema().BufferT())
         tensor.buffer = len(model.buffers) - 1
         graph.tensors.append(tensor)
-        code = schema().OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin.DEQUANTIZE
-        code.version = 2  # the first that takes int8
-        model.operatorCodes.append(code)
-        operator = schema().OperatorT()
-        operator.opcodeIndex = len(model.operatorCodes) - 1
-        operator.inputs, operator.outputs = [len(graph.tensors) - 1], [image]
-        graph.operators.insert(0, operator)
         graph.inputs = [len(graph.tensors) - 1]
+        _dequantize(model, graph.inputs[0], image, 2)  # the first that takes int8
         for signature in model.signatureDefs:
             signature.inputs[0].tensorIndex = graph.inputs[0]
     tensor.type = getattr(types, dtype.upper())
     tensor.quantization = schema().QuantizationParametersT()
     tensor.quantization.scale, tensor.quantization.zeroPoint = [1 / 255], [zero]
+
+
+def halve_tables(model):
+    """Keeps the float constants of a `ModelT` that a MUL reads in float16, in place.
+
+    Interpreters restore them once, before the first image.
+    """
+    graph = model.subgraphs[0]
+    builtin, types = schema().BuiltinOperator, schema().TensorType
+    read = {
+        int(index)
+        for operator in graph.operators
+        if builtin_code(model, operator) == builtin.MUL
+        for index in operator.inputs
+    }
+    used = [tensor.buffer for tensor in graph.tensors]
+    for index in sorted(read):
+        table = graph.tensors[index]
+        buffer = model.buffers[table.buffer]
+        content = bytes(bytearray(buffer.data if buffer.data is not None else b""))
+        alone = used.count(table.buffer) == 1
+        if table.type != types.FLOAT32 or len(content) < _TABLE or not alone:
+            continue
+        values = np.frombuffer(content, "<f4")
+        buffer.data = np.frombuffer(values.astype("<f2").tobytes(), np.uint8)
+        half = copy.copy(table)
+        half.name, half.type, table.buffer = b"halved", types.FLOAT16, 0
+        graph.tensors.append(half)
+        _dequantize(model, len(graph.tensors) - 1, index, 3)  # the first that takes float16
+
+
+def _dequantize(model, given, made, version):
+    """Puts before all operators one that restores a tensor."""
+    builtin = schema().BuiltinOperator
+    code = schema().OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin.DEQUANTIZE
+    code.version = version
+    model.operatorCodes.append(code)
+    operator = schema().OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.inputs, operator.outputs = [given], [made]
+    model.subgraphs[0].operators.insert(0, operator)
 
 
 class _AlignedBuffer:

@@ -22,7 +22,8 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
     (1, 1, S/2, K) and `rows` (1, S/2, 1, K): the largest logit of each column and row. The rest,
     linear interpolation to twice the length, a softmax, its mean and its spread, is the
     program's. The maps are made one part after the other, so that they are never in memory all at
-    once, and the names of tensors, which no interpreter reads, are left out.
+    once, and the names of tensors, which no interpreter reads, are left out. A refinement by the
+    whole shape is left out, too: the landmarks are those before it.
 
     Args:
         content: the bytes.
@@ -48,11 +49,6 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
                 f"{', '.join(about.float_layers)} stayed in float. Bounds that int8 alone keeps, "
                 "such as --mean_bound=0.2, give a file in int8 throughout."
             )
-        if about.refined:
-            raise ValueError(
-                "its landmarks are refined after the heatmaps, where the cut file ends: convert "
-                "the model that `lapkl refine` began with."
-            )
         image = _int8_image(model)
         maps, pools = _maps(model)
         writer = _writer(model, maps)
@@ -66,7 +62,8 @@ def for_micro(content: bytes, path: PathLike = "this file") -> bytes:
     graph.inputs, graph.outputs = [image], list(outputs.values())
     _sign(model, image, outputs)
     taken = {**about.input, "dtype": "int8", "range": [_ZERO, _ZERO + 255]}
-    about = dataclasses.replace(about, input=taken, measured=None)  # it was another file's
+    # Measured was another file, and the refinement would come after the end of this one.
+    about = dataclasses.replace(about, input=taken, measured=None, refined=False)
     flatbuffer_writer.add_metadata(model, about)
     _drop_unread(model)
     return flatbuffer_writer.pack(model)

@@ -72,9 +72,12 @@ def fits_dynamic(operator, of_int8=False):
 
 
 def fits_int8(operator, of_int8):
-    """Values, weights and results in int8 where a layer is to be int8, else float."""
+    """Values, weights and results in int8 where a layer is to be int8, else float.
+
+    The table of a refinement may be restored from float16.
+    """
     if operator.name == "DEQUANTIZE":
-        return _reads_bytes(operator)
+        return _reads_bytes(operator) or (operator.inputs == ("float16",) and not of_int8)
     if operator.name == "QUANTIZE":
         return True
     if not of_int8:

@@ -53,8 +53,9 @@ class ShapeRefinement(keras.layers.Layer):
     def call(self, landmarks: Tensor) -> Tensor:
         """Landmarks (B, K, 2) in pixels of the model's crop → the same, refined."""
         flat = ops.reshape(landmarks, (-1, 2 * self.num_landmarks))
-        # A product and a sum: of a matrix product TFLite rounds the landmarks to a byte.
-        moved = flat + ops.sum(flat[:, :, None] * self.matrix, axis=1) + self.offset
+        # A product and a sum: of a matrix product TFLite rounds the landmarks to a byte. Of as many
+        # axes: its GPU delegate stretches no others.
+        moved = flat + ops.sum(flat[:, :, None] * self.matrix[None], axis=1) + self.offset[None]
         return ops.reshape(moved, (-1, self.num_landmarks, 2))
 
     def get_config(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_lapkl import pretrained
+from keras_lapkl import load_model, pretrained
 from keras_lapkl.data import synthetic_faces
 from keras_lapkl.export import flatbuffer_writer, micro
 from keras_lapkl.tflite import TFLiteLocalizer, compatibility, describe, flatbuffer, runner
@@ -65,10 +65,13 @@ def test_the_library_reads_it_as_any_other(tmp_path):
     cut, whole = TFLiteLocalizer(path), TFLiteLocalizer(SOURCE)
     assert (cut.image_size, cut.num_landmarks, cut.scheme) == (80, 68, whole.scheme)
     assert cut.calibration == whole.calibration
-    found, expected = cut.predict(images), whole.predict(images)
-    # The whole file rounds what lies between two columns to int8, which this one does not.
+    model = load_model(pretrained.path("fpn-eighth-300w", ".keras"))
+    assert describe(SOURCE)["metadata"]["refined"]
+    assert not describe(path)["metadata"]["refined"]
+    model.refinement = None
+    found, expected = cut.predict(images), model.predict(images, verbose=0)
     apart = np.linalg.norm(found["landmarks"] - expected["landmarks"], axis=-1)
-    assert 0 < apart.mean() < 0.15
+    assert 0 < apart.mean() < 0.2
     assert np.abs(found["scale"] - expected["scale"]).mean() < 0.1
     with pytest.raises(ValueError, match="landmarks and scales alone"):
         cut.predict_heatmaps(images)
