@@ -249,6 +249,8 @@ def _network(name, faces_dir):
     from keras_lapkl.models.costs import multiply_adds
 
     model = keras_lapkl.load_model(_keras_file(name), (".keras",))
+    if name in pretrained.MICRO_NAMES:
+        model.refinement = None  # where a cut file ends
     folded = model.generator.folded()
     files = {
         suffix: keras_lapkl.load_model(pretrained.path(name, suffix), (".tflite",))

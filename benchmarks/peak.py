@@ -67,9 +67,9 @@ def main(_):
 
 def _operators(path):
     """Kind and multiply-adds of each operator of a file."""
-    from keras_lapkl.tflite import flatbuffer, inspection
+    from keras_lapkl.tflite import inspection
 
-    model = flatbuffer.read(path)
+    model = _read(path)
     graph = model.subgraphs[0]
     found = []
     for told, operator in zip(inspection.operators(model), graph.operators, strict=True):
@@ -86,20 +86,39 @@ def _operators(path):
 def _cuts(path, folder):
     """Files of the first operator of a file, of the first two, and so on to all."""
     from keras_lapkl.export import flatbuffer_writer
-    from keras_lapkl.tflite import flatbuffer
 
     cuts = []
-    for length in range(1, 1 + len(flatbuffer.read(path).subgraphs[0].operators)):
-        model = flatbuffer.read(path)
+    for length in range(1, 1 + len(_read(path).subgraphs[0].operators)):
+        model = _read(path)
         (graph,) = model.subgraphs
         kept, rest = graph.operators[:length], graph.operators[length:]
         wanted = {tensor for operator in rest for tensor in operator.inputs} | set(graph.outputs)
         graph.operators = kept
-        graph.outputs = [i for operator in kept for i in operator.outputs if i in wanted]
+        made = [each for each in kept if not _restores(model, each)]
+        graph.outputs = [i for operator in made for i in operator.outputs if i in wanted]
         model.signatureDefs = []
         cuts.append(folder / f"{length}.tflite")
         cuts[-1].write_bytes(flatbuffer_writer.pack(model))
     return cuts
+
+
+def _read(path):
+    """The file, what restores its constants moved to before what reads them."""
+    from keras_lapkl.tflite import flatbuffer
+
+    model = flatbuffer.read(path)
+    (graph,) = model.subgraphs
+    for each in [op for op in graph.operators if _restores(model, op)]:
+        graph.operators.remove(each)
+        reads = [each.outputs[0] in operator.inputs for operator in graph.operators]
+        graph.operators.insert(reads.index(True), each)
+    return model
+
+
+def _restores(model, operator):
+    """Whether all that an operator reads are constants, so that it is done once."""
+    tensors = [model.subgraphs[0].tensors[i] for i in operator.inputs]
+    return all(model.buffers[tensor.buffer].data is not None for tensor in tensors)
 
 
 def _convolution(channels, folder):

@@ -92,8 +92,7 @@ def _draw_shipped(axes, model, files, below):
             edgecolors=color,
             zorder=3,
         )
-    in_order = sorted(files, key=lambda row: row["time"])
-    sizes = " / ".join(f"{row['kilobytes']} kB" for row in in_order)
+    sizes = " / ".join(f"{row['kilobytes']} kB" for row in files)
     middle = sum(times) / len(times), sum(errors) / len(errors)
     _label(axes, f"{model}\n{sizes}", middle, below, color=color)
 

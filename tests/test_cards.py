@@ -105,11 +105,12 @@ def test_commands_that_made_it_have_these_flags(name, found):
 
 @pytest.mark.parametrize("name", pretrained.NAMES)
 def test_convert_on_the_card_is_of_its_training_and_files(name):
-    *trained, command = card_parts.commands_of(name)
-    given = card_parts.parsed("convert", shlex.split(command)[2:])
-    assert given["model"].removesuffix("/model.keras") == re.search(
-        r"--output_dir=(\S+)", trained[-1]
-    ).group(1)
+    *_, trained, refined, command = card_parts.commands_of(name)
+    given = card_parts.parsed("refine", shlex.split(refined)[2:])
+    folder = re.search(r"--output_dir=(\S+)", trained).group(1)
+    assert given["model"] == f"{folder}/model.keras" and given["dataset"] == "300w"
+    made, given = given["output"], card_parts.parsed("convert", shlex.split(command)[2:])
+    assert given["model"] == made == f"{folder}/refined.keras"
     assert given["mode"] == "all" and given["dataset"] == "300w"
     for suffix in (".tflite", "-int8.tflite"):
         about = describe(pretrained.path(name, suffix))["metadata"]
@@ -253,6 +254,7 @@ def test_commands_of_a_card_make_files_of_its_kind(run_tool, tmp_path):
 
 SMALL = {
     "train": ("--dataset=synthetic", "--num_synthetic=16", "--epochs=1"),
+    "refine": (),  # on the faces of the run
     "convert": (
         *("--dataset=synthetic", "--num_parity=12", "--num_calibration=12"),
         "--num_representative=12",

@@ -6,7 +6,7 @@ from keras_lapkl import pretrained
 from keras_lapkl.detection import landmark_detector
 from keras_lapkl.tflite import TFLiteLocalizer, describe
 
-LIMIT = 2_700_000
+LIMIT = 3_500_000
 """Bytes of all shipped models together."""
 
 
@@ -35,7 +35,7 @@ def test_files_are_there_and_small():
 
 
 @pytest.mark.parametrize(
-    ("suffix", "mode", "bound"), [(".tflite", "float16", 0.01), ("-int8.tflite", "int8", 0.6)]
+    ("suffix", "mode", "bound"), [(".tflite", "float16", 0.02), ("-int8.tflite", "int8", 0.6)]
 )
 def test_keras_and_file_agree_and_say_what_they_are(name, model, suffix, mode, bound):
     file = TFLiteLocalizer(pretrained.path(name, suffix))

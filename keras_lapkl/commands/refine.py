@@ -6,9 +6,9 @@
 The model finds each landmark by what is near it. What all of them say together takes a part of the
 error away: a linear map of the shape, fitted to the faces that the model was trained on, moved and
 recolored as in training. That takes a few minutes; the file grows by 16 K² bytes for K landmarks,
-74 kB for 68, and half of it in float16. --output gets the model with its refinement, and with a
-calibration of its own, fitted to the validation faces, on which the errors are compared. If the
-error does not fall there, nothing is written. Convert the output as any model.
+74 kB for 68, and half of it in float16 and int8. --output gets the model with its refinement, and
+with a calibration of its own, fitted to the validation faces, on which the errors are compared. If
+the error does not fall there, nothing is written. Convert the output as any model.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.

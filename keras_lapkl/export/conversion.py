@@ -98,7 +98,7 @@ def convert(
         with_heatmaps: whether the file also gives `heatmaps`, (S, S, K), each summing to 1.
         decode: if not, the file gives `logits`, (S, S, K), and nothing else, for a decoding of your
             own. int8 moves each map by a constant and cuts it far below its maximum, which a
-            softmax does not notice.
+            softmax does not notice. A refinement comes after it, and is left out.
         flip_average: whether the file gives the mean with the mirrored face, as
             `evaluation.predict_flip_averaged`, in twice the time. It has only a calibration of its
             own answers, not the model's.
@@ -123,6 +123,10 @@ def convert(
     _check(
         model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
     )
+    if model.refinement is not None and not decode:
+        logging.info("The refinement is left out: it comes after the logits.")
+        model = model.localizer()
+        model.refinement = None
     whole = output_dtype == "int8"
     _check_outputs(output_dtype, mode, decode)
     fitting.check_name(target)
@@ -273,11 +277,6 @@ def _check(
         raise ValueError(
             "`representative_images` goes with mode 'int8', and only with it. Received: mode "
             f"{mode!r} {'without' if representative_images is None else 'with'} them."
-        )
-    if model.refinement is not None and not decode:
-        raise ValueError(
-            "`decode=False` leaves what is after the logits to you, and this model refines its "
-            "landmarks there: convert the model that `lapkl refine` began with."
         )
     _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
     if representative_images is not None:

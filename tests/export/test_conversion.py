@@ -190,9 +190,13 @@ class TestRefined:
         expected = model_scores.predict_flip_averaged(refined, images[20:])["landmarks"]
         np.testing.assert_allclose(received, expected, atol=1e-3)
 
-    def test_logits_alone_are_refused(self, refined, images, tmp_path):
-        with pytest.raises(ValueError, match="refines its landmarks"):
-            tflite.convert(refined, tmp_path / "m.tflite", faces=images[:1], decode=False)
+    def test_logits_alone_come_before_it(self, refined, localizer, images, tmp_path):
+        path = tmp_path / "m.tflite"
+        about = tflite.convert(refined, path, faces=images[20:], decode=False)
+        assert not about["metadata"]["refined"] and refined.refinement is not None
+        found = verify.predict_by_file(path, images[20:], refined.beta)["landmarks"]
+        expected = localizer.predict(images[20:], verbose=0)["landmarks"]
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 class TestFailures:
