@@ -22,6 +22,7 @@ import pathlib
 import sys
 from typing import Any
 
+import label_curves
 import numpy as np
 from absl import flags, logging
 
@@ -47,7 +48,7 @@ _UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 12, "Unlabeled f
 _NUMBERS = flags.DEFINE_string("numbers", None, "File of errors, to add to and to draw.")
 
 _DRAWS = 10_000
-_WITHOUT = "supervised"
+_WITHOUT = label_curves.ALONE
 _TEACHER = "mean_teacher"
 _SETS = ("validation", "common")
 _KEYS = ("labels", "subset", "method", "width", "steps")
@@ -94,7 +95,9 @@ def main(_):
         rows = merged(read_json(path) if path.exists() else [], rows)
         write_json(path, rows)
     widths = [*map(parse_width, _WIDTHS.value)]
-    draw([row for row in rows if row["width"] in widths], output_dir / "few_labels.png")
+    label_curves.draw(
+        [row for row in rows if row["width"] in widths], output_dir / "few_labels.png"
+    )
 
 
 def numbers(found):
@@ -265,35 +268,6 @@ def _said(row):
         f"{row['gain']:.1f} [{low:.1f} to {high:.1f}] ({each}); "
         f"{max(1, row['labels'] // 5)} faces show it in {row['seen']:.0%} of draws"
     )
-
-
-def draw(rows, path):
-    """Error on the common set against the number of labels; bars are ± sd over subsets."""
-    from keras_lapkl.evaluation import plots
-
-    lines = {}
-    for row in rows:
-        line = lines.setdefault((-row["width"], row["steps"], row["method"]), {})
-        line.setdefault(row["labels"], []).append(row["common"])
-    sheet = plots.figure(7, 4.5)
-    axes = sheet.subplots()
-    for (width, taken, method), points in sorted(lines.items()):
-        counts = sorted(points)
-        means = [np.mean(points[count]) for count in counts]
-        spread = [
-            np.std(points[count], ddof=1) if len(points[count]) > 1 else np.nan for count in counts
-        ]
-        words = "labels alone" if method == _WITHOUT else method.replace("_", " ")
-        label = f"{words}, {fraction(-width)}, {taken:,} steps"
-        axes.errorbar(counts, means, spread, marker="o", capsize=4, label=label)
-    ticks = sorted({count for points in lines.values() for count in points})
-    axes.set(xscale="log", xlabel="labeled faces", ylabel="NME on 300-W common, %")
-    axes.set_xticks(ticks, map(str, ticks))
-    axes.minorticks_off()
-    axes.legend()
-    axes.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        sheet.savefig(temporary, format="png", dpi=120)
 
 
 def _text(cells):

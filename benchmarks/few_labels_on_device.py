@@ -46,9 +46,9 @@ _SETS = ("validation", "common")
 def main(_):
     if os.environ.get("KERAS_BACKEND") != "jax":
         raise ValueError("Set KERAS_BACKEND=jax: this trains by JAX alone.")
-    import few_labels
     import jax
     import jax.numpy as jnp
+    import label_curves
     import on_device
 
     from keras_lapkl._support.provenance import run_provenance
@@ -118,7 +118,7 @@ def main(_):
     learned(student, data, 2)
     print(f"Errors: {_OUTPUT.value}")
     if _PICTURE.value is not None:
-        few_labels.draw([r for r in rows if r["unlabeled"] in (0, len(faces))], _PICTURE.value)
+        label_curves.draw([r for r in rows if r["unlabeled"] in (0, len(faces))], _PICTURE.value)
 
 
 def grid(faces):

@@ -312,12 +312,12 @@ def adam_step(gradient, momentum, velocity, rate, count):
     return alpha * momentum / (jnp.sqrt(velocity) + TINY), momentum, velocity
 
 
-def learning_rate(plan, step, steps):
-    """The cosine's, of a run of that many steps."""
-    warmup = jnp.maximum(1, jnp.round(WARMUP * steps))
+def learning_rate(plan, step):
+    """The cosine's."""
+    warmup = max(1, round(WARMUP * plan.steps))
     start = plan.learning_rate / 100
     rising = start + (plan.learning_rate - start) * step / warmup
-    part = jnp.clip((step - warmup) / jnp.maximum(1, steps - warmup), 0, 1)
+    part = jnp.clip((step - warmup) / max(1, plan.steps - warmup), 0, 1)
     return jnp.where(step < warmup, rising, plan.learning_rate * (1 + jnp.cos(jnp.pi * part)) / 2)
 
 
@@ -343,8 +343,8 @@ def taught(plan, teacher, faces, index, flip):
     return (found + mirrored) / 2, (scale + other[:, flip]) / 2
 
 
-def step(plan, flip, data, state, steps, number, index, unlabeled_index, key):
-    """One step of one run of so many."""
+def step(plan, flip, data, state, number, index, unlabeled_index, key):
+    """One step of one run."""
     size, labeled = plan.image_size, plan.batch_size
     keys = jax.random.split(jax.random.fold_in(key, number), 2)
     images, affine = augment(keys[0], data["faces"], index, plan.strength, size)
@@ -373,12 +373,12 @@ def step(plan, flip, data, state, steps, number, index, unlabeled_index, key):
         of_faces = (divergence * visible).sum(1) / jnp.maximum(visible.sum(1), 1)
         if plan.method != "mean_teacher":
             return of_faces.mean(), statistics
-        begun = (number >= jnp.round(plan.start * steps)).astype(jnp.float32)
+        begun = (number >= round(plan.start * plan.steps)).astype(jnp.float32)
         both = of_faces[:labeled].mean() + begun * of_faces[labeled:].mean()
         return both / (1 + begun), statistics
 
     (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(state["weights"])
-    rate, count = learning_rate(plan, number, steps), number + 1.0
+    rate, count = learning_rate(plan, number), number + 1.0
     weights, momentum, velocity = {}, {}, {}
     for name, own in state["weights"].items():
         weights[name], momentum[name], velocity[name] = {}, {}, {}
@@ -436,12 +436,12 @@ def learn(plan, data, flip, pools, unlabeled_pools=None, seed=0, chunk=500, repo
     keys = jax.random.split(jax.random.key(seed, impl="rbg"), runs)
     axes = {name: 0 if name == "pseudo" else None for name in data}
     one = functools.partial(step, plan, flip)
-    every = jax.vmap(one, in_axes=(axes, 0, None, None, 0, 0, 0))
+    every = jax.vmap(one, in_axes=(axes, 0, None, 0, 0, 0))
 
     @functools.partial(jax.jit, donate_argnums=(1,))
-    def several(data, states, steps, numbers, index, other, keys):
+    def several(data, states, numbers, index, other, keys):
         def body(states, given):
-            return every(data, states, steps, *given, keys)
+            return every(data, states, *given, keys)
 
         states, found = jax.lax.scan(body, states, (numbers, index, other))
         return states, found.mean(0)
@@ -457,9 +457,7 @@ def learn(plan, data, flip, pools, unlabeled_pools=None, seed=0, chunk=500, repo
     for first in range(0, plan.steps, chunk):
         part = slice(first, min(first + chunk, plan.steps))
         numbers = jnp.arange(part.start, part.stop)
-        states, found = several(
-            data, states, float(plan.steps), numbers, indices[part], others[part], keys
-        )
+        states, found = several(data, states, numbers, indices[part], others[part], keys)
         mean, passed = float(found.mean()), time.monotonic() - begun
         report(f"{part.stop:,} of {plan.steps:,} steps, {passed:.0f} s, loss {mean:.3f}")
     return states
