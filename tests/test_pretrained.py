@@ -35,7 +35,7 @@ def test_files_are_there_and_small():
 
 
 @pytest.mark.parametrize(
-    ("suffix", "mode", "bound"), [(".tflite", "float16", 0.02), ("-int8.tflite", "int8", 0.6)]
+    ("suffix", "mode", "bound"), [(".tflite", "float16", 0.015), ("-int8.tflite", "int8", 0.6)]
 )
 def test_keras_and_file_agree_and_say_what_they_are(name, model, suffix, mode, bound):
     file = TFLiteLocalizer(pretrained.path(name, suffix))

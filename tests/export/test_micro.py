@@ -68,10 +68,11 @@ def test_the_library_reads_it_as_any_other(tmp_path):
     model = load_model(pretrained.path("fpn-eighth-300w", ".keras"))
     assert describe(SOURCE)["metadata"]["refined"]
     assert not describe(path)["metadata"]["refined"]
-    model.refinement = None
-    found, expected = cut.predict(images), model.predict(images, verbose=0)
-    apart = np.linalg.norm(found["landmarks"] - expected["landmarks"], axis=-1)
-    assert 0 < apart.mean() < 0.2
+    found, expected = cut.predict(images), whole.predict(images)
+    refined = np.asarray(model.refinement(found["landmarks"]))
+    # The whole file rounds what lies between two columns to int8, which this one does not.
+    apart = np.linalg.norm(refined - expected["landmarks"], axis=-1)
+    assert 0 < apart.mean() < 0.15
     assert np.abs(found["scale"] - expected["scale"]).mean() < 0.1
     with pytest.raises(ValueError, match="landmarks and scales alone"):
         cut.predict_heatmaps(images)

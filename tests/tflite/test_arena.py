@@ -1,6 +1,7 @@
 import pytest
 
 from keras_lapkl import pretrained
+from keras_lapkl.export.micro import for_micro
 from keras_lapkl.tflite import arena, compatibility
 
 MICRO = pretrained.path("fpn-sixteenth-micro", ".tflite")
@@ -11,6 +12,9 @@ MICRO = pretrained.path("fpn-sixteenth-micro", ".tflite")
 def test_the_shipped_file_needs_no_more_than_it_says():
     found = arena.needed(MICRO.read_bytes(), MICRO)
     assert found["head"] + found["tail"] == found["total"] <= 96 * 1024
+    whole = pretrained.path("fpn-eighth-300w", "-int8.tflite")
+    wider = arena.needed(for_micro(whole.read_bytes()))["total"]
+    assert 1.5 * found["total"] < wider < 2 * found["total"]
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ def test_a_file_on_all_targets(run_tool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("target", "status"), [("nnapi", 0), ("gpu", 0), ("edgetpu", 1), ("micro,edgetpu", 1)]
+    ("target", "status"),
+    [("nnapi", 0), ("gpu", 0), ("micro", 1), ("edgetpu", 1), ("nnapi,edgetpu", 1)],
 )
 def test_a_target_fails_if_anything_falls_back(target, status, run_tool):
     done = run_tool("tools/check.py", INT8, f"--target={target}", check=False)
