@@ -50,6 +50,8 @@ _NUMBERS = flags.DEFINE_string("numbers", None, "File of errors, to add to and t
 _DRAWS = 10_000
 _WITHOUT = label_curves.ALONE
 _TEACHER = "mean_teacher"
+_STUDENTS = {"student": (_TEACHER,), "student_of_two": (_TEACHER, _WITHOUT)}
+"""Of which wide networks' labels each kind of student learns: one, or the mean of two."""
 _SETS = ("validation", "common")
 _KEYS = ("labels", "subset", "method", "width", "steps")
 
@@ -57,7 +59,7 @@ _KEYS = ("labels", "subset", "method", "width", "steps")
 def main(_):
     quiet_tensorflow()
     extras.require("few_labels.py", "matplotlib")
-    unknown = set(_METHODS.value) - {_WITHOUT, _TEACHER, "student", "adversarial"}
+    unknown = set(_METHODS.value) - {_WITHOUT, _TEACHER, "adversarial", *_STUDENTS}
     if unknown:
         raise ValueError(f"Unknown --methods: {sorted(unknown)}.")
     other = [flag.name for flag in (_TEACHER_WIDTH, _UNLABELED_BATCH) if flag.value != flag.default]
@@ -68,10 +70,8 @@ def main(_):
     teacher = parse_width(_TEACHER_WIDTH.value)
     for subset, count in itertools.product(map(int, _SUBSETS.value), map(int, _LABELS.value)):
         for width, method in itertools.product(map(parse_width, _WIDTHS.value), _METHODS.value):
-            if method == "student":
-                found[count, subset, _TEACHER, teacher] = cell(
-                    output_dir, count, subset, _TEACHER, teacher
-                )
+            for each in _STUDENTS.get(method, ()):
+                found[count, subset, each, teacher] = cell(output_dir, count, subset, each, teacher)
             found[count, subset, method, width] = cell(output_dir, count, subset, method, width)
             print(table(found), flush=True)
     lower = gains(found)
@@ -103,16 +103,16 @@ def main(_):
 def numbers(found):
     """Error of each run on both sets, in percent, with what tells it from the others."""
     return [
-        dict(zip(_KEYS, (*key, steps(key[2])), strict=True))
+        dict(zip(_KEYS, (*key, 100 * epochs(*key[2:])), strict=True))
         | {name: round(cell[name]["nme"], 2) for name in _SETS}
         for key, cell in found.items()
     ]
 
 
-def steps(method):
-    """How many steps a run of a method takes."""
-    epochs = _TEACHER_EPOCHS if method == _TEACHER else _EPOCHS
-    return 100 * epochs.value
+def epochs(method, width):
+    """Of a run: those of teachers for mean teachers and for all networks of the teachers' width."""
+    wide = method == _TEACHER or width == parse_width(_TEACHER_WIDTH.value)
+    return (_TEACHER_EPOCHS if wide else _EPOCHS).value
 
 
 def merged(before, rows):
@@ -154,8 +154,7 @@ def cell(output_dir, count, subset, method, width):
         "300w", _DATA_DIR.value, subset_list(output_dir, count, subset), margin=16, **common
     )
     sets = {name: datasets.load("300w", _DATA_DIR.value, name, **common) for name in _SETS}
-    teacher = output_dir / _name(count, subset, _TEACHER, parse_width(_TEACHER_WIDTH.value))
-    recipe = recipes(subset, width, teacher / "model.keras")[method]
+    recipe = recipe_of(output_dir, count, subset, method, width)
     unlabeled = None
     if recipe.takes_unlabeled:
         unlabeled = datasets.load_unlabeled(crops, _UNLABELED_DIR.value)
@@ -174,24 +173,27 @@ def cell(output_dir, count, subset, method, width):
     return found
 
 
-def recipes(seed, width, teacher) -> dict[str, Any]:
-    """The settings of each method at a width, for which the learning rate is that of the recipe."""
+def recipe_of(output_dir, count, subset, method, width):
+    """The settings of a run; the learning rate is that of the recipe for the width."""
     from keras_lapkl.training.recipe import MeanTeacher, Teacher, read_recipe
 
-    size = _UNLABELED_BATCH.value
-    recipe = dataclasses.replace(read_recipe("few_labels"), epochs=_EPOCHS.value, seed=seed)
+    few = dataclasses.replace(read_recipe("few_labels"), seed=subset)
     wider = MeanTeacher(
-        batch_size=8, augment_strength=1.0, width=width, epochs=_TEACHER_EPOCHS.value
+        batch_size=8, augment_strength=1.0, width=width, epochs=epochs(method, width)
     )
-    taught = dataclasses.replace(recipe, mean_teacher=wider).wide
-    alone = dataclasses.replace(taught, mean_teacher=None, epochs=recipe.epochs)
-    discriminator = read_recipe("w300_unlabeled").adversary
-    return {
-        _WITHOUT: alone,
-        _TEACHER: taught,
-        "student": dataclasses.replace(alone, teacher=Teacher(teacher, batch_size=size)),
-        "adversarial": dataclasses.replace(alone, adversary=discriminator),
-    }
+    taught = dataclasses.replace(few, mean_teacher=wider).wide
+    if method == _TEACHER:
+        return taught
+    alone: Any = dataclasses.replace(taught, mean_teacher=None)
+    if method in _STUDENTS:
+        wide = parse_width(_TEACHER_WIDTH.value)
+        names = (_name(count, subset, each, wide) for each in _STUDENTS[method])
+        teachers = ",".join(str(output_dir / name / "model.keras") for name in names)
+        teacher = Teacher(teachers, batch_size=_UNLABELED_BATCH.value)
+        return dataclasses.replace(alone, teacher=teacher)
+    if method == "adversarial":
+        return dataclasses.replace(alone, adversary=read_recipe("w300_unlabeled").adversary)
+    return alone
 
 
 def subset_list(output_dir, count, subset):

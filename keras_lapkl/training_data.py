@@ -7,7 +7,7 @@ beside an error. Standard library alone.
 import dataclasses
 import numbers
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 LICENSES = {
@@ -201,6 +201,21 @@ def get(value: TrainingDataLike | None) -> TrainingData | None:
         "`trained_on` must be one line on the training faces, a DataSet, a TrainingData or its "
         f"`to_config`. Received: {value!r}"
     )
+
+
+def union(several: Sequence[TrainingData]) -> TrainingData:
+    """All data that several models together were derived from, each once.
+
+    Args:
+        several: at least one.
+    """
+
+    def of(name):
+        parents = [getattr(each, name) for each in several if getattr(each, name) is not None]
+        return union(parents) if parents else None
+
+    sets = dict.fromkeys(data for each in several for data in each.sets)
+    return TrainingData(tuple(sets), of("teacher"), of("initial_model"))
 
 
 _UNLABELED = "; without labels "

@@ -62,6 +62,14 @@ def test_licenses_of_all_that_it_was_derived_from(data, expected):
     assert data.license == ("; ".join(data.licenses) or None)
 
 
+def test_union_has_all_data_once():
+    one = TrainingData((W300, PHOTOS), initial_model=TrainingData((SYNTHETIC,)))
+    two = TrainingData((W300,), TrainingData((PHOTOS,)))
+    both = training_data.union([one, two])
+    assert both == TrainingData((W300, PHOTOS), TrainingData((PHOTOS,)), TrainingData((SYNTHETIC,)))
+    assert training_data.union([one]) == training_data.union([one, one]) == one
+
+
 def test_plain_data_and_back():
     data = TrainingData((W300, PHOTOS), TrainingData((SYNTHETIC,)), TrainingData())
     config = json.loads(json.dumps(data.to_config()))

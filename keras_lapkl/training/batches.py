@@ -150,7 +150,7 @@ def self_training_batches(
 
     Example:
 
-    >>> labels = distillation.pseudo_labels(load_model("fpn-quarter-112-300w"), unlabeled)
+    >>> labels = distillation.pseudo_labels([load_model("fpn-quarter-112-300w")], unlabeled)
     >>> images, landmarks = next(iter(self_training_batches(crops, unlabeled, labels, 8)))
     >>> images.shape
     TensorShape([16, 80, 80, 3])

@@ -24,7 +24,7 @@ from keras_lapkl.training import distillation
 from keras_lapkl.training.batches import steps_per_epoch
 from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.schedules import SCHEDULES
-from keras_lapkl.training_data import DataSet, TrainingData
+from keras_lapkl.training_data import DataSet, TrainingData, union
 
 
 def build(
@@ -105,13 +105,13 @@ def build(
 def _training_data(recipe, crops, unlabeled):
     """All data that a model is derived from."""
 
-    def of(name_or_path):
-        return load_model(name_or_path).training_data or TrainingData()
+    def of(*models):
+        return union([load_model(each).training_data or TrainingData() for each in models])
 
     sets = [crops.source or DataSet(crops.name, len(crops))]
     return TrainingData(
         (*sets, *([] if unlabeled is None else [unlabeled.source])),
-        None if recipe.teacher is None else of(recipe.teacher.model),
+        None if recipe.teacher is None else of(*recipe.teacher.models),
         None if recipe.initial_model is None else of(recipe.initial_model),
     )
 
@@ -121,8 +121,8 @@ def check_models(recipe: Recipe, crops: Crops) -> None:
 
     To be called before a folder is taken.
     """
-    if recipe.teacher is not None:
-        distillation.check_teacher(load_model(recipe.teacher.model), crops)
+    for each in recipe.teacher.models if recipe.teacher is not None else ():
+        distillation.check_teacher(load_model(each), crops)
     alone = dict.fromkeys(("adversary", "teacher", "mean_teacher"))
     build(dataclasses.replace(recipe, **alone), crops)
 

@@ -1,4 +1,4 @@
-"""Pseudo-labels: landmarks that a teacher finds in faces without labels, for a student to learn.
+"""Pseudo-labels: landmarks that teachers find in faces without labels, for a student to learn.
 
 Source: Hinton et al., arXiv 1503.02531 (distillation); Radosavovic et al., CVPR 2018 (labels by
 the mean over transformed images).
@@ -9,7 +9,7 @@ import functools
 import itertools
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +35,23 @@ _PAUSE = 5.0
 
 
 def pseudo_labels(
-    teacher: Localizer,
+    teachers: Sequence[Localizer],
     unlabeled: UnlabeledCrops,
     max_scale: float | None = None,
     scheduler: PathLike | None = None,
 ) -> NDArray[np.float32]:
-    """What a teacher finds in faces without labels, as the labels of training.
+    """What teachers find in faces without labels, as the labels of training.
 
-    Where the scheme knows how faces mirror, a label is the mean of what the teacher finds in the
-    face and in its mirror image. A teacher of another image size sees the faces resized.
+    A label is the mean of what all teachers find in the face and, where their scheme knows how
+    faces mirror, in its mirror image. A teacher of another image size sees the faces resized.
 
     Args:
-        teacher: a localizer: `LandmarkLocalizer` or `TFLiteLocalizer`.
-        unlabeled: `UnlabeledCrops`, cut by the teacher's crop rule.
-        max_scale: landmarks whose mean scale is above are hidden: pixels of the teacher's crop;
+        teachers: localizers: `LandmarkLocalizer` or `TFLiteLocalizer`; one or more.
+        unlabeled: `UnlabeledCrops`, cut by the teachers' crop rule.
+        max_scale: landmarks whose mean scale is above are hidden: pixels of a teacher's crop;
             None hides none.
         scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
-            written: its workers label the faces. They must see shards and teacher at the same
+            written: its workers label the faces. They must see shards and teachers at the same
             paths.
 
     Returns:
@@ -59,20 +59,20 @@ def pseudo_labels(
         same bytes for any number of workers.
 
     Raises:
-        ValueError: faces of another crop rule than the teacher's, or no landmark that is sure
-            enough.
+        ValueError: no teacher, faces of another crop rule than a teacher's, or no landmark that
+            is sure enough.
         OSError: a shard that can't be opened, or the cluster fails.
         ModuleNotFoundError: `scheduler` without the extra `cluster`.
     """
     starts = range(0, len(unlabeled), _BATCH)
-    labels = np.concatenate(list(_labeled(teacher, unlabeled, max_scale, scheduler, starts)))
+    labels = np.concatenate(list(_labeled(teachers, unlabeled, max_scale, scheduler, starts)))
     _tell(len(labels), labels[..., 2].sum(), labels[..., 2].size, max_scale)
     return labels
 
 
 def write_pseudo_labels(
     path: PathLike,
-    teacher: Localizer,
+    teachers: Sequence[Localizer],
     unlabeled: UnlabeledCrops,
     max_scale: float | None = None,
     scheduler: PathLike | None = None,
@@ -84,8 +84,8 @@ def write_pseudo_labels(
     folder beside `path` until all are labeled. Labels take no memory beyond one of these.
 
     Args:
-        path: the file, named `.npy`; in a folder that is of this teacher and these faces alone.
-        teacher, unlabeled, max_scale, scheduler: as in `pseudo_labels`.
+        path: the file, named `.npy`; in a folder that is of these teachers and faces alone.
+        teachers, unlabeled, max_scale, scheduler: as in `pseudo_labels`.
         meanwhile: what to call every few seconds.
 
     Raises:
@@ -96,13 +96,13 @@ def write_pseudo_labels(
     firsts = range(0, len(unlabeled), step)
     files = {first: folder / f"{first // step:05d}.npz" for first in firsts}
     counts = {first: min(step, len(unlabeled) - first) for first in firsts}
-    shape = (teacher.num_landmarks, 3)
+    shape = (teachers[0].num_landmarks, 3)
     todo = [n for n in firsts if _read(files[n], (counts[n], *shape)) is None]
     if len(todo) < len(files):
         done = sum(counts.values()) - sum(counts[first] for first in todo)
         logging.info("The teacher has labeled %s faces before.", f"{done:,}")
     starts = [s for first in todo for s in range(first, first + counts[first], _BATCH)]
-    with contextlib.closing(_labeled(teacher, unlabeled, max_scale, scheduler, starts)) as found:
+    with contextlib.closing(_labeled(teachers, unlabeled, max_scale, scheduler, starts)) as found:
         calling = _now_and_then(found, meanwhile)
         for first in todo:
             labels = np.concatenate(list(itertools.islice(calling, -(-counts[first] // _BATCH))))
@@ -145,11 +145,14 @@ def _read_whole(path, shape):
     return labels
 
 
-def _labeled(teacher, unlabeled, max_scale, scheduler, starts):
+def _labeled(teachers, unlabeled, max_scale, scheduler, starts):
     """Labels of the batches of faces that start there."""
-    _check_crop_rule(teacher, unlabeled)
+    if not teachers:
+        raise ValueError("Expected one teacher or more. Received: none.")
+    for each in teachers:
+        _check_crop_rule(each, unlabeled)
     batches = (unlabeled.part(s, min(s + _BATCH, len(unlabeled))) for s in starts)
-    found = cluster.each(functools.partial(_label, teacher, max_scale), batches, scheduler)
+    found = cluster.each(functools.partial(_label, teachers, max_scale), batches, scheduler)
     total = min(len(unlabeled), _BATCH * len(starts))
 
     def progress(done, _):
@@ -158,24 +161,33 @@ def _labeled(teacher, unlabeled, max_scale, scheduler, starts):
     return console.reported(found, None, progress)
 
 
-def _label(teacher, max_scale, faces):
+def _label(teachers, max_scale, faces):
     """Labels (n, K, 3) of `UnlabeledCrops`."""
     inner = slice(faces.margin, faces.margin + faces.image_size)
-    images = _resized(faces.gather(np.arange(len(faces)))[:, inner, inner], teacher.image_size)
-    mirrors = teacher.scheme is not None and teacher.scheme.flip is not None
-    found = model_scores.predict(teacher, images, flip_average=mirrors)
-    visible: Any = np.isfinite(found["landmarks"]).all(-1)
+    images = faces.gather(np.arange(len(faces)))[:, inner, inner]
+    found = [_found(each, images) for each in teachers]
+    landmarks, scale = (np.mean(part, 0) for part in zip(*found, strict=True))
+    visible: Any = np.isfinite(landmarks).all(-1)
     if max_scale is not None:
-        visible &= found["scale"].mean(-1) <= max_scale
-    factor = faces.image_size / teacher.image_size
-    landmarks = (np.nan_to_num(found["landmarks"]) + 0.5) * factor - 0.5
-    return np.concatenate([landmarks, visible[..., None]], -1).astype(np.float32)
+        visible &= scale <= max_scale
+    labels = np.concatenate([np.nan_to_num(landmarks), visible[..., None]], -1)
+    return labels.astype(np.float32)
+
+
+def _found(teacher, images):
+    """Landmarks (n, K, 2) in pixels of the images, and scales (n, K) in those of the teacher's."""
+    mirrors = teacher.scheme is not None and teacher.scheme.flip is not None
+    found = model_scores.predict(
+        teacher, _resized(images, teacher.image_size), flip_average=mirrors
+    )
+    factor = images.shape[1] / teacher.image_size
+    return (found["landmarks"] + 0.5) * factor - 0.5, found["scale"].mean(-1)
 
 
 def _tell(faces, shown, points, max_scale):
     if not shown:
         raise ValueError(
-            f"`max_scale` {max_scale} hides all that the teacher finds: it is in pixels of its "
+            f"`max_scale` {max_scale} hides all that the teachers find: it is in pixels of their "
             "crop. Give a larger one."
         )
     share = 100 * shown / points

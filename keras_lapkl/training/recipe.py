@@ -113,7 +113,7 @@ class Teacher:
     model: str = setting(
         dataclasses.MISSING,
         "A model file or a shipped model's name, to label the unlabeled faces instead of the "
-        "adversarial branch.",
+        "adversarial branch; of several, separated by commas, the mean of what they find.",
         flag="teacher",
         group=UNLABELED,
     )
@@ -130,6 +130,15 @@ class Teacher:
     def __post_init__(self):
         object.__setattr__(self, "model", os.fspath(self.model))
         check(self)
+        if not all(self.models):
+            raise ValueError(
+                f"`model` must name models, separated by commas. Received: {self.model!r}"
+            )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Each of the models that label."""
+        return tuple(self.model.split(","))
 
 
 @described

@@ -53,19 +53,20 @@ def of_run(
     recipe: Recipe, crops: Crops, validation: Crops, unlabeled: UnlabeledCrops | None = None
 ) -> RunData:
     """The `RunData` of what `train` is given."""
-    names = {"teacher": recipe.teacher and recipe.teacher.model, "initial_model": None}
-    names["initial_model"] = recipe.initial_model
+    models = {} if recipe.teacher is None else {"teacher": _of_models(recipe.teacher.models)}
+    if recipe.initial_model is not None:
+        models["initial_model"] = _of_models([recipe.initial_model])
     return RunData(
         {"training": crops.digests(), "validation": validation.digests()},
         None if unlabeled is None else unlabeled.digests(),
-        {part: _of_model(name) for part, name in names.items() if name is not None},
+        models,
         {"training": crops.loaded, "validation": validation.loaded},
     )
 
 
-def _of_model(name):
+def _of_models(names):
     try:
-        return f"{digests.of_file(pretrained.resolve(name)):016x}"
+        return " ".join(f"{digests.of_file(pretrained.resolve(each)):016x}" for each in names)
     except FileNotFoundError:  # a finished run needs it no more, and a new one says so
         return None
 

@@ -153,15 +153,15 @@ def choose_folder(
 
 
 def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler=None):
-    """What the teacher finds, kept in the run's folder: a run that goes on has the same.
+    """What the teachers find, kept in the run's folder: a run that goes on has the same.
 
     It is read as it is needed. Of several processes the first one has the faces labeled.
     """
     path = output_dir / "pseudo_labels.npy"
     if distributed.is_chief() and not path.exists():
-        teacher = load_model(recipe.teacher.model)
+        teachers = [load_model(each) for each in recipe.teacher.models]
         distillation.write_pseudo_labels(
-            path, teacher, unlabeled, recipe.teacher.max_scale, scheduler, distributed.wait
+            path, teachers, unlabeled, recipe.teacher.max_scale, scheduler, distributed.wait
         )
     while distributed.any_process(not path.exists()):
         time.sleep(0.1)

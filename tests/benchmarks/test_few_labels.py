@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -50,6 +52,49 @@ def test_finished_runs_are_compared_in_pairs(run_tool, runs):
     ]
     assert f"student, 1/8, common: {gain:.1f} [" in table and "(10.0, 20.0)" in table
     assert (runs / "few_labels.png").stat().st_size > 10_000
+
+
+def test_students_of_two_wide_networks(run_tool, runs):
+    for subset in (0, 1):
+        alone = json.loads((runs / f"50-{subset}-supervised-0.125" / "cell.json").read_text())
+        for name in ("supervised-0.5", "student_of_two-0.125"):
+            folder = runs / f"50-{subset}-{name}"
+            folder.mkdir()
+            (folder / "cell.json").write_text(json.dumps(alone))
+    flags = ("--data_dir=none", "--unlabeled_dir=none", f"--output_dir={runs}", "--labels=50")
+    run_tool(
+        SCRIPT, *flags, "--subsets=0,1", "--widths=1/8", "--methods=student_of_two", "--epochs=200"
+    )
+    rows = json.loads((runs / "results.json").read_text())["nme"]
+    # The wide networks, both of them teachers, have the teachers' length.
+    assert {(row["method"], row["width"], row["steps"]) for row in rows} == {
+        ("mean_teacher", 0.5, 4000),
+        ("supervised", 0.5, 4000),
+        ("student_of_two", 0.125, 20_000),
+    }
+
+
+SETTINGS = """
+import json, pathlib, sys
+sys.path.insert(0, "benchmarks")
+from absl import flags
+import few_labels
+flags.FLAGS(["few", "--data_dir=d", "--unlabeled_dir=u", "--output_dir=o", "--epochs=200"])
+recipe = few_labels.recipe_of(pathlib.Path("o"), 50, 1, "student_of_two", 1 / 8)
+wide = few_labels.recipe_of(pathlib.Path("o"), 50, 1, "supervised", 1 / 2)
+print(json.dumps([recipe.teacher.models, recipe.epochs, recipe.learning_rate, recipe.seed,
+                  wide.epochs, wide.learning_rate, wide.takes_unlabeled]))
+"""
+
+
+@pytest.mark.slow
+def test_settings_of_a_student_of_two():
+    found = subprocess.run(
+        [sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=True
+    )
+    models, *numbers = json.loads(found.stdout.splitlines()[-1])
+    assert models == ["o/50-1-mean_teacher-0.5/model.keras", "o/50-1-supervised-0.5/model.keras"]
+    assert numbers == [200, 0.02, 1, 40, 0.01, False]
 
 
 def cells(runs, method):

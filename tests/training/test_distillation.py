@@ -21,7 +21,7 @@ def ramps(stub, count, size, margin=3, crop_scale=2.0, crop_from="points"):
 
 
 def test_labels_are_what_the_teacher_finds_in_the_faces_without_margin(stub, teacher):
-    labels = distillation.pseudo_labels(teacher, ramps(stub, 5, stub.SIZE))
+    labels = distillation.pseudo_labels([teacher], ramps(stub, 5, stub.SIZE))
     assert labels.shape == (5, 5, 3) and labels.dtype == np.float32
     corner = [[70 + 3, 40 + 3 + i] for i in range(5)]
     expected = stub.POINTS - np.array(corner)[:, None]
@@ -37,24 +37,48 @@ def test_faces_of_another_size_than_the_teachers(stub, teacher):
     faces = ramps(stub, 2, stub.SIZE, margin=0)
     doubled = faces.gather([0, 1]).repeat(2, axis=1).repeat(2, axis=2)
     large = UnlabeledCrops(InMemory(doubled), 2 * stub.SIZE, 0, 2.0, "doubled", "doubled")
-    labels = distillation.pseudo_labels(teacher, faces)[..., :2]
-    found = distillation.pseudo_labels(teacher, large)[..., :2]
+    labels = distillation.pseudo_labels([teacher], faces)[..., :2]
+    found = distillation.pseudo_labels([teacher], large)[..., :2]
     np.testing.assert_allclose(found, 2 * labels + 0.5, atol=0.01)
+
+
+def test_labels_of_several_teachers_are_their_mean(stub, teacher):
+    faces = ramps(stub, 3, stub.SIZE)
+    other = stub.Localizer(stub.POINTS + np.array([4.0, -2.0], np.float32))
+    one, two, both = (
+        distillation.pseudo_labels(each, faces) for each in ([teacher], [other], [teacher, other])
+    )
+    assert np.abs(one - two).max() > 1
+    np.testing.assert_allclose(both, (one + two) / 2, atol=1e-4)
+
+
+def test_a_landmark_that_one_teacher_does_not_find_is_hidden(stub, teacher):
+    faces, other = ramps(stub, 2, stub.SIZE), stub.Localizer(stub.POINTS.copy())
+    other.points[0] = np.nan
+    labels = distillation.pseudo_labels([teacher, other], faces)
+    hidden = labels[..., 2] == 0
+    # Its mirror image's too: a label is the mean of both.
+    assert hidden.any() and not hidden.all() and (labels[hidden] == 0).all()
+
+
+def test_no_teacher(stub):
+    with pytest.raises(ValueError, match="one teacher or more"):
+        distillation.pseudo_labels([], ramps(stub, 2, stub.SIZE))
 
 
 def test_unsure_landmarks_are_hidden(stub, teacher):
     """The stub's scales are 1 and 2: 1.5 on average."""
     faces = ramps(stub, 2, stub.SIZE)
-    assert (distillation.pseudo_labels(teacher, faces, 1.5)[..., 2] == 1).all()
+    assert (distillation.pseudo_labels([teacher], faces, 1.5)[..., 2] == 1).all()
     with pytest.raises(ValueError, match=r"`max_scale` 1.4 hides all"):
-        distillation.pseudo_labels(teacher, faces, 1.4)
+        distillation.pseudo_labels([teacher], faces, 1.4)
 
 
 def test_more_faces_than_a_batch_stay_in_order(stub, teacher, monkeypatch):
     faces = ramps(stub, 5, stub.SIZE)
-    whole = distillation.pseudo_labels(teacher, faces)
+    whole = distillation.pseudo_labels([teacher], faces)
     monkeypatch.setattr(distillation, "_BATCH", 2)
-    np.testing.assert_array_equal(distillation.pseudo_labels(teacher, faces), whole)
+    np.testing.assert_array_equal(distillation.pseudo_labels([teacher], faces), whole)
 
 
 class TestWritten:
@@ -71,16 +95,16 @@ class TestWritten:
         teacher.num_landmarks = len(stub.POINTS)
         label, batches = distillation._label, []
 
-        def counted(teacher, max_scale, part):
+        def counted(teachers, max_scale, part):
             batches.append(len(part))
             if len(batches) == counted.stop:
                 raise KeyboardInterrupt
-            return label(teacher, max_scale, part)
+            return label(teachers, max_scale, part)
 
         counted.stop = 4
         monkeypatch.setattr(distillation, "_label", counted)
         with pytest.raises(KeyboardInterrupt):
-            distillation.write_pseudo_labels(tmp_path / "labels.npy", teacher, faces)
+            distillation.write_pseudo_labels(tmp_path / "labels.npy", [teacher], faces)
         assert batches == [2] * 3 + [1] and not (tmp_path / "labels.npy").exists()
         batches.clear()
         counted.stop = None
@@ -88,11 +112,11 @@ class TestWritten:
 
     def test_what_is_labeled_is_not_labeled_again(self, faces, teacher, stopped, tmp_path, caplog):
         _, batches = stopped
-        distillation.write_pseudo_labels(tmp_path / "labels.npy", teacher, faces)
+        distillation.write_pseudo_labels(tmp_path / "labels.npy", [teacher], faces)
         assert batches == [2, 1] and not (tmp_path / "labels.parts").exists()
-        labels = distillation.pseudo_labels(teacher, faces)
+        labels = distillation.pseudo_labels([teacher], faces)
         np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
-        distillation.write_pseudo_labels(tmp_path / "whole.npy", teacher, faces)
+        distillation.write_pseudo_labels(tmp_path / "whole.npy", [teacher], faces)
         ours, whole = (tmp_path / name for name in ("labels.npy", "whole.npy"))
         assert ours.read_bytes() == whole.read_bytes()
 
@@ -109,22 +133,22 @@ class TestWritten:
             np.savez(part, labels=np.zeros((3, 5, 3), np.float32))
         else:
             part.unlink()
-        distillation.write_pseudo_labels(tmp_path / "labels.npy", teacher, faces)
+        distillation.write_pseudo_labels(tmp_path / "labels.npy", [teacher], faces)
         assert batches == [2, 2, 2, 1]
-        labels = distillation.pseudo_labels(teacher, faces)
+        labels = distillation.pseudo_labels([teacher], faces)
         np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
 
 
 def test_another_crop_rule(stub, teacher):
     faces = from_crops(load("synthetic", num_synthetic=2, image_size=32))
     with pytest.raises(ValueError, match=r"crop scale 2.0, and synthetic train has 3.0"):
-        distillation.pseudo_labels(teacher, faces)
+        distillation.pseudo_labels([teacher], faces)
     teacher.crop_scale = None
     with pytest.raises(ValueError, match="does not say which crop"):
-        distillation.pseudo_labels(teacher, faces)
+        distillation.pseudo_labels([teacher], faces)
 
 
 def test_faces_that_are_cropped_by_something_else(stub, teacher):
     whole = ramps(stub, 2, stub.SIZE, crop_from="image")
     with pytest.raises(ValueError, match=r"crops by 'points', and ramps has crops by 'image'"):
-        distillation.pseudo_labels(teacher, whole)
+        distillation.pseudo_labels([teacher], whole)

@@ -211,6 +211,9 @@ def test_bad_adversary_and_teacher():
     for change in ({"batch_size": 0}, {"max_scale": -1.0}):
         with pytest.raises(ValueError, match=next(iter(change))):
             Teacher("x.keras", **change)
+    for model in ("", "a.keras,", ",a.keras"):
+        with pytest.raises(ValueError, match="must name models, separated by commas"):
+            Teacher(model)
     for change in ({"decay": 1.0}, {"weight": -1.0}, {"start": 2.0}, {"augment_strength": -1.0}):
         with pytest.raises(ValueError, match=next(iter(change))):
             MeanTeacher(**change)
@@ -219,6 +222,11 @@ def test_bad_adversary_and_teacher():
 def test_path_and_text_are_the_same():
     assert Teacher(pathlib.Path("a.keras")) == Teacher("a.keras")
     assert Recipe(initial_model=pathlib.Path("a.keras")) == Recipe(initial_model="a.keras")
+
+
+def test_several_teachers():
+    assert Teacher("a.keras").models == ("a.keras",)
+    assert Teacher("runs/a.keras,fpn-eighth-300w").models == ("runs/a.keras", "fpn-eighth-300w")
 
 
 def test_files_of_recipes():

@@ -279,6 +279,22 @@ class TestTeacher:
         train(*args, tmp_path / "stopped", unlabeled=unlabeled)
         assert_same_run(tmp_path / "unbroken", tmp_path / "stopped", steps=18)
 
+    def test_labels_are_the_mean_of_several_teachers(
+        self, crops, validation, unlabeled, teacher, tmp_path
+    ):
+        other = tmp_path / "other.keras"
+        build(recipe(seed=5), crops).save(other)
+        labels = {}
+        for name in (teacher.model, str(other), f"{teacher.model},{other}"):
+            folder = tmp_path / f"run{len(labels)}"
+            chosen = recipe(epochs=1, teacher=dataclasses.replace(teacher, model=name))
+            found = train(chosen, crops, validation, folder, unlabeled=unlabeled)
+            labels[name] = np.load(folder / "pseudo_labels.npy")
+        one, two, both = labels.values()
+        assert np.abs(one - two).max() > 0.1
+        np.testing.assert_allclose(both, (one + two) / 2, atol=1e-3)
+        assert found["validation"]["trained_on"].endswith("a model trained on the same labels")
+
     def test_batches_have_the_teachers_labels(
         self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
     ):

@@ -145,6 +145,18 @@ def test_without_the_digests_of_each_face(crops, validation, tmp_path):
     assert path.exists()
 
 
+def test_each_of_several_teachers_counts(crops, validation, tmp_path):
+    one, two = tmp_path / "one.keras", tmp_path / "two.keras"
+    recipe = dataclasses.replace(RECIPE, teacher=Teacher(f"{one},{two}"))
+    one.write_bytes(b"one")
+    two.write_bytes(b"two")
+    faces = shards.from_crops(crops)
+    folder = claimed(tmp_path / "run", crops, validation, faces, recipe)
+    Identity(recipe, crops, validation, faces).check(folder)
+    two.write_bytes(b"another")
+    assert "the file of the teacher is another" in told(folder, recipe, crops, validation, faces)
+
+
 def test_faces_without_labels(crops, validation, tmp_path):
     recipe = dataclasses.replace(RECIPE, teacher=Teacher(str(tmp_path / "teacher.keras")))
     (tmp_path / "teacher.keras").write_bytes(b"one")
