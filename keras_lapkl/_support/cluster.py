@@ -171,16 +171,28 @@ def _connected(distributed, scheduler, wait):
                     timeout=wait,
                     set_as_default=False,
                 )
-            except OSError:  # it may break within a greeting, too
+            # It may break within a greeting, too, of which Dask asserts that it is whole.
+            except (OSError, AssertionError) as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise OSError(str(error) or "it broke within a greeting") from error
     except (OSError, ValueError) as error:
         raise _NoSchedulerError(
             f"Expected the address of a Dask scheduler that runs, such as tcp://host:8786, or the "
             f".json file that it has written. Received: {scheduler} ({error})"
         ) from error
-    with _silent("distributed", "distributed.client"), client:
-        yield client
+    with _silent("distributed", "distributed.client"):
+        try:
+            yield client
+        finally:
+            _close(client)
+
+
+def _close(client):
+    """Closes a client; how its own attempt to make a broken way anew has ended is not told."""
+    try:
+        client.close()
+    except Exception:
+        client.status = "closed"  # else it is closed again, with a traceback, when it is forgotten
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
+import contextlib
 import gc
 import os
 import pathlib
 import signal
+import types
 
 import pytest
 
@@ -132,3 +134,41 @@ def test_waits_for_a_first_worker_and_says_when_the_scheduler_ends(
         with pytest.raises(ConnectionError, match="has ended, or the way to it"):
             list(cluster.map_in_order(answer, [[1]], file, died, sure))
     assert told[0].endswith("has no workers yet: waiting for the first.")
+
+
+class BreakingClient:
+    """Of Dask: its greetings break at first, and so does its end."""
+
+    greetings = 0
+    status = "running"
+
+    def __init__(self, **_):
+        type(self).greetings += 1
+        if self.greetings < 3:
+            raise AssertionError
+
+    def close(self):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("error", [None, cluster._BrokenError("cut")])
+def test_what_breaks_within_greeting_and_end_is_not_told(monkeypatch, error):
+    monkeypatch.setattr(BreakingClient, "greetings", 0)
+    dask = types.SimpleNamespace(Client=BreakingClient)
+    with (
+        contextlib.nullcontext() if error is None else pytest.raises(cluster._BrokenError),
+        cluster._connected(dask, "tcp://host:1", 60) as client,
+    ):
+        if error is not None:
+            raise error
+    assert BreakingClient.greetings == 3 and client.status == "closed"
+
+
+def test_a_greeting_that_never_comes_whole(monkeypatch):
+    monkeypatch.setattr(BreakingClient, "greetings", -1_000_000_000)
+    dask = types.SimpleNamespace(Client=BreakingClient)
+    with (
+        pytest.raises(cluster._NoSchedulerError, match="broke within a greeting"),
+        cluster._connected(dask, "tcp://host:1", 0.01),
+    ):
+        pass
