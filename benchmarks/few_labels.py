@@ -43,7 +43,9 @@ _METHODS = flags.DEFINE_list("methods", ["supervised", "student"], "What is comp
 _WIDTHS = flags.DEFINE_list("widths", ["1/8", "1/4"], "Of the networks that are compared.")
 _TEACHER_WIDTH = flags.DEFINE_string("teacher_width", "1/2", "Of the mean teacher of students.")
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of 100 steps of 8 labeled faces.")
-_TEACHER_EPOCHS = flags.DEFINE_integer("teacher_epochs", 40, "The same of mean teachers.")
+_TEACHER_EPOCHS = flags.DEFINE_integer(
+    "teacher_epochs", 40, "The same of mean teachers and their width."
+)
 _UNLABELED_BATCH = flags.DEFINE_integer("unlabeled_batch_size", 12, "Unlabeled faces in a step.")
 _NUMBERS = flags.DEFINE_string("numbers", None, "File of errors, to add to and to draw.")
 
@@ -188,7 +190,7 @@ def recipe_of(output_dir, count, subset, method, width):
     if method in _STUDENTS:
         wide = parse_width(_TEACHER_WIDTH.value)
         names = (_name(count, subset, each, wide) for each in _STUDENTS[method])
-        teachers = ",".join(str(output_dir / name / "model.keras") for name in names)
+        teachers = tuple(str(output_dir / name / "model.keras") for name in names)
         teacher = Teacher(teachers, batch_size=_UNLABELED_BATCH.value)
         return dataclasses.replace(alone, teacher=teacher)
     if method == "adversarial":

@@ -116,6 +116,8 @@ def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> 
 
 def _given(value):
     """A setting without the parts that are None: an earlier version may not have had these."""
+    if isinstance(value, tuple):
+        return list(value)  # as JSON gives it back
     if not isinstance(value, dict):
         return value
     return {key: _given(each) for key, each in value.items() if each is not None}

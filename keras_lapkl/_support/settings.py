@@ -131,6 +131,8 @@ def define_flags(classes, flag_values=flags.FLAGS):
             flags.DEFINE_enum(name, default, list(choices), help, flag_values=flag_values)
         elif kinds == {bool}:
             flags.DEFINE_bool(name, default, help, flag_values=flag_values)
+        elif tuple[str, ...] in kinds:
+            flags.DEFINE_list(name, default, help, flag_values=flag_values)
         elif kinds == {str}:
             flags.DEFINE_string(name, default, help, flag_values=flag_values)
         else:

@@ -48,8 +48,8 @@ def pseudo_labels(
     Args:
         teachers: localizers: `LandmarkLocalizer` or `TFLiteLocalizer`; one or more.
         unlabeled: `UnlabeledCrops`, cut by the teachers' crop rule.
-        max_scale: landmarks whose mean scale is above are hidden: pixels of a teacher's crop;
-            None hides none.
+        max_scale: landmarks whose scale, the mean over both axes and all teachers, is above are
+            hidden: pixels of a teacher's own crop; None hides none.
         scheduler: address of a Dask scheduler, `tcp://host:8786`, or the .json file that it has
             written: its workers label the faces. They must see shards and teachers at the same
             paths.

@@ -110,10 +110,10 @@ class Adversary:
 class Teacher:
     """Who labels the faces without labels, for a run to train on; see `distillation`."""
 
-    model: str = setting(
+    model: str | tuple[str, ...] = setting(
         dataclasses.MISSING,
         "A model file or a shipped model's name, to label the unlabeled faces instead of the "
-        "adversarial branch; of several, separated by commas, the mean of what they find.",
+        "adversarial branch; of several the mean of what they find.",
         flag="teacher",
         group=UNLABELED,
     )
@@ -128,17 +128,17 @@ class Teacher:
     )
 
     def __post_init__(self):
-        object.__setattr__(self, "model", os.fspath(self.model))
+        given = (self.model,) if isinstance(self.model, (str, os.PathLike)) else self.model
+        names = [os.fspath(each) for each in given]
+        if not names or not all(names):
+            raise ValueError(f"`model` must name a model, or several. Received: {self.model!r}")
+        object.__setattr__(self, "model", names[0] if len(names) == 1 else tuple(names))
         check(self)
-        if not all(self.models):
-            raise ValueError(
-                f"`model` must name models, separated by commas. Received: {self.model!r}"
-            )
 
     @property
     def models(self) -> tuple[str, ...]:
         """Each of the models that label."""
-        return tuple(self.model.split(","))
+        return (self.model,) if isinstance(self.model, str) else self.model
 
 
 @described
@@ -468,7 +468,7 @@ def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):
     if (method == "teacher") != (teacher is not None):
         raise ValueError(
             "--unlabeled_method=teacher and --teacher go together. Received: "
-            f"--unlabeled_method={method}, --teacher={teacher}"
+            f"--unlabeled_method={method}, --teacher={teacher and ','.join(teacher)}"
         )
     if flag_values["teacher_max_scale"].value is not None and teacher is None:
         raise ValueError("--teacher_max_scale needs --teacher.")

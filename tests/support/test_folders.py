@@ -130,6 +130,12 @@ class TestClaim:
         with pytest.raises(ValueError, match=r"holds a run; .*\n  a: 1 there, 2 now"):
             claim(tmp_path / "run.json", {"a": 2}, "a run")
 
+    def test_a_tuple_is_the_list_that_a_file_keeps(self, tmp_path):
+        for _ in range(2):
+            folders.claim(tmp_path / "run.json", {"a": {"b": (1, "c")}}, "a run")
+        with pytest.raises(ValueError, match="holds a run"):
+            folders.claim(tmp_path / "run.json", {"a": {"b": (1, "d")}}, "a run")
+
     def test_a_setting_that_came_later(self, tmp_path):
         """It is None where it is not given, at any depth."""
         path = tmp_path / "run.json"

@@ -84,7 +84,7 @@ def test_a_student_that_begins_with_its_teacher_by_a_flagfile(run, run_tool, tmp
     done = run_tool(
         "tools/train.py",
         f"--flagfile={flagfile}",
-        f"--teacher={folder / 'model.keras'}",
+        f"--teacher={folder / 'model.keras'},fpn-sixteenth-300w",
         f"--initial_model={folder / 'model.keras'}",
         "--num_unlabeled=12",
         "--unlabeled_batch_size=4",

@@ -147,7 +147,7 @@ def test_without_the_digests_of_each_face(crops, validation, tmp_path):
 
 def test_each_of_several_teachers_counts(crops, validation, tmp_path):
     one, two = tmp_path / "one.keras", tmp_path / "two.keras"
-    recipe = dataclasses.replace(RECIPE, teacher=Teacher(f"{one},{two}"))
+    recipe = dataclasses.replace(RECIPE, teacher=Teacher((str(one), str(two))))
     one.write_bytes(b"one")
     two.write_bytes(b"two")
     faces = shards.from_crops(crops)
