@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import app, flags, logging
@@ -18,10 +19,24 @@ UNFINISHED = 75
 """EX_TEMPFAIL of sysexits.h: the same command goes on."""
 
 _AGAIN = 0.1
-"""Seconds until a signal is sent again that came at a moment when Python ignores it."""
+"""Seconds until a signal is sent again whose exception was dropped on its way."""
+_EXPECTED = (ValueError, FloatingPointError, OSError, ImportError)
+"""Errors that are the user's to mend."""
 
 
-class Terminated(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
+    """A signal came, SIGINT as by Ctrl-C, and ends the command.
+
+    Attributes:
+        caught: to be set where the command catches it and goes on; else it is sent again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caught = threading.Event()
+
+
+class Terminated(Interrupted):
     """SIGTERM came, as from a scheduler: it ends all that Ctrl-C ends, and in the same way."""
 
 
@@ -45,19 +60,20 @@ def run_main(
         if len(argv) > 1 and not arguments:
             raise app.UsageError(f"Expected flags only. Received: {argv[1:]}")
         logging.set_verbosity(logging.INFO)
+        came = []
         try:
-            with _signals_raise():
+            with _signals_raise(came):
                 return main(argv)
-        except Terminated:
-            print("Stopped by SIGTERM. The same command starts or goes on again.", file=sys.stderr)
-            return TERMINATED
-        except KeyboardInterrupt:
-            print("\nStopped. The same command starts or goes on again.", file=sys.stderr)
-            return INTERRUPTED
+        except KeyboardInterrupt as stop:
+            return _stopped(isinstance(stop, Terminated))
         except UnfinishedError as stop:
             print(stop, file=sys.stderr)
             return UNFINISHED
-        except (ValueError, FloatingPointError, OSError, ImportError) as error:
+        except Exception as error:
+            if came:  # compiled code has made another error of the signal's
+                return _stopped(came[-1] == signal.SIGTERM)
+            if not isinstance(error, _EXPECTED):
+                raise
             print(f"error: {_said(error)}", file=sys.stderr)
             return 1
 
@@ -66,6 +82,13 @@ def run_main(
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(None)
     app.run(guarded, argv=argv)
+
+
+def _stopped(by_sigterm):
+    """Says that a signal has ended the command; its exit status."""
+    how = "Stopped by SIGTERM" if by_sigterm else "\nStopped"
+    print(f"{how}. The same command starts or goes on again.", file=sys.stderr)
+    return TERMINATED if by_sigterm else INTERRUPTED
 
 
 def _said(error):
@@ -78,33 +101,53 @@ def _said(error):
 
 
 @contextlib.contextmanager
-def _signals_raise():
+def _signals_raise(came: list[int]) -> Iterator[None]:
     """SIGTERM raises as SIGINT does, and neither is lost.
 
-    What a signal raises in a finalizer or a callback of the garbage collector, Python ignores, and
-    libraries have such callbacks. The signal is then sent again.
+    What a signal raises in a finalizer, in a callback of the garbage collector or in a function
+    that compiled code calls is dropped there, or turned into another error. Where it is gone before
+    it has ended the command, the signal is sent again.
+
+    Args:
+        came: gets the number of each signal.
     """
+    ended = threading.Event()
 
     def stop(number, frame):
-        raise Terminated
+        came.append(number)
+        raise raised(number)  # no name here holds it, or it would not be gone when it is dropped
+
+    def raised(number):
+        error = Terminated() if number == signal.SIGTERM else Interrupted()
+        weakref.finalize(error, gone, number, error.caught).atexit = False
+        return error
+
+    def gone(number, caught):
+        if not ended.is_set() and not caught.is_set():
+            again = threading.Timer(_AGAIN, send, (number,))
+            again.daemon = True
+            again.start()  # later, for what is raised in here is dropped too
+
+    def send(number):
+        if not ended.is_set():
+            os.kill(os.getpid(), number)
 
     def ignored(unraisable):
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            return hook(unraisable)
-        number = signal.SIGINT
-        if issubclass(unraisable.exc_type, Terminated):
-            number = signal.SIGTERM
-        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), number))
-        again.daemon = True
-        again.start()  # later, for what is raised in here is ignored too
+        if not issubclass(unraisable.exc_type, Interrupted):
+            hook(unraisable)
 
-    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
-    sys.unraisablehook = ignored
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else nohup ignores it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, ignored
     try:
         yield
     finally:
+        ended.set()
         sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def asks_for_help(argv: list[str]) -> bool:

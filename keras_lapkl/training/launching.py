@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from keras_lapkl._support.app import INTERRUPTED, TERMINATED, UNFINISHED, Terminated
+from keras_lapkl._support.app import INTERRUPTED, TERMINATED, UNFINISHED, Interrupted, Terminated
 
 PATIENCE = {"Ctrl-C": 10, "SIGTERM": 300}
 """Seconds that the processes have to end, by what ends them; SIGTERM lets them keep what they have.
@@ -71,11 +71,14 @@ def launch(command: Sequence[str], count: int) -> int:
         processes = [process for process, _ in running.values()]
         try:
             status = _watch(running)
-        except Terminated:
+        except Terminated as stop:
+            stop.caught.set()
             for process in processes:
                 process.terminate()
             status = TERMINATED
-        except KeyboardInterrupt:  # which the processes have got as well
+        except KeyboardInterrupt as stop:  # which the processes have got as well
+            if isinstance(stop, Interrupted):
+                stop.caught.set()
             _wait(processes, PATIENCE["Ctrl-C"])
             return INTERRUPTED
         if status in (TERMINATED, UNFINISHED):

@@ -82,6 +82,46 @@ def test_signals_during_garbage_collection_are_not_lost(name, status):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize("becomes", ["pass", "raise AttributeError('of compiled code')"])
+def test_signals_that_a_library_drops_are_not_lost(name, status, becomes):
+    code = (
+        "import os, signal, time; from keras_lapkl._support.app import run_main\n"
+        "def main(_):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "        time.sleep(60)\n"
+        "    except BaseException:\n"
+        f"        {becomes}\n"
+        "    print('went on', flush=True)\n"
+        "    time.sleep(60)\n"
+        "run_main(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == status
+    assert done.stdout == ("went on\n" if becomes == "pass" else "")
+    assert done.stderr.strip().endswith("The same command starts or goes on again.")
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.slow
+def test_signals_that_are_caught_on_purpose_are_not_sent_again():
+    code = (
+        "import os, signal, time; from keras_lapkl._support.app import Interrupted, run_main\n"
+        "def main(_):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(60)\n"
+        "    except Interrupted as stop:\n"
+        "        stop.caught.set()\n"
+        "    time.sleep(0.5)\n"
+        "    return 7\n"
+        "run_main(main)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 7
+
+
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_is_said(tmp_path):
     code = (
         "import os; from keras_lapkl._support.app import run_main\n"
