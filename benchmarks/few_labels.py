@@ -183,7 +183,7 @@ def recipe_of(output_dir, count, subset, method, width):
     wider = MeanTeacher(
         batch_size=8, augment_strength=1.0, width=width, epochs=epochs(method, width)
     )
-    taught = dataclasses.replace(few, mean_teacher=wider).wide
+    taught = dataclasses.replace(few, mean_teacher=wider).wide[0]
     if method == _TEACHER:
         return taught
     alone: Any = dataclasses.replace(taught, mean_teacher=None)

@@ -8,6 +8,7 @@ import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -193,13 +194,26 @@ class MeanTeacher:
         group=_MEAN_TEACHER,
     )
     batch_size: int | None = _unlabeled_batch_size()
+    supervised_epochs: int | None = setting(
+        None,
+        "Epochs of a second network of that width, which learns from the labeled faces alone: the "
+        "unlabeled ones get the mean of what both find. None if not given.",
+        interval=AT_LEAST_1,
+        flag="supervised_teacher_epochs",
+        group=_MEAN_TEACHER,
+    )
 
     def __post_init__(self):
         check(self)
-        if self.epochs is not None and self.width is None:
+        epochs = {
+            "teacher_epochs": self.epochs,
+            "supervised_teacher_epochs": self.supervised_epochs,
+        }
+        given = [f"{name}={value}" for name, value in epochs.items() if value is not None]
+        if given and self.width is None:
             raise ValueError(
-                "teacher_epochs are those of a wider network: name its teacher_width. Received: "
-                f"teacher_epochs={self.epochs} without"
+                f"{' and '.join(epochs)} are those of wider networks: name their teacher_width. "
+                f"Received: {', '.join(given)} without"
             )
 
 
@@ -378,26 +392,34 @@ class Recipe:
             object.__setattr__(self, "initial_model", os.fspath(self.initial_model))
 
     @property
-    def wide(self) -> "Recipe | None":
-        """The recipe of the wider network that labels faces for this one's; None if none does.
+    def wide(self) -> "tuple[Recipe, ...]":
+        """The recipes of the wider networks that label faces for this one's; () if none does.
 
-        Its learning rate is this one's times √(width / its width).
+        First the mean teacher's, then that of labeled faces alone, if there is one. Their learning
+        rate is this one's times √(width / their width).
         """
         if self.mean_teacher is None or self.mean_teacher.width is None:
-            return None
-        width = self.mean_teacher.width
-        return dataclasses.replace(
+            return ()
+        width, supervised = self.mean_teacher.width, self.mean_teacher.supervised_epochs
+        own = dataclasses.replace(
+            self.mean_teacher, width=None, epochs=None, supervised_epochs=None
+        )
+        first = dataclasses.replace(
             self,
             width=width,
             epochs=self.mean_teacher.epochs or self.epochs,
             learning_rate=self.learning_rate * math.sqrt(self.width / width),
-            mean_teacher=dataclasses.replace(self.mean_teacher, width=None, epochs=None),
+            mean_teacher=own,
         )
+        if supervised is None:
+            return (first,)
+        return first, dataclasses.replace(first, epochs=supervised, mean_teacher=None)
 
-    def taught_by(self, model: str | os.PathLike[str]) -> "Recipe":
-        """The recipe of the same network that learns from a teacher's labels."""
+    def taught_by(self, models: Sequence[str | os.PathLike[str]]) -> "Recipe":
+        """The recipe of the same network that learns from the labels of these teachers."""
         assert self.mean_teacher is not None
-        teacher = Teacher(os.fspath(model), self.mean_teacher.batch_size)
+        names = tuple(os.fspath(each) for each in models)
+        teacher = Teacher(names, self.mean_teacher.batch_size)
         return dataclasses.replace(self, mean_teacher=None, teacher=teacher)
 
     @property
@@ -415,7 +437,9 @@ CLASSES = (Recipe, UnlabeledMethod, Adversary, Teacher, MeanTeacher)
 _OF_THE_DATA = ("dataset",)
 """Flags in recipe files that say what the recipe is for, and not what it is."""
 FEW_LABELS = 1000
-"""Up to so many, a run without any setting is one of the recipe for few labels."""
+"""Up to so many, a run without any setting is one of a recipe for few labels."""
+ONE_TEACHER = 100
+"""Up to so many, such a run has one teacher: with 50 labels a second one hardly labels better."""
 
 
 def recipe_for(num_labels: int, has_unlabeled: bool) -> str | None:
@@ -427,12 +451,15 @@ def recipe_for(num_labels: int, has_unlabeled: bool) -> str | None:
 
     Example:
 
-    >>> recipe_for(50, has_unlabeled=True), recipe_for(5000, has_unlabeled=True)
-    ('few_labels_unlabeled', None)
+    >>> [recipe_for(n, has_unlabeled=True) for n in (50, 157, 5000)]
+    ['few_labels_unlabeled', 'hundreds_of_labels_unlabeled', None]
     """
     if num_labels > FEW_LABELS:
         return None
-    return "few_labels_unlabeled" if has_unlabeled else "few_labels"
+    if not has_unlabeled:
+        return "few_labels"
+    more = num_labels > ONE_TEACHER
+    return "hundreds_of_labels_unlabeled" if more else "few_labels_unlabeled"
 
 
 def are_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:

@@ -38,7 +38,7 @@ from keras_lapkl.training.recipe import Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
     PREVIOUS,
-    TEACHER,
+    TEACHERS,
     Identity,
     last_checkpoint,
     load_pseudo_labels,
@@ -130,7 +130,7 @@ def label(
     called again, it goes on; what is labeled is not labeled again.
 
     Args:
-        recipe: a `Recipe` with a teacher, or with a wider network that becomes it, which is then
+        recipe: a `Recipe` with a teacher, or with wider networks that become it, which are then
             trained here.
         crops, validation, output_dir, provenance, unlabeled, scheduler: as in `train`.
 
@@ -145,7 +145,7 @@ def label(
     """
     output_dir = pathlib.Path(output_dir)
     identity = _identity(recipe, crops, validation, unlabeled, scheduler)
-    if recipe.teacher is None and recipe.wide is None:
+    if recipe.teacher is None and not recipe.wide:
         raise ValueError(
             "Expected a recipe whose faces without labels are labeled by a teacher (`teacher`, or "
             "`teacher_width` of a mean teacher). Received: one without."
@@ -197,11 +197,13 @@ def _claim(recipe, crops, unlabeled, output_dir, identity):
 def _taught(
     recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard=False, scheduler=None
 ):
-    """The recipe with its teacher, if it has to be trained first, and the teacher's labels."""
-    if recipe.wide is not None:
-        teacher = output_dir / TEACHER
-        train(recipe.wide, crops, validation, teacher, provenance, unlabeled, tensorboard)
-        recipe = recipe.taught_by(teacher / "model.keras")
+    """The recipe with its teachers, if they have to be trained first, and their labels."""
+    if recipe.wide:
+        folders = [output_dir / name for name in TEACHERS[: len(recipe.wide)]]
+        for wide, folder in zip(recipe.wide, folders, strict=True):
+            seen = unlabeled if wide.takes_unlabeled else None
+            train(wide, crops, validation, folder, provenance, seen, tensorboard)
+        recipe = recipe.taught_by([folder / "model.keras" for folder in folders])
     if recipe.teacher is None:
         return recipe, None
     return recipe, load_pseudo_labels(recipe, unlabeled, output_dir, scheduler)

@@ -29,8 +29,8 @@ from keras_lapkl.training.recipe import Recipe
 LAST, PREVIOUS = "last.keras", "last.previous.keras"
 MEANS = "last.means.npz"
 """Of the epoch's steps so far, if `LAST` was written within an epoch."""
-TEACHER = "teacher"
-"""Folder of the wider network's run, whose model labels the faces without labels."""
+TEACHERS = ("teacher", "supervised_teacher")
+"""Folders of the wider networks' runs, whose models label the faces without labels."""
 OUTPUTS = (
     *("model.keras", "adversarial.keras", LAST, PREVIOUS, MEANS),
     *("history.csv", "results.json", "pseudo_labels.npy", "pseudo_labels.parts"),

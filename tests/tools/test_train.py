@@ -255,24 +255,28 @@ def test_what_does_not_go_together(run_tool, labels, tmp_path, flags, message):
 
 
 def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tmp_path):
-    """The wider network learns whole pictures without labels, and labels them for the small one."""
+    """Two wider networks label whole pictures for the small one, one of which has seen them."""
     run = tmp_path / "run"
     done = run_tool(
         "tools/train.py",
-        *("--recipe=few_labels_unlabeled", "--dataset=csv", f"--data_dir={tmp_path}"),
+        *("--recipe=hundreds_of_labels_unlabeled", "--dataset=csv", f"--data_dir={tmp_path}"),
         *("--crop_from=image", f"--unlabeled_dir={tmp_path}", "--image_size=32"),
         *("--epochs=2", "--steps_per_epoch=2", "--width=1/64"),
-        *("--teacher_width=1/32", "--teacher_epochs=1"),
+        *("--teacher_width=1/32", "--teacher_epochs=1", "--supervised_teacher_epochs=1"),
         *("--tflite", f"--output_dir={run}"),
     )
     assert "12 faces without labels from 12 photos, cropped as whole pictures" in done.stderr
     assert "9 or more validation objects with a point are wanted" in done.stderr
     assert "The teacher labeled 12 faces" in done.stderr
-    small, wide = (
-        json.loads((run / name / "results.json").read_text()) for name in (".", "teacher")
+    small, *wide = (
+        json.loads((run / name / "results.json").read_text())
+        for name in (".", "teacher", "supervised_teacher")
     )
-    assert small["recipe"]["mean_teacher"]["width"] == wide["recipe"]["width"] == 1 / 32
-    assert small["parameters"] < wide["parameters"] and small["recipe"]["steps_per_epoch"] == 2
+    for each, has_unlabeled in zip(wide, (True, False), strict=True):
+        assert small["recipe"]["mean_teacher"]["width"] == each["recipe"]["width"] == 1 / 32
+        assert (each["recipe"]["unlabeled_data"] is not None) == has_unlabeled
+        assert small["parameters"] < each["parameters"]
+    assert small["recipe"]["steps_per_epoch"] == 2
     file = run / "model.tflite"
     assert "convolutions" in done.stdout
     assert origins.read(file).loaded["training"]["dataset"] == "csv"

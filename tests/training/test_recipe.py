@@ -63,6 +63,7 @@ FLAGS = {
     "mean_teacher.decay": "teacher_decay",
     "mean_teacher.epochs": "teacher_epochs",
     "mean_teacher.start": "consistency_start",
+    "mean_teacher.supervised_epochs": "supervised_teacher_epochs",
     "mean_teacher.weight": "consistency_weight",
     "mean_teacher.width": "teacher_width",
     "teacher.batch_size": "unlabeled_batch_size",
@@ -130,9 +131,10 @@ def test_each_flag_sets_its_field(values):
         "--unlabeled_batch_size=5",
         "--teacher_width=1/4",
         "--teacher_epochs=7",
+        "--supervised_teacher_epochs=6",
     ]
     found = recipes.recipe_from_flags(True, values(*words))
-    assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 1 / 4, 7, 5))
+    assert found == Recipe(mean_teacher=MeanTeacher(0.9, 2.0, 0.0, 1.0, 1 / 4, 7, 5, 6))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,14 @@ def test_each_flag_sets_its_field(values):
         (True, ["--unlabeled_method=teacher"], "go together"),
         (True, ["--unlabeled_method=mean_teacher", "--teacher=a.keras"], "go together"),
         (True, ["--teacher_max_scale=2"], "needs --teacher"),
-        (True, ["--unlabeled_method=mean_teacher", "--teacher_epochs=2"], "name its teacher_width"),
+        *(
+            (
+                True,
+                ["--unlabeled_method=mean_teacher", flag],
+                f"name their teacher_width.*{flag[2:]}",
+            )
+            for flag in ("--teacher_epochs=2", "--supervised_teacher_epochs=3")
+        ),
     ],
 )
 def test_methods_and_what_they_need(values, has_unlabeled, words, message):
@@ -234,7 +243,7 @@ def test_several_teachers(values):
     one = Teacher(("runs/1,2/a.keras",))
     assert one.models == (one.model,) and one == Teacher("runs/1,2/a.keras")
     assert recipes.recipe_from_flags(True, values('--teacher="runs/1,2/a.keras"')).teacher == one
-    taught = Recipe(mean_teacher=MeanTeacher()).taught_by("runs/1,2/a.keras")
+    taught = Recipe(mean_teacher=MeanTeacher()).taught_by(["runs/1,2/a.keras"])
     assert taught.teacher.models == ("runs/1,2/a.keras",)
     with pytest.raises(ValueError, match="must name a model, or several"):
         recipes.recipe_from_flags(True, values("--teacher="))
@@ -242,7 +251,7 @@ def test_several_teachers(values):
 
 def test_files_of_recipes():
     assert configs.names() == [
-        *("few_labels", "few_labels_unlabeled"),
+        *("few_labels", "few_labels_unlabeled", "hundreds_of_labels_unlabeled"),
         *("w300", "w300_mobile", "w300_muon", "w300_paper", "w300_phone", "w300_unlabeled"),
     ]
     assert read_recipe("w300") == Recipe()
@@ -267,6 +276,10 @@ def test_files_of_recipes():
     assert read_recipe("few_labels_unlabeled") == dataclasses.replace(
         read_recipe("few_labels"), epochs=120, mean_teacher=mean_teacher
     )
+    both = dataclasses.replace(mean_teacher, supervised_epochs=40)
+    assert read_recipe("hundreds_of_labels_unlabeled") == dataclasses.replace(
+        read_recipe("few_labels"), epochs=200, mean_teacher=both
+    )
     assert read_recipe("w300_unlabeled") == Recipe(
         epochs=12,
         adversary=Adversary(0.03, "non_saturating", 1e-3, 16, 0.02, 20.0, 0.0),
@@ -275,7 +288,9 @@ def test_files_of_recipes():
 
 def test_the_recipe_for_a_number_of_labels():
     assert recipes.recipe_for(1000, False) == "few_labels"
-    assert recipes.recipe_for(20, True) == "few_labels_unlabeled"
+    assert recipes.recipe_for(20, True) == recipes.recipe_for(100, True) == "few_labels_unlabeled"
+    for count in (101, 1000):
+        assert recipes.recipe_for(count, True) == "hundreds_of_labels_unlabeled"
     assert recipes.recipe_for(1001, False) is recipes.recipe_for(5000, True) is None
 
 

@@ -615,10 +615,28 @@ class TestMeanTeacher:
         shutil.rmtree(tmp_path / "unbroken" / "teacher")
         assert train(chosen, crops, validation, tmp_path / "unbroken", None, unlabeled) == results
 
+    def test_a_second_one_of_labels_alone_labels_beside_it(
+        self, crops, validation, unlabeled, tmp_path
+    ):
+        wide = MeanTeacher(batch_size=5, width=1 / 32, epochs=1, supervised_epochs=2)
+        train(recipe(epochs=1, mean_teacher=wide), crops, validation, tmp_path, None, unlabeled)
+        teachers = []
+        for name, epochs in (("teacher", 1), ("supervised_teacher", 2)):
+            assert len((tmp_path / name / "history.csv").read_text().splitlines()) == 1 + epochs
+            teachers.append(load_model(tmp_path / name / "model.keras"))
+        seen = [" without labels 20 " in each.trained_on for each in teachers]
+        assert seen == [True, False]
+        found = [distillation.pseudo_labels([each], unlabeled)[..., :2] for each in teachers]
+        assert abs(found[0] - found[1]).max() > 0.1
+        labels = np.load(tmp_path / "pseudo_labels.npy")[..., :2]
+        np.testing.assert_allclose(labels, (found[0] + found[1]) / 2, atol=1e-4)
+        model = load_model(tmp_path / "model.keras")
+        assert model.generator.width == 1 / 64 and "labeled by" in model.trained_on
+
     def test_a_wider_one_has_a_lower_learning_rate_and_no_initial_model(self):
         chosen = recipe(width=1 / 8, learning_rate=2e-2, mean_teacher=MeanTeacher(width=1 / 2))
-        assert chosen.wide == recipe(width=1 / 2, learning_rate=1e-2, mean_teacher=MeanTeacher())
-        assert chosen.wide.wide is None
+        wide = recipe(width=1 / 2, learning_rate=1e-2, mean_teacher=MeanTeacher())
+        assert chosen.wide == (wide,) and wide.wide == recipe().wide == ()
         with pytest.raises(ValueError, match="drop one of them"):
             dataclasses.replace(chosen, initial_model="fpn-eighth-300w")
 
