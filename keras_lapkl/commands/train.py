@@ -157,6 +157,13 @@ def _train():
         logging.info("No setting is given: recipe %s, for %d labels.", name, len(crops))
     elif name is not None and not flags.FLAGS["network"].present:
         logging.info("%d labels: --recipe=%s is made for so few; give it first.", len(crops), name)
+    elif name is None and unlabeled is not None and not recipes.are_given():
+        logging.warning(
+            "%s labels: with so many, faces without labels lowered the error by no method that was "
+            "measured, and the adversarial branch, the default, takes its time "
+            "(docs/guides/labels.md).",
+            f"{len(crops):,}",
+        )
     if idle := recipes.idle_flags(recipe):
         logging.warning(
             "Not used, for the run does not take the --unlabeled_method that they are of: --%s.",

@@ -208,6 +208,20 @@ def test_mended_labels_and_what_comes_after(run_tool, labels, tmp_path):
     )
 
 
+def said_until_training(warm_python, command, tmp_path):
+    """What a command has said when it begins to train, and is stopped."""
+    out = tmp_path / "said"
+    out.touch()
+    process = warm_python.start(command, out, out)
+    until = time.monotonic() + 120
+    while "Training laplace_kl" not in out.read_text():
+        assert process.poll() is None and time.monotonic() < until, out.read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    return out.read_text()
+
+
 @pytest.mark.parametrize(
     "flags, said",
     [
@@ -221,20 +235,22 @@ def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_
     """It begins so; it is stopped, for these are minutes of training."""
     flags = [flag.format(tmp_path) for flag in flags]
     command = ["tools/train.py", "--dataset=csv", f"--data_dir={tmp_path}", "--crop_from=image"]
-    out = tmp_path / "said"
-    out.touch()
-    process = warm_python.start([*command, *flags, f"--output_dir={tmp_path / 'run'}"], out, out)
-    until = time.monotonic() + 120
-    while "Training laplace_kl" not in out.read_text():
-        assert process.poll() is None and time.monotonic() < until, out.read_text()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
-    found = out.read_text()
+    command += [*flags, f"--output_dir={tmp_path / 'run'}"]
+    found = said_until_training(warm_python, command, tmp_path)
     assert said in found
     for word in ("No setting is given", "made for so few"):
         assert (word in found) == (word in said)
     assert ("40 epochs of 100 steps of 8" in found) == ("No setting is given" in said)
+
+
+@pytest.mark.parametrize("flags", [[], ["--unlabeled_method=mean_teacher"]])
+def test_many_labels_are_told_that_others_gain_nothing(warm_python, tmp_path, flags):
+    """It begins so; it is stopped, for these are minutes of training."""
+    sizes = ["--num_synthetic=1001", "--num_unlabeled=16", "--image_size=32"]
+    command = ["tools/train.py", *sizes, *flags, f"--output_dir={tmp_path / 'run'}"]
+    found = said_until_training(warm_python, command, tmp_path)
+    said = "1,001 labels: with so many, faces without labels lowered the error by no method"
+    assert (said in found) == (flags == [])
 
 
 @pytest.mark.parametrize(
