@@ -160,8 +160,7 @@ def _train():
     elif name is None and unlabeled is not None and not recipes.are_given():
         logging.warning(
             "%s labels: with so many, faces without labels lowered the error by no method that was "
-            "measured, and the adversarial branch, the default, takes its time "
-            "(docs/guides/labels.md).",
+            "measured, and the adversarial branch, the default, takes its time.",
             f"{len(crops):,}",
         )
     if idle := recipes.idle_flags(recipe):
