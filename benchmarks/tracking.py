@@ -83,7 +83,7 @@ class AloneFilter(filters.ScaleFilter):
 
     def __call__(self, landmarks, scale, time):
         modes = np.zeros((4, *landmarks.shape))
-        with unittest.mock.patch.object(tracking, "similarity_modes", lambda *_: modes):
+        with unittest.mock.patch.object(filters, "similarity_modes", lambda *_: modes):
             return super().__call__(landmarks, scale, time)
 
 

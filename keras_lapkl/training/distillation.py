@@ -80,6 +80,9 @@ def write_pseudo_labels(
 ) -> None:
     """Writes `pseudo_labels` to an .npy file; what is labeled is not labeled again.
 
+    A row has two fields, `face`, the digest of the face, and `label`, (K, 3): `read_pseudo_labels`
+    tells by the first whether labels are those of its faces.
+
     Killed at any moment, the same call goes on from the files of 16,384 faces each that stand in a
     folder beside `path` until all are labeled. Labels take no memory beyond one of these.
 
@@ -96,8 +99,9 @@ def write_pseudo_labels(
     firsts = range(0, len(unlabeled), step)
     files = {first: folder / f"{first // step:05d}.npz" for first in firsts}
     counts = {first: min(step, len(unlabeled) - first) for first in firsts}
-    shape = (teachers[0].num_landmarks, 3)
-    todo = [n for n in firsts if _read(files[n], (counts[n], *shape)) is None]
+    digests, row = unlabeled.digests(), _row_type(teachers[0].num_landmarks)
+    faces = {first: digests[first : first + counts[first]] for first in firsts}
+    todo = [first for first in firsts if _read(files[first], faces[first], row) is None]
     if len(todo) < len(files):
         done = sum(counts.values()) - sum(counts[first] for first in todo)
         logging.info("The teacher has labeled %s faces before.", f"{done:,}")
@@ -105,20 +109,50 @@ def write_pseudo_labels(
     with contextlib.closing(_labeled(teachers, unlabeled, max_scale, scheduler, starts)) as found:
         calling = _now_and_then(found, meanwhile)
         for first in todo:
-            labels = np.concatenate(list(itertools.islice(calling, -(-counts[first] // _BATCH))))
+            part = np.empty(counts[first], row)
+            part["face"] = faces[first]
+            part["label"] = np.concatenate(
+                list(itertools.islice(calling, -(-counts[first] // _BATCH)))
+            )
             with replacing(files[first]) as temporary:
-                np.savez(temporary, labels=labels)
+                np.savez(temporary, rows=part)
     shown = 0
     with replacing(path) as temporary:
-        labels = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(unlabeled), *shape))
+        rows = np.lib.format.open_memmap(temporary, "w+", row, (len(unlabeled),))
         for first, count in counts.items():
-            part = labels[first : first + count]
-            part[...] = _read_whole(files[first], part.shape)
-            shown += int(part[..., 2].sum())
-        _tell(len(labels), shown, labels[..., 2].size, max_scale)
-        labels.flush()
-        del labels, part
+            part = rows[first : first + count]
+            part[...] = _read_whole(files[first], faces[first], row)
+            shown += int(part["label"][..., 2].sum())
+        _tell(len(rows), shown, rows["label"][..., 2].size, max_scale)
+        rows.flush()
+        del rows, part
     shutil.rmtree(folder)
+
+
+def read_pseudo_labels(path: PathLike, unlabeled: UnlabeledCrops) -> NDArray[np.float32] | None:
+    """The labels (N, K, 3) in a file of `write_pseudo_labels`, read from it as they are needed.
+
+    Args:
+        path: the file.
+        unlabeled: the faces that they must be of, in this order.
+
+    Returns:
+        The labels; None if there is no file, or one of other faces or in another order.
+
+    Raises:
+        OSError, ValueError: a file that can't be opened or is damaged.
+    """
+    if not Path(path).exists():
+        return None
+    rows = np.load(path, mmap_mode="r")
+    names = rows.dtype.names or ()
+    if "face" not in names or not np.array_equal(rows["face"], unlabeled.digests()):
+        return None
+    return rows["label"]
+
+
+def _row_type(num_landmarks):
+    return np.dtype([("face", "<u8"), ("label", "<f4", (num_landmarks, 3))])
 
 
 def _now_and_then(found, call):
@@ -131,18 +165,18 @@ def _now_and_then(found, call):
         yield each
 
 
-def _read(path, shape):
-    """The labels in a file, whose checksum is right; None if there are none of this shape."""
-    labels = (read_arrays(path) or {}).get("labels")
-    good = labels is not None and labels.dtype == np.float32 and labels.shape == shape
-    return labels if good else None
+def _read(path, faces, row):
+    """The rows in a file, whose checksum is right; None if they are not those of these faces."""
+    rows = (read_arrays(path) or {}).get("rows")
+    good = rows is not None and rows.dtype == row and np.array_equal(rows["face"], faces)
+    return rows if good else None
 
 
-def _read_whole(path, shape):
-    labels = _read(path, shape)
-    if labels is None:
+def _read_whole(path, faces, row):
+    rows = _read(path, faces, row)
+    if rows is None:
         raise ValueError(f"{path} has been damaged. The same command labels these faces again.")
-    return labels
+    return rows
 
 
 def _labeled(teachers, unlabeled, max_scale, scheduler, starts):
@@ -187,8 +221,10 @@ def _found(teacher, images):
 def _tell(faces, shown, points, max_scale):
     if not shown:
         raise ValueError(
-            f"`max_scale` {max_scale} hides all that the teachers find: it is in pixels of their "
-            "crop. Give a larger one."
+            "The teachers find no finite landmark in any face."
+            if max_scale is None
+            else f"`max_scale` {max_scale} hides all that the teachers find: it is in pixels of "
+            "their crop. Give a larger one."
         )
     share = 100 * shown / points
     logging.info("The teacher labeled %d faces, %.1f %% of their landmarks.", faces, share)

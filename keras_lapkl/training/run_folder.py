@@ -155,17 +155,24 @@ def choose_folder(
 def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler=None):
     """What the teachers find, kept in the run's folder: a run that goes on has the same.
 
-    It is read as it is needed. Of several processes the first one has the faces labeled.
+    It is read as it is needed. Of several processes the first one has the faces labeled. Faces that
+    come in another order, as where pictures were renamed, are labeled again.
     """
     path = output_dir / "pseudo_labels.npy"
-    if distributed.is_chief() and not path.exists():
+
+    def read():
+        return distillation.read_pseudo_labels(path, unlabeled)
+
+    if distributed.is_chief() and read() is None:
+        if path.exists():
+            logging.warning("%s has labels of faces in another order: they are made again.", path)
         teachers = [load_model(each) for each in recipe.teacher.models]
         distillation.write_pseudo_labels(
             path, teachers, unlabeled, recipe.teacher.max_scale, scheduler, distributed.wait
         )
-    while distributed.any_process(not path.exists()):
+    while distributed.any_process((labels := read()) is None):
         time.sleep(0.1)
-    return np.load(path, mmap_mode="r")
+    return labels
 
 
 def last_checkpoint(output_dir):

@@ -249,7 +249,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
             (tmp_path / n / "pseudo_labels.npy").read_bytes() for n in ("alone", "out")
         )
         assert alone == labels and not parts.exists()
-        assert np.load(out / "pseudo_labels.npy").shape == (400, 68, 3)
+        assert np.load(out / "pseudo_labels.npy")["label"].shape == (400, 68, 3)
         written = (out / "pseudo_labels.npy").stat().st_ino
         run_tool("tools/train.py", *flags, f"--output_dir={out}")
         assert (out / "model.keras").exists()

@@ -74,6 +74,12 @@ def test_unsure_landmarks_are_hidden(stub, teacher):
         distillation.pseudo_labels([teacher], faces, 1.4)
 
 
+def test_nothing_finite(stub, teacher):
+    teacher.points = np.full_like(teacher.points, np.nan)
+    with pytest.raises(ValueError, match="no finite landmark in any face"):
+        distillation.pseudo_labels([teacher], ramps(stub, 2, stub.SIZE))
+
+
 def test_more_faces_than_a_batch_stay_in_order(stub, teacher, monkeypatch):
     faces = ramps(stub, 5, stub.SIZE)
     whole = distillation.pseudo_labels([teacher], faces)
@@ -115,7 +121,8 @@ class TestWritten:
         distillation.write_pseudo_labels(tmp_path / "labels.npy", [teacher], faces)
         assert batches == [2, 1] and not (tmp_path / "labels.parts").exists()
         labels = distillation.pseudo_labels([teacher], faces)
-        np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
+        found = distillation.read_pseudo_labels(tmp_path / "labels.npy", faces)
+        np.testing.assert_array_equal(found, labels)
         distillation.write_pseudo_labels(tmp_path / "whole.npy", [teacher], faces)
         ours, whole = (tmp_path / name for name in ("labels.npy", "whole.npy"))
         assert ours.read_bytes() == whole.read_bytes()
@@ -130,13 +137,35 @@ class TestWritten:
             content[len(content) // 2] ^= 1
             part.write_bytes(content)
         elif damage == "shape":
-            np.savez(part, labels=np.zeros((3, 5, 3), np.float32))
+            np.savez(part, rows=np.zeros(3, distillation._row_type(5)))
         else:
             part.unlink()
         distillation.write_pseudo_labels(tmp_path / "labels.npy", [teacher], faces)
         assert batches == [2, 2, 2, 1]
         labels = distillation.pseudo_labels([teacher], faces)
-        np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
+        found = distillation.read_pseudo_labels(tmp_path / "labels.npy", faces)
+        np.testing.assert_array_equal(found, labels)
+
+    def test_parts_of_faces_in_another_order_are_made_again(
+        self, faces, teacher, stopped, tmp_path
+    ):
+        _, batches = stopped
+        moved = faces._with(InMemory(faces.gather([1, 0, 2, 3, 4, 5, 6])), "moved")
+        distillation.write_pseudo_labels(tmp_path / "labels.npy", [teacher], moved)
+        assert batches == [2, 2, 2, 1]
+        found = distillation.read_pseudo_labels(tmp_path / "labels.npy", moved)
+        np.testing.assert_array_equal(found, distillation.pseudo_labels([teacher], moved))
+
+    def test_read_for_these_faces_alone(self, faces, teacher, tmp_path):
+        teacher.num_landmarks = len(teacher.points)
+        path = tmp_path / "labels.npy"
+        assert distillation.read_pseudo_labels(path, faces) is None
+        distillation.write_pseudo_labels(path, [teacher], faces)
+        assert distillation.read_pseudo_labels(path, faces.part(0, 6)) is None
+        turned = faces._with(InMemory(faces.gather(range(7)[::-1])), "turned")
+        assert distillation.read_pseudo_labels(path, turned) is None
+        np.save(path, np.zeros((7, 5, 3), np.float32))  # of an earlier version
+        assert distillation.read_pseudo_labels(path, faces) is None
 
 
 def test_another_crop_rule(stub, teacher):

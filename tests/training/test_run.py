@@ -14,11 +14,12 @@ from keras_lapkl import callbacks, schemes
 from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl._support.files import read_json
 from keras_lapkl.data import datasets
+from keras_lapkl.data.unlabeled.crops import InMemory
 from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, preemption, run
 from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, MeanTeacher, Recipe, Teacher
-from keras_lapkl.training.run import train
+from keras_lapkl.training.run import label, train
 from keras_lapkl.training_data import LICENSES
 
 pytestmark = pytest.mark.slow
@@ -273,7 +274,7 @@ class TestTeacher:
         trained_on = results["validation"]["trained_on"]
         assert trained_on.startswith("48 synthetic faces; without labels 20 ")
         assert trained_on.endswith(", labeled by a model trained on the same labels")
-        labels = np.load(tmp_path / "stopped" / "pseudo_labels.npy")
+        labels = np.load(tmp_path / "stopped" / "pseudo_labels.npy")["label"]
         assert labels.shape == (20, 68, 3) and (labels[..., 2] == 1).all()
         monkeypatch.setattr(distillation, "write_pseudo_labels", pytest.fail)
         train(*args, tmp_path / "stopped", unlabeled=unlabeled)
@@ -289,13 +290,36 @@ class TestTeacher:
             folder = tmp_path / f"run{len(labels)}"
             chosen = recipe(epochs=1, teacher=dataclasses.replace(teacher, model=model))
             found = train(chosen, crops, validation, folder, unlabeled=unlabeled)
-            labels[model] = np.load(folder / "pseudo_labels.npy")
+            labels[model] = np.load(folder / "pseudo_labels.npy")["label"]
             again = train(chosen, crops, validation, folder, unlabeled=unlabeled)
             assert again["validation"] == found["validation"]
         one, two, both = labels.values()
         assert np.abs(one - two).max() > 0.1
         np.testing.assert_allclose(both, (one + two) / 2, atol=1e-3)
         assert found["validation"]["trained_on"].endswith("a model trained on the same labels")
+
+    def test_faces_that_come_in_another_order_are_labeled_again(
+        self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch, caplog
+    ):
+        """As where pictures were renamed between two calls of the same run."""
+        args = recipe(epochs=1, teacher=teacher), crops, validation, tmp_path
+        label(*args, unlabeled=unlabeled)
+        images = unlabeled.gather(np.arange(20)[::-1])
+        turned = unlabeled._with(InMemory(images), unlabeled.source)
+        given = []
+
+        def batches(crops, faces, labels, *_, **__):
+            given.append(np.array(labels))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "self_training_batches", batches)
+        for faces in (unlabeled, turned):
+            with pytest.raises(KeyboardInterrupt):
+                train(*args, unlabeled=faces)
+        before, now = given
+        assert abs(before - before[::-1]).max() > 0.1
+        np.testing.assert_allclose(now[::-1], before, atol=1e-3)
+        assert caplog.text.count("labels of faces in another order: they are made again") == 1
 
     def test_batches_have_the_teachers_labels(
         self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
@@ -304,7 +328,9 @@ class TestTeacher:
 
         def label(path, model, faces, max_scale, *_):
             given.append(max_scale)
-            np.save(path, np.full((len(faces), 68, 3), 1, np.float32))
+            rows = np.ones(len(faces), distillation._row_type(68))
+            rows["face"] = faces.digests()
+            np.save(path, rows)
 
         def batches(crops, faces, labels, batch_size, unlabeled_batch_size, **kwargs):
             given.extend([labels, batch_size, unlabeled_batch_size])
@@ -609,7 +635,7 @@ class TestMeanTeacher:
         lines = (tmp_path / "unbroken" / "teacher" / "history.csv").read_text().splitlines()
         assert len(lines) == 1 + 3
         assert results["recipe"]["mean_teacher"]["width"] == 1 / 32
-        labels = np.load(tmp_path / "unbroken" / "pseudo_labels.npy")
+        labels = np.load(tmp_path / "unbroken" / "pseudo_labels.npy")["label"]
         assert labels.shape == (20, 68, 3)
         # Finished, it needs its teacher no more.
         shutil.rmtree(tmp_path / "unbroken" / "teacher")
@@ -628,7 +654,7 @@ class TestMeanTeacher:
         assert seen == [True, False]
         found = [distillation.pseudo_labels([each], unlabeled)[..., :2] for each in teachers]
         assert abs(found[0] - found[1]).max() > 0.1
-        labels = np.load(tmp_path / "pseudo_labels.npy")[..., :2]
+        labels = np.load(tmp_path / "pseudo_labels.npy")["label"][..., :2]
         np.testing.assert_allclose(labels, (found[0] + found[1]) / 2, atol=1e-4)
         model = load_model(tmp_path / "model.keras")
         assert model.generator.width == 1 / 64 and "labeled by" in model.trained_on
