@@ -64,25 +64,27 @@ def run(name):
 
 
 def with_recipes(argv):
-    """Command-line words in which each `--recipe=NAME` is replaced by the file of that recipe.
+    """Command-line words in which the file of each recipe stands in place of its `--recipe=NAME`.
+
+    They come first: of a flag that is given twice the last one counts, and that is the user's.
 
     Raises:
         ValueError: there is no recipe of that name.
 
     Example:
 
-    >>> with_recipes(["train", "--recipe=w300", "--seed=1"])
+    >>> with_recipes(["train", "--seed=1", "--recipe=w300"])
     ['train', '--flagfile=…/keras_lapkl/configs/w300.cfg', '--seed=1']
     """
-    found = []
-    words = iter(argv)
+    recipes, others = [], []
+    words = iter(argv[1:])
     for word in words:
         flag, _, value = word.partition("=")
         if flag in ("--recipe", "-recipe"):
-            found.append(f"--flagfile={configs.path(value or next(words, ''))}")
+            recipes.append(f"--flagfile={configs.path(value or next(words, ''))}")
         else:
-            found.append(word)
-    return found
+            others.append(word)
+    return [*argv[:1], *recipes, *others]
 
 
 def main():

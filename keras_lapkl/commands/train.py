@@ -12,7 +12,7 @@ If labels, boxes or pictures have changed meanwhile, it says which, and trains a
 folder of OUTPUT_DIR-2, OUTPUT_DIR-3 and so on; a second time it goes on there. --recipe=NAME stands
 for the flags of a recipe that comes with the package: few_labels (20 to 300 of anything),
 few_labels_unlabeled, hundreds_of_labels_unlabeled, w300, w300_mobile (the best below 40,000
-parameters), w300_muon, w300_paper, w300_phone or w300_unlabeled. Flags after it change them.
+parameters), w300_muon, w300_paper, w300_phone or w300_unlabeled. Other flags change them.
 Without a recipe or any other setting, up to 1,000 labels of your own are trained on by few_labels;
 with --unlabeled_dir by few_labels_unlabeled, or from 101 labels on by hundreds_of_labels_unlabeled.
 """
@@ -156,11 +156,15 @@ def _train():
         recipe = dataclasses.replace(recipes.read_recipe(name), seed=recipe.seed)
         logging.info("No setting is given: recipe %s, for %d labels.", name, len(crops))
     elif name is not None and not flags.FLAGS["network"].present:
-        logging.info("%d labels: --recipe=%s is made for so few; give it first.", len(crops), name)
-    elif name is None and unlabeled is not None and not recipes.are_given():
+        logging.info("%d labels: --recipe=%s is made for so few; add it.", len(crops), name)
+    if recipe.adversary is not None and not recipes.is_method_given():
         logging.warning(
-            "%s labels: with so many, faces without labels lowered the error by no method that was "
-            "measured, and the adversarial branch, the default, takes its time.",
+            "Faces without labels train an adversarial branch, for no --unlabeled_method is given. "
+            + (
+                "%s labels: with so many they lowered the error by no method that was measured."
+                if name is None
+                else f"With so few labels (%s) that lowered no error, but --recipe={name} does."
+            ),
             f"{len(crops):,}",
         )
     if idle := recipes.idle_flags(recipe):

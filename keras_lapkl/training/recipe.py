@@ -432,6 +432,12 @@ class Recipe:
         return [method for method in methods if method is not None]
 
 
+_FIELDS = {
+    "adversarial": ("adversary", Adversary),
+    "teacher": ("teacher", Teacher),
+    "mean_teacher": ("mean_teacher", MeanTeacher),
+}
+"""Of a `Recipe` for each method, with its class."""
 CLASSES = (Recipe, UnlabeledMethod, Adversary, Teacher, MeanTeacher)
 """Whose settings are flags."""
 _OF_THE_DATA = ("dataset",)
@@ -468,6 +474,12 @@ def are_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:
     return any(flag_values[name].present for name in names)
 
 
+def is_method_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:
+    """Whether a flag, or a recipe, says how faces without labels are learned."""
+    names = {"unlabeled_method", "teacher", *settings(Adversary)} - settings(MeanTeacher).keys()
+    return any(flag_values[name].present for name in names)
+
+
 def idle_flags(recipe: Recipe, flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
     """Names of the flags that are given and set a method which the recipe does not take."""
     methods = (recipe.adversary, recipe.teacher, recipe.mean_teacher)
@@ -501,11 +513,7 @@ def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):
         raise ValueError("--teacher_max_scale needs --teacher.")
     if not has_unlabeled:
         return recipe
-    field, cls = {
-        "adversarial": ("adversary", Adversary),
-        "teacher": ("teacher", Teacher),
-        "mean_teacher": ("mean_teacher", MeanTeacher),
-    }[method]
+    field, cls = _FIELDS[method]
     return dataclasses.replace(recipe, **{field: from_flags(cls, flag_values)})
 
 

@@ -12,7 +12,7 @@ walk = np.random.default_rng(0).normal(0, 1, (40, 68, 2)).cumsum(0) + 100
 found = {}
 for name, (kind, grid) in tracking._FILTERS.items():
     smooth = kind(**{key: values[0] for key, values in grid.items()})
-    scales = np.linspace(1, 2, 68)
+    scales = np.linspace((1, 1), (2, 2), 68)
     found[name] = np.stack([smooth(l, scales, i / 30) for i, l in enumerate(walk)])
     assert np.isfinite(found[name]).all(), name
 for name in ("scale, all alike", "scale, no shared motion"):

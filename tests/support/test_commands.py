@@ -25,13 +25,21 @@ def test_unknown_command(word, said, monkeypatch, capsys):
 
 
 class TestRecipes:
-    def test_is_read_in_its_place_and_what_follows_counts(self):
-        before, file, after = commands.with_recipes(["--seed=1", "--recipe=w300", "--epochs=2"])
-        assert (before, after) == ("--seed=1", "--epochs=2")
+    def test_other_flags_count_before_it_and_after(self):
+        words = ["lapkl train", "--seed=1", "--dropout=0.5", "--recipe=w300", "--epochs=2"]
+        name, file, *others = commands.with_recipes(words)
+        assert name == "lapkl train" and file.endswith("w300.cfg")
+        assert others == ["--seed=1", "--dropout=0.5", "--epochs=2"]
         values = flags.FlagValues()
         settings.define_flags(recipe.CLASSES, values)
-        values(["lapkl train", "--seed=1", "--dropout=0.5", file, after], known_only=True)
-        assert settings.from_flags(recipe.Recipe, values) == recipe.Recipe(seed=1, epochs=2)
+        values([name, file, *others], known_only=True)
+        expected = recipe.Recipe(seed=1, epochs=2, dropout=0.5)
+        assert settings.from_flags(recipe.Recipe, values) == expected
+
+    def test_of_two_the_second_counts(self):
+        words = ["t", "--recipe=w300", "--seed=1", "--recipe=w300_mobile"]
+        _, first, second, _ = commands.with_recipes(words)
+        assert first.endswith("w300.cfg") and second.endswith("w300_mobile.cfg")
 
     def test_in_two_words(self):
         two, one = (
