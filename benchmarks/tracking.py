@@ -8,8 +8,9 @@ photos that are moved as planes. Each filter gets the settings with the least fl
 those that add no more than --max_lag to no filter's and keep --min_talk of its response to
 talking, on other clips than those that are measured. Then each runs in `LandmarkTracker`.
 
-Further tables: how often a limit of the scale gives up a face, or follows something else; and, with
---detector, what a frame costs with tracking, and with detecting in each.
+Further tables: how often a limit of the scale, or the model's own word that it is lost, gives up a
+face, or follows something else; and, with --detector, what a frame costs with tracking, and with
+detecting in each.
 """
 
 import itertools
@@ -286,34 +287,38 @@ def _beside(rows, others, name):
 def _limits(detector, photos):
     """Shares of faces given up, and of squares without a face that are kept, by limit."""
     rng = np.random.default_rng(0)
-    right, wrong = [], []
+    right, wrong = [], []  # (2, looks) each: mean scales, and whether the model is lost
     for photo, landmarks in photos:
         square = crop_squares(landmarks[None], schemes.IBUG68, 1)[0]
-        right.append(_walk(detector, photo, square)[0][0])
+        right.append(_walk(detector, photo, square)[0][:, 0])
         for _ in range(5):
             place = rng.uniform(0, 1, 2) * photo.shape[1::-1]
             start = np.array([*place, square[2] * np.exp(rng.uniform(-1, 0.7))])
-            scales, end = _walk(detector, photo, start)
+            looks, end = _walk(detector, photo, start)
             # A look from nearby finds the face, and rightly so.
             if min(distance(square, start), distance(square, end)) > 0.5:
-                wrong.append(scales)
+                wrong.append(looks)
         background = paint_background(300, rng)
         start = np.array([150, 150, rng.uniform(30, 80)])
         wrong.append(_walk(detector, background, start)[0])
     right, wrong = np.array(right), np.array(wrong)
     rows = [("limit px", "faces given up %", "others kept 1 look %", f"{_LOOKS} looks %")]
-    for limit in map(float, _MAX_SCALES.value):
-        kept = np.logical_and.accumulate(wrong <= limit, axis=1).mean(0)
-        shares = (right > limit).mean(), kept[0], kept[-1]
-        rows.append((f"{limit:g}", *(f"{100 * share:.1f}" for share in shares)))
+    ways = [(f"{limit:g}", 0, limit) for limit in map(float, _MAX_SCALES.value)]
+    for name, which, limit in [*ways, ("lost", 1, 0)]:
+        kept = np.logical_and.accumulate(wrong[:, which] <= limit, axis=1).mean(0)
+        shares = (right[:, which] > limit).mean(), kept[0], kept[-1]
+        rows.append((name, *(f"{100 * share:.1f}" for share in shares)))
     rows.append(("of", f"{len(right):,}", f"{len(wrong):,}", ""))
     return rows
 
 
 def _walk(detector, photo, square):
-    """Mean scales of looks at a square and where they lead, infinite once it is gone; the end."""
+    """Mean scales of looks at a square and where they lead, and whether the model is lost; the end.
+
+    Both are infinite once the square is gone.
+    """
     localizer = detector.localizer
-    scales = np.full(_LOOKS, np.inf)
+    looks = np.full((2, _LOOKS), np.inf)
     for i in range(_LOOKS):
         face = detector.localize(photo, [square])[0]
         try:
@@ -322,8 +327,8 @@ def _walk(detector, photo, square):
             break
         if not (square[:2] >= 0).all() or not (square[:2] < photo.shape[1::-1]).all():
             break
-        scales[i] = face.scale.mean() * localizer.image_size / face.square[2]
-    return scales, square
+        looks[:, i] = face.scale.mean() * localizer.image_size / face.square[2], bool(face.lost)
+    return looks, square
 
 
 def _costs(clip):

@@ -24,7 +24,8 @@ from keras_lapkl.detection.landmark_detector import LandmarkDetector
 _JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from its middle
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
 _SMALLEST = 8.0  # px, side of the five points' square: below it a face is a speck
-_REMEMBERED = 1.0  # s that a lost face can come back with its number
+_REMEMBERED = 1.0  # s that a face which is given up can come back with its number
+_LOST = 1.0  # s that the model may be lost on a face before it is given up
 
 
 # ---- The tracker
@@ -63,12 +64,13 @@ class LandmarkTracker:
     The face detector runs while no face is followed, in the frame in which one is given up, and
     every `find_every` frames to find new ones. Where the model is unsure of a face it looks around
     for it, as `LandmarkDetector` does. If it stays `lost`, its landmarks are a guess, and the
-    detector runs in each frame until it finds the face again; no face begins so. A face is given up
-    where the mean scale of its landmarks exceeds `max_scale`; where its landmarks are not finite,
-    or jump by a side of the five points' square or by a factor e in size; or where that square's
-    center leaves the frame or its side falls below 8 pixels. It comes back with its number if it is
-    found within a second and half a side. Of two that have become one, the older goes on. A frame
-    of another size, or an earlier time, starts anew.
+    detector runs in each frame until it finds the face again; no face begins so, and after a second
+    of it the face is given up. It is given up at once where the mean scale of its landmarks exceeds
+    `max_scale`; where its landmarks are not finite, or jump by a side of the five points' square or
+    by a factor e in size; or where that square's center leaves the frame or its side falls below 8
+    pixels. It comes back with its number if it is found within a second and half a side. Of two
+    that have become one, the older goes on. A frame of another size, or an earlier time, starts
+    anew.
 
     A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
     which they come: give each video its own; they may share the detector. A copy by pickle goes on
@@ -79,7 +81,8 @@ class LandmarkTracker:
             called with a frame and squares.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
-            default is for 80-pixel crops.
+            default is for 80-pixel crops. A coarse limit, for models whose calibration does not
+            tell when they are lost: those that are shipped do.
         find_every: frames from one search for new faces to the next; None to search only when a
             face is lost or none is followed.
 
@@ -176,7 +179,8 @@ class LandmarkTracker:
         kept, lost = [], []
         for track, face in zip(self._tracks, faces, strict=True):
             square = self._checked(face)
-            if square is None or distance(track.square, square) > _JUMP:
+            gone = face.lost and time - track.sure > _LOST
+            if gone or square is None or distance(track.square, square) > _JUMP:
                 lost.append(track)
             elif not any(_is_same(square, other.square) for other in kept):
                 self._update(track, face, time)
@@ -212,6 +216,8 @@ class LandmarkTracker:
         values = {field.name: getattr(face, field.name) for field in dataclasses.fields(Face)}
         if track.smooth is not None:
             values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
+        if not face.lost:
+            track.sure = time
         track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
         square = face_square(track.face.landmarks, self._scheme)
         track.move(square, time)
@@ -242,6 +248,7 @@ class _Track:
         square: (4,) the five points' square by its landmarks, with its angle.
         speed: (2,) of the square's center, pixels a second.
         time: of the last frame, seconds.
+        sure: of the last frame in which the model was not lost on it, seconds.
     """
 
     number: int
@@ -250,6 +257,7 @@ class _Track:
     square: np.ndarray | None = None
     speed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
     time: float = 0.0
+    sure: float = 0.0
 
     @property
     def lost(self):

@@ -278,6 +278,31 @@ def test_what_the_model_is_lost_on_is_followed_and_searched_until_it_is_found(wo
     assert made.searches == 4
 
 
+def test_what_the_model_stays_lost_on_for_a_second_is_given_up(world):
+    """As where the face has gone and the model looks at what was behind it, with small scales."""
+    made = world(a=(100, 100))
+    tracker = LandmarkTracker(made)
+    tracker(FRAME, 0.0)
+    del made.faces["a"]
+    made.lost = True
+    made._nearest = lambda square: made._make(square[:2] + made.points, 1.0, square)
+    found = [[face.lost for face in tracker(FRAME, i / 10)] for i in range(1, 13)]
+    assert found == [[True]] * 10 + [[]] * 2
+    made.faces["a"], made.lost = (103, 100), None
+    assert [face.id for face in tracker(FRAME, 1.5)] == [0]  # it comes back with its number
+    assert [face.id for face in tracker(FRAME, 2.6)] == [0]
+
+
+def test_the_second_begins_anew_where_the_model_is_sure(world):
+    made = world(a=(100, 100))
+    tracker = LandmarkTracker(made)
+    tracker(FRAME, 0.0)
+    tracker._search = lambda *_: None
+    for i in range(1, 60):
+        made.lost = i % 9 > 0  # nine tenths of a second apart
+        assert ids(tracker(FRAME, i / 10)) == [0]
+
+
 def test_no_face_begins_where_the_model_is_lost(world):
     made = world(a=(80.0, 100.0))
     find = made._face
