@@ -21,6 +21,10 @@ class OtherDataError(ValueError):
     """A folder that holds results of the same settings on other data."""
 
 
+class OtherSettingsError(ValueError):
+    """A folder that holds results of other settings."""
+
+
 def numbered(folder: PathLike) -> Iterator[Path]:
     """A folder, and those beside it to go on with: `run`, `run-2`, `run-3` and so on.
 
@@ -95,7 +99,8 @@ def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> 
         path, settings, what: as in `claim`.
 
     Raises:
-        ValueError: with each setting that differs, as it is there and as it is now.
+        OtherSettingsError: with each setting that differs, as it is there and as it is now.
+        ValueError: the file is none of lapkl's.
     """
     path = stores.as_path(path)
     data = read_json(path)
@@ -108,7 +113,7 @@ def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> 
         if _given(held.get(key)) != _given(ours.get(key))
     ]
     if lines:
-        raise ValueError(
+        raise OtherSettingsError(
             f"{path.parent} holds {what}; name another folder or delete it:\n" + "\n".join(lines)
         )
     return data

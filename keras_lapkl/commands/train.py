@@ -20,8 +20,6 @@ with --unlabeled_dir by few_labels_unlabeled, or from 101 labels on by hundreds_
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
-import dataclasses
-
 from absl import flags, logging
 
 from keras_lapkl._support import app, extras
@@ -109,7 +107,7 @@ def _train():
     from keras_lapkl.evaluation import model_scores
     from keras_lapkl.training import distributed
     from keras_lapkl.training.run import label, train
-    from keras_lapkl.training.run_folder import RUN, choose_folder
+    from keras_lapkl.training.run_folder import RUN, check_settings, choose_folder
 
     distributed.join()  # before anything else of TensorFlow or JAX
     if not distributed.is_chief():
@@ -141,19 +139,16 @@ def _train():
         **common,
     )
     _refuse_first_pass(crops.scheme)
-    unlabeled = datasets.load_unlabeled(
-        crops,
-        _UNLABELED_DIR.value,
-        _NUM_UNLABELED.value,
-        _AS_UNLABELED.value,
-        _locate(crops.scheme),
-        common["cache_dir"],
-        _UNLABELED_MEMORY.value,
-    )
-    recipe = recipes.recipe_from_flags(unlabeled is not None)
-    name = recipes.recipe_for(len(crops), unlabeled is not None)
-    if name is not None and flags.FLAGS.dataset != "synthetic" and not recipes.are_given():
-        recipe = dataclasses.replace(recipes.read_recipe(name), seed=recipe.seed)
+    asked = _UNLABELED_DIR.value, _NUM_UNLABELED.value, _AS_UNLABELED.value
+    has_unlabeled = datasets.is_unlabeled_asked(*asked)
+    recipe = recipes.recipe_from_flags(has_unlabeled)
+    name = recipes.recipe_for(len(crops), has_unlabeled)
+    chosen = {}
+    if flags.FLAGS.dataset != "synthetic" and not recipes.are_given():
+        chosen = recipes.chosen_recipes(recipe, has_unlabeled)
+        recipe = chosen[name]
+    others = list(chosen.values())
+    if name is not None and chosen:
         logging.info("No setting is given: recipe %s, for %d labels.", name, len(crops))
     elif name is not None and not flags.FLAGS["network"].present:
         logging.info("%d labels: --recipe=%s is made for so few; add it.", len(crops), name)
@@ -167,11 +162,20 @@ def _train():
             ),
             f"{len(crops):,}",
         )
+    check_settings(_OUTPUT_DIR.value, recipe, crops, others)
+    if _SCHEDULER.value and recipe.teacher is None and not recipe.wide:
+        raise ValueError(
+            "--scheduler has a teacher label faces, and this run has none: give --teacher or "
+            "--teacher_width, or drop it."
+        )
     if idle := recipes.idle_flags(recipe):
         logging.warning(
             "Not used, for the run does not take the --unlabeled_method that they are of: --%s.",
             ", --".join(idle),
         )
+    unlabeled = datasets.load_unlabeled(
+        crops, *asked, _locate(crops.scheme), common["cache_dir"], _UNLABELED_MEMORY.value
+    )
     if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
     validation = data_flags.load(
@@ -187,7 +191,9 @@ def _train():
     logging.info("Validate on %s.", validation.summary)
     if few := model_scores.without_radius(validation):
         logging.warning("%s", few)
-    output_dir, reason = choose_folder(_OUTPUT_DIR.value, recipe, crops, validation, unlabeled)
+    output_dir, reason = choose_folder(
+        _OUTPUT_DIR.value, recipe, crops, validation, unlabeled, others
+    )
     if reason is not None:
         what = "The run on these data is" if (output_dir / RUN).exists() else "Training anew"
         logging.warning("%s It stays as it is. %s in %s.", reason, what, output_dir)

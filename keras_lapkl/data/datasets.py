@@ -10,7 +10,7 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
-from keras_lapkl._support.folders import OtherDataError, numbered, owned
+from keras_lapkl._support.folders import OtherDataError, OtherSettingsError, numbered, owned
 from keras_lapkl._support.names import shortened
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
@@ -255,6 +255,23 @@ def warn_of_shared(crops: Crops, validation: Crops) -> None:
         )
 
 
+def is_unlabeled_asked(
+    unlabeled_dir: PathLike | None, num_unlabeled: int | None, labeled_as_unlabeled: bool
+) -> bool:
+    """Whether arguments of `load_unlabeled` ask for faces without labels.
+
+    Raises:
+        ValueError: arguments that do not fit together.
+    """
+    if unlabeled_dir and labeled_as_unlabeled:
+        raise ValueError("Give `unlabeled_dir` or `labeled_as_unlabeled`, not both.")
+    if num_unlabeled is not None and num_unlabeled < 0:
+        raise ValueError(f"`num_unlabeled` must be ≥ 0. Received: {num_unlabeled}")
+    if num_unlabeled is None:
+        return bool(unlabeled_dir) or labeled_as_unlabeled
+    return num_unlabeled > 0
+
+
 def load_unlabeled(
     crops: Crops,
     unlabeled_dir: PathLike | None = None,
@@ -292,11 +309,7 @@ def load_unlabeled(
     >>> len(load_unlabeled(labeled, num_unlabeled=20))
     20
     """
-    if unlabeled_dir and labeled_as_unlabeled:
-        raise ValueError("Give `unlabeled_dir` or `labeled_as_unlabeled`, not both.")
-    if num_unlabeled is not None and num_unlabeled < 0:
-        raise ValueError(f"`num_unlabeled` must be ≥ 0. Received: {num_unlabeled}")
-    if num_unlabeled == 0:
+    if not is_unlabeled_asked(unlabeled_dir, num_unlabeled, labeled_as_unlabeled):
         return None
     if unlabeled_dir and crops.scheme.crop_from == "box":
         raise ValueError(
@@ -310,8 +323,6 @@ def load_unlabeled(
         if not shards.is_shard_folder(unlabeled_dir):
             unlabeled_dir = _crop_photos(crops, unlabeled_dir, locate, cache_dir)
         found = shards.read_shards(unlabeled_dir, memory_mb)
-    elif num_unlabeled is None:
-        return None
     elif crops.name.startswith("synthetic"):
         found = shards.from_crops(
             _synthetic("unlabeled", num_unlabeled, crops.image_size, crops.crop_scale)
@@ -335,15 +346,19 @@ def _crop_photos(crops, photos, locate, cache_dir):
         )
     size = crops.image_size
     with owned(cache_dir, wait=True):  # the processes of one training all come here
+        reason = None
         for folder in numbered(pathlib.Path(cache_dir) / "unlabeled"):
+            if reason is not None and not folder.exists():
+                logging.warning("%s These photos are cropped anew.", reason)
             try:
                 shards.crop_folder(
                     photos, folder, locate, size, default_margin(size), crops.crop_scale
                 )
-            except OtherDataError as error:
-                logging.warning("%s These photos are cropped anew.", error)
-            else:
                 return folder
+            except OtherDataError as error:
+                reason = reason or str(error)
+            except OtherSettingsError:
+                reason = reason or f"{folder} holds faces that were cut in another way."
     raise AssertionError("never reached: the folders do not end")
 
 

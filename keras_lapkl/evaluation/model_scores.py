@@ -357,10 +357,8 @@ def score(
     normalizer = normalizer or default_normalizer(crops.scheme)
     errors = face_errors(landmarks, crops, normalizer)
     if not np.isfinite(errors).any():
-        raise ValueError(
-            f"No face of {crops.name} can be scored with the {normalizer} normalizer: none has "
-            "the landmarks that it needs and a finite prediction."
-        )
+        check_scorable(crops, normalizer)
+        raise ValueError(f"No face of {crops.name} can be scored: no prediction is finite.")
     visible = crops.known
     seen = visible.any(1)
     spread = np.asarray(scale, np.float64).mean(-1)[seen].mean(-1, where=visible[seen])
@@ -373,6 +371,24 @@ def score(
         "spread": float(spread.mean()),
         **scoring.summary(scoring.estimates(scoring.statistics(errors))),
     }
+
+
+def check_scorable(crops: Crops, normalizer: str | None = None) -> None:
+    """Refuses crops of which no prediction could be scored.
+
+    Args:
+        crops: `Crops` with the truth.
+        normalizer: a name of `NORMALIZER_MEANINGS`; None takes `default_normalizer`.
+
+    Raises:
+        ValueError: no face has the labels that the normalizer needs.
+    """
+    normalizer = normalizer or default_normalizer(crops.scheme)
+    if not np.isfinite(face_errors(crops.landmarks, crops, normalizer)).any():
+        raise ValueError(
+            f"No face of {crops.name} can be scored with the {normalizer} normalizer: none has "
+            f"the labels that it needs, {scoring.NORMALIZER_MEANINGS[normalizer]}."
+        )
 
 
 def default_normalizer(scheme: Scheme) -> str:

@@ -113,7 +113,7 @@ def semi_supervised_batches(
     >>> batches = semi_supervised_batches(crops, unlabeled, 8, augmentation=Augmentation())
     >>> (images, unlabeled_images), landmarks = next(iter(batches))
     """
-    _check_alike(crops, unlabeled)
+    check_alike(crops, unlabeled)
     labeled = _labeled(crops, batch_size, seed, augmentation)
     flip = crops.scheme.flip
     other = _unlabeled(unlabeled, unlabeled_batch_size or batch_size, seed, augmentation, flip)
@@ -155,7 +155,7 @@ def self_training_batches(
     >>> images.shape
     TensorShape([16, 80, 80, 3])
     """
-    _check_alike(crops, unlabeled)
+    check_alike(crops, unlabeled)
     expected = (len(unlabeled), crops.scheme.num_landmarks, 3)
     if pseudo_labels.shape != expected:
         raise ValueError(
@@ -206,7 +206,7 @@ def mean_teacher_batches(
     >>> moved.shape, motion.shape
     (TensorShape([16, 80, 80, 3]), TensorShape([16, 2, 3]))
     """
-    _check_alike(crops, unlabeled)
+    check_alike(crops, unlabeled)
     labeled = _labeled(crops, batch_size, seed, augmentation)
     size = unlabeled_batch_size or batch_size
     faces = _gathered(unlabeled, size, seed + _UNLABELED)
@@ -230,7 +230,15 @@ def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[A
     return _untuned(data.batch(batch_size).prefetch(2))
 
 
-def _check_alike(crops, unlabeled):
+def check_alike(crops: Crops, unlabeled: UnlabeledCrops) -> None:
+    """Refuses faces without labels that are cut otherwise than the labeled ones.
+
+    Args:
+        crops, unlabeled: faces of one training.
+
+    Raises:
+        ValueError: another image size, crop scale or thing that they are cropped by.
+    """
     for name in ("image_size", "crop_scale", "crop_from"):
         ours = getattr(crops.scheme if name == "crop_from" else crops, name)
         theirs = getattr(unlabeled, name)

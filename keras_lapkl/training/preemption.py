@@ -37,10 +37,11 @@ class StopTogether(keras.callbacks.Callback):
     """Ends `fit` in all processes after the same step, once one of them was asked to.
 
     The last step of an epoch is followed by its end, with validation and checkpoint; after the
-    last epoch, nothing is left to be stopped. To be the last of the callbacks.
+    last epoch nothing is left to be stopped, unless more follows. To be the last of the callbacks.
 
     Args:
         asked: whether this process was asked.
+        more_follows: whether others train after this one, as students do after a teacher.
 
     Raises:
         PreemptedError: in `fit`.
@@ -48,19 +49,27 @@ class StopTogether(keras.callbacks.Callback):
 
     async_safe = True  # it reads no logs: fit on JAX need not wait for them
 
-    def __init__(self, asked: Callable[[], bool]) -> None:
+    def __init__(self, asked: Callable[[], bool], more_follows: bool = False) -> None:
         super().__init__()
         self._asked = asked
+        self._more_follows = more_follows
         self._agreed = False
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._agreed = self._agreed or distributed.any_process(self._asked())
+        self._agree()
         if self._agreed and batch + 1 < self.params["steps"]:
             raise PreemptedError
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self._agreed and epoch + 1 < self.params["epochs"]:
+        if epoch + 1 == self.params["epochs"]:
+            if not self._more_follows:
+                return
+            self._agree()  # a signal while it was validated is the last chance
+        if self._agreed:
             raise PreemptedError
+
+    def _agree(self):
+        self._agreed = self._agreed or distributed.any_process(self._asked())
 
 
 def means(model: keras.Model) -> list[NDArray[Any]]:

@@ -468,6 +468,21 @@ def recipe_for(num_labels: int, has_unlabeled: bool) -> str | None:
     return "hundreds_of_labels_unlabeled" if more else "few_labels_unlabeled"
 
 
+def chosen_recipes(recipe: Recipe, has_unlabeled: bool) -> dict[str | None, Recipe]:
+    """What a command without any setting takes, by what `recipe_for` gives for its labels.
+
+    Args:
+        recipe: of the flags' defaults, which None stands for; all have its seed.
+        has_unlabeled: as in `recipe_for`.
+    """
+    counts = (1, ONE_TEACHER + 1, FEW_LABELS + 1)
+    names = dict.fromkeys(recipe_for(count, has_unlabeled) for count in counts)
+    return {
+        name: recipe if name is None else dataclasses.replace(read_recipe(name), seed=recipe.seed)
+        for name in names
+    }
+
+
 def are_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:
     """Whether a flag, or a recipe, gives any setting but the seed."""
     names = {name for cls in CLASSES for name in settings(cls)} - {"seed"}

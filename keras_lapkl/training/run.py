@@ -25,6 +25,7 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.training import distributed, preemption
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
+    check_alike,
     evaluation_batches,
     label_array,
     mean_teacher_batches,
@@ -103,16 +104,9 @@ def train(
     >>> results["parameters"]
     39828
     """
-    output_dir = pathlib.Path(output_dir)
-    identity = _identity(recipe, crops, validation, unlabeled, scheduler)
-    finished = (output_dir / "results.json").exists()
-    writes = distributed.is_chief() and not finished
-    with owned(output_dir) if writes else contextlib.nullcontext():
-        _claim(recipe, crops, unlabeled, output_dir, identity)
-        return _train(
-            *(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard),
-            *(scheduler, identity),
-        )
+    return _run(
+        recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, scheduler
+    )
 
 
 def label(
@@ -151,11 +145,34 @@ def label(
             "`teacher_width` of a mean teacher). Received: one without."
         )
     with owned(output_dir) if distributed.is_chief() else contextlib.nullcontext():
-        _claim(recipe, crops, unlabeled, output_dir, identity)
+        _claim(recipe, crops, validation, unlabeled, output_dir, identity)
         if not (output_dir / "results.json").exists():
             _taught(
                 recipe, crops, validation, output_dir, provenance, unlabeled, scheduler=scheduler
             )
+
+
+def _run(
+    recipe,
+    crops,
+    validation,
+    output_dir,
+    provenance,
+    unlabeled,
+    tensorboard,
+    scheduler=None,
+    more_follows=False,
+):
+    output_dir = pathlib.Path(output_dir)
+    identity = _identity(recipe, crops, validation, unlabeled, scheduler)
+    finished = (output_dir / "results.json").exists()
+    writes = distributed.is_chief() and not finished
+    with owned(output_dir) if writes else contextlib.nullcontext():
+        _claim(recipe, crops, validation, unlabeled, output_dir, identity)
+        return _train(
+            *(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard),
+            *(scheduler, identity, more_follows),
+        )
 
 
 def _identity(recipe, crops, validation, unlabeled, scheduler):
@@ -178,10 +195,12 @@ def _identity(recipe, crops, validation, unlabeled, scheduler):
     return Identity(recipe, crops, validation, unlabeled)
 
 
-def _claim(recipe, crops, unlabeled, output_dir, identity):
-    """Marks a folder as that of a run, or refuses it."""
+def _claim(recipe, crops, validation, unlabeled, output_dir, identity):
+    """Marks a folder as that of a run, or refuses it; what can't train before all."""
     epoch_steps(recipe, crops)
-    if unlabeled is not None:  # refused before anything is written
+    model_scores.check_scorable(validation)
+    if unlabeled is not None:
+        check_alike(crops, unlabeled)
         steps_per_epoch(unlabeled, _unlabeled_batch_size(recipe))
     if not (output_dir / RUN).exists():
         check_models(recipe, crops)
@@ -202,7 +221,10 @@ def _taught(
         folders = [output_dir / name for name in TEACHERS[: len(recipe.wide)]]
         for wide, folder in zip(recipe.wide, folders, strict=True):
             seen = unlabeled if wide.takes_unlabeled else None
-            train(wide, crops, validation, folder, provenance, seen, tensorboard)
+            _run(
+                *(wide, crops, validation, folder, provenance, seen, tensorboard),
+                more_follows=True,
+            )
         recipe = recipe.taught_by([folder / "model.keras" for folder in folders])
     if recipe.teacher is None:
         return recipe, None
@@ -219,6 +241,7 @@ def _train(
     tensorboard,
     scheduler,
     identity,
+    more_follows,
 ):
     steps = epoch_steps(recipe, crops)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
@@ -268,7 +291,7 @@ def _train(
             if recipe.adversary is None
             else callbacks.AdversarialMonitor(),
             *writers,
-            preemption.StopTogether(asked),
+            preemption.StopTogether(asked, more_follows),
         ]
         try:
             for first, count in _stretches(done, steps, recipe.epochs):

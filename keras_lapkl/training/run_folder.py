@@ -1,8 +1,10 @@
 """What a training run keeps in its folder."""
 
+import contextlib
 import csv
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,13 @@ from keras_lapkl._support.files import (
     replacing,
     write_json,
 )
-from keras_lapkl._support.folders import OtherDataError, claim, compare, foreign, numbered
+from keras_lapkl._support.folders import (
+    OtherDataError,
+    claim,
+    compare,
+    foreign,
+    numbered,
+)
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.origins import RUN
@@ -49,12 +57,7 @@ class Identity:
     def __init__(
         self, recipe: Recipe, crops: Crops, validation: Crops, unlabeled: UnlabeledCrops | None
     ) -> None:
-        self.settings = {
-            **dataclasses.asdict(recipe),
-            "crop_scale": crops.crop_scale,
-            "image_size": crops.image_size,
-            "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
-        }
+        self.settings = _settings(recipe, crops)
         self.summaries = {
             "data": crops.summary,
             "unlabeled_data": unlabeled and unlabeled.summary,
@@ -67,15 +70,12 @@ class Identity:
 
         Raises:
             OtherDataError: it is one of the same settings on other data, or can't tell on which.
-            ValueError: its settings are others.
+            OtherSettingsError: its settings are others.
         """
         path = folder / RUN
-        held = read_json(path)
         # Runs of earlier versions have one line on their data among the settings, and no digest.
-        is_old = isinstance(held, dict) and "settings" not in held
-        held = compare(
-            path, {**self.settings, **self.summaries} if is_old else self._record, _OTHER
-        )
+        ours = {**self.settings, **self.summaries} if _is_old(read_json(path)) else self._record
+        held = compare(path, ours, _OTHER)
         clause = run_data.difference(folder, held.get("digests"), self.data)
         if clause is not None:
             raise OtherDataError(f"{folder} {clause}")
@@ -108,27 +108,71 @@ class Identity:
         }
 
 
+def _settings(recipe, crops):
+    return {
+        **dataclasses.asdict(recipe),
+        "crop_scale": crops.crop_scale,
+        "image_size": crops.image_size,
+        "scheme": None if crops.scheme in schemes.BUILT_IN else crops.scheme.to_config(),
+    }
+
+
+def _is_old(held):
+    return isinstance(held, dict) and "settings" not in held
+
+
+def check_settings(
+    output_dir: PathLike, recipe: Recipe, crops: Crops, others: Sequence[Recipe] = ()
+) -> None:
+    """Refuses a folder that holds a run with other settings, before any work is done for it.
+
+    Args:
+        output_dir: the folder.
+        recipe, crops: as `train` takes them.
+        others: as in `choose_folder`.
+
+    Raises:
+        OtherSettingsError: with each setting that differs from the recipe's.
+    """
+    path = Path(output_dir) / RUN
+    if not path.exists() or _is_old(read_json(path)) or _holds_one(path, others, crops):
+        return
+    compare(path, {"settings": _settings(recipe, crops)}, _OTHER)
+
+
+def _holds_one(path, recipes, crops):
+    """Whether the run of a file has the settings of one of these recipes."""
+    for each in recipes:
+        with contextlib.suppress(ValueError):
+            compare(path, {"settings": _settings(each, crops)}, _OTHER)
+            return True
+    return False
+
+
 def choose_folder(
     output_dir: PathLike,
     recipe: Recipe,
     crops: Crops,
     validation: Crops,
     unlabeled: UnlabeledCrops | None = None,
+    others: Sequence[Recipe] = (),
 ) -> tuple[Path, str | None]:
     """The folder for a run: the one given, or beside it one for mended data.
 
     That is the first of `run`, `run-2`, `run-3` and so on that holds this very run, or none. A
-    folder whose run had the same settings and other data is left as it is.
+    folder whose run had the same settings and other data is left as it is, and so is one of the
+    settings that the same command takes for another number of labels.
 
     Args:
         output_dir: the folder given.
         recipe, crops, validation, unlabeled: as `train` takes them.
+        others: the recipes of the same command for other numbers of labels, where it chooses one.
 
     Returns:
         The folder; and if it is not the one given, what differs there, one line.
 
     Raises:
-        ValueError: the folder given holds a run with other settings.
+        OtherSettingsError: the folder given holds a run with other settings.
 
     Example:
 
@@ -148,7 +192,12 @@ def choose_folder(
             reason = reason or str(error)
         except ValueError:
             if reason is None:
-                raise
+                if not _holds_one(folder / RUN, others, crops):
+                    raise
+                reason = (
+                    f"{folder} holds a run with the settings for another number of labels than "
+                    f"{len(crops):,}."
+                )
     return folder, reason
 
 

@@ -388,7 +388,25 @@ class TestUnlabeled:
             assert (now.digests() != before.digests()).tolist() == [False, True, False]
         assert "unlabeled holds faces of other photos" in caplog.text
         assert "Name another folder" not in caplog.text
+        assert caplog.text.count("These photos are cropped anew") == 1
         assert sorted(path.name for path in cache.iterdir()) == ["unlabeled", "unlabeled-2"]
+
+    def test_photos_cut_in_another_way_are_cropped_beside(
+        self, crops, tmp_path, monkeypatch, caplog
+    ):
+        one = functools.partial(shards.crop_folder, workers=1, progress=False)
+        monkeypatch.setattr(shards, "crop_folder", one)
+        photos, cache = tmp_path / "photos", tmp_path / "cache"
+        photos.mkdir()
+        for i, image in enumerate(crops.images[:3]):
+            cv2.imwrite(str(photos / f"{i}.png"), image)
+        found = []
+        for box in (0.3, 0.35, 0.35, 0.3):
+            locate = first_pass.ByBox((box, box, 0.7, 0.7))
+            faces = datasets.load_unlabeled(crops, photos, None, False, locate, cache)
+            found.append(faces.digests().tolist())
+        assert found[0] == found[3] != found[1] == found[2]
+        assert caplog.text.count("cut in another way. These photos are cropped anew") == 1
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

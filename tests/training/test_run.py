@@ -182,6 +182,40 @@ def test_sigterm_keeps_each_step(finished, crops, validation, tmp_path, monkeypa
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in unbroken.iterdir())
 
 
+def test_validation_that_no_face_of_can_be_scored_is_refused_first(crops, validation, tmp_path):
+    """Not after the training, as where each face shows one eye alone."""
+    visible = np.array(validation.known)
+    visible[:, validation.scheme.eye_corners[0]] = False
+    one_eyed = dataclasses.replace(validation, visible=visible)
+    with pytest.raises(ValueError, match=r"No face of .* needs, distance of the outer eye corners"):
+        train(recipe(), crops, one_eyed, tmp_path)
+    assert not (tmp_path / "run.json").exists()
+
+
+class TestStopTogether:
+    @pytest.fixture
+    def stop(self):
+        def stop(asked, **kwargs):
+            callback = preemption.StopTogether(asked, **kwargs)
+            callback.set_params({"epochs": 2, "steps": 3})
+            return callback
+
+        return stop
+
+    def test_the_end_of_the_last_epoch_is_one_only_where_more_follows(self, stop):
+        for asked in (True, False):
+            stop(lambda asked=asked: asked).on_epoch_end(1)
+        stop(lambda: False, more_follows=True).on_epoch_end(1)
+        with pytest.raises(preemption.PreemptedError):  # also where it came in validation
+            stop(lambda: True, more_follows=True).on_epoch_end(1)
+
+    def test_the_end_of_another_epoch(self, stop):
+        callback = stop(lambda: True)
+        callback.on_train_batch_end(2)
+        with pytest.raises(preemption.PreemptedError):
+            callback.on_epoch_end(0)
+
+
 def test_sigterm_is_noted_within_fit_alone():
     before = signal.getsignal(signal.SIGTERM)
     with preemption.noted() as asked:
@@ -359,6 +393,14 @@ class TestTeacher:
         with pytest.raises(ValueError, match=r"scheme 'others'.*Received: scheme 'ibug68'"):
             train(recipe(teacher=teacher), other, validation, tmp_path, **kept)
         assert not list(tmp_path.iterdir())
+
+    def test_faces_of_another_crop_scale_are_refused_before_the_folder_is_taken(
+        self, crops, validation, unlabeled, teacher, tmp_path
+    ):
+        unlabeled.crop_scale = 2.0
+        with pytest.raises(ValueError, match="Crop them alike"):
+            train(recipe(teacher=teacher), crops, validation, tmp_path, unlabeled=unlabeled)
+        assert not list(tmp_path.glob("run.json"))
 
     def test_needs_unlabeled_faces(self, crops, validation, teacher, tmp_path):
         with pytest.raises(ValueError, match="together"):
@@ -658,6 +700,23 @@ class TestMeanTeacher:
         np.testing.assert_allclose(labels, (found[0] + found[1]) / 2, atol=1e-4)
         model = load_model(tmp_path / "model.keras")
         assert model.generator.width == 1 / 64 and "labeled by" in model.trained_on
+
+    def test_sigterm_in_its_last_epoch_ends_the_run(
+        self, crops, validation, unlabeled, tmp_path, monkeypatch
+    ):
+        """And not only the wider one, behind which the labels and the student are to come."""
+        wide = MeanTeacher(batch_size=5, width=1 / 32, epochs=1)
+        args = recipe(epochs=1, mean_teacher=wide), crops, validation, tmp_path, None, unlabeled
+        asked = itertools.count(1)
+        with monkeypatch.context() as patch:
+            noted = contextlib.nullcontext(lambda: next(asked) >= 6)  # with the last of 6 steps
+            patch.setattr(preemption, "noted", lambda: noted)
+            with pytest.raises(UnfinishedError, match="after epoch 1 and 0 steps"):
+                train(*args)
+        assert not (tmp_path / "pseudo_labels.npy").exists()
+        train(*args)
+        assert (tmp_path / "model.keras").exists()
+        assert len((tmp_path / "teacher" / "history.csv").read_text().splitlines()) == 2
 
     def test_a_wider_one_has_a_lower_learning_rate_and_no_initial_model(self):
         chosen = recipe(width=1 / 8, learning_rate=2e-2, mean_teacher=MeanTeacher(width=1 / 2))

@@ -12,7 +12,7 @@ from keras_lapkl.data import datasets
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.training import run_data
 from keras_lapkl.training.recipe import Recipe, Teacher
-from keras_lapkl.training.run_folder import Identity, choose_folder
+from keras_lapkl.training.run_folder import Identity, check_settings, choose_folder
 
 RECIPE = Recipe(width=1 / 64, epochs=3)
 
@@ -91,6 +91,29 @@ class TestChooseFolder:
         with pytest.raises(ValueError, match="epochs: 3 there, 9 now"):
             choose_folder(folder, Recipe(width=1 / 64, epochs=9), mended, validation)
 
+    def test_settings_for_another_number_of_labels(self, crops, validation, tmp_path):
+        """Those that the command itself has chosen are no setting of the user."""
+        folder = claimed(tmp_path / "run", crops, validation)
+        other, more = Recipe(width=1 / 64, epochs=9), changed(crops, "landmarks")
+        args = other, more, validation, None, [RECIPE, other]
+        assert choose_folder(folder, *args) == (
+            tmp_path / "run-2",
+            f"{folder} holds a run with the settings for another number of labels than 6.",
+        )
+        with pytest.raises(ValueError, match="epochs: 3 there, 9 now"):
+            choose_folder(folder, other, more, validation, None, [other])
+
+    def test_other_settings_are_told_before_anything_is_cut(self, crops, validation, tmp_path):
+        other = Recipe(width=1 / 64, epochs=9)
+        check_settings(tmp_path / "run", other, crops)
+        folder = claimed(tmp_path / "run", crops, validation)
+        check_settings(folder, RECIPE, changed(crops, "landmarks"))
+        check_settings(folder, other, crops, [RECIPE, other])
+        with pytest.raises(ValueError, match="epochs: 3 there, 9 now"):
+            check_settings(folder, other, crops, [other])
+        with pytest.raises(ValueError, match=r"crop_scale: 3.0 there, 2.0 now"):
+            check_settings(folder, RECIPE, dataclasses.replace(crops, crop_scale=2.0))
+
     def test_a_run_of_an_earlier_version(self, crops, validation, tmp_path):
         """It has a line on its data alone, among its settings."""
         folder = tmp_path / "run"
@@ -98,6 +121,7 @@ class TestChooseFolder:
         identity = Identity(RECIPE, crops, validation, None)
         flat = {**identity.settings, **identity.summaries}
         (folder / "run.json").write_text(json.dumps(flat))
+        check_settings(folder, RECIPE, crops)
         found, reason = choose_folder(folder, RECIPE, crops, validation)
         assert found == tmp_path / "run-2" and "kept no digests" in reason
         with pytest.raises(ValueError, match="epochs: 3 there, 4 now"):

@@ -173,8 +173,8 @@ def read_shards(folder: PathLike | StorePath, memory_mb: float = 4096) -> Unlabe
                 "that made it again: only what is missing is made."
             )
         parts.append(part)
-    index = np.concatenate([images for images, _ in parts])
-    shard = np.repeat(np.arange(len(files)), [len(images) for images, _ in parts])
+    index = np.concatenate([images for images, *_ in parts])
+    shard = np.repeat(np.arange(len(files)), [len(images) for images, *_ in parts])
     size, margin = settings["image_size"], settings["margin"]
     name = about["name"]
     source = DataSet(
@@ -509,28 +509,30 @@ def _digest(settings):
 
 def _write_shard(file, digest, names, results):
     """Writes a shard, and its index last: a shard with an index is whole."""
-    index, skipped, size = [], [], 0
+    index, skipped, doubts, size = [], [], [], 0
     with replacing(file) as temporary, temporary.open("wb") as stream:
         for name, result in zip(names, results, strict=True):
             skipped += [(name, *each) for each in result.left_out]
+            doubts += [f"{quote_name(name)}: {result.left_out[0][1]}"] if result.doubt else []
             for framed, (offset, length, crc) in result.faces:
                 stream.write(framed)
                 index.append((size + offset, length, crc))
                 size += len(framed)
-    about = json.dumps({"digest": digest, "size": size, "skipped": skipped})
+    about = {"digest": digest, "size": size, "skipped": skipped, "doubts": doubts}
     with replacing(file.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, images=np.array(index, INDEX), about=about)
+        np.savez(stream, images=np.array(index, INDEX), about=json.dumps(about))
 
 
 def _read_index(file, digest):
-    """Index and skipped photos of a shard; None if it is not whole, or of other settings."""
+    """Index, skipped photos and doubts of a shard; None of one that is not whole, or another's."""
     stored = read_arrays(file.with_suffix(".npz")) or {}
     try:
         about = json.loads(str(stored["about"]))
         images, size = stored["images"], byte_size(file)
         whole = about["digest"] == digest and about["size"] == size
         if whole and _is_index(images, size) and _are_reasons(about["skipped"]):
-            return images, about["skipped"]
+            doubts = about.get("doubts", [])  # an earlier version kept none
+            return images, about["skipped"], [str(each) for each in doubts]
     except StoreError:
         raise
     except (KeyError, OSError, TypeError, ValueError):  # TypeError: other JSON
@@ -555,7 +557,7 @@ def _are_reasons(skipped):
 
 def _finish(folder, about, files, digest, passed_by):
     """Counts all shards, lists what was skipped, and marks the folder as finished."""
-    faces, whole, first = 0, 0, None
+    faces, whole, first, doubted = 0, 0, None, {}
     with (
         replacing(folder / SKIPPED) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
@@ -563,17 +565,30 @@ def _finish(folder, about, files, digest, passed_by):
         rows = csv.writer(stream)
         rows.writerow(["photo", "part", "reason"])
         for file in files:
-            images, skipped = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
+            images, skipped, doubts = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
             faces += len(images)
             whole += sum(not part for _, part, _ in skipped)
             first = first or next(iter(skipped), None)
             rows.writerows(map(quote_name, row) for row in skipped)
+            if doubts:
+                doubted[file] = doubts
     photos = about["settings"]["photos"]
     if not faces:
         assert first, "each photo without a face has a reason"
+        for file in doubted:  # the same command tries these again
+            index = file.with_suffix(".npz")
+            index.remove() if isinstance(index, StorePath) else index.unlink()
         raise ValueError(
             f"No face in any of {photos:,} photos; {folder / SKIPPED} lists them. The first: "
             f"{first[0]}: {first[-1]}"
+        )
+    if doubted:
+        logging.warning(
+            "Photos that could not be read, which may not be their fault: %s, such as %s. To try "
+            "them again, delete %s.",
+            f"{sum(map(len, doubted.values())):,}",
+            next(iter(doubted.values()))[0],
+            folder,
         )
     counts = {"faces": faces, "used": photos - whole, "skipped": whole}
     about = {**about, **counts, "passed_by": dict(sorted(passed_by.items()))}

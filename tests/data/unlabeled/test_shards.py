@@ -270,6 +270,39 @@ class TestSameResult:
         assert gone.doubt == f"{folder / 'gone.png'}: No such file or directory"
         assert text.doubt == "" and not text.faces and text.left_out
 
+    def test_what_could_not_be_read_is_told_each_time(self, folder, tmp_path, monkeypatch, caplog):
+        read, about = shards.read_image, []
+
+        def denied(path):
+            if path.name == "00.png":
+                raise PermissionError(13, "Permission denied")
+            return read(path)
+
+        monkeypatch.setattr(shards, "read_image", denied)
+        for _ in range(2):
+            caplog.clear()
+            about.append(crop(folder, tmp_path / "out"))
+            said = f"1, such as a b/00.png: Permission denied. To try them again, delete {tmp_path}"
+            assert said in caplog.text
+        assert about[0] == about[1] and about[0]["skipped"] == 1
+        monkeypatch.setattr(shards, "read_image", read)
+        shutil.rmtree(tmp_path / "out")
+        caplog.clear()
+        assert crop(folder, tmp_path / "out")["skipped"] == 0
+        assert "try them again" not in caplog.text
+
+    def test_where_none_could_be_read_the_same_call_tries_again(
+        self, folder, tmp_path, monkeypatch
+    ):
+        def denied(path):
+            raise ImageError(f"{path}: HEIC needs an extra") from ModuleNotFoundError("pillow_heif")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shards, "read_image", denied)
+            with pytest.raises(ValueError, match=r"No face in any .*HEIC needs an extra"):
+                crop(folder, tmp_path / "out")
+        assert crop(folder, tmp_path / "out")["faces"] == 12
+
     def test_two_calls_at_once(self, folder, tmp_path):
         with owned(tmp_path / "out"), pytest.raises(OSError, match="written to by process"):
             crop(folder, tmp_path / "out")
