@@ -387,7 +387,7 @@ def check_scorable(crops: Crops, normalizer: str | None = None) -> None:
     if not np.isfinite(face_errors(crops.landmarks, crops, normalizer)).any():
         raise ValueError(
             f"No face of {crops.name} can be scored with the {normalizer} normalizer: none has "
-            f"the labels that it needs, {scoring.NORMALIZER_MEANINGS[normalizer]}."
+            f"the labels that it needs, {NORMALIZER_MEANINGS[normalizer]}."
         )
 
 

@@ -275,3 +275,25 @@ def test_confidence_of_hidden_points_and_of_few(crops):
         lines = model_scores.confidence_lines({"confidence": found})
         assert ("90%: unknown" in lines) == (covered is None)
         json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "said"),
+    [
+        (None, "interocular normalizer: .*, distance of the outer eye corners"),
+        ("hull", r"hull normalizer: .*, size √\(w·h\)"),
+        ("crop", "crop normalizer: .*, side of the crop"),
+    ],
+)
+def test_crops_of_which_none_can_be_scored(crops, normalizer, said):
+    model_scores.check_scorable(crops, normalizer)
+    hidden = dataclasses.replace(crops, visible=np.zeros((4, 68), bool))
+    with pytest.raises(ValueError, match=said):
+        model_scores.check_scorable(hidden, normalizer)
+    with pytest.raises(ValueError, match=said):
+        model_scores.score(crops.landmarks, np.ones((4, 68, 2)), hidden, normalizer)
+
+
+def test_no_finite_prediction(crops):
+    with pytest.raises(ValueError, match="no prediction is finite"):
+        model_scores.score(np.full((4, 68, 2), np.nan), np.ones((4, 68, 2)), crops)
