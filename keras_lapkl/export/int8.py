@@ -135,7 +135,13 @@ class Int8Converter:
             return converter.convert()
 
     def _batches(self):
-        return ([image[None]] for image in self._images)
+        images = self._images
+        if images.min() > 0 or images.max() < 1:
+            # A copy with a black and a white pixel, else brighter ones than these would be clipped.
+            full = images[0].copy()
+            full[0, :2] = [[0], [1]]
+            images = [*images, full]
+        return ([image[None]] for image in images)
 
     def layer_errors(self, path, images):
         """`verify.layer_errors` of a file that this has made."""

@@ -26,7 +26,7 @@ _STEPS = 255
 
 
 def narrowed(calibrated: bytes, images: NDArray[Any]) -> bytes:
-    """A float model with the ranges of the least error; that of its image, whose bytes fit, stays.
+    """A float model with the ranges of the least error; that of its image, 0 to 1, stays.
 
     Args:
         calibrated: a .tflite file whose tensors have `min` and `max`.

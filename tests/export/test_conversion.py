@@ -14,6 +14,7 @@ from keras_lapkl.export import (
     equalization,
     flatbuffer_writer,
     int8,
+    micro,
     report as conversion_report,
     rounding,
     verify,
@@ -139,6 +140,16 @@ def test_int8_has_an_int8_stage(localizer, images, unlearned, monkeypatch):
     assert [len(stages) for stages in spared] == [0, *range(len(converter._stages()))]
     assert {stage.stage for stage in converter.stage_errors} == set(converter._stages())
     assert sum(stage.work for stage in converter.stage_errors) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_int8_takes_brighter_images_than_it_was_calibrated_on(localizer, images, whole):
+    outputs = ("logits",) if whole else ("landmarks", "scale")
+    converter = int8.Int8Converter(localizer, images[:4] // 2 + 20, outputs, False)
+    content = converter.whole() if whole else converter()
+    model = flatbuffer.parse(content)
+    steps = model.subgraphs[0].tensors[micro._int8_image(model)].quantization
+    assert steps.scale[0] == pytest.approx(1 / 255, rel=1e-4) and steps.zeroPoint[0] == -128
 
 
 def test_harm_of_a_stage_is_measured_with_it_alone_in_int8(localizer, images):
