@@ -35,6 +35,7 @@ from keras_lapkl.detection.writers import (
     face_writer,
     overlay_writer,
     planned_outputs,
+    remove_former,
     write_skipped,
 )
 
@@ -260,6 +261,7 @@ def predict_files(
         ):
             left_out_before = detector.left_out.copy()
             for file, name, found, account, left_out in looked_at:
+                remove_former(form, output_dir, stems[name], is_video(file), overlays)
                 folder = output_dir / OVERLAYS if overlays else None
                 with overlay_writer(folder, stems[name], file, every, radii) as draw:
                     for frame, at, photo, faces in found:
@@ -279,14 +281,15 @@ def predict_files(
                     _add(tally.frames, account)
                 tally.done += 1
                 record.keep()
+            if not counts["pictures"]:  # raised here, so that the faces of a run before stay
+                write_skipped(output_dir / SKIPPED, tally.skipped)
+                record.remove()
+                raise ValueError(
+                    f"None of {len(files)} files could be used; {output_dir / SKIPPED} says why. "
+                    f"The first: {tally.skipped[0][-1]}"
+                )
         meter.end(lambda _: progress(len(files)))
         write_skipped(output_dir / SKIPPED, tally.skipped)
-        if not counts["pictures"]:
-            record.remove()
-            raise ValueError(
-                f"None of {len(files)} files could be used; {output_dir / SKIPPED} says why. "
-                f"The first: {tally.skipped[0][-1]}"
-            )
         spent = time.perf_counter() - start
         parts = {} if scheduler is not None else detector.seconds
         parts = {part: parts[part] - before.get(part, 0) for part in parts}

@@ -25,6 +25,7 @@ _JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from it
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
 _SMALLEST = 8.0  # px, side of the five points' square: below it a face is a speck
 _REMEMBERED = 1.0  # s that a face which is given up can come back with its number
+_RATE = 30.0  # frames a second of a video in which faces are looked for by counting frames
 _LOST = 1.0  # s that the model may be lost on a face before it is given up
 
 
@@ -83,8 +84,9 @@ class LandmarkTracker:
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
             default is for 80-pixel crops. A coarse limit, for models whose calibration does not
             tell when they are lost: those that are shipped do.
-        find_every: frames from one search for new faces to the next; None to search only when a
-            face is lost or none is followed.
+        find_every: frames from one search for new faces to the next, or as many thirtieths of a
+            second, where these are fewer; None to search only when a face is lost or none is
+            followed.
 
     Attributes:
         left_out: a counter of the faces that were detected and are not followed, by reason.
@@ -133,7 +135,7 @@ class LandmarkTracker:
         with self._turn:
             self._tracks = []
             self._lost = []
-            self._since_search = 0
+            self._since_search, self._searched = 0, -math.inf
             self._shape: tuple[int, ...] = ()
             self._time = -math.inf
 
@@ -163,10 +165,13 @@ class LandmarkTracker:
         lost = self._follow(frame, time)
         self._lost = [each for each in self._lost if time - each.time <= _REMEMBERED] + lost
         self._since_search += 1
-        due = self.find_every is not None and self._since_search >= self.find_every
+        due = self.find_every is not None and (
+            self._since_search >= self.find_every
+            or time - self._searched >= self.find_every / _RATE
+        )
         unsure = any(track.lost for track in self._tracks)
         if lost or due or unsure or not self._tracks:
-            self._since_search = 0
+            self._since_search, self._searched = 0, time
             self._search(frame, time)
         return [track.face for track in self._tracks]
 

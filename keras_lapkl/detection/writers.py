@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
+import itertools
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,32 @@ def planned_outputs(form, stems, overlays) -> Iterator[tuple[str, str]]:
             yield f"{stem}/" if video else f"{stem}.pts", name
         if overlays:
             yield f"{OVERLAYS}/{_overlay_name(stem, video)}", name
+
+
+def remove_former(form, output_dir, stem, video, overlays):
+    """Removes what a run before has made of a file, which this one may write less of.
+
+    Args:
+        form, overlays: as in `planned_outputs`, and announced.
+        output_dir: folder of the run.
+        stem: what files made of this one are named by.
+        video: whether it is one.
+    """
+    path = Path(output_dir) / stem
+    if overlays:
+        (Path(output_dir) / OVERLAYS / _overlay_name(stem, video)).unlink(missing_ok=True)
+    if form != "pts":
+        return
+    if video:
+        for former in path.glob("[0-9]*.pts") if path.is_dir() else ():
+            if re.fullmatch(r"\d{6,}(\.face\d+)?\.pts", former.name):
+                former.unlink()
+        return
+    for number in itertools.count():
+        former = path.with_name(f"{path.name}{f'.face{number}' if number else ''}.pts")
+        if not former.exists() and number:
+            return
+        former.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

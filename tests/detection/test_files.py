@@ -250,6 +250,42 @@ def test_nothing_but_bad_files_is_an_error(detector, tmp_path):
         run(detector, [tmp_path], tmp_path / "out")
 
 
+@pytest.mark.parametrize("form", ["json", "csv", "pts"])
+def test_nothing_but_bad_files_leaves_the_faces_of_before(detector, photos, tmp_path, form):
+    """As where the disk of the photos is not mounted: the same names, and nothing in them."""
+    run(detector, [photos], tmp_path / "out", form=form)
+    kept = {
+        path: path.read_bytes()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file() and path.suffix in (".json", ".csv") and path.name != "written.json"
+    }
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"None of 2 files.*empty file"):
+        run(detector, [photos], tmp_path / "out", form=form)
+    for path, content in kept.items():
+        assert path.read_bytes() == content
+    assert "a.png" in (tmp_path / "out" / "skipped.csv").read_text()
+    assert not (tmp_path / "out" / "predict.unfinished").exists()
+
+
+def test_a_second_run_leaves_no_faces_of_the_first(detector, stub, photos, tmp_path):
+    """Fewer faces in one photo, none in another, and fewer frames of a video."""
+    video(photos / "clip.avi", [stub.ramp()] * 4)
+    detector.detector = stub.detector(stub.BOX, (60, 30, 130, 120))
+    out = tmp_path / "out"
+    run(detector, [photos], out, form="pts", overlays=True)
+    (out / "clip" / "notes.txt").write_text("mine")
+    assert len(list(out.rglob("*.pts"))) == 2 * (2 + 4)
+    boxes = {"a.png": np.array([stub.BOX]), "clip.avi": np.array([stub.BOX])}
+    run(detector, [photos], out, form="pts", overlays=True, boxes=boxes, every=2)
+    names = {str(path.relative_to(out)) for path in out.rglob("*.pts")}
+    assert names == {"a.pts", "clip/000000.pts", "clip/000002.pts"}
+    overlays = sorted(path.name for path in (out / "overlays").rglob("*.*"))
+    assert overlays == ["a.overlay.jpg", "clip.overlay.avi"]
+    assert (out / "clip" / "notes.txt").exists()
+
+
 def test_video_frames_with_their_times(detector, stub, tmp_path):
     file = video(tmp_path / "clip.avi", [stub.ramp()] * 5)
     results = run(detector, [file], tmp_path / "out", every=2, overlays=True)

@@ -278,6 +278,17 @@ def test_what_the_model_is_lost_on_is_followed_and_searched_until_it_is_found(wo
     assert made.searches == 4
 
 
+@pytest.mark.parametrize(("rate", "found"), [(30, 30), (10, 10), (1, 1), (0.2, 1), (60, 30)])
+def test_new_faces_are_looked_for_each_second_at_any_rate(world, rate, found):
+    """A second one enters after the first picture: of every 30th frame, thirty are 30 seconds."""
+    made = world(a=(100.0, 100.0))
+    tracker = LandmarkTracker(made)
+    tracker(FRAME, 0.0)
+    made.faces["b"], made.scale["b"] = (220.0, 150.0), 1.0
+    seen = [len(tracker(FRAME, i / rate)) for i in range(1, 40)]
+    assert seen == [1] * (found - 1) + [2] * (40 - found)
+
+
 def test_what_the_model_stays_lost_on_for_a_second_is_given_up(world):
     """As where the face has gone and the model looks at what was behind it, with small scales."""
     made = world(a=(100, 100))
