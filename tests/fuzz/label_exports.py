@@ -53,9 +53,10 @@ def deeplabcut_text(before="", heads=("scorer", "bodyparts", "coords")):
     return "".join(",".join(map(str, row)) + "\n" for row in rows)
 
 
-def sleap(folder, format_id=1.3, shift=0.0, name="labels.slp"):
-    """Frames of a package, whose pictures are in it."""
-    _, png = cv2.imencode(".png", picture())
+def sleap(folder, format_id=1.3, shift=0.0, name="labels.slp", video=0, order=None):
+    """Frames of a package, whose pictures are in it; red and blue are swapped before 1.4."""
+    swaps = order == "BGR" or (order is None and format_id < 1.4)
+    _, png = cv2.imencode(".png", picture()[..., ::-1] if swaps else picture())
     path = folder / name
     frame = [("frame_id", "u8"), ("video", "u4"), ("frame_idx", "u8")]
     frame += [("instance_id_start", "u8"), ("instance_id_end", "u8")]
@@ -73,19 +74,22 @@ def sleap(folder, format_id=1.3, shift=0.0, name="labels.slp"):
     instances.append((2, 1, 1, 0, -1, -1, 0.5, 0, 3))  # predicted
     skeleton = {"graph": {"name": "mouse"}, "links": [], "nodes": [{"id": i} for i in (0, 1, 2)]}
     metadata = {"nodes": [{"name": each} for each in NAMES], "skeletons": [skeleton]}
-    video = {"filename": ".", "backend": {"type": "HDF5Video", "dataset": "video0/video"}}
+    dataset = f"video{video}/video"
+    about = {"filename": ".", "backend": {"type": "HDF5Video", "dataset": dataset}}
     with h5py.File(path, "w") as file:
         file.create_group("metadata").attrs.update(format_id=format_id, json=json.dumps(metadata))
-        frames = [(0, 0, 4, 0, 1), (1, 0, 7, 1, 2)]
+        frames = [(0, video, 4, 0, 1), (1, video, 7, 1, 2)]
         file["frames"] = np.array(frames, frame)
         file["instances"] = np.array(instances, instance)
         file["points"] = np.array(points, point)
-        file["videos_json"] = np.array([json.dumps(video).encode()])
-        group = file.create_group("video0")
+        file["videos_json"] = np.array([json.dumps(about).encode()])
+        group = file.create_group(f"video{video}")
         group["frame_numbers"] = [4, 7]
         padded = np.concatenate([png.astype(np.int8).ravel(), np.zeros(9, np.int8)])
         group["video"] = np.stack([padded, padded])
         group["video"].attrs["format"] = "png"
+        if order is not None:
+            group["video"].attrs["channel_order"] = order
     return path
 
 

@@ -3,12 +3,18 @@
 From format 1.1 on, pixel centers are whole numbers; before, 0 was the edge of the first pixel. An
 invisible point is one that is not labeled, as SLEAP has it. Instances that a model predicted are
 left out. Frames come with their pictures where these are in the file itself, or are files.
+
+Those in the file were mostly written by OpenCV from RGB, which swaps red and blue: `channel_order`
+is then "BGR". Before format 1.4, which has it, they always were (github.com/talmolab/sleap-io, pull
+request 250). A frame's `video` is a place in the list of videos, or the number in the name of its
+dataset (pull requests 266 and 274 there).
 """
 
 import collections
 import json
 import re
 
+import cv2
 import numpy as np
 
 from keras_lapkl._support import extras, reading
@@ -18,7 +24,8 @@ from keras_lapkl.data.labels.found import EDGE, SEEN, Labeled, Labels, Source, n
 
 _MAX_TABLE = 1 << 30
 _USER = 0
-_MOVED = 1.1
+_MOVED, _MARKED = 1.1, 1.4
+_DATASET = re.compile(r"/?video(\d+)/video")
 _ENCODED = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
 
 
@@ -48,10 +55,12 @@ def _labels(source, file):
     metadata = _member(path, file, "metadata")
     data = _json(path, metadata.attrs["json"])
     names = _skeletons(path, data)
-    shift = EDGE if float(metadata.attrs.get("format_id", 1.0)) < _MOVED else 0.0
+    form = float(metadata.attrs.get("format_id", 1.0))
+    shift = EDGE if form < _MOVED else 0.0
     frames, instances, points = (_table(path, file, k) for k in ("frames", "instances", "points"))
     videos = [_json(path, each) for each in _table(path, file, "videos_json")]
-    pictures = _Pictures(path, file, videos)
+    ids = {int(each) for each in frames["video"]}
+    pictures = _Pictures(path, file, videos, ids, "BGR" if form < _MARKED else "RGB")
     by_id = {int(frame["frame_id"]): frame for frame in frames}
     objects, left_out = [], collections.Counter()
     for instance in instances:
@@ -123,19 +132,20 @@ def _node(node):
 class _Pictures:
     """The pictures of frames: files that the project names, or those in the .slp itself."""
 
-    def __init__(self, path, file, videos):
-        self.path, self.file, self.videos = path, file, videos
+    def __init__(self, path, file, videos, ids, order):
+        self.path, self.file, self.order = path, file, order
+        self.videos = _by_id(videos, ids)
         self.embedded = {}
         self.places = {}
 
     def of(self, video, frame):
         """The name of a frame's picture; None if it is but a frame of a video file."""
-        if video >= len(self.videos):
+        if video not in self.videos:
             raise KeypointError(
                 f"{self.path}: expected one of {len(self.videos)} videos. Received: {video}"
             )
         about = self.videos[video]
-        backend = about.get("backend") if isinstance(about.get("backend"), dict) else {}
+        backend = _backend(about)
         files = backend.get("filenames") or backend.get("filename") or about.get("filename")
         if isinstance(files, list):
             if frame >= len(files) or not isinstance(files[frame], str):
@@ -144,10 +154,10 @@ class _Pictures:
                     f"{len(files)} files"
                 )
             return files[frame]
-        dataset = backend.get("dataset")
-        if not isinstance(dataset, str) or not re.fullmatch(r"/?video\d+/video", dataset):
+        number = _dataset_number(about)
+        if number is None:
             return None
-        group = dataset.strip("/").split("/")[0]
+        group = f"video{number}"
         name = f"{group}/{frame:06d}"
         if name not in self.places:
             self.places[name] = self._embed(group, frame, name)
@@ -172,9 +182,49 @@ class _Pictures:
             return None
         content = np.asarray(images[numbers.index(frame)])
         content = content.view(np.uint8) if content.dtype.itemsize == 1 else content
+        order = images.attrs.get("channel_order", self.order)
+        order = order.decode() if isinstance(order, bytes) else str(order)
+        if order not in ("RGB", "BGR"):
+            raise KeypointError(
+                f"{self.path}, {group}: expected channels in the order RGB or BGR. Received: "
+                f"{order!r}"
+            )
+        swapped = _swapped(content) if order == "BGR" else None
+        if swapped is not None:
+            self.embedded[f"{name}.png"] = swapped
+            return f"{name}.png"
         # Rows of one length are filled with zeros behind the end, which both formats allow.
         self.embedded[name + _ENCODED[encoding]] = content.tobytes()
         return name + _ENCODED[encoding]
+
+
+def _swapped(content):
+    """A PNG of a picture with red and blue exchanged; None of one without colors, or damaged."""
+    image = cv2.imdecode(np.ascontiguousarray(content), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim != 3 or image.shape[2] != 3:
+        return None
+    return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
+
+
+def _backend(about):
+    found = about.get("backend")
+    return found if isinstance(found, dict) else {}
+
+
+def _dataset_number(about):
+    """The number in the name of a video's dataset in the file; None of one that is not there."""
+    dataset = _backend(about).get("dataset")
+    found = _DATASET.fullmatch(dataset) if isinstance(dataset, str) else None
+    return found and found.group(1)
+
+
+def _by_id(videos, ids):
+    """{what frames call it: a video}."""
+    numbers = [_dataset_number(each) for each in videos]
+    by_number = {int(n): about for n, about in zip(numbers, videos, strict=True) if n is not None}
+    if ids != set(range(len(videos))) and ids <= by_number.keys():
+        return by_number
+    return dict(enumerate(videos))
 
 
 def _member(path, group, name):

@@ -5,6 +5,7 @@ import pathlib
 import re
 import sys
 
+import cv2
 import h5py
 import label_exports as exports
 import numpy as np
@@ -155,6 +156,63 @@ class TestSleap:
         found = read(exports.sleap(tmp_path, format_id=1.0, shift=0.5))
         assert found.objects[0].points["nose"] == (10, 20, 2)
         assert found.left_out["instances that SLEAP predicted"] == 1
+
+    @pytest.mark.parametrize(
+        ("format_id", "order"),
+        [(1.2, None), (1.4, "BGR"), (1.4, "RGB"), (1.4, None), (1.4, b"BGR")],
+    )
+    def test_colors_are_those_of_the_video(self, tmp_path, format_id, order):
+        swapped = order if isinstance(order, str) or order is None else order.decode()
+        path = exports.sleap(tmp_path, format_id, order=swapped)
+        if isinstance(order, bytes):
+            with h5py.File(path, "r+") as file:
+                file["video0/video"].attrs["channel_order"] = np.bytes_(order)
+        found = read(path)
+        assert sorted(found.embedded) == ["video0/000004.png", "video0/000007.png"]
+        for content in found.embedded.values():
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            np.testing.assert_array_equal(image, exports.picture())
+
+    def test_gray_pictures_stay_as_they_are(self, tmp_path):
+        path = exports.sleap(tmp_path)
+        _, png = cv2.imencode(".png", exports.picture()[..., 0])
+        with h5py.File(path, "r+") as file:
+            del file["video0/video"]
+            file["video0/video"] = np.stack([png.astype(np.int8).ravel()] * 2)
+            file["video0/video"].attrs["format"] = "png"
+        assert set(read(path).embedded.values()) == {png.tobytes()}
+
+    def test_another_order_of_channels(self, tmp_path):
+        refused(exports.sleap(tmp_path, 1.4, order="YUV"), "RGB or BGR. Received: 'YUV'")
+
+    def test_videos_by_the_numbers_of_their_datasets(self, tmp_path):
+        """As where other videos were taken out of the project."""
+        found = read(exports.sleap(tmp_path, video=15))
+        assert [each.picture for each in found.objects] == [
+            "video15/000004.png",
+            "video15/000007.png",
+        ]
+
+    def test_videos_whose_numbers_could_be_places(self, tmp_path):
+        """Frames of video 1 alone, of videos 1 and 2: the first in the list, and not the second."""
+        path = exports.sleap(tmp_path, video=1)
+        with h5py.File(path, "r+") as file:
+            about = json.loads(file["videos_json"][0])
+            other = {**about, "backend": {**about["backend"], "dataset": "video2/video"}}
+            del file["videos_json"]
+            file["videos_json"] = [json.dumps(each).encode() for each in (about, other)]
+            file.copy("video1", "video2")
+        assert {each.picture[:6] for each in read(path).objects} == {"video1"}
+
+    def test_videos_by_their_places(self, tmp_path):
+        """All frames are called 0, and the one dataset is video3."""
+        path = exports.sleap(tmp_path)
+        with h5py.File(path, "r+") as file:
+            about = file["videos_json"][0].replace(b"video0", b"video3")
+            del file["videos_json"]
+            file["videos_json"] = [about]
+            file.move("video0", "video3")
+        assert {each.picture[:6] for each in read(path).objects} == {"video3"}
 
     def test_pictures_in_files(self, tmp_path):
         path = exports.sleap(tmp_path)
