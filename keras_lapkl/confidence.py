@@ -357,7 +357,7 @@ def reliability(
         calibration: a `Calibration`.
         errors: (N, K) distances from the true points, crop pixels; NaN where hidden.
         scale: (N, K, 2).
-        bins: groups.
+        bins: groups; of fewer landmarks as many.
 
     Returns:
         (expected, measured), each (bins,), pixels: means of each group.
@@ -370,7 +370,8 @@ def reliability(
     """
     known = np.isfinite(errors)
     expected, errors = calibration.error(scale)[known], np.asarray(errors)[known]
-    groups = np.array_split(np.argsort(expected, kind="stable"), bins)
+    order = np.argsort(expected, kind="stable")
+    groups = np.array_split(order, max(1, min(bins, len(order))))
     means = [np.array([each[group].mean() for group in groups]) for each in (expected, errors)]
     return means[0], means[1]
 

@@ -66,6 +66,16 @@ def test_expects_and_covers_what_then_happens(rng, hidden):
         np.testing.assert_allclose(each, asked, atol=0.06)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, 4])
+def test_reliability_of_fewer_landmarks_than_groups(rng, count):
+    fitted = confidence.fit(*faces(rng, 100))
+    errors, scale = np.full((count, 4), np.nan), np.ones((count, 4, 2))
+    errors[:, 0] = 3.0
+    expected, measured = confidence.reliability(fitted, errors, scale)
+    assert measured.tolist() == [3.0] * count and np.isfinite(expected).all()
+
+
 def hard_faces(rng, count):
     """Errors that grow faster from face to face than the scales, and slower within one."""
     face, own = np.exp(0.3 * rng.normal(size=(count, 1))), np.exp(0.3 * rng.normal(size=(count, 9)))

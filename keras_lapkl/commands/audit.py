@@ -86,7 +86,8 @@ def main(_):
     model, crops, faults = _data(path)
     print(f"Audit {crops.summary}.")
     provenance = run_provenance(app.resolved_flags())
-    settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _steps(crops)}
+    # Not the steps that follow from the number of labels: one label more is other data.
+    settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _STEPS.value}
     record = {
         "settings": {**settings, "image_size": crops.image_size},
         "data": crops.digests().total(),

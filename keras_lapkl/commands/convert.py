@@ -73,7 +73,10 @@ _NUM_CALIBRATION = flags.DEFINE_integer(
     "num_calibration", 200, "Validation faces to calibrate the file's scales on.", lower_bound=1
 )
 _MEAN_BOUND = flags.DEFINE_float(
-    "mean_bound", None, f"Mean distance from Keras that {_INTEGERS} may have, pixels.", 0
+    "mean_bound",
+    None,
+    f"Mean distance from Keras that {_INTEGERS} may have, pixels; also that of --mode=float16.",
+    0,
 )
 _NME_BOUND = flags.DEFINE_float(
     "nme_bound", None, "Percent of itself by which the NME may grow; 1 for int8 if not given.", 0
@@ -84,6 +87,7 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     if _TARGET.value is not None:
         _refuse_own_choices()
+        _refuse_what_the_target_does_not_have()
     _refuse_what_does_not_go_together()
     if (_MODE.value == "all") == (output.suffix == ".tflite"):
         raise ValueError(
@@ -131,7 +135,8 @@ def main(_):
     reports, refused = [], []
     for mode, path in paths.items():
         bounds = MODES[mode].bounds_for(model.image_size)
-        if MODES[mode].integers and _MEAN_BOUND.value is not None:
+        applies = MODES[mode].integers or (len(paths) == 1 and "mean" in bounds)
+        if applies and _MEAN_BOUND.value is not None:
             bounds["mean"] = _MEAN_BOUND.value
         if _NME_BOUND.value is not None:
             bounds["nme"] = _NME_BOUND.value / 100
@@ -187,6 +192,23 @@ def _refuse_what_does_not_go_together():
         )
     if _LAYERS.value and _TARGET.value is None and _MODE.value not in ("int8", "all"):
         raise ValueError(f"--layers is of int8 files. Received: --mode={_MODE.value}")
+
+
+def _refuse_what_the_target_does_not_have():
+    """ValueError where a flag is of another file than --target makes."""
+    from keras_lapkl.export import fitting
+
+    choices = fitting.CHOICES[_TARGET.value]
+    if _FLIP_AVERAGE.value and not choices.get("decode", True):
+        raise ValueError(
+            f"--target={_TARGET.value} makes a file of logits, and --flip_average gives landmarks "
+            "and scales alone: drop one of them."
+        )
+    if _LAYERS.value and choices["mode"] != "int8":
+        raise ValueError(
+            f"--layers is of int8 files, and --target={_TARGET.value} makes a file in "
+            f"{choices['mode']}: drop it."
+        )
 
 
 def _refuse_own_choices():

@@ -46,7 +46,11 @@ _RADII = flags.DEFINE_bool(
     "radii", False, "With --overlays: circles that hold the true points in 90 % of all cases."
 )
 _PASSES = flags.DEFINE_integer(
-    "passes", 2, "Refinement passes over a face, each on a better crop.", 1
+    "passes",
+    2,
+    "Refinement passes over a face of a photo, each on a better crop; one that is followed in a "
+    "video has one a frame.",
+    1,
 )
 _EVERY = flags.DEFINE_integer("every", 1, "Use every n-th frame of a video.", 1)
 _ANY_ANGLE = flags.DEFINE_bool(
@@ -95,6 +99,11 @@ def main(_):
     # What is not cut out by its landmarks can't be followed by them.
     scheme: Any = detector.localizer.scheme  # a `LandmarkDetector` has one
     follows = scheme.crop_from == "points"
+    if not follows and _PASSES.present:
+        raise ValueError(
+            "--passes cut a face again by its landmarks, and this model's crops are of "
+            f"{'whole pictures' if scheme.crop_from == 'image' else 'boxes'}: drop it."
+        )
     if scheme.crop_from == "image":
         _refuse_flags_of_detectors("The model takes whole pictures, and no face detector is asked")
     where = detector.detector or _BOXES.value or "the whole picture"

@@ -41,6 +41,10 @@ _BUDGET = flags.DEFINE_float(
     "budget_minutes", None, "Begin no cell after so many; 0 only writes the report.", 0
 )
 _CROP_SCALE = flags.DEFINE_float("crop_scale", 3.0, "Crop side / five-point box; the paper's is 2.")
+_OF_PLANS = (
+    *(_DATA_DIR, _UNLABELED_DIR, _TABLES, _LOSSES, _WIDTHS, _UNLABELED, _SEEDS, _RECIPE),
+    *(_LEARNING_RATES, _EPOCHS, _CROP_SCALE),
+)
 
 
 def main(_):
@@ -50,6 +54,9 @@ def main(_):
     from keras_lapkl._support.provenance import run_provenance
 
     if _MINIATURE.value:
+        given = [f"--{each.name}" for each in _OF_PLANS if each.present]
+        if given:
+            raise ValueError(f"--miniature has a plan of its own: drop {', '.join(given)}.")
         plan, load = reproduction.miniature()
     else:
         if not _DATA_DIR.value and _BUDGET.value != 0:

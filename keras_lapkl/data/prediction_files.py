@@ -28,6 +28,7 @@ from keras_lapkl.schemes import Scheme
 UNITS = "pixels of the picture, x first, pixel centers at whole numbers from 0"
 
 _FURTHER = re.compile(r"\.face[1-9][0-9]*$")
+_FRAME = re.compile(r"/[0-9]{6,}$")
 _JSON_FORMS = (
     'expected {"pictures": [{"file": …, "faces": [{"landmarks": [[x, y], …]}, …]}, …]} as '
     "lapkl predict writes it, or a list of such {file, landmarks}, or an object from file names "
@@ -230,7 +231,9 @@ def _pts_faces(folder, scheme):
     faces = []
     for path, stem in stems.items():
         first = _FURTHER.sub("", stem)
-        faces.append((first if first in found else stem, read_pts(path, scheme.num_landmarks)))
+        # A frame of a video may have its second face alone.
+        known = first in found or _FRAME.search(first)
+        faces.append((first if known else stem, read_pts(path, scheme.num_landmarks)))
     return faces
 
 

@@ -16,6 +16,9 @@ from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.images import IMAGE_SUFFIXES
 from keras_lapkl.data.prediction_files import PredictionError, Predictions
 
+_NARROWEST = 0.25
+"""Side of a box of points, in its or the other's larger side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Match:
@@ -90,9 +93,9 @@ def match(
         faces = faces[np.isfinite(faces).all((1, 2))]
         several += len(faces) > len(truth)
         twice += len(faces) - len({face.tobytes() for face in faces})
-        for i, j, overlap in _pairs(annotations.landmarks[truth], visible[truth], faces):
+        for i, j, apart in _pairs(annotations.landmarks[truth], visible[truth], faces):
             landmarks[truth[i]] = faces[j]
-            elsewhere[truth[i]] = overlap == 0
+            elsewhere[truth[i]] = apart
     return Match(
         landmarks=landmarks,
         missing=int((np.isnan(landmarks).any((1, 2)) & visible.any(1)).sum()),
@@ -172,25 +175,36 @@ def _common_tail(a, b):
 
 
 def _pairs(truth, visible, faces):
-    """(label, face, overlap) of a photo, each label and face at most once.
+    """(label, face, whether they are apart) of a photo, each label and face at most once.
+
+    Boxes of points in a line are taken as a quarter as wide as long: they would never overlap. Of
+    single points nobody can tell.
 
     Args:
         truth: (T, K, 2) labels.
         visible: (T, K) bool, one or more of each label.
         faces: (F, K, 2) predictions.
     """
-    ranked = []
+    ranked, apart = [], {}
     for i, shown in enumerate(visible):
         first, last = truth[i, shown].min(0), truth[i, shown].max(0)
         lows, highs = faces[:, shown].min(1), faces[:, shown].max(1)
-        common = np.maximum(np.minimum(highs, last) - np.maximum(lows, first), 0).prod(-1)
-        union = (highs - lows).prod(-1) + (last - first).prod() - common
+        size = np.maximum((highs - lows).max(-1), (last - first).max())[:, None]
+        centers, center = (lows + highs) / 2, (first + last) / 2
+        halves, half = (
+            np.maximum(each, _NARROWEST * size) / 2 for each in (highs - lows, last - first)
+        )
+        ends = np.minimum(centers + halves, center + half)
+        common = np.maximum(ends - np.maximum(centers - halves, center - half), 0).prod(-1)
+        union = (2 * halves).prod(-1) + (2 * half).prod(-1) - common
         overlap = np.divide(common, union, out=np.zeros(len(faces)), where=union > 0)
-        apart = np.linalg.norm((lows + highs - first - last) / 2, axis=-1)
-        ranked += [(-o, a, i, j) for j, (o, a) in enumerate(zip(overlap, apart, strict=True))]
+        distance = np.linalg.norm(centers - center, axis=-1)
+        for j, (o, d) in enumerate(zip(overlap, distance, strict=True)):
+            ranked.append((-o, d, i, j))
+            apart[i, j] = bool(o == 0 and size[j] > 0)
     labels, found = set(), set()
-    for negative, _, i, j in sorted(ranked):
+    for _, _, i, j in sorted(ranked):
         if i not in labels and j not in found:
             labels.add(i)
             found.add(j)
-            yield i, j, -negative
+            yield i, j, apart[i, j]

@@ -34,10 +34,7 @@ _SHARP = 1.6
 """Mean scale, pixels, below which heatmaps are those of a long training."""
 _ENOUGH = 100
 _WIDE = {"mean": 0.5, "nme": 0.05}
-_WIDER = (
-    "A longer training brings a file nearer to Keras; wider bounds are `bounds`, and of "
-    "`lapkl convert` {}."
-)
+_WIDER = "A longer training brings a file nearer to Keras; wider bounds are given by `bounds`"
 
 
 def convert(
@@ -186,8 +183,7 @@ def convert(
         if MODES[mode].calibrated and (layers or failure):
             errors = int8.layer_errors(temporary, images[:_PROBED])
         if failure:
-            given = "--mean_bound and --nme_bound" if MODES[mode].integers else "--nme_bound"
-            parts = [f"{failure}. {_WIDER.format(given)}"]
+            parts = [f"{failure}. {_WIDER}{_bound_flags(mode, failure)}."]
             if errors:
                 parts += [stage_table(int8.stage_errors), layer_table(errors)]
             raise verify.ConversionError("\n".join(parts))
@@ -218,6 +214,14 @@ def convert(
         **({} if errors is None else {"layers": errors}),
         **({} if check is None else {"check": {**check, "model": pathlib.Path(path).name}}),
     }
+
+
+def _bound_flags(mode, failure):
+    """Of `lapkl convert`, for what was out of its bound; "" where there is none."""
+    if MODES[mode].integers:
+        return ", and by `lapkl convert --mean_bound --nme_bound`"
+    flag = {"NME": "nme_bound", "mean": "mean_bound"}
+    return next((f", and by `lapkl convert --{flag[w]}`" for w in flag if w in failure), "")
 
 
 def _expectation(mode, bounds, scale, count):

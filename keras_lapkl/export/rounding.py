@@ -18,6 +18,7 @@ from keras_lapkl.export.graph import decoded, readout_network
 
 STEPS = 400
 _BATCH = 12
+_PREDICTED = 16
 _LEARNING_RATE = 1e-2
 _SCALE_WEIGHT = 0.3
 _MOST = 127
@@ -38,9 +39,12 @@ def learn_rounding(generator, images, beta, steps=STEPS):
 
     network = readout_network(generator)
     images = np.concatenate([images, images[:, :, ::-1]])
-    logits = network.predict(images, batch_size=16, verbose=0)
-    logits = logits if isinstance(logits, list) else [logits]
-    expected = [ops.convert_to_numpy(each) for each in decoded(logits, beta)]
+    expected = [
+        np.concatenate([ops.convert_to_numpy(each) for each in parts])
+        for parts in zip(
+            *(decoded(logits, beta) for logits in _answers(network, images)), strict=True
+        )
+    ]
     limits = _limits(network, images[: len(images) // 2])
     kernels = {
         layer.name: _Kernel(layer) for layer in network.layers if isinstance(layer, CONVOLUTIONS)
@@ -130,11 +134,25 @@ def _limits(network, images):
     """{layer: (low, high)} of what a file holds in int8."""
     held = [layer for layer in network.layers if is_stored(layer)]
     probe = keras.Model(network.input, [layer.output for layer in held])
-    values = probe.predict(images[: ranges.IMAGES], batch_size=16, verbose=0)
-    limits = {}
-    for layer, value in zip(held, values, strict=True):
-        low, high = min(float(value.min()), 0.0), max(float(value.max()), 1e-6)
-        counts = np.histogram(value[value != 0], ranges.BINS, (low, high))[0]
-        share = ranges.best_share(counts.astype(float), low, high)
-        limits[layer.name] = share * low, share * high
-    return limits
+    images = images[: ranges.IMAGES]
+    lows, highs = np.zeros(len(held)), np.full(len(held), 1e-6)
+    for values in _answers(probe, images):
+        lows = np.minimum(lows, [value.min() for value in values])
+        highs = np.maximum(highs, [value.max() for value in values])
+    bounds = list(zip(lows.tolist(), highs.tolist(), strict=True))
+    counts = np.zeros((len(held), ranges.BINS))
+    for values in _answers(probe, images):  # again: all values at once can be gigabytes
+        for count, value, bound in zip(counts, values, bounds, strict=True):
+            count += np.histogram(value[value != 0], ranges.BINS, bound)[0]
+    shares = [ranges.best_share(c, *bound) for c, bound in zip(counts, bounds, strict=True)]
+    return {
+        layer.name: (share * low, share * high)
+        for layer, share, (low, high) in zip(held, shares, bounds, strict=True)
+    }
+
+
+def _answers(network, images):
+    """Lists of what a network answers to a few images each."""
+    for start in range(0, len(images), _PREDICTED):
+        found = network.predict_on_batch(images[start : start + _PREDICTED])
+        yield found if isinstance(found, list) else [found]

@@ -264,7 +264,8 @@ class LandmarkLocalizer(keras.Model):
         return (landmarks, *state) if state else landmarks
 
     def predict_heatmaps(self, images: Tensor, batch_size: int = 32) -> NDArray[np.float32]:
-        """Heatmaps of images (N, H, W, 3): float32 (N, H, W, K), each summing to 1."""
+        """Heatmaps of images (N, H, W, 3), as `predict` takes them: float32 (N, H, W, K), sum 1."""
+        self._check_images(np.asarray(images))
         batches = [
             ops.convert_to_numpy(
                 heatmaps.probabilities(self(images[i : i + batch_size]), self.beta)

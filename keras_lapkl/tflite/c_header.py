@@ -13,6 +13,8 @@ _MOST_STEPS = 256  # LAPKL_MAX_STEPS of landmarks.h
 
 def check_name(name: str) -> None:
     """ValueError unless a name can begin names in C."""
+    if name.lower() == "lapkl":
+        raise ValueError(f"`{name}` is the beginning of names that the header has itself: another.")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(
             f"Expected a header named as a C identifier, such as face.h. Received: {name!r}"

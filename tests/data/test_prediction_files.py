@@ -112,6 +112,14 @@ def test_pts_are_one_based_and_further_faces_go_with_the_first(tmp_path):
     np.testing.assert_array_equal(found.landmarks, [A, A, B, A])  # x/a.face1.pts sorts first
 
 
+def test_a_frame_of_a_video_may_have_its_second_face_alone(tmp_path):
+    (tmp_path / "clip").mkdir()
+    for name, points in (("000000", A), ("000001.face1", B), ("000002.face12", A)):
+        write_pts(tmp_path / "clip" / f"{name}.pts", points)
+    found = read_predictions(tmp_path, PAIR)
+    assert found.names == ("clip/000000", "clip/000001", "clip/000002")
+
+
 def test_pts_in_upper_case(tmp_path):
     write_pts(tmp_path / "a.PTS", A)
     assert read_predictions(tmp_path, PAIR).names == ("a",)

@@ -114,6 +114,26 @@ def test_where_none_overlaps_the_nearest_counts():
     assert found.elsewhere.all() and found.missing == 0
 
 
+LEVEL = np.array([[0.0, 5], [30, 5], [60, 5], [90, 5]])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("moved", "elsewhere"), [(0.5, False), (8, False), (40, True)])
+def test_points_in_a_line_have_a_place_too(turned, moved, elsewhere):
+    """Their box has no area, and overlaps nothing as it is."""
+    line = LEVEL[:, ::-1] if turned else LEVEL
+    away = line + ([moved, 0] if turned else [0, moved])
+    found = match(labels(["a"], [line]), predicted(["a"], [away]))
+    assert found.elsewhere.tolist() == [elsewhere]
+    np.testing.assert_array_equal(found.landmarks, [away])
+
+
+def test_of_one_visible_point_nobody_can_tell_whether_it_is_elsewhere():
+    visible = np.array([[True, False, False, False]])
+    found = match(labels(["a"], visible=visible), predicted(["a"], [SQUARE + 300]))
+    assert found.elsewhere.tolist() == [False]
+
+
 def test_several_labels_of_a_photo_share_its_predictions():
     truth = labels(["1.jpg"] * 3, [SQUARE, SQUARE + 6, SQUARE + 200])
     found = match(truth, predicted(["1"] * 2, [SQUARE + 7, SQUARE + 3]))

@@ -81,6 +81,11 @@ def test_predict_heatmaps(data):
     np.testing.assert_allclose(heatmaps.location(maps), predicted["landmarks"], atol=1e-3)
 
 
+def test_heatmaps_of_floats_above_one_are_refused(data):
+    with pytest.raises(ValueError, match="Divide by 255"):
+        small().predict_heatmaps(data[0].astype(np.float32))
+
+
 def test_uint8_equals_float(data):
     model = small()
     np.testing.assert_allclose(

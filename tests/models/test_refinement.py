@@ -33,6 +33,17 @@ def refined(refinement, landmarks):
     return keras.ops.convert_to_numpy(refinement(landmarks.astype(np.float32)))
 
 
+def test_stays_in_float32_where_the_rest_is_half():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        refinement = ShapeRefinement(2)
+    finally:
+        keras.config.set_dtype_policy(before)
+    landmarks = np.array([[[70.03, 111.02], [1.5, 100.01]]])
+    np.testing.assert_allclose(refined(refinement, landmarks), landmarks, rtol=1e-6)
+
+
 def test_by_hand():
     """Two landmarks whose distance is known to be 10: half of what it lacks goes to each."""
     refinement = ShapeRefinement(2)

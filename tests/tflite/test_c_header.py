@@ -90,7 +90,12 @@ def test_it_decodes_as_python_does(suffix, header, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "arena", "message"),
-    [("2face", 1, "C identifier"), ("fa-ce", 1, "C identifier"), ("face", 0, "at least 1")],
+    [
+        ("2face", 1, "C identifier"),
+        ("fa-ce", 1, "C identifier"),
+        ("Lapkl", 1, "names that the header has itself"),
+        ("face", 0, "at least 1"),
+    ],
 )
 def test_another_name_or_arena_is_refused(name, arena, message):
     with pytest.raises(ValueError, match=message):

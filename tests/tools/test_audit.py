@@ -45,6 +45,8 @@ def test_by_a_model(run_tool, labeled, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 40 and (rows[0]["file"], rows[0]["kind"]) == ("5.png", "mirrored")
     assert cv2.imread(str(out / "audit.png")).shape[1] == 2132
+    # What follows from the number of labels is no setting: with one label less it is other data.
+    assert json.loads((out / "audit.json").read_text())["settings"]["steps"] is None
     results = json.loads((out / "results.json").read_text())
     assert results["labels"] == 40 and results["kinds"]["mirrored"] == 1
     assert set(results["kinds"]) == set(label_audit.KINDS)

@@ -72,6 +72,15 @@ def test_one_mode(run_tool, model, tmp_path):
     assert tflite.describe(path)["metadata"]["flip_average"] is True
 
 
+def test_the_mean_bound_of_one_float16_file(run_tool, model, tmp_path):
+    path = tmp_path / "m.tflite"
+    flags = (f"--model={model}", f"--output={path}", "--mode=float16", "--mean_bound=1e-9")
+    done = run_tool(SCRIPT, *flags, "--num_parity=2", "--num_calibration=2", check=False)
+    assert done.returncode == 1 and not path.exists()
+    assert "mean distance of at most 1e-09 px" in done.stderr
+    assert "wider bounds are given by `bounds`, and by `lapkl convert --mean_bound`" in done.stderr
+
+
 ONE = ("--model=m.keras", "--output=o.tflite")
 
 
@@ -88,6 +97,8 @@ ONE = ("--model=m.keras", "--output=o.tflite")
         ((*ONE, "--flip_average", "--no_decode"), "drop --no_decode"),
         ((*ONE, "--mode=int8", "--output_dtype=int8"), "needs --mode=int8 and --no_decode"),
         ((*ONE, "--layers"), "--layers is of int8 files. Received: --mode=float32"),
+        ((*ONE, "--target=gpu", "--layers"), "--target=gpu makes a file in float16: drop it"),
+        ((*ONE, "--target=micro", "--flip_average"), "--target=micro makes a file of logits"),
     ],
 )
 def test_plain_errors(flags, message, run_tool, tmp_path):

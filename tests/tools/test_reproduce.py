@@ -8,6 +8,7 @@ import pytest
         ("--learning_rates=1/0:1e-3", "--learning_rates must be WIDTH:RATE, as 1:1e-3,1/2:2e-3"),
         ("--seeds=0,a", "--seeds must be whole numbers. Received: 'a'"),
         ("--num_unlabeled=5000", "--num_unlabeled are faces of --unlabeled_dir: name it"),
+        ("--miniature", "--miniature has a plan of its own: drop --data_dir."),
     ],
 )
 def test_plain_errors(flag, message, run_tool, tmp_path):
