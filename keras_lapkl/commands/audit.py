@@ -83,7 +83,7 @@ def main(_):
     from keras_lapkl.data import duplicates
     from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults, model_scores
 
-    model, crops, faults = _data(path)
+    model, crops, faults, places = _data(path)
     print(f"Audit {crops.summary}.")
     provenance = run_provenance(app.resolved_flags())
     # Not the steps that follow from the number of labels: one label more is other data.
@@ -105,7 +105,7 @@ def main(_):
             predicted = model_scores.predict(model, crops.central(), scheduler=_SCHEDULER.value)
         found = label_audit.audit(crops, predicted, same)
         print(label_audit.report(crops, found))
-        label_audit.write(folder / "audit.csv", crops, found, flags.FLAGS.data_dir)
+        label_audit.write(folder / "audit.csv", crops, found, flags.FLAGS.data_dir, places)
         audit_sheet.write(folder / "audit.png", crops, predicted, found[:_SHOWN])
         results = label_audit.summary(found)
         if faults:
@@ -117,7 +117,7 @@ def main(_):
 
 
 def _data(path):
-    """The model or None, the crops, and the faults put into them."""
+    """The model or None, the crops, the faults put into them, and where their labels stand."""
     from keras_lapkl import load_model
     from keras_lapkl.data import datasets, keypoints
     from keras_lapkl.data.cropping import default_margin
@@ -147,7 +147,13 @@ def _data(path):
             f"--inject needs pictures that can all be read. Received: {len(crops.skipped):,} of "
             f"{len(annotations):,} that can't, such as {crops.skipped[0][0]}"
         )
-    return model, crops, faults
+    skipped = {name for name, _ in crops.skipped}
+    places = annotations.places and [
+        place.rpartition(", ")[2]
+        for place, path in zip(annotations.places, annotations.paths, strict=True)
+        if str(path) not in skipped
+    ]
+    return model, crops, faults, places
 
 
 def _steps(crops):

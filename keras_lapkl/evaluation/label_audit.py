@@ -159,12 +159,16 @@ def report(crops: Crops, found: Sequence[Suspect]) -> str:
 
 
 def write(
-    path: PathLike, crops: Crops, found: Iterable[Suspect], folder: PathLike | None = None
+    path: PathLike,
+    crops: Crops,
+    found: Iterable[Suspect],
+    folder: PathLike | None = None,
+    places: Sequence[str] | None = None,
 ) -> None:
     """Writes the ranking as CSV, a line a face.
 
-    The columns: `rank` from 1; `file`; `face`, its number among those of the file, from 1; `kind`;
-    `points`, names with semicolons between, or `all`; `score`; `error_px` and `expected_px`, pixels
+    The columns: `rank` from 1; `file`; `face`, its number among those of the file that are audited,
+    from 1; `place`, where its label stands in the file of labels; `kind`; `points`, names with semicolons between, or `all`; `score`; `error_px` and `expected_px`, pixels
     of the photo; and `model_says`.
 
     Args:
@@ -172,7 +176,9 @@ def write(
         crops: as `audit` takes them.
         found: as `audit` gives them.
         folder: where the data is; names of files start here.
+        places: N places in the file of labels, such as `line 12`; None where each file has one.
     """
+    places = places or ("",) * len(crops)
     names, numbers = names_below(crops.names, folder), _numbers(crops.names)
     known = crops.known.sum(1)
     with (
@@ -180,14 +186,15 @@ def write(
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        header = "rank,file,face,kind,points,score,error_px,expected_px,model_says"
+        header = "rank,file,face,place,kind,points,score,error_px,expected_px,model_says"
         writer.writerow(header.split(","))
         for rank, each in enumerate(found, start=1):
             points = "; ".join(crops.scheme.names[k] for k in each.points)
             everything = len(each.points) == known[each.face] > 1
             writer.writerow(
                 [
-                    *(rank, quote_name(names[each.face]), numbers[each.face], each.kind),
+                    *(rank, quote_name(names[each.face]), numbers[each.face]),
+                    *(quote_name(places[each.face]), each.kind),
                     "all" if everything else quote_name(points),
                     *(f"{each.score:.3f}", *map(_cell, (each.error, each.expected))),
                     quote_name(each.says),

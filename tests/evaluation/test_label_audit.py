@@ -154,7 +154,8 @@ def test_table(labels, predicted, tmp_path):
     crops = make(spoil(labels), names=tuple(names))
     crops = dataclasses.replace(crops, names=("photos/=1.png",) * 11 + crops.names[11:])
     found = label_audit.audit(crops, predicted)
-    label_audit.write(tmp_path / "audit.csv", crops, found, "photos")
+    places = [f"line {i + 2}" for i in range(200)]
+    label_audit.write(tmp_path / "audit.csv", crops, found, "photos", places)
     with open(tmp_path / "audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["rank"]) for row in rows] == list(range(1, 201))
@@ -162,6 +163,7 @@ def test_table(labels, predicted, tmp_path):
     mirrored, swapped = by_kind["mirrored"], by_kind["swapped"]
     assert (mirrored["file"], mirrored["face"], mirrored["points"]) == ("'=1.png", "11", "all")
     assert swapped["points"] == "middle; wrist" and swapped["file"] == "20.png"
+    assert swapped["place"] == "line 22"
     assert float(swapped["error_px"]) > 5 * float(swapped["expected_px"])
 
 

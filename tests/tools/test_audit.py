@@ -44,6 +44,7 @@ def test_by_a_model(run_tool, labeled, tmp_path):
     with (out / "audit.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40 and (rows[0]["file"], rows[0]["kind"]) == ("5.png", "mirrored")
+    assert rows[0]["place"] == "line 7"
     assert cv2.imread(str(out / "audit.png")).shape[1] == 2132
     # What follows from the number of labels is no setting: with one label less it is other data.
     assert json.loads((out / "audit.json").read_text())["settings"]["steps"] is None
