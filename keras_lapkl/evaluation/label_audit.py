@@ -168,8 +168,9 @@ def write(
     """Writes the ranking as CSV, a line a face.
 
     The columns: `rank` from 1; `file`; `face`, its number among those of the file that are audited,
-    from 1; `place`, where its label stands in the file of labels; `kind`; `points`, names with semicolons between, or `all`; `score`; `error_px` and `expected_px`, pixels
-    of the photo; and `model_says`.
+    from 1; `place`, where its label stands in the file of labels; `kind`; `points`, names with
+    semicolons between, or `all`; `score`; `error_px` and `expected_px`, pixels of the photo; and
+    `model_says`.
 
     Args:
         path: file to write.
