@@ -38,6 +38,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the moves and colors.", 0)
 def main(_):
     from keras_lapkl import load_model, pretrained
     from keras_lapkl._support.files import check_outputs, replacing, sweep
+    from keras_lapkl.apertures import apertures
 
     output = pathlib.Path(_OUTPUT.value)
     if output.suffix != ".keras":
@@ -51,6 +52,11 @@ def main(_):
     from keras_lapkl.training.augmentation import Augmentation
 
     model = load_model(path)
+    gains = [f"--{each.name}" for each in (_EYE_GAIN, _MOUTH_GAIN) if each.present]
+    if gains and not apertures(model.scheme):
+        raise ValueError(
+            f"{_MODEL.value}: its points are not those of eyes and mouth: drop {', '.join(gains)}."
+        )
     augmentation = dataclasses.replace(
         Augmentation().scaled(_AUGMENT_STRENGTH.value),
         eye_gain=_EYE_GAIN.value,

@@ -102,6 +102,7 @@ def main(_):
 def _train():
     quiet_tensorflow()
     from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.apertures import apertures
     from keras_lapkl.data import datasets
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.evaluation import model_scores
@@ -172,6 +173,13 @@ def _train():
         logging.warning(
             "Not used, for the run does not take the --unlabeled_method that they are of: --%s.",
             ", --".join(idle),
+        )
+    opened = [name for name in recipes.OPENINGS if flags.FLAGS[name].present]
+    if opened and not apertures(crops.scheme):
+        logging.warning(
+            "Not used, for the points of scheme %r are not those of eyes and mouth: --%s.",
+            crops.scheme.name,
+            ", --".join(opened),
         )
     unlabeled = datasets.load_unlabeled(
         crops, *asked, _locate(crops.scheme), common["cache_dir"], _UNLABELED_MEMORY.value

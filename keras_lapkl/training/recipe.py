@@ -442,6 +442,8 @@ CLASSES = (Recipe, UnlabeledMethod, Adversary, Teacher, MeanTeacher)
 """Whose settings are flags."""
 _OF_THE_DATA = ("dataset",)
 """Flags in recipe files that say what the recipe is for, and not what it is."""
+OPENINGS = ("openings", "eye_gain", "mouth_gain")
+"""Settings of eyes and mouths, which other points do not have."""
 FEW_LABELS = 1000
 """Up to so many, a run without any setting is one of a recipe for few labels."""
 ONE_TEACHER = 100

@@ -35,7 +35,7 @@ from keras_lapkl.training.batches import (
     training_batches,
 )
 from keras_lapkl.training.building import average, build, check_models, epoch_steps
-from keras_lapkl.training.recipe import Recipe
+from keras_lapkl.training.recipe import OPENINGS, Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
     PREVIOUS,
@@ -400,8 +400,7 @@ def _augmentation(recipe):
     if not recipe.augment:
         return None
     moved = Augmentation().scaled(recipe.augment_strength).with_camera(recipe.camera_strength)
-    names = ("openings", "eye_gain", "mouth_gain")
-    return dataclasses.replace(moved, **{name: getattr(recipe, name) for name in names})
+    return dataclasses.replace(moved, **{name: getattr(recipe, name) for name in OPENINGS})
 
 
 def _tensorboard(output_dir, validation, unlabeled):

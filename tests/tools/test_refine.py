@@ -5,6 +5,7 @@ import pytest
 
 from keras_lapkl import load_model, schemes
 from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.models import LandmarkLocalizer, MobileFPN
 
 SCRIPT = "tools/refine.py"
 MODEL = "--model=fpn-sixteenth-300w"
@@ -56,3 +57,12 @@ def test_refused_at_the_start(run_tool, tmp_path, flags, message):
     done = run_tool(SCRIPT, MODEL, *flags, check=False, cwd=tmp_path)
     assert done.returncode == 1 and message in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_gains_of_points_that_are_no_eyes_are_refused(run_tool, tmp_path):
+    other = schemes.Scheme("five", tuple("abcde"), crop_from="image")
+    model = LandmarkLocalizer(MobileFPN(5, 1 / 16, image_size=32), other, 1.0)
+    model.save(tmp_path / "m.keras")
+    flags = (f"--model={tmp_path}/m.keras", "--output=a.keras", "--eye_gain=2")
+    done = run_tool(SCRIPT, *flags, check=False, cwd=tmp_path)
+    assert done.returncode == 1 and "not those of eyes and mouth: drop --eye_gain." in done.stderr

@@ -230,6 +230,10 @@ def said_until_training(warm_python, command, tmp_path):
         (["--seed=1", "--width=1/16"], "10 labels: --recipe=few_labels is made for so few"),
         (["--seed=1", "--network=mobile_fpn"], ""),
         (
+            ["--network=mobile_fpn", "--eye_gain=2", "--openings=0.5"],
+            "are not those of eyes and mouth: --openings, --eye_gain.",
+        ),
+        (
             ["--epochs=40", "--recipe=few_labels", "--unlabeled_dir={}"],
             "With so few labels (10) that lowered no error, but --recipe=few_labels_unlabeled does",
         ),
@@ -243,7 +247,7 @@ def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_
     command += [*flags, f"--output_dir={tmp_path / 'run'}"]
     found = said_until_training(warm_python, command, tmp_path)
     assert said in found
-    for word in ("No setting is given", "made for so few", "lowered no error"):
+    for word in ("No setting is given", "made for so few", "lowered no error", "eyes and mouth"):
         assert (word in found) == (word in said)
     is_recipe = "No setting is given" in said or "--recipe=few_labels" in flags
     assert ("40 epochs of 100 steps of 8" in found) == is_recipe
