@@ -45,7 +45,9 @@ def run(name):
     a command with `ARGUMENTS`: `"files"` among its flags, or `"command"`, another's after its own.
     """
     try:
-        argv = with_recipes(sys.argv) if name == "train" else sys.argv
+        argv = sys.argv
+        if name == "train":
+            argv = [argv[0], *with_recipes(argv[1:])]
         command = importlib.import_module(f"keras_lapkl.commands.{name}")
     except (ImportError, ValueError) as error:  # an extra is missing, or a recipe unknown
         print(f"error: {error}", file=sys.stderr)
@@ -63,8 +65,8 @@ def run(name):
     return run_main(command.main, arguments is not None, argv)
 
 
-def with_recipes(argv):
-    """Command-line words in which the file of each recipe stands in place of its `--recipe=NAME`.
+def with_recipes(arguments):
+    """Words behind a command, with the file of a recipe in place of each `--recipe=NAME`.
 
     They come first: of a flag that is given twice the last one counts, and that is the user's.
 
@@ -73,18 +75,18 @@ def with_recipes(argv):
 
     Example:
 
-    >>> with_recipes(["train", "--seed=1", "--recipe=w300"])
-    ['train', '--flagfile=…/keras_lapkl/configs/w300.cfg', '--seed=1']
+    >>> with_recipes(["--seed=1", "--recipe=w300"])
+    ['--flagfile=…/keras_lapkl/configs/w300.cfg', '--seed=1']
     """
     recipes, others = [], []
-    words = iter(argv[1:])
+    words = iter(arguments)
     for word in words:
         flag, _, value = word.partition("=")
         if flag in ("--recipe", "-recipe"):
             recipes.append(f"--flagfile={configs.path(value or next(words, ''))}")
         else:
             others.append(word)
-    return [*argv[:1], *recipes, *others]
+    return [*recipes, *others]
 
 
 def main():

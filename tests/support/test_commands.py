@@ -26,31 +26,29 @@ def test_unknown_command(word, said, monkeypatch, capsys):
 
 class TestRecipes:
     def test_other_flags_count_before_it_and_after(self):
-        words = ["lapkl train", "--seed=1", "--dropout=0.5", "--recipe=w300", "--epochs=2"]
-        name, file, *others = commands.with_recipes(words)
-        assert name == "lapkl train" and file.endswith("w300.cfg")
+        words = ["--seed=1", "--dropout=0.5", "--recipe=w300", "--epochs=2"]
+        file, *others = commands.with_recipes(words)
+        assert file.endswith("w300.cfg")
         assert others == ["--seed=1", "--dropout=0.5", "--epochs=2"]
         values = flags.FlagValues()
         settings.define_flags(recipe.CLASSES, values)
-        values([name, file, *others], known_only=True)
+        values(["lapkl train", file, *others], known_only=True)
         expected = recipe.Recipe(seed=1, epochs=2, dropout=0.5)
         assert settings.from_flags(recipe.Recipe, values) == expected
 
     def test_of_two_the_second_counts(self):
-        words = ["t", "--recipe=w300", "--seed=1", "--recipe=w300_mobile"]
-        _, first, second, _ = commands.with_recipes(words)
+        words = ["--recipe=w300", "--seed=1", "--recipe=w300_mobile"]
+        first, second, _ = commands.with_recipes(words)
         assert first.endswith("w300.cfg") and second.endswith("w300_mobile.cfg")
 
     def test_in_two_words(self):
-        two, one = (
-            commands.with_recipes(["t", *w]) for w in (["--recipe", "w300"], ["--recipe=w300"])
-        )
+        two, one = (commands.with_recipes(w) for w in (["--recipe", "w300"], ["--recipe=w300"]))
         assert two == one
 
     @pytest.mark.parametrize("name", ["w301", "", "../configs/w300"])
     def test_unknown(self, name, monkeypatch, capsys):
         with pytest.raises(ValueError, match="w300_mobile"):
-            commands.with_recipes(["t", f"--recipe={name}"])
+            commands.with_recipes([f"--recipe={name}"])
         monkeypatch.setattr(sys, "argv", ["lapkl", "train", f"--recipe={name}"])
         assert commands.main() == 1
         assert "error: --recipe must be one of few_labels, " in capsys.readouterr().err
