@@ -260,11 +260,13 @@ def predict_files(
             ) as looked_at,
         ):
             left_out_before = detector.left_out.copy()
+            former = []  # files whose results of a run before are still there: all, if none is used
             for file, name, found, account, left_out in looked_at:
-                remove_former(form, output_dir, stems[name], is_video(file), overlays)
+                former.append((stems[name], is_video(file)))
                 folder = output_dir / OVERLAYS if overlays else None
                 with overlay_writer(folder, stems[name], file, every, radii) as draw:
                     for frame, at, photo, faces in found:
+                        remove_former(form, output_dir, former, overlays)
                         counts["pictures"] += 1
                         counts["faces"] += len(faces)
                         counts["without_face"] += not faces
@@ -272,6 +274,8 @@ def predict_files(
                             write(name, frame, at, faces)
                             draw(photo, at, faces, detector.localizer.scheme)
                         meter.tell(lambda _: progress(tally.done))
+                if counts["pictures"]:
+                    remove_former(form, output_dir, former, overlays)
                 counts["used" if account.used else "skipped"] += 1
                 rows = _left_out(account, left_out, is_video(file))
                 tally.skipped += [(name, *each) for each in rows]

@@ -25,7 +25,7 @@ _JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from it
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
 _SMALLEST = 8.0  # px, side of the five points' square: below it a face is a speck
 _REMEMBERED = 1.0  # s that a face which is given up can come back with its number
-_RATE = 30.0  # frames a second of a video in which faces are looked for by counting frames
+_RATE = 30.0  # frames a second; of slower videos `find_every` counts time
 _LOST = 1.0  # s that the model may be lost on a face before it is given up
 
 

@@ -54,30 +54,34 @@ def planned_outputs(form, stems, overlays) -> Iterator[tuple[str, str]]:
             yield f"{OVERLAYS}/{_overlay_name(stem, video)}", name
 
 
-def remove_former(form, output_dir, stem, video, overlays):
-    """Removes what a run before has made of a file, which this one may write less of.
+def remove_former(form, output_dir, former, overlays):
+    """Removes what a run before has made of files, of which this one may write less.
 
     Args:
         form, overlays: as in `planned_outputs`, and announced.
         output_dir: folder of the run.
-        stem: what files made of this one are named by.
-        video: whether it is one.
+        former: list of (what files made of it are named by, whether it is a video), which is
+            emptied.
     """
-    path = Path(output_dir) / stem
-    if overlays:
-        (Path(output_dir) / OVERLAYS / _overlay_name(stem, video)).unlink(missing_ok=True)
-    if form != "pts":
-        return
-    if video:
-        for former in path.glob("[0-9]*.pts") if path.is_dir() else ():
-            if re.fullmatch(r"\d{6,}(\.face\d+)?\.pts", former.name):
-                former.unlink()
-        return
-    for number in itertools.count():
-        former = path.with_name(f"{path.name}{f'.face{number}' if number else ''}.pts")
-        if not former.exists() and number:
-            return
-        former.unlink(missing_ok=True)
+    while former:
+        stem, video = former.pop()
+        path = output_dir / stem
+        if overlays:
+            (output_dir / OVERLAYS / _overlay_name(stem, video)).unlink(missing_ok=True)
+        if form == "pts":
+            for each in _pts_of_frames(path) if video else _pts_of_photo(path):
+                each.unlink()
+
+
+def _pts_of_frames(folder):
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [each for each in names if re.fullmatch(r"\d{6,}(\.face\d+)?\.pts", each.name)]
+
+
+def _pts_of_photo(path):
+    """`path`.pts, `path`.face1.pts and so on, as far as they are there."""
+    names = (f"{path.name}{f'.face{i}' if i else ''}.pts" for i in itertools.count())
+    return [*itertools.takewhile(Path.exists, map(path.with_name, names))]
 
 
 @contextlib.contextmanager

@@ -253,16 +253,17 @@ def test_nothing_but_bad_files_is_an_error(detector, tmp_path):
 @pytest.mark.parametrize("form", ["json", "csv", "pts"])
 def test_nothing_but_bad_files_leaves_the_faces_of_before(detector, photos, tmp_path, form):
     """As where the disk of the photos is not mounted: the same names, and nothing in them."""
-    run(detector, [photos], tmp_path / "out", form=form)
+    run(detector, [photos], tmp_path / "out", form=form, overlays=True)
     kept = {
         path: path.read_bytes()
         for path in (tmp_path / "out").rglob("*")
-        if path.is_file() and path.suffix in (".json", ".csv") and path.name != "written.json"
+        if path.is_file() and path.name != "written.json"
     }
     for path in photos.rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"None of 2 files.*empty file"):
-        run(detector, [photos], tmp_path / "out", form=form)
+        run(detector, [photos], tmp_path / "out", form=form, overlays=True)
+    assert len(kept) == 2 + (2 if form == "pts" else 1) + 1
     for path, content in kept.items():
         assert path.read_bytes() == content
     assert "a.png" in (tmp_path / "out" / "skipped.csv").read_text()

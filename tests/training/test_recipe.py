@@ -370,3 +370,19 @@ def test_names_are_known_before_keras_is_imported():
 def test_parts_of_augmentation_need_it(change):
     with pytest.raises(ValueError, match="parts of augmentation"):
         Recipe(augment=False, **change)
+
+
+@pytest.mark.parametrize(
+    ("has_unlabeled", "names"),
+    [
+        (False, {"few_labels", None}),
+        (True, {"few_labels_unlabeled", "hundreds_of_labels_unlabeled", None}),
+    ],
+)
+def test_what_a_command_without_settings_may_choose(has_unlabeled, names):
+    default = Recipe(seed=3)
+    chosen = recipes.chosen_recipes(default, has_unlabeled)
+    assert chosen.keys() == names and chosen[None] is default
+    for name in names - {None}:
+        expected = dataclasses.replace(recipes.read_recipe(name), seed=3)
+        assert chosen[name] == expected != default
