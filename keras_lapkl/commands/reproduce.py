@@ -29,7 +29,9 @@ _TABLES = flags.DEFINE_list("tables", ["table2", "table3", "figure4"], "Which of
 _LOSSES = flags.DEFINE_list("losses", ["softargmax", "gaussian_kl", "laplace_kl"], "Losses.")
 _WIDTHS = define_widths("widths", "1,1/2,1/4,1/8,1/16", "For Table 3; the others take the first.")
 _UNLABELED = flags.DEFINE_list(
-    "num_unlabeled", ["labeled", "5000", "10000", "20000"], "For D; Table 3 takes the largest."
+    "num_unlabeled",
+    ["labeled", "5000", "10000", "20000"],
+    "For D; Table 3 takes the largest. Empty: no D.",
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1"], "Seeds of each cell.")
 _RECIPE = flags.DEFINE_enum("recipe", "w300", names(), "What the cells have in common.")
@@ -61,15 +63,16 @@ def main(_):
     else:
         if not _DATA_DIR.value and _BUDGET.value != 0:
             raise ValueError("--data_dir must name the folder of 300-W; or give --miniature.")
-        if flags.FLAGS["num_unlabeled"].present and not _UNLABELED_DIR.value:
-            raise ValueError("--num_unlabeled are faces of --unlabeled_dir: name it.")
         unlabeled = [n if n == "labeled" else _whole("num_unlabeled", n) for n in _UNLABELED.value]
+        controls = [n for n in unlabeled if n == "labeled"]
+        if _UNLABELED.present and unlabeled != controls and not _UNLABELED_DIR.value:
+            raise ValueError("--num_unlabeled are faces of --unlabeled_dir: name it.")
         plan = reproduction.Plan(
             reproduction.recipe(_RECIPE.value, _EPOCHS.value),
             tuple(_TABLES.value),
             tuple(_LOSSES.value),
             tuple(_WIDTHS.value),
-            tuple(unlabeled if _UNLABELED_DIR.value else [n for n in unlabeled if n == "labeled"]),
+            tuple(unlabeled if _UNLABELED_DIR.value else controls),
             tuple(_whole("seeds", seed) for seed in _SEEDS.value),
             learning_rates=_learning_rates(),
         )

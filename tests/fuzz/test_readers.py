@@ -278,16 +278,19 @@ def unfinished_predictions(rng, folder):
 
 def labels_of_a_teacher(rng, folder):
     """A part of pseudo-labels broken: what was written, or none."""
-    labels = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+    rows = np.zeros(2, distillation._row_type(4))
+    rows["face"] = 7, 2**63
+    rows["label"] = np.arange(24).reshape(2, 4, 3)
     path = folder / "00000.npz"
-    np.savez(path, labels=labels)
+    np.savez(path, rows=rows)
+    assert (distillation._read(path, rows["face"], rows.dtype) == rows).all()
     content = path.read_bytes()
     if rng.random() < 0.2:
-        np.save(folder / "x.npy", labels)
+        np.save(folder / "x.npy", rows)
         content = (folder / "x.npy").read_bytes()
     path.write_bytes(harness.mutated(rng, content))
-    found = distillation._read(path, labels.shape)
-    assert found is None or (found == labels).all()
+    found = distillation._read(path, rows["face"], rows.dtype)
+    assert found is None or (found == rows).all()
 
 
 ATTACKS = [

@@ -16,3 +16,14 @@ def test_plain_errors(flag, message, run_tool, tmp_path):
     done = run_tool("tools/reproduce.py", *flags, check=False)
     assert done.returncode == 1 and message in done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("unlabeled", "cells"), [("", 6), ("labeled", 12)])
+def test_without_a_pool(unlabeled, cells, run_tool, tmp_path):
+    """Three losses by two seeds, without D or with its control."""
+    run_tool(
+        "tools/reproduce.py",
+        *("--tables=table2", "--budget_minutes=0", f"--num_unlabeled={unlabeled}"),
+        f"--output_dir={tmp_path}",
+    )
+    assert f"0 of {cells} cells" in (tmp_path / "RESULTS.md").read_text()
