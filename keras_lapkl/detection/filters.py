@@ -84,7 +84,7 @@ class ScaleFilter:
     """
 
     def __init__(
-        self, gate: float = 2.5, shared: float = 4.0, drift: float = 0.005, memory: float = 0.05
+        self, gate: float = 3.0, shared: float = 4.0, drift: float = 0.005, memory: float = 0.05
     ) -> None:
         _check_positive(gate=gate, shared=shared, drift=drift, memory=memory)
         self.gate = gate
