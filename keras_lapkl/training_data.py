@@ -144,20 +144,24 @@ class TrainingData:
         """`licenses` as one line; None if there are none."""
         return "; ".join(self.licenses) or None
 
+    @property
+    def unlabeled(self) -> tuple[DataSet, ...]:
+        return tuple(each for each in self.sets if not each.labeled)
+
     def __str__(self) -> str:
-        return self._prose(None)
+        return self._prose(TrainingData())
 
     def _prose(self, before):
-        """One line; `before` are the labeled sets that the reader has just been told of."""
+        """One line; `before` is the data that the reader has just been told of."""
         named = "; ".join(map(str, self.labeled)) or "faces unknown"
-        found = "the same labels" if self.labeled and self.labeled == before else named
-        unlabeled = [str(each) for each in self.sets if not each.labeled]
-        if unlabeled:
-            found += f"; without labels {'; '.join(unlabeled)}"
+        found = _SAME_LABELS if self.labeled and self.labeled == before.labeled else named
+        if self.unlabeled:
+            same = self.unlabeled == before.unlabeled
+            found += _UNLABELED + (_SAME_FACES if same else "; ".join(map(str, self.unlabeled)))
         if self.teacher is not None:
-            found += f"{_TEACHER}{self.teacher._prose(self.labeled)}"
+            found += f"{_TEACHER}{self.teacher._prose(self)}"
         if self.initial_model is not None:
-            found += f"{_INITIAL}{self.initial_model._prose(self.labeled)}"
+            found += f"{_INITIAL}{self.initial_model._prose(self)}"
         return found
 
     def to_config(self) -> dict[str, Any]:
@@ -194,7 +198,7 @@ def get(value: TrainingDataLike | None) -> TrainingData | None:
     if isinstance(value, DataSet):
         return TrainingData((value,))
     if isinstance(value, str):
-        return _read_line(value, ())
+        return _read_line(value, TrainingData())
     if isinstance(value, Mapping) and "sets" in value:
         return TrainingData.from_config(value)
     raise ValueError(
@@ -218,6 +222,7 @@ def union(several: Sequence[TrainingData]) -> TrainingData:
     return TrainingData(tuple(sets), of("teacher"), of("initial_model"))
 
 
+_SAME_LABELS, _SAME_FACES = "the same labels", "the same faces"
 _UNLABELED = "; without labels "
 _TEACHER = ", labeled by a model trained on "
 _INITIAL = "; begun with a model trained on "
@@ -232,15 +237,20 @@ def _read_line(line, before):
     """What `str` of a `TrainingData` has printed; `before` as in `_prose`."""
     line, _, initial = line.partition(_INITIAL)
     line, _, teacher = line.partition(_TEACHER)
-    line, _, unlabeled = line.partition(_UNLABELED)
-    if line == "the same labels":
-        labeled = before
+    line, _, faces = line.partition(_UNLABELED)
+    if line == _SAME_LABELS:
+        labeled = before.labeled
     else:
         labeled = () if line == "faces unknown" else (_read_set(line),)
-    return TrainingData(
-        (*labeled, *([DataSet(unlabeled, labeled=False)] if unlabeled else [])),
-        _read_line(teacher, labeled) if teacher else None,
-        _read_line(initial, labeled) if initial else None,
+    if faces == _SAME_FACES:
+        unlabeled = before.unlabeled
+    else:
+        unlabeled = (DataSet(faces, labeled=False),) if faces else ()
+    found = TrainingData((*labeled, *unlabeled))
+    return dataclasses.replace(
+        found,
+        teacher=_read_line(teacher, found) if teacher else None,
+        initial_model=_read_line(initial, found) if initial else None,
     )
 
 

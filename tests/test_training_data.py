@@ -47,6 +47,16 @@ def test_parents_are_printed_and_the_same_labels_once():
     assert model.labeled == (W300,)
 
 
+def test_the_same_faces_without_labels_are_printed_once():
+    both = TrainingData((W300, PHOTOS))
+    assert str(TrainingData((W300, PHOTOS), both)) == (
+        f"{LINE}; without labels photos: 20 faces without labels, labeled by a model trained on "
+        "the same labels; without labels the same faces"
+    )
+    other = TrainingData((SYNTHETIC, PHOTOS.taken(7)), both)
+    assert str(other).count("photos: ") == 2
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -103,6 +113,14 @@ def test_get():
         (
             "48 synthetic faces; begun with a model trained on faces unknown",
             TrainingData((SYNTHETIC,), initial_model=TrainingData()),
+        ),
+        (
+            f"{LINE}; without labels photos, labeled by a model trained on the same labels; "
+            "without labels the same faces",
+            TrainingData(
+                (W300, DataSet("photos", labeled=False)),
+                TrainingData((W300, DataSet("photos", labeled=False))),
+            ),
         ),
         ("300-W and 5 of mine", TrainingData((DataSet("300-W and 5 of mine"),))),
     ],
