@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import struct
 import tempfile
 import zipfile
@@ -35,8 +36,9 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
     A kill or a power cut at any moment leaves at `path` what was there, or all of what is new:
     file and folder are synced before and after the rename. What a kill leaves beside it, `sweep`
     removes. The temporary name keeps the suffix, by which writers choose a format, and nothing
-    else of the name, which may be long or not UTF-8. What goes to a store is written to a temporary
-    file of this machine, and put at the end, which is all or nothing.
+    else of the name, which may be long or not UTF-8. Where `path` is a link, the file that it
+    leads to is written. What goes to a store is written to a temporary file of this machine, and
+    put at the end, which is all or nothing.
 
     Args:
         path: file to write; missing folders are made. In a store nothing is kept as `previous`.
@@ -44,6 +46,7 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
 
     Raises:
         OSError: with `path`, what could not be written.
+        ValueError: a device, a pipe or a socket is at `path`, which would be lost.
     """
     if isinstance(path, StorePath):
         with _temporary_folder(tempfile.gettempdir()) as folder:
@@ -53,6 +56,8 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
         return
     path = pathlib.Path(path)
     with naming(path):
+        _refuse_device(path)
+        path = pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
         make_folder(path.parent)
         with _temporary_folder(path.parent) as folder:
             temporary = folder / f"_{path.suffix}"
@@ -63,6 +68,17 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
                     os.replace(path, previous)
             os.replace(temporary, path)
             sync(path.parent)
+
+
+def _refuse_device(path):
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):  # nothing is there, or writing says so
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError(
+            f"Expected the name of a file to write. Received: {path}, a device, a pipe or a socket"
+        )
 
 
 @contextlib.contextmanager
@@ -172,7 +188,8 @@ def check_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) 
     Nothing is made: of a folder that is missing, the one above it must take files.
 
     Raises:
-        ValueError: with the file that is an output and an input, or the address of a store.
+        ValueError: with the file that is an output and an input, the address of a store, or a
+            device, a pipe or a socket.
         OSError: with the output that is a folder, or that can't be written.
     """
     read = {os.path.realpath(path) for path in inputs}
@@ -181,6 +198,7 @@ def check_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) 
         if os.path.realpath(path) in read:
             raise ValueError(f"{path} is an input, and would be replaced: name another output.")
         _refuse_address(path)
+        _refuse_device(path)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         folder = next(each for each in path.parents if each.exists())

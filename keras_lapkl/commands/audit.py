@@ -67,6 +67,7 @@ def main(_):
     from keras_lapkl._support.folders import claim, owned
 
     path = None
+    data_flags.check_image_size(_IMAGE_SIZE.value)
     check_outputs(pathlib.Path(_OUTPUT_DIR.value, name) for name in _OUTPUTS)
     if _SCHEDULER.value:
         extras.require("--scheduler", "distributed")
@@ -81,6 +82,7 @@ def main(_):
         quiet_tensorflow()
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import duplicates
+    from keras_lapkl.data.digests import total
     from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults, model_scores
 
     model, crops, faults, places = _data(path)
@@ -88,15 +90,17 @@ def main(_):
     provenance = run_provenance(app.resolved_flags())
     # Not the steps that follow from the number of labels: one label more is other data.
     settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _STEPS.value}
+    same = duplicates.groups(crops.names)
+    fold_of = np.zeros(len(crops), int) if model else _folds(crops, same)
     record = {
         "settings": {**settings, "image_size": crops.image_size},
-        "data": crops.digests().total(),
+        # Another name may be another fold's: its models are not of these faces.
+        "data": total(np.column_stack([crops.digests().values, fold_of.astype(np.uint64)])),
     }
     with owned(_folder(record)) as folder:
         claim(folder / _RECORD, record, _OTHER, _OUTPUTS)
-        same = duplicates.groups(crops.names)
         if model is None:
-            predicted = _cross_validated(crops, same, folder, provenance)
+            predicted = _cross_validated(crops, fold_of, folder, provenance)
         else:
             print(
                 f"{_MODEL.value} was trained on {model.trained_on or 'faces unknown'}. If these "
@@ -160,11 +164,16 @@ def _steps(crops):
     return _STEPS.value or int(np.clip(len(crops), 800, 1500))
 
 
-def _cross_validated(crops, same, folder, provenance):
+def _folds(crops, same):
+    from keras_lapkl.training import cross_validation
+
+    return cross_validation.folds(crops.names, _FOLDS.value, same)
+
+
+def _cross_validated(crops, fold_of, folder, provenance):
     """What models have for the faces that they were not trained on."""
     from keras_lapkl.training import cross_validation
 
-    fold_of = cross_validation.folds(crops.names, _FOLDS.value, same)
     smallest = len(crops) - int(np.bincount(fold_of).max())
     print(cross_validation.cost(_FOLDS.value, _steps(crops)), flush=True)
     logging.info("Held out by blocks of neighbors: %s faces.", np.bincount(fold_of).tolist())
@@ -180,5 +189,5 @@ def _folder(record):
         path = folder / _RECORD
         if not path.exists() or compare(path, record, _OTHER).get("data") == record["data"]:
             return folder
-        print(f"{folder} holds an audit of other labels or pictures. It stays as it is.")
+        print(f"{folder} holds an audit of other labels, pictures or names. It stays as it is.")
     raise AssertionError("there is always a next number")

@@ -30,6 +30,12 @@ def define(module: str, of_model: bool = False, **splits: str) -> None:
         flags.DEFINE_string(name, default, "Split, or a file of stems or keypoints.", **own)
 
 
+def check_image_size(size: int) -> None:
+    """Refuses a side of crops that no network takes, before any data is read."""
+    if size < 16 or size % 16:
+        raise ValueError(f"--image_size must be a multiple of 16. Received: {size}")
+
+
 def load(split: str, **crop: Any) -> Any:
     """The `Crops` of a split of the data that the flags name.
 

@@ -119,8 +119,7 @@ def _train():
         extras.require("--scheduler", "distributed")
     if _TENSORBOARD.value:
         extras.require("--tensorboard", "tensorboard", "matplotlib")
-    if _IMAGE_SIZE.value < 16 or _IMAGE_SIZE.value % 16:
-        raise ValueError(f"--image_size must be a multiple of 16. Received: {_IMAGE_SIZE.value}")
+    data_flags.check_image_size(_IMAGE_SIZE.value)
     if _TFLITE.value:
         from keras_lapkl.export import conversion
 

@@ -56,10 +56,15 @@ class Digests:
         return total(self.values)
 
 
-def total(values: NDArray[np.uint64]) -> str:
-    """One digest of rows of digests (N, …), whatever their order: 32 hexadecimal digits."""
+def total(values: NDArray[np.uint64], ordered: bool = False) -> str:
+    """One digest of rows of digests (N, …), whatever their order: 32 hexadecimal digits.
+
+    Args:
+        values: the rows.
+        ordered: whether another order gives another digest.
+    """
     rows = values.reshape(len(values), -1).astype("<u8")
-    rows = rows[np.lexsort(rows.T)]
+    rows = rows if ordered else rows[np.lexsort(rows.T)]
     return hashlib.blake2b(f"{rows.shape}".encode() + rows.tobytes(), digest_size=16).hexdigest()
 
 

@@ -31,7 +31,9 @@ def groups(paths: Sequence[PathLike]) -> NDArray[np.int64]:
 
     A hash finds candidates: 64 bits, each says which of two neighboring parts of the picture is
     brighter. Then no part of the pictures in 32×32 gray levels may differ by much, nor their
-    proportions. Two frames of a video are the same only if nothing in them has moved.
+    proportions. Two frames of a video are the same only if nothing in them has moved. What is the
+    same as a picture of a group, but not as the group's first, stays out: from frame to frame a
+    slow motion is too small to be seen, and would make one group of the whole video.
 
     Args:
         paths: N image files, which can be read; the same file may be there several times.
@@ -54,9 +56,10 @@ def groups(paths: Sequence[PathLike]) -> NDArray[np.int64]:
     small = np.array([picture for picture, _ in shown]).reshape(-1, _SIDE, _SIDE)
     proportions = np.array([proportion for _, proportion in shown])
     parents = np.arange(len(files))
-    for one, other in _candidates(_hashes(small)):
-        if _root(parents, one) != _root(parents, other) and _same(small, proportions, one, other):
-            low, high = sorted((_root(parents, one), _root(parents, other)))
+    for pair in _candidates(_hashes(small)):
+        low, high = sorted(_root(parents, i) for i in pair)
+        alike = low != high and _same(small, proportions, *pair)
+        if alike and _same(small, proportions, low, high):
             parents[high] = low
     root = {file: _root(parents, i) for i, file in enumerate(files)}
     first: dict[Any, int] = {}

@@ -160,6 +160,7 @@ def load_data(
 def _check_same(results, data, output_dir):
     """Refuses cells of other data, and tells of those that do not say of which."""
     ours = _digests(data)
+    cut = {name: getattr(data.test, name) for name in ("crop_scale", "image_size")}
     for name, found in results.items():
         recorded = dict(found.get("digests", {}))
         if "unlabeled" in recorded:
@@ -169,6 +170,12 @@ def _check_same(results, data, output_dir):
             raise ValueError(
                 f"{output_dir / name} was trained on other data: labels, boxes or pictures of "
                 f"{', '.join(others)} differ from those now. Name another --output_dir for these."
+            )
+        theirs = {name: found["test"][name] for name in cut}
+        if theirs != cut:
+            raise ValueError(
+                f"{output_dir / name} was trained on other crops: {theirs} there, {cut} now. Name "
+                "another --output_dir for these."
             )
     unknown = sum("digests" not in found for found in results.values())
     if unknown:
@@ -182,7 +189,9 @@ def _check_same(results, data, output_dir):
 
 def _digests(data):
     parts = {"training": data.train, "validation": data.validation, "test": data.test}
-    return {part: crops.digests().total() for part, crops in parts.items()}
+    found = {part: crops.digests().total() for part, crops in parts.items()}
+    # Errors are compared face by face, by their places.
+    return {**found, "test (in order)": digests.total(data.test.digests().values, ordered=True)}
 
 
 def _of_unlabeled(data, number):

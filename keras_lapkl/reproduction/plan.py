@@ -57,6 +57,15 @@ class Plan:
         for name in ("widths", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must not be empty.")
+        for name in ("tables", "losses", "widths", "num_unlabeled", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must have each once. Received: {values}")
+        if any(n != LABELED and n < 1 for n in self.num_unlabeled):
+            raise ValueError(
+                f"`num_unlabeled` must be numbers > 0 or {LABELED!r}. "
+                f"Received: {self.num_unlabeled}"
+            )
         if not set(self.learning_rates) <= set(self.widths):
             raise ValueError(
                 f"`learning_rates` must be of widths among {self.widths}. "

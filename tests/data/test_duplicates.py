@@ -46,3 +46,15 @@ def test_none_and_broken(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     with pytest.raises(ImageError):
         duplicates.groups([tmp_path / "a.png"])
+
+
+def test_a_slow_motion_is_not_one_picture(photo, tmp_path):
+    """Each frame shows nearly the same as the one before it, the last not the same as the first."""
+    paths, background = [], cv2.normalize(photo, None, 60, 190, cv2.NORM_MINMAX)
+    for i in range(60):
+        frame = background.copy()
+        cv2.circle(frame, (16 * (60 + i), 16 * 90), 16 * 14, (100, 100, 100), -1, cv2.LINE_AA, 4)
+        paths.append(save(tmp_path, f"{i:02}.png", frame))
+    found = duplicates.groups([*paths, *paths[::20]])
+    assert len(set(found)) >= 10 and np.bincount(found).max() <= 12
+    np.testing.assert_array_equal(found[60:], found[:60:20])

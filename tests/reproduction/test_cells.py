@@ -58,7 +58,7 @@ def test_files_that_are_not_its_own_stay(plan, tmp_path, name):
 
 def test_cells_of_other_data_are_refused(plan, made, tmp_path, monkeypatch, caplog):
     """One report never compares cells of other labels; whatever is left to be done."""
-    data = reproduction.load_data("synthetic", num_synthetic=4, image_size=16)
+    data = reproduction.load_data("synthetic", num_synthetic=4, image_size=32)
     monkeypatch.setattr(cells, "_train", lambda *_: made(5.0))
     monkeypatch.setattr(cells, "_draw", lambda *_: None)
     plan = dataclasses.replace(plan, tables=("table2",))
@@ -70,8 +70,14 @@ def test_cells_of_other_data_are_refused(plan, made, tmp_path, monkeypatch, capl
     assert "1 cells in" in caplog.text and "kept no digests" in caplog.text
     mended = dataclasses.replace(data.test, landmarks=data.test.landmarks + 1)
     other = dataclasses.replace(data, test=mended)
-    with pytest.raises(ValueError, match=f"{first.parent.name} was trained on other data.* test "):
+    with pytest.raises(ValueError, match=f"{first.parent.name} was trained on other data.* test,"):
         reproduction.run(plan, lambda: other, tmp_path)
+    turned = dataclasses.replace(data, test=data.test.take(np.arange(len(data.test))[::-1]))
+    with pytest.raises(ValueError, match=r"other data: .* of test \(in order\) differ"):
+        reproduction.run(plan, lambda: turned, tmp_path)
+    tight = dataclasses.replace(data, test=dataclasses.replace(data.test, crop_scale=2.0))
+    with pytest.raises(ValueError, match=r"other crops: .*3\.0.* there, .*2\.0.* now"):
+        reproduction.run(plan, lambda: tight, tmp_path)
 
 
 @pytest.mark.slow

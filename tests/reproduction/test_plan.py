@@ -57,6 +57,9 @@ def test_recipes_are_the_files_of_flags():
         ({"widths": ()}, "`widths`"),
         ({"seeds": ()}, "`seeds`"),
         ({"learning_rates": {0.3: 1e-3}}, "`learning_rates`"),
+        ({"seeds": (0, 1, 0)}, "`seeds` must have each once"),
+        ({"num_unlabeled": ("labeled", 50, 50)}, "`num_unlabeled` must have each once"),
+        ({"num_unlabeled": (0,)}, "`num_unlabeled` must be numbers > 0"),
     ],
 )
 def test_bad_plan(change, message):

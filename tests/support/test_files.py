@@ -39,6 +39,29 @@ def test_replacing_keeps_the_one_before(tmp_path):
     assert (path.read_text(), previous.read_text()) == ("3", "2")
 
 
+def test_replacing_writes_where_a_link_leads(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "here.txt"
+    link.symlink_to(tmp_path / "there" / "file.txt")
+    for content in ("new", "newer"):  # at first the link leads to nothing
+        with replacing(link) as temporary:
+            temporary.write_text(content)
+        assert link.is_symlink()
+        assert (tmp_path / "there" / "file.txt").read_text() == content
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["file.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no named pipes")
+def test_pipes_are_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match=r"Received: .*pipe, a device"):
+        check_outputs([pipe])
+    with pytest.raises(ValueError, match=r"Received: .*pipe, a device"), replacing(pipe):
+        pass
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
 @pytest.mark.parametrize(
     "name", ["x" * 251 + ".txt", "é" * 125 + ".json", os.fsdecode(b"\xff.txt"), "a\nb.txt", "🙂"]
 )

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import cv2
 import pytest
@@ -83,9 +84,16 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
     assert "In the first 3 of 40, 2 draws." in draws.stdout
     # other labels, here the ones without faults, are not judged by models of these
     done = run_tool(SCRIPT, *flags(labeled, out, *own[:-1]))
-    assert f"{out} holds an audit of other labels or pictures" in done.stdout
+    assert f"{out} holds an audit of other labels, pictures or names" in done.stdout
     assert table == (out / "audit.csv").read_bytes()
     assert (tmp_path / "out-2" / "audit.csv").read_bytes() != table
+    # nor is what stands in another fold by its new name
+    shutil.copytree(labeled, renamed := tmp_path / "renamed")
+    (renamed / "5.png").rename(renamed / "z5.png")
+    table = (renamed / "train.csv").read_text().replace("\n5.png,", "\nz5.png,")
+    (renamed / "train.csv").write_text(table)
+    run_tool(SCRIPT, *flags(renamed, out, *own[:-1]))
+    assert "z5.png" in (tmp_path / "out-3" / "audit.csv").read_text()
     done = run_tool(SCRIPT, *flags(labeled, out, "--folds=3"), check=False)
     assert done.returncode == 1 and "holds an audit with other settings" in done.stderr
 
@@ -95,11 +103,15 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
     [
         (("--model=fpn-sixteenth-300w", "--steps=3"), "nothing is trained: drop --steps."),
         (("--folds=41",), "Expected 2 folds or more"),
+        (("--image_size=50",), "--image_size must be a multiple of 16. Received: 50"),
+        (("--image_size=0",), "--image_size must be a multiple of 16. Received: 0"),
     ],
 )
 def test_refused(run_tool, labeled, tmp_path, more, message):
+    """The folder stays free for the command that is right."""
     done = run_tool(SCRIPT, *flags(labeled, tmp_path / "out", *more), check=False)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "audit.json").exists()
 
 
 def test_drawn_faces_have_no_labels_to_audit(run_tool, tmp_path):
