@@ -6,7 +6,7 @@ from typing import Any
 from absl import flags, logging
 
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.data.datasets import DATASETS, OWN
 
 _NAMES = ("dataset", "data_dir", "category", "skip_bad")
 
@@ -128,6 +128,8 @@ def _arguments(model, path, split, part, synthetic):
     found = {**recorded, **given}
     if values[split].present or "split" not in found:
         found["split"] = values[split].value
+    elif "data_dir" in given:
+        found["split"] = _moved(recorded, given["data_dir"], split)
     trained_on = model.trained_on or "data unknown"
     if "dataset" not in found and (synthetic or _is_synthetic(model)):
         found["dataset"] = "synthetic"
@@ -153,6 +155,23 @@ def _arguments(model, path, split, part, synthetic):
         where = f" in {folder}" if folder else ""
         logging.info("Data by %s: %s%s, %s.", origin.file, found["dataset"], where, found["split"])
     return found, origin
+
+
+def _moved(recorded, folder, split):
+    """The recorded split, of data that are now in this folder: labels stand in the split's file."""
+    was = recorded["split"]
+    if recorded["dataset"] not in OWN or not os.path.isabs(was):
+        return was
+    before = os.path.abspath(recorded.get("data_dir") or os.path.dirname(was))
+    if os.path.abspath(folder) == before:
+        return was
+    below = os.path.relpath(was, before)
+    if below.startswith(os.pardir):
+        raise ValueError(
+            f"Which labels are those of --data_dir={folder}? The model's were in {was}, not among "
+            f"its pictures: name them by --{split}."
+        )
+    return os.path.join(folder, below)
 
 
 def _is_synthetic(model):

@@ -309,7 +309,7 @@ def _json_faces(path, scheme, coco):
         return [
             (_name(path, name, None), _points(f"{path}, {name!r}, face {i}", points, scheme))
             for name, faces in content.items()
-            for i, points in enumerate(_faces_of(faces))
+            for i, points in enumerate(_faces_of(f"{path}, {name!r}", faces))
         ]
     elif isinstance(content, list) and content and _is_coco_result(content[0]):
         return _coco_faces(path, content, scheme, coco)
@@ -392,10 +392,15 @@ def _json_order(path, config, scheme):
     return [names.index(name) for name in scheme.names]
 
 
-def _faces_of(value):
+def _faces_of(where, value):
     """The faces of an object's value: landmarks of one, or a list of those of several."""
-    if not isinstance(value, list) or not value:
+    if value is None or value == []:
         return [None]
+    if not isinstance(value, list):
+        raise PredictionError(
+            f"{where}: expected landmarks [[x, y], …], a list of several faces' or null. "
+            f"Received: {value!r:.80}"
+        )
     first = value[0]
     several = first is None or (isinstance(first, list) and first and isinstance(first[0], list))
     return value if several else [value]
@@ -422,7 +427,7 @@ def _name(where, name, frame):
 
 def _points(where, points, scheme):
     """Landmarks (K, 2) from text or numbers; NaN if none is given, an error if some are."""
-    if points is None:
+    if points is None or points == []:
         return _nothing(scheme)
     shape = (scheme.num_landmarks, 2)
     try:

@@ -61,7 +61,7 @@ class Plan:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must have each once. Received: {values}")
-        if any(n != LABELED and n < 1 for n in self.num_unlabeled):
+        if any(isinstance(n, int) and n < 1 for n in self.num_unlabeled):
             raise ValueError(
                 f"`num_unlabeled` must be numbers > 0 or {LABELED!r}. "
                 f"Received: {self.num_unlabeled}"

@@ -231,6 +231,7 @@ def test_several_faces_of_a_photo(read):
         ({"a.jpg": [None]}, ".json"),
         ('{"a.jpg": [[NaN, NaN], [null, null]]}', ".json"),
         ([{"file": "a.jpg", "landmarks": None}], ".json"),
+        ([{"file": "a.jpg", "landmarks": []}], ".json"),
         ([{"file": "a.jpg", "faces": []}], ".json"),
     ],
 )
@@ -307,6 +308,9 @@ def test_bad_csv(read, text, message):
         ('{"a.jpg": [[1, 2], [3, 1e999]]}', "expected finite.*inf"),
         ('{"a.jpg": [[1, 2], [3, 1%s]]}' % ("0" * 400), "expected 2 points"),
         ({"a.jpg": [A, [[1, 2]]]}, "'a.jpg', face 1: expected 2 points. Received: 1"),
+        ({"a.jpg": {"landmarks": A}}, r"'a\.jpg': expected landmarks .* null\. Received: {'landm"),
+        ({"a.jpg": "none"}, r"'a\.jpg': expected landmarks .* Received: 'none'"),
+        ({"a.jpg": 0}, r"'a\.jpg': expected landmarks .* Received: 0"),
         ({"pictures": 3}, "expected a list as 'pictures'"),
         (
             {"pictures": [], "scheme": schemes.AFLW19.to_config()},

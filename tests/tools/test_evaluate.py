@@ -1,12 +1,16 @@
+import csv
 import json
 import os
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl import confidence, schemes
+from keras_lapkl import confidence, pretrained, schemes
 from keras_lapkl.data.prediction_files import read_predictions
 from keras_lapkl.data.pts import write_pts
+from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.losses import LaplaceKL
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.rcn import RCN
@@ -49,6 +53,50 @@ def test_table_results_and_pictures(run_tool, model, tmp_path):
     assert results["nme_interval"][0] < results["nme"] < results["nme_interval"][1]
     found = read_predictions(tmp_path / "predictions.json", schemes.IBUG68)
     assert len(found) == 20 and found.names[0] == "0"
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """Two folders of the same pictures, the labels of one 9 pixels aside; a model of the first."""
+    pictures, landmarks = synthetic_faces(4, seed=3)
+    columns = [f"{name}_{axis}" for name in schemes.IBUG68.names for axis in "xy"]
+    for folder, shift in (("first", 0), ("second", 9)):
+        (tmp_path / folder).mkdir()
+        for i, picture in enumerate(pictures):
+            cv2.imwrite(str(tmp_path / folder / f"{i}.png"), picture[..., ::-1])
+        with (tmp_path / folder / "mine.csv").open("w", newline="") as file:
+            rows = [[f"{i}.png", *(face + shift).ravel()] for i, face in enumerate(landmarks)]
+            csv.writer(file).writerows([["file", *columns], *rows])
+    model = tmp_path / "model.tflite"
+    shutil.copy(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)), model)
+    data = {"dataset": "csv", "data_dir": str(tmp_path / "first"), "category": None}
+    record = {**data, "split": str(tmp_path / "first" / "mine.csv"), "skip_bad": False}
+    beside = {"loaded": {"training": record, "validation": record}, "digests": {}}
+    (tmp_path / "model.tflite.json").write_text(json.dumps(beside))
+    return model
+
+
+class TestLabelsOfOtherData:
+    """A model's record names a file of labels: those of other pictures are not measured by it."""
+
+    def test_are_those_of_the_folder(self, run_tool, moved, tmp_path):
+        errors = []
+        for folder in ("first", "second"):
+            flags = (f"--model={moved}", "--dataset=csv", f"--data_dir={tmp_path / folder}")
+            run_tool("tools/evaluate.py", *flags, f"--output_dir={tmp_path / 'out'}")
+            errors.append(json.loads((tmp_path / "out" / "results.json").read_text())["nme"])
+        assert errors[1] > errors[0] + 10
+
+    def test_are_asked_for_where_they_were_not_among_the_pictures(self, run_tool, moved, tmp_path):
+        (tmp_path / "first" / "mine.csv").rename(tmp_path / "mine.csv")
+        record = tmp_path / "model.tflite.json"
+        record.write_text(record.read_text().replace("first/mine.csv", "mine.csv"))
+        flags = (f"--model={moved}", f"--output_dir={tmp_path / 'out'}")
+        second = f"--data_dir={tmp_path / 'second'}"
+        done = run_tool("tools/evaluate.py", *flags, second, check=False)
+        assert done.returncode == 1 and "name them by --split." in done.stderr
+        run_tool("tools/evaluate.py", *flags, second, f"--split={tmp_path / 'mine.csv'}")
+        run_tool("tools/evaluate.py", *flags, f"--data_dir={tmp_path / 'first'}")
 
 
 @pytest.fixture
