@@ -354,7 +354,7 @@ class Localizer:
         # As standard deviations go with a rotation.
         found["scale"] = np.sqrt(np.square(found["scale"]) @ np.square(_rotation(angle)).T)
         for name in {"scale", "error", "radius"} & set(found):
-            found[name] = (pixel * np.array(found[name], float)).tolist()
+            found[name] = _plain(pixel * np.array(found[name], float))
         found |= {"landmarks": points.tolist(), "square": [x, y, side]}
         return {**found, "angle": angle} if angle else found
 
@@ -430,8 +430,9 @@ def confidence(calibration, scale, landmarks):
     """Errors to expect, radii that hold the true points in 90 % of all cases, and `lost`.
 
     As `keras_lapkl.confidence.Calibration`: linear between the knots of a curve, in proportion
-    beyond, with a factor for each landmark; radii by the face's mean error and by each of them.
-    Empty without a calibration.
+    beyond, with a factor for each landmark; radii by the face's mean error and by each of them,
+    None where the calibration can't tell, left out where it can tell none. Empty without a
+    calibration.
     """
     if calibration is None:
         return {}
@@ -441,16 +442,22 @@ def confidence(calibration, scale, landmarks):
     curve = np.where(spread > scales[-1], errors[-1] * spread / max(scales[-1], 1e-9), curve)
     error = np.array(calibration["factors"]) * curve
     found = {"error": error.tolist()}
-    quantiles = calibration["quantiles"].get("0.9", [None])
-    if None not in quantiles:  # None: the calibration had too few faces to tell
+    # None, a NaN here: the calibration had too few faces, or none with this point, to tell.
+    quantiles = np.array(calibration["quantiles"].get("0.9", [None]), float)
+    if np.isfinite(quantiles).any():
         error = np.maximum(error, 1e-9)
         by_face = (error.mean() / calibration.get("typical", 1)) ** calibration.get("across", 0)
         by_point = (error / error.mean()) ** calibration.get("within", 0)
-        found["radius"] = (error * by_face * by_point * np.array(quantiles)).tolist()
-    if calibration.get("lost") is not None:  # likewise
+        found["radius"] = _plain(error * by_face * by_point * quantiles)
+    if calibration.get("lost") is not None:  # too few faces, likewise
         relative = _relative_error({"landmarks": landmarks, **found})
         found["lost"] = not relative <= calibration["lost"]
     return found
+
+
+def _plain(values):
+    """Numbers as JSON takes them, None in place of NaN."""
+    return np.where(np.isnan(values), None, values).tolist()
 
 
 def _relative_error(found):

@@ -164,6 +164,25 @@ def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]])
     write_json(record, {**noted, command: sorted(ours | new)})
 
 
+def remove_announced(folder: PathLike, command: str, kept: Iterable[PathLike] = ()) -> None:
+    """Removes what a command announced, so that nothing of a run before stands beside what is new.
+
+    To be called when all that is to be written is known. `results.json` goes first: what it tells
+    of is whole as long as it is there.
+
+    Args:
+        folder: as in `announce`, which was called.
+        command: its name.
+        kept: files that stay, such as those that were read.
+    """
+    kept = {os.path.realpath(path) for path in kept}
+    ours = read_json(Path(folder) / WRITTEN)[command]
+    for name in sorted(ours, key=lambda name: name != "results.json"):
+        path = Path(folder) / name
+        if os.path.realpath(path) not in kept:
+            path.unlink(missing_ok=True)
+
+
 def _files_below(folder):
     """Names of the files, and of links to folders, which lead out of this one."""
     for root, folders, files in os.walk(folder):

@@ -105,6 +105,7 @@ def main(_):
 
 def _score(model, crops, output_dir):
     from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.folders import remove_announced
     from keras_lapkl._support.names import names_below
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data.prediction_files import write_predictions
@@ -126,6 +127,7 @@ def _score(model, crops, output_dir):
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
     provenance = run_provenance(app.resolved_flags())
+    remove_announced(output_dir, "evaluate")
     write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
     with _optional_pictures():
         plots.predictions(
@@ -165,6 +167,7 @@ def _optional_pictures():
 
 def _score_predictions():
     from keras_lapkl._support.files import check_outputs, write_json
+    from keras_lapkl._support.folders import remove_announced
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import comparison, plots
@@ -197,6 +200,7 @@ def _score_predictions():
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
     with _output_dir(outputs) as output_dir:
+        remove_announced(output_dir, "evaluate", sources)
         comparison.write_errors(
             output_dir / "errors.csv", annotations, errors, flags.FLAGS.data_dir
         )

@@ -13,8 +13,11 @@ _MOST_STEPS = 256  # LAPKL_MAX_STEPS of landmarks.h
 
 def check_name(name: str) -> None:
     """ValueError unless a name can begin names in C."""
-    if name.lower() == "lapkl":
-        raise ValueError(f"`{name}` is the beginning of names that the header has itself: another.")
+    if name.lower().startswith("lapkl"):
+        raise ValueError(
+            "Expected a header whose name does not begin with lapkl, as names in the header itself "
+            f"do. Received: {name!r}"
+        )
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(
             f"Expected a header named as a C identifier, such as face.h. Received: {name!r}"
@@ -35,7 +38,8 @@ def c_header(content: bytes, name: str, arena_bytes: int, path: PathLike = "this
         path: the file that the bytes are from, for messages.
 
     Raises:
-        ValueError: it is not a file of `lapkl micro`, or `name` is no C identifier.
+        ValueError: it is not a file of `lapkl micro`, or `name` is no C identifier or begins with
+            `lapkl`.
 
     Example:
 

@@ -249,6 +249,13 @@ def test_confidence_as_the_library_has_it(localize, rng):
     few = confidence.fit(errors[:5], np.ones((5, 3, 2)))
     assert set(localize.confidence(few.to_config(), scale, landmarks)) == {"error"}
     assert localize.confidence(None, scale, landmarks) == {}
+    errors[:, 1] = np.nan  # a point without labels
+    part = confidence.fit(errors, rng.uniform(0.8, 3, (400, 3, 2)))
+    radius = localize.confidence(json.loads(json.dumps(part.to_config())), scale, landmarks)[
+        "radius"
+    ]
+    assert [r is None for r in radius] == [False, True, False]
+    np.testing.assert_allclose(radius[::2], part.radius(scale, 0.9)[::2])
 
 
 def test_metadata(files, localize):

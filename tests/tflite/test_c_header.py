@@ -93,7 +93,8 @@ def test_it_decodes_as_python_does(suffix, header, tmp_path):
     [
         ("2face", 1, "C identifier"),
         ("fa-ce", 1, "C identifier"),
-        ("Lapkl", 1, "names that the header has itself"),
+        ("Lapkl_landmarks", 1, "begin with lapkl"),  # whose guard would be the header's own
+        ("Lapkl", 1, "begin with lapkl"),
         ("face", 0, "at least 1"),
     ],
 )

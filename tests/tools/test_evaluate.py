@@ -99,6 +99,30 @@ class TestLabelsOfOtherData:
         run_tool("tools/evaluate.py", *flags, f"--data_dir={tmp_path / 'first'}")
 
 
+def test_nothing_of_a_run_before_stays_but_what_is_read(run_tool, moved, tmp_path):
+    out = tmp_path / "out"
+
+    def run(*flags):
+        data = (
+            "--dataset=csv",
+            f"--data_dir={tmp_path}/first",
+            f"--split={tmp_path}/first/mine.csv",
+        )
+        run_tool("tools/evaluate.py", *flags, *data, f"--output_dir={out}")
+        return sorted(
+            path.name for path in out.iterdir() if path.suffix in (".json", ".png", ".csv")
+        )
+
+    assert run(f"--model={moved}") == [
+        *("confidence.png", "predictions.json", "predictions.png", "results.json", "written.json")
+    ]
+    ours = run("--scheme=ibug68", f"--predictions={out}/predictions.json")
+    assert ours == ["ced.png", "errors.csv", "predictions.json", "results.json", "written.json"]
+    shutil.copy(out / "predictions.json", tmp_path / "found.json")
+    ours = run("--scheme=ibug68", f"--predictions={tmp_path}/found.json")
+    assert ours == ["ced.png", "errors.csv", "results.json", "written.json"]
+
+
 @pytest.fixture
 def tree(tmp_path):
     """Three faces of 300-W's layout, and predictions of them 2 px to the right, all as .pts."""
