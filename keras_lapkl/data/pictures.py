@@ -75,7 +75,7 @@ def find_pictures(
 def expected_places(
     found: Mapping[str, tuple[Path, str] | None], folders: Sequence[PathLike]
 ) -> dict[str, Path]:
-    """The path of each picture; of a missing one, where most others lie.
+    """The path of each picture; of a missing one, where most others lie, and where no file is.
 
     Args:
         found: by `find_pictures`, in the same folders.
@@ -94,9 +94,16 @@ def expected_places(
         except ValueError:
             if not moved:
                 raise
-            return home / re.split(r"[/\\]", name)[-1]
+            return _free_place(home, name)
 
     return {n: expected(n) if place is None else Path(*place) for n, place in found.items()}
+
+
+def _free_place(home, name):
+    """The end of a name below a folder, as short as no file is there: it would be another's."""
+    parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..")]
+    ends = (home.joinpath(*parts[-count:]) for count in range(1, len(parts) + 1))
+    return next((each for each in ends if not each.exists()), home.joinpath("missing", *parts))
 
 
 def cause(name: str) -> str:

@@ -82,6 +82,16 @@ def test_expected_places(folder):
     assert expected("/d/a b.png", "/d/gone.png")["/d/gone.png"] == folder / "gone.png"
     with pytest.raises(ValueError, match="below the folder"):
         expected("a b.png", "/d/gone.png")
+    # No picture is taken for one of another name.
+    doubtful = ("/q/a b.png", "/r/a b.png", "/s/../a b.png")
+    places = expected("/d/x/2.png", "a b.png", *doubtful)
+    assert [places[name] for name in doubtful] == [
+        *(folder / "q/a b.png", folder / "r/a b.png", folder / "s/a b.png")
+    ]
+    (folder / "q").mkdir()
+    (folder / "q/a b.png").touch()
+    places = expected("/d/x/2.png", "q/a b.png", "/q/a b.png")
+    assert places["/q/a b.png"] == folder / "missing/q/a b.png"
 
 
 @pytest.mark.parametrize(
