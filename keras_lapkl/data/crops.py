@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support import console
+from keras_lapkl._support import cluster, console
 from keras_lapkl._support.files import read_arrays, replacing
 from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
@@ -251,7 +251,8 @@ def load_crops(
         reasons = {str(annotations.paths[i]): str(error) for i, error in errors.items()}
         if errors:
             images, sizes, pictures = images[kept], sizes[kept], pictures[kept]
-        if cache is not None:
+        # What can be read by a later run must be tried again by it.
+        if cache is not None and not any(map(_may_pass, errors.values())):
             _write_cache(Path(cache), fingerprint, images, sizes, pictures, kept, reasons)
     else:
         images, sizes, pictures, kept, reasons = cached
@@ -326,7 +327,9 @@ def _cut(annotations, squares, crop_scale, image_size, margin, skip_bad, progres
             return error
         except (ValueError, MemoryError, cv2.error) as error:
             reason = " ".join(str(error).split()) or "not enough memory for it"
-            return ImageError(f"{annotations.place(index)}: {reason}")
+            refused = ImageError(f"{annotations.place(index)}: {reason}")
+            refused.__cause__ = error
+            return refused
         return None
 
     errors = {}
@@ -345,6 +348,11 @@ def _cut(annotations, squares, crop_scale, image_size, margin, skip_bad, progres
     finally:
         pool.shutdown(cancel_futures=True)
     return images, sizes, pictures, errors
+
+
+def _may_pass(error):
+    """Whether the same picture may be read another time. One that is missing is the same again."""
+    return cluster.is_of_machine(error) and not isinstance(error, FileNotFoundError)
 
 
 def _fingerprint(annotations, squares, image_size, margin, skip_bad):

@@ -263,6 +263,24 @@ class TestCache:
         with pytest.raises(ImageError):
             load_crops(annotations, cache=cache)
 
+    @pytest.mark.parametrize("error", [MemoryError(), OSError("stale handle"), ImportError("heic")])
+    def test_what_is_not_the_pictures_fault_is_tried_again(
+        self, annotations, tmp_path, monkeypatch, error
+    ):
+        cache, read_image = tmp_path / "crops.npz", crops_module.read_image
+
+        def failing(path):
+            if path == annotations.paths[1]:
+                if isinstance(error, ImportError):
+                    raise ImageError("no program for it") from error
+                raise error
+            return read_image(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(crops_module, "read_image", failing)
+            assert len(load_crops(annotations, cache=cache, skip_bad=True)) == 4
+        assert len(load_crops(annotations, cache=cache, skip_bad=True)) == 5
+
     @pytest.mark.parametrize(
         "change", [{"image_size": 40}, {"crop_scale": 2.0}, {"margin": 1}, {"skip_bad": True}]
     )
