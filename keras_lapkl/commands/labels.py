@@ -47,8 +47,15 @@ def main(_):
     done = converting.convert_labels(_INPUT.value, output, _IMAGES.value, _CATEGORY.value, share)
     print("\n".join(converting.report(done)))
     print(f"Labels: {output}. Look at {done.samples}")
-    given = ["--dataset=csv", f"--data_dir={done.folder}", f"--train_split={output}"]
+    given = ["--dataset=csv", f"--data_dir={done.folder}"]
     if share:
         train, validation = converting.part_paths(output)
-        given[-1:] = f"--train_split={train}", f"--validation_split={validation}"
+        given += [f"--train_split={train}", f"--validation_split={validation}"]
+    elif output.resolve() != pathlib.Path(done.folder, "train.csv").resolve():
+        print(
+            "Training takes other labels to validate on: --validation_share=0.2 makes both. To "
+            f"train on all of these: {shlex.join([*given, f'--train_split={output}'])} "
+            "--validation_split=OTHER.csv"
+        )
+        return
     print(f"To train: {shlex.join(given)}")

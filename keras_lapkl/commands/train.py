@@ -20,6 +20,8 @@ with --unlabeled_dir by few_labels_unlabeled, or from 101 labels on by hundreds_
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
+import pathlib
+
 from absl import flags, logging
 
 from keras_lapkl._support import app, extras
@@ -120,6 +122,7 @@ def _train():
     if _TENSORBOARD.value:
         extras.require("--tensorboard", "tensorboard", "matplotlib")
     data_flags.check_image_size(_IMAGE_SIZE.value)
+    _refuse_all_to_train()
     if _TFLITE.value:
         from keras_lapkl.export import conversion
 
@@ -240,6 +243,24 @@ def _convert(output_dir, validation, record):
     )
     write_json(f"{path}.json", {**report, **record})
     print(summary([report]))
+
+
+def _refuse_all_to_train():
+    """A tenth of a folder's train.csv validates where nothing else is there to do it."""
+    from keras_lapkl.data import datasets
+
+    values = flags.FLAGS
+    suffix = datasets.OWN.get(values.dataset)
+    if suffix is None or not values.data_dir or values["validation_split"].present:
+        return
+    own, held = (pathlib.Path(values.data_dir, f"{n}{suffix}") for n in ("train", "validation"))
+    given = pathlib.Path(values.train_split)
+    if given.suffix == suffix and not held.exists() and given.resolve() == own.resolve():
+        raise ValueError(
+            f"All of {given} would be trained on, a tenth of it validated on too: give "
+            "--train_split=train, which leaves that tenth out, or other labels as "
+            "--validation_split."
+        )
 
 
 def _refuse_first_pass(scheme):

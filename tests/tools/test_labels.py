@@ -16,11 +16,19 @@ def test_labels(run_tool, tmp_path):
         "DeepLabCut: 2 of 2 objects, in 2 pictures, 3 points each",
         "Gaps: 1 of 6 points are not labeled: left_ear 1",
         f"Labels: {tmp_path}/labels.csv. Look at {tmp_path}/labels.samples.jpg",
-        f"To train: --dataset=csv --data_dir={tmp_path} --train_split={tmp_path}/labels.csv",
+        "Training takes other labels to validate on: --validation_share=0.2 makes both. To train "
+        f"on all of these: --dataset=csv --data_dir={tmp_path} --train_split={tmp_path}/labels.csv "
+        "--validation_split=OTHER.csv",
     ]
     found = read_csv(tmp_path / "labels.csv")
     np.testing.assert_array_equal(found.landmarks[0, 1], [30.5, 40.25])
     assert (tmp_path / "labels.samples.jpg").stat().st_size > 1000
+
+
+def test_a_tenth_of_a_folders_train_csv_is_held_out_by_itself(run_tool, tmp_path):
+    project = label_exports.deeplabcut(tmp_path / "project")
+    done = run_tool(SCRIPT, f"--input={project}", f"--output={tmp_path}/train.csv")
+    assert done.stdout.splitlines()[-1] == f"To train: --dataset=csv --data_dir={tmp_path}"
 
 
 def test_parts_to_train_and_to_validate_on(run_tool, tmp_path):
