@@ -56,7 +56,8 @@ _MARGIN = flags.DEFINE_integer(
 _CROP_SCALE = flags.DEFINE_float(
     "crop_scale",
     None,
-    "Crop side / five-point box, by default 3, the paper's is 2; or / whole picture, by default 1.",
+    "Crop side / five-point box, by default 3 or the --model's, the paper's is 2; or / whole "
+    "picture, by default 1.",
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Photos in a shard.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer(
@@ -87,14 +88,14 @@ def main(_):
     from keras_lapkl.data.unlabeled import shards
 
     margin = default_margin(_IMAGE_SIZE.value) if _MARGIN.value is None else _MARGIN.value
-    crop_scale = _CROP_SCALE.value
+    locate, crop_scale = _locate(), _CROP_SCALE.value
     if crop_scale is None:
-        crop_scale = 1.0 if _CROP_BY.value == "image" else 3.0
+        crop_scale = _usual_crop_scale()
     try:
         results = shards.crop_folder(
             _INPUT_DIR.value,
             _OUTPUT_DIR.value,
-            _locate(),
+            locate,
             image_size=_IMAGE_SIZE.value,
             margin=margin,
             crop_scale=crop_scale,
@@ -112,6 +113,14 @@ def main(_):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in results["passed_by"].items())
         print(f"Passed by, no photos: {kinds}.")
     print(f"{shards.read_shards(_OUTPUT_DIR.value).summary}: {_OUTPUT_DIR.value}")
+
+
+def _usual_crop_scale():
+    from keras_lapkl import load_model, pretrained
+
+    if _CROP_BY.value == "model":
+        return float(load_model(pretrained.resolve(_MODEL.value, (".tflite",))).crop_scale)
+    return 1.0 if _CROP_BY.value == "image" else 3.0
 
 
 def _locate():

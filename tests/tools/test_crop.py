@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from keras_lapkl import pretrained
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.data.unlabeled import shards
 
@@ -51,6 +53,20 @@ shards.read_image = read_image
 
 def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "results.json"}
+
+
+def test_crops_are_those_of_the_model_that_finds_them(run_tool, photos, tmp_path):
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "000.png", tmp_path / "photos")
+    content = pretrained.resolve("fpn-sixteenth-300w", (".tflite",)).read_bytes()
+    model = tmp_path / "tight.tflite"
+    model.write_bytes(content.replace(b'"crop_scale": 3.0', b'"crop_scale": 2.5'))
+    flags = (f"--input_dir={tmp_path / 'photos'}", "--crop_by=model", "--max_scale=99")
+    for name, more in (("own", ()), ("asked", ("--crop_scale=2",))):
+        out = tmp_path / name
+        run_tool(SCRIPT, *flags, f"--model={model}", *more, f"--output_dir={out}", "--workers=1")
+    scales = [json.loads((tmp_path / n / "shards.json").read_text()) for n in ("own", "asked")]
+    assert [each["settings"]["crop_scale"] for each in scales] == [2.5, 2.0]
 
 
 def test_goes_on_after_a_kill(run_tool, photos, tmp_path):

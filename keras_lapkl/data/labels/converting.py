@@ -304,7 +304,7 @@ def _converted(tool, names, objects: list[Labeled], labels, output, picture, lef
     if labels.fractions:
         landmarks = landmarks * sizes[:, None] - EDGE
         boxes = boxes * np.tile(sizes, 2) - EDGE
-    unlabeled = (landmarks == _UNLABELED).all(-1)
+    unlabeled = _are_at(landmarks, _UNLABELED)
     landmarks[unlabeled], visibility[unlabeled] = np.nan, 0
     left_out["points at (-1, -1), which stand for none"] += int(unlabeled.sum())
     flat = ~(boxes[:, :2] < boxes[:, 2:]).all(1) & np.isfinite(boxes).all(1)
@@ -323,6 +323,11 @@ def _converted(tool, names, objects: list[Labeled], labels, output, picture, lef
             f"{beside.sum():,} points lie beside their pictures, such as {names[k]!r} of "
             f"{objects[i].where}"
         )
+    origin = int((_are_at(landmarks, (0, 0)) & known).sum())
+    if origin:
+        notes.append(
+            f"{origin:,} points lie at exactly (0, 0). If they are missing, empty their cells"
+        )
     paths = tuple(Path(os.path.abspath(objects[i].picture)) for i in kept)
     folder = Path(os.path.abspath(output.parent))
     if not all(each.is_relative_to(folder) for each in paths):
@@ -340,6 +345,11 @@ def _converted(tool, names, objects: list[Labeled], labels, output, picture, lef
         tuple(notes),
         picture,
     )
+
+
+def _are_at(landmarks, place):
+    """Which points a tool has at a place, whose pixels may have been shifted by a half."""
+    return (landmarks == place).all(-1) | (landmarks == np.subtract(place, EDGE)).all(-1)
 
 
 def _write(converted: Converted, output: Path):

@@ -97,13 +97,13 @@ def _skeleton(where, picture, size, skeleton):
 
 
 def _points(where, element):
-    """One named point; or of several in one shape, the numbers of an object of its own."""
+    """One named point; or of several in one shape, the numbers of an object of its label."""
     positions, visibility = _positions(where, element), _visibility(element)
     label, group = element.get("label", ""), element.get("group_id")
     if len(positions) == 1:
         return [loose.Point(label, positions[0], visibility, group)]
     owner = group if group is not None else id(element)
-    return [loose.Point(k, at, visibility, owner) for k, at in enumerate(positions, start=1)]
+    return [loose.Point(k, at, visibility, owner, label) for k, at in enumerate(positions, start=1)]
 
 
 def _positions(where, element):

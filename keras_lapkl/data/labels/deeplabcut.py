@@ -22,12 +22,19 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source) -> Labels:
-    """All tables of a project folder, or one table."""
+    """All tables of a project folder, one of each video, or one table."""
     if not source.is_folder:
         objects, names = _table(source)
         above = source.path.absolute().parents
         return Labels(objects, names, (source.folder, *above[1:3]))
-    tables = [_table(Source(path)) for path in _tables(source)]
+    paths = _tables(source)
+    for folder, own in itertools.groupby(paths, lambda path: path.parent):
+        if len(names := [path.name for path in own]) > 1:
+            raise KeypointError(
+                f"{folder}: expected one table of labels. Received: {', '.join(names)}. Give one "
+                "of them as the input, or move the others away."
+            )
+    tables = [_table(Source(path)) for path in paths]
     names = collections.defaultdict(tuple)
     for category, known in itertools.chain.from_iterable(own.items() for _, own in tables):
         names[category] = in_order((*names[category], *known))

@@ -16,6 +16,7 @@ from keras_lapkl.data.labels.found import (
     gather,
     in_order,
     number,
+    size_of,
 )
 
 
@@ -41,10 +42,12 @@ def _objects(path, image, left_out):
     boxes = list(image.iter("box"))
     used = [each for each in boxes if each.get("ignore", "0") in ("0", "false")]
     left_out["boxes that dlib ignores"] += len(boxes) - len(used)
-    return [_object(f"{path}, image {picture!r}", picture, each) for each in used]
+    where, sides = f"{path}, image {picture!r}", (image.get("width"), image.get("height"))
+    size = None if None in sides else size_of(where, *sides)  # older files have none
+    return [_object(where, picture, size, each) for each in used]
 
 
-def _object(where, picture, box):
+def _object(where, picture, size, box):
     left, top, width, height = (
         number(where, f"{key} of a box", box.get(key)) for key in ("left", "top", "width", "height")
     )
@@ -61,4 +64,4 @@ def _object(where, picture, box):
     label = box.find("label")
     category = "" if label is None else (label.text or "").strip()
     has_area = width > 0 and height > 0
-    return Labeled(where, picture, points, edges if has_area else None, category=category)
+    return Labeled(where, picture, points, edges if has_area else None, size, category)

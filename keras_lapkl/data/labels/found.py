@@ -150,16 +150,16 @@ def gather(
     """The objects of all pictures; one of them never decides for the others.
 
     Args:
-        items: what holds the labels of a picture, one each.
+        items: what holds the labels of a picture, one each; none is kept.
         read: from an item to its objects.
         left_out: counts the pictures without an object, and those whose labels are not understood.
 
     Raises:
         KeypointError: of the only picture.
     """
-    items = list(items)
-    objects, errors = [], []
+    objects, errors, count = [], [], 0
     for each in items:
+        count += 1
         try:
             found = read(each)
         except KeypointError as error:
@@ -167,7 +167,7 @@ def gather(
             continue
         objects += found
         left_out["pictures without points"] += not found
-    if len(errors) == len(items) == 1:
+    if len(errors) == count == 1:
         raise errors[0]
     if errors:
         left_out[f"pictures whose labels can't be understood, such as {errors[0]}"] = len(errors)

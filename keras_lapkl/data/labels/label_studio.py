@@ -20,6 +20,8 @@ from keras_lapkl.data.labels.found import (
 )
 
 _POINT, _BOX = "keypointlabels", "rectanglelabels"
+_OF_THE_EXPORT = {"annotator", "comment", "created_at", "updated_at"}
+"""What JSON-MIN has beside the task's own data, and may be text."""
 
 
 def matches(source: Source) -> bool:
@@ -101,7 +103,11 @@ def _small(where, task, _):
 
 def _picture(where, data):
     """The value that names a picture: that of the key `image`, or else the only text."""
-    texts = [value for key, value in data.items() if isinstance(value, str) and value]
+    texts = [
+        value
+        for key, value in data.items()
+        if isinstance(value, str) and value and key not in _OF_THE_EXPORT
+    ]
     named = data.get("image", data.get("img"))
     if isinstance(named, str) and named:
         return named
@@ -115,6 +121,12 @@ def _picture(where, data):
 
 def _objects(where, picture, regions, left_out):
     points, boxes, sizes = [], [], set()
+    shown = {(str(each.get("to_name")), str(each.get("item_index"))) for *_, each in regions}
+    if len(shown) > 1:
+        raise KeypointError(
+            f"{where}: expected one picture in a task. Received: regions of {len(shown)}, such as "
+            f"to_name {max(shown)[0]}"
+        )
     boxed = {key for key, _, value, _ in regions if _BOX in value and isinstance(key, str)}
     for key, parent, value, region in regions:
         kind = next((each for each in (_POINT, _BOX) if each in value), None)

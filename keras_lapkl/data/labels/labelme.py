@@ -32,9 +32,7 @@ def matches(source: Source) -> bool:
 
 def read(source: Source) -> Labels:
     left_out = collections.Counter()
-    files = [Source(path) for path in _files(source)] if source.is_folder else [source]
-    own = [each for each in files if _is_one(each)]
-    left_out["JSON files that are not labelme's"] += len(files) - len(own)
+    own = _own(source, left_out) if source.is_folder else [source]
     objects = gather(own, lambda each: _objects(each, source.folder, left_out), left_out)
     names = collections.defaultdict(list)
     for each in objects:
@@ -48,6 +46,16 @@ def _is_one(source):
         return matches(source)
     except KeypointError:  # no JSON
         return False
+
+
+def _own(source, left_out):
+    """Those of a folder's files, one at a time: their JSON may have the picture in it."""
+    for path in _files(source):
+        each = Source(path)
+        if _is_one(each):
+            yield each
+        else:
+            left_out["JSON files that are not labelme's"] += 1
 
 
 def _files(source):

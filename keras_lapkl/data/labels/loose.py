@@ -10,12 +10,13 @@ from keras_lapkl.data.labels.found import Labeled, Name
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A point: its name, x and y, visibility, and its group or None."""
+    """A point: its name, x and y, visibility, its group or None, and its object's class."""
 
     name: Name
     at: tuple[float, ...]
     visibility: int
     group: Hashable = None
+    category: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def objects(
                 {name: (p.at[0], p.at[1], p.visibility) for name, p in members.items()},
                 box and box.edges,
                 size,
-                box.category if box else "",
+                box.category if box else next(iter(members.values())).category,
             )
         )
     others = (len(own) for group, own in boxes_of.items() if group not in groups)

@@ -51,7 +51,8 @@ def read_300w(root: PathLike, split: PathLike) -> Annotations:
     """Reads one split of 300-W, without opening its images.
 
     A list in `root/splits` (see `SPLIT_FILES`) decides what is in the split; without one, the
-    official folders do, less the mirrored copies (`*_mirror.*`) of some downloads.
+    official folders do, less the mirrored copies (`*_mirror.*`) of some downloads, and for
+    training less the list for validation, if there is one.
 
     Args:
         root: folder of the download.
@@ -121,7 +122,10 @@ def _stems(root, split):
             "into it (such as afw/134212_1) and the rest of the training faces into "
             f"{file.with_name(SPLIT_FILES['train'])}, or pass the path of another list."
         )
-    return [stem for folder in OFFICIAL_FOLDERS[split] for stem in _list(root, folder)], split
+    held_out = root / "splits" / SPLIT_FILES["validation"]
+    left_out = set(_read_list(held_out)) if split == "train" and held_out.is_file() else ()
+    stems = (stem for folder in OFFICIAL_FOLDERS[split] for stem in _list(root, folder))
+    return [stem for stem in stems if stem not in left_out], split
 
 
 def _read_list(file):

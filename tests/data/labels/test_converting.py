@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import re
 
 import cv2
 import label_exports as exports
@@ -185,6 +186,18 @@ class TestAccount:
         done, found = convert(path)
         assert not found.visible[1, 2]
         assert done.left_out["points at (-1, -1), which stand for none"] == 1
+
+    def test_of_points_that_the_tool_has_in_the_corner(self, convert, tmp_path):
+        """Its (-1, -1) and (0, 0) are half a pixel aside in the CSV file."""
+        path = exports.cvat(tmp_path)
+        text = path.read_text()
+        spots = re.findall(r'outside="0" points="[^"]*"', text)
+        for spot, other in zip(spots[:2], ("-1,-1", "0,0"), strict=True):
+            text = text.replace(spot, f'outside="0" points="{other}"', 1)
+        path.write_text(text)
+        done, _ = convert(path)
+        assert done.left_out["points at (-1, -1), which stand for none"] == 1
+        assert done.notes[-1].startswith("1 points lie at exactly (0, 0).")
 
     def test_of_an_object_with_no_other_points(self, convert, tmp_path):
         path = exports.dlib(tmp_path)

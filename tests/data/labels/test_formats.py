@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import sys
+import tracemalloc
 
 import cv2
 import h5py
@@ -92,6 +93,19 @@ class TestDeepLabCut:
         path = folder / "CollectedData_me.csv"
         path.write_text(text)
         return path
+
+    @pytest.mark.parametrize("project", [True, False])
+    def test_several_tables_of_one_video(self, tmp_path, project):
+        folder = tmp_path / "labeled-data" / "video" if project else tmp_path
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("a", "b"):
+            text = exports.deeplabcut_text(
+                "labeled-data,video,", ("scorer,,", "bodyparts,,", "coords,,")
+            )
+            (folder / f"CollectedData_{name}.csv").write_text(text)
+        message = "one table of labels. Received: CollectedData_a.csv, CollectedData_b.csv"
+        refused(tmp_path, message)
+        assert len(read(folder / "CollectedData_a.csv").objects) == len(exports.POINTS)
 
     def test_path_in_three_cells(self, tmp_path):
         text = exports.deeplabcut_text(
@@ -290,6 +304,19 @@ class TestLabelStudio:
         assert found.objects[0].size == (200, 100)
         assert found.left_out["pictures without points"] == 1
 
+    def test_time_stamps_name_no_picture(self, tmp_path):
+        point = {"original_width": 9, "original_height": 9, "x": 50, "y": 50}
+        stamps = {"created_at": "2024-05-01T10:00:00.12Z", "annotator": "ann@x.org"}
+        tasks = [{"photo": "a.png", "kp": [{**point, "keypointlabels": ["nose"]}], **stamps}]
+        assert [each.picture for each in read(self.write(tmp_path, tasks)).objects] == ["a.png"]
+
+    @pytest.mark.parametrize(("key", "value"), [("to_name", "other"), ("item_index", 1)])
+    def test_several_pictures_in_a_task(self, tmp_path, key, value):
+        first, second = exports.label_studio_data()
+        first["annotations"][0]["result"][1][key] = value
+        message = "expected one picture in a task. Received: regions of 2"
+        assert_left_out(read(self.write(tmp_path, [first, second])), message)
+
     def test_relations_in_place_of_parents(self, tmp_path):
         tasks = exports.label_studio_data()
         results = tasks[0]["annotations"][0]["result"]
@@ -355,6 +382,19 @@ class TestLabelme:
             ({"nose": (3, 4, 2)}, (-0.5, 0.5, 8.5, 7.5)),
         ]
         assert found.left_out["shapes of the kind 'polygon'"] == 1
+
+    def test_one_file_at_a_time_is_in_memory(self, tmp_path):
+        data = "x" * 2_000_000  # labelme puts the picture there
+        for i in range(12):
+            self.write(tmp_path, [self.point("nose", i, i)], imageData=data)
+            (tmp_path / "x.json").rename(tmp_path / f"{i}.json")
+        tracemalloc.start()
+        try:
+            found = read(tmp_path)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert len(found.objects) == 12 and peak < 6 * len(data)
 
     def test_one_broken_file_of_a_folder(self, tmp_path):
         exports.labelme(tmp_path)
@@ -426,6 +466,13 @@ class TestCvat:
             {1: (1, 2, 2), 2: (3, 4, 2)},
             {1: (5, 6, 2), 2: (7, 8, 2)},
         ]
+
+    def test_shapes_of_several_labels_are_several_kinds(self, tmp_path):
+        image = """width="96" height="64"><points label="face" points="1,2;3,4"/>
+            <points label="hand" points="5,6;7,8;9,8"/><points label="wrist" points="2,2"/>"""
+        found = read(self.write(tmp_path, image))
+        assert [each.category for each in found.objects] == ["face", "hand", ""]
+        assert dict(found.names) == {"face": (1, 2), "hand": (1, 2, 3), "": ("wrist",)}
 
     @pytest.mark.parametrize(("rotation", "rotated"), [("0.0", 0), ("12.5", 1), ("360", 0)])
     def test_rotated_boxes_are_left_out(self, tmp_path, rotation, rotated):
@@ -541,6 +588,12 @@ class TestUltralytics:
 
 
 class TestDlib:
+    def test_size_where_the_file_says_it(self, tmp_path):
+        path = exports.dlib(tmp_path)
+        assert {each.size for each in read(path).objects} == {None}
+        path.write_text(path.read_text().replace("<image ", "<image width='96' height='64' "))
+        assert {each.size for each in read(path).objects} == {(96, 64)}
+
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [

@@ -135,6 +135,14 @@ class TestLists:
         )
         assert validation.summary.startswith("300-W validation: 1 of 3,148 official training faces")
 
+    def test_what_validates_is_not_trained_on(self, root):
+        everything = stems_of(root, read_300w(root, "train"))
+        write_list(root, "validation.txt", "afw/1_1")
+        train = read_300w(root, "train")
+        assert stems_of(root, train) == [stem for stem in everything if stem != "afw/1_1"]
+        assert len(train.paths) == len(everything) - 1
+        assert train.summary.endswith("1 more held out for validation")
+
     def test_full_takes_the_list_of_common(self, root):
         write_list(root, "test_common.txt", "lfpw/testset/image_0003")
         assert stems_of(root, read_300w(root, "full")) == [
