@@ -67,6 +67,11 @@ class Scheme:
             )
         if self.flip is not None:
             self._check_flip(self.flip)
+        if self.eye_corners is not None and len(set(self.eye_corners)) < 2:
+            raise ValueError(
+                f"Scheme {self.name!r}: `eye_corners` must be two points. Received: "
+                f"{self.eye_corners}"
+            )
         used = [i for group in (*self.five_points, *self.edges) for i in group]
         outside = sorted({i for i in (*used, *(self.eye_corners or ())) if not 0 <= i < k})
         if outside:

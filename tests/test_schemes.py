@@ -137,6 +137,7 @@ class TestFile:
             ('{"name": "x", "names": ["a", "b"], "edges": [["a", true]]}', "True"),
             ('{"name": "x", "names": ["a", "b"], "edges": {"a": "b"}}', "list of lists"),
             ('{"name": "x", "names": ["a", "b"], "five_points": [[]]}', "`five_points`"),
+            ('{"name": "x", "names": ["a", "b"], "eye_corners": [1, 1]}', "two points"),
             ('{"name": "x", "names": ["a"], "crop_from": "face"}', "`crop_from`.*'face'"),
         ],
     )
