@@ -188,6 +188,13 @@ def _train():
     )
     if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
+        if _UNLABELED_DIR.value and len(unlabeled) < 2 * len(crops):
+            logging.warning(
+                "%s pictures without labels are few beside %s labels: where there were fewer than "
+                "two for each, the error was higher than from labels alone. Try both.",
+                f"{len(unlabeled):,}",
+                f"{len(crops):,}",
+            )
     validation = data_flags.load(
         "validation_split",
         crop_scale=crops.crop_scale,
