@@ -190,8 +190,8 @@ def _train():
         logging.info("Without labels: %s.", unlabeled.summary)
         if _UNLABELED_DIR.value and len(unlabeled) < 2 * len(crops):
             logging.warning(
-                "%s pictures without labels are few beside %s labels: where there were fewer than "
-                "two for each, the error was higher than from labels alone. Try both.",
+                "%s pictures without labels are few beside %s labels: in the one case that was "
+                "measured, fewer than two for each raised the error. Train without them, too.",
                 f"{len(unlabeled):,}",
                 f"{len(crops):,}",
             )
