@@ -134,6 +134,7 @@ def _train():
     margin = default_margin(_IMAGE_SIZE.value) if recipe.augment else 0
     crops = data_flags.load(
         "train_split",
+        hold_out=not _validates_by_others(),
         margin=margin,
         crop_scale="auto" if _CROP_SCALE.value is None else _CROP_SCALE.value,
         scheme=_SCHEME.value,
@@ -250,6 +251,12 @@ def _convert(output_dir, validation, record):
     )
     write_json(f"{path}.json", {**report, **record})
     print(summary([report]))
+
+
+def _validates_by_others():
+    """Whether no tenth of the training labels is needed to validate."""
+    split = flags.FLAGS["validation_split"]
+    return split.present and split.value != "validation"
 
 
 def _refuse_all_to_train():

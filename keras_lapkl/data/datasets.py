@@ -58,6 +58,7 @@ def load(
     num_synthetic: int | None = None,
     skip_bad: bool = False,
     cache_dir: PathLike | None = None,
+    hold_out: bool = True,
 ) -> Crops:
     """The crops of one split of a data set.
 
@@ -82,6 +83,7 @@ def load(
         num_synthetic: how many synthetic faces.
         skip_bad: leave out images that can't be read, and say which, instead of stopping.
         cache_dir: folder to keep crops in between runs.
+        hold_out: as in `read`.
 
     Raises:
         ValueError: arguments that do not fit together, or data that can't be read.
@@ -111,6 +113,7 @@ def load(
         crop_from=crop_from,
         category=category,
         missing_ok=skip_bad,
+        hold_out=hold_out,
     )
     if dataset in OWN:
         annotations = croppable(annotations)
@@ -126,7 +129,7 @@ def load(
         skip_bad,
         cache,
         tell_outside=dataset in OWN,
-        loaded=_arguments(dataset, data_dir, split, category, skip_bad),
+        loaded=_arguments(dataset, data_dir, split, category, skip_bad, hold_out),
     )
 
 
@@ -169,18 +172,19 @@ def _known(crop_scale):
     return crop_scale
 
 
-def _arguments(dataset, data_dir, split, category, skip_bad):
+def _arguments(dataset, data_dir, split, category, skip_bad, hold_out):
     """What `load` must be given to read the same again, from whatever folder it is called."""
     is_file = str(split).endswith(OWN[dataset]) if dataset in OWN else split not in SPLITS
     if is_file:
         split = os.path.abspath(split)
-    return {
+    found = {
         "dataset": dataset,
         "data_dir": None if data_dir is None else os.path.abspath(data_dir),
         "split": os.fspath(split),
         "category": category,
         "skip_bad": skip_bad,
     }
+    return found if hold_out else {**found, "hold_out": False}
 
 
 def read(
@@ -200,8 +204,8 @@ def read(
         dataset, data_dir, split, scheme, crop_from, category: as in `load`; synthetic faces have no
             photos.
         missing_ok: whether photos of keypoint files may be missing.
-        hold_out: whether a `train` file of keypoints without a `validation` file beside it lacks
-            the tenth that is held out; False for all that is in it.
+        hold_out: whether `"train"` of data without a validation split lacks the tenth that is held
+            out; False for all of it.
 
     Returns:
         `Annotations`.
@@ -222,14 +226,17 @@ def read(
     if dataset in OWN:
         file, is_part = _own_file(dataset, data_dir, split)
         found = _annotations_own(file, dataset, data_dir, scheme, crop_from, category, missing_ok)
-        all_of_it = split == "train" and not hold_out
-        return _hold_out(found, split) if is_part and not all_of_it else found
+        return _part(found, split, hold_out) if is_part else found
     if dataset not in READERS:
         known = ("synthetic", *READERS, *OWN)
         raise ValueError(f"`dataset` must be one of {known}. Received: {dataset!r}")
     if not data_dir:
         raise ValueError(f"`data_dir` must name the folder of {dataset}.")
-    return _as(scheme, READERS[dataset](pathlib.Path(data_dir), split))
+    folder = pathlib.Path(data_dir)
+    lacks = LACKS_VALIDATION.get(dataset)
+    if split not in ("train", "validation") or lacks is None or not lacks(folder):
+        return _as(scheme, READERS[dataset](folder, split))
+    return _as(scheme, _part(READERS[dataset](folder, "train"), split, hold_out))
 
 
 def _check_fit(dataset, crop_from=None, category=None, num_synthetic=None):
@@ -411,21 +418,15 @@ def _synthetic(split, count, image_size, crop_scale):
 def _annotations_300w(folder, split):
     from keras_lapkl.data.readers.w300 import read_300w
 
-    has_list = (folder / "splits" / "validation.txt").is_file()
-    if split not in ("train", "validation") or has_list:
-        return read_300w(folder, split)
-    return _hold_out(read_300w(folder, "train"), split)
+    return read_300w(folder, split)
 
 
 def _annotations_aflw(folder, split):
     from keras_lapkl.data.readers.aflw import read_aflw
 
-    file = folder / "AFLWinfo_release.mat"
-    if split == "test":
-        return read_aflw(file, "test", folder)
-    if split not in ("train", "validation"):
+    if split not in ("train", "test"):
         raise ValueError(f"AFLW has train, validation and test. Received: {split!r}")
-    return _hold_out(read_aflw(file, "train", folder), split)
+    return read_aflw(folder / "AFLWinfo_release.mat", split, folder)
 
 
 def _annotations_own(file, dataset, data_dir, scheme, crop_from, category, missing_ok):
@@ -499,6 +500,14 @@ def _own_file(dataset, data_dir, split):
     train, validation = (folder / f"{name}{suffix}" for name in ("train", "validation"))
     file = folder / f"{split}{suffix}"
     if split in ("train", "validation") and not validation.is_file() and train.is_file():
+        others = [f"{name}{suffix}" for name in ("val", "valid", "dev")]
+        if split == "validation" and (there := [n for n in others if (folder / n).is_file()]):
+            logging.warning(
+                "Each tenth image of %s validates, not %s beside it: name that as the validation "
+                "split for its labels.",
+                train,
+                there[0],
+            )
         return train, True
     if not file.is_file():
         raise FileNotFoundError(
@@ -549,8 +558,10 @@ def _check_inside(crops, tell):
         logging.warning("%s", text)
 
 
-def _hold_out(annotations, split):
-    """All of each tenth image for validation, the others for training."""
+def _part(annotations, split, hold_out):
+    """All of each tenth image for validation, the others for training, or all."""
+    if split == "train" and not hold_out:
+        return annotations
     index = {}
     for path in annotations.paths:
         index.setdefault(path, len(index))
@@ -569,5 +580,11 @@ def _hold_out(annotations, split):
 READERS = {"300w": _annotations_300w, "aflw": _annotations_aflw}
 """Data sets with a layout of their own: functions from their folder and the name of a split to
 `Annotations`."""
+
+LACKS_VALIDATION = {
+    "300w": lambda folder: not (folder / "splits" / "validation.txt").is_file(),
+    "aflw": lambda folder: True,
+}
+"""Those of `READERS` that may have no validation split: whether the data in a folder have none."""
 
 DATASETS = ("synthetic", *READERS, *OWN)

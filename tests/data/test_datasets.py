@@ -67,6 +67,8 @@ class TestSmall300W:
         assert (len(train), len(validation)) == (10, 2)
         assert not set(train.names) & set(validation.names)
         assert "each tenth held out" in train.summary and "afw 4 of 337" in train.summary
+        assert len(datasets.read("300w", folder, "train", hold_out=False)) == 12
+        assert len(datasets.load("300w", folder, "validation", hold_out=False)) == 2
 
     def test_bad_image_stops_or_is_listed(self, folder, caplog):
         (folder / "afw" / "a 3.png").write_bytes(b"broken")
@@ -135,6 +137,19 @@ class TestOwn:
         assert not set(train.names) & set(validation.names)
         assert validation.name == "csv train (validation)"
         assert "the validation part of 63, each tenth held out" in validation.summary
+
+    def test_another_name_for_validation_is_told(self, own, caplog):
+        folder = own("train.csv")
+        own("val.csv", range(2))
+        datasets.load("csv", folder, "train")
+        assert not caplog.text
+        datasets.load("csv", folder, "validation")
+        assert "train.csv validates, not val.csv beside it" in caplog.text
+
+    @pytest.mark.parametrize("hold_out", [True, False])
+    def test_how_it_was_loaded_loads_it_again(self, own, hold_out):
+        crops = datasets.load("csv", own("train.csv"), "train", hold_out=hold_out)
+        assert len(datasets.load(**crops.loaded)) == len(crops) == (18 if hold_out else 21)
 
     @pytest.mark.parametrize(("split", "count"), [("train", 63), ("validation", 9)])
     def test_all_of_the_training_labels(self, own, split, count):

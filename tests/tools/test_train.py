@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import signal
 import time
 
@@ -251,6 +252,15 @@ def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_
         assert (word in found) == (word in said)
     is_recipe = "No setting is given" in said or "--recipe=few_labels" in flags
     assert ("40 epochs of 100 steps of 8" in found) == is_recipe
+
+
+def test_all_of_the_labels_train_where_others_validate(warm_python, labels, tmp_path):
+    shutil.copy(tmp_path / "train.csv", tmp_path / "other.csv")
+    command = ["tools/train.py", "--dataset=csv", f"--data_dir={tmp_path}", "--crop_from=image"]
+    command += ["--validation_split=other", f"--output_dir={tmp_path / 'run'}"]
+    found = said_until_training(warm_python, command, tmp_path)
+    assert "Train on csv train: 12 objects in 12 images" in found
+    assert "Validate on csv other: 12 objects in 12 images" in found
 
 
 @pytest.mark.parametrize("flags", [[], ["--unlabeled_method=mean_teacher"]])
