@@ -47,6 +47,29 @@ COLLAPSES = {
 """Ways in which a discriminator stops teaching, what each means, and what to do."""
 
 
+class TerminateOnNaNWeights(keras.callbacks.Callback):
+    """Stops a training whose weights are no longer finite, at the end of an epoch.
+
+    A loss may not tell: where a network has a ReLU, TensorFlow makes 0 of a NaN on a CPU, and all
+    that follows is finite. To stand before a `ResumableCheckpoint`, which would keep them.
+
+    Raises:
+        RuntimeError: in training, as `keras.callbacks.TerminateOnNaN(raise_error=True)` does.
+
+    Example:
+
+    >>> model.fit(batches, epochs=40, callbacks=[TerminateOnNaNWeights()])
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for weight in self.model.trainable_variables:
+            if not np.isfinite(ops.convert_to_numpy(weight)).all():
+                raise RuntimeError(
+                    f"Expected finite weights. Received: {weight.path} with NaN or infinite ones "
+                    f"after epoch {epoch + 1}"
+                )
+
+
 class ResumableCheckpoint(keras.callbacks.Callback):
     """Saves the whole model, optimizer included, at the end of each epoch, in one rename.
 

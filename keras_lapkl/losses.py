@@ -94,6 +94,7 @@ def gaussian_kl_divergence(delta: Tensor, scale: Tensor, target_scale: Tensor = 
     )
 
 
+@keras.saving.register_keras_serializable("keras_lapkl")
 def softargmax_loss(y_true: Tensor, y_pred: Tensor, beta: float = 1.0) -> Tensor:
     """Distance of the softargmax to the label, ‖s̃ − s‖₂ in pixels, a mean over landmarks (Eq. 2).
 
@@ -119,6 +120,7 @@ def softargmax_loss(y_true: Tensor, y_pred: Tensor, beta: float = 1.0) -> Tensor
     return _mean_visible(distance, visible)
 
 
+@keras.saving.register_keras_serializable("keras_lapkl")
 def laplace_kl(
     y_true: Tensor,
     y_pred: Tensor,
@@ -150,6 +152,7 @@ def laplace_kl(
     return _kl(laplace_kl_divergence, "laplace", y_true, y_pred, target_scale, scale, beta)
 
 
+@keras.saving.register_keras_serializable("keras_lapkl")
 def gaussian_kl(
     y_true: Tensor,
     y_pred: Tensor,
@@ -314,6 +317,10 @@ class GaussianKL(_KLLoss):
 
     distribution = "gaussian"
     _function = staticmethod(gaussian_kl)
+
+
+FUNCTIONS = (softargmax_loss, laplace_kl, gaussian_kl)
+"""Those that Keras takes as a loss; each then has its defaults."""
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 `y_true` is (B, K, 2), or (B, K, 3) with visibility last, in pixels; `y_pred` is either the logits
 (B, H, W, K), or those of `heatmaps.join_axes`, so that the metrics stand beside the losses in
 `compile`, or predicted landmarks (B, K, 2) in pixels. Hidden landmarks weigh nothing; a face with
-none visible does not count.
+none visible does not count, and the mean over no face is NaN.
 """
 
 import math
@@ -45,6 +45,7 @@ def interocular_distance(
     return visible[:, left] * visible[:, right] * ops.sqrt(ops.sum(ops.square(gap), axis=-1))
 
 
+@keras.saving.register_keras_serializable("keras_lapkl")
 def hull_size(landmarks: Tensor, visible: Tensor) -> Tensor:
     """√(w·h) of the box of the visible landmarks: (B, K, 2), (B, K) → (B,), 0 if none is.
 
@@ -80,7 +81,14 @@ def face_errors(
     return ops.where(usable, nme / ops.where(usable, distance, 1.0), 0.0), usable
 
 
-class _FaceMetric(keras.metrics.Mean):
+class _FaceMean(keras.metrics.Mean):
+    """Mean over faces; NaN while there is none, where Keras's own is 0, the best error."""
+
+    def result(self) -> Tensor:
+        return ops.where(self.count > 0, super().result(), float("nan"))
+
+
+class _FaceMetric(_FaceMean):
     """Mean over faces of a function of each face's NME; what the three error metrics share."""
 
     def __init__(
@@ -124,10 +132,19 @@ class _FaceMetric(keras.metrics.Mean):
         """
         landmarks, visible = split_visible(y_true)
         if distance is None:
+            self._check_points(landmarks.shape[1])
             distance = self._distance(landmarks, visible)
         location = _location(y_pred, landmarks.shape[1], self.beta)
         nme, usable = face_errors(landmarks, visible, location, distance)
         super().update_state(self._value(nme), _face_weight(usable, sample_weight))
+
+    def _check_points(self, count):
+        if self.normalizer == "interocular" and count not in (None, self.scheme.num_landmarks):
+            raise ValueError(
+                f"The eyes of scheme {self.scheme.name!r}, of {self.scheme.num_landmarks} "
+                f"landmarks, are not those of {count}: give the labels' own `scheme`, or "
+                "another `normalizer`."
+            )
 
     def _distance(self, landmarks, visible):
         if self.normalizer == "interocular":
@@ -149,6 +166,12 @@ class _FaceMetric(keras.metrics.Mean):
     def get_config(self) -> dict[str, Any]:
         normalizer = self.normalizer
         if callable(normalizer):
+            name = getattr(normalizer, "__name__", None)
+            if name is None or keras.saving.get_registered_name(normalizer) == name:
+                raise ValueError(
+                    f"A file with the `normalizer` {name or normalizer!r} could not be loaded: it "
+                    "must be a function under keras.saving.register_keras_serializable()."
+                )
             normalizer = keras.saving.serialize_keras_object(normalizer)
         return {
             "name": self.name,
@@ -245,7 +268,8 @@ class FailureRate(_ThresholdMetric):
         super().__init__(threshold, normalizer, scheme, beta, name, dtype)
 
     def _value(self, nme):
-        return 100 * ops.cast(nme > self.threshold, "float32")
+        # A NaN has failed.
+        return 100 * ops.cast(ops.logical_not(nme <= self.threshold), "float32")
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -283,7 +307,7 @@ class AreaUnderCED(_ThresholdMetric):
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
-class HeatmapSpread(keras.metrics.Mean):
+class HeatmapSpread(_FaceMean):
     """Mean scale of the heatmaps in pixels, over the visible landmarks and both axes.
 
     Args:

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -140,9 +142,45 @@ def test_faces_without_the_normalizer_do_not_count(cls, faces):
     assert float(metric.result()) == pytest.approx(float(alone.result()))
 
 
-def test_nothing_visible_is_zero_not_nan():
-    metric = metrics.NormalizedMeanError(normalizer="hull")
-    assert float(metric(np.full((2, 3, 2), np.nan), np.zeros((2, 3, 2)))) == 0
+def test_of_no_face_nothing_is_said():
+    """0 would be the best error, which `ModelCheckpoint` keeps and `EarlyStopping` waits for."""
+    for metric in (metrics.NormalizedMeanError("hull"), metrics.HeatmapSpread()):
+        nothing = np.full((2, 3, 2), np.nan), np.ones((2, 3, 2))
+        assert np.isnan(float(metric(*nothing)))
+        metric.update_state(np.array([[[0.0, 0.0], [3.0, 4.0]]]), np.zeros((1, 2, 2)))
+        assert np.isfinite(float(metric.result()))
+
+
+def test_a_prediction_that_is_not_finite_has_failed():
+    truth, found = face(1.0)
+    assert float(metrics.FailureRate()(truth, found)) == 0
+    assert float(metrics.FailureRate()(truth, found * np.nan)) == 100
+
+
+def test_eyes_of_another_scheme_are_refused():
+    five = np.zeros((1, 5, 2))
+    with pytest.raises(ValueError, match="'ibug68', of 68 landmarks, are not those of 5"):
+        metrics.NormalizedMeanError()(five, five + 1)
+    distance = np.array([100.0])
+    assert float(metrics.FailureRate()(five, five + 9, distance=distance)) == 100
+
+
+@keras.saving.register_keras_serializable("tests")
+def ten(landmarks, visible):
+    return 0 * landmarks[:, 0, 0] + 10.0
+
+
+@pytest.mark.parametrize("normalizer", [metrics.hull_size, ten])
+def test_a_function_that_keras_knows_is_saved(normalizer, faces):
+    metric = metrics.NormalizedMeanError(normalizer)
+    again = metrics.NormalizedMeanError.from_config(metric.get_config())
+    assert float(again(*faces)) == float(metric(*faces)) > 0
+
+
+@pytest.mark.parametrize("normalizer", [lambda y, v: y[:, 0, 0], functools.partial(ten)])
+def test_a_function_that_no_file_could_name_is_not_saved(normalizer):
+    with pytest.raises(ValueError, match="register_keras_serializable"):
+        metrics.NormalizedMeanError(normalizer).get_config()
 
 
 def test_logits_and_landmarks_give_the_same(faces, rng):

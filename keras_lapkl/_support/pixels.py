@@ -32,3 +32,27 @@ def check_pixels(images: NDArray[Any]) -> None:
             f"Expected float values in [0, 1]. Received: from {low:g} to {high:g}. Divide by "
             "255, or give uint8."
         )
+
+
+def check_labels(landmarks: NDArray[Any]) -> None:
+    """Refuses labels in [0, 1]: shares of a picture in place of its pixels.
+
+    Args:
+        landmarks: (B, K, 2), or (B, K, 3) with visibility last.
+
+    Raises:
+        ValueError: all known ones lie in [0, 1], and not all on whole pixels.
+
+    Example:
+
+    >>> check_labels(np.array([[[40.5, 31.0]]]))
+    """
+    shown = np.isfinite(landmarks).all(-1)
+    if landmarks.shape[-1] == 3:
+        shown &= landmarks[..., 2] > 0
+    known = landmarks[..., :2][shown]
+    if known.size and known.min() >= 0 and known.max() <= 1 and (known != known.round()).any():
+        raise ValueError(
+            "Expected labels in pixels of the crops. Received: all of them in [0, 1]. Multiply "
+            "shares of a crop by its side."
+        )

@@ -77,7 +77,10 @@ def train_step(model, state, data):
         _, fake_gradient = back_through((zero, one))
 
     weight = model.adversarial_weight_at(values[id(model.optimizer.iterations)])
-    (generator_gradients,) = back((jax.numpy.ones_like(loss), weight * fake_gradient))
+    scaling = [(v, values[id(v)]) for v in model.optimizer.variables]
+    with keras.StatelessScope(state_mapping=scaling):
+        unit = model.optimizer.scale_loss(jax.numpy.ones_like(loss))
+    (generator_gradients,) = back((unit, unit * weight * fake_gradient))
     for network, optimizer, slopes in (
         (generator, model.optimizer, generator_gradients),
         (discriminator, model.discriminator_optimizer, gradients),

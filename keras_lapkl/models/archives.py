@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_lapkl._support import reading
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.models.arguments import LARGEST
 from keras_lapkl.tflite import rules
 
 MAX_BYTES = 2**31
@@ -22,8 +23,6 @@ _MAX_DEPTH = 100
 _MAX_OBJECTS = 100_000
 # Keras stores weights as they are: a file that unpacks to many times its size is a trap.
 _MAX_RATIO = 20
-# Of this package's networks: what is built takes memory by the square of the first.
-_LARGEST = {"width": 4, "image_size": 4096, "num_landmarks": 10_000}
 _LOCALIZERS = ("LandmarkLocalizer", "AdversarialLocalizer", "MeanTeacherLocalizer")
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
@@ -128,7 +127,7 @@ def _check_sizes(config):
     for each in _dicts(config):
         ours = str(each.get("registered_name")).startswith("keras_lapkl>")
         settings = each.get("config") if ours else None
-        for name, most in _LARGEST.items():
+        for name, most in LARGEST.items():
             value = settings.get(name, 1) if isinstance(settings, dict) else 1
             if isinstance(value, (int, float)) and not 0 < value <= most:
                 raise ValueError(f"{name}: expected a number above 0 to {most}. Received: {value}")

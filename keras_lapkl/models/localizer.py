@@ -9,10 +9,11 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_lapkl import confidence, heatmaps, losses, metrics, schemes, training_data
-from keras_lapkl._support.pixels import check_pixels
+from keras_lapkl._support.pixels import check_labels, check_pixels
 from keras_lapkl._support.threads import Lock
 from keras_lapkl._support.types import PathLike, Tensor
 from keras_lapkl.confidence import Calibration, CalibrationLike
+from keras_lapkl.models.arguments import checked
 from keras_lapkl.models.refinement import ShapeRefinement
 from keras_lapkl.schemes import Scheme, SchemeLike
 from keras_lapkl.training_data import TrainingDataLike
@@ -43,8 +44,9 @@ class LandmarkLocalizer(keras.Model):
 
     Raises:
         ValueError: a scheme, calibration or refinement with another K than the generator's, also
-            where one is set later; a crop scale or a beta that is not above 0; or a loss with
-            another beta.
+            where one is set later; a crop scale that is not in (0, 100], a beta not in (0, 1e6], a
+            `trained_on` of several lines; in `compile`, a loss or metric with another beta, or a
+            metric with other eyes.
 
     Example:
 
@@ -69,12 +71,10 @@ class LandmarkLocalizer(keras.Model):
         super().__init__(**kwargs)
         self.generator = generator
         self.scheme = scheme
-        if crop_scale is not None:
-            _check_positive("crop_scale", crop_scale)
         self.crop_scale = crop_scale
-        _check_positive("beta", beta)
-        self.beta = beta
+        self.beta = checked("beta", beta)
         self.training_data = training_data.get(trained_on)
+        checked("trained_on", self.trained_on)
         self.calibration = calibration
         self.refinement = refinement
         self._predicting = Lock()
@@ -98,6 +98,15 @@ class LandmarkLocalizer(keras.Model):
                 f"of {self.num_landmarks}."
             )
         self._scheme = found
+
+    @property
+    def crop_scale(self) -> float | None:
+        """Side of the crop in longer edges of the box of the five points; set to one, or None."""
+        return self._crop_scale
+
+    @crop_scale.setter
+    def crop_scale(self, value: float | None) -> None:
+        self._crop_scale = checked("crop_scale", value)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -149,30 +158,76 @@ class LandmarkLocalizer(keras.Model):
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, jit_compile: Any = None, **kwargs: Any
     ) -> None:
-        """As `keras.Model.compile`; checks that the loss reads heatmaps as this model does.
+        """As `keras.Model.compile`; checks that loss and metrics read heatmaps as this model does.
 
         `jit_compile` is on where a GPU is seen and off elsewhere: on a CPU, TensorFlow's XLA makes
         a step of this network 11 times slower, and under a `tf.distribute` strategy it fails.
         """
-        beta = getattr(loss, "beta", self.beta)
-        if beta != self.beta:
-            raise ValueError(
-                f"The loss has beta {beta} and the model {self.beta}: trained landmarks would be "
-                "decoded otherwise than in training. Give both the same."
-            )
+        readers = keras.tree.flatten([loss, kwargs.get("metrics"), kwargs.get("weighted_metrics")])
+        for reader in readers:
+            self._check_reader(reader)
+        self._given_jit_compile = jit_compile
         if jit_compile is None:
             off = keras.backend.backend() == "tensorflow" and (_is_distributed() or not _sees_gpu())
             jit_compile = False if off else "auto"
         super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
-        readers = keras.tree.flatten([loss, kwargs.get("metrics"), kwargs.get("weighted_metrics")])
         known = (*losses.LOSSES.values(), *metrics.METRICS)
         self._reads_axes = all(type(reader) in known for reader in readers if reader is not None)
         if hasattr(self.optimizer, "build") and not self.optimizer.built:
             # Built here, so that a reloaded model finds the optimizer's state to restore.
             self.optimizer.build(self.generator.trainable_variables)
 
+    def _check_reader(self, reader):
+        """ValueError for a loss or metric that reads other landmarks than `predict` gives."""
+        name = getattr(reader, "name", None) or getattr(reader, "__name__", type(reader).__name__)
+        is_function = reader in losses.FUNCTIONS
+        beta = 1.0 if is_function else getattr(reader, "beta", self.beta)
+        if beta != self.beta:
+            raise ValueError(
+                f"{name!r} has beta {beta} and the model {self.beta}: it would read other "
+                "landmarks than the model gives. Give both the same."
+            )
+        if getattr(reader, "normalizer", None) != "interocular" or self.scheme is None:
+            return
+        if reader.scheme.eye_corners != self.scheme.eye_corners:
+            raise ValueError(
+                f"{name!r} takes the eyes of scheme {reader.scheme.name!r}, and the model has "
+                f"{self.scheme.name!r}: give the metric that scheme, or another `normalizer`."
+            )
+
+    def get_compile_config(self) -> Any:
+        """As it was given: what a machine without a GPU decides is not for one that has it."""
+        config = super().get_compile_config()
+        return config and {**config, "jit_compile": self._given_jit_compile}
+
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; arrays are checked as `predict` checks them.
+
+        Raises:
+            ValueError: images of another shape, type or range, or labels that are no pixels.
+        """
+        self._check_arrays(x, y)
+        self._check_arrays(*_pair(kwargs.get("validation_data")))
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; arrays are checked as in `fit`."""
+        self._check_arrays(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`; arrays are checked as in `fit`."""
+        self._check_arrays(x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def _check_arrays(self, images, landmarks):
+        if hasattr(images, "__array__"):
+            self._check_images(np.asarray(images))
+        if hasattr(landmarks, "__array__"):
+            check_labels(np.asarray(landmarks))
 
     def train_step(self, *args: Any) -> Any:
         """One step on (images, landmarks[, sample_weight]); see `keras.Model.train_step`."""
@@ -389,9 +444,9 @@ def _unpickled(classes, load, arguments):
     return load(*arguments)
 
 
-def _check_positive(name, value):
-    if not (isinstance(value, (int, float, np.number)) and 0 < value < float("inf")):
-        raise ValueError(f"`{name}` must be a finite number above 0. Received: {value!r}")
+def _pair(data):
+    """Images and labels of what `fit` validates on, if these are arrays."""
+    return data[:2] if isinstance(data, tuple) and len(data) > 1 else (None, None)
 
 
 def _is_distributed():

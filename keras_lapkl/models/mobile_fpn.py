@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import BatchNormalization, Conv2D
 
 STRIDE = 16
@@ -39,9 +40,9 @@ class MobileFPN(keras.Model):
     | million multiply-adds | 552.4     | 148.1   | 42.0    | 13.0   | 4.5    |
 
     Args:
-        num_landmarks: K ≥ 1.
-        width: fraction of 64 channels, > 0; 64·width is rounded, at least to 1.
-        image_size: side of the square input in pixels, divisible by 16.
+        num_landmarks: K, 1 to 10,000.
+        width: fraction of 64 channels, in (0, 4]; 64·width is rounded, at least to 1.
+        image_size: side of the square input in pixels, divisible by 16, at most 4096.
         batch_norm: whether there is batch normalization; without, convolutions have biases instead.
 
     Raises:
@@ -64,12 +65,8 @@ class MobileFPN(keras.Model):
         batch_norm: bool = True,
         **kwargs: Any,
     ) -> None:
-        if num_landmarks < 1:
-            raise ValueError(f"`num_landmarks` must be at least 1. Received: {num_landmarks}")
-        if not width > 0:
-            raise ValueError(f"`width` must be > 0, such as 1/8. Received: {width}")
-        if image_size < STRIDE or image_size % STRIDE:
-            raise ValueError(f"`image_size` must be a multiple of {STRIDE}. Received: {image_size}")
+        check_generator(num_landmarks, width, image_size, STRIDE)
+        refuse_dtype(kwargs)
 
         # === Functional Model ===
         channels = max(1, round(64 * width))

@@ -5,6 +5,7 @@ from typing import Any, Self
 import keras
 from keras import layers
 
+from keras_lapkl.models.arguments import refuse_dtype
 from keras_lapkl.models.layers import GaussianNoise
 
 LEAK = 0.2
@@ -45,6 +46,7 @@ class PatchGAN(keras.Model):
                 raise ValueError(f"`{name}` must be at least 1. Received: {value}")
         if not noise >= 0:
             raise ValueError(f"`noise` must be ≥ 0. Received: {noise}")
+        refuse_dtype(kwargs)
 
         # === Functional Model ===
         # Under tf.distribute the moments are those of the whole batch; JAX's always are.

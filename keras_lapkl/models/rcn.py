@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import layers
 
+from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import Conv2D, Dropout
 from keras_lapkl.models.networks import HEADS
 
@@ -28,9 +29,9 @@ class RCN(keras.Model):
     | parameters | 1,872,428 | 478,092 | 128,060 | 39,828 | 17,408 |
 
     Args:
-        num_landmarks: K ≥ 1.
-        width: fraction of 64 channels, > 0; 64·width is rounded, at least to 1.
-        image_size: side of the square input in pixels, divisible by 16.
+        num_landmarks: K, 1 to 10,000.
+        width: fraction of 64 channels, in (0, 4]; 64·width is rounded, at least to 1.
+        image_size: side of the square input in pixels, divisible by 16, at most 4096.
         dropout: rate in [0, 1) after every activation but the first and the last.
         head: what makes the K maps. `"paper"`: three 1×1 convolutions, half of all
             multiply-adds at width 1/8 and K = 68. `"linear"`: the last of them alone.
@@ -63,14 +64,8 @@ class RCN(keras.Model):
         normalize: bool = False,
         **kwargs: Any,
     ) -> None:
-        if num_landmarks < 1:
-            raise ValueError(f"`num_landmarks` must be at least 1. Received: {num_landmarks}")
-        if not width > 0:
-            raise ValueError(f"`width` must be > 0, such as 1/8. Received: {width}")
-        if image_size < 2**POOLINGS or image_size % 2**POOLINGS:
-            raise ValueError(
-                f"`image_size` must be a multiple of {2**POOLINGS}. Received: {image_size}"
-            )
+        check_generator(num_landmarks, width, image_size, 2**POOLINGS)
+        refuse_dtype(kwargs)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
         if head not in HEADS:

@@ -159,13 +159,14 @@ def widen(
     average over the images of faces that have it.
 
     Args:
-        landmarks: (N, K, 2+) in any pixels.
+        landmarks: (N, K, 3): x, y in any pixels, and visibility.
         openings: of the scheme, see `apertures.apertures`.
         gains: the factor by name of the opening; 1 where there is none.
         means: of `mean_ratios`.
 
     Returns:
-        Landmarks of the same shape; each pair keeps its middle, and none of them cross.
+        Landmarks of the same shape; each pair keeps its middle, and none of them cross. A pair of
+        which a point or a corner is hidden stays.
     """
     landmarks = landmarks.copy()
     for name, gain in gains.items():
@@ -177,7 +178,10 @@ def widen(
         length = np.maximum(np.sum(normal**2, -1), 1e-12)[:, None]
         left = np.sum((halves + change) * normal[:, None], -1) / length
         change += np.maximum(-left, 0)[..., None] * normal[:, None]
-        change = change.astype(landmarks.dtype)
+        visible = landmarks[..., 2]
+        corners = visible[:, each.corners].min(1, keepdims=True)
+        known = np.minimum(corners, np.minimum(visible[:, each.upper], visible[:, each.lower])) > 0
+        change = np.where(known[..., None], change, 0).astype(landmarks.dtype)
         landmarks[:, each.upper, :2] += change
         landmarks[:, each.lower, :2] -= change
     return landmarks

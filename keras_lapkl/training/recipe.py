@@ -181,7 +181,7 @@ class MeanTeacher:
         "Width of a wider network that learns so, and then labels the unlabeled faces for the "
         "run's own network; if not given, the run's own learns so.",
         unit="of 64 channels",
-        interval=POSITIVE,
+        interval="(0, 4]",
         flag="teacher_width",
         group=_MEAN_TEACHER,
         width=True,
@@ -260,7 +260,7 @@ class Recipe:
         1 / 8,
         "How wide the network is.",
         unit="of 64 channels",
-        interval=POSITIVE,
+        interval="(0, 4]",
         group=_NETWORK,
         width=True,
     )

@@ -95,7 +95,7 @@ def train(
             the other way around.
         OSError: another process trains into the folder, the disk is full, or the cluster fails.
         ModuleNotFoundError: `scheduler` without the extra `cluster`.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the loss or a weight is no longer finite.
         UnfinishedError: SIGTERM came, or another process of the training has ended.
 
     Example:
@@ -290,6 +290,7 @@ def _train(
             keras.callbacks.TerminateOnNaN(raise_error=True)
             if recipe.adversary is None
             else callbacks.AdversarialMonitor(),
+            callbacks.TerminateOnNaNWeights(),
             *writers,
             preemption.StopTogether(asked, more_follows),
         ]
@@ -313,7 +314,7 @@ def _train(
             raise _kept(model, output_dir, steps, writers) from stop
         except RuntimeError as error:
             if type(error) is not RuntimeError:
-                raise  # not TerminateOnNaN's or AdversarialMonitor's
+                raise  # none of those that watch for NaN
             raise FloatingPointError(
                 f"Training stopped: {error}. Lower the learning rate and train into another folder."
             ) from error

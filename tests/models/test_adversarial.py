@@ -426,7 +426,7 @@ class NoTensorFlow:
             raise ImportError(name)
 sys.meta_path.insert(0, NoTensorFlow())
 import keras, numpy as np
-from keras_lapkl import AdversarialLocalizer, MobileFPN, PatchGAN, load_model, losses, metrics
+from keras_lapkl import RCN, AdversarialLocalizer, MobileFPN, PatchGAN, load_model, losses, metrics
 folder = pathlib.Path(sys.argv[1])
 held = np.load(folder / "data.npz")
 data = (held["images"], held["unlabeled"]), held["landmarks"]
@@ -444,6 +444,15 @@ model = AdversarialLocalizer(MobileFPN(3, 1 / 16, 16), PatchGAN(3, 4), 0.1)
 model.compile(keras.optimizers.Adam(3e-3), losses.LaplaceKL())
 found["bfloat16"] = model.fit(*data, batch_size=4, verbose=0).history
 found["mean"] = np.asarray(model.generator.get_layer("stem_norm").moving_mean).tolist()
+for policy in ("float32", "mixed_float16"):
+    keras.mixed_precision.set_global_policy(policy)
+    keras.utils.set_random_seed(0)
+    model = AdversarialLocalizer(RCN(3, 1 / 16, 16, 0.0), PatchGAN(3, 4), 0.1)
+    model.compile(keras.optimizers.SGD(0.1), losses.LaplaceKL(), keras.optimizers.SGD(0.1))
+    before = model.generator.get_weights()
+    model.fit(*data, batch_size=12, verbose=0)
+    moved = [np.sum((a - b) ** 2) for a, b in zip(model.generator.get_weights(), before)]
+    found[policy] = float(np.sum(moved) ** 0.5)
 (folder / "found.json").write_text(json.dumps(found))
 """
 
@@ -511,6 +520,9 @@ class TestJax:
             model.predict(data[0][0], verbose=0)["landmarks"],
             atol=1e-3,
         )
+
+    def test_loss_scale_of_mixed_float16(self, jax_run):
+        assert jax_run[1]["mixed_float16"] == pytest.approx(jax_run[1]["float32"], rel=0.05)
 
     def test_mixed_bfloat16_with_batch_normalization(self, jax_run):
         assert np.isfinite(list(jax_run[1]["bfloat16"].values())).all()

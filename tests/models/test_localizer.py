@@ -218,10 +218,12 @@ class TestKerasCallbacks:
         assert not np.allclose(model.get_weights()[0], plain.get_weights()[0])
 
     def test_terminate_on_nan(self, data):
-        images = data[0].astype(np.float32)
-        images[:] = np.nan
-        _, history = self.fit((images, data[1]), keras.callbacks.TerminateOnNaN(), epochs=5)
-        assert len(history["loss"]) == 1
+        model = small(network=two_layers)
+        images = np.full_like(data[0], np.nan, np.float32)
+        batches = ((images[:8], data[1][:8]) for _ in range(40))  # whose values are not checked
+        end = keras.callbacks.TerminateOnNaN()
+        history = model.fit(batches, steps_per_epoch=4, epochs=5, verbose=0, callbacks=[end])
+        assert len(history.history["loss"]) == 1
 
 
 class TestRefused:
@@ -229,9 +231,49 @@ class TestRefused:
         with pytest.raises(ValueError, match="68 landmarks"):
             LandmarkLocalizer(RCN(K, 1 / 16, SIZE), scheme="ibug68")
 
-    def test_other_beta(self):
-        with pytest.raises(ValueError, match="beta"):
-            LandmarkLocalizer(RCN(K, 1 / 16, SIZE)).compile(loss=losses.LaplaceKL(beta=2))
+    @pytest.mark.parametrize(
+        ("beta", "readers"),
+        [
+            (1, {"loss": losses.LaplaceKL(beta=2)}),
+            (1, {"loss": [losses.LaplaceKL(beta=2)]}),
+            (2, {"loss": losses.laplace_kl}),
+            (2, {"metrics": [metrics.HeatmapSpread()]}),
+            (2, {"weighted_metrics": [[metrics.NormalizedMeanError("hull")]]}),
+        ],
+    )
+    def test_other_beta(self, beta, readers):
+        model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE), beta=beta)
+        model.compile(loss=losses.LaplaceKL(beta=beta), metrics=["mae"])
+        with pytest.raises(ValueError, match=f"has beta [12].* and the model {beta}"):
+            model.compile(**readers)
+
+    def test_other_eyes(self):
+        eyes = schemes.Scheme("eyes", "abc", eye_corners=(0, 2))
+        others = schemes.Scheme("others", "abc", eye_corners=(0, 1))
+        model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE), scheme=eyes)
+        model.compile(metrics=[metrics.NormalizedMeanError(scheme=eyes)])
+        model.compile(metrics=[metrics.NormalizedMeanError("hull", others)])
+        with pytest.raises(ValueError, match="'nme' takes the eyes of scheme 'others'"):
+            model.compile(metrics=[metrics.NormalizedMeanError(scheme=others)])
+
+    @pytest.mark.parametrize("change", ["range", "type", "nan", "size", "shares", "validation"])
+    def test_arrays_that_predict_would_refuse(self, data, change):
+        images, landmarks = data
+        x, y, message = {
+            "range": (images.astype(np.float32), landmarks, "Divide by 255"),
+            "type": (images.astype(np.int64), landmarks, "Expected uint8"),
+            "nan": (np.full_like(images, np.nan, np.float32), landmarks, "from nan to nan"),
+            "size": (images[:, 1:], landmarks, "RGB crops of shape"),
+            "shares": (images, landmarks / SIZE, "labels in pixels"),
+            "validation": (images.astype(np.float32), landmarks, "Divide by 255"),
+        }[change]
+        model = small(network=two_layers)
+        calls = [model.fit, model.evaluate, model.train_on_batch]
+        if change == "validation":
+            calls = [lambda x, y: model.fit(*data, validation_data=(x, y), verbose=0)]
+        for call in calls:
+            with pytest.raises(ValueError, match=message):
+                call(x, y)
 
     def test_labels_of_other_k(self, data):
         with pytest.raises(ValueError, match="Received"):
@@ -281,8 +323,44 @@ def test_a_scheme_or_calibration_of_another_count_is_refused_where_it_is_set(bar
 @pytest.mark.parametrize("name", ["crop_scale", "beta"])
 @pytest.mark.parametrize("value", [0, -3.0, float("nan"), float("inf"), "3", [3]])
 def test_numbers_that_are_no_scale(bare, name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must be a finite number above 0"):
+    message = f"`{name}`(: expected a number above 0 to 10+| must be a number|: expected number)"
+    with pytest.raises(ValueError, match=message):
         LandmarkLocalizer(bare.generator, **{name: value})
+
+
+def test_what_no_file_may_say_is_refused_before(bare):
+    """A training ends with a file, and must not find out then."""
+    with pytest.raises(ValueError, match="`crop_scale`: expected a number above 0 to 100"):
+        bare.crop_scale = 150
+    with pytest.raises(ValueError, match="`crop_scale`: expected number or null"):
+        LandmarkLocalizer(bare.generator, crop_scale=True)
+    with pytest.raises(ValueError, match="`trained_on`: expected characters"):
+        LandmarkLocalizer(bare.generator, trained_on="two\nlines")
+    assert type(LandmarkLocalizer(bare.generator, beta=np.float32(2)).beta) is float
+
+
+@pytest.mark.parametrize("network", [RCN, MobileFPN])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"width": 4.5}, "`width` must be above 0, such as 1/8, to 4"),
+        ({"width": float("nan")}, "`width` must be above 0"),
+        ({"num_landmarks": 10_001}, "from 1 to 10000"),
+        ({"image_size": 4112}, "at most 4096"),
+        ({"dtype": "mixed_bfloat16"}, "set_dtype_policy"),
+    ],
+)
+def test_networks_that_no_file_may_hold(network, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        network(**arguments)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, None), (True, True), (False, False)])
+def test_a_file_says_of_compilation_what_was_given(bare, given, kept):
+    """Else a model of a machine with a GPU runs slowly on one without."""
+    model = LandmarkLocalizer(bare.generator)
+    model.compile(loss=losses.LaplaceKL(), jit_compile=given)
+    assert model.get_compile_config()["jit_compile"] is kept
 
 
 class TestAxes:

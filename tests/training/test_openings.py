@@ -115,7 +115,8 @@ def test_mean_ratios_and_widened_labels():
     means = openings.mean_ratios(both, OPENINGS)
     np.testing.assert_allclose(means["right_eye"], [0.3, 0.3], rtol=1e-6)
     np.testing.assert_allclose(means["left_eye"], [0.4, 0.4], rtol=1e-6)
-    widened = openings.widen(both, OPENINGS, {"right_eye": 2.0}, means)
+    labels = np.concatenate([both, np.ones((2, 68, 1))], -1)
+    widened = openings.widen(labels, OPENINGS, {"right_eye": 2.0}, means)[..., :2]
     np.testing.assert_allclose(ratios(widened, IBUG68)["right_eye"], [0.5, 0.1], rtol=1e-5)
     middle = (both[:, [37, 38]] + both[:, [41, 40]]) / 2
     found = (widened[:, [37, 38]] + widened[:, [41, 40]]) / 2
@@ -125,10 +126,23 @@ def test_mean_ratios_and_widened_labels():
     hidden = both.copy()
     hidden[1, 37] = np.nan
     np.testing.assert_allclose(openings.mean_ratios(hidden, OPENINGS)["right_eye"], [0.4, 0.3])
-    shut = ratios(openings.widen(both, OPENINGS, {"right_eye": 3.0}, means), IBUG68)["right_eye"]
-    np.testing.assert_allclose(shut, [0.6, 0.0], atol=1e-5)
-    far = ratios(
-        openings.widen(both, OPENINGS, {"right_eye": 3.0}, {"right_eye": 2 * means["right_eye"]}),
-        IBUG68,
-    )
+    shut = openings.widen(labels, OPENINGS, {"right_eye": 3.0}, means)[..., :2]
+    np.testing.assert_allclose(ratios(shut, IBUG68)["right_eye"], [0.6, 0.0], atol=1e-5)
+    means = {"right_eye": 2 * means["right_eye"]}
+    far = openings.widen(labels, OPENINGS, {"right_eye": 3.0}, means)[..., :2]
+    far = ratios(far, IBUG68)
     assert far["right_eye"].max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("hidden", "moved"),
+    [(41, [38, 40]), (37, [38, 40]), (36, []), (45, [37, 38, 40, 41])],
+    ids=["lower lid", "upper lid", "corner", "of the other eye"],
+)
+def test_what_is_hidden_moves_no_label(hidden, moved):
+    """Labels have (0, 0) for a hidden point, which is no place."""
+    labels = np.concatenate([face()[1], np.ones((68, 1))], -1)[None].astype(np.float32)
+    labels[:, hidden] = 0
+    means = {"right_eye": np.array([0.1, 0.1])}
+    widened = openings.widen(labels, OPENINGS, {"right_eye": 2.0}, means)
+    assert np.flatnonzero((widened != labels).any(-1)[0]).tolist() == moved

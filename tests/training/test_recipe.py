@@ -164,7 +164,7 @@ def test_help_has_unit_and_range(values):
     text = values().get_help()
     for line in (
         "--width: How wide the network is.\n    (default: '1/8')\n"
-        "    (a number > 0, such as 1/8 or 0.125; of 64 channels)",
+        "    (a number in (0, 4], such as 1/8 or 0.125; of 64 channels)",
         "(a number in [0, 1))",
         "(a number > 0; pixels)",
         "(a whole number ≥ 1; faces)",

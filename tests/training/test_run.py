@@ -270,6 +270,14 @@ def test_nan_stops_and_says_so(crops, validation, tmp_path):
     assert not (tmp_path / "model.keras").exists()
 
 
+def test_weights_that_are_nan_are_found_where_the_loss_is_finite(crops, validation, tmp_path):
+    """MobileFPN's ReLU makes 0 of NaN, and all maps flat."""
+    diverged = recipe(network="mobile_fpn", learning_rate=1e20, schedule="constant")
+    with pytest.raises(FloatingPointError, match=r"finite weights.* after epoch 1\. Lower the"):
+        train(diverged, crops, validation, tmp_path)
+    assert not (tmp_path / "model.keras").exists() and not (tmp_path / "last.keras").exists()
+
+
 def test_other_errors_are_no_learning_rates(crops, validation, tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise NotImplementedError("no such backend")
