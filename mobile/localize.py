@@ -50,6 +50,8 @@ _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file
 _MOST_SHRINK, _MOST_SAMPLES, _MAX_SAMPLED_SIDE = 6, 3, 4096
 _LARGEST_FRACTION = 1.5  # of a box, as keras_lapkl/detection/detections.py has it
 _MAX_BYTES = 2**28  # of a file; far above models and photos
+_FARTHEST = 1e6  # pixels from a photo's corner that a box may lie, as in the package
+_MIN_SIDE = 16  # of a photo, as the package has it
 _MAX_PIXELS = 200_000_000  # of a photo, as the package has it
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")  # what the package reads; others may be of floats
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -396,6 +398,8 @@ def _check_in(photo, box):
             f"Expected boxes in pixels. Received: {box}, like fractions of the picture. Multiply "
             f"them by its width and height, {width}x{height}."
         )
+    if not max(map(abs, box)) <= _FARTHEST:
+        raise ValueError(f"Expected boxes within {_FARTHEST:.0f} pixels. Received: {box}")
     x0, y0, x1, y1 = box
     if x1 <= -0.5 or y1 <= -0.5 or x0 >= width - 0.5 or y0 >= height - 0.5:
         raise ValueError(
@@ -586,6 +590,8 @@ def _square(points):
 
 def read_bytes(path):
     """All bytes of a regular file: a pipe would never end, nor would a device."""
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: expected a file. Received: a folder")
     handle = os.open(path, os.O_RDONLY | _WITHOUT_WAITING)
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(file.fileno())
@@ -783,6 +789,11 @@ def read_picture(path):
         raise ValueError(
             f"{path}: expected (H, W, 3) uint8. Received: {picture.shape} {picture.dtype}"
         )
+    if min(picture.shape[:2]) < _MIN_SIDE:
+        raise ValueError(
+            f"{path}: expected at least {_MIN_SIDE} pixels a side. Received: "
+            f"{picture.shape[1]}x{picture.shape[0]}"
+        )
     return picture
 
 
@@ -796,10 +807,15 @@ def _read_ppm(data):
 
 
 def _read_by_pillow(data):
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # which is below what phones take, and only warns
-    picture = Image.open(io.BytesIO(data))
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:  # which names the bytes in memory
+        raise ValueError(
+            "expected a JPEG, PNG, BMP or WebP file. Save it as JPEG or PNG"
+        ) from error
     if picture.format not in _FORMATS:
         raise ValueError(
             f"expected a JPEG, PNG, BMP or WebP file. Received: {picture.format}. Save it as JPEG "

@@ -150,10 +150,7 @@ def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]])
     names.check_distinct([*outputs, *own], fold_case=(folder / locks.LOCK.upper()).exists())
     record = folder / WRITTEN
     noted = read_json(record) if record.exists() else {}
-    try:
-        ours = set(noted.get(command, ()))
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"{record} is not as lapkl writes it: name another folder.") from error
+    ours = _ours(record, noted, command)
     new = {name for name, _ in outputs} - ours
     if not new:
         return
@@ -176,11 +173,37 @@ def remove_announced(folder: PathLike, command: str, kept: Iterable[PathLike] = 
         kept: files that stay, such as those that were read.
     """
     kept = {os.path.realpath(path) for path in kept}
-    ours = read_json(Path(folder) / WRITTEN)[command]
+    ours = announced(folder, command)
     for name in sorted(ours, key=lambda name: name != "results.json"):
         path = Path(folder) / name
         if os.path.realpath(path) not in kept:
             path.unlink(missing_ok=True)
+
+
+def announced(folder: PathLike, command: str) -> set[str]:
+    """What a command has announced in a folder, by names below it.
+
+    Raises:
+        ValueError: the record is none of lapkl's, or names what is not below the folder.
+    """
+    record = Path(folder) / WRITTEN
+    return _ours(record, read_json(record), command) if record.exists() else set()
+
+
+def _ours(record, noted, command):
+    found: Any = noted.get(command, []) if isinstance(noted, dict) else None
+    right = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    home = os.path.realpath(record.parent)
+    # Whoever wrote it, nothing outside is ours, nor behind a link.
+    if not right or not all(_is_below(home, name) for name in found):
+        raise ValueError(f"{record} is not as lapkl writes it: name another folder.")
+    return set(found)
+
+
+def _is_below(home, name):
+    above = os.path.normpath(os.path.join(home, os.path.dirname(name)))
+    inside = above == home or above.startswith(home.rstrip(os.sep) + os.sep)
+    return inside and ".." not in name.split("/") and os.path.realpath(above) == above
 
 
 def _files_below(folder):

@@ -97,8 +97,9 @@ def main(_):
     source = pretrained.resolve(_MODEL.value, (".keras",))
     quiet_tensorflow()
     from keras_lapkl import load_model
-    from keras_lapkl._support.files import check_outputs, sweep, write_json
+    from keras_lapkl._support.files import check_outputs, sweep
     from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.data import origins
     from keras_lapkl.export import conversion, fitting
     from keras_lapkl.export.report import layer_table, summary
     from keras_lapkl.tflite import ConversionError, compatibility
@@ -160,7 +161,7 @@ def main(_):
             refused.append(f"{mode} refused: {error}")
             continue
         provenance = run_provenance(app.resolved_flags())
-        write_json(f"{path}.json", {**report, "loaded": loaded, "provenance": provenance})
+        origins.write(path, {**report, "loaded": loaded, "provenance": provenance})
         reports.append(report)
     if reports:
         print(summary(reports))

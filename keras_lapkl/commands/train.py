@@ -189,13 +189,6 @@ def _train():
     )
     if unlabeled is not None:
         logging.info("Without labels: %s.", unlabeled.summary)
-        if _UNLABELED_DIR.value and len(unlabeled) < 2 * len(crops):
-            logging.warning(
-                "%s pictures without labels are few beside %s labels: in the one case that was "
-                "measured, fewer than two for each raised the error. Train without them, too.",
-                f"{len(unlabeled):,}",
-                f"{len(crops):,}",
-            )
     validation = data_flags.load(
         "validation_split",
         crop_scale=crops.crop_scale,
@@ -203,6 +196,8 @@ def _train():
         **common,
     )
     datasets.warn_of_shared(crops, validation)
+    if unlabeled is not None and _UNLABELED_DIR.value:
+        _warn_of_unlabeled(len(unlabeled), crops, validation)
     if recipe.augment and crops.scheme.flip is None:
         logging.info("Never mirrored: scheme %r has no mirror pairs.", crops.scheme.name)
     logging.info("Train on %s.", crops.summary)
@@ -234,9 +229,32 @@ def _train():
     print(f"Model and results: {output_dir}")
 
 
+def _warn_of_unlabeled(count, crops, validation):
+    """Tells of pictures without labels that have some, and of too few others."""
+    from keras_lapkl.data import datasets
+
+    folder = _UNLABELED_DIR.value
+    trained, held = (datasets.count_in(each, folder) for each in (crops, validation))
+    if held:
+        logging.warning(
+            "%s of the validation pictures lie in %s, too, and are trained on without labels: "
+            "their error says little of others. Give a folder without them.",
+            f"{held:,}",
+            folder,
+        )
+    others = max(0, count - trained - held)
+    if others < 2 * len(crops):
+        logging.warning(
+            "%s pictures without labels are few beside %s labels: in the one case that was "
+            "measured, fewer than two for each raised the error. Train without them, too.",
+            f"{others:,}",
+            f"{len(crops):,}",
+        )
+
+
 def _convert(output_dir, validation, record):
     """Writes the float16 file of the run's model, and its report."""
-    from keras_lapkl._support.files import write_json
+    from keras_lapkl.data import origins
     from keras_lapkl.export import conversion
     from keras_lapkl.export.report import summary
     from keras_lapkl.loading import load_model
@@ -249,7 +267,7 @@ def _convert(output_dir, validation, record):
         faces=validation.spread(100),
         calibration_faces=validation.spread(200),
     )
-    write_json(f"{path}.json", {**report, **record})
+    origins.write(path, {**report, **record})
     print(summary([report]))
 
 

@@ -262,6 +262,20 @@ def warn_of_shared(crops: Crops, validation: Crops) -> None:
         )
 
 
+def count_in(crops: Crops, folder: PathLike) -> int:
+    """How many of the pictures of crops lie in a folder of photos; 0 for one of shards.
+
+    Args:
+        crops: of files.
+        folder: a folder of this machine.
+    """
+    if shards.is_shard_folder(folder):
+        return 0
+    home = pathlib.Path(os.path.realpath(folder))
+    names = (os.path.realpath(name) for name in set(crops.names))
+    return sum(pathlib.Path(name).is_relative_to(home) for name in names)
+
+
 def is_unlabeled_asked(
     unlabeled_dir: PathLike | None, num_unlabeled: int | None, labeled_as_unlabeled: bool
 ) -> bool:

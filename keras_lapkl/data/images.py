@@ -1,7 +1,6 @@
 """Image files in: upright 8-bit RGB, or an `ImageError` that says what is wrong with the file."""
 
 import collections
-import contextlib
 import heapq
 import itertools
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support import extras, reading, stores
@@ -199,7 +199,7 @@ def walk_listed(
 def _entries(folder, below, suffixes, passed_by):
     """Of the wanted files and of the folders in one, sorted: name, whether a folder, state."""
     files, folders, states = [], [], {}
-    for name, is_folder, state in _scanned(folder, below):
+    for name, is_folder, state in _scanned(folder, below, passed_by):
         if not name:
             passed_by["folders without a name"] += 1
         elif name.startswith("."):
@@ -221,8 +221,8 @@ def _entries(folder, below, suffixes, passed_by):
     )
 
 
-def _scanned(folder, below):
-    """Name, whether a folder, and state of all in a folder; nothing if it can't be read."""
+def _scanned(folder, below, passed_by):
+    """Name, whether a folder, and state of all in a folder; what can't be read is told."""
     if isinstance(folder, StorePath):
         try:
             yield from (folder / below if below else folder).scan()
@@ -230,9 +230,16 @@ def _scanned(folder, below):
             if not below:  # else it was there a moment ago
                 raise _none_at(folder) from error
         return
-    with contextlib.suppress(OSError), os.scandir(os.path.join(folder, below)) as entries:
-        for entry in entries:
-            yield entry.name, _is_folder(entry), None
+    place = os.path.join(folder, below)
+    try:
+        with os.scandir(place) as entries:
+            for entry in entries:
+                yield entry.name, _is_folder(entry), None
+    except OSError as error:
+        if not below:
+            raise
+        passed_by["unreadable folders"] += 1
+        logging.warning("Passed by what is in %s: %s", place, error.strerror or error)
 
 
 def _none_at(folder):

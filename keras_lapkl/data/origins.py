@@ -4,8 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from keras_lapkl._support.files import read_json
+from absl import logging
+
+from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.data import digests
 
 RUN = "run.json"
 """The file of a run's settings and data, beside its models."""
@@ -17,6 +20,7 @@ _KINDS = {
     "category": (str, type(None)),
     "skip_bad": bool,
     "num_synthetic": int,
+    "hold_out": bool,
 }
 
 
@@ -57,6 +61,10 @@ def read(path: PathLike) -> Origin | None:
     if (path.suffix != ".tflite" and path.name not in _MODELS) or not file.is_file():
         return None
     data = read_json(file)
+    written = data.get("digest") if isinstance(data, dict) else None  # of a run there is none
+    if written is not None and written != f"{digests.of_file(path):016x}":
+        logging.warning("%s is of another file than %s, and is not used.", file, path)
+        return None
     loaded = data.get("loaded") if isinstance(data, dict) else None
     if loaded is None:  # of an earlier version
         return None
@@ -67,10 +75,20 @@ def read(path: PathLike) -> Origin | None:
             f"{file} is damaged: expected in `loaded` how the data of {path.name} were loaded. "
             "Name them by --dataset and --data_dir, and move that file away."
         )
-    digests = data.get("digests")
-    digests = digests if isinstance(digests, dict) else {}
+    found = data.get("digests")
+    found = found if isinstance(found, dict) else {}
     known = {part: each for part, each in loaded.items() if each is not None}
-    return Origin(file, known, {part: str(digests.get(part)) for part in known if part in digests})
+    return Origin(file, known, {part: str(found.get(part)) for part in known if part in found})
+
+
+def write(path: PathLike, report: dict[str, Any]) -> None:
+    """Writes the report of a conversion beside a .tflite file, with what tells it from others.
+
+    Args:
+        path: of the .tflite file, which is there.
+        report: with `loaded`, as `Origin` has it.
+    """
+    write_json(f"{path}.json", {**report, "digest": f"{digests.of_file(path):016x}"})
 
 
 def _is_loaded(part):

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import os
 import re
+import unicodedata
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -148,13 +149,15 @@ def _other_names(name: str) -> Iterator[str]:
     if len(name) > _LONGEST:
         return
     forms = [name.replace("\\", "/")]
+    # macOS decomposes accents in the names of files: they look alike, and are others.
+    forms += [unicodedata.normalize(form, forms[0]) for form in ("NFC", "NFD")]
     if "%" in name:
         forms.append(urllib.parse.unquote(forms[0]))
     if "?" in name:
         before, _, query = name.partition("?")
         # Label Studio has /data/local-files/?d=a.png
         forms += [urllib.parse.unquote(before), *urllib.parse.parse_qs(query).get("d", [])]
-    for form in forms:
+    for form in dict.fromkeys(forms):
         parts = [part for part in form.split("/") if part not in ("", ".")]
         while ".." in parts:  # what stands before the last one is another folder's
             del parts[: parts.index("..") + 1]

@@ -6,6 +6,7 @@ import functools
 import glob
 import itertools
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import cluster, console, extras
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import check_outputs, write_json
-from keras_lapkl._support.folders import announce, owned
+from keras_lapkl._support.folders import announce, announced, owned
 from keras_lapkl._support.names import names_below, output_stems
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import tables
@@ -70,7 +71,10 @@ def find_inputs(
         path = Path(pattern)
         if path.is_dir():
             files, others = find_files(path, IMAGE_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES)
-            found.update(files)
+            kept = [file for file in files if not _is_overlay(file)]
+            if len(kept) < len(files):
+                others["overlays of before"] += len(files) - len(kept)
+            found.update(kept)
             if passed_by is not None:
                 passed_by.update(others)
         elif path.exists() or path.is_symlink():
@@ -94,6 +98,15 @@ def find_inputs(
     real = functools.cache(Path.resolve)
     once = {real(path.parent) / path.name: path for path in sorted(found, reverse=True)}
     return sorted(once.values())
+
+
+def _is_overlay(file):
+    """Whether a run before has written it: a picture of a picture that is looked at."""
+    for home in file.parents if ".overlay." in file.name else ():
+        below = file.relative_to(home).as_posix()
+        if below.startswith(f"{OVERLAYS}/") and below in announced(home, "predict"):
+            return True
+    return False
 
 
 def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
@@ -430,9 +443,13 @@ def _doubt(account, file, error):
 def _finder(detector, tracker, file, name, boxes, left_out) -> Callable[..., Any]:
     """Function from a photo and its time to faces; boxes that it leaves out go to `left_out`."""
     if boxes is not None:
-        given = boxes.get(name, boxes.get(Path(name).name))
-        if given is None:
+        # macOS decomposes accents in names, and what writes the boxes may not.
+        forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+        known = (n for each in (name, *forms) for n in (each, Path(each).name) if n in boxes)
+        one = next(known, None)
+        if one is None:
             raise ImageError(f"{file}: no boxes are given for it")
+        given = boxes[one]
         return lambda photo, at: detector(photo, _about(given, photo, left_out))
     if tracker is not None and is_video(file):
         return tracker()

@@ -125,7 +125,7 @@ def constant_rate(times: NDArray[np.float64], stated: float) -> float:
     Example:
 
     >>> constant_rate(np.array([0, 0.1, 0.2, 0.225, 0.25]), 30)
-    50.0
+    30.0
     """
     if len(times) < 2:
         return stated

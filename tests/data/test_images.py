@@ -337,6 +337,25 @@ class TestFindImages:
             **{".txt": 1, ".part": 1, "hidden": 2, "no suffix": 1},
         }
 
+    def test_folders_that_can_not_be_read_are_told(self, tmp_path, monkeypatch, caplog):
+        for name in ("a.png", "no/b.png", "yes/c.png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        scandir = os.scandir
+
+        def scan(path):
+            if os.path.basename(os.path.normpath(path)) == "no":
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr(images.os, "scandir", scan)
+        found, passed_by = find_files(tmp_path, (".png",))
+        assert [path.name for path in found] == ["a.png", "c.png"]
+        assert passed_by == {"unreadable folders": 1}
+        assert f"Passed by what is in {tmp_path / 'no'}: Permission denied" in caplog.text
+        with pytest.raises(PermissionError, match="Permission denied"):
+            find_files(tmp_path / "no", (".png",))
+
     def test_order_is_that_of_paths(self, tmp_path):
         """A folder stands where its name does among the files; Path compares part by part."""
         for name in ("a/z.jpg", "a.jpg", "a-b/c.jpg", "A.jpg", "b/a/x.jpg", "b/a.jpg", "ü.jpg"):

@@ -30,6 +30,17 @@ def test_of_others(tmp_path):
     assert origins.read(tmp_path / "model.keras") is None
 
 
+def test_a_report_of_another_file_is_not_used(tmp_path, caplog):
+    """As where `lapkl calibrate` writes over what was converted."""
+    model = tmp_path / "a.tflite"
+    model.write_bytes(b"first")
+    origins.write(model, {"loaded": {"validation": {**LOADED, "hold_out": False}}, "bytes": 5})
+    assert origins.read(model).loaded["validation"]["hold_out"] is False
+    model.write_bytes(b"other")
+    assert origins.read(model) is None
+    assert "a.tflite.json is of another file than" in caplog.text
+
+
 @pytest.mark.parametrize(
     "loaded",
     [[], {"training": []}, {"training": {"dataset": "csv"}}]

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from keras_lapkl.data import pictures
@@ -42,6 +44,14 @@ def folder(tmp_path):
 def test_names(folder, name, below):
     found = pictures.find_pictures([name], [folder])
     assert found == {name: below and (folder, below)}
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_that_look_alike(tmp_path, forms):
+    """macOS decomposes the accents in the names of files."""
+    on_disk, given = (unicodedata.normalize(form, "fráme ü.png") for form in forms)
+    (tmp_path / on_disk).touch()
+    assert pictures.find_pictures([given], [tmp_path]) == {given: (tmp_path, on_disk)}
 
 
 def test_each_folder_in_turn_for_each_picture(folder):

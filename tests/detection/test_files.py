@@ -1,3 +1,4 @@
+import collections
 import csv
 import dataclasses
 import json
@@ -6,6 +7,7 @@ import random
 import struct
 import subprocess
 import time
+import unicodedata
 import zlib
 
 import cv2
@@ -414,6 +416,26 @@ def test_bad_boxes_files(tmp_path):
 def test_boxes_of_names_that_are_quoted_for_spreadsheets(tmp_path):
     (tmp_path / "boxes.csv").write_text("'=1.png,1,2,3,4\n\n'-2.png,-1,2,3,4\n")
     assert list(read_boxes(tmp_path / "boxes.csv")) == ["=1.png", "-2.png"]
+
+
+def test_boxes_of_names_that_look_alike(detector, stub, tmp_path):
+    """macOS decomposes the accents in the names of files."""
+    on_disk, given = (unicodedata.normalize(form, "fotó é.png") for form in ("NFD", "NFC"))
+    cv2.imwrite(str(tmp_path / on_disk), stub.ramp())
+    found = run(detector, [tmp_path], tmp_path / "out", boxes={given: np.array([stub.BOX])})
+    assert found["faces"] == 1
+
+
+def test_overlays_of_before_are_no_photos(detector, stub, photos, tmp_path):
+    """The output folder may lie within the input."""
+    first = run(detector, [photos], photos / "found", overlays=True)
+    (photos / "mine.overlay.png").write_bytes((photos / "a.png").read_bytes())
+    passed_by = collections.Counter()
+    inputs = find_inputs([photos], passed_by)
+    assert len(inputs) == first["pictures"] + 1 and photos / "mine.overlay.png" in inputs
+    assert passed_by["overlays of before"] == first["pictures"] == 2
+    again = predict_files(detector, inputs, photos / "found", overlays=True)
+    assert again["pictures"] == 3
 
 
 def test_a_box_beside_the_photo_is_listed(stub, photos, tmp_path):

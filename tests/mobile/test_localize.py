@@ -429,6 +429,21 @@ def test_wrong_pictures(content, message, localize, tmp_path):
         localize.read_picture(path)
 
 
+def test_what_is_no_picture_or_too_small(localize, tmp_path):
+    with pytest.raises(ValueError, match=rf"{tmp_path}: expected a file. Received: a folder"):
+        localize.read_picture(tmp_path)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(ValueError, match=r"expected a JPEG.*Save it as JPEG or PNG$"):
+        localize.read_picture(tmp_path / "a.heic")
+    with pytest.raises(ValueError, match=r"at least 16 pixels a side\. Received: 500x1"):
+        localize.read_picture(write_ppm(tmp_path / "p.ppm", np.zeros((1, 500, 3), np.uint8)))
+
+
+def test_a_box_too_far(files, localize, photo):
+    with pytest.raises(ValueError, match="Expected boxes within 1000000 pixels"):
+        localize.Localizer(files["float32"]).in_photo(photo, [0.0, 0.0, 1e9, 1e9])
+
+
 @pytest.mark.parametrize(
     "picture",
     [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)],

@@ -192,7 +192,36 @@ class TestAnnounce:
         with pytest.raises(ValueError, match="would both be written"):
             announce(tmp_path, "predict", [(f"{name}/", f"{name}.avi")])
 
-    @pytest.mark.parametrize("content", ["[]", '{"predict": 3}', "no JSON"])
+    @pytest.mark.parametrize(
+        "name", ["../mine.txt", "{}/mine.txt", "x/../../mine.txt", "link/mine.txt"]
+    )
+    def test_a_record_that_leads_out_of_the_folder_removes_nothing(self, tmp_path, name):
+        """Whoever made the folder: results are handed on."""
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "link").symlink_to(tmp_path)
+        (tmp_path / "mine.txt").touch()
+        record = {"predict": ["results.json", name.format(tmp_path)]}
+        (out / folders.WRITTEN).write_text(json.dumps(record))
+        for call in (
+            lambda: folders.remove_announced(out, "predict"),
+            lambda: announce(out, "predict", self.OUTPUTS),
+        ):
+            with pytest.raises(ValueError, match=r"written\.json is not as lapkl writes it"):
+                call()
+        assert (tmp_path / "mine.txt").exists()
+
+    def test_what_was_announced_is_removed_by_whatever_name_the_folder_has(self, tmp_path):
+        (tmp_path / "real").mkdir()
+        out = tmp_path / "link"
+        out.symlink_to(tmp_path / "real")
+        announce(out, "evaluate", [("sub/a.png", "a"), ("results.json", "b")])
+        (out / "sub").mkdir()
+        (out / "sub" / "a.png").touch()
+        folders.remove_announced(out, "evaluate")
+        assert not (tmp_path / "real" / "sub" / "a.png").exists()
+
+    @pytest.mark.parametrize("content", ["[]", '{"predict": 3}', "no JSON", '{"predict": [3]}'])
     def test_a_record_of_something_else(self, tmp_path, content):
         (tmp_path / folders.WRITTEN).write_text(content)
         with pytest.raises(ValueError, match=r"written\.json is not"):

@@ -303,7 +303,8 @@ def test_few_labels_and_a_folder_of_pictures_by_one_command(run_tool, labels, tm
         *("--tflite", f"--output_dir={run}"),
     )
     assert "12 faces without labels from 12 photos, cropped as whole pictures" in done.stderr
-    assert "12 pictures without labels are few beside 10 labels" in done.stderr
+    assert f"2 of the validation pictures lie in {tmp_path}, too" in done.stderr
+    assert "0 pictures without labels are few beside 10 labels" in done.stderr
     assert "9 or more validation objects with a point are wanted" in done.stderr
     assert "The teacher labeled 12 faces" in done.stderr
     small, *wide = (
