@@ -145,6 +145,13 @@ def test_curve_never_falls_where_data_do(rng):
     assert fitted.scales == (1.5,) and fitted.errors == (2.0,)
 
 
+def test_a_landmark_without_a_scale_is_left_out():
+    scale = np.ones((4, 1, 2))
+    scale[3] = np.nan
+    fitted = confidence.fit(np.array([[1.0], [2.0], [3.0], [9.0]]), scale)
+    assert fitted.scales == (1,) and fitted.errors == (2,)
+
+
 def test_equal_scales_are_one_knot():
     fitted = confidence.fit(np.arange(1.0, 11)[:, None], np.ones((10, 1, 2)))
     assert fitted.scales == (1,) and fitted.errors == (5.5,)
@@ -195,6 +202,15 @@ def test_too_few_faces_do_not_tell_when_one_is_lost(rng):
     one_point = np.where(np.arange(60)[:, None, None] < 11, 1.0, landmarks)
     assert confidence.fit(errors, scale, landmarks=one_point).lost is None
     assert confidence.fit(errors, scale, landmarks=landmarks).lost > 0
+
+
+def test_lost_grows_with_the_errors_of_a_few_faces(rng):
+    (errors, scale), landmarks = faces(rng, 200), rng.uniform(10, 70, (200, 4, 2))
+    start = confidence.fit(errors, scale, landmarks=landmarks)
+    few = slice(20)
+    found = confidence.fit(2 * errors[few], scale[few], landmarks=landmarks[few], start=start)
+    ratio = 2 * errors[few].mean() / start.error(scale[few]).mean()
+    assert found.lost == pytest.approx(ratio * start.lost, rel=1e-3) and ratio > 1.5
 
 
 @pytest.mark.parametrize("lost", [0.0, -1.0, np.inf, np.nan])

@@ -112,9 +112,17 @@ def test_flags_of_commands_exist(page, monkeypatch):
             flags.FLAGS.unparse_flags()
 
 
+def links(page):
+    return re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text())
+
+
+def test_pages_have_links():
+    assert sum(len(links(page)) > 0 for page in PAGES) > 20
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text()):
+    for target in links(page):
         name, _, heading = target.partition("#")
         if "://" not in target:
             path = (ROOT / page).parent / name if name else ROOT / page

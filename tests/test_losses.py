@@ -106,6 +106,13 @@ class TestValues:
             loss = cls(target_scale=1.5, scale=scale, beta=0.8)
             assert float(loss(y_true, logits)) == pytest.approx(expected, rel=1e-5)
 
+    def test_softargmax_follows_from_decode(self, batch):
+        y_true, logits = batch
+        location, _ = heatmaps.decode(logits, 0.5)
+        expected = np.linalg.norm(location - y_true, axis=-1).mean()
+        loss = losses.SoftArgmaxLoss(beta=0.5)
+        assert float(loss(y_true, logits)) == pytest.approx(expected, rel=1e-5)
+
     def test_reductions(self, batch):
         y_true, logits = batch
         for cls in ALL:
@@ -128,6 +135,12 @@ class TestValues:
 
 
 class TestHidden:
+    def test_by_one_coordinate(self):
+        points = np.array([[[3.0, np.nan], [np.inf, 1.0], [1.0, 2.0]]])
+        landmarks, visible = losses.split_visible(points)
+        assert visible.numpy().tolist() == [[0, 0, 1]]
+        assert landmarks.numpy().tolist() == [[[0, 0], [0, 0], [1, 2]]]
+
     @pytest.mark.parametrize("cls", ALL)
     def test_equals_the_loss_of_the_visible_ones(self, cls, batch):
         y_true, logits = batch

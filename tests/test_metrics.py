@@ -46,6 +46,22 @@ def test_auc_equals_the_integral_of_the_ced(faces):
     assert float(metrics.AreaUnderCED(threshold=10)(*faces)) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize(("error", "failures", "area"), [(7, 0, 1 / 8), (8, 0, 0), (9, 100, 0)])
+def test_threshold_by_default(error, failures, area):
+    """8 percent; a face exactly at it has not failed."""
+    point = np.zeros((1, 1, 2)), np.array([[[error, 0.0]]])
+    assert float(metrics.FailureRate(normalizer=100)(*point)) == failures
+    assert float(metrics.AreaUnderCED(normalizer=100)(*point)) == pytest.approx(area)
+
+
+@pytest.mark.parametrize(
+    ("cls", "direction"), list(zip(ERROR_METRICS, ("down", "down", "up"), strict=True))
+)
+def test_which_way_is_better(cls, direction):
+    """Keras's callbacks read it under `mode="auto"`."""
+    assert cls()._direction == direction
+
+
 @pytest.mark.parametrize("cls", ERROR_METRICS)
 def test_uneven_batches_equal_one_batch(cls, faces):
     whole, parts = cls(), cls()
@@ -109,6 +125,11 @@ class TestNormalizers:
         with pytest.raises(ValueError, match="distance"):
             metric.update_state(self.truth, self.predicted)
 
+    def test_distance_comes_before_the_normalizer(self):
+        metric = metrics.NormalizedMeanError(normalizer=50)
+        metric.update_state(self.truth, self.predicted, distance=np.array([25.0]))
+        assert float(metric.result()) == pytest.approx(8)
+
     def test_interocular_needs_eyes(self):
         hand = schemes.Scheme("hand", ("a", "b"), (0, 1))
         with pytest.raises(ValueError, match="hull"):
@@ -131,12 +152,13 @@ class TestNormalizers:
 
 
 @pytest.mark.parametrize("cls", ERROR_METRICS)
-def test_faces_without_the_normalizer_do_not_count(cls, faces):
+@pytest.mark.parametrize("corner", [36, 45])
+def test_faces_without_the_normalizer_do_not_count(cls, corner, faces):
     truth, predicted = faces
     alone = cls()
     alone.update_state(truth[1:], predicted[1:])
     hidden = truth.copy()
-    hidden[0, 45] = np.nan
+    hidden[0, corner] = np.nan
     metric = cls()
     metric.update_state(hidden, predicted)
     assert float(metric.result()) == pytest.approx(float(alone.result()))
@@ -193,11 +215,39 @@ def test_logits_and_landmarks_give_the_same(faces, rng):
     assert float(metrics.HeatmapSpread()(faces[0], scale)) == pytest.approx(float(spread), rel=1e-6)
 
 
+def test_logits_are_read_with_beta(faces, rng):
+    logits = rng.normal(size=(5, 20, 20, 68)).astype(np.float32) * 3
+    location, scale = heatmaps.decode(logits, 0.5)
+    for cls in ERROR_METRICS:
+        expected = cls()(faces[0], location)
+        assert float(cls(beta=0.5)(faces[0], logits)) == pytest.approx(float(expected), rel=1e-5)
+    spread = metrics.HeatmapSpread(beta=0.5)(faces[0], logits)
+    assert float(spread) == pytest.approx(float(np.mean(scale)), rel=1e-5)
+
+
 def test_spread_ignores_hidden():
     truth = np.ones((1, 2, 3))
     truth[0, 1, 2] = 0
     scale = np.array([[[1.0, 2.0], [9.0, 9.0]]])
     assert float(metrics.HeatmapSpread()(truth, scale)) == pytest.approx(1.5)
+
+
+def test_spread_counts_no_face_with_nothing_visible():
+    truth = np.ones((2, 2, 3))
+    truth[1, :, 2] = 0
+    assert float(metrics.HeatmapSpread()(truth, np.full((2, 2, 2), 3.0))) == pytest.approx(3)
+
+
+def test_spread_by_sample_weight():
+    scale = np.array([[[2.0, 2.0]], [[4.0, 4.0]]])
+    spread = metrics.HeatmapSpread()(np.ones((2, 1, 2)), scale, sample_weight=np.array([1.0, 0.0]))
+    assert float(spread) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("distribution", "scale"), [("laplace", 1.2), ("gaussian", 2**0.5)])
+def test_spread_of_a_constant_map(distribution, scale):
+    spread = metrics.HeatmapSpread(distribution)(np.zeros((1, 1, 2)), np.zeros((1, 5, 5, 1)))
+    assert float(spread) == pytest.approx(scale, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,12 @@ def test_five_points_of_ibug():
     np.testing.assert_array_equal(schemes.IBUG68.anchor_points(landmarks), expected)
 
 
+def test_five_points_of_aflw():
+    """Centers of the eyes, tip of the nose and corners of the mouth are landmarks of their own."""
+    found = schemes.AFLW19.anchor_points(np.arange(19)[:, None] * [1, 1])
+    assert found[:, 0].tolist() == [7, 10, 13, 15, 17]
+
+
 def test_custom_scheme_from_pairs():
     scheme = schemes.Scheme.from_config(
         {"name": "hand", "num_landmarks": 5, "flip": [[1, 2], [3, 4]], "edges": [[0, 1]]}

@@ -11,6 +11,7 @@ from keras_lapkl import schemes
 from keras_lapkl.data.cropping import (
     apply_transform,
     can_crop,
+    covers_picture,
     crop_squares,
     crop_transform,
     default_crop_scale,
@@ -151,6 +152,27 @@ def test_any_numbers_give_squares_or_are_refused(landmarks, boxes):
     except ValueError:
         return
     assert (np.abs(squares) <= 1e7).all() and (squares[:, 2] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("square", "covers"),
+    [
+        ((350, 100, 20), True),
+        ((-9, 100, 20), True),
+        ((-11, 100, 20), False),
+        ((409, 100, 20), True),
+        ((411, 100, 20), False),
+        ((350, -11, 20), False),
+        ((350, 211, 20), False),
+        ((-12, 100, 20, 0), False),
+        ((-12, 100, 20, np.pi / 4), True),
+        ((350, 100, 0), False),
+        ((NAN, 100, 20), False),
+    ],
+)
+def test_which_squares_cover_a_picture(square, covers):
+    """Of 400x200 pixels; rotated a square reaches further."""
+    assert covers_picture([square], 400, 200).tolist() == [covers]
 
 
 class TestTransforms:

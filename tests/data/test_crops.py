@@ -105,6 +105,16 @@ class TestLoadCrops:
         expected = (annotations.landmarks - (70, 95)) / 2 + 22
         np.testing.assert_allclose(crops.landmarks, expected, atol=1e-4)
 
+    def test_a_box_beside_the_picture(self, annotations):
+        """The second photo has 240x190 pixels."""
+        boxes = annotations.boxes.copy()
+        boxes[1, [0, 2]] += 400
+        scheme = dataclasses.replace(PAIR, crop_from="box")
+        beside = dataclasses.replace(annotations, scheme=scheme, boxes=boxes)
+        message = r"photo 1\.png.*a square about a part of the picture, which has 240x190 pixels"
+        with pytest.raises(ImageError, match=message):
+            load_crops(beside)
+
     def test_size_that_labels_were_made_for(self, annotations, tmp_path):
         sizes = np.array([[260, 150], [0, 0], [190, 220], [200, 270], [180, 310]], np.int32)
         wrong = dataclasses.replace(annotations, sizes=sizes)

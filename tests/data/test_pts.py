@@ -54,6 +54,7 @@ class TestRead:
             ("", "one or more points. Received: 0"),
             ("version: 1\nn_points: 0\n{\n}\n", "one or more points. Received: 0"),
             ("n_points: 4\n{\n" + POINTS + "}", "4 points, as n_points says. Received: 3"),
+            ("n_points: 2\n{\n" + POINTS + "}", "2 points, as n_points says. Received: 3"),
             ("n_points: 3\n{\n1 1\n", "'}' as the last line. Received: 1, then the end"),
             ("n_points: many\n", "line 1: expected a whole number.*'many'"),
             ("n_points: -3\n", "line 1: expected a whole number.*'-3'"),

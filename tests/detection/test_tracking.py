@@ -46,6 +46,7 @@ class World:
         self.lost = None
         self.searches = 0
         self.asked = []
+        self.looked_around = []
 
     def __call__(self, frame):
         self.searches += 1
@@ -53,6 +54,7 @@ class World:
 
     def localize(self, frame, squares, passes=1, look_around=False):
         self.asked.append(np.array(squares))
+        self.looked_around.append(look_around)
         found = [self._nearest(square) for square in squares]
         return [dataclasses.replace(face, lost=self.lost) for face in found]
 
@@ -111,6 +113,37 @@ def test_the_crop_is_cut_where_the_face_will_be(world):
     asked = np.array([each[0, 0] for each in made.asked])
     np.testing.assert_allclose(asked[3:], expected[3:], atol=1.5)
     assert abs(asked[0] - expected[0]) > 3  # one place tells no speed
+
+
+def test_the_crop_keeps_the_angle_of_the_face(world):
+    made = world(a=(150.0, 120.0))
+    cos, sin = np.cos(0.6), np.sin(0.6)
+    made.points = made.points @ [[cos, sin], [-sin, cos]]
+    tracker = LandmarkTracker(made)
+    for i in range(2):
+        tracker(FRAME, i / RATE)
+    assert made.asked[0][0, 3] == pytest.approx(0.6, abs=0.01)
+
+
+def test_the_crop_is_asked_for_with_what_is_around(world):
+    made = world(a=(150.0, 120.0))
+    tracker = LandmarkTracker(made)
+    for i in range(2):
+        tracker(FRAME, i / RATE)
+    assert made.looked_around == [True]
+
+
+def test_the_filter_gets_the_scale_of_the_face(world):
+    made, scales = world(a=(150.0, 120.0)), []
+    made.scale["a"] = 1.5
+
+    def smooth(landmarks, scale, time):
+        scales.append(scale)
+        return landmarks
+
+    (face,) = LandmarkTracker(made, lambda: smooth)(FRAME, 0.0)
+    np.testing.assert_array_equal(scales, [face.scale])
+    np.testing.assert_array_equal(face.scale, 1.5 * 3 * 40 / 80)
 
 
 def test_a_crop_is_never_far_ahead(world):

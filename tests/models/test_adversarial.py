@@ -259,13 +259,26 @@ def test_uint8_equals_float(data):
 
 @pytest.mark.slow
 def test_sample_weight_weighs_the_localization_only(data):
-    models = [small(adversarial_weight=1.0) for _ in range(2)]
-    fit(models[0], data, sample_weight=np.zeros(12))
+    # Losses of one target: the discriminator sees the same.
+    both = losses.LaplaceKL(), losses.SoftArgmaxLoss()
+    models = [small(adversarial_weight=1.0, loss=each) for each in both]
+    for model in models:
+        fit(model, data, sample_weight=np.zeros(12))
     before = small().discriminator.get_weights()
     for weights, model in ((before, models[0]),):
         assert not np.allclose(weights[0], model.discriminator.get_weights()[0])
     # The generator moved by the adversarial loss alone.
     assert not np.allclose(small().get_weights()[0], models[0].get_weights()[0])
+    assert_same(*models)
+
+
+@pytest.mark.slow
+def test_of_weights_zero_the_generator_stays(data):
+    model = small(**sgd(), adversarial_weight=0.0)
+    before = model.generator.get_weights()
+    fit(model, data, sample_weight=np.zeros(12))
+    for a, b in zip(model.generator.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow

@@ -81,6 +81,17 @@ def test_predict_heatmaps(data):
     np.testing.assert_allclose(heatmaps.location(maps), predicted["landmarks"], atol=1e-3)
 
 
+def test_predicts_with_its_beta(data):
+    model = LandmarkLocalizer(two_layers(K, 1 / 16, SIZE, 0.0), beta=0.25)
+    model.generator.set_weights([9 * weight for weight in model.generator.get_weights()])
+    location, scale = heatmaps.decode(model(data[0]), 0.25)
+    predicted = model.predict(data[0], verbose=0)
+    np.testing.assert_allclose(predicted["landmarks"], location, atol=1e-4)
+    np.testing.assert_allclose(predicted["scale"], scale, atol=1e-4)
+    maps = model.predict_heatmaps(data[0])
+    np.testing.assert_allclose(heatmaps.location(maps), location, atol=1e-3)
+
+
 def test_heatmaps_of_floats_above_one_are_refused(data):
     with pytest.raises(ValueError, match="Divide by 255"):
         small().predict_heatmaps(data[0].astype(np.float32))
@@ -178,10 +189,16 @@ class TestKerasCallbacks:
 
     def test_model_checkpoint(self, data, tmp_path):
         path = tmp_path / "best.keras"
-        self.fit(
-            data, keras.callbacks.ModelCheckpoint(path, monitor="val_nme", save_best_only=True)
-        )
-        assert type(load_model(path)) is LandmarkLocalizer
+        best = keras.callbacks.ModelCheckpoint(path, monitor="val_nme", save_best_only=True)
+        # It learns, and then unlearns.
+        rates = keras.callbacks.LearningRateScheduler(lambda epoch: (3e-3, 1.0, -1.0)[epoch])
+        _, history = self.fit(data, best, rates, epochs=3)
+        first, second, third = history["val_nme"]
+        assert second < min(first, third)
+        found = load_model(path)
+        assert type(found) is LandmarkLocalizer
+        logs = found.evaluate(*data, verbose=0, return_dict=True)
+        assert logs["nme"] == pytest.approx(second, rel=1e-4)
 
     def test_backup_and_restore_equals_unbroken(self, data, tmp_path):
         class Stop(keras.callbacks.Callback):
@@ -318,6 +335,14 @@ def test_a_scheme_or_calibration_of_another_count_is_refused_where_it_is_set(bar
     bare.scheme = {"name": "toy", "num_landmarks": K}
     assert bare.scheme.num_landmarks == K
     bare.scheme = None
+
+
+def test_beta_and_calibration_go_along(bare, tmp_path):
+    known = confidence.Calibration((1.0,), (1.0,), (1.0,) * K, {0.9: (2.0,) * K}, "dots", 9)
+    model = LandmarkLocalizer(bare.generator, beta=0.5, calibration=known)
+    model.save(tmp_path / "model.keras")
+    for each in (model.localizer(), load_model(tmp_path / "model.keras")):
+        assert each.beta == 0.5 and each.calibration == known
 
 
 @pytest.mark.parametrize("name", ["crop_scale", "beta"])

@@ -78,6 +78,47 @@ def test_what_leaves_the_image_teaches_nothing(batch):
     assert step(model, batch)["consistency_loss"] == 0
 
 
+@pytest.mark.parametrize(
+    ("axis", "shift"), [(0, -2 * SIZE), (0, 2 * SIZE), (1, -2 * SIZE), (1, 2 * SIZE)]
+)
+def test_what_leaves_at_a_side_is_hidden(batch, axis, shift):
+    model = small()
+    (_, (_, _, motion)), _ = batch
+    motion[:, axis, 2] += shift
+    assert not np.asarray(model.targets(model.unpack(batch))[2]).any()
+
+
+@pytest.mark.parametrize("network", [rcn, mobile_fpn])
+def test_the_teacher_finds_with_beta(batch, network):
+    keras.utils.set_random_seed(0)
+    model = MeanTeacherLocalizer(network(), beta=0.25)
+    for weight in model.teacher.weights[-2:]:  # till the maps have peaks
+        weight.assign(100 * weight)
+    (_, (plain, *_)), _ = batch
+    found, scale = (np.asarray(each) for each in heatmaps.decode(model.teacher(plain), 0.25))
+    target, target_scale, _ = map(np.asarray, model.targets(model.unpack(batch)))
+    np.testing.assert_allclose(target[0], found[0], atol=1e-4)
+    np.testing.assert_allclose(target_scale, np.maximum(scale, 1), rtol=1e-4)
+
+
+def test_consistency_is_the_mean_over_visible_landmarks(rng):
+    model = small()
+    logits = rng.normal(size=(1, SIZE, SIZE, K)).astype(np.float32)
+    target, scale = np.full((1, K, 2), 5, np.float32), np.ones((1, K, 2), np.float32)
+    found, spread = heatmaps.decode(logits)
+    divergence = losses.laplace_kl_divergence(found - target, spread, scale)
+    each = np.asarray(divergence)[0].sum(-1)
+    for visible in ([1, 0, 0], [1, 1, 0], [1, 1, 1]):
+        shown = np.array([visible], np.float32)
+        consistency = float(model.consistency_loss(logits, target, scale, shown))
+        assert consistency == pytest.approx(each[np.array(visible) > 0].mean(), rel=1e-4)
+
+
+def test_faces_of_sample_weight_zero_do_not_count(batch):
+    logs = step(small(), (*batch, np.zeros(4, np.float32)))
+    assert logs["localization_loss"] == 0 and logs["consistency_loss"] > 0
+
+
 @pytest.mark.parametrize("network", [rcn, mobile_fpn])
 def test_a_step_by_hand(batch, network):
     model = small(network, scheme=None, decay=0.9, consistency_weight=0.5)

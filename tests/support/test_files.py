@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from keras_lapkl._support import files
-from keras_lapkl._support.files import check_outputs, read_json, replacing, sweep, write_json
+from keras_lapkl._support.files import (
+    check_outputs,
+    read_arrays,
+    read_json,
+    replacing,
+    sweep,
+    write_json,
+)
 from keras_lapkl._support.provenance import run_provenance
 
 
@@ -141,6 +148,8 @@ def test_inputs_are_no_outputs(tmp_path):
     check_outputs([tmp_path / "b.txt"], [tmp_path / "a.txt"])
     with pytest.raises(ValueError, match=r"link is an input"):
         check_outputs([tmp_path / "link"], [tmp_path / "x" / ".." / "a.txt"])
+    with pytest.raises(ValueError, match=r"a\.txt is an input"):
+        check_outputs([tmp_path / "a.txt"], [tmp_path / "link"])
 
 
 class TestOutputsAreCheckedFirst:
@@ -187,6 +196,18 @@ def test_broken_json_names_the_file(tmp_path):
     (tmp_path / "a.json").write_text('{"a": ')
     with pytest.raises(ValueError, match=r"a\.json"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("save", "rows"),
+    [(np.savez, np.array([{}], object)), (np.savez_compressed, np.zeros(9))],
+    ids=["pickles", "compressed"],
+)
+def test_arrays_that_we_do_not_write_are_not_read(tmp_path, save, rows):
+    save(tmp_path / "a.npz", rows=rows)
+    assert read_arrays(tmp_path / "a.npz") is None
+    np.savez(tmp_path / "a.npz", rows=np.zeros(9))
+    assert list(read_arrays(tmp_path / "a.npz")) == ["rows"]
 
 
 def test_provenance_is_plain_data():

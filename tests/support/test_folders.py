@@ -108,6 +108,13 @@ def test_a_lock_that_says_nothing_is_taken_over(tmp_path, content):
         pass
 
 
+def test_a_longer_lock_is_overwritten_whole(tmp_path):
+    about = {"host": socket.gethostname(), "process": 1, "since": "x" * 500}
+    (tmp_path / locks.LOCK).write_text(json.dumps(about))
+    with owned(tmp_path):
+        assert json.loads((tmp_path / locks.LOCK).read_text())["process"] == os.getpid()
+
+
 def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
     def refuse(handle, how):
         raise OSError("no locks")

@@ -176,7 +176,13 @@ class TestOwner:
                 assert json.loads(lock.read(0, 999))["process"] == os.getpid()
 
     @pytest.mark.parametrize(
-        "left", [{"host": "elsewhere"}, {"process": os.getppid()}, {"process": "x"}]
+        "left",
+        [
+            {"host": "elsewhere"},
+            {"host": "elsewhere", "process": 2**22 + 1},  # here no process has that number
+            {"process": os.getppid()},
+            {"process": "x"},
+        ],
     )
     def test_others_by_resume_alone(self, bucket, lock, left):
         self.left_by(lock, **left)

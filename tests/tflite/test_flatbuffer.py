@@ -213,6 +213,13 @@ def test_the_shipped_bytes_are_within_bounds():
             verification.verify(content[:size])
 
 
+def test_what_leads_out_of_the_file():
+    with pytest.raises(ValueError, match="100 elements at byte 8, which lead out of the file"):
+        verification._Walk(struct.pack("<II", 4, 100) + bytes(100)).vector(0, 4)
+    with pytest.raises(ValueError, match="an offset to byte 4 of 6"):
+        verification._Walk(bytes(6)).number("I", 4)
+
+
 def test_tables_that_are_used_over_and_over():
     """A table of 100,000 names that are one and the same."""
     name = b"x" * 1000

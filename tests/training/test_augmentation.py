@@ -82,6 +82,22 @@ def test_motion_takes_landmarks_where_they_are_moved(batch, flip):
     assert mirrored.any() == (flip is not None) and not mirrored.all()
 
 
+@pytest.mark.parametrize(
+    ("change", "low", "high"),
+    [({"rotation": 40.0}, -40, 40), ({"scale": 0.25}, 0.8, 1.25), ({"shift": 0.25}, -2, 2)],
+)
+def test_moves_are_drawn_from_their_whole_range(change, low, high):
+    images, changed = np.zeros((2000, 8, 8, 3), np.float32), dataclasses.replace(OFF, **change)
+    motion = augment_with_motion(images, (1, 2), changed, None, 8)[1].numpy()
+    found = {
+        "rotation": np.degrees(np.arctan2(motion[:, 1, 0], motion[:, 0, 0])),
+        "scale": np.sqrt(np.linalg.det(motion[..., :2])),
+        "shift": motion[..., 2],
+    }[next(iter(change))]
+    edge = 0.02 * (high - low)
+    assert low - 1e-4 <= found.min() < low + edge and high - edge < found.max() <= high + 1e-4
+
+
 def test_mirror_swaps_the_indices(batch):
     images, landmarks = run(batch, dataclasses.replace(OFF, mirror=1.0))
     expected = batch[1][:, FLIP].copy()
@@ -115,6 +131,30 @@ def test_landmark_that_leaves_is_hidden(batch):
     assert (landmarks[:, 0, 2] == 0).all() and (landmarks[:, 1:, 2] == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("place", "visible"),
+    [
+        ((-0.6, 10), 0),
+        ((-0.4, 10), 1),
+        ((47.4, 10), 1),
+        ((47.6, 10), 0),
+        ((10, -0.6), 0),
+        ((10, -0.4), 1),
+        ((10, 47.4), 1),
+        ((10, 47.6), 0),
+    ],
+)
+def test_landmark_leaves_at_the_edge_of_the_last_pixel(batch, place, visible):
+    batch[1][:, 0, :2] = place
+    assert (run(batch, OFF)[1][:, 0, 2] == visible).all()
+
+
+def test_border_is_repeated():
+    images, landmarks = np.ones((50, SIZE, SIZE, 3), np.float32), np.zeros((50, 3, 3), np.float32)
+    moved, _ = run((images, landmarks), dataclasses.replace(OFF, rotation=40.0, shift=0.2))
+    np.testing.assert_allclose(moved, 1, atol=1e-5)
+
+
 def test_seed_decides_all(batch):
     first, again, other = (run(batch, Augmentation(), seed) for seed in ((1, 5), (1, 5), (1, 6)))
     np.testing.assert_array_equal(first[0], again[0])
@@ -136,6 +176,12 @@ def test_stays_in_range_and_changes_color(batch):
     kept, _ = run(batch, OFF)
     changed = recolor(tf.constant(kept), (1, 2), 0.5, 0.0).numpy()
     assert (abs(changed - kept).max((1, 2, 3)) > 0.05).all()
+
+
+def test_brightness_and_gains_change_by_half_of_the_color():
+    """From 0.5 by 0.1 and then by a tenth, at most: 0.36 to 0.66."""
+    gray = recolor(tf.fill([500, 2, 2, 3], 0.5), (1, 2), 0.2, 0.0).numpy()
+    assert 0.36 - 1e-5 <= gray.min() < 0.4 and 0.62 < gray.max() <= 0.66 + 1e-5
 
 
 def test_gray(batch):

@@ -38,6 +38,32 @@ def numbered(count, margin=4, size=16):
     )
 
 
+def ramps(count):
+    """Crops whose every pixel says its column: five for each, those of the margin too."""
+    crops = numbered(count)
+    columns = 5 * np.arange(crops.images.shape[2], dtype=np.uint8)
+    images = np.broadcast_to(columns[:, None], crops.images.shape).copy()
+    return dataclasses.replace(crops, images=images)
+
+
+def of_68_points():
+    """Eight faces of noise."""
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(20, 60, (8, 68, 2)).astype(np.float32)
+    return Crops(
+        images=rng.integers(0, 255, (8, 96, 96, 3), np.uint8),
+        landmarks=landmarks,
+        visible=np.ones((8, 68), bool),
+        transforms=np.tile(np.eye(2, 3), (8, 1, 1)),
+        names=tuple("abcdefgh"),
+        scheme=schemes.IBUG68,
+        image_size=80,
+        margin=8,
+        crop_scale=3.0,
+        name="eight",
+    )
+
+
 def order(crops, batch_size, steps, **kwargs):
     stream = training_batches(crops, batch_size, **kwargs).take(steps)
     return np.array([y.numpy()[:, 0, 0] for _, y in stream])
@@ -72,20 +98,7 @@ def test_mirrored_only_where_the_scheme_says_how(flip, mirrored):
 
 
 def test_openings_are_varied_where_the_scheme_knows_them():
-    rng = np.random.default_rng(0)
-    landmarks = rng.uniform(20, 60, (8, 68, 2)).astype(np.float32)
-    faces = Crops(
-        images=rng.integers(0, 255, (8, 96, 96, 3), np.uint8),
-        landmarks=landmarks,
-        visible=np.ones((8, 68), bool),
-        transforms=np.tile(np.eye(2, 3), (8, 1, 1)),
-        names=tuple("abcdefgh"),
-        scheme=schemes.IBUG68,
-        image_size=80,
-        margin=8,
-        crop_scale=3.0,
-        name="eight",
-    )
+    faces = of_68_points()
     varied = dataclasses.replace(OFF, openings=1.0)
     (x, y), (plain, labels) = (
         next(iter(training_batches(faces, 8, augmentation=each))) for each in (varied, OFF)
@@ -100,6 +113,20 @@ def test_openings_are_varied_where_the_scheme_knows_them():
         next(iter(training_batches(other, 8, augmentation=each))) for each in (varied, OFF)
     )
     np.testing.assert_array_equal(x, plain)
+
+
+@pytest.mark.parametrize(
+    ("gain", "moved"),
+    [("eye_gain", [37, 38, 40, 41, 43, 44, 46, 47]), ("mouth_gain", [61, 62, 63, 65, 66, 67])],
+)
+def test_gains_widen_the_labels_of_their_openings(gain, moved):
+    wide = dataclasses.replace(OFF, **{gain: 2.0})
+    (x, y), (plain, labels) = (
+        next(iter(training_batches(of_68_points(), 8, augmentation=each))) for each in (wide, OFF)
+    )
+    np.testing.assert_array_equal(x, plain)
+    differ = (y.numpy() != labels.numpy()).any((0, 2))
+    assert np.flatnonzero(differ).tolist() == moved
 
 
 def test_seed_decides_the_order():
@@ -120,6 +147,13 @@ def test_augmented_stream_begins_at_any_step():
     assert whole[0][0].shape == (5, 16, 16, 3) and whole[0][0].dtype == "float32"
     for a, b in zip(whole[3], late, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_drawn_changes_from_step_to_step():
+    shifted = dataclasses.replace(OFF, shift=0.1)
+    steps = training_batches(numbered(12), 12, augmentation=shifted).take(2)
+    first, second = (y[:, 0, 0] - 255 * x[:, 3, 3, 0] for x, y in steps)
+    assert not np.allclose(first, second, atol=0.1)
 
 
 def test_left_over_faces_change_from_epoch_to_epoch():
@@ -204,6 +238,11 @@ class TestSemiSupervised:
         assert images.dtype == others.dtype == "float32"
         np.testing.assert_array_equal(others, again[0][1])
 
+    def test_unlabeled_faces_are_cut_to_their_center(self):
+        crops = ramps(12)
+        ((_, others), _) = next(iter(semi_supervised_batches(crops, shards.from_crops(crops), 4)))
+        assert others.shape == (4, 16, 16, 3) and (others[:, 0, 0, 0].numpy() == 5 * 4).all()
+
     def test_fewer_faces_than_a_batch(self):
         with pytest.raises(ValueError, match=r"1\.\.3"):
             semi_supervised_batches(numbered(20), shards.from_crops(numbered(3)), 5)
@@ -282,3 +321,14 @@ class TestMeanTeacher:
         for ours, theirs in zip(whole[3:], rest, strict=True):
             for a, b in zip(ours, theirs, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+    def test_the_teacher_sees_their_center(self):
+        crops = ramps(12)
+        stream = mean_teacher_batches(crops, shards.from_crops(crops), 4, moved=OFF)
+        ((_, (plain, others, _)), _) = next(iter(stream))
+        assert (plain[:, 0, 0, 0].numpy() == 5 * 4).all()
+        np.testing.assert_allclose(255 * others, plain, atol=1e-2)
+
+    def test_motions_change_from_step_to_step(self):
+        first, second = (motion.numpy() for _, _, _, motion, _ in self.take(2))
+        assert not np.allclose(first, second)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,21 @@ def test_labels_are_what_the_teacher_finds_in_the_faces_without_margin(stub, tea
     found = labels[..., :2]
     np.testing.assert_allclose(found.mean(1), expected.mean(1), atol=0.1)
     assert (labels[..., 2] == 1).all()
+
+
+@pytest.mark.parametrize("mirrors", [True, False])
+def test_mirror_images_are_asked_for_where_the_scheme_mirrors(stub, teacher, mirrors, monkeypatch):
+    asked, predict = [], distillation.model_scores.predict
+
+    def noted(model, images, flip_average):
+        asked.append(flip_average)
+        return predict(model, images, flip_average=flip_average)
+
+    monkeypatch.setattr(distillation.model_scores, "predict", noted)
+    if not mirrors:
+        teacher.scheme = dataclasses.replace(stub.SCHEME, flip=None)
+    distillation.pseudo_labels([teacher], ramps(stub, 2, stub.SIZE))
+    assert asked == [mirrors]
 
 
 def test_faces_of_another_size_than_the_teachers(stub, teacher):

@@ -103,6 +103,14 @@ class TestBatch:
         found = self.vary(batch=(images, landmarks), share=1.0)[1]
         np.testing.assert_array_equal(found[:, 36:48], landmarks[:, 36:48])
 
+    def test_half_hidden_openings_are_left(self):
+        """A lid of each eye, and one point of the mouth."""
+        images, landmarks = self.batch()
+        landmarks[:, [37, 43, 61]] = 0
+        found = self.vary(batch=(images, landmarks), share=1.0)
+        np.testing.assert_array_equal(found[0], images)
+        np.testing.assert_array_equal(found[1], landmarks)
+
 
 def test_mean_ratios_and_widened_labels():
     """A second face whose right eye is half as far open, twice as large, turned by 90 degrees."""

@@ -137,6 +137,11 @@ class TestCSV:
         np.testing.assert_array_equal(found.landmarks[0, 0], [1, 2])
         assert np.isnan(found.landmarks[1:, 1]).all()
 
+    def test_visibility_is_in_the_order_of_the_scheme(self, read):
+        text = "path,b_x,b_y,a_x,a_y,c_x,c_y\na.png,1,2,,,50,60\n"
+        found = read(text, scheme=schemes.Scheme("three", ("a", "b", "c")))
+        assert found.visible.tolist() == [[False, True, True]]
+
     def test_boxes(self, read):
         head = "path,x1,y1,x2,y2,box_x0,box_y0,box_x1,box_y1\n"
         found = read(head + "a.png,1,2,3,4,-0.5,0,9.5,20\nb.png,1,2,3,4,,,,\n")
