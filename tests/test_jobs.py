@@ -47,6 +47,8 @@ done
 exit $worst
 """
 SCONTROL = '#!/usr/bin/env bash\necho "$@" >>"$RUN.scontrol"\n'
+# Equal to the last bit are runs of one thread each: several may add in another order.
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 FLAGS = ("--width=1/16", "--num_synthetic=24", "--image_size=32", "--epochs=2")
 
 
@@ -63,6 +65,7 @@ def submit(tmp_path):
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "RUN": str(tmp_path / run),
             "SLURM_JOB_ID": "4242",
+            **ONE_THREAD,
         }
         return subprocess.Popen(
             ["bash", SBATCH], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -168,7 +171,8 @@ def launched(run_tool, tmp_path_factory):
     """A run of two processes by `lapkl launch`, and what it said."""
     folder = tmp_path_factory.mktemp("launched") / "run"
     launch = ["tools/launch.py", "--processes=2", "tools/train.py", *FLAGS]
-    return folder, run_tool(*launch, "--steps_per_epoch=12", f"--output_dir={folder}", timeout=600)
+    flags = "--steps_per_epoch=12", f"--output_dir={folder}"
+    return folder, run_tool(*launch, *flags, timeout=600, env={**os.environ, **ONE_THREAD})
 
 
 def test_launched_processes_train_as_one(launched, tmp_path):

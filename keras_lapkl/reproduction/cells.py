@@ -212,6 +212,7 @@ def _train(cell, data, folder, provenance):
         "errors": [None if np.isnan(error) else round(float(error), 4) for error in errors],
         "parameters": trained["parameters"],
         "seconds_of_training": trained["seconds_of_training"],
+        "epochs_in_those_seconds": trained["epochs_in_those_seconds"],
         "digests": _digests(data),
         "provenance": provenance,
     }

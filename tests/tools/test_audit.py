@@ -103,8 +103,8 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
     [
         (("--model=fpn-sixteenth-300w", "--steps=3"), "nothing is trained: drop --steps."),
         (("--folds=41",), "Expected 2 folds or more"),
-        (("--image_size=50",), "--image_size must be a multiple of 16. Received: 50"),
-        (("--image_size=0",), "--image_size must be a multiple of 16. Received: 0"),
+        (("--image_size=50",), "--image_size must be a multiple of 16, at most 4096. Received: 50"),
+        (("--image_size=0",), "--image_size must be a multiple of 16, at most 4096. Received: 0"),
     ],
 )
 def test_refused(run_tool, labeled, tmp_path, more, message):

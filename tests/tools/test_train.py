@@ -276,7 +276,7 @@ def test_many_labels_are_told_that_others_gain_nothing(warm_python, tmp_path, fl
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--image_size=90"], "--image_size must be a multiple of 16. Received: 90"),
+        (["--image_size=90"], "--image_size must be a multiple of 16, at most 4096. Received: 90"),
         (["--first_pass=fpn-eighth-300w"], "--first_pass finds faces in --unlabeled_dir"),
         (["--first_pass=x", "--unlabeled_dir={}"], "Whole pictures need no --first_pass"),
         (["--train_split={}/train.csv"], "give --train_split=train, which leaves that tenth out"),
