@@ -193,17 +193,19 @@ def announced(folder: PathLike, command: str) -> set[str]:
 def _ours(record, noted, command):
     found: Any = noted.get(command, []) if isinstance(noted, dict) else None
     right = isinstance(found, list) and all(isinstance(name, str) for name in found)
-    home = os.path.realpath(record.parent)
     # Whoever wrote it, nothing outside is ours, nor behind a link.
-    if not right or not all(_is_below(home, name) for name in found):
+    if not right or not _are_below(os.path.realpath(record.parent), found):
         raise ValueError(f"{record} is not as lapkl writes it: name another folder.")
     return set(found)
 
 
-def _is_below(home, name):
-    above = os.path.normpath(os.path.join(home, os.path.dirname(name)))
-    inside = above == home or above.startswith(home.rstrip(os.sep) + os.sep)
-    return inside and ".." not in name.split("/") and os.path.realpath(above) == above
+def _are_below(home, names):
+    folders = {os.path.join(home, os.path.dirname(name)).rstrip(os.sep) for name in names}
+    own = f"{home.rstrip(os.sep)}{os.sep}"
+    return all(f"{each}{os.sep}".startswith(own) for each in folders) and all(
+        os.path.realpath(each) == os.path.normpath(each) and ".." not in each.split(os.sep)
+        for each in folders
+    )
 
 
 def _files_below(folder):

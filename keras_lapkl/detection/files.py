@@ -71,7 +71,8 @@ def find_inputs(
         path = Path(pattern)
         if path.is_dir():
             files, others = find_files(path, IMAGE_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES)
-            kept = [file for file in files if not _is_overlay(file)]
+            overlays_in = functools.cache(_overlays_in)
+            kept = [file for file in files if not _is_overlay(file, overlays_in)]
             if len(kept) < len(files):
                 others["overlays of before"] += len(files) - len(kept)
             found.update(kept)
@@ -100,13 +101,17 @@ def find_inputs(
     return sorted(once.values())
 
 
-def _is_overlay(file):
+def _is_overlay(file, overlays_in):
     """Whether a run before has written it: a picture of a picture that is looked at."""
-    for home in file.parents if ".overlay." in file.name else ():
-        below = file.relative_to(home).as_posix()
-        if below.startswith(f"{OVERLAYS}/") and below in announced(home, "predict"):
-            return True
-    return False
+    homes = [each.parent for each in file.parents if each.name == OVERLAYS]
+    return any(file.relative_to(home).as_posix() in overlays_in(home) for home in homes)
+
+
+def _overlays_in(home):
+    try:
+        return announced(home, "predict")
+    except ValueError:  # a file of that name, but none of ours
+        return set()
 
 
 def read_boxes(path: PathLike) -> dict[str, NDArray[np.float64]]:
