@@ -32,8 +32,11 @@ def define(module: str, of_model: bool = False, **splits: str) -> None:
 
 def check_image_size(size: int) -> None:
     """Refuses a side of crops that no network takes, before any data is read."""
-    if not 16 <= size <= 4096 or size % 16:
-        raise ValueError(f"--image_size must be a multiple of 16, at most 4096. Received: {size}")
+    from keras_lapkl.models.arguments import LARGEST
+
+    most = LARGEST["image_size"]
+    if not 16 <= size <= most or size % 16:
+        raise ValueError(f"--image_size must be a multiple of 16, at most {most}. Received: {size}")
 
 
 def load(split: str, **crop: Any) -> Any:

@@ -55,7 +55,8 @@ def find_inputs(
     Args:
         patterns: files, folders (their photos and videos, at any depth) and globs.
         passed_by: where to count by suffix the files of folders that are neither, as `find_files`
-            does, and the folders that a glob matches.
+            does, the overlays that `predict_files` has written into them, and the folders that a
+            glob matches.
 
     Raises:
         FileNotFoundError: a pattern without a match.
@@ -72,7 +73,7 @@ def find_inputs(
         if path.is_dir():
             files, others = find_files(path, IMAGE_SUFFIXES + OTHER_PICTURES + VIDEO_SUFFIXES)
             overlays_in = functools.cache(_overlays_in)
-            kept = [file for file in files if not _is_overlay(file, overlays_in)]
+            kept = [file for file in files if not _is_overlay(file, path, overlays_in)]
             if len(kept) < len(files):
                 others["overlays of before"] += len(files) - len(kept)
             found.update(kept)
@@ -101,10 +102,13 @@ def find_inputs(
     return sorted(once.values())
 
 
-def _is_overlay(file, overlays_in):
-    """Whether a run before has written it: a picture of a picture that is looked at."""
+def _is_overlay(file, folder, overlays_in):
+    """Whether a run before has written it below a folder, which is not one of overlays itself."""
     homes = [each.parent for each in file.parents if each.name == OVERLAYS]
-    return any(file.relative_to(home).as_posix() in overlays_in(home) for home in homes)
+    return any(
+        home.is_relative_to(folder) and file.relative_to(home).as_posix() in overlays_in(home)
+        for home in homes
+    )
 
 
 def _overlays_in(home):

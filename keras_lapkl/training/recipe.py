@@ -24,12 +24,14 @@ from keras_lapkl._support.settings import (
     setting,
     settings,
 )
+from keras_lapkl.models.arguments import LARGEST
 from keras_lapkl.models.networks import HEADS, NETWORKS, SETTINGS
 from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES, OPTIMIZERS
 from keras_lapkl.training.schedules import SCHEDULES
 
 _NETWORK, _TRAINING, _ADVERSARY = "Network", "Training", "Adversary"
 _MEAN_TEACHER = "Mean teacher"
+_WIDTHS = f"(0, {LARGEST['width']}]"
 METHODS = ("adversarial", "teacher", "mean_teacher")
 """How a run can train with faces without labels."""
 UNLABELED = "Faces without labels"
@@ -181,7 +183,7 @@ class MeanTeacher:
         "Width of a wider network that learns so, and then labels the unlabeled faces for the "
         "run's own network; if not given, the run's own learns so.",
         unit="of 64 channels",
-        interval="(0, 4]",
+        interval=_WIDTHS,
         flag="teacher_width",
         group=_MEAN_TEACHER,
         width=True,
@@ -260,7 +262,7 @@ class Recipe:
         1 / 8,
         "How wide the network is.",
         unit="of 64 channels",
-        interval="(0, 4]",
+        interval=_WIDTHS,
         group=_NETWORK,
         width=True,
     )

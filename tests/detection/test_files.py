@@ -434,6 +434,7 @@ def test_overlays_of_before_are_no_photos(detector, stub, photos, tmp_path):
     inputs = find_inputs([photos], passed_by)
     assert len(inputs) == first["pictures"] + 1 and photos / "mine.overlay.png" in inputs
     assert passed_by["overlays of before"] == first["pictures"] == 2
+    assert len(find_inputs([photos / "found" / "overlays"])) == 2  # where they are asked for
     again = predict_files(detector, inputs, photos / "found", overlays=True)
     assert again["pictures"] == 3
 
