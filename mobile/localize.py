@@ -256,6 +256,8 @@ class Localizer:
         self.scheme = metadata.get("scheme") or {}
         self.calibration = metadata.get("calibration")
         self.crop_from = self.scheme.get("crop_from", "points")
+        if not 1 <= num_threads <= 1024:  # of 100,000 the interpreter ends the process
+            raise ValueError(f"Expected 1 to 1,024 threads. Received: {num_threads:,}")
         try:
             # The bytes that were checked, and not the file again.
             interpreter = _interpreter_class()(model_content=content, num_threads=num_threads)

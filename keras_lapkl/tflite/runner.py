@@ -35,7 +35,7 @@ class TFLiteLocalizer:
 
     Args:
         path: a .tflite file.
-        num_threads: threads of the interpreter, ≥ 1. Two gain nothing at widths up to 1/8.
+        num_threads: threads of the interpreter, 1 to 1,024. Two gain nothing at widths up to 1/8.
 
     Attributes:
         image_size: side of the square crop in pixels.
@@ -202,17 +202,21 @@ def _floats(values, tensor):
     return np.float32(step) * (values.astype(np.float32) - zero)
 
 
+_MOST_THREADS = 1024
+"""Of 100,000 LiteRT ends the process."""
+
+
 def load_interpreter(path: PathLike, num_threads: int = 1, **kwargs: Any) -> Any:
     """LiteRT's interpreter of a .tflite file, with its tensors allocated.
 
     Args:
         path: the file.
-        num_threads: ≥ 1.
+        num_threads: 1 to 1,024.
         kwargs: more arguments of the interpreter.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: `num_threads` below 1, or a file that is damaged or that the interpreter
+        ValueError: `num_threads` out of range, or a file that is damaged or that the interpreter
             refuses.
     """
     content = flatbuffer.read_bytes(path)
@@ -229,8 +233,8 @@ def _check_runnable(model, path):
 
 def _started(content, path, num_threads, **kwargs):
     """An interpreter of the bytes of a file, which have been checked."""
-    if num_threads < 1:
-        raise ValueError(f"`num_threads` must be at least 1. Received: {num_threads}")
+    if not 1 <= num_threads <= _MOST_THREADS:
+        raise ValueError(f"`num_threads` must be 1 to {_MOST_THREADS:,}. Received: {num_threads:,}")
     try:
         from ai_edge_litert.interpreter import Interpreter  # 0.2 s: only where a file is run
     except ImportError as error:

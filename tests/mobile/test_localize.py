@@ -292,6 +292,12 @@ def test_metadata_fit_the_tensors(files, localize, tmp_path):
         localize.Localizer(tmp_path / "m.tflite")
 
 
+def test_threads_that_end_the_interpreter(files, localize):
+    for count in (0, 1025):
+        with pytest.raises(ValueError, match="Expected 1 to 1,024 threads"):
+            localize.Localizer(files["float32"], count)
+
+
 def test_files_that_end_the_interpreter(files, photo, run, tmp_path):
     model = flatbuffer.read(files["float32"])
     reshape = flatbuffer.schema().BuiltinOperator.RESHAPE

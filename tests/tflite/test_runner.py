@@ -85,8 +85,9 @@ def test_wrong_crops(crop, message, localize):
 def test_wrong_arguments(converted, tmp_path):
     with pytest.raises(FileNotFoundError, match="no model at"):
         tflite.TFLiteLocalizer(tmp_path / "none.tflite")
-    with pytest.raises(ValueError, match="`num_threads`"):
-        tflite.TFLiteLocalizer(converted["float32"][0], num_threads=0)
+    for count in (0, 1025):
+        with pytest.raises(ValueError, match="`num_threads` must be 1 to 1,024"):
+            tflite.TFLiteLocalizer(converted["float32"][0], num_threads=count)
 
 
 def test_without_litert(monkeypatch):

@@ -247,6 +247,12 @@ class TestSemiSupervised:
         with pytest.raises(ValueError, match=r"1\.\.3"):
             semi_supervised_batches(numbered(20), shards.from_crops(numbered(3)), 5)
 
+    def test_crops_by_something_else(self):
+        other = shards.from_crops(numbered(9))
+        other.crop_from = "image"
+        with pytest.raises(ValueError, match=r"has crop_from points and .* has image"):
+            semi_supervised_batches(numbered(20), other, 5)
+
     @pytest.mark.parametrize("change", [{"size": 32}, {"crop_scale": 2.0}])
     def test_other_crops(self, change):
         size = change.get("size", 16)

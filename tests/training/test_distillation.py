@@ -194,6 +194,16 @@ def test_another_crop_rule(stub, teacher):
         distillation.pseudo_labels([teacher], faces)
 
 
+def test_a_teacher_of_the_same_points_in_another_order(stub, teacher):
+    crops, teacher.crop_scale = load("synthetic", num_synthetic=2, image_size=32), 3.0
+    names = crops.scheme.names
+    teacher.scheme = dataclasses.replace(crops.scheme, flip=None)
+    distillation.check_teacher(teacher, crops)
+    teacher.scheme = dataclasses.replace(teacher.scheme, names=(*names[1:], names[0]))
+    with pytest.raises(ValueError, match="the same points in the same order"):
+        distillation.check_teacher(teacher, crops)
+
+
 def test_faces_that_are_cropped_by_something_else(stub, teacher):
     whole = ramps(stub, 2, stub.SIZE, crop_from="image")
     with pytest.raises(ValueError, match=r"crops by 'points', and ramps has crops by 'image'"):
