@@ -161,18 +161,7 @@ class TrainingData:
         if self.teacher is not None:
             found += f"{_TEACHER}{self.teacher._prose(self)}"
         if self.initial_model is not None:
-            found += f"{_INITIAL}{self.initial_model._with_news(self.labeled)._prose(self)}"
-        return found
-
-    def _with_news(self, labeled):
-        """Of a row of models, each begun with the next on the same labels: one line is enough."""
-        found, earlier = self, self.initial_model
-        while (
-            earlier is not None
-            and earlier.labeled == labeled
-            and found == TrainingData(labeled, None, earlier)
-        ):
-            found, earlier = earlier, earlier.initial_model
+            found += f"{_INITIAL}{self.initial_model._prose(self)}"
         return found
 
     def to_config(self) -> dict[str, Any]:

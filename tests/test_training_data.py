@@ -47,21 +47,6 @@ def test_parents_are_printed_and_the_same_labels_once():
     assert model.labeled == (W300,)
 
 
-def test_models_in_a_row_with_the_same_labels_are_printed_once():
-    begun, same = "; begun with a model trained on ", "the same labels"
-    model = first = TrainingData((W300,))
-    for _ in range(4):
-        model = TrainingData((W300,), initial_model=model)
-    assert str(model) == LINE + begun + same
-    taught = TrainingData((W300, PHOTOS), first, model)
-    assert str(TrainingData((W300,), None, TrainingData((W300,), None, taught))) == (
-        f"{LINE}{begun}{same}; without labels photos: 20 faces without labels, labeled by a model "
-        f"trained on {same}{begun}{same}"
-    )
-    other = TrainingData((W300,), None, TrainingData((W300,), None, TrainingData((SYNTHETIC,))))
-    assert str(other) == f"{LINE}{begun}{same}{begun}48 synthetic faces"
-
-
 def test_the_same_faces_without_labels_are_printed_once():
     both = TrainingData((W300, PHOTOS))
     assert str(TrainingData((W300, PHOTOS), both)) == (
