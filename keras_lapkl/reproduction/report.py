@@ -366,7 +366,13 @@ def _judged(claim, group, other):
 
 def _claims(plan, results, files):
     rows = [["claim", "here", "by"], *map(list, claims(plan, results, files))]
-    return "## The paper's claims\n\n" + _md(rows)
+    return f"## The paper's claims\n\n{_JUDGED}\n\n" + _md(rows)
+
+
+_JUDGED = (
+    "An error is lower if the interval is below 0, and the difference of each seed too: otherwise "
+    "the claim is not reproduced."
+)
 
 
 def _spread(group):
