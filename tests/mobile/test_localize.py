@@ -468,7 +468,7 @@ def test_wrong_arrays(picture, localize, tmp_path):
         (("--box=9,2,3,5",), "Expected a box x0,y0,x1,y1"),
         (("--box=a,2,3,5",), "could not convert string to float: 'a'"),
         (("--box=1,2,3,4", "--passes=0"), "one pass or more"),
-        (("--threads=0",), "can't run"),
+        (("--threads=0",), "Expected 1 to 1,024 threads. Received: 0"),
         (("--image=none.ppm",), "No such file or directory: 'none.ppm'"),
         (("--model=none.tflite",), "No such file or directory: 'none.tflite'"),
     ],

@@ -59,10 +59,16 @@ def test_drift_compares_the_last_quarter_with_the_first(converted, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"runs": 0}, {"warmup": -1}, {"threads": ()}, {"threads": [0]}]
+    ("changes", "message"),
+    [
+        ({"runs": 0}, "`runs` must be at least 1 .* Received: 0, 20"),
+        ({"warmup": -1}, "`warmup` at least 0. Received: 200, -1"),
+        ({"threads": ()}, "Nothing to time"),
+        ({"threads": [0]}, "`num_threads` must be 1 to 1,024. Received: 0"),
+    ],
 )
-def test_wrong_numbers(changes, converted):
-    with pytest.raises(ValueError, match=r"at least|Nothing to time"):
+def test_wrong_numbers(changes, message, converted):
+    with pytest.raises(ValueError, match=message):
         tflite.measure_many([converted["float32"][0]], **changes)
 
 
