@@ -378,7 +378,7 @@ class Localizer:
             seen = [
                 self._in_square(photo, each)
                 for each in squares
-                if 0 < each[2] < np.inf and 0 <= each[0] < width and 0 <= each[1] < height
+                if _has_pixels(*each[:2], self.crop_scale * each[2], each[3], width, height)
             ]
             return sorted(seen, key=_relative_error)
 
@@ -390,6 +390,13 @@ class Localizer:
             if not found["lost"]:
                 break
         return found
+
+
+def _has_pixels(x, y, side, angle, width, height):
+    """Whether a square has a pixel of its photo; rotated it reaches further."""
+    reach = side / 2 * (abs(np.cos(angle)) + abs(np.sin(angle))) + 0.5
+    places = ((x, width), (y, height))
+    return 0 < side < np.inf and all(-reach < at < size - 1 + reach for at, size in places)
 
 
 def _check_in(photo, box):

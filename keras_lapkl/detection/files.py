@@ -5,6 +5,7 @@ import contextlib
 import functools
 import glob
 import itertools
+import os
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +41,7 @@ from keras_lapkl.detection.writers import (
     write_skipped,
 )
 
-_COUNTS = ("used", "skipped", "pictures", "faces", "without_face")
+_COUNTS = ("used", "skipped", "pictures", "faces", "without_face", "lost")
 _FRAMES = ("read", "used", "passed_over", "skipped", "broken")
 _ERRORS = (ValueError, OSError, MemoryError, cv2.error)
 
@@ -205,7 +206,8 @@ def predict_files(
             and `x.overlay.avi`.
         radii: whether to draw the radius of each landmark, too.
         boxes: dict from file name to (n, 4) face boxes, which are taken instead of the detector's;
-            photos without are left out.
+            photos without are left out. A name is a photo's if it is its path, or the end of that,
+            in whole names of folders; the longest, where several are.
         every: frames of a video from one that is looked at to the next.
         tracker: function that makes a fresh `tracking.LandmarkTracker` for each video; None to look
             at each frame alone.
@@ -225,7 +227,8 @@ def predict_files(
 
     Raises:
         ValueError: no file could be used; or a file would be replaced that is an input, or that
-            no earlier run has written; or two files would be written to one.
+            no earlier run has written; or two files would be written to one; or a name in `boxes`
+            is the end of several files' paths.
         OSError: another process writes into the folder, the disk is full, or the cluster fails.
         ModuleNotFoundError: `scheduler` without the extra `cluster`.
 
@@ -247,6 +250,8 @@ def predict_files(
         extras.require("`scheduler`", "distributed")
     output_dir = Path(output_dir)
     names = dict(zip(files, names_below(files), strict=True))
+    keys = _keys_of(boxes or {}, names)
+    boxes_of = None if boxes is None else {name: boxes[key] for name, key in keys.items()}
     videos = [name for file, name in names.items() if is_video(file)]
     stems = output_stems(names.values(), videos)
     outputs = list(planned_outputs(form, stems, overlays))
@@ -277,12 +282,14 @@ def predict_files(
             contextlib.closing(
                 _looked_at(
                     *(detector, tracker, dict(itertools.islice(names.items(), tally.done, None))),
-                    *(boxes, every, seconds, scheduler),
+                    *(boxes_of, every, seconds, scheduler),
                 )
             ) as looked_at,
         ):
             left_out_before = detector.left_out.copy()
-            former = []  # files whose results of a run before are still there: all, if none is used
+            # Files whose results of a run before are still there: all, if none is used.
+            done = itertools.islice(names.items(), 0 if counts["pictures"] else tally.done)
+            former = [(stems[name], is_video(file)) for file, name in done]
             for file, name, found, account, left_out in looked_at:
                 former.append((stems[name], is_video(file)))
                 folder = output_dir / OVERLAYS if overlays else None
@@ -292,6 +299,7 @@ def predict_files(
                         counts["pictures"] += 1
                         counts["faces"] += len(faces)
                         counts["without_face"] += not faces
+                        counts["lost"] += sum(bool(face.lost) for face in faces)
                         with _timed(seconds, "write"):
                             write(name, frame, at, faces)
                             draw(photo, at, faces, detector.localizer.scheme)
@@ -325,7 +333,9 @@ def predict_files(
             "faces_left_out": dict(tally.faces_left_out),
             "frames": {name: tally.frames[name] for name in _FRAMES},
             "passed_by": dict(sorted((passed_by or {}).items())),
-            "boxes_without_file": _without_file(boxes, names.values()),
+            "boxes_without_file": sum(
+                len(each) for key, each in (boxes or {}).items() if key not in keys.values()
+            ),
             "seconds": round(spent, 3),
             "pictures_per_second": round((counts["pictures"] - pictures_before) / spent, 2),
             "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
@@ -345,6 +355,11 @@ def summary(results: dict[str, Any]) -> str:
         f"{results['without_face']:,} of them without a face; {results['skipped']:,} of "
         f"{results['files']:,} files left out."
     ]
+    if results["lost"]:
+        lines.append(
+            f"{results['lost']:,} of the faces are lost: the model is on what is no face, or not "
+            "where it is. Use their landmarks as none."
+        )
     frames = results["frames"]
     if frames["read"]:
         lines.append(
@@ -360,6 +375,39 @@ def summary(results: dict[str, Any]) -> str:
     if results["boxes_without_file"]:
         lines.append(f"{results['boxes_without_file']:,} boxes are of none of the files.")
     return "\n".join([*lines, f"{results['pictures_per_second']:g} pictures a second: {shares}."])
+
+
+def _keys_of(boxes, names):
+    """The key in `boxes` of each file's name that has one: the longest end of its path that is one.
+
+    Raises:
+        ValueError: a key may be of several files.
+    """
+    forms = {_one_form(key): key for key in boxes}
+    fitting = collections.defaultdict(list)
+    for file, name in names.items():
+        whole = Path(os.path.abspath(file))
+        ends = [file, *(Path(*whole.parts[start:]) for start in range(len(whole.parts)))]
+        found = (end.as_posix() for end in ends)
+        found = (end if end in boxes else forms.get(_one_form(end)) for end in found)
+        if (key := next(filter(None, found), None)) is not None:
+            fitting[key].append(name)
+    keys = {}
+    for key, several in fitting.items():
+        # `1.jpg` is that of the folder itself, though there is `below/1.jpg`, too.
+        own = [name for name in several if _one_form(name) == _one_form(key)]
+        if len(several) > 1 and len(own) != 1:
+            raise ValueError(
+                f"The boxes of {str(key)!r} (`boxes`, --boxes) may be of any of {len(several)} "
+                f"files: {', '.join(several[:3])}. Name them with their folders."
+            )
+        keys[(own or several)[0]] = key
+    return keys
+
+
+def _one_form(path):
+    """A path in one form; macOS decomposes accents in names, and what writes boxes may not."""
+    return unicodedata.normalize("NFC", Path(path).as_posix())
 
 
 def _looked_at(detector, tracker, names, boxes, every, seconds, scheduler):
@@ -412,7 +460,7 @@ def _died(item):
 
 def _of_file(boxes, name):
     """The part of `boxes` that is of a file."""
-    return {key: boxes[key] for key in (name, Path(name).name) if key in boxes}
+    return {name: boxes[name]} if name in boxes else {}
 
 
 def _found(file, every, make_finder, seconds, account):
@@ -452,13 +500,9 @@ def _doubt(account, file, error):
 def _finder(detector, tracker, file, name, boxes, left_out) -> Callable[..., Any]:
     """Function from a photo and its time to faces; boxes that it leaves out go to `left_out`."""
     if boxes is not None:
-        # macOS decomposes accents in names, and what writes the boxes may not.
-        forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
-        known = (n for each in (name, *forms) for n in (each, Path(each).name) if n in boxes)
-        one = next(known, None)
-        if one is None:
+        if name not in boxes:
             raise ImageError(f"{file}: no boxes are given for it")
-        given = boxes[one]
+        given = boxes[name]
         return lambda photo, at: detector(photo, _about(given, photo, left_out))
     if tracker is not None and is_video(file):
         return tracker()
@@ -500,13 +544,6 @@ def _add(frames, account):
     frames["passed_over"] += account.passed_over
     frames["skipped"] += account.lost.total()
     frames["broken"] += account.broken
-
-
-def _without_file(boxes, names):
-    """How many boxes are given of files that are not there."""
-    boxes = boxes or {}
-    taken = {name if name in boxes else Path(name).name for name in names}
-    return sum(len(each) for name, each in boxes.items() if name not in taken)
 
 
 @contextlib.contextmanager

@@ -270,9 +270,12 @@ class _Track:
         return self.face is not None and self.face.lost
 
     def move(self, square, time):
-        # Without a filter a speed would be mostly flicker.
+        # Without a filter a speed would be mostly flicker. A guess that the detector corrects in
+        # the same frame has not moved.
         if self.square is not None and self.smooth is not None:
-            self.speed = (square[:2] - self.square[:2]) / max(time - self.time, SHORTEST)
+            passed = time - self.time
+            moved = square[:2] - self.square[:2]
+            self.speed = moved / max(passed, SHORTEST) if passed > 0 else np.zeros(2)
         self.square, self.time = square, time
 
     def expected(self, time):

@@ -156,8 +156,7 @@ export class Localizer {
     const look = async (squares) => {
       const seen = [];
       for (const each of squares) {
-        const inside = each.x >= 0 && each.y >= 0 && each.x < picture.width && each.y < picture.height;
-        if (each.side > 0 && inside) seen.push(await this.locate(picture, each));
+        if (each.side > 0 && hasPixels(picture, each)) seen.push(await this.locate(picture, each));
       }
       return seen.sort((one, other) => one.relative - other.relative);
     };
@@ -255,6 +254,12 @@ function box(points, times) {
   });
   const side = times * Math.max(x.high - x.low, y.high - y.low);
   return { x: (x.low + x.high) / 2, y: (y.low + y.high) / 2, side };
+}
+
+/** Whether a square has a pixel of a picture, as keras_lapkl/data/cropping.py has it. */
+export function hasPixels({ width, height }, { x, y, side, angle = 0 }) {
+  const reach = (side / 2) * (Math.abs(Math.cos(angle)) + Math.abs(Math.sin(angle))) + 0.5;
+  return x > -reach && y > -reach && x < width - 1 + reach && y < height - 1 + reach;
 }
 
 /**

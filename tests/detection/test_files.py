@@ -9,6 +9,7 @@ import subprocess
 import time
 import unicodedata
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -69,6 +70,20 @@ def test_json(detector, stub, photos, tmp_path):
     assert set(results["seconds_by_part"]) == {"read", "write", "detect", "crop", "net"}
     assert "2 faces in 2 pictures" in summary(results)
     assert not (tmp_path / "out" / "skipped.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "pts"])
+def test_faces_that_are_lost_are_counted(detector, photos, tmp_path, monkeypatch, form):
+    call = type(detector).__call__
+
+    def lost(self, photo, boxes=None):
+        return [dataclasses.replace(face, lost=True) for face in call(self, photo, boxes)]
+
+    assert run(detector, [photos], tmp_path / "out", form=form)["lost"] == 0
+    monkeypatch.setattr(type(detector), "__call__", lost)
+    results = run(detector, [photos], tmp_path / "out", form=form)
+    assert (results["faces"], results["lost"]) == (2, 2)
+    assert "2 of the faces are lost" in summary(results)
 
 
 def test_csv(detector, stub, photos, tmp_path):
@@ -423,7 +438,53 @@ def test_boxes_of_names_that_look_alike(detector, stub, tmp_path):
     on_disk, given = (unicodedata.normalize(form, "fotó é.png") for form in ("NFD", "NFC"))
     cv2.imwrite(str(tmp_path / on_disk), stub.ramp())
     found = run(detector, [tmp_path], tmp_path / "out", boxes={given: np.array([stub.BOX])})
-    assert found["faces"] == 1
+    assert found["faces"] == 1 and found["boxes_without_file"] == 0
+
+
+class TestNamesOfBoxes:
+    @pytest.fixture
+    def two(self, stub, tmp_path, monkeypatch):
+        """Photos of one name in two folders, below the working directory."""
+        monkeypatch.chdir(tmp_path)
+        for folder in ("ph/a", "ph/b"):
+            Path(folder).mkdir(parents=True)
+            cv2.imwrite(f"{folder}/1.png", stub.ramp())
+        return "ph"
+
+    @pytest.fixture
+    def given(self, detector, two, stub):
+        def found(names, inputs=two):
+            boxes = {name: np.array([stub.BOX]) for name in names}
+            results = run(detector, [inputs], "out", boxes=boxes)
+            pictures = json.loads(Path("out/predictions.json").read_text())["pictures"]
+            return [p["file"] for p in pictures if p["faces"]], results["boxes_without_file"]
+
+        return found
+
+    def test_the_box_of_one_photo_is_not_that_of_another(self, given):
+        with pytest.raises(
+            ValueError, match=r"of '1\.png'.*may be of any of 2 files: a/1\.png, b/1"
+        ):
+            given(["1.png"])
+        assert not Path("out").exists()
+        assert given(["1.png"], "ph/b") == (["1.png"], 0)
+
+    def test_any_end_of_the_path(self, given):
+        both = ["a/1.png", "b/1.png"]
+        assert given(both) == (both, 0)
+        assert given([f"ph/{name}" for name in both]) == (both, 0)
+        assert given([f"{Path.cwd()}/ph/{name}" for name in both]) == (both, 0)
+        assert given(["./ph/a/1.png"]) == (both[:1], 0)
+        assert given(["ph/a/1.png"], "ph/a/1.png") == (["1.png"], 0)
+        assert given(["ph/../ph/a/1.png"], "ph/../ph/a/1.png") == (["1.png"], 0)
+
+    def test_the_longest_end(self, given):
+        assert given(["a/1.png", "1.png"]) == (["a/1.png", "b/1.png"], 0)
+        assert given(["a/1.png", "g/1.png"]) == (["a/1.png"], 1)
+
+    def test_of_the_folder_itself(self, given, stub):
+        cv2.imwrite("ph/1.png", stub.ramp())
+        assert given(["1.png"]) == (["1.png"], 0)
 
 
 def test_overlays_of_before_are_no_photos(detector, stub, photos, tmp_path):
@@ -765,6 +826,36 @@ class TestGoesOn:
         for folder in (tmp_path / "whole", tmp_path / "out"):
             (folder / "results.json").unlink()
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    def test_faces_of_a_run_before_go_as_if_it_had_not_stopped(
+        self, detector, photos, stub, tmp_path, monkeypatch
+    ):
+        """A photo that is broken now is done before the stop, and no picture is used yet."""
+        monkeypatch.setattr(unfinished, "_PAUSE", 0.0)
+        kwargs = {"form": "pts", "settings": {"model": 1}}
+        for folder in ("whole", "out"):
+            run(detector, [photos], tmp_path / folder, **kwargs)
+            assert (tmp_path / folder / "a.pts").exists()
+        (photos / "a.png").write_bytes(b"text")
+        run(detector, [photos], tmp_path / "whole", **kwargs)
+        find = detector.detector
+
+        def interrupted(photo):
+            raise KeyboardInterrupt
+
+        detector.detector = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            run(detector, [photos], tmp_path / "out", **kwargs)
+        detector.detector = find
+        run(detector, [photos], tmp_path / "out", **kwargs)
+        names = [
+            {
+                str(path.relative_to(tmp_path / folder))
+                for path in (tmp_path / folder).rglob("*.pts")
+            }
+            for folder in ("whole", "out")
+        ]
+        assert names == [{"below/b.pts"}] * 2
 
     @pytest.mark.parametrize("change", ["settings", "form", "photo", "damage"])
     def test_another_call_begins_anew(self, detector, many, stopped, tmp_path, change):

@@ -311,6 +311,32 @@ def test_what_the_model_is_lost_on_is_followed_and_searched_until_it_is_found(wo
     assert made.searches == 4
 
 
+def test_a_guess_that_the_detector_corrects_has_no_speed(world):
+    """Both are of one moment, so the way between them is none that the face has moved."""
+    made = world(a=(80.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=None)
+    for i in range(3):
+        made.faces["a"] = (80.0 + 2 * i, 100.0)
+        tracker(FRAME, i / RATE)
+    made.lost, made.spoil["a"] = True, lambda x: x - 12
+    found = made._face
+    made._face = lambda name, square: dataclasses.replace(found(name, square), lost=None)
+    localize = made.localize
+
+    def once(*args, **kwargs):
+        faces = localize(*args, **kwargs)
+        made.spoil.clear()
+        made.lost = None
+        return faces
+
+    made.localize = once
+    (face,) = tracker(FRAME, 3 / RATE)
+    assert made.searches == 2 and not face.lost
+    tracker(FRAME, 4 / RATE)
+    square = crop_squares(face.landmarks[None], made.localizer.scheme, 1)[0]
+    np.testing.assert_allclose(made.asked[-1][0, :2], square[:2], atol=1e-6)
+
+
 @pytest.mark.parametrize(("rate", "found"), [(30, 30), (10, 10), (1, 1), (0.2, 1), (60, 30)])
 def test_new_faces_are_looked_for_each_second_at_any_rate(world, rate, found):
     """A second one enters after the first picture: of every 30th frame, thirty are 30 seconds."""

@@ -217,6 +217,35 @@ def test_a_shipped_model_is_right_at_any_angle_and_else_says_that_it_is_lost(qua
     assert localizer.in_photo(np.full_like(photo, 128), box)["lost"]
 
 
+def test_a_square_has_pixels_as_the_library_has_it(localize, rng):
+    places = rng.uniform(-150, 350, (4000, 2))
+    squares = np.column_stack([places, rng.uniform(1, 300, 4000), rng.uniform(-4, 4, 4000)])
+    squares[:3, 2] = 0, np.nan, np.inf
+    found = [localize._has_pixels(*square, 220, 160) for square in squares]
+    expected = cropping.covers_picture(squares, 220, 160)
+    np.testing.assert_array_equal(found, expected)
+    beside = ((places < -0.5) | (places > (219.5, 159.5))).any(1)
+    assert (expected & beside).sum() > 500 < (~expected).sum()
+
+
+def test_looks_around_where_the_middle_of_a_face_is_out_of_the_photo(localize, monkeypatch):
+    """It is cut off there: what is beyond the edge is gray in the crop."""
+    localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
+    looked = []
+
+    def in_square(photo, square):
+        looked.append(square[:2])
+        points = np.tile(np.array(square[:2]), (68, 1)) + np.arange(68)[:, None] / 4
+        found = {"landmarks": points.tolist(), "scale": np.ones((68, 2)).tolist()}
+        return {**found, "error": [99.0] * 68, "lost": True}
+
+    monkeypatch.setattr(localizer, "_in_square", in_square)
+    square = (-5.0, 60.0, 40.0, 0.0)
+    localizer._look_around(np.zeros((120, 100, 3), np.uint8), square, in_square(None, square))
+    shifted, turned = {(-25.0, 60.0), (-5.0, 40.0)}, looked.count(square[:2])
+    assert shifted < set(looked) and turned > 7
+
+
 def test_five_points_by_face_box_as_the_library_has_it(localize):
     assert localize._FIVE_BY_FACE_BOX == cropping.FIVE_BY_FACE_BOX
     assert localize._FIVE_BELOW_FACE_BOX == cropping.FIVE_BELOW_FACE_BOX

@@ -225,6 +225,30 @@ def test_looks_as_the_library_has_them(page):
     np.testing.assert_allclose([found[k] for k in square], expected)
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH")
+def test_a_square_has_pixels_as_the_library_has_it(rng, tmp_path):
+    """Without a browser: what it imports of others is left out."""
+    from keras_lapkl.data.cropping import covers_picture
+
+    text = re.sub(r"^import .*$", "", (FOLDER / "model.js").read_text(), flags=re.M)
+    (tmp_path / "model.mjs").write_text(text)
+    places, sides = rng.uniform(-150, 350, (4000, 2)), rng.uniform(1, 300, 4000)
+    squares = np.column_stack([places, sides, rng.uniform(-4, 4, 4000)])
+    (tmp_path / "squares.json").write_text(json.dumps(squares.tolist()))
+    (tmp_path / "all.mjs").write_text(
+        """
+        import fs from "node:fs";
+        import { hasPixels } from "./model.mjs";
+        const picture = { width: 220, height: 160 };
+        const squares = JSON.parse(fs.readFileSync("squares.json"));
+        const named = squares.map(([x, y, side, angle]) => ({ x, y, side, angle }));
+        console.log(JSON.stringify(named.map((square) => hasPixels(picture, square))));
+        """
+    )
+    done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, check=True)
+    np.testing.assert_array_equal(json.loads(done.stdout), covers_picture(squares, 220, 160))
+
+
 def test_how_sure_it_is_and_the_square_of_a_face_as_the_library_has_them(page, rng):
     from keras_lapkl import confidence
     from keras_lapkl.data.cropping import rotated_square
