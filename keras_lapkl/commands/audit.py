@@ -85,7 +85,7 @@ def main(_):
     from keras_lapkl.data.digests import total
     from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults, model_scores
 
-    model, crops, faults, places = _data(path)
+    model, crops, faults = _data(path)
     print(f"Audit {crops.summary}.")
     provenance = run_provenance(app.resolved_flags())
     # Not the steps that follow from the number of labels: one label more is other data.
@@ -109,7 +109,7 @@ def main(_):
             predicted = model_scores.predict(model, crops.central(), scheduler=_SCHEDULER.value)
         found = label_audit.audit(crops, predicted, same)
         print(label_audit.report(crops, found))
-        label_audit.write(folder / "audit.csv", crops, found, flags.FLAGS.data_dir, places)
+        label_audit.write(folder / "audit.csv", crops, found, flags.FLAGS.data_dir)
         audit_sheet.write(folder / "audit.png", crops, predicted, found[:_SHOWN])
         results = label_audit.summary(found)
         if faults:
@@ -121,14 +121,17 @@ def main(_):
 
 
 def _data(path):
-    """The model or None, the crops, the faults put into them, and where their labels stand."""
+    """The model or None, the crops, and the faults put into them."""
     from keras_lapkl import load_model
     from keras_lapkl.data import datasets, keypoints
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.evaluation import label_faults
+    from keras_lapkl.tflite.localizer import check_size
 
     values = flags.FLAGS
     model = None if path is None else load_model(path)
+    if model is not None:
+        check_size(model)
     annotations = datasets.read(
         *(values.dataset, values.data_dir, values.split),
         scheme=_SCHEME.value if model is None else model.scheme,
@@ -151,13 +154,7 @@ def _data(path):
             f"--inject needs pictures that can all be read. Received: {len(crops.skipped):,} of "
             f"{len(annotations):,} that can't, such as {crops.skipped[0][0]}"
         )
-    skipped = {name for name, _ in crops.skipped}
-    places = annotations.places and [
-        place.rpartition(", ")[2]
-        for place, path in zip(annotations.places, annotations.paths, strict=True)
-        if str(path) not in skipped
-    ]
-    return model, crops, faults, places
+    return model, crops, faults
 
 
 def _steps(crops):

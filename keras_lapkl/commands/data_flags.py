@@ -1,6 +1,7 @@
 """The flags by which commands name their labeled data."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
@@ -128,6 +129,8 @@ def _arguments(model, path, split, part, synthetic):
     recorded = {} if origin is None else dict(origin.loaded.get(part, {}))
     if given.get("dataset", recorded.get("dataset")) != recorded.get("dataset"):
         recorded = {}
+    if values[split].present and _is_elsewhere(values[split].value, recorded):
+        recorded.pop("data_dir", None)
     found = {**recorded, **given}
     if values[split].present or "split" not in found:
         found["split"] = values[split].value
@@ -154,10 +157,24 @@ def _arguments(model, path, split, part, synthetic):
             f"{path} was trained on {found['dataset']} data in {folder}, says {origin.file}. That "  # pyright: ignore[reportOptionalMemberAccess]  it gave the folder
             "folder is not there: name it by --data_dir."
         )
-    if origin is not None and "data_dir" not in given and "dataset" not in given:
+    if origin is not None and recorded and "data_dir" not in given:
         where = f" in {folder}" if folder else ""
         logging.info("Data by %s: %s%s, %s.", origin.file, found["dataset"], where, found["split"])
     return found, origin
+
+
+def _is_elsewhere(labels, recorded):
+    """Whether a file of labels is neither among the recorded pictures nor beside their labels.
+
+    Then its pictures are where the file is, though pictures of the same names may be recorded.
+    """
+    suffix = OWN.get(recorded.get("dataset", ""))
+    if suffix is None or not labels.lower().endswith(suffix):
+        return False
+    home, was = Path(os.path.abspath(labels)).parent, Path(recorded.get("split", ""))
+    folder = recorded.get("data_dir")
+    among = folder is not None and home.is_relative_to(os.path.abspath(folder))
+    return not among and home != was.parent
 
 
 def _moved(recorded, folder, split):

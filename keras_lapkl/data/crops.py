@@ -58,6 +58,7 @@ class Crops:
         skipped: (path, reason) of each image that was left out.
         source: what was found, what is missing, and the limit that it sets, as a `DataSet`; or
             None.
+        places: N places in the file of labels, for messages; None where each file has one.
         loaded: the arguments of `data.load` that gave them, as plain data; None if it did not.
 
     Those of `load_crops` know the digests of their files and labels; their arrays are read-only, so
@@ -87,6 +88,7 @@ class Crops:
     sizes: NDArray[Any] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     source: DataSet | None = None
+    places: tuple[str, ...] | None = None
     loaded: dict[str, Any] | None = dataclasses.field(default=None, init=False, repr=False)
     _digests: Digests | None = dataclasses.field(default=None, init=False, repr=False)
 
@@ -137,6 +139,7 @@ class Crops:
             boxes=None if self.boxes is None else self.boxes[indices],
             sizes=None if self.sizes is None else self.sizes[indices],
             source=None if self.source is None else self.source.taken(len(indices)),
+            places=None if self.places is None else tuple(self.places[i] for i in indices),
         )
         known = None if self._digests is None else self._digests.take(indices)
         return recorded(found, self.loaded, known)
@@ -281,6 +284,7 @@ def load_crops(
         sizes=sizes,
         skipped=tuple(reasons.items()),
         source=found.source and found.source.noted(*notes, count=len(found)),
+        places=found.places,
     )
     return recorded(crops, loaded, known)
 

@@ -57,7 +57,7 @@ def mean_offset(
 
     Returns:
         Median over faces of the mean offset of a face's points, (2,) pixels, and its standard
-        error, (2,), by the median absolute deviation: √(π/2) · 1.4826 · MAD / √n.
+        error, (2,), by the median absolute deviation: √(π/2) · 1.4826 · MAD / √n; NaN of one face.
 
     Example:
 
@@ -71,6 +71,8 @@ def mean_offset(
     if not len(offsets):
         return np.full(2, np.nan), np.full(2, np.nan)
     median = np.median(offsets, axis=0)
+    if len(offsets) < 2:
+        return median, np.full(2, np.nan)
     deviation = 1.4826 * np.median(np.abs(offsets - median), axis=0)
     return median, np.sqrt(np.pi / 2) * deviation / np.sqrt(len(offsets))
 
@@ -132,8 +134,14 @@ def suspected_conventions(
         if kind == "shifted":
             text = f"all lie off by about ({offset[0]:+.2f}, {offset[1]:+.2f}) px"
         return [_said(kind, text, corrected)]
-    fitted = np.median(nmes(_fitted(predicted, truth, visible)))
-    if error > _FAR and fitted < _FITTED * error:
+    # A shift and a scale fit any two points well, and one without an error.
+    enough = visible.sum(1) > 2
+    if error > _FAR and enough.any():
+        before, after = errors[usable][enough], nmes(_fitted(predicted, truth, visible))[enough]
+        is_of_crops = np.median(after) < _FITTED * np.median(before)
+    else:
+        is_of_crops = False
+    if is_of_crops:
         text = (
             "coordinates seem to be of crops, or of pictures of another size each, not of the "
             "photos: each face, shifted and scaled by numbers of its own, would fit the labels"
@@ -161,6 +169,8 @@ def _hypotheses(predicted, truth, visible, scheme, offset):
     if scheme.flip is not None:
         text = "left and right points seem to be exchanged, as in mirrored pictures"
         yield "mirrored", text, predicted[:, list(scheme.flip)]
+    if visible.sum() <= 2:  # any two points are shifted or scaled to fit
+        return
     yield "shifted", "", predicted - offset
     shown = np.where(visible[..., None], truth, 0)
     ratio = np.median((predicted * shown).sum((1, 2)) / np.maximum((shown**2).sum((1, 2)), 1e-9))

@@ -163,7 +163,6 @@ def write(
     crops: Crops,
     found: Iterable[Suspect],
     folder: PathLike | None = None,
-    places: Sequence[str] | None = None,
 ) -> None:
     """Writes the ranking as CSV, a line a face.
 
@@ -177,9 +176,9 @@ def write(
         crops: as `audit` takes them.
         found: as `audit` gives them.
         folder: where the data is; names of files start here.
-        places: N places in the file of labels, such as `line 12`; None where each file has one.
     """
-    places = places or ("",) * len(crops)
+    # Of `labels.csv, line 12` the file is one for all.
+    places = [place.rpartition(", ")[2] for place in crops.places or ("",) * len(crops)]
     names, numbers = names_below(crops.names, folder), _numbers(crops.names)
     known = crops.known.sum(1)
     with (

@@ -181,7 +181,7 @@ def point_errors(landmarks: NDArray[Any], crops: Crops) -> list[dict[str, Any]]:
 
     Returns:
         K dicts: `point`, its name; `labeled`, in how many pictures; `mean`, `median` and `90 %`,
-        the distance that 90 % stay below, None where it is labeled in none.
+        the distance that 90 % stay below, of finite predictions; None where there is none.
 
     Example:
 
@@ -191,11 +191,11 @@ def point_errors(landmarks: NDArray[Any], crops: Crops) -> list[dict[str, Any]]:
     apart = np.linalg.norm(in_photos(landmarks, crops) - in_photos(crops.landmarks, crops), axis=-1)
     rows = []
     for name, far, known in zip(crops.scheme.names, apart.T, crops.known.T, strict=True):
-        far = far[known]
+        labeled, far = int(known.sum()), far[known & np.isfinite(far)]
         found = [np.mean(far), np.median(far), np.quantile(far, 0.9)] if len(far) else 3 * [None]
         numbers = [None if value is None else round(float(value), 3) for value in found]
         named = dict(zip(("mean", "median", "90 %"), numbers, strict=True))
-        rows.append({"point": name, "labeled": len(far), **named})
+        rows.append({"point": name, "labeled": labeled, **named})
     return rows
 
 
@@ -223,10 +223,15 @@ def calibrate(
 
     >>> model.calibration = calibrate(model.predict(validation.central()), validation)
     """
-    data = f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
     landmarks = predicted["landmarks"]
     errors = distances(landmarks, crops)
-    return confidence.fit(errors, predicted["scale"], data, landmarks=landmarks, start=start)
+    scale = predicted["scale"]
+    return confidence.fit(errors, scale, _line(crops), landmarks=landmarks, start=start)
+
+
+def _line(crops):
+    """What a calibration says of the crops that it was fitted to."""
+    return f"{crops.summary}; crop scale {crops.crop_scale:g}, {crops.image_size} pixels"
 
 
 def without_radius(validation: Crops) -> str | None:
@@ -250,7 +255,7 @@ def without_radius(validation: Crops) -> str | None:
 def check_confidence(
     calibration: Calibration, predicted: Mapping[str, NDArray[Any]], crops: Crops
 ) -> dict[str, Any]:
-    """What a calibration is worth on crops that it was not fitted on.
+    """What a calibration is worth on crops, best those that it was not fitted on.
 
     Args:
         calibration: a `Calibration`.
@@ -258,7 +263,8 @@ def check_confidence(
         crops: the N `Crops`, with the truth.
 
     Returns:
-        dict of plain data: `calibrated_on`; `coverage`, the share of landmarks within their radius
+        dict of plain data: `calibrated_on`; `in_sample`, whether these are the very crops, so that
+        all else is better than on others; `coverage`, the share of landmarks within their radius
         by the probability asked for; `reliability`, expected and measured error in ten groups,
         pixels; `selective`, mean error in pixels of the surest share of the faces;
         `negative_log_likelihood` and `sparsification_error`, of `points` and of `faces`, each
@@ -286,6 +292,7 @@ def check_confidence(
     }
     return {
         "calibrated_on": calibration.data,
+        "in_sample": calibration.data == _line(crops),
         "coverage": {str(asked): _known(share) for asked, (share, _) in found.items()},
         "radius": _within(calibration, errors[scored], scale[scored], faces, crops.scheme),
         "reliability": {"expected": reliable[0].tolist(), "measured": reliable[1].tolist()},
@@ -514,6 +521,9 @@ def confidence_lines(result: Mapping[str, Any]) -> str:
     found = result["confidence"]
     radius, areas = found["radius"], found["sparsification_error"]
     covered = ", ".join(f"{float(c):.0%}: {_percent(s)}" for c, s in found["coverage"].items())
+    in_sample = ""
+    if found["in_sample"]:
+        in_sample = "\nThese are the very faces that are measured here: of others it holds fewer."
     surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
     groups = sorted(radius["group"].items(), key=lambda each: each[1])
     of_groups = ""
@@ -528,7 +538,7 @@ def confidence_lines(result: Mapping[str, Any]) -> str:
         f"Mean error in pixels of the surest … of the faces: {surest}.\n"
         f"Negative log-likelihood {found['negative_log_likelihood']:.3f} a point; area under the "
         f"sparsification error {_area(areas['points'])}, of faces {_area(areas['faces'])}.\n"
-        f"Calibrated on {found['calibrated_on']}."
+        f"Calibrated on {found['calibrated_on']}." + in_sample
     )
 
 

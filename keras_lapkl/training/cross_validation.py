@@ -72,12 +72,14 @@ def folds(
             f"Received: {count} folds of {len(members):,} pictures"
         )
     blocks = max(count, len(names) // _BLOCK // count * count)
-    found, place = np.zeros(len(names), np.int64), 0
+    found, place, last, turn = np.zeros(len(names), np.int64), 0, -1, -1
     for left, unit in zip(range(len(members), 0, -1), members.values(), strict=True):
-        # Groups may be larger than a block: what comes last must not be all in one fold.
-        found[unit] = max(place * blocks // len(names), count - left) % count
-        place += len(unit)
-    return np.unique(found, return_inverse=True)[1]
+        # By turns, not by the number of the block: a picture or group may be larger than several.
+        block = place * blocks // len(names)
+        turn = max(turn + (block > last), count - left)
+        found[unit] = turn % count
+        place, last = place + len(unit), block
+    return found
 
 
 def _units(names, groups):

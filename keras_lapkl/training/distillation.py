@@ -24,7 +24,7 @@ from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.tflite.localizer import Localizer
+from keras_lapkl.tflite.localizer import Localizer, check_size
 
 _BATCH = 256
 """Faces that are labeled at once, by this process or a worker."""
@@ -251,6 +251,7 @@ def check_teacher(teacher: Localizer, crops: Crops) -> None:
 
 
 def _check_crop_rule(teacher, faces):
+    check_size(teacher)
     if teacher.crop_scale is None:
         raise ValueError(
             "The teacher does not say which crop it is right on. Set the `crop_scale` of the "

@@ -144,6 +144,27 @@ def test_schemes_of_few_points_without_sides():
     assert kinds(noisy(truth)[..., ::-1], faces, scheme=scheme) == ["swapped"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_random_errors_of_one_point_are_no_convention(count):
+    """A shift and a scale of its own fit each face without an error."""
+    scheme = schemes.get({"name": "one", "num_landmarks": 1})
+    rng = np.random.default_rng(0)
+    for sigma in (0.6, 40.0):
+        for _ in range(100):
+            truth = rng.uniform(0, 99, (count, 1, 2))
+            faces = truth, np.ones((count, 1), bool), np.full(count, 50.0)
+            found = truth + rng.normal(0, sigma, truth.shape)
+            told = kinds(found, faces, scheme=scheme)
+            assert "crops" not in told and (count > 1 or told in ([], ["swapped"]))
+
+
+def test_one_face_has_an_offset_of_unknown_error(faces):
+    truth, visible, size = (each[:1] for each in faces)
+    offset, error = convention_checks.mean_offset(truth + 1, truth, visible)
+    assert offset.tolist() == [1, 1] and np.isnan(error).all()
+    assert kinds(np.nan_to_num(truth) + 1, (truth, visible, size)) in ([], ["shifted"])
+
+
 def test_mean_offset_and_its_error():
     rng = np.random.default_rng(0)
     errors = []

@@ -154,8 +154,8 @@ def test_table(labels, predicted, tmp_path):
     crops = make(spoil(labels), names=tuple(names))
     crops = dataclasses.replace(crops, names=("photos/=1.png",) * 11 + crops.names[11:])
     found = label_audit.audit(crops, predicted)
-    places = [f"line {i + 2}" for i in range(200)]
-    label_audit.write(tmp_path / "audit.csv", crops, found, "photos", places)
+    crops = dataclasses.replace(crops, places=tuple(f"a.csv, line {i + 2}" for i in range(200)))
+    label_audit.write(tmp_path / "audit.csv", crops, found, "photos")
     with open(tmp_path / "audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["rank"]) for row in rows] == list(range(1, 201))

@@ -133,6 +133,28 @@ def test_errors_of_each_point_in_pixels_of_the_pictures(crops):
     assert lines[3].split() == ["jaw_2", "0"]
 
 
+def test_a_face_without_a_finite_prediction_is_in_no_mean(crops):
+    off = off_by(crops, [1, 2, 3, 6])
+    off[3] = np.nan
+    (row, *_) = model_scores.point_errors(off, crops)
+    assert (row["labeled"], row["mean"], row["median"]) == (4, 4, 4)
+    (row, *_) = model_scores.point_errors(np.full_like(off, np.nan), crops)
+    assert (row["labeled"], row["mean"], row["90 %"]) == (4, None, None)
+
+
+def test_faces_that_it_was_calibrated_on_are_told(crops, rng):
+    predicted = {
+        "landmarks": crops.landmarks + rng.normal(0, 1, crops.landmarks.shape),
+        "scale": np.ones(crops.landmarks.shape),
+    }
+    calibration = model_scores.calibrate(predicted, crops)
+    said = "These are the very faces that are measured here"
+    for others, told in ((crops, True), (dataclasses.replace(crops, name="others"), False)):
+        found = model_scores.check_confidence(calibration, predicted, others)
+        assert found["in_sample"] == told
+        assert (said in model_scores.confidence_lines({"confidence": found})) == told
+
+
 def test_points_without_a_radius_are_named(crops):
     said = model_scores.without_radius(crops)
     assert "9 or more" in said and "jaw_3 (4), jaw_4 (4) and 63 more" in said

@@ -8,6 +8,7 @@ import pytest
 from keras_lapkl import schemes
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.evaluation import label_audit
+from keras_lapkl.models.localizer import LandmarkLocalizer
 
 SCRIPT = "tools/audit.py"
 
@@ -55,6 +56,40 @@ def test_by_a_model(run_tool, labeled, tmp_path):
     assert sorted(path.name for path in out.iterdir() if path.suffix != ".lock") == [
         *("audit.csv", "audit.json", "audit.png", "results.json")
     ]
+
+
+def test_one_of_a_pictures_objects_is_left_out(run_tool, tmp_path):
+    """Its box is mistyped; the others keep their lines."""
+    pictures, landmarks = synthetic_faces(5, seed=7)
+    columns = ["file", *(f"box_{name}" for name in ("x0", "y0", "x1", "y1"))]
+    columns += [f"{name}_{axis}" for name in "abcd" for axis in "xy"]
+    rows = []
+    for i in (0, 0, 1, 2, 3):
+        box = (5, 5, 75, 75) if len(rows) != 1 else (500, 500, 570, 570)
+        rows.append([f"{i}.png", *box, *landmarks[i, [36, 45, 48, 54]].ravel()])
+    for i, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture[..., ::-1])
+    with (tmp_path / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    out = tmp_path / "out"
+    few = ("--crop_from=box", "--skip_bad", "--folds=2", "--steps=2", "--image_size=32")
+    run_tool(SCRIPT, *flags(tmp_path, out, *few))
+    with (out / "audit.csv").open(newline="") as file:
+        found = {row["place"]: row["file"] for row in csv.DictReader(file)}
+    expected = {"line 2": "0.png", "line 4": "1.png", "line 5": "2.png", "line 6": "3.png"}
+    assert found == expected
+
+
+def test_models_of_any_size_are_refused(run_tool, labeled, tmp_path):
+    import keras
+
+    inputs = keras.Input((None, None, 3))
+    network = keras.Model(inputs, keras.layers.Conv2D(68, 1)(inputs))
+    LandmarkLocalizer(network, "ibug68", 3.0).save(tmp_path / "any.keras")
+    model = f"--model={tmp_path}/any.keras"
+    done = run_tool(SCRIPT, *flags(labeled, tmp_path / "out", model), check=False)
+    assert "does not say of which side its crops are" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, labeled, tmp_path):

@@ -98,6 +98,20 @@ class TestLabelsOfOtherData:
         run_tool("tools/evaluate.py", *flags, second, f"--split={tmp_path / 'mine.csv'}")
         run_tool("tools/evaluate.py", *flags, f"--data_dir={tmp_path / 'first'}")
 
+    def test_have_their_pictures_beside_them(self, run_tool, moved, tmp_path):
+        """Those of the record have the same names."""
+        for i in range(4):
+            (tmp_path / "first" / f"{i}.png").write_bytes(b"no picture")
+        flags = (f"--model={moved}", "--dataset=csv", f"--output_dir={tmp_path / 'out'}")
+        run_tool("tools/evaluate.py", *flags, f"--split={tmp_path / 'second' / 'mine.csv'}")
+        for beside in ("first/other.csv", "first/below/other.csv"):
+            (tmp_path / beside).parent.mkdir(exist_ok=True)
+            (tmp_path / "first" / "mine.csv").rename(tmp_path / beside)
+            split = f"--split={tmp_path / beside}"
+            done = run_tool("tools/evaluate.py", *flags, split, check=False)
+            assert f"{tmp_path}/first/0.png" in done.stderr and "csv in" in done.stderr
+            (tmp_path / beside).rename(tmp_path / "first" / "mine.csv")
+
 
 def test_nothing_of_a_run_before_stays_but_what_is_read(run_tool, moved, tmp_path):
     out = tmp_path / "out"

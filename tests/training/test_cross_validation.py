@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from keras_lapkl.data import datasets
 from keras_lapkl.training import Recipe, cross_validation
@@ -40,6 +41,26 @@ def test_most_pictures_being_copies_leaves_no_fold_without_others(large):
         groups = groups[::-1]
     found = cross_validation.folds(names, 5, groups)
     assert np.bincount(found).min() >= 1 and found.max() >= 1
+
+
+@pytest.mark.parametrize(
+    ("pictures", "faces", "count"), [(10, 50, 2), (10, 125, 5), (30, 63, 5), (30, 125, 5)]
+)
+def test_pictures_of_many_faces_go_to_all_folds(pictures, faces, count):
+    """Each is larger than several blocks."""
+    found = cross_validation.folds(
+        [f"{i}.png" for i in range(pictures) for _ in range(faces)], count
+    )
+    assert np.bincount(found).tolist() == [pictures * faces // count] * count
+
+
+@given(st.lists(st.integers(1, 90), min_size=2, max_size=40), st.integers(2, 9))
+def test_no_fold_is_empty(sizes, count):
+    names = [f"{i}.png" for i, size in enumerate(sizes) for _ in range(size)]
+    count = min(count, len(sizes))
+    found = cross_validation.folds(names, count)
+    assert np.bincount(found, minlength=count).min() > 0 and found.max() < count
+    assert len(set(zip(names, found.tolist(), strict=True))) == len(sizes)
 
 
 @pytest.mark.parametrize(("count", "groups"), [(1, None), (4, None), (2, [0, 0, 0])])
