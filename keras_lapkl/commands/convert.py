@@ -193,6 +193,11 @@ def _refuse_what_does_not_go_together():
         )
     if _LAYERS.value and _TARGET.value is None and _MODE.value not in ("int8", "all"):
         raise ValueError(f"--layers is of int8 files. Received: --mode={_MODE.value}")
+    if _MEAN_BOUND.value is not None and _TARGET.value is None and _MODE.value == "float32":
+        raise ValueError(
+            "--mean_bound is of integers and float16. Received: --mode=float32, whose bound is of "
+            "the farthest landmark"
+        )
 
 
 def _refuse_what_the_target_does_not_have():
