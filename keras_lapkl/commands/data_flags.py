@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags, logging
 
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.datasets import DATASETS, OWN
+from keras_lapkl.data.datasets import DATASETS, OWN, is_own_file
 
 _NAMES = ("dataset", "data_dir", "category", "skip_bad")
 
@@ -168,8 +168,8 @@ def _is_elsewhere(labels, recorded):
 
     Then its pictures are where the file is, though pictures of the same names may be recorded.
     """
-    suffix = OWN.get(recorded.get("dataset", ""))
-    if suffix is None or not labels.lower().endswith(suffix):
+    dataset = recorded.get("dataset")
+    if dataset not in OWN or not is_own_file(dataset, labels):
         return False
     home, was = Path(os.path.abspath(labels)).parent, Path(recorded.get("split", ""))
     folder = recorded.get("data_dir")

@@ -174,7 +174,7 @@ def _known(crop_scale):
 
 def _arguments(dataset, data_dir, split, category, skip_bad, hold_out):
     """What `load` must be given to read the same again, from whatever folder it is called."""
-    is_file = str(split).endswith(OWN[dataset]) if dataset in OWN else split not in SPLITS
+    is_file = is_own_file(dataset, split) if dataset in OWN else split not in SPLITS
     if is_file:
         split = os.path.abspath(split)
     found = {
@@ -486,10 +486,15 @@ def coco_names(
     return read_coco_names(_own_file("coco", data_dir, split)[0], data_dir, scheme, category)
 
 
+def is_own_file(dataset: str, split: PathLike) -> bool:
+    """Whether a split is the path of a keypoint file, of one of `OWN`."""
+    return str(split).lower().endswith(OWN[dataset])
+
+
 def _own_file(dataset, data_dir, split):
     """The keypoint file of a split, and whether the split is a part of it."""
     suffix = OWN[dataset]
-    if str(split).endswith(suffix):
+    if is_own_file(dataset, split):
         if not os.path.exists(split) and os.path.exists(os.path.join(data_dir or "", split)):
             raise FileNotFoundError(
                 f"There is no {split} in {os.getcwd()}, where the path of a split begins. There is "

@@ -157,7 +157,8 @@ def _other_names(name: str) -> Iterator[str]:
         before, _, query = name.partition("?")
         # Label Studio has /data/local-files/?d=a.png
         forms += [urllib.parse.unquote(before), *urllib.parse.parse_qs(query).get("d", [])]
-    for form in dict.fromkeys(forms):
+    # Of a URL, what was percent-encoded may be a path of Windows.
+    for form in dict.fromkeys(form.replace("\\", "/") for form in forms):
         parts = [part for part in form.split("/") if part not in ("", ".")]
         while ".." in parts:  # what stands before the last one is another folder's
             del parts[: parts.index("..") + 1]

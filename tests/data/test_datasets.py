@@ -171,6 +171,12 @@ class TestOwn:
         assert len(datasets.load("csv", folder, own("all.csv") / "all.csv")) == 21
         assert len(datasets.load("csv", folder, "all")) == 21
 
+    def test_suffix_in_upper_case(self, own):
+        folder = own("L.CSV")
+        assert len(datasets.read("csv", None, folder / "L.CSV")) == 21
+        crops = datasets.load("csv", None, folder / "L.CSV", image_size=16, crop_scale="auto")
+        assert crops.loaded["split"] == str(folder / "L.CSV")
+
     def test_coco(self, own):
         folder = own("unused.csv")
         content = {

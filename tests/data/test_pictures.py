@@ -29,6 +29,8 @@ def folder(tmp_path):
         ("s3://bucket/x/2.png", "x/2.png"),
         ("file:///d/x/2.png", "x/2.png"),
         ("/data/local-files/?d=d/x/2.png", "x/2.png"),
+        ("/data/local-files/?d=x%5C2.png", "x/2.png"),
+        ("d%5Cx%5C2.png", "x/2.png"),
         ("upload/x/1.png", "x/1.png"),
         ("../x/1.png", "x/1.png"),
         ("c.png", None),

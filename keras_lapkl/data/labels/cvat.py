@@ -1,11 +1,14 @@
 """CVAT's XML for images, 1.1: skeletons, or points with labels.
 
 Its canvas begins at the edge of the first pixel: half a pixel is subtracted. A point that is
-`outside` is not there, one that is `occluded` is hidden.
+`outside` is not there, one that is `occluded` is hidden. A project has its pictures in folders of
+their subsets; the frames of a video are named without the suffix that their files have.
 """
 
 import collections
+import dataclasses
 
+from keras_lapkl.data.images import IMAGE_SUFFIXES, OTHER_PICTURES
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels import loose
 from keras_lapkl.data.labels.found import (
@@ -22,6 +25,7 @@ from keras_lapkl.data.labels.found import (
 )
 
 _FILE = "annotations.xml"
+_OF_A_FRAME = ".PNG"
 
 
 def matches(source: Source) -> bool:
@@ -33,7 +37,7 @@ def matches(source: Source) -> bool:
 
 def read(source: Source) -> Labels:
     if source.is_folder:
-        source = Source(source.path / _FILE)
+        source = Source(source.path / _FILE, source.category, source.images)
     root = source.xml
     if root.find("track") is not None:
         raise KeypointError(
@@ -41,44 +45,62 @@ def read(source: Source) -> Labels:
             "the task once more as `CVAT for images 1.1`, with its images."
         )
     left_out = collections.Counter()
-    images = root.iter("image")
-    objects = gather(images, lambda image: _objects(source.path, image, left_out), left_out)
+    tasks = collections.defaultdict(set)
+    for image in root.iter("image"):
+        tasks[_picture(image)].add(image.get("task_id"))
+    of_skeletons = {each.get("label") for each in root.iterfind(".//skeleton/points")}
+
+    def objects_of(image):
+        if len(tasks[_picture(image)]) > 1:  # the export has one file of that name
+            left_out["pictures of one name in several tasks of a subset"] += 1
+            return []
+        return _objects(source.path, image, of_skeletons, left_out)
+
+    objects = gather(root.iter("image"), objects_of, left_out)
     return Labels(
         objects, _names(root, objects), (source.folder, source.folder / "images"), left_out
     )
 
 
-def _objects(path, image, left_out):
-    picture = image.get("name", "")
+def _picture(image):
+    """The path of an image below the folder of all."""
+    name, subset = image.get("name", ""), image.get("subset")
+    if name and not name.lower().endswith(IMAGE_SUFFIXES + OTHER_PICTURES):
+        name += _OF_A_FRAME
+    return f"{subset}/{name}" if name and subset else name
+
+
+def _objects(path, image, of_skeletons, left_out):
+    picture = _picture(image)
     where = f"{path}, image {picture!r}"
     if not picture:
         raise KeypointError(f"{path}: expected a name of each image. Received: none")
     size = size_of(where, image.get("width"), image.get("height"))
-    skeletons = [_skeleton(where, picture, size, each) for each in image.iter("skeleton")]
+    elements = list(image.iter("skeleton"))
+    groups = [each.get("group_id") for each in elements]
+    skeletons = [_skeleton(where, picture, size, each) for each in elements]
     for each in image:
         if each.tag not in ("skeleton", "points", "box", "tag"):
             left_out[f"shapes of the kind {each.tag!r}"] += 1
     points = [point for each in image.findall("points") for point in _points(where, each)]
     upright = [each for each in image.findall("box") if not _is_rotated(where, each)]
     left_out["boxes that are rotated"] += len(image.findall("box")) - len(upright)
+    if of_skeletons:
+        known = [each for each in points if each.category or each.name in of_skeletons]
+        left_out["points that no skeleton has"] += len(points) - len(known)
+        points = known
     boxes = [_box(where, each) for each in upright]
+    for i, group in enumerate(groups):
+        own = [box for box in boxes if group is not None and box.group == group]
+        if len(own) == 1 and groups.count(group) == 1:
+            skeletons[i] = dataclasses.replace(skeletons[i], box=own[0].edges)
+            boxes.remove(own[0])
     if points:
         return skeletons + loose.objects(where, picture, points, boxes, size, left_out)
-    if len(skeletons) == len(boxes) == 1:
-        return [_with_box(skeletons[0], boxes[0])]
+    if len(skeletons) == len(boxes) == 1 and None in (groups[0], boxes[0].group):
+        return [dataclasses.replace(skeletons[0], box=boxes[0].edges)]
     left_out["boxes without points of their own"] += len(boxes)
     return skeletons
-
-
-def _with_box(skeleton, box):
-    return Labeled(
-        skeleton.where,
-        skeleton.picture,
-        skeleton.points,
-        box.edges,
-        skeleton.size,
-        skeleton.category,
-    )
 
 
 def _skeleton(where, picture, size, skeleton):

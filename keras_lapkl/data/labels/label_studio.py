@@ -77,23 +77,42 @@ def _task(where, task, left_out):
     left_out["annotations that were canceled"] += len(task["annotations"]) - len(good)
     left_out["further annotations of a picture"] += max(0, len(good) - 1)
     results = good[-1]["result"] if good else []
-    regions, related = [], {}
+    regions, relations = [], []
     for each in results:
         if isinstance(each, dict) and each.get("type") == "relation":
-            ends = each.get("from_id"), each.get("to_id")
-            if all(isinstance(end, str) for end in ends):
-                related |= {ends[0]: ends[1], ends[1]: ends[0]}
+            relations.append((each.get("from_id"), each.get("to_id")))
             continue
         if not isinstance(each, dict) or not isinstance(each.get("value"), dict):
             raise KeypointError(
                 f"{where}: expected results with a value. Received: {shortened(each)}"
             )
         regions.append((each.get("id"), each.get("parentID"), each["value"], each))
+    related = _boxes_by_point(where, relations, regions)
     regions = [
         (key, parent or (related.get(key) if isinstance(key, str) else None), value, region)
         for key, parent, value, region in regions
     ]
     return _picture(where, task["data"]), regions
+
+
+def _boxes_by_point(where, relations, regions):
+    """The box that each region is related to; points may be related to one another, too."""
+    boxed = _boxed(regions)
+    related = {}
+    for ends in relations:
+        if not all(isinstance(end, str) for end in ends) or sum(end in boxed for end in ends) != 1:
+            continue
+        box, other = ends if ends[0] in boxed else ends[::-1]
+        if related.setdefault(other, box) != box:
+            raise KeypointError(
+                f"{where}: expected a point related to one box. Received: relations of {other!r} "
+                f"to {related[other]!r} and {box!r}"
+            )
+    return related
+
+
+def _boxed(regions):
+    return {key for key, _, value, _ in regions if _BOX in value and isinstance(key, str)}
 
 
 def _small(where, task, _):
@@ -127,7 +146,7 @@ def _objects(where, picture, regions, left_out):
             f"{where}: expected one picture in a task. Received: regions of {len(shown)}, such as "
             f"to_name {max(shown)[0]}"
         )
-    boxed = {key for key, _, value, _ in regions if _BOX in value and isinstance(key, str)}
+    boxed = _boxed(regions)
     for key, parent, value, region in regions:
         kind = next((each for each in (_POINT, _BOX) if each in value), None)
         if kind is None:

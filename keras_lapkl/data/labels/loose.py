@@ -58,9 +58,10 @@ def objects(
     boxes_of = collections.defaultdict(list)
     for box in boxes:
         boxes_of[box.group].append(box)
-    if len(groups) == len(boxes) == 1:  # nothing else they could belong to
+    if len(groups) == len(boxes) == 1:
         (group,) = groups
-        boxes_of = {group: list(boxes)}
+        if None in (group, boxes[0].group):  # nothing else they could belong to
+            boxes_of = {group: list(boxes)}
     found = []
     for group, members in groups.items():
         own = boxes_of.get(group, [])

@@ -332,6 +332,23 @@ class TestLabelStudio:
         first, other = read(path).objects
         assert first.points == other.points and first.box == other.box is not None
 
+    def test_relations_between_points_take_none_from_its_box(self, tmp_path):
+        tasks = exports.label_studio_data()
+        results = tasks[0]["annotations"][0]["result"]
+        points = [each["id"] for each in results[1:]]
+        for each in results[1:]:
+            del each["parentID"]
+        pairs = [("box0", point) for point in points] + [tuple(points[:2])]
+        relations = [{"from_id": a, "to_id": b, "type": "relation"} for a, b in pairs]
+        tasks[0]["annotations"][0]["result"] = results + relations
+        (found,) = read(self.write(tmp_path, tasks[:1])).objects
+        assert len(found.points) == len(points) and found.box is not None
+        other = {**results[0], "id": "box1"}
+        relations += [{"from_id": points[0], "to_id": "box1", "type": "relation"}]
+        tasks[0]["annotations"][0]["result"] = [*results, other, *relations]
+        path = self.write(tmp_path, tasks)
+        assert_left_out(read(path), "expected a point related to one box")
+
     def test_last_annotation_that_was_not_canceled(self, tmp_path):
         tasks = exports.label_studio_data()
         tasks[0]["annotations"] += [{"was_cancelled": True, "result": []}]
@@ -382,6 +399,16 @@ class TestLabelme:
             ({"nose": (3, 4, 2)}, (-0.5, 0.5, 8.5, 7.5)),
         ]
         assert found.left_out["shapes of the kind 'polygon'"] == 1
+
+    @pytest.mark.parametrize(
+        ("ours", "its", "given"), [(1, 2, False), (1, None, True), (None, 2, True), (1, 1, True)]
+    )
+    def test_a_box_of_another_group_is_not_theirs(self, tmp_path, ours, its, given):
+        box = {"label": "mouse", "points": [[0, 1], [9, 8]], "shape_type": "rectangle"}
+        shapes = [self.point("nose", 1.5, 2.5, ours), {**box, "group_id": its}]
+        found = read(self.write(tmp_path, shapes))
+        assert (found.objects[0].box is not None) == given
+        assert found.left_out["boxes without points of their own"] == (not given)
 
     def test_one_file_at_a_time_is_in_memory(self, tmp_path):
         data = "x" * 2_000_000  # labelme puts the picture there
@@ -473,6 +500,59 @@ class TestCvat:
         found = read(self.write(tmp_path, image))
         assert [each.category for each in found.objects] == ["face", "hand", ""]
         assert dict(found.names) == {"face": (1, 2), "hand": (1, 2, 3), "": ("wrist",)}
+
+    def test_boxes_go_by_groups(self, tmp_path):
+        def skeleton(x, group):
+            points = f'<points label="nose" points="{x},1"/>'
+            return f'<skeleton label="mouse"{group}>{points}</skeleton>'
+
+        def box(edge, group):
+            corners = f'xtl="0.5" ytl="0.5" xbr="{edge}" ybr="9.5"'
+            return f'<box label="mouse" {corners}{group}/>'
+
+        one, two, none = ' group_id="1"', ' group_id="2"', ""
+        for shapes, expected in (
+            ((skeleton(1, one), skeleton(2, two), box(5.5, two), box(3.5, one)), [3, 5]),
+            ((skeleton(1, one), box(5.5, two)), [None]),
+            ((skeleton(1, one), box(5.5, none)), [5]),
+            ((skeleton(1, none), box(5.5, two)), [5]),
+            ((skeleton(1, one), skeleton(2, one), box(5.5, one)), [None, None]),
+        ):
+            found = read(self.write(tmp_path, 'width="96" height="64">' + "".join(shapes)))
+            assert [each.box and each.box[2] for each in found.objects] == expected
+            given = sum(edge is not None for edge in expected)
+            boxes = sum("<box" in shape for shape in shapes)
+            assert found.left_out["boxes without points of their own"] == boxes - given
+
+    def test_points_beside_skeletons(self, tmp_path):
+        """A ball is no point of a person; a nose may stand alone."""
+        image = """width="96" height="64"><skeleton label="person"><points label="nose"
+            points="1.5,2.5"/></skeleton><points label="ball" points="9,9"/></image>
+            <image name="b.png" width="96" height="64"><points label="nose" points="5.5,6.5"/>"""
+        found = read(self.write(tmp_path, image))
+        assert [dict(each.points) for each in found.objects] == [
+            {"nose": (1, 2, 2)},
+            {"nose": (5, 6, 2)},
+        ]
+        assert found.left_out["points that no skeleton has"] == 1
+
+    def test_pictures_of_a_project_are_in_folders_of_subsets(self, tmp_path):
+        images = [("Train", 1), ("Test", 2), ("Test", 3), ("Test", 3)]
+        text = "".join(
+            f'<image name="{"b" if i == 3 else "a"}.png" subset="{subset}" task_id="{task}" '
+            f'width="9" height="9"><points label="nose" points="{i}.5,1"/></image>'
+            for i, (subset, task) in enumerate(images)
+        )
+        (tmp_path / "annotations.xml").write_text(f"<annotations>{text}</annotations>")
+        found = read(tmp_path)
+        assert [each.picture for each in found.objects] == ["Train/a.png", "Test/b.png"]
+        assert found.left_out["pictures of one name in several tasks of a subset"] == 2
+
+    def test_frames_of_a_video_have_no_suffix(self, tmp_path):
+        image = '<image name="v.2/frame_000001" width="9" height="9">'
+        text = f'<annotations>{image}<points label="nose" points="1,1"/></image></annotations>'
+        (tmp_path / "annotations.xml").write_text(text)
+        assert read(tmp_path).objects[0].picture == "v.2/frame_000001.PNG"
 
     @pytest.mark.parametrize(("rotation", "rotated"), [("0.0", 0), ("12.5", 1), ("360", 0)])
     def test_rotated_boxes_are_left_out(self, tmp_path, rotation, rotated):
