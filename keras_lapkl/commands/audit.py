@@ -126,12 +126,12 @@ def _data(path):
     from keras_lapkl.data import datasets, keypoints
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.evaluation import label_faults
-    from keras_lapkl.tflite.localizer import check_size
+    from keras_lapkl.tflite.localizer import check_localizer
 
     values = flags.FLAGS
     model = None if path is None else load_model(path)
     if model is not None:
-        check_size(model)
+        check_localizer(model)
     annotations = datasets.read(
         *(values.dataset, values.data_dir, values.split),
         scheme=_SCHEME.value if model is None else model.scheme,

@@ -88,9 +88,9 @@ def load_for(
         ValueError: no data are named, and none are known.
     """
     from keras_lapkl.data import datasets
-    from keras_lapkl.tflite.localizer import check_size
+    from keras_lapkl.tflite.localizer import check_localizer
 
-    check_size(model)
+    check_localizer(model)
     arguments: dict[str, Any] = {"dataset": "synthetic"}
     origin = None
     if model.crop_scale is None:

@@ -12,6 +12,7 @@ from absl import flags, logging
 
 from keras_lapkl._support import app, console, extras
 from keras_lapkl._support.files import write_json
+from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.widths import define_width
 
@@ -68,6 +69,10 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
 
     start = time.monotonic()
     output_dir = pathlib.Path(output_dir)
+    paths = [output_dir / f"model-{mode}.tflite" for mode in MODES]
+    picture, file = output_dir / "predictions.png", output_dir / "demo.json"
+    with owned(output_dir):
+        announce(output_dir, "demo", ((p.name, p.name) for p in (*paths, picture, file)))
     crops = datasets.load("synthetic", split="train", num_synthetic=num_synthetic)
     unseen = max(1, num_synthetic // 6)
     validation = datasets.load("synthetic", split="validation", num_synthetic=unseen)
@@ -78,7 +83,6 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     model = load_model(output_dir / "model.keras")
 
     rows = [{"model": "Keras", **model_scores.evaluate_model(model, test)[0]}]
-    paths = [output_dir / f"model-{mode}.tflite" for mode in MODES]
     for mode, path in zip(MODES, paths, strict=True):
         logging.info("Convert to %s.", mode)
         tflite.convert(
@@ -96,7 +100,6 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     for i, timing in enumerate(timings):
         rows[1 + i // len(THREADS)][f"median_ms_{timing['threads']}"] = timing["median_ms"]
 
-    picture = output_dir / "predictions.png"
     plots.predictions(
         test.central()[:16],
         predicted["landmarks"],
@@ -106,7 +109,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
         columns=8,
     )
     results = {"rows": rows, "provenance": provenance}
-    write_json(output_dir / "demo.json", results)
+    write_json(file, results)
     print(table(rows))
     print(model_scores.conditions(rows[0]))
     print("Synthetic faces show that the pipeline works; only real faces show how good a model is.")

@@ -29,6 +29,7 @@ def main(_):
     from keras_lapkl import load_model, pretrained
     from keras_lapkl._support.files import check_outputs, sweep
     from keras_lapkl.evaluation import plots
+    from keras_lapkl.tflite.localizer import check_localizer
 
     output, models, files = pathlib.Path(_OUTPUT.value), {}, []
     if output.suffix not in _PICTURES:
@@ -42,6 +43,7 @@ def main(_):
         files.append(pretrained.resolve(name, (".keras",)))
         check_outputs([output], files)
         models[title] = load_model(name, (".keras",))
+        check_localizer(models[title])
     rules = {(model.image_size, model.crop_scale, model.scheme) for model in models.values()}
     if len(rules) > 1:
         raise ValueError(

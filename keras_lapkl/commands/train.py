@@ -108,7 +108,7 @@ def _train():
     from keras_lapkl.data import datasets
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.evaluation import model_scores
-    from keras_lapkl.training import distributed
+    from keras_lapkl.training import building, distributed
     from keras_lapkl.training.run import label, train
     from keras_lapkl.training.run_folder import RUN, check_settings, choose_folder
 
@@ -177,6 +177,8 @@ def _train():
             "Not used, for the run does not take the --unlabeled_method that they are of: --%s.",
             ", --".join(idle),
         )
+    if recipe.target_scale != 1 and not building.takes_target_scale(recipe.loss):
+        logging.warning("Not used, for --loss=%s has no scale: --target_scale.", recipe.loss)
     opened = [name for name in recipes.OPENINGS if flags.FLAGS[name].present]
     if opened and not apertures(crops.scheme):
         logging.warning(

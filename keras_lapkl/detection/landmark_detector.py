@@ -29,7 +29,7 @@ from keras_lapkl.detection import detections, detectors, looks
 from keras_lapkl.detection.detections import Detection, FaceDetector
 from keras_lapkl.detection.face import COVERAGE, Face
 from keras_lapkl.loading import load_model
-from keras_lapkl.tflite.localizer import Localizer, check_size
+from keras_lapkl.tflite.localizer import Localizer, check_localizer
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
 
@@ -85,7 +85,7 @@ class LandmarkDetector:
                 "on. Set `scheme` and `crop_scale` of the Keras model, and save or convert it "
                 "again."
             )
-        check_size(localizer)
+        check_localizer(localizer)
         if passes < 1:
             raise ValueError(f"`passes` must be at least 1. Received: {passes}")
         if max_side is not None and max_side < 1:

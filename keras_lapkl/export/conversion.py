@@ -23,7 +23,7 @@ from keras_lapkl.export.report import layer_table, stage_table
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.tflite import flatbuffer, inspection, runner
-from keras_lapkl.tflite.localizer import check_size
+from keras_lapkl.tflite.localizer import check_localizer
 from keras_lapkl.tflite.metadata import Metadata
 
 INPUTS = ("float32", *runner.BYTES)
@@ -276,7 +276,7 @@ def _check(
     check_backend()
     if getattr(model, "generator", None) is None:
         raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
-    check_size(model)
+    check_localizer(model)
     if (representative_images is None) == MODES[mode].calibrated:
         raise ValueError(
             "`representative_images` goes with mode 'int8', and only with it. Received: mode "

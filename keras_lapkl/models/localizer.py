@@ -1,6 +1,7 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
 import os
+import warnings
 from typing import Any, Self
 
 import keras
@@ -241,8 +242,12 @@ class LandmarkLocalizer(keras.Model):
             logits = forward(images, training=True)
             loss = self.compute_loss(images, landmarks, logits, weight, training=True)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, self.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        variables = self.trainable_variables
+        if variables:
+            gradients = tape.gradient(scaled, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        else:  # as Keras has it
+            warnings.warn("All layers are frozen: nothing is trained.", stacklevel=2)
         # The loss comes divided by the number of replicas, whose gradients are summed.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self._loss_tracker.update_state(loss * replicas, sample_weight=ops.shape(images)[0])

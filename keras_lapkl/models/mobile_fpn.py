@@ -8,6 +8,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import BatchNormalization, Conv2D
+from keras_lapkl.models.networks import frozen_layers, with_frozen_layers
 
 STRIDE = 16
 _LEVELS = (2, 3, 4, 6)
@@ -145,13 +146,14 @@ class MobileFPN(keras.Model):
             "batch_norm": self.batch_norm,
             "name": self.name,
             "trainable": self.trainable,
+            **frozen_layers(self),
         }
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return cls(**config)
+        return with_frozen_layers(cls, config)
 
 
 class _Layers:

@@ -41,6 +41,29 @@ class Generator(Protocol):
     def count_params(self) -> int: ...
 
 
+def frozen_layers(network: Any) -> dict[str, list[str]]:
+    """What a network's `get_config` has besides, so that frozen layers stay frozen in a file.
+
+    Example:
+
+    >>> model.get_layer("stem").trainable = False
+    >>> frozen_layers(model)
+    {'frozen': ['stem']}
+    """
+    names = [layer.name for layer in network.layers if not layer.trainable]
+    return {"frozen": names} if names and network.trainable else {}
+
+
+def with_frozen_layers(builder: Callable[..., Any], config: dict[str, Any]) -> Any:
+    """What `from_config` gives: a network by its arguments, with the layers of `frozen_layers`."""
+    arguments = {name: value for name, value in config.items() if name != "frozen"}
+    network = builder(**arguments)
+    for layer in network.layers:
+        if layer.name in config.get("frozen", ()):
+            layer.trainable = False
+    return network
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """One line of `NETWORKS`.

@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import refuse_dtype
 from keras_lapkl.models.layers import GaussianNoise
+from keras_lapkl.models.networks import frozen_layers, with_frozen_layers
 
 LEAK = 0.2
 IMAGE_CHANNELS = 3
@@ -83,10 +84,11 @@ class PatchGAN(keras.Model):
             "noise": self.noise,
             "name": self.name,
             "trainable": self.trainable,
+            **frozen_layers(self),
         }
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return cls(**config)
+        return with_frozen_layers(cls, config)

@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import Conv2D, Dropout
-from keras_lapkl.models.networks import HEADS
+from keras_lapkl.models.networks import HEADS, frozen_layers, with_frozen_layers
 
 POOLINGS = 4
 LEAK = 0.2
@@ -129,13 +129,14 @@ class RCN(keras.Model):
             "normalize": self.normalize,
             "name": self.name,
             "trainable": self.trainable,
+            **frozen_layers(self),
         }
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return cls(**config)
+        return with_frozen_layers(cls, config)
 
 
 def _convolution(x, filters, kernel_size, name, dropout):

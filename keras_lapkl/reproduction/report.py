@@ -80,8 +80,10 @@ def measured_files(plan, output_dir):
         output_dir: a `pathlib.Path`, the folder of `FILES`.
     """
     path = output_dir / FILES
-    found = read_json(path) if path.exists() else {}
-    files = found.get("files", {})
+    found = read_json(path) if path.exists() else {"files": {}}
+    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+        raise ValueError(f"{path} is not of lapkl reproduce: name another folder.")
+    files = found["files"]
     of_this = {key: found.get(key) for key in network(plan)} == network(plan)
     return files if of_this and {fraction(w) for w in plan.widths} <= set(files) else None
 

@@ -63,8 +63,13 @@ class Localizer(Protocol):
         ...
 
 
-def check_size(localizer: Localizer) -> None:
-    """ValueError for a localizer of any size: it does not say on which crops it is right."""
+def check_localizer(localizer: Localizer) -> None:
+    """ValueError for what is no localizer, or one of any size: it does not say of which crops."""
+    if not hasattr(localizer, "crop_scale"):
+        raise ValueError(
+            f"Expected a localizer. Received: a {type(localizer).__name__}, which does not say of "
+            "which crops it is. Save the LandmarkLocalizer, not its network alone."
+        )
     if localizer.image_size is None:
         raise ValueError(
             "The model takes images of any size, and does not say of which side its crops are. "

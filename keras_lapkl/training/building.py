@@ -55,7 +55,7 @@ def build(
         scheme.num_landmarks, image_size=crops.image_size, **vars(recipe)
     )
     if recipe.initial_model is not None:
-        _begin_with(generator, recipe.initial_model, recipe.initial_share)
+        _begin_with(generator, recipe.initial_model, recipe.initial_share, recipe.beta)
     normalizer = model_scores.default_normalizer(scheme)
     common = {"scheme": scheme, "crop_scale": crops.crop_scale, "beta": recipe.beta}
     compiled = {
@@ -127,7 +127,19 @@ def check_models(recipe: Recipe, crops: Crops) -> None:
     build(dataclasses.replace(recipe, **alone), crops)
 
 
-def _begin_with(generator, name_or_path, share):
+def _check_same_function(source, generator, beta):
+    """Equal weights are another function where images or maps are read in another way."""
+    theirs = {"beta": source.beta, "normalize": getattr(source.generator, "normalize", None)}
+    ours = {"beta": beta, "normalize": getattr(generator, "normalize", None)}
+    for name, value in theirs.items():
+        if None not in (value, ours[name]) and value != ours[name]:
+            raise ValueError(
+                f"`initial_model` was trained with `{name}` {value}, and here it is {ours[name]}: "
+                f"equal weights would be another function. Give --{name} as it was there."
+            )
+
+
+def _begin_with(generator, name_or_path, share, beta):
     """Gives a network the weights of another model's layers of equal name and shapes."""
     source = load_model(name_or_path)
     if not isinstance(source, LandmarkLocalizer):
@@ -135,6 +147,7 @@ def _begin_with(generator, name_or_path, share):
             "`initial_model` must be a shipped model's name or a .keras file of a "
             f"LandmarkLocalizer. Received: {name_or_path}, a {type(source).__name__}"
         )
+    _check_same_function(source, generator, beta)
     theirs = {layer.name: layer.get_weights() for layer in source.generator.layers}
     layers = [layer for layer in generator.layers if layer.weights]
     fitting = [
@@ -177,9 +190,14 @@ def average(generator: keras.Model, recipe: Recipe) -> None:
             layer.set_weights([share * old + (1 - share) * new for old, new in pairs])
 
 
+def takes_target_scale(loss: str) -> bool:
+    """Whether a loss, by its name in a recipe, draws the label's distribution at a scale."""
+    return "target_scale" in inspect.signature(LOSSES[loss]).parameters
+
+
 def _loss(recipe):
     loss, given = LOSSES[recipe.loss], {"beta": recipe.beta}
-    if "target_scale" in inspect.signature(loss).parameters:
+    if takes_target_scale(recipe.loss):
         given["target_scale"] = recipe.target_scale
     return loss(**given)
 

@@ -24,7 +24,7 @@ from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.tflite.localizer import Localizer, check_size
+from keras_lapkl.tflite.localizer import Localizer, check_localizer
 
 _BATCH = 256
 """Faces that are labeled at once, by this process or a worker."""
@@ -238,8 +238,9 @@ def check_teacher(teacher: Localizer, crops: Crops) -> None:
         crops: the labeled `Crops` that its faces are to stand beside.
 
     Raises:
-        ValueError: a teacher of other points, or of another crop rule.
+        ValueError: a teacher of other points, of another crop rule or of any size; or no localizer.
     """
+    check_localizer(teacher)
     theirs, ours = teacher.scheme, crops.scheme
     if theirs is None or theirs.names != ours.names:
         raise ValueError(
@@ -251,7 +252,6 @@ def check_teacher(teacher: Localizer, crops: Crops) -> None:
 
 
 def _check_crop_rule(teacher, faces):
-    check_size(teacher)
     if teacher.crop_scale is None:
         raise ValueError(
             "The teacher does not say which crop it is right on. Set the `crop_scale` of the "

@@ -335,7 +335,7 @@ class Recipe:
     )
     seed: int = setting(
         0,
-        "Of weights, dropout, noise, order and augmentation.",
+        "Of weights, dropout, noise, order (by its lowest eight bits) and augmentation.",
         interval="[0, 4294967295]",
         group=_TRAINING,
     )

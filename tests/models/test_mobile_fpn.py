@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 
 from keras_lapkl.loading import load_model
+from keras_lapkl.losses import LaplaceKL
+from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
+from keras_lapkl.models.rcn import RCN
 
 
 @pytest.fixture
@@ -78,6 +81,50 @@ def test_keras_and_weights_round_trip(batch_norm, trained, tmp_path, rng):
     other = MobileFPN(5, 1 / 16, 32, batch_norm)
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(other(images), model(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [lambda: MobileFPN(3, 1 / 16, 16), lambda: RCN(3, 1 / 16, 16)])
+def test_frozen_layers_stay_frozen_in_a_file(network, tmp_path, rng):
+    """And the optimizer's state is of the others alone."""
+    model = LandmarkLocalizer(network(), crop_scale=3.0)
+    for layer in model.generator.layers:
+        layer.trainable = not layer.name.startswith("encoder")
+    model.compile("adam", LaplaceKL())
+    images, labels = rng.random((4, 16, 16, 3), np.float32), np.full((4, 3, 2), 7, np.float32)
+    model.fit(images, labels, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = load_model(tmp_path / "model.keras")
+    count = len(model.trainable_variables)
+    assert 0 < count == len(again.trainable_variables) < len(again.variables)
+    assert int(again.optimizer.iterations) == 2
+    before = [np.array(each) for each in again.generator.get_weights()]
+    model.fit(images, labels, verbose=0)
+    again.fit(images, labels, verbose=0)
+    after = again.generator.get_weights()
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    for a, b in zip(after, model.generator.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_frozen_layers_of_a_folded_network(trained):
+    trained.get_layer("stem").trainable = False
+    assert not trained.folded().get_layer("stem").trainable
+    trained.trainable = False
+    assert "frozen" not in trained.get_config()
+
+
+@pytest.mark.slow
+def test_nothing_is_trained_where_all_is_frozen(trained, rng):
+    model = LandmarkLocalizer(trained, crop_scale=3.0)
+    trained.trainable = False
+    model.compile("adam", LaplaceKL())
+    before = trained.get_weights()
+    images, labels = rng.random((4, 32, 32, 3), np.float32), np.full((4, 5, 2), 7, np.float32)
+    with pytest.warns(UserWarning, match="nothing is trained"):
+        model.fit(images, labels, verbose=0)
+    for a, b in zip(before, trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_mixed_precision_keeps_float32_logits(rng):

@@ -56,6 +56,14 @@ def test_files_that_are_not_its_own_stay(plan, tmp_path, name):
     assert (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.parametrize("content", ["[]", '{"files": 3}', '{"mine": 1}'])
+def test_a_list_of_files_that_is_not_its_own_stays(plan, tmp_path, content):
+    (tmp_path / "files.json").write_text(content)
+    with pytest.raises(ValueError, match=r"files\.json is not of lapkl reproduce"):
+        reproduction.run(plan, None, tmp_path)
+    assert (tmp_path / "files.json").read_text() == content
+
+
 def test_cells_of_other_data_are_refused(plan, made, tmp_path, monkeypatch, caplog):
     """One report never compares cells of other labels; whatever is left to be done."""
     data = reproduction.load_data("synthetic", num_synthetic=4, image_size=32)

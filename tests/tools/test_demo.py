@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 
 def test_the_whole_line(run_tool, tmp_path):
     done = run_tool(
@@ -19,3 +21,12 @@ def test_the_whole_line(run_tool, tmp_path):
     assert (tmp_path / "predictions.png").stat().st_size > 10_000
     for said in ("NME %", "size kB", "synthetic faces", "model-int8.tflite", "predictions.png"):
         assert said in done.stdout
+
+
+@pytest.mark.parametrize("name", ["predictions.png", "demo.json", "model-int8.tflite"])
+def test_files_of_others_stay(run_tool, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    done = run_tool("tools/demo.py", f"--output_dir={tmp_path}", check=False)
+    assert done.returncode == 1 and name in done.stderr
+    assert (tmp_path / name).read_text() == "mine"
+    assert not (tmp_path / "model.keras").exists()

@@ -17,7 +17,7 @@ from keras_lapkl.data import datasets
 from keras_lapkl.data.unlabeled.crops import InMemory
 from keras_lapkl.loading import load_model
 from keras_lapkl.training import distillation, preemption, run
-from keras_lapkl.training.building import build
+from keras_lapkl.training.building import build, check_models
 from keras_lapkl.training.recipe import Adversary, MeanTeacher, Recipe, Teacher
 from keras_lapkl.training.run import label, train
 from keras_lapkl.training_data import LICENSES
@@ -499,6 +499,24 @@ class TestInitialModel:
         with pytest.raises(ValueError, match=r"`initial_model` must be.*TFLiteLocalizer"):
             train(recipe(initial_model=file), crops, validation, tmp_path)
         assert not list(tmp_path.iterdir())
+
+    def test_of_a_network_alone(self, crops, start, tmp_path):
+        load_model(start).generator.save(tmp_path / "g.keras")
+        teacher = Teacher(model=str(tmp_path / "g.keras"))
+        with pytest.raises(ValueError, match=r"Received: a MobileFPN.*Save the LandmarkLocalizer"):
+            check_models(recipe(teacher=teacher), crops)
+
+    @pytest.mark.parametrize(
+        ("theirs", "ours", "flag"),
+        [({"normalize": True}, {}, "normalize"), ({}, {"normalize": True}, "normalize")]
+        + [({"beta": 4.0}, {}, "beta")],
+    )
+    def test_that_reads_in_another_way(self, crops, tmp_path, theirs, ours, flag):
+        build(recipe(**theirs), crops).save(tmp_path / "m.keras")
+        start = str(tmp_path / "m.keras")
+        with pytest.raises(ValueError, match=f"trained with `{flag}` .* Give --{flag} as it was"):
+            build(recipe(initial_model=start, **ours), crops)
+        build(recipe(initial_model=start, **theirs), crops)
 
     def test_of_another_network(self, crops, start):
         with pytest.raises(ValueError, match=r"MobileFPN of which 0 of the .* fit this RCN"):
