@@ -250,7 +250,7 @@ def predict_files(
         extras.require("`scheduler`", "distributed")
     output_dir = Path(output_dir)
     names = dict(zip(files, names_below(files), strict=True))
-    keys = _keys_of(boxes or {}, names)
+    keys = _keys_of(boxes, names) if boxes else {}
     boxes_of = None if boxes is None else {name: boxes[key] for name, key in keys.items()}
     videos = [name for file, name in names.items() if is_video(file)]
     stems = output_stems(names.values(), videos)
@@ -333,9 +333,7 @@ def predict_files(
             "faces_left_out": dict(tally.faces_left_out),
             "frames": {name: tally.frames[name] for name in _FRAMES},
             "passed_by": dict(sorted((passed_by or {}).items())),
-            "boxes_without_file": sum(
-                len(each) for key, each in (boxes or {}).items() if key not in keys.values()
-            ),
+            "boxes_without_file": _without_file(boxes or {}, set(keys.values())),
             "seconds": round(spent, 3),
             "pictures_per_second": round((counts["pictures"] - pictures_before) / spent, 2),
             "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
@@ -357,8 +355,8 @@ def summary(results: dict[str, Any]) -> str:
     ]
     if results["lost"]:
         lines.append(
-            f"{results['lost']:,} of the faces are lost: the model is on what is no face, or not "
-            "where it is. Use their landmarks as none."
+            f"Lost faces: {results['lost']:,}. The model is on what is no face, or not where the "
+            "face is: use these landmarks as none."
         )
     frames = results["frames"]
     if frames["read"]:
@@ -544,6 +542,11 @@ def _add(frames, account):
     frames["passed_over"] += account.passed_over
     frames["skipped"] += account.lost.total()
     frames["broken"] += account.broken
+
+
+def _without_file(boxes, used):
+    """How many boxes are given of files that are not there."""
+    return sum(len(each) for key, each in boxes.items() if key not in used)
 
 
 @contextlib.contextmanager

@@ -138,15 +138,12 @@ def suspected_conventions(
     enough = visible.sum(1) > 2
     if error > _FAR and enough.any():
         before, after = errors[usable][enough], nmes(_fitted(predicted, truth, visible))[enough]
-        is_of_crops = np.median(after) < _FITTED * np.median(before)
-    else:
-        is_of_crops = False
-    if is_of_crops:
-        text = (
-            "coordinates seem to be of crops, or of pictures of another size each, not of the "
-            "photos: each face, shifted and scaled by numbers of its own, would fit the labels"
-        )
-        return [_said("crops", text)]
+        if np.median(after) < _FITTED * np.median(before):
+            text = (
+                "coordinates seem to be of crops, or of pictures of another size each, not of the "
+                "photos: each face, shifted and scaled by numbers of its own, would fit the labels"
+            )
+            return [_said("crops", text)]
     return []
 
 

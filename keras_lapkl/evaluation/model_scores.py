@@ -523,7 +523,7 @@ def confidence_lines(result: Mapping[str, Any]) -> str:
     covered = ", ".join(f"{float(c):.0%}: {_percent(s)}" for c, s in found["coverage"].items())
     in_sample = ""
     if found["in_sample"]:
-        in_sample = "\nThese are the very faces that are measured here: of others it holds fewer."
+        in_sample = "\nThese are the very faces that are measured here: on others, radii hold less."
     surest = ", ".join(f"{float(s):.0%}: {error:.2f}" for s, error in found["selective"].items())
     groups = sorted(radius["group"].items(), key=lambda each: each[1])
     of_groups = ""

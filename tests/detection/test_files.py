@@ -83,7 +83,7 @@ def test_faces_that_are_lost_are_counted(detector, photos, tmp_path, monkeypatch
     monkeypatch.setattr(type(detector), "__call__", lost)
     results = run(detector, [photos], tmp_path / "out", form=form)
     assert (results["faces"], results["lost"]) == (2, 2)
-    assert "2 of the faces are lost" in summary(results)
+    assert "Lost faces: 2. The model is on" in summary(results)
 
 
 def test_csv(detector, stub, photos, tmp_path):
