@@ -110,6 +110,17 @@ def test_gain_falls_as_the_scale_rises():
     assert shares[0] > 1.7 and shares[-1] < 0.5
 
 
+def test_the_shared_motion_is_that_of_the_sure_landmarks():
+    """A face moves by 8 px, while half of it, hidden, is found anywhere."""
+    scale = np.repeat((1.0, 60.0), 10)[:, None] * np.ones(2)
+    face, smooth = corners(20), ScaleFilter()
+    smooth(face, scale, 0)
+    found = face + (8, 0)
+    found[10:] += (-30, 20)
+    moved = smooth(found, scale, 1 / RATE) - face
+    np.testing.assert_allclose(moved[:10], np.broadcast_to((8, 0), (10, 2)), atol=0.5)
+
+
 @pytest.mark.parametrize("rate", [10, 30, 60, 240])
 def test_moving_faces_are_followed_without_lag(rng, rate):
     times = np.arange(rate) / rate

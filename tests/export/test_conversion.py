@@ -142,6 +142,26 @@ def test_int8_has_an_int8_stage(localizer, images, unlearned, monkeypatch):
     assert sum(stage.work for stage in converter.stage_errors) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("better", [True, False])
+def test_learned_rounding_is_kept_where_it_helps(better, localizer, images, harmful, monkeypatch):
+    """A file's bytes are here one weight of its network, which learning makes 1 larger."""
+
+    def learn(generator, *args):
+        generator.set_weights([w + 1 for w in generator.get_weights()])
+
+    def weight(self, float_layers=()):
+        return float(self._generator.get_weights()[0].flat[0])
+
+    monkeypatch.setattr(rounding, "learn_rounding", learn)
+    monkeypatch.setattr(int8.Int8Converter, "__call__", weight)
+    sign = -1 if better else 1
+    monkeypatch.setattr(int8.Int8Converter, "_error", lambda self, content, *args: sign * content)
+    converter = int8.Int8Converter(localizer, images[:4], ("landmarks", "scale"), False)
+    (_, nearest), (_, learned), *spared = converter.candidates(images[:2], None)
+    assert learned == pytest.approx(nearest + 1)
+    assert spared and {content for _, content in spared} == {learned if better else nearest}
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_int8_takes_brighter_images_than_it_was_calibrated_on(localizer, images, whole):
     outputs = ("logits",) if whole else ("landmarks", "scale")
