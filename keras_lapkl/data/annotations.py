@@ -14,6 +14,8 @@ from keras_lapkl.data.images import ImageError
 from keras_lapkl.schemes import Scheme
 from keras_lapkl.training_data import DataSet
 
+_OBJECTS = "objects"
+
 
 def known_points(landmarks, visible):
     """Which landmarks may be learned and scored: (…, K) bool, visible and finite.
@@ -51,6 +53,23 @@ def path_below(folder: PathLike, name: str) -> Path:
             "folder that holds all of them; / holds all absolute paths."
         )
     return path
+
+
+def objects_of(name: str, paths: Sequence[Path], visible: NDArray[np.bool_]) -> DataSet:
+    """What a file of keypoints holds, by its N pictures and (N, K) labeled points.
+
+    Example:
+
+    >>> str(objects_of("csv pairs", [Path("a.jpg")] * 2, np.array([[True, True], [True, False]])))
+    'csv pairs: 2 objects in 1 images, 1.5 of 2 points labeled on average'
+    """
+    return DataSet(
+        name,
+        len(paths),
+        kind=_OBJECTS,
+        detail=f" in {len(set(paths)):,} images, {visible.sum(1).mean():.3g} of "
+        f"{visible.shape[1]} points labeled on average",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +149,15 @@ class Annotations:
             sizes=None if self.sizes is None else self.sizes[indices],
             places=None if self.places is None else tuple(self.places[i] for i in indices),
         )
+
+    def part(self, indices: Sequence[int] | NDArray[Any], *notes: str) -> Self:
+        """As `take`, of one element or more, with a `source` that counts these and has notes."""
+        found = self.take(indices)
+        source = self.source and self.source.noted(*notes, count=len(found))
+        if source and source.kind == _OBJECTS:
+            detail = objects_of(source.name, found.paths, found.visible).detail
+            source = dataclasses.replace(source, detail=detail)
+        return dataclasses.replace(found, source=source)
 
     def place(self, index: int) -> str:
         """Where a label is, for messages."""

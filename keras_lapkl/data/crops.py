@@ -260,12 +260,12 @@ def load_crops(
     else:
         images, sizes, pictures, kept, reasons = cached
 
-    found = annotations.take(kept)
     squares = picture_squares(sizes) * (1, 1, crop_scale) if squares is None else squares[kept]
     transforms = crop_transform(squares, image_size)
     notes = {"points": (), "box": ("cut by their boxes",), "image": ("whole pictures",)}[rule]
     if reasons:
         notes += (f"{len(reasons):,} unreadable images left out",)
+    found = annotations.part(kept, *notes)
     labels, boxed = of_labels(found.landmarks, found.visible), of_boxes(found.boxes, len(found))
     names = names_below(found.paths)  # the same wherever the folder lies
     known = Digests(names, np.stack([labels, boxed, pictures], 1))
@@ -283,7 +283,7 @@ def load_crops(
         boxes=found.boxes,
         sizes=sizes,
         skipped=tuple(reasons.items()),
-        source=found.source and found.source.noted(*notes, count=len(found)),
+        source=found.source,
         places=found.places,
     )
     return recorded(crops, loaded, known)

@@ -226,7 +226,7 @@ def read(
     if dataset in OWN:
         file, is_part = _own_file(dataset, data_dir, split)
         found = _annotations_own(file, dataset, data_dir, scheme, crop_from, category, missing_ok)
-        return _part(found, split, hold_out) if is_part else found
+        return _part(found, split, hold_out, missing_ok) if is_part else found
     if dataset not in READERS:
         known = ("synthetic", *READERS, *OWN)
         raise ValueError(f"`dataset` must be one of {known}. Received: {dataset!r}")
@@ -577,23 +577,28 @@ def _check_inside(crops, tell):
         logging.warning("%s", text)
 
 
-def _part(annotations, split, hold_out):
-    """All of each tenth image for validation, the others for training, or all."""
+def _part(annotations, split, hold_out, missing_ok=False):
+    """All of each tenth image for validation, the others for training, or all.
+
+    Images that may be missing, and are, do not count, unless all are: they are of those for
+    training.
+    """
     if split == "train" and not hold_out:
         return annotations
-    index = {}
-    for path in annotations.paths:
-        index.setdefault(path, len(index))
-    held = np.array([index[path] for path in annotations.paths]) % HOLD_OUT == 0
-    kept = annotations.take(held if split == "validation" else ~held)
-    if not len(kept):
+    paths = list(dict.fromkeys(annotations.paths))
+    if missing_ok:
+        paths = list(filter(os.path.isfile, paths)) or paths
+    tenths = set(paths[::HOLD_OUT])
+    held = np.array([path in tenths for path in annotations.paths])
+    kept = held if split == "validation" else ~held
+    if not kept.any():
         raise ValueError(
             f"{annotations.name}: expected two images or more, to hold out one for validation. "
-            f"Received: {len(index)}"
+            f"Received: {len(paths)}"
         )
     note = f"the {split} part of {len(annotations):,}, each tenth held out for validation"
-    source = kept.source and kept.source.noted(note, count=len(kept))
-    return dataclasses.replace(kept, name=f"{annotations.name} ({split})", source=source)
+    name = f"{annotations.name} ({split})"
+    return dataclasses.replace(annotations.part(kept, note), name=name)
 
 
 READERS = {"300w": _annotations_300w, "aflw": _annotations_aflw}

@@ -13,10 +13,9 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl.data import pictures
-from keras_lapkl.data.annotations import Annotations
+from keras_lapkl.data.annotations import Annotations, objects_of
 from keras_lapkl.data.cropping import can_crop
 from keras_lapkl.data.tables import are_fractions, fold
-from keras_lapkl.training_data import DataSet
 
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 """Columns of a CSV file for a box of the object."""
@@ -63,8 +62,7 @@ def croppable(annotations: Annotations) -> Annotations:
             f"{(~good).sum():,} of {len(good):,} objects. Crop from a box or the image instead."
         )
     note = f"{(~good).sum():,} with fewer than two points to crop by left out"
-    source = annotations.source and annotations.source.noted(note, count=int(good.sum()))
-    return dataclasses.replace(annotations.take(good), source=source)
+    return annotations.part(good, note)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,15 +158,9 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
     )
     if not missing_ok:
         _check_pictures(annotations, objects)
-    source = DataSet(
-        annotations.name,
-        len(objects),
-        kind="objects",
-        detail=f" in {len(set(annotations.paths)):,} images, {visible.sum(1).mean():.3g} of "
-        f"{scheme.num_landmarks} points labeled on average",
-        notes=tuple(f"{count:,} {what} left out" for what, count in left_out.items() if count),
-    )
-    return dataclasses.replace(annotations, source=source)
+    source = objects_of(annotations.name, annotations.paths, visible)
+    notes = (f"{count:,} {what} left out" for what, count in left_out.items() if count)
+    return dataclasses.replace(annotations, source=source.noted(*notes))
 
 
 def _check_pixels(path, landmarks, visible):

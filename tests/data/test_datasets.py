@@ -137,6 +137,27 @@ class TestOwn:
         assert not set(train.names) & set(validation.names)
         assert validation.name == "csv train (validation)"
         assert "the validation part of 63, each tenth held out" in validation.summary
+        assert "54 objects in 18 images" in train.summary
+        assert "9 objects in 3 images" in validation.summary
+
+    def test_a_tenth_is_held_out_of_the_images_that_are_there(self, own):
+        folder = own("train.csv")
+        for i in (0, 3):
+            (folder / "pictures" / f"{i}.png").unlink()
+        train, validation = (
+            datasets.load("csv", folder, s, skip_bad=True) for s in ("train", "validation")
+        )
+        assert (len(train), len(validation)) == (17, 2)
+        assert [name.rpartition("/")[2] for name in validation.names] == ["1.png", "12.png"]
+        assert "17 objects in 17 images" in train.summary
+        assert not validation.skipped and len(train.skipped) == 2
+
+    def test_a_tenth_of_labels_alone(self, own):
+        folder = own("train.csv")
+        expected = datasets.read("csv", folder, "validation").paths
+        for path in (folder / "pictures").glob("*.png"):
+            path.unlink()
+        assert datasets.read("csv", folder, "validation").paths == expected
 
     def test_another_name_for_validation_is_told(self, own, caplog):
         folder = own("train.csv")
@@ -214,7 +235,7 @@ class TestOwn:
         (folder / "pictures" / "5.png").unlink()
         with pytest.raises(FileNotFoundError, match=r"train\.csv, line 7: .*5\.png; 1 of 21"):
             datasets.load("csv", folder)
-        assert len(datasets.load("csv", folder, skip_bad=True)) == 17
+        assert len(datasets.load("csv", folder, skip_bad=True)) == 18
 
     def test_labels_alone(self, own):
         """Neither pictures nor crops are needed; names tell whose points these are."""
