@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 import re
 import unicodedata
@@ -32,8 +33,9 @@ def find_pictures(
 
     A name is first taken as it is. If there is no such file, backslashes are separators, `%20` is a
     space, and of a URL, of an absolute path, and of folders that no other name is found in, the
-    last parts are looked for, the longest first; a warning tells of that. No name leads out of the
-    folders by `..` or as an absolute path; links in them are followed.
+    last parts are looked for, the longest first. At last, names may differ in upper and lower case.
+    A warning tells of that. No name leads out of the folders by `..` or as an absolute path; links
+    in them are followed.
 
     Args:
         names: as the labels have them.
@@ -50,11 +52,14 @@ def find_pictures(
     """
     names = list(dict.fromkeys(names))
     found = {name: _first_file((name,), folders) for name in names}
+    spelled = _Spellings()
     known = {os.path.dirname(name) for name, place in found.items() if place is not None}
     guessed = {}
     for name in names:
-        if found[name] is None and not (os.path.dirname(name) and os.path.dirname(name) in known):
-            guessed[name] = _first_file(_other_names(name), folders)
+        if found[name] is None:
+            folder = os.path.dirname(name)
+            tails = [name] if folder and folder in known else list(_other_names(name))
+            guessed[name] = _first_file(tails, folders) or spelled.first_file(tails, folders)
     files = collections.Counter(
         os.path.normpath(Path(*place)) for place in (*found.values(), *guessed.values()) if place
     )
@@ -64,8 +69,8 @@ def find_pictures(
     taken = [(name, os.path.join(*place)) for name in guessed if (place := found[name])]
     if taken:
         logging.warning(
-            "%d of %d pictures are not where the labels say, and were found by the end of their "
-            "names: %r is %s",
+            "%d of %d pictures are not where the labels say, and were found by a similar name: %r "
+            "is %s",
             len(taken),
             len(names),
             *taken[0],
@@ -83,7 +88,7 @@ def expected_places(
 
     Raises:
         ValueError: a missing one that is named outside of the folders, where no other is found by
-            the end of its name.
+            a similar name.
     """
     counts = collections.Counter(place[0] for place in found.values() if place is not None)
     home = counts.most_common(1)[0][0] if counts else Path(folders[0])
@@ -142,6 +147,40 @@ def _first_file(tails: Iterable[str], folders) -> tuple[Path, str] | None:
             except ValueError:  # outside, or with a null character
                 pass
     return None
+
+
+class _Spellings:
+    """Finds files whose names differ in upper and lower case; reads each folder once."""
+
+    def __init__(self):
+        self._entries = {}
+
+    def first_file(self, tails, folders):
+        """As `_first_file`, where there is but one such name in each folder on the way."""
+        ways = ((tail, folder) for tail in tails for folder in folders)
+        spelled = ((folder, self._spelled(folder, tail)) for tail, folder in ways)
+        return next((_first_file((tail,), [folder]) for folder, tail in spelled if tail), None)
+
+    def _spelled(self, folder, tail):
+        """The name below a folder of the file that is meant; None if there is none."""
+        found = []
+        for part in tail.split("/"):
+            entries = self._of(os.path.join(folder, *found)).get(part.casefold(), [])
+            if part not in entries and len(entries) != 1:
+                return None
+            found.append(part if part in entries else entries[0])
+        tail = "/".join(found)
+        return tail if os.path.isfile(os.path.join(folder, tail)) else None
+
+    def _of(self, folder):
+        """{name without case: names as they are} in a folder."""
+        if folder not in self._entries:
+            names = collections.defaultdict(list)
+            with contextlib.suppress(OSError, ValueError):
+                for name in os.listdir(folder):
+                    names[name.casefold()].append(name)
+            self._entries[folder] = names
+        return self._entries[folder]
 
 
 def _other_names(name: str) -> Iterator[str]:

@@ -33,8 +33,13 @@ def folder(tmp_path):
         ("d%5Cx%5C2.png", "x/2.png"),
         ("upload/x/1.png", "x/1.png"),
         ("../x/1.png", "x/1.png"),
+        ("X/1.PNG", "x/1.png"),
+        ("A B.png", "a b.png"),
+        ("D:\\Photos\\A B.PNG", "a b.png"),
         ("c.png", None),
         ("../c.png", None),
+        ("../C.PNG", None),
+        ("X", None),
         ("x", None),
         ("1.png", None),
         ("a" * 5000, None),
@@ -54,6 +59,20 @@ def test_names_that_look_alike(tmp_path, forms):
     on_disk, given = (unicodedata.normalize(form, "fráme ü.png") for form in forms)
     (tmp_path / on_disk).touch()
     assert pictures.find_pictures([given], [tmp_path]) == {given: (tmp_path, on_disk)}
+
+
+def test_case_where_others_are_found_as_they_are(folder, caplog):
+    found = pictures.find_pictures(["x/1.png", "x/2.PNG"], [folder])
+    assert found == {"x/1.png": (folder, "x/1.png"), "x/2.PNG": (folder, "x/2.png")}
+    assert "by a similar name: 'x/2.PNG' is " in caplog.text
+
+
+def test_case_is_not_guessed_where_two_files_would_do(folder):
+    (folder / "x/3.Png").touch()
+    (folder / "x/3.png").touch()
+    found = pictures.find_pictures(["x/3.PNG", "x/3.png"], [folder])
+    assert found == {"x/3.PNG": None, "x/3.png": (folder, "x/3.png")}
+    assert pictures.find_pictures(["x/1.png", "x/1.PNG"], [folder])["x/1.PNG"] is None
 
 
 def test_each_folder_in_turn_for_each_picture(folder):

@@ -126,7 +126,7 @@ def convert_labels(
             if not taken.any():
                 raise ValueError(
                     f"`validation_share` {validation_share} leaves no object for {part}, of "
-                    f"{len(taken)} in all."
+                    f"{len(taken)} in all, in {len(set(converted.paths))} pictures."
                 )
             files[part] = _taken(converted, taken)
     for file, content in files.items():
@@ -161,7 +161,7 @@ def in_last_block(paths: Sequence[Path], share: float) -> NDArray[np.bool_]:
     Args:
         paths: N pictures, one an object; the order in a folder is that of their names, numbers by
             their value.
-        share: of each folder's pictures, in [0, 1], rounded.
+        share: of the pictures, in [0, 1]. Each folder has its share, to within a picture.
 
     Example:
 
@@ -171,10 +171,11 @@ def in_last_block(paths: Sequence[Path], share: float) -> NDArray[np.bool_]:
     folders = collections.defaultdict(set)
     for each in paths:
         folders[each.parent].add(each)
-    last = set()
+    last, seen = set(), 0
     for found in folders.values():
-        count = len(found) - round(share * len(found))
-        last.update(sorted(found, key=_by_number)[count:])
+        seen += len(found)
+        count = round(share * seen) - len(last)  # so that many short folders do not add up errors
+        last.update(sorted(found, key=_by_number)[len(found) - count :])
     return np.array([each in last for each in paths], bool)
 
 

@@ -84,6 +84,14 @@ def test_blocks_are_of_each_folder_by_number():
     np.testing.assert_array_equal(held_out, [True, False, False, False, True, True])
 
 
+@pytest.mark.parametrize(("length", "count"), [(1, 4), (2, 8), (3, 12), (10, 40)])
+def test_many_short_folders_have_the_share_together(length, count):
+    paths = [pathlib.Path(f"v{i}", f"{j}.png") for i in range(20) for j in range(length)]
+    held_out = in_last_block(paths, 0.2).reshape(20, length)
+    assert held_out.sum() == count and held_out.sum(1).max() - held_out.sum(1).min() <= 1
+    assert (np.diff(held_out.astype(int), axis=1) >= 0).all()  # the last ones of each folder
+
+
 def test_hidden_points_are_told_in_the_file(convert, tmp_path):
     convert(exports.cvat(tmp_path))
     with (tmp_path / "labels.csv").open() as file:

@@ -211,8 +211,8 @@ class TestCSV:
         some = croppable(found)
         assert [path.name for path in some.paths] == ["a.png"]
         assert some.summary == (
-            f"{found.summary.replace('3 objects', '1 objects')}; 2 with fewer than two points to "
-            "crop by left out"
+            f"{found.summary.replace('3 objects in 3', '1 objects in 1')}; 2 with fewer than two "
+            "points to crop by left out"
         )
         assert len(croppable(read(text, crop_from="image"))) == 3
         with pytest.raises(
