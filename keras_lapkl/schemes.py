@@ -193,6 +193,24 @@ def mirror_by_names(names: Sequence[str]) -> tuple[int, ...] | None:
     return flip if len(names) == 1 or flip != tuple(range(len(names))) else None  # pyright: ignore[reportReturnType]  none of them is None
 
 
+def unpaired_sides(scheme: Scheme) -> list[str]:
+    """Points that a scheme mirrors onto themselves, although another has their name's other side.
+
+    Example:
+
+    >>> names = ["nose", "left_ear", "right_ear"]
+    >>> unpaired_sides(Scheme.from_config({"name": "dog", "names": names, "flip": []}))
+    ['left_ear', 'right_ear']
+    """
+    names = [name.lower() for name in scheme.names]
+    return [
+        scheme.names[i]
+        for i, name in enumerate(names)
+        if scheme.flip is not None and scheme.flip[i] == i and _other_side(name) in names
+        if _other_side(name) != name
+    ]
+
+
 def _other_side(name):
     return "right".join(part.replace("right", "left") for part in name.split("left"))
 

@@ -92,6 +92,24 @@ class TestMirror:
         assert schemes.mirror_by_names(names) == flip
         assert schemes.Scheme.from_config({"name": "x", "names": names}).flip == flip
 
+    @pytest.mark.parametrize(
+        ("names", "flip", "unpaired"),
+        [
+            (("head", "tail", "left", "right"), [["head", "tail"]], ["left", "right"]),
+            (("head", "Left_ear", "right_ear"), [], ["Left_ear", "right_ear"]),
+            (("head", "Left_ear", "right_ear"), None, []),
+            (("head", "left_ear", "right_ear"), [[1, 2]], []),
+            (("leftover", "copyright"), [], []),
+        ],
+    )
+    def test_sides_without_pair(self, names, flip, unpaired):
+        scheme = schemes.Scheme.from_config({"name": "x", "names": names, "flip": flip})
+        assert schemes.unpaired_sides(scheme) == unpaired
+
+    def test_faces_have_all_pairs(self):
+        for scheme in schemes.BUILT_IN:
+            assert schemes.unpaired_sides(scheme) == []
+
     def test_as_coco_has_it(self):
         """The published pairs of its 17 points of a person."""
         sided = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")

@@ -108,6 +108,7 @@ def _train():
     from keras_lapkl.data import datasets
     from keras_lapkl.data.cropping import default_margin
     from keras_lapkl.evaluation import model_scores
+    from keras_lapkl.schemes import unpaired_sides
     from keras_lapkl.training import building, distributed
     from keras_lapkl.training.run import label, train
     from keras_lapkl.training.run_folder import RUN, check_settings, choose_folder
@@ -202,6 +203,14 @@ def _train():
         _warn_of_unlabeled(len(unlabeled), crops, validation)
     if recipe.augment and crops.scheme.flip is None:
         logging.info("Never mirrored: scheme %r has no mirror pairs.", crops.scheme.name)
+    if recipe.augment and (sides := unpaired_sides(crops.scheme)):
+        logging.warning(
+            "`flip` of scheme %r says that these points are their own mirror images, and their "
+            "names that they are left or right: %s. Mirrored so, left ones are learned as right "
+            "ones. Name the pairs in `flip`, or leave it out for those by the names.",
+            crops.scheme.name,
+            ", ".join(sides[:6]),
+        )
     logging.info("Train on %s.", crops.summary)
     logging.info("Validate on %s.", validation.summary)
     if few := model_scores.without_radius(validation):

@@ -259,6 +259,21 @@ def test_without_settings_the_number_of_labels_decides(warm_python, labels, tmp_
     assert ("40 epochs of 100 steps of 8" in found) == is_recipe
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_sides_without_mirror_pair_are_told(warm_python, labels, tmp_path, is_told):
+    content = (tmp_path / "train.csv").read_text()
+    content = content.replace("a_x,a_y,b_x,b_y", "left_x,left_y,right_x,right_y")
+    (tmp_path / "train.csv").write_text(content)
+    scheme = {"name": "spots", "names": ["left", "right"], "crop_from": "image"}
+    if is_told:
+        scheme["flip"] = []
+    (tmp_path / "scheme.json").write_text(json.dumps(scheme))
+    command = ["tools/train.py", "--dataset=csv", f"--data_dir={tmp_path}", "--epochs=40"]
+    command += [f"--scheme={tmp_path / 'scheme.json'}", f"--output_dir={tmp_path / 'run'}"]
+    said = said_until_training(warm_python, command, tmp_path)
+    assert ("are left or right: left, right." in said) == is_told
+
+
 def test_all_of_the_labels_train_where_others_validate(warm_python, labels, tmp_path):
     shutil.copy(tmp_path / "train.csv", tmp_path / "other.csv")
     command = ["tools/train.py", "--dataset=csv", f"--data_dir={tmp_path}", "--crop_from=image"]
