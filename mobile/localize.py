@@ -44,6 +44,7 @@ _RINGS = (
 )
 _KEPT = 2
 _UNSURE = 0.85
+_RESIZED = 3.0  # as in keras_lapkl/detection/looks.py
 
 _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 # How a crop is sampled, as keras_lapkl/data/cropping.py has it.
@@ -312,8 +313,8 @@ class Localizer:
         """What is in a photo, in its pixels, and the square (cx, cy, side) that was cut out.
 
         The first square is a guess by the face box, each further one the model's crop rule on the
-        landmarks of the one before. Where that rule is the box, or the whole picture, so is the
-        only square.
+        landmarks of the one before, unless these are worth nothing: their square is then of quite
+        another size. Where that rule is the box, or the whole picture, so is the only square.
         """
         if self.crop_scale is None:
             raise ValueError("The model's file has no crop rule: give a crop, and no --box.")
@@ -336,12 +337,13 @@ class Localizer:
         elif groups:
             y, edge = y + _FIVE_BELOW_FACE_BOX * edge, _FIVE_BY_FACE_BOX * edge
         first = x, y, edge, 0.0
+        square = first
         for _ in range(passes):
-            if not 0 < edge < np.inf:
-                raise ValueError(f"No face there: its square would have an edge of {edge:g} px.")
-            found = self._in_square(photo, (x, y, edge, 0.0))
+            found = self._in_square(photo, square)
             points = np.array(found["landmarks"])
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
+            if 1 / _RESIZED <= edge / square[2] <= _RESIZED:
+                square = x, y, edge, 0.0
         if self._unsure(found):
             found = self._look_around(photo, first, found)
         return found

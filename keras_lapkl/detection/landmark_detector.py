@@ -44,7 +44,8 @@ class LandmarkDetector:
         detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
             as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
         passes: runs of the network on a face, ≥ 1: the first on the crop by the detector's box,
-            each further one on the crop by the landmarks of the one before.
+            each further one on the crop by the landmarks of the one before, unless these are
+            worth nothing: their square has less than a third or more than three times the side.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
         any_angle: whether the detector also looks at copies of the photo, turned by 90, 180 and 270
@@ -408,9 +409,11 @@ def _enlarged(detection, ratios):
 
 
 def _next_squares(landmarks, squares, scheme):
-    """The squares by the landmarks; the old one where these give none."""
+    """The squares by the landmarks; the old one where these give none, or one of another size."""
     found = squares.copy()
     for i, points in enumerate(landmarks):
         with contextlib.suppress(ValueError):  # all landmarks in one point, or not finite
-            found[i] = face_square(points, scheme)
+            square = face_square(points, scheme)
+            if 1 / looks.RESIZED <= square[2] / squares[i, 2] <= looks.RESIZED:
+                found[i] = square
     return found

@@ -25,6 +25,10 @@ UNSURE = 0.85
 """Share of `Calibration.lost` up to which a face is left as it is. A face that is upside down may
 lie between, and 2 % of upright ones do."""
 
+RESIZED = 3.0
+"""How much larger or smaller the square by the landmarks of a pass may be than that of the pass:
+landmarks that shrink to a point would else seem sure, in pixels."""
+
 
 def squares_around(square: ArrayLike, looks: ArrayLike) -> NDArray[np.float64]:
     """The squares of looks around another square.

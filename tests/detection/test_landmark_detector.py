@@ -288,6 +288,21 @@ def test_landmarks_in_one_point_keep_the_square(localizer, stub):
     assert np.isfinite(face.landmarks).all() and len(localizer.crops) == 3
 
 
+@pytest.mark.parametrize(
+    ("times", "is_taken"), [(0.3, False), (0.4, True), (2.5, True), (4, False)]
+)
+def test_landmarks_of_quite_another_size_keep_the_square(stub, times, is_taken):
+    """Else landmarks that shrink to a point would have errors of nearly 0 pixels."""
+    square = (95, 75, 30, 0)  # that of the five points
+    localizer = stub.Localizer(np.array([95, 75]) + times * (stub.POINTS - [95, 75]))
+    detect = LandmarkDetector(localizer)
+    (first,) = detect.localize(stub.ramp(), square, passes=1)
+    (face,) = detect.localize(stub.ramp(), square, passes=2)
+    ratio = face.square[2] / first.square[2]
+    assert ratio == pytest.approx(times if is_taken else 1, rel=0.1)
+    np.testing.assert_allclose(face.scale, ratio * first.scale)
+
+
 def test_faces_at_and_beyond_the_border(localizer, stub):
     detect = LandmarkDetector(localizer)
     assert len(detect(stub.ramp(), [(-50, -50, 30, 30), (150, 99, 260, 220)])) == 2

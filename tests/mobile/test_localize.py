@@ -104,6 +104,20 @@ def test_photo(passes, files, localize, photo, run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("times", "is_taken"), [(0.3, False), (0.4, True), (2.5, True), (4, False)]
+)
+def test_a_square_of_quite_another_size_is_not_taken(times, is_taken, files, localize, photo):
+    localizer = localize.Localizer(files["float32"])
+    first = localizer.in_photo(photo, BOX, passes=1)["square"]
+    # What makes such a square of the box's: landmarks (n, 2) of a crop of 32 pixels.
+    ends = 15.5 + 32 / 3 * times * np.array([[-0.5, -0.5], [0.5, 0.5]])
+    found = {"landmarks": ends[[0, 1, 0, 1, 0, 1]], "scale": np.ones((6, 2))}
+    localizer.in_crop = lambda crop: dict(found)
+    second = localizer.in_photo(photo, BOX, passes=2)["square"]
+    np.testing.assert_allclose(second, [*first[:2], (times if is_taken else 1) * first[2]])
+
+
+@pytest.mark.parametrize(
     ("crop_from", "box", "square"),
     [
         ("image", None, (59.5, 48, 3 * 120)),
@@ -186,6 +200,7 @@ def test_cut_of_a_large_face_as_the_library_does(square, angle, localize, photo)
 def test_looks_as_the_library_has_them(localize):
     assert localize._RINGS == looks.RINGS
     assert (localize._KEPT, localize._UNSURE) == (looks.KEPT, looks.UNSURE)
+    assert localize._RESIZED == looks.RESIZED
 
 
 def test_the_square_of_a_face_as_the_library_has_it(localize, rng):
