@@ -211,7 +211,7 @@ def decode_logits(
         Location and scale, each (B, K, 2) float32 pixels, x first.
     """
     if len(logits.shape) == 3:
-        size = logits.shape[1] // 2
+        size = ops.shape(logits)[1] // 2
         axes = logits[:, :size], logits[:, size:]
         return decode_axes(*axes, beta, distribution, reduce)
     return decode(logits, beta, distribution, reduce)
@@ -247,7 +247,8 @@ def render(
 
     Example:
 
-    >>> render(np.array([[[2.0, 1.0]]]), height=3, width=5)[0, :, :, 0].argmax()   # pixel (2, 1)
+    >>> maps = render(np.array([[[2.0, 1.0]]]), height=3, width=5)
+    >>> np.argmax(maps[0, :, :, 0])   # pixel (2, 1)
     7
     """
     _check("distribution", distribution, DISTRIBUTIONS)
@@ -262,7 +263,7 @@ def render(
         energy = distance if distribution == "laplace" else ops.square(distance) / 2
         axis = ops.softmax(-energy, axis=1)
         if visible is not None:
-            axis = ops.where(visible[:, None, :, 0], axis, 1.0 / size)
+            axis = ops.where(visible[:, None, :, 0], axis, 1.0 / ops.cast(size, "float32"))
         axes.append(axis)
     columns, rows = axes
     return rows[:, :, None, :] * columns[:, None, :, :]
@@ -312,7 +313,7 @@ def _pixels(size):
 
 def _mean(marginal):
     """(B, N, K) → (B, K)."""
-    return ops.sum(marginal * _pixels(marginal.shape[1])[None, :, None], axis=1)
+    return ops.sum(marginal * _pixels(ops.shape(marginal)[1])[None, :, None], axis=1)
 
 
 def _scale(marginals, means, distribution, reduce):
@@ -320,7 +321,7 @@ def _scale(marginals, means, distribution, reduce):
     _check("reduce", reduce, SCALES)
     spreads = []
     for marginal, mean in zip(marginals, means, strict=True):
-        offset = _pixels(marginal.shape[1])[None, :, None] - mean[:, None, :]
+        offset = _pixels(ops.shape(marginal)[1])[None, :, None] - mean[:, None, :]
         deviation = ops.abs(offset) if distribution == "laplace" else ops.square(offset)
         spreads.append(ops.sum(marginal * deviation, axis=1))
     if reduce == "joint":

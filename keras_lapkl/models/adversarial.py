@@ -159,6 +159,15 @@ class AdversarialLocalizer(LandmarkLocalizer):
         optimizer = self.discriminator_optimizer
         return super().non_trainable_variables + ([] if optimizer is None else optimizer.variables)
 
+    @property
+    def losses(self) -> list[Any]:
+        """The generator's own, such as its regularizers; the discriminator descends its own."""
+        return self.generator.losses
+
+    @property
+    def optimized_variables(self) -> list[Any]:
+        return self.generator.trainable_variables
+
     def train_step(self, *args: Any) -> Any:
         """One step of both networks on ((images, unlabeled), landmarks[, sample_weight])."""
         backend = keras.backend.backend()
@@ -202,7 +211,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
 
     def true_pairs(self, batch: Batch) -> Tensor:
         """[image, ω(landmarks)] of the labeled half: (L, H, W, 3+K)."""
-        true = self.true_heatmaps(batch.landmarks, *batch.images.shape[1:3])
+        true = self.true_heatmaps(batch.landmarks, *ops.shape(batch.images)[1:3])
         return self._pairs(batch.images, true)
 
     def generated_pairs(self, batch: Batch, logits: Tensor) -> Tensor:
@@ -211,9 +220,9 @@ class AdversarialLocalizer(LandmarkLocalizer):
         _, visible = split_visible(batch.landmarks)
         index = ops.arange(ops.shape(maps)[0]) % ops.shape(visible)[0]
         shown = ops.take(visible, index, axis=0)[:, None, None, :] > 0
-        return self._pairs(
-            batch.unlabeled, ops.where(shown, maps, 1 / (maps.shape[1] * maps.shape[2]))
-        )
+        height, width = ops.shape(maps)[1:3]
+        uniform = 1 / ops.cast(height * width, "float32")
+        return self._pairs(batch.unlabeled, ops.where(shown, maps, uniform))
 
     def _pairs(self, images, maps):
         return ops.concatenate([self.image_gain * images, self.heatmap_gain * maps], axis=-1)

@@ -43,9 +43,11 @@ def train_step(model, state, data):
         logits, others = generator.stateless_call(
             weights, read(generator.non_trainable_variables), images, training=True
         )
-        loss = model.compute_loss(
-            batch.images, batch.landmarks, logits[:labeled], batch.sample_weight, training=True
-        )
+        current = list(zip(generator.trainable_variables, weights, strict=True))
+        with keras.StatelessScope(state_mapping=current):  # for regularizers
+            loss = model.compute_loss(
+                batch.images, batch.landmarks, logits[:labeled], batch.sample_weight, training=True
+            )
         fake = model.generated_pairs(batch, logits[labeled:])
         return (loss, fake), (logits[:labeled], others)
 
@@ -59,8 +61,11 @@ def train_step(model, state, data):
         others = read(discriminator.non_trainable_variables)
         real_logits, others = discriminator.stateless_call(weights, others, real, training=True)
         fake_logits, others = discriminator.stateless_call(weights, others, fake, training=True)
+        current = list(zip(discriminator.trainable_variables, weights, strict=True))
+        with keras.StatelessScope(state_mapping=current):
+            own = sum(discriminator.losses, start=0.0)  # such as regularizers
         return (
-            discriminator_loss(real_logits, fake_logits),
+            discriminator_loss(real_logits, fake_logits) + own,
             generator_loss(fake_logits, model.adversarial_loss),
         ), (real_logits, fake_logits, others)
 
@@ -85,6 +90,8 @@ def train_step(model, state, data):
         (generator, model.optimizer, generator_gradients),
         (discriminator, model.discriminator_optimizer, gradients),
     ):
+        if not network.trainable_variables:  # it is frozen
+            continue
         trained, held = optimizer.stateless_apply(
             read(optimizer.variables), slopes, read(network.trainable_variables)
         )

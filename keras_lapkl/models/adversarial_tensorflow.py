@@ -28,7 +28,8 @@ def train_step(model, data):
         discriminator_tape.watch(fake)
         real_logits = discriminator(model.true_pairs(batch), training=True)
         fake_logits = discriminator(fake, training=True)
-        judged = discriminator_loss(real_logits, fake_logits) / replicas
+        own = sum(discriminator.losses, start=0.0)  # such as regularizers
+        judged = (discriminator_loss(real_logits, fake_logits) + own) / replicas
         adversarial = generator_loss(fake_logits, model.adversarial_loss)
         descended = adversarial / replicas
     gradients, fake_gradient = discriminator_tape.gradient(
@@ -44,12 +45,12 @@ def train_step(model, data):
         generator.trainable_variables,
         output_gradients=(unit, unit * weight * fake_gradient),
     )
-    model.optimizer.apply_gradients(
-        zip(generator_gradients, generator.trainable_variables, strict=True)
-    )
-    model.discriminator_optimizer.apply_gradients(
-        zip(gradients, discriminator.trainable_variables, strict=True)
-    )
+    for network, optimizer, slopes in (
+        (generator, model.optimizer, generator_gradients),
+        (discriminator, model.discriminator_optimizer, gradients),
+    ):
+        if network.trainable_variables:  # not if it is frozen
+            optimizer.apply_gradients(zip(slopes, network.trainable_variables, strict=True))
     return model.report(
         batch, logits, loss * replicas, adversarial, weight, real_logits, fake_logits
     )

@@ -19,6 +19,9 @@ from keras_lapkl.models.refinement import ShapeRefinement
 from keras_lapkl.schemes import Scheme, SchemeLike
 from keras_lapkl.training_data import TrainingDataLike
 
+_READERS = (*losses.LOSSES.values(), *metrics.METRICS)
+"""Losses and metrics that read landmarks from logits as the model does."""
+
 
 @keras.saving.register_keras_serializable("keras_lapkl")
 class LandmarkLocalizer(keras.Model):
@@ -30,8 +33,8 @@ class LandmarkLocalizer(keras.Model):
     by pickle is what `save` and `load_model` give.
 
     Args:
-        generator: a Keras model from images (B, H, W, 3) in [0, 1] to logits (B, H, W, K), such as
-            `RCN` or `MobileFPN`.
+        generator: a functional or sequential Keras model from images (B, H, W, 3) in [0, 1] to
+            logits (B, H, W, K), such as `RCN` or `MobileFPN`.
         scheme: which K landmarks: a name, a mapping or a `Scheme`; None if unknown.
         crop_scale: the crop rule that the model is right on: side of the crop in longer edges of
             the box of the five points; None if unknown.
@@ -44,10 +47,11 @@ class LandmarkLocalizer(keras.Model):
             is; None for none.
 
     Raises:
-        ValueError: a scheme, calibration or refinement with another K than the generator's, also
-            where one is set later; a crop scale that is not in (0, 100], a beta not in (0, 1e6], a
-            `trained_on` of several lines; in `compile`, a loss or metric with another beta, or a
-            metric with other eyes.
+        ValueError: a generator that does not know its shapes, or whose maps are of another size
+            than its images; a scheme, calibration or refinement with another K than the
+            generator's, also where one is set later; a crop scale that is not in (0, 100], a beta
+            not in (0, 1e6], a `trained_on` of several lines; in `compile`, a loss or metric of this
+            package with another beta, or a metric with other eyes.
 
     Example:
 
@@ -70,6 +74,7 @@ class LandmarkLocalizer(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        _check_maps(generator)
         self.generator = generator
         self.scheme = scheme
         self.crop_scale = crop_scale
@@ -172,16 +177,22 @@ class LandmarkLocalizer(keras.Model):
             off = keras.backend.backend() == "tensorflow" and (_is_distributed() or not _sees_gpu())
             jit_compile = False if off else "auto"
         super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
-        known = (*losses.LOSSES.values(), *metrics.METRICS)
-        self._reads_axes = all(type(reader) in known for reader in readers if reader is not None)
+        self._reads_axes = all(type(reader) in _READERS for reader in readers if reader is not None)
         if hasattr(self.optimizer, "build") and not self.optimizer.built:
             # Built here, so that a reloaded model finds the optimizer's state to restore.
-            self.optimizer.build(self.generator.trainable_variables)
+            self.optimizer.build(self.optimized_variables)
+
+    @property
+    def optimized_variables(self) -> list[Any]:
+        """What `optimizer` changes in training."""
+        return self.trainable_variables
 
     def _check_reader(self, reader):
         """ValueError for a loss or metric that reads other landmarks than `predict` gives."""
         name = getattr(reader, "name", None) or getattr(reader, "__name__", type(reader).__name__)
         is_function = reader in losses.FUNCTIONS
+        if not is_function and not isinstance(reader, _READERS):
+            return  # of another package, whose words mean other things
         beta = 1.0 if is_function else getattr(reader, "beta", self.beta)
         if beta != self.beta:
             raise ValueError(
@@ -242,7 +253,7 @@ class LandmarkLocalizer(keras.Model):
             logits = forward(images, training=True)
             loss = self.compute_loss(images, landmarks, logits, weight, training=True)
             scaled = self.optimizer.scale_loss(loss)
-        variables = self.trainable_variables
+        variables = self.optimized_variables
         if variables:
             gradients = tape.gradient(scaled, variables)
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -332,6 +343,8 @@ class LandmarkLocalizer(keras.Model):
             )
             for i in range(0, len(images), batch_size)
         ]
+        if not batches:
+            return np.empty((*np.shape(images)[:3], self.num_landmarks), np.float32)
         return np.concatenate(batches)
 
     def true_heatmaps(self, landmarks: Tensor, height: int, width: int) -> Tensor:
@@ -379,8 +392,9 @@ class LandmarkLocalizer(keras.Model):
             store[f"seed_state_{i}"] = ops.convert_to_numpy(state)
 
     def load_own_variables(self, store: Any) -> None:
-        super().load_own_variables({})  # it has none: they are the generator's
         saved = set(store.keys())
+        # It has none, they are the generator's; a subclass may.
+        super().load_own_variables({n: store[n] for n in saved if not n.startswith("seed_state_")})
         for i, state in enumerate(self._seed_states()):
             if f"seed_state_{i}" in saved:  # not where the weights were trained without dropout
                 state.assign(store[f"seed_state_{i}"])
@@ -443,6 +457,23 @@ def with_parts(
         name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names
     }
     return {**config, **made}
+
+
+def _check_maps(generator):
+    """ValueError for a generator that tells no shapes, or has maps of another size than images."""
+    taken, given = (getattr(generator, f"{end}_shape", None) for end in ("input", "output"))
+    if not all(isinstance(shape, tuple) and len(shape) == 4 for shape in (taken, given)):
+        raise ValueError(
+            "`generator` must be a functional or sequential model from images (B, H, W, 3) to "
+            f"logits (B, H, W, K). Received: {type(generator).__name__} from {taken} to {given}. "
+            "keras.Model(inputs, generator(inputs)) makes a functional one of a model of your own."
+        )
+    sides = zip(taken[1:3], given[1:3], strict=True)
+    if any(None not in pair and pair[0] != pair[1] for pair in sides):
+        raise ValueError(
+            "`generator` must have maps as large as its images, for landmarks are in pixels of the "
+            f"image. Received: from {taken} to {given}. Let its last layers enlarge the maps."
+        )
 
 
 def _unpickled(classes, load, arguments):

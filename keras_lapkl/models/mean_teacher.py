@@ -89,11 +89,18 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         if teacher is None:
             self.teacher = type(generator).from_config(generator.get_config())
             self.teacher.set_weights(generator.get_weights())
+            for layer in self.teacher._flatten_layers():
+                if hasattr(layer, "finalize_state"):  # what Normalization makes of its weights
+                    layer.finalize_state()
         self.teacher.trainable = False
         self.decay = decay
         self.consistency_weight = consistency_weight
         self.consistency_start = consistency_start
         self._reports = [keras.metrics.Mean(name=name) for name in REPORTS]
+
+    @property
+    def optimized_variables(self) -> list[Any]:
+        return self.generator.trainable_variables
 
     def train_step(self, *args: Any) -> Any:
         """One step on ((images, (plain, moved, motion)), landmarks[, sample_weight])."""
@@ -120,9 +127,10 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
             consistency = self.consistency_loss(moved_logits, target, target_scale, visible)
             total = (loss + weight * consistency) / (1 + weight)
             scaled = self.optimizer.scale_loss(total)
-        variables = self.generator.trainable_variables
-        gradients = tape.gradient(scaled, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        variables = self.optimized_variables
+        if variables:  # not if all layers are frozen
+            gradients = tape.gradient(scaled, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._follow()
         labeled = ops.shape(batch.images)[0]
         self._loss_tracker.update_state(total, sample_weight=labeled)
@@ -204,7 +212,10 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         step = ops.cast(self.optimizer.iterations, "float32")  # counted already
         decay = ops.minimum(self.decay, step / (step + 9))
         for theirs, ours in zip(self.teacher.weights, self.generator.weights, strict=True):
-            theirs.assign(decay * theirs + (1 - decay) * ops.cast(ours, theirs.dtype))
+            if keras.backend.is_float_dtype(theirs.dtype):
+                theirs.assign(decay * theirs + (1 - decay) * ops.cast(ours, theirs.dtype))
+            else:  # a counter
+                theirs.assign(ours)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -235,9 +246,9 @@ def move_landmarks(landmarks: Tensor, motion: Tensor, flip: Any = None) -> Tenso
     >>> move_landmarks([[[1.0, 2.0]]], [[[1.0, 0.0, 5.0], [0.0, 1.0, 0.0]]])
     [[[6.0, 2.0]]]
     """
+    landmarks, motion = map(ops.convert_to_tensor, (landmarks, motion))
     if flip is not None:
         landmarks = _mirrored_where(landmarks, motion, flip)
-    motion = ops.convert_to_tensor(motion)
     turned = ops.einsum("bij,bkj->bki", motion[..., :2], landmarks)
     return turned + motion[:, None, :, 2]
 

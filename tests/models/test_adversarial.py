@@ -167,6 +167,56 @@ def test_discriminator_learns_to_tell(data):
     assert logs["localization_loss"][-1] < logs["localization_loss"][0]
 
 
+def regularized(network, strength=0.5):
+    for variable in network.trainable_variables:
+        variable.regularizer = keras.regularizers.L2(strength)
+
+
+def step(model, data):
+    return {name: float(value) for name, value in model.train_step(data).items()}
+
+
+def test_a_regularizer_of_the_discriminator_is_its_own(data):
+    plain, model = small(**sgd()), small(**sgd())
+    regularized(model.discriminator)
+    before = [v.numpy() for v in model.discriminator.trainable_variables]
+    expected, logs = step(plain, data), step(model, data)
+    assert logs == pytest.approx(expected)
+    assert model.evaluate(data[0][0], data[1], verbose=0) == pytest.approx(
+        plain.evaluate(data[0][0], data[1], verbose=0), rel=1e-4
+    )
+    for a, b in zip(model.generator.get_weights(), plain.generator.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    pairs = zip(model.discriminator.trainable_variables, before, strict=True)
+    for (variable, old), other in zip(pairs, plain.discriminator.trainable_variables, strict=True):
+        np.testing.assert_allclose(variable, other - 0.05 * old, atol=1e-5)  # 2 · 0.5 · w
+
+
+def test_a_regularizer_of_the_generator_enters_its_loss(data):
+    plain, model = small(**sgd(), adversarial_weight=0.0), small(**sgd(), adversarial_weight=0.0)
+    regularized(model.generator)
+    before = [v.numpy() for v in model.generator.trainable_variables]
+    size = sum(0.5 * float(np.sum(np.square(each))) for each in before)
+    expected, logs = step(plain, data), step(model, data)
+    assert logs["localization_loss"] == pytest.approx(expected["localization_loss"] + size)
+    pairs = zip(model.generator.trainable_variables, before, strict=True)
+    for (variable, old), other in zip(pairs, plain.generator.trainable_variables, strict=True):
+        np.testing.assert_allclose(variable, other - 0.02 * old, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", ["generator", "discriminator"])
+def test_a_frozen_network_stays_and_the_other_learns(data, frozen):
+    model = small()
+    getattr(model, frozen).trainable = False
+    model.compile("sgd", losses.LaplaceKL(), run_eagerly=True)
+    networks = {"generator": model.generator, "discriminator": model.discriminator}
+    before = {name: network.get_weights() for name, network in networks.items()}
+    assert np.isfinite(list(step(model, data).values())).all()
+    for name, network in networks.items():
+        same = map(np.array_equal, network.get_weights(), before[name])
+        assert all(same) == (name == frozen)
+
+
 def hidden(data, value):
     """The labels with one hidden point of each face, whose coordinates are `value`."""
     x, y = data
@@ -466,6 +516,17 @@ for policy in ("float32", "mixed_float16"):
     model.fit(*data, batch_size=12, verbose=0)
     moved = [np.sum((a - b) ** 2) for a, b in zip(model.generator.get_weights(), before)]
     found[policy] = float(np.sum(moved) ** 0.5)
+keras.mixed_precision.set_global_policy("float32")
+for part in ("generator", "discriminator"):
+    model = load_model(folder / "minimax.keras")
+    for variable in getattr(model, part).trainable_variables:
+        variable.regularizer = keras.regularizers.L2(0.5)
+    model.fit(*data, batch_size=12, verbose=0)
+    found[part] = [np.asarray(v).tolist() for v in getattr(model, part).trainable_variables]
+    model = load_model(folder / "minimax.keras")
+    getattr(model, part).trainable = False
+    model.compile("sgd", losses.LaplaceKL())
+    found[f"{part} frozen"] = model.fit(*data, batch_size=12, verbose=0).history
 (folder / "found.json").write_text(json.dumps(found))
 """
 
@@ -536,6 +597,21 @@ class TestJax:
 
     def test_loss_scale_of_mixed_float16(self, jax_run):
         assert jax_run[1]["mixed_float16"] == pytest.approx(jax_run[1]["float32"], rel=0.05)
+
+    @pytest.mark.parametrize("part", ["generator", "discriminator"])
+    def test_regularizers(self, jax_run, part):
+        folder, found, data = jax_run
+        model = load_model(folder / "minimax.keras")
+        regularized(getattr(model, part))
+        model.run_eagerly = True
+        step(model, data)
+        variables = getattr(model, part).trainable_variables
+        for variable, other in zip(variables, found[part], strict=True):
+            np.testing.assert_allclose(variable, other, rtol=1e-3, atol=1e-5)
+
+    @pytest.mark.parametrize("part", ["generator", "discriminator"])
+    def test_frozen(self, jax_run, part):
+        assert np.isfinite(list(jax_run[1][f"{part} frozen"].values())).all()
 
     def test_mixed_bfloat16_with_batch_normalization(self, jax_run):
         assert np.isfinite(list(jax_run[1]["bfloat16"].values())).all()

@@ -243,7 +243,100 @@ class TestKerasCallbacks:
         assert len(history.history["loss"]) == 1
 
 
+def any_size():
+    layers_ = [keras.Input((None, None, 3)), keras.layers.Conv2D(K, 3, padding="same")]
+    return keras.Sequential(layers_)
+
+
+def test_a_network_of_any_size_takes_one_after_another(rng):
+    model = LandmarkLocalizer(any_size())
+    model.compile("sgd", losses.LaplaceKL(), metrics=[metrics.NormalizedMeanError("hull")])
+    for height, width in ((12, 20), (17, 9), (8, 8)):
+        images = rng.random((2, height, width, 3)).astype(np.float32)
+        found = model.predict(images, verbose=0)
+        location, scale = heatmaps.decode(model(images))
+        np.testing.assert_allclose(found["landmarks"], location, atol=1e-4)
+        np.testing.assert_allclose(found["scale"], scale, atol=1e-4)
+        labels = rng.uniform(0, 8, (2, K, 2)).astype(np.float32)
+        expected = losses.LaplaceKL()(labels, model(images))
+        received = model.evaluate(images, labels, verbose=0, return_dict=True)
+        assert received["loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_heatmaps_of_no_images():
+    maps = LandmarkLocalizer(any_size()).predict_heatmaps(np.zeros((0, 12, 20, 3), np.uint8))
+    assert maps.shape == (0, 12, 20, K) and maps.dtype == np.float32
+
+
+def test_losses_and_metrics_of_others_have_their_own_words():
+    class SmoothL1(keras.losses.Loss):
+        def __init__(self, beta):
+            super().__init__()
+            self.beta, self.normalizer = beta, "interocular"
+
+        def call(self, y_true, y_pred):
+            return keras.ops.mean(y_pred, axis=(1, 2, 3))
+
+    model = LandmarkLocalizer(any_size(), scheme={"name": "toy", "num_landmarks": K})
+    model.compile("sgd", SmoothL1(0.5), metrics=[keras.metrics.FBetaScore(beta=2.0)])
+
+
+@keras.saving.register_keras_serializable("tests")
+class Shifted(LandmarkLocalizer):
+    """Adds a bias of its own to the generator's logits."""
+
+    def __init__(self, generator, **kwargs):
+        super().__init__(generator, **kwargs)
+        self.bias = self.add_weight(shape=(K,), initializer="zeros", name="bias")
+        self.scaled = keras.layers.Dense(K, use_bias=False)
+        self.scaled.build((None, None, None, K))
+
+    def call(self, images, training=False):
+        return self.scaled(super().call(images, training=training)) + self.bias
+
+
+def test_layers_and_weights_of_a_subclass_train_and_come_back(data, tmp_path):
+    images, landmarks = (each[:4] for each in data)
+    model = Shifted(two_layers(K, 1 / 16, SIZE, 0.5))
+    model.compile(keras.optimizers.Adam(0.1), losses.LaplaceKL(), run_eagerly=True)
+    before = model.scaled.get_weights()[0].copy()
+    model.bias.assign([1.0, 2.0, 3.0])
+    model.train_on_batch(images, landmarks)
+    assert not np.array_equal(model.scaled.get_weights()[0], before)
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.bias, model.bias)
+    for each in (model, again):
+        each.run_eagerly = True
+        each.train_on_batch(images, landmarks)
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 class TestRefused:
+    def test_maps_of_another_size_than_the_image(self):
+        strided = keras.layers.Conv2D(K, 3, strides=4, padding="same")
+        generator = keras.Sequential([keras.Input((64, 64, 3)), strided])
+        with pytest.raises(ValueError, match=r"64, 64, 3\) to \(None, 16, 16, 3\)\. Let its last"):
+            LandmarkLocalizer(generator)
+
+    @pytest.mark.parametrize("is_built", [True, False])
+    def test_a_network_that_tells_no_shapes(self, is_built):
+        class Network(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.maps = keras.layers.Conv2D(K, 3, padding="same")
+
+            def call(self, images):
+                return self.maps(images)
+
+        network, images = Network(), keras.Input((SIZE, SIZE, 3))
+        if is_built:
+            network(np.zeros((1, SIZE, SIZE, 3), np.float32))
+        with pytest.raises(ValueError, match=r"functional or sequential .* Network from None"):
+            LandmarkLocalizer(network)
+        assert LandmarkLocalizer(keras.Model(images, network(images))).num_landmarks == K
+
     def test_other_k(self):
         with pytest.raises(ValueError, match="68 landmarks"):
             LandmarkLocalizer(RCN(K, 1 / 16, SIZE), scheme="ibug68")

@@ -150,6 +150,37 @@ def test_a_step_by_hand(batch, network):
         np.testing.assert_allclose(now.numpy(), 0.9 * old + 0.1 * ours.numpy(), atol=1e-6)
 
 
+def test_a_network_that_normalizes_its_images(batch):
+    """The layer has a counter, and keeps what it makes of its weights."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(7 * np.random.default_rng(1).random((9, SIZE, SIZE, 3)) - 2)
+    images = keras.Input((SIZE, SIZE, 3))
+    outputs = keras.layers.Conv2D(K, 3, padding="same")(normalization(images))
+    model = small(lambda: keras.Model(images, outputs))
+    x = batch[0][0]
+    np.testing.assert_allclose(model.teacher(x), model.generator(x), atol=1e-6)
+    step(model, batch)
+    step(model, batch)
+    for theirs, ours in zip(model.teacher.layers, model.generator.layers, strict=True):
+        if isinstance(ours, keras.layers.Normalization):
+            assert int(theirs.count) == int(ours.count)
+
+
+def test_a_frozen_network_is_followed(batch):
+    network = rcn()
+    network.trainable = False
+    model = small(lambda: network)
+    before = model.generator.get_weights()
+    assert np.isfinite(list(step(model, batch).values())).all()
+    for a, b in zip(model.generator.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_motion_by_hand():
+    moved = move_landmarks([[[1.0, 2.0]]], [[[1.0, 0.0, 5.0], [0.0, 1.0, 0.0]]])
+    np.testing.assert_array_equal(moved, [[[6.0, 2.0]]])
+
+
 def test_the_teacher_first_forgets_its_random_weights(batch):
     model = small(decay=0.998)
     old = model.teacher.get_weights()
