@@ -187,12 +187,15 @@ def turned_back(detection: Detection, quarters: int, width: int, height: int) ->
     )
 
 
-def distinct(boxes: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.int64]:
-    """Which boxes overlap with no surer one.
+def distinct(
+    boxes: NDArray[Any], scores: NDArray[Any], of_smaller: bool = False
+) -> NDArray[np.int64]:
+    """Which boxes overlap with no surer one: by more than 0.3 of their union, or half of one.
 
     Args:
         boxes: (n, 4) x0, y0, x1, y1. What is no box is left out.
         scores: (n,), the surest highest.
+        of_smaller: whether the overlap is a share of the smaller box, which a larger one may hold.
 
     Returns:
         (m,) indices, the surest first.
@@ -210,10 +213,27 @@ def distinct(boxes: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.int64]:
         first = np.maximum(boxes[kept, :2], boxes[i, :2])
         last = np.minimum(boxes[kept, 2:], boxes[i, 2:])
         common = np.maximum(last - first, 0).prod(1)
-        union = sizes[kept].prod(1) + sizes[i].prod() - common
-        if not (common > OVERLAP * union).any():
+        areas = sizes[kept].prod(1), sizes[i].prod()
+        most = 0.5 * np.minimum(*areas) if of_smaller else OVERLAP * (sum(areas) - common)
+        if not (common > most).any():
             kept.append(i)
     return np.array(kept, np.int64)
+
+
+def are_same(square: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether squares by the five points of faces are of one face.
+
+    They are if their centers are within half of the larger one's side.
+
+    Args:
+        square, other: (3,) or (4,), as `square` gives them.
+
+    Example:
+
+    >>> are_same(np.array([50, 40, 100]), np.array([90, 40, 30]))
+    True
+    """
+    return bool(np.abs(square[:2] - other[:2]).max() <= max(square[2], other[2]) / 2)
 
 
 def square(box: ArrayLike) -> NDArray[np.float64]:

@@ -265,8 +265,12 @@ class ByDetector:
         _ = self._detector  # raises what there is to raise
 
     def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
-        found = detections.squares(self._detector(photo), IBUG68, self._detector)
-        return found[np.lexsort(found.T[::-1])]
+        found = self._detector(photo)
+        boxes, scores = (np.array([getattr(e, n) for e in found]) for n in ("box", "score"))
+        # A detector may find a cheek or an eye of a face as well.
+        kept = detections.distinct(boxes.reshape(-1, 4), scores, of_smaller=True)
+        squares = detections.squares([found[i] for i in kept], IBUG68, self._detector)
+        return squares[np.lexsort(squares.T[::-1])]
 
     @functools.cached_property
     def _detector(self):

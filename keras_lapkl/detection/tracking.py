@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.threads import Lock
 from keras_lapkl.data.cropping import face_square, is_face
+from keras_lapkl.detection.detections import are_same
 from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.filters import (
     SHORTEST,
@@ -187,7 +188,7 @@ class LandmarkTracker:
             gone = face.lost and time - track.sure > _LOST
             if gone or square is None or distance(track.square, square) > _JUMP:
                 lost.append(track)
-            elif not any(_is_same(square, other.square) for other in kept):
+            elif not any(are_same(square, other.square) for other in kept):
                 self._update(track, face, time)
                 kept.append(track)
         self._tracks = kept
@@ -200,12 +201,12 @@ class LandmarkTracker:
             if square is None or face.lost:
                 self.left_out["too unsure or too small to follow"] += 1
                 continue
-            same = [each for each in self._tracks if _is_same(square, each.square)]
+            same = [each for each in self._tracks if are_same(square, each.square)]
             if same:
                 if same[0].lost:
                     self._update(same[0], face, time)
                 continue
-            former = next((each for each in self._lost if _is_same(square, each.square)), None)
+            former = next((each for each in self._lost if are_same(square, each.square)), None)
             if former is None:
                 number = self._next_id
                 self._next_id += 1
@@ -283,8 +284,3 @@ class _Track:
         reach = _AHEAD * self.square[2]  # pyright: ignore[reportOptionalSubscript]
         shift = np.clip(self.speed * (time - self.time), -reach, reach)
         return self.square + np.append(shift, (0, 0))
-
-
-def _is_same(square, other):
-    """Whether the centers of two squares are within half the larger one's side."""
-    return np.abs(square[:2] - other[:2]).max() <= max(square[2], other[2]) / 2

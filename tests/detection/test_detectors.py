@@ -143,6 +143,13 @@ class TestDistinct:
     def test_the_surest_of_boxes_that_overlap(self):
         boxes = np.array([[0, 0, 10, 10], [2, 0, 12, 10], [8, 0, 18, 10], [30, 0, 20, 10]], float)
         np.testing.assert_array_equal(detections.distinct(boxes, np.array([1, 3, 2, 9])), [1, 2])
+
+    def test_a_small_box_in_a_large_one(self):
+        boxes = np.array([[0, 0, 10, 10], [6, 6, 12, 12], [9, 9, 15, 15], [2, 2, 4, 4]])
+        scores = np.array([4, 3, 2, 1])
+        np.testing.assert_array_equal(detections.distinct(boxes, scores), [0, 1, 2, 3])
+        kept = detections.distinct(boxes, scores, of_smaller=True)
+        np.testing.assert_array_equal(kept, [0, 1, 2])  # of the second 16 of 36
         assert detections.distinct(np.empty((0, 4)), np.empty(0)).shape == (0,)
 
 

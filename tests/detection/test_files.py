@@ -58,6 +58,11 @@ def run(detector, inputs, output, **kwargs):
     return predict_files(detector, find_inputs(inputs), output, **kwargs)
 
 
+def two_boxes(stub, *names):
+    """Two faces in each file; a detector's would be told to be one, for their landmarks are."""
+    return dict.fromkeys(names, np.array([stub.BOX, (60, 30, 130, 120)]))
+
+
 def test_json(detector, stub, photos, tmp_path):
     results = run(detector, [photos], tmp_path / "out")
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -108,8 +113,8 @@ def test_csv_says_what_is_lost(detector, stub, photos, tmp_path, lost, cell):
 
 
 def test_pts(detector, stub, photos, tmp_path):
-    detector.detector = stub.detector(stub.BOX, (60, 30, 130, 120))
-    run(detector, [photos], tmp_path / "out", form="pts")
+    boxes = two_boxes(stub, "a.png", "below/b.png")
+    run(detector, [photos], tmp_path / "out", form="pts", boxes=boxes)
     for name in ("a.pts", "a.face1.pts", "below/b.pts", "below/b.face1.pts"):
         np.testing.assert_allclose(read_pts(tmp_path / "out" / name), stub.POINTS, atol=0.7)
 
@@ -290,9 +295,9 @@ def test_nothing_but_bad_files_leaves_the_faces_of_before(detector, photos, tmp_
 def test_a_second_run_leaves_no_faces_of_the_first(detector, stub, photos, tmp_path):
     """Fewer faces in one photo, none in another, and fewer frames of a video."""
     video(photos / "clip.avi", [stub.ramp()] * 4)
-    detector.detector = stub.detector(stub.BOX, (60, 30, 130, 120))
     out = tmp_path / "out"
-    run(detector, [photos], out, form="pts", overlays=True)
+    two = two_boxes(stub, "a.png", "below/b.png", "clip.avi")
+    run(detector, [photos], out, form="pts", overlays=True, boxes=two)
     (out / "clip" / "notes.txt").write_text("mine")
     assert len(list(out.rglob("*.pts"))) == 2 * (2 + 4)
     boxes = {"a.png": np.array([stub.BOX]), "clip.avi": np.array([stub.BOX])}
@@ -637,9 +642,9 @@ class TestNames:
         assert len(list((path.parent / "out" / "overlays").iterdir())) == 1
 
     def test_a_second_face_beside_a_photo_of_its_name(self, detector, stub, photos, tmp_path):
-        detector.detector = stub.detector(stub.BOX, (60, 30, 130, 120))
         cv2.imwrite(str(photos / "a.face1.png"), stub.ramp())
-        run(detector, [photos], tmp_path / "out", form="pts")
+        boxes = two_boxes(stub, "a.png", "a.face1.png")
+        run(detector, [photos], tmp_path / "out", form="pts", boxes=boxes)
         names = {path.name for path in (tmp_path / "out").glob("*.pts")}
         assert names == {"a.pts", "a.face1.pts", "a.face1.png.pts", "a.face1.png.face1.pts"}
 

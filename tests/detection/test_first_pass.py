@@ -206,12 +206,16 @@ class TestByDetector:
     def test_five_points_squares_from_left_to_right(self, monkeypatch):
         found = [
             Detection((0, 0, 90, 90), 0.97, [(30, 30), (70, 30), (50, 40), (40, 50), (60, 50)]),
-            Detection((2, 2, 50, 50), 0.96, [(11, 20), (29, 20), (20, 25), (14, 40), (26, 40)]),
+            Detection(
+                (-40, 2, 8, 50), 0.96, [(-31, 20), (-13, 20), (-22, 25), (-28, 40), (-16, 40)]
+            ),
+            Detection((10, 30, 60, 80), 0.6, [(20, 40), (40, 40), (30, 50), (25, 60), (35, 60)]),
         ]
         monkeypatch.setattr(detectors.MTCNN, "_find_package", lambda self: None)
         monkeypatch.setattr(detectors.MTCNN, "_look", lambda self, photo: found)
         squares = ByDetector(detector="mtcnn")(np.zeros((100, 100, 3), np.uint8))
-        np.testing.assert_allclose(squares, [[20, 30, 20], [50, 40, 40]])
+        # The third is a cheek of the first: half of its box lies in that one's.
+        np.testing.assert_allclose(squares, [[-22, 30, 20], [50, 40, 40]])
         assert ByDetector(min_size=95, detector="mtcnn")(
             np.zeros((100, 100, 3), np.uint8)
         ).shape == (0, 3)

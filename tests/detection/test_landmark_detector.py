@@ -126,6 +126,31 @@ def test_no_faces(localizer, stub):
     assert not localizer.crops
 
 
+def test_one_face_that_is_detected_twice_is_given_once(localizer, stub):
+    """A box of its cheek, too; who gives boxes gets a face for each."""
+    cheek = (95, 75, 115, 95)
+    detect = LandmarkDetector(localizer, stub.detector(cheek, stub.BOX))
+    (face,) = detect(stub.ramp())
+    np.testing.assert_allclose(face.landmarks, stub.POINTS, atol=0.5)
+    assert len(detect(stub.ramp(), [cheek, stub.BOX])) == 2
+
+
+def test_two_faces_beside_each_other_are_two(stub):
+    class Two(stub.Localizer):
+        """In the left half of the photo it finds a face there, in the other one the other."""
+
+        def _find(self, crop):
+            shift = (60, 0) if crop[SIZE // 2, SIZE // 2, 0] > 125 else (0, 0)
+            self.points = stub.POINTS + shift
+            return super()._find(crop)
+
+    SIZE = stub.SIZE
+    boxes = [stub.BOX, np.add(stub.BOX, (60, 0, 60, 0))]
+    faces = LandmarkDetector(Two(stub.POINTS), stub.detector(*boxes[::-1]))(stub.ramp())
+    centers = [face.landmarks[:, 0].mean() for face in faces]
+    np.testing.assert_allclose(centers, [95, 155], atol=1)
+
+
 def test_detector_sees_a_shrunk_photo_and_its_boxes_come_back(localizer, stub):
     small = stub.detector((34.5, 19.5, 59.5, 54.5))
     detect = LandmarkDetector(localizer, small, max_side=100)
