@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import os
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -67,8 +68,9 @@ def read_pictures(
 ) -> Iterator[tuple[int | None, float | None, NDArray[np.uint8]]]:
     """(frame, seconds, photo) of a file; frame and seconds are None in a photo.
 
-    Frames are upright, and their seconds those at which a player shows them, whatever the rate.
-    They rise from frame to frame: one without a time follows the one before by the stated rate.
+    Frames are as a player shows them: upright, mirrored where the file says so, and with square
+    pixels. So are their seconds, whatever the rate: they rise from frame to frame, and one without
+    a time follows the one before by the stated rate.
 
     Args:
         file: a photo, or a video by its suffix.
@@ -86,6 +88,9 @@ def read_pictures(
     account = Account() if account is None else account
     with _opened(file) as (video, container):
         times, failed, decoded = _Clock(1 / _rate(video), container.kind == "AVI"), 0, 0
+        if container.mirrored:  # OpenCV would take it for a rotation
+            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        aspect = _aspect(video)
         for broken in _grabs(video):
             failed += broken
             seconds = times.next(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
@@ -98,9 +103,18 @@ def read_pictures(
                 failed, decoded = failed + 1, decoded - 1
                 continue
             _check_size(file, *picture.shape[1::-1])
+            if aspect != 1:
+                width, height = picture.shape[1::-1]
+                size = round(max(aspect, 1) * width), round(max(1 / aspect, 1) * height)
+                _check_size(file, *size)
+                picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+            if container.mirrored:
+                picture = _mirrored(picture, *container.mirrored)
             yield frame, seconds, np.ascontiguousarray(picture[..., ::-1])  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
         if not decoded:
-            raise ImageError(f"{file}: expected a video. Received: no frame that can be decoded")
+            raise ImageError(
+                f"{file}: expected a video. Received: no frame that can be decoded{_codec(video)}"
+            )
         _close(account, video, container, decoded, failed, times)
 
 
@@ -201,6 +215,37 @@ def _rate(video):
     return rate if 0 < rate < 1000 else _FRAMES_A_SECOND
 
 
+def _aspect(video):
+    """Width by height of a pixel as frames are read; 1 where that is not said, or can't be."""
+    top, bottom = (video.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+    found = top / bottom if top > 0 and bottom > 0 else 1.0
+    if not 0.25 <= found <= 4:
+        return 1.0
+    is_turned = video.get(cv2.CAP_PROP_ORIENTATION_AUTO) and (
+        video.get(cv2.CAP_PROP_ORIENTATION_META) % 180
+    )
+    return 1 / found if is_turned else found
+
+
+def _mirrored(picture, a, b, c, d):
+    """A picture whose pixel (x, y) a player shows at (a·x + c·y, b·x + d·y), each of -1, 0, 1."""
+    if not a:
+        picture = picture.swapaxes(0, 1)
+    return picture[:: b + d, :: a + c]
+
+
+def _codec(video):
+    """What a video that OpenCV opens and can't decode is of, and what to do, for messages."""
+    code = int(video.get(cv2.CAP_PROP_FOURCC)) if video.isOpened() else 0
+    name = code.to_bytes(4, "little").decode("latin-1").strip("\0 ") if code > 0 else ""
+    if not (name.isascii() and name.isprintable() and name):
+        return ""
+    return (
+        f", of codec {name}: they are damaged, or OpenCV does not have it here. If a player shows "
+        "them, `ffmpeg -i VIDEO -c:v libx264 other.mp4` converts them."
+    )
+
+
 def _grabs(video):
     """For each frame that was found, how many broken packets lay before it."""
     if not video.isOpened():
@@ -262,6 +307,7 @@ class _Container(NamedTuple):
 
     kind: str | None
     is_cut: bool  # whether its outermost boxes reach beyond the end of the file
+    mirrored: tuple[int, int, int, int] | None = None  # as `_mirrored` takes it; None if it is not
 
 
 def _container(stream):
@@ -269,7 +315,8 @@ def _container(stream):
     if head[:4] == b"RIFF":
         return _Container("AVI", 8 + int.from_bytes(head[4:8], "little") > size)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return _Container("MP4", _end_of_boxes(stream, size, _mp4_box) > size)
+        is_cut = _end_of_boxes(stream, size, _mp4_box) > size
+        return _Container("MP4", is_cut, _mirroring(stream, size))
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return _Container("Matroska", _end_of_boxes(stream, size, _matroska_box) > size)
     return _Container(None, False)
@@ -288,6 +335,36 @@ def _end_of_boxes(stream, size, length_of):
             return size
         at += length
     return at
+
+
+def _mirroring(stream, size):
+    """How a player mirrors the pictures of an MP4 file, by its first track with an extent."""
+    places = [(0, size)]
+    for kind in (b"moov", b"trak", b"tkhd"):
+        places = [found for place in places for found in _boxes_in(stream, kind, *place)]
+    for start, _ in places:
+        stream.seek(start)
+        data = stream.read(96)
+        at = 52 if data[:1] == b"\1" else 40  # version 1 has times of eight bytes
+        if len(data) >= at + 44 and any(data[at + 36 : at + 44]):
+            a, b, _, c, d, *_ = struct.unpack(">9i", data[at : at + 36])
+            a, b, c, d = (value >> 16 for value in (a, b, c, d))
+            is_mirror = sorted(map(abs, (a, b, c, d))) == [0, 0, 1, 1] and a * d - b * c < 0
+            return (a, b, c, d) if is_mirror else None
+    return None
+
+
+def _boxes_in(stream, kind, at, end):
+    """(start, end) of the content of each box of a kind of an MP4 file, between two places."""
+    for _ in range(_MOST_BOXES):
+        stream.seek(at)
+        head = stream.read(16)
+        length = _mp4_box(head) if len(head) >= 8 else None
+        if at >= end or length is None:
+            return
+        if head[4:8] == kind:
+            yield at + (16 if head[:4] == b"\0\0\0\1" else 8), min(at + length, end)
+        at += length
 
 
 def _mp4_box(head):

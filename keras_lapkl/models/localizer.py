@@ -462,7 +462,9 @@ def with_parts(
 def _check_maps(generator):
     """ValueError for a generator that tells no shapes, or has maps of another size than images."""
     taken, given = (getattr(generator, f"{end}_shape", None) for end in ("input", "output"))
-    if not all(isinstance(shape, tuple) and len(shape) == 4 for shape in (taken, given)):
+    if not (
+        isinstance(taken, tuple) and isinstance(given, tuple) and len(taken) == len(given) == 4
+    ):
         raise ValueError(
             "`generator` must be a functional or sequential model from images (B, H, W, 3) to "
             f"logits (B, H, W, K). Received: {type(generator).__name__} from {taken} to {given}. "

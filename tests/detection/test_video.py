@@ -27,7 +27,7 @@ def full(kind, *parts, flags=0):
     return box(kind, struct.pack(">I", flags), *parts)
 
 
-def movie(path, frames, times, end=None, matrix=UPRIGHT, from_time=None):
+def movie(path, frames, times, end=None, matrix=UPRIGHT, from_time=None, pixel=None, codec=b"jpeg"):
     """A QuickTime file of JPEG frames at any times, its list of frames before them.
 
     Args:
@@ -37,6 +37,8 @@ def movie(path, frames, times, end=None, matrix=UPRIGHT, from_time=None):
         end: of the last one; by default it lasts as long as the one before.
         matrix: how a player turns the pictures, by rows.
         from_time: where an editor lets it begin, milliseconds.
+        pixel: width and height of one, as integers.
+        codec: what the frames are said to be.
 
     Returns:
         Offset and length of each frame in the file.
@@ -50,8 +52,9 @@ def movie(path, frames, times, end=None, matrix=UPRIGHT, from_time=None):
         for each in (matrix, UPRIGHT)
     )
     entry = box(
-        b"jpeg",
+        codec,
         struct.pack(">6xH16xHHIIIH32sHh", 1, width, height, 72 << 16, 72 << 16, 0, 1, b"", 24, -1),
+        b"" if pixel is None else box(b"pasp", struct.pack(">II", *pixel)),
     )
     edits = b""
     if from_time is not None:
@@ -183,6 +186,58 @@ def test_a_phone_held_upright(tmp_path):
     for _, _, picture in read_pictures(tmp_path / "a.mov", 1):
         assert picture.shape == (64, 48, 3)
         assert picture[4, -4, 0] > 200 > 60 > picture[4, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "c", "d", "shape", "corner"),
+    [
+        (-1, 0, 0, 1, (48, 64, 3), (0, -1)),  # as a selfie camera
+        (1, 0, 0, -1, (48, 64, 3), (-1, 0)),
+        (0, 1, 1, 0, (64, 48, 3), (0, 0)),
+        (0, -1, -1, 0, (64, 48, 3), (-1, -1)),
+        (0, -1, 1, 0, (64, 48, 3), (-1, 0)),  # turned, not mirrored
+        (-1, 0, 0, -1, (48, 64, 3), (-1, -1)),
+    ],
+)
+def test_mirrored_as_the_file_says(tmp_path, a, b, c, d, shape, corner):
+    """(x, y) is shown at (a·x + c·y, b·x + d·y); red in the corner, green to its right."""
+    frame = np.full((48, 64, 3), 40, np.uint8)
+    frame[:16, :16] = (250, 0, 0)
+    frame[:16, 16:32] = (0, 250, 0)
+    shift = [63 * (a < 0) + 47 * (c < 0), 63 * (b < 0) + 47 * (d < 0)]
+    movie(tmp_path / "a.mov", [frame] * 3, [0, 40, 80], matrix=(a, b, 0, c, d, 0, *shift, 1))
+    for _, _, picture in read_pictures(tmp_path / "a.mov", 1):
+        assert picture.shape == shape
+        for color, (x, y) in enumerate([(8, 8), (24, 8)]):
+            at = (b * x + d * y + shift[1], a * x + c * y + shift[0])
+            assert picture[at].argmax() == color and picture[at].max() > 200
+        y, x = (8 + 7 * end if end == 0 else -16 for end in corner)
+        assert picture[y, x].argmax() == 0
+
+
+@pytest.mark.parametrize(
+    ("pixel", "matrix", "shape"),
+    [
+        ((4, 3), UPRIGHT, (48, 85, 3)),
+        ((1, 2), UPRIGHT, (96, 64, 3)),
+        ((1, 1), UPRIGHT, (48, 64, 3)),
+        ((50, 1), UPRIGHT, (48, 64, 3)),  # no film has such
+        ((4, 3), (0, 1, 0, -1, 0, 0, 48, 0, 1), (85, 48, 3)),
+        ((4, 3), (0, 1, 0, 1, 0, 0, 0, 0, 1), (85, 48, 3)),
+    ],
+)
+def test_pixels_that_are_not_square(tmp_path, pixel, matrix, shape):
+    frame = np.full((48, 64, 3), 40, np.uint8)
+    movie(tmp_path / "a.mov", [frame] * 3, [0, 40, 80], matrix=matrix, pixel=pixel)
+    assert [picture.shape for *_, picture in read_pictures(tmp_path / "a.mov", 1)] == [shape] * 3
+
+
+def test_a_codec_that_opencv_may_not_have(tmp_path):
+    movie(tmp_path / "a.mov", grays(3), [0, 40, 80], codec=b"vp09")
+    with pytest.raises(
+        ImageError, match=r"no frame that can be decoded, of codec VP90: .* `ffmpeg"
+    ):
+        list(read_pictures(tmp_path / "a.mov", 1))
 
 
 class TestDamage:
