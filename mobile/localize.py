@@ -56,6 +56,12 @@ _MIN_SIDE = 16  # of a photo, as the package has it
 _MAX_PIXELS = 200_000_000  # of a photo, as the package has it
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")  # what the package reads; others may be of floats
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_ORIENTATION = 0x0112  # the tag of EXIF
+_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"} | {
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 
 # What a file may say of its model: keras_lapkl/tflite/metadata.rules.json, which explains it.
@@ -818,7 +824,7 @@ def _read_ppm(data):
 
 
 def _read_by_pillow(data):
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # which is below what phones take, and only warns
     try:
@@ -837,7 +843,11 @@ def _read_by_pillow(data):
             f"expected at most {_MAX_PIXELS // 10**6} megapixels. Received: "
             f"{picture.width}x{picture.height}. Scale it down"
         )
-    upright = ImageOps.exif_transpose(picture)
+    picture.load()
+    exif = Image.Exif()
+    exif.load(picture.info.get("exif", b""))  # alone: the package knows no orientation in XMP
+    turn = _TURNS.get(exif.get(_ORIENTATION))
+    upright = picture if turn is None else picture.transpose(Image.Transpose[turn])
     if upright.mode.startswith("I"):  # 16 bits, which `convert` would clip to 8
         gray = (np.clip(np.asarray(upright), 0, 65535) // 256).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)

@@ -17,8 +17,9 @@ _FORMULA = re.compile(r"'*[=+\-@\t＝＋－＠]")
 def quote_name(name: str) -> str:
     """A name as a cell: with an apostrophe in front where a spreadsheet would see a formula.
 
-    One that is not UTF-8, begins with `"` or has an end of line is a JSON string. Numbers are no
-    names and stay as they are: `-5` is quoted here.
+    One that is not UTF-8, begins with `"`, has an end of line, or a space at an end, which readers
+    of tables strip, is a JSON string. Numbers are no names and stay as they are: `-5` is quoted
+    here.
 
     Args:
         name: of a file, a landmark and the like; or a text that begins with one.
@@ -28,7 +29,8 @@ def quote_name(name: str) -> str:
     >>> quote_name("=1+1.jpg"), quote_name("face.jpg")
     ("'=1+1.jpg", 'face.jpg')
     """
-    if name.startswith('"') or not is_utf8(name) or re.search(r"[\r\n]", name):
+    is_stripped = name.lstrip("\t") != name.strip()  # with a tab in front it is a formula
+    if name.startswith('"') or is_stripped or not is_utf8(name) or re.search(r"[\r\n]", name):
         return json.dumps(name)
     return f"'{name}" if _FORMULA.match(name) else name
 

@@ -313,6 +313,8 @@ def _read_heic(path, data):
         raise ImageError(f"{path}: expected an image that fits into memory.") from error
     except Exception as error:  # it raises all kinds
         raise ImageError(f"{path}: expected an intact image. Received: {error}") from error
+    if pixels.dtype == np.uint16:  # gray of more than 8 bits, whose highest are set
+        pixels = (pixels >> 8).astype(np.uint8)
     gray = pixels.ndim == 2
     rgb = np.repeat(pixels[..., None], 3, axis=-1) if gray else pixels[..., :3]
     return np.ascontiguousarray(rgb)

@@ -308,6 +308,12 @@ class TestHeic:
         image = read(encoded(RGB[..., 0], "L"))
         np.testing.assert_allclose(image, np.repeat(RGB[..., :1], 3, -1), atol=3)
 
+    def test_gray_of_more_than_8_bits(self, read, encoded):
+        ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+        image = read(encoded(ramp, "L;16"))
+        assert image.dtype == np.uint8 and image.shape == (48, 64, 3)
+        np.testing.assert_allclose(image[..., 1], ramp / 257, atol=3)
+
     def test_limits(self, read, encoded, monkeypatch):
         with pytest.raises(ImageError, match=r"16 pixels.*40x15"):
             read(encoded(np.zeros((15, 40, 3), np.uint8)))

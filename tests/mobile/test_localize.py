@@ -366,10 +366,32 @@ def test_pictures_by_pillow(localize, photo, tmp_path):
     np.testing.assert_array_equal(localize.read_picture(tmp_path / "p.png"), photo)
     image.fromarray(photo).convert("L").save(tmp_path / "gray.png")
     assert localize.read_picture(tmp_path / "gray.png").shape == photo.shape
-    turned = image.Exif()
-    turned[0x0112] = 6
-    image.fromarray(photo).save(tmp_path / "p.jpg", exif=turned)
-    assert localize.read_picture(tmp_path / "p.jpg").shape == (120, 97, 3)
+
+
+@pytest.mark.parametrize("orientation", [*range(10), None])
+@pytest.mark.parametrize("name", ["p.png", "p.webp", "p.jpg"])
+def test_upright_as_the_library_has_it(localize, name, orientation, tmp_path):
+    """By EXIF alone: orientation in XMP, or as text in a PNG, is not the library's."""
+    image, info = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.PngImagePlugin")
+    ramp = np.zeros((40, 60, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(60) * 4, np.arange(40)[:, None] * 6
+    exif, extra = image.Exif(), {}
+    if orientation is not None:
+        exif[0x0112] = orientation
+        extra = {"exif": exif}
+    elif name == "p.png":
+        exif[0x0112] = 6
+        text = info.PngInfo()
+        text.add_text(
+            "Raw profile type exif", f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}"
+        )
+        extra = {"pnginfo": text}
+    else:
+        extra = {"xmp": b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'}
+    image.fromarray(ramp).save(tmp_path / name, lossless=True, quality=95, **extra)
+    found = localize.read_picture(tmp_path / name).astype(int)
+    np.testing.assert_allclose(found, images.read_image(tmp_path / name), atol=6)
+    assert found.shape == ((60, 40, 3) if orientation in (5, 6, 7, 8) else (40, 60, 3))
 
 
 def test_16_bits_are_scaled_as_the_library_does(localize, tmp_path):

@@ -23,6 +23,8 @@ def test_other_names_stay_as_they_are(name):
         (os.fsdecode(b"a\xff.jpg"), r'"a\udcff.jpg"'),
         ('"a".jpg', r'"\"a\".jpg"'),
         ("a\rb\n.jpg", r'"a\rb\n.jpg"'),
+        (" lead.jpg", '" lead.jpg"'),
+        ("trail ", '"trail "'),
     ],
 )
 def test_names_that_are_no_text_or_more_than_a_line_are_json(name, cell):
