@@ -90,9 +90,11 @@ def read_pictures(
         times, failed, decoded = _Clock(1 / _rate(video), container.kind == "AVI"), 0, 0
         if container.mirrored:  # OpenCV would take it for a rotation
             video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        aspect = _aspect(video)
+        aspect, begin = _aspect(video), None
         for broken in _grabs(video):
             failed += broken
+            if begin is None:
+                begin = _begin(video, container)
             seconds = times.next(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             frame, decoded = decoded, decoded + 1
             if frame % every:
@@ -115,7 +117,7 @@ def read_pictures(
             raise ImageError(
                 f"{file}: expected a video. Received: no frame that can be decoded{_codec(video)}"
             )
-        _close(account, video, container, decoded, failed, times)
+        _close(account, video, container, decoded, failed, times, begin or 0.0)
 
 
 def frame_times(file: Path) -> NDArray[np.float64]:
@@ -215,6 +217,12 @@ def _rate(video):
     return rate if 0 < rate < 1000 else _FRAMES_A_SECOND
 
 
+def _begin(video, container):
+    """Seconds before the first frame, which was just read, that the length of a file counts too."""
+    rate, begin = (video.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_PTS))
+    return max(begin / rate, 0.0) if container.kind == "Matroska" and rate > 0 else 0.0
+
+
 def _aspect(video):
     """Width by height of a pixel as frames are read; 1 where that is not said, or can't be."""
     top, bottom = (video.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
@@ -281,7 +289,7 @@ class _Clock:
         return seconds
 
 
-def _close(account, video, container, decoded, failed, times):
+def _close(account, video, container, decoded, failed, times, begin):
     """Notes which frames of a video are broken, and where there are none."""
     count, rate = (video.get(p) for p in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
     account.broken += failed
@@ -295,7 +303,7 @@ def _close(account, video, container, decoded, failed, times):
     if last - first > max(_PAUSE, 5 * usual):
         why = "the file has none there: it was paused, or is damaged"
         account.absent.append((f"frames between {first:.2f} and {last:.2f} s", why))
-    stated = count / rate if count > 0 and rate > 0 else 0.0
+    stated = count / rate - begin if count > 0 and rate > 0 else 0.0
     if container.is_cut or (not listed and stated > times.last + max(_PAUSE, last - first)):
         why = "the file is cut off" if container.is_cut else "the file has none there"
         length = f"; it states to last {stated:.2f} s" if stated > times.last else ""

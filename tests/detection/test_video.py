@@ -240,6 +240,30 @@ def test_a_codec_that_opencv_may_not_have(tmp_path):
         list(read_pictures(tmp_path / "a.mov", 1))
 
 
+def test_pictures_that_begin_after_the_sound(tmp_path):
+    """The stated length has the time before the first frame, from which seconds count."""
+    path, begin = tmp_path / "a.mkv", 2000
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for picture in grays(10):
+        writer.write(picture)
+    writer.release()
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xe7\x81", data.index(b"\x1f\x43\xb6\x75")) + 3  # the time of the cluster
+    while data[at : at + 1] == b"\xa3":  # a block: its length, its track, its time
+        size = 9 - data[at + 1].bit_length()
+        length = int.from_bytes(data[at + 1 : at + 1 + size], "big") & ((1 << 7 * size) - 1)
+        at += 1 + size
+        (time,) = struct.unpack_from(">h", data, at + 1)
+        struct.pack_into(">h", data, at + 1, time + begin)
+        at += length
+    duration = data.index(b"\x44\x89\x88") + 3
+    struct.pack_into(">d", data, duration, struct.unpack_from(">d", data, duration)[0] + begin)
+    path.write_bytes(data)
+    seconds, _, account = read(path)
+    np.testing.assert_allclose(seconds, np.arange(10) / 10, atol=1e-6)
+    assert account.absent == []
+
+
 class TestDamage:
     def test_in_the_middle_costs_those_frames(self, tmp_path):
         places = movie(tmp_path / "a.mov", grays(30), VARIABLE)
