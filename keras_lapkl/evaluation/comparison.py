@@ -118,6 +118,7 @@ def compare(
     for title, each in predictions.items():
         found = match(annotations, each, folder)
         about[title] = _matched(each, found, truth, visible, sizes[normalizer], scheme)
+        about[title]["small_distances"] = scoring.small_distances(sizes[normalizer])
         given = found.landmarks, truth, visible
         scores = {name: scoring.face_errors(*given, size) for name, size in sizes.items()}
         if by_subset:
@@ -168,9 +169,13 @@ def write_errors(
 def report(results: dict[str, Any]) -> str:
     """The results of `compare` as text: counts, warnings of other conventions, and tables."""
     sets, normalizer = results["predictions"], results["normalizer"]
-    parts = ["\n".join(_about_lines(title, each) for title, each in sets.items())]
-    parts.append(_score_table(sets))
     meaning = scoring.NORMALIZER_MEANINGS[normalizer]
+    parts = ["\n".join(_about_lines(title, each) for title, each in sets.items())]
+    first = next(iter(sets.values()))  # what can't be scored is the same of all
+    unscored = first["scores"][normalizer]["unscored"]
+    if told := scoring.told(unscored, first["small_distances"], meaning):
+        parts.append("\n".join(told))
+    parts.append(_score_table(sets))
     if results["by_subset"]:
         parts.append(f"By subset, in percent of the {meaning}:\n" + _side_table(sets, "subsets"))
     parts.append(f"By landmarks, in percent of the {meaning}:\n" + _side_table(sets, "groups"))

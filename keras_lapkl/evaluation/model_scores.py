@@ -350,8 +350,9 @@ def score(
         dict: `nme` (percent, mean over faces), `nme_std` and `nme_median` (over faces), `spread`
         (pixels), and at each t of `scoring.THRESHOLDS` `failure_rate_t` (percent of faces) and
         `auc_t` (0 to 1); `nme_interval` and so on, the bootstrap's 95 % intervals; and, to be read
-        beside them, `data`, `faces`, `missing` (faces without finite prediction), `crop_scale`,
-        `image_size` and `normalizer`.
+        beside them, `data`, `faces`, `missing` (faces without finite prediction), `unscored` (left
+        out), `small_distances` (whose normalizing distance is under a quarter of the median),
+        `crop_scale`, `image_size` and `normalizer`.
 
     Raises:
         ValueError: no face can be scored.
@@ -372,6 +373,7 @@ def score(
     return {
         "data": crops.name,
         **scoring.counts(errors),
+        "small_distances": scoring.small_distances(_distances(crops, normalizer)),
         "crop_scale": crops.crop_scale,
         "image_size": crops.image_size,
         "normalizer": normalizer,
@@ -437,14 +439,17 @@ def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArr
     Raises:
         ValueError: a normalizer that the scheme or the crops do not allow.
     """
+    distance = _distances(crops, normalizer)
+    return scoring.face_errors(landmarks, crops.landmarks, crops.known, distance)
+
+
+def _distances(crops, normalizer):
+    """The normalizing distance of each face, (N,) crop pixels."""
     check_normalizer(normalizer, crops)
-    visible = crops.known
     if normalizer == "crop":
-        distance = np.full(len(crops), float(crops.image_size))
-        return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
+        return np.full(len(crops), float(crops.image_size))
     boxes = None if crops.boxes is None else crops.cropped_boxes()
-    distance = scoring.distances(normalizer, crops.landmarks, visible, crops.scheme, boxes)
-    return scoring.face_errors(landmarks, crops.landmarks, visible, distance)
+    return scoring.distances(normalizer, crops.landmarks, crops.known, crops.scheme, boxes)
 
 
 def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[str, Any]:
@@ -586,17 +591,24 @@ def _area(found):
 
 
 def conditions(result: Mapping[str, Any]) -> str:
-    """One line with what an error means nothing without: training faces, crop and normalizer.
+    """What an error means nothing without: training faces, crop, normalizer, and faces left out.
 
     Args:
         result: a dict of `evaluate_model`.
     """
-    missing = result["missing"]
+    missing, meaning = result["missing"], NORMALIZER_MEANINGS[result["normalizer"]]
+    # Those of an earlier version have no such counts.
+    told = scoring.told(result.get("unscored", 0), result.get("small_distances", 0), meaning)
     return (
-        (f"{missing:,} faces have no finite prediction and count as failures. " if missing else "")
+        "".join(f"{line}\n" for line in told)
+        + (
+            f"{missing:,} faces have no finite prediction and count as failures. "
+            if missing
+            else ""
+        )
         + f"Trained on {result['trained_on'] or 'faces unknown'}. "
         f"Crop scale {result['crop_scale']:g}, {result['image_size']}x{result['image_size']} "
-        f"pixels; error in percent of the {NORMALIZER_MEANINGS[result['normalizer']]}."
+        f"pixels; error in percent of the {meaning}."
     )
 
 

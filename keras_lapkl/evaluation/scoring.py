@@ -287,6 +287,7 @@ def summary(estimated: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 def counts(errors: NDArray[Any]) -> dict[str, Any]:
     """How many faces are `faces`, scored, and how many of them are `missing`, without prediction.
 
+    `unscored` are those that count nowhere, for want of labels or of what the normalizer needs.
     `nme_median`, which no face far off moves, counts the missing as infinitely far: None if it is.
     """
     scored = errors[~np.isnan(errors)]
@@ -295,9 +296,49 @@ def counts(errors: NDArray[Any]) -> dict[str, Any]:
     return {
         "faces": int(scored.size),
         "missing": int(scored.size - found.size),
+        "unscored": int(errors.size - scored.size),
         "nme_std": float(found.std()) if found.size else None,
         "nme_median": median if np.isfinite(median) else None,
     }
+
+
+def small_distances(distance: NDArray[Any]) -> int:
+    """How many faces have a normalizing d below a quarter of the median: their errors are large.
+
+    So are those of objects whose few labeled points lie near to each other, or in a line.
+
+    Args:
+        distance: (N,) as `distances` gives it.
+
+    Example:
+
+    >>> small_distances(np.array([40.0, 44, 9, np.nan]))
+    1
+    """
+    known = distance[np.isfinite(distance)]
+    return int((known < np.median(known) / 4).sum()) if known.size else 0
+
+
+def told(unscored: int, small: int, meaning: str) -> list[str]:
+    """Sentences about faces that say little of a model, those of `counts` and `small_distances`.
+
+    Args:
+        unscored, small: how many.
+        meaning: of the normalizer, in words.
+    """
+    lines = []
+    if unscored:
+        lines.append(
+            f"{unscored:,} of the labeled ones can't be scored and are left out: they have no "
+            f"label, or not what the normalizer needs, {meaning}."
+        )
+    if small:
+        lines.append(
+            f"CAUTION: for {small:,} of the labeled ones the {meaning} is under a quarter of the "
+            "median: their errors are large by that alone, and may make most of the mean. Look at "
+            "the median, or take another --normalizer."
+        )
+    return lines
 
 
 def _ratio(total, weight):

@@ -150,6 +150,16 @@ def test_faces_that_one_normalizer_does_not_allow(truth, tmp_path):
     assert scores["interocular"]["nme"] == pytest.approx(17 / 3)
 
 
+def test_report_tells_of_faces_that_say_little(truth, tmp_path):
+    truth.landmarks[2] /= 5
+    truth.visible[3, list(truth.scheme.eye_corners)] = False
+    results, _ = comparison.compare(truth, {"a": off_by(truth, [1, 1, 1, 1])}, tmp_path)
+    assert results["predictions"]["a"]["small_distances"] == 1
+    said = comparison.report(results)
+    assert "1 of the labeled ones can't be scored and are left out" in said
+    assert "CAUTION: for 1 of the labeled ones the distance" in said
+
+
 def test_report_says_what_is_strange(truth, tmp_path):
     moved = np.concatenate([truth.landmarks + 1, truth.landmarks + 1, truth.landmarks[:1] + 900])
     moved[0] += 700

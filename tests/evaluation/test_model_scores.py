@@ -173,6 +173,18 @@ def test_table_and_conditions(crops):
     assert "1,809 of 3,148" in said and "Crop scale 3" in said and "outer eye corners" in said
 
 
+def test_faces_that_say_little_are_told(crops):
+    landmarks = crops.landmarks.copy()
+    landmarks[2] = landmarks[2].mean(0) + (landmarks[2] - landmarks[2].mean(0)) / 5
+    crops = dataclasses.replace(crops, landmarks=landmarks)
+    crops.visible[3, list(crops.scheme.eye_corners)] = False
+    result = model_scores.score(landmarks + 1, SCALE, crops)
+    assert (result["faces"], result["unscored"], result["small_distances"]) == (3, 1, 1)
+    first, second, *_ = model_scores.conditions({**result, "trained_on": "x"}).splitlines()
+    assert first.startswith("1 of the labeled ones can't be scored and are left out")
+    assert second.startswith("CAUTION: for 1 of the labeled ones")
+
+
 class Left:
     """Says that each landmark lies at its brightest pixel, and 2 pixels too far left."""
 

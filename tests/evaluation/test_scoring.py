@@ -159,9 +159,19 @@ def test_ced_of_nothing():
         assert found.size == shares.size == 0
 
 
+def test_small_distances():
+    assert scoring.small_distances(np.array([40.0, 44, 9, 10.1, 60, np.nan, np.nan])) == 1
+    assert scoring.small_distances(np.full(3, np.nan)) == 0
+    assert scoring.told(0, 0, "side") == []
+    left_out, caution = scoring.told(2, 1, "side of the box")
+    assert left_out.startswith("2 of the labeled ones can't be scored")
+    assert "for 1 of the labeled ones the side of the box is under a quarter" in caution
+
+
 def test_counts():
     found = scoring.counts(np.array([1.0, 2.0, 6.0, np.inf, np.nan]))
     assert (found["faces"], found["missing"], found["nme_median"]) == (4, 1, 4.0)
+    assert found["unscored"] == 1
     assert found["nme_std"] == pytest.approx(np.std([1, 2, 6]))
     assert scoring.counts(np.array([1.0, np.inf, np.inf]))["nme_median"] is None
     assert scoring.counts(np.array([np.nan]))["nme_std"] is None
