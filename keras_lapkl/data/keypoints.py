@@ -7,9 +7,13 @@ keypoint whose position is not known is not a label; one that is labeled though 
 import collections
 import dataclasses
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 
 from keras_lapkl import schemes
 from keras_lapkl.data import pictures
@@ -158,9 +162,25 @@ def to_annotations(path, kind, objects, order, scheme, folders, missing_ok, left
     )
     if not missing_ok:
         _check_pictures(annotations, objects)
+    again = repeated(annotations.paths, annotations.landmarks)
+    if again:
+        logging.warning(
+            "%s: %d objects repeat another, in picture and points, such as that at %s. Each is "
+            "trained on as often as it is there: delete those that are not meant.",
+            path,
+            len(again),
+            annotations.place(again[0]),
+        )
     source = objects_of(annotations.name, annotations.paths, visible)
     notes = (f"{count:,} {what} left out" for what, count in left_out.items() if count)
     return dataclasses.replace(annotations, source=source.noted(*notes))
+
+
+def repeated(paths: Sequence[Path], landmarks: NDArray[Any]) -> list[int]:
+    """Indices of objects whose picture and points (N, K, 2) are those of one before."""
+    keys = [(path, each.tobytes()) for path, each in zip(paths, landmarks, strict=True)]
+    seen = set()
+    return [i for i, key in enumerate(keys) if key in seen or seen.add(key)]
 
 
 def _check_pixels(path, landmarks, visible):

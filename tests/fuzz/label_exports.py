@@ -279,6 +279,19 @@ def coco_data():
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
+def own(folder):
+    """What `--dataset=csv` takes, in another order of columns."""
+    write_pictures(folder / "photos")
+    path = folder / "mine.csv"
+    heads = [f"{name}_{axis}" for name in NAMES for axis in "xy"]
+    rows = [[*heads, "box_x0", "box_y0", "box_x1", "box_y1", "path"]]
+    for file, points in POINTS.items():
+        cells = [cell for at in points for cell in (("", "") if at is None else at)]
+        rows.append([*cells, *BOX[file], f"photos/{file}"])
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
 def wflw(folder):
     """98 points, whose numbers are all that they have."""
     write_pictures(folder / "WFLW_images", ["0--Parade/a.png"])
@@ -305,5 +318,6 @@ NAMED = {
     "Ultralytics": ultralytics,
     "dlib": dlib,
     "COCO": coco,
+    "CSV": own,
 }
 """Those that name their points, by the tool's name."""

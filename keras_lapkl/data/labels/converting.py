@@ -20,7 +20,7 @@ from keras_lapkl._support.files import check_outputs, replacing
 from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import pictures
-from keras_lapkl.data.keypoints import BOX, KeypointError, joined
+from keras_lapkl.data.keypoints import BOX, KeypointError, joined, repeated
 from keras_lapkl.data.labels import samples
 from keras_lapkl.data.labels.formats import known
 from keras_lapkl.data.labels.found import EDGE, HIDDEN, Labeled, Labels, Name, in_order
@@ -330,6 +330,11 @@ def _converted(tool, names, objects: list[Labeled], labels, output, picture, lef
             f"{origin:,} points lie at exactly (0, 0). If they are missing, empty their cells"
         )
     paths = tuple(Path(os.path.abspath(objects[i].picture)) for i in kept)
+    if again := repeated(paths, landmarks[kept]):
+        notes.append(
+            f"{len(again):,} objects repeat another, in picture and points, such as "
+            f"{objects[kept[again[0]]].where}. Training takes each as often as it is there"
+        )
     folder = Path(os.path.abspath(output.parent))
     if not all(each.is_relative_to(folder) for each in paths):
         folder = Path(os.path.commonpath([each.parent for each in paths]))

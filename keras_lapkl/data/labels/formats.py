@@ -11,6 +11,7 @@ from keras_lapkl.data.labels import (
     cvat,
     deeplabcut,
     dlib,
+    keypoint_csv,
     label_studio,
     labelme,
     sleap,
@@ -52,6 +53,7 @@ FORMATS = (
     Format("dlib", "imglab's XML", dlib.matches, dlib.read),
     Format("WFLW", "a list of numbers and a path a line", wflw.matches, wflw.read),
     Format("COCO", "keypoints JSON", coco.matches, coco.read),
+    Format("CSV", "what --dataset=csv takes", keypoint_csv.matches, keypoint_csv.read),
 )
 
 

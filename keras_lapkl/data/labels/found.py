@@ -5,13 +5,17 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_lapkl._support import reading
 from keras_lapkl._support.pixels import FARTHEST
+from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.keypoints import KeypointError, shortened
 
 HIDDEN, SEEN = 1, 2
@@ -70,6 +74,35 @@ class Labels:
     notes: tuple[str, ...] = ()
     fractions: bool = False
     embedded: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+
+
+def from_annotations(found: Annotations, folder: Path, category: str) -> Labels:
+    """What a reader of this package has read, whose pictures are all in a folder.
+
+    All points that are labeled are taken as seen. Points that the file numbers have numbers.
+    """
+    scheme = found.scheme
+    numbered = scheme.names == tuple(f"point_{i}" for i in range(scheme.num_landmarks))
+    names = tuple(range(1, scheme.num_landmarks + 1)) if numbered else scheme.names
+    sizes = np.zeros((len(found), 2), int) if found.sizes is None else found.sizes
+    boxes = np.full((len(found), 4), np.nan) if found.boxes is None else found.boxes
+    objects = [
+        Labeled(
+            where=found.place(i),
+            picture=os.path.relpath(found.paths[i], folder),
+            points={
+                name: (float(found.landmarks[i, k, 0]), float(found.landmarks[i, k, 1]), SEEN)
+                for k, name in enumerate(names)
+                if found.known[i, k]
+            },
+            box=tuple(boxes[i].tolist()) if np.isfinite(boxes[i]).all() else None,
+            size=tuple(sizes[i].tolist()) if sizes[i].all() else None,
+            category=category,
+        )
+        for i in range(len(found))
+    ]
+    notes = found.source.notes if found.source else ()
+    return Labels(objects, {category: names}, (folder,), notes=notes)
 
 
 class Source:

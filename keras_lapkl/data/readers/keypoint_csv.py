@@ -88,6 +88,17 @@ def read_csv(
     return to_annotations(path, "csv", objects, order, scheme, [images or path.parent], missing_ok)
 
 
+def is_csv(path: PathLike) -> bool:
+    """Whether a file is a table whose columns `read_csv` understands, whatever is in its lines."""
+    if Path(path).suffix.lower() != ".csv":
+        return False
+    try:
+        _csv_columns(tables.read_table(path), None)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclasses.dataclass(frozen=True)
 class _Columns:
     """Where in a line of CSV is what.

@@ -92,6 +92,25 @@ def test_many_short_folders_have_the_share_together(length, count):
     assert (np.diff(held_out.astype(int), axis=1) >= 0).all()  # the last ones of each folder
 
 
+def test_numbered_points_of_an_own_file_keep_their_numbers(convert, tmp_path):
+    exports.write_pictures(tmp_path)
+    (tmp_path / "mine.csv").write_text("a.png,1,2,3,4\nb.png,5,6,7,8\n")
+    done, found = convert(tmp_path / "mine.csv", validation_share=0.5)
+    assert done.names == (1, 2) and (tmp_path / "labels.csv").read_text().startswith("path,x1,y1,")
+    np.testing.assert_array_equal(found.landmarks, [[[1, 2], [3, 4]], [[5, 6], [7, 8]]])
+    assert len(read_csv(tmp_path / "labels.validation.csv").paths) == 1
+
+
+def test_objects_that_are_there_twice_are_told(convert, tmp_path, caplog):
+    exports.write_pictures(tmp_path)
+    (tmp_path / "mine.csv").write_text("a.png,1,2,3,4\nb.png,1,2,3,4\na.png,1,2,3,4\n")
+    done, found = convert(tmp_path / "mine.csv")
+    assert len(found) == 3
+    (note,) = done.notes
+    assert note.startswith("1 objects repeat another") and "line 3" in note
+    assert "1 objects repeat another" in caplog.text and "line 3. Each" in caplog.text
+
+
 def test_hidden_points_are_told_in_the_file(convert, tmp_path):
     convert(exports.cvat(tmp_path))
     with (tmp_path / "labels.csv").open() as file:
