@@ -18,7 +18,6 @@ it cannot use, and says why.
 import argparse
 import importlib
 import io
-import itertools
 import json
 import math
 import os
@@ -45,6 +44,7 @@ _RINGS = (
 _KEPT = 2
 _UNSURE = 0.85
 _RESIZED = 3.0  # as in keras_lapkl/detection/looks.py
+_UPRIGHT = math.radians(15)  # up to which a crop is not rotated, which takes longer
 
 _SCHEMA = 1  # the newest of keras_lapkl/tflite/metadata.py whose keys this file knows
 # How a crop is sampled, as keras_lapkl/data/cropping.py has it.
@@ -350,6 +350,8 @@ class Localizer:
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
             if 1 / _RESIZED <= edge / square[2] <= _RESIZED:
                 square = x, y, edge, 0.0
+                turned = _face_square(points, groups) if self._is_face() else square
+                square = turned if abs(turned[3]) > _UPRIGHT else square
         if self._unsure(found):
             found = self._look_around(photo, first, found)
         return found
@@ -372,10 +374,14 @@ class Localizer:
 
     def _unsure(self, found):
         """Whether a face may be lost, or upside down; not asked of what is no face."""
-        groups, eyes = self.scheme.get("five_points") or (), self.scheme.get("eye_corners")
-        if self.crop_from != "points" or len(groups) != 5 or not eyes or "lost" not in found:
+        if not self._is_face() or "lost" not in found:
             return False
         return not _relative_error(found) <= _UNSURE * self.calibration["lost"]
+
+    def _is_face(self):
+        """Whether crops are cut by a face's five points, which say what is up."""
+        groups, eyes = self.scheme.get("five_points") or (), self.scheme.get("eye_corners")
+        return self.crop_from == "points" and len(groups) == 5 and bool(eyes)
 
     def _look_around(self, photo, square, found):
         """The surest of what is found at and around the first square of a face."""
@@ -758,7 +764,7 @@ def find_problem(value, rule, rules, whole, place):
             if problem:
                 return problem
         if "rising" in rule:
-            pairs = itertools.pairwise(value)
+            pairs = zip(value, value[1:])  # noqa: B905, RUF007  Python 3.9 has neither
             right = all(a < b if rule["rising"] else a <= b for a, b in pairs)
             return unless(right, "numbers that rise" if rule["rising"] else "none that falls")
     if kind == "object":

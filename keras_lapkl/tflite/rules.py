@@ -5,7 +5,6 @@ browser. NumPy and this package stay out of them.
 """
 
 import functools
-import itertools
 import json
 import math
 import pathlib
@@ -102,7 +101,7 @@ def find_problem(value, rule, rules, whole, place):
             if problem:
                 return problem
         if "rising" in rule:
-            pairs = itertools.pairwise(value)
+            pairs = zip(value, value[1:])  # noqa: B905, RUF007  Python 3.9 has neither
             right = all(a < b if rule["rising"] else a <= b for a, b in pairs)
             return unless(right, "numbers that rise" if rule["rising"] else "none that falls")
     if kind == "object":

@@ -29,6 +29,8 @@ export const RINGS = [
 ];
 export const KEPT = 2;
 export const UNSURE = 0.85;
+/** Up to which a crop is not rotated, as mobile/localize.py has it. */
+const UPRIGHT = (15 * Math.PI) / 180;
 // Side of a square in the picture's pixels.
 export const SMALLEST = 24;
 
@@ -63,7 +65,8 @@ export class Localizer {
     if (!(dtype in ARRAYS)) {
       throw new Error(
         `${name} takes ${dtype} images; LiteRT.js gives ${Object.keys(ARRAYS).join(" or ")}. ` +
-          "Convert it with --input_dtype=uint8.",
+          "Convert it with --input_dtype=uint8; of a file for microcontrollers take the int8 file " +
+          "that it was cut from.",
       );
     }
     await loadRuntime(threads);
@@ -239,7 +242,11 @@ export class Localizer {
 
   /** The square to look at after what `locate` found; null where that is no face. */
   next({ landmarks, lost, square: last }, { width, height }) {
-    const square = last?.angle ? this.faceSquare(landmarks) : this.square(landmarks);
+    let square = this.square(landmarks);
+    if (this.isFace()) {
+      const turned = this.faceSquare(landmarks);
+      if (last?.angle || Math.abs(turned.angle) > UPRIGHT) square = turned;
+    }
     if (square === null || lost || !(square.side >= SMALLEST)) return null;
     const { x, y } = square;
     return x >= 0 && y >= 0 && x < width && y < height ? square : null;

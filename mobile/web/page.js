@@ -8,8 +8,9 @@
 
 import { Localizer, RINGS, SMALLEST } from "./model.js";
 
-// A photo is shrunk to this, which is still over ten pixels for each of a crop's.
-const MAX_PHOTO_SIDE = 1280;
+// A photo is shrunk to this: no phone's canvas may hold more than 4096 pixels squared.
+const MAX_PHOTO_SIDE = 4096;
+const MIN_PHOTO_SIDE = 16;
 const TIMED = 100;
 const HANDLE = 28;
 
@@ -19,7 +20,8 @@ const video = element("video");
 const context = canvas.getContext("2d");
 const pixels = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
-const threads = Math.max(1, Number(new URLSearchParams(location.search).get("threads")) || 1);
+const asked = Math.floor(Number(new URLSearchParams(location.search).get("threads")) || 1);
+const threads = Math.max(1, Math.min(asked, navigator.hardwareConcurrency || 1));
 const state = { localizer: null, picture: null, guide: null, square: null, passes: 1 };
 const shared = { found: null, looks: 0, tracking: false, timing: null };
 Object.defineProperty(shared, "guide", { get: () => state.guide });
@@ -98,11 +100,14 @@ async function time() {
 async function loadModel(bytes, name) {
   tell(`Loading ${name}…`);
   const localizer = await Localizer.load(bytes, name, threads);
+  const wasWhole = state.picture && state.localizer?.wholePicture(state.picture);
   state.localizer?.delete();
   // What the last model found has other edges.
   Object.assign(shared, { found: null, tracking: false });
   state.localizer = localizer;
-  if (state.picture) state.guide = localizer.wholePicture(state.picture) ?? state.guide;
+  if (state.picture && (wasWhole || localizer.wholePicture(state.picture))) {
+    state.guide = state.square = firstSquare();
+  }
   describe(localizer);
   tell("");
   if (!video.srcObject) await lookAtStill();
@@ -174,8 +179,15 @@ async function showPhoto(file) {
   } catch {
     throw new Error(`${file.name} is not an image that this browser reads; try a JPEG or a PNG.`);
   }
+  if (Math.min(bitmap.width, bitmap.height) < MIN_PHOTO_SIDE) {
+    throw new Error(
+      `${file.name} has ${bitmap.width}×${bitmap.height} pixels. Expected ${MIN_PHOTO_SIDE} or ` +
+        "more a side.",
+    );
+  }
   const shrink = Math.min(1, MAX_PHOTO_SIDE / Math.max(bitmap.width, bitmap.height));
-  grab(bitmap, Math.round(shrink * bitmap.width), Math.round(shrink * bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.round(shrink * side));
+  grab(bitmap, Math.max(1, width), Math.max(1, height));
   // The second look is by the crop rule, so that the guide need not be exact.
   Object.assign(state, { guide: firstSquare(), passes: 2 });
   tell("Drag the square until the head fills it; its corners or two fingers resize it.");
@@ -222,6 +234,11 @@ async function showCamera(stream) {
   video.srcObject = stream;
   await video.play();
   element("camera").setAttribute("aria-pressed", "true");
+  stream.getVideoTracks()[0].addEventListener("ended", () => {
+    if (video.srcObject !== stream) return;
+    stopCamera();
+    report(new Error("The camera stopped. Connect it again, or use a photo."));
+  });
   Object.assign(state, { guide: null, square: null });
   tell("Put your head into the dashed square; the solid one then follows it.");
   let last = null;

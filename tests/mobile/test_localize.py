@@ -232,6 +232,23 @@ def test_a_shipped_model_is_right_at_any_angle_and_else_says_that_it_is_lost(qua
     assert localizer.in_photo(np.full_like(photo, 128), box)["lost"]
 
 
+@pytest.mark.parametrize(("degrees", "angle"), [(10, None), (-14, None), (16, 16), (-40, -40)])
+def test_the_second_crop_is_rotated_as_the_face_is(degrees, angle, localize):
+    localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w", (".tflite",)))
+    labels = synthetic_faces(1, image_size=80, seed=4)[1][0, :, :2]
+    eyes = labels[45] - labels[36]
+    turn = np.radians(degrees) - np.arctan2(eyes[1], eyes[0])
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    found = {"landmarks": (labels - 39.5) @ rotation.T + 39.5, "scale": np.ones((68, 2))}
+    found |= {"error": np.ones(68), "radius": np.ones(68), "lost": False}
+    localizer.in_crop = lambda crop: dict(found)
+    localizer.calibration = {**localizer.calibration, "lost": 1e3}
+    photo = np.zeros((200, 200, 3), np.uint8)
+    found = localizer.in_photo(photo, (60, 60, 140, 140), passes=2)
+    assert np.degrees(found.get("angle", 0)) == pytest.approx(angle or 0, abs=6)
+    assert ("angle" in found) == (angle is not None)
+
+
 def test_a_square_has_pixels_as_the_library_has_it(localize, rng):
     places = rng.uniform(-150, 350, (4000, 2))
     squares = np.column_stack([places, rng.uniform(1, 300, 4000), rng.uniform(-4, 4, 4000)])

@@ -338,6 +338,27 @@ def test_follows_faces_alone(page, rng):
     assert following(landmarks=np.divide(landmarks, 10).tolist()) is None
 
 
+@pytest.mark.parametrize(("degrees", "last", "angle"), [(10, 0, 0), (-25, 0, -25), (8, 40, 8)])
+def test_rotated_faces_are_followed_rotated(page, degrees, last, angle):
+    """Up to 15 degrees upright, for these crops are faster; once rotated, until they are lost."""
+    scheme = {"five_points": [[0], [1], [2], [3], [4]], "eye_corners": [0, 1]}
+    face = np.array([[-15, -10], [15, -10], [0, 3], [-10, 14], [10, 14]])
+    turn = np.radians(degrees)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    found = page.call(
+        "(m, metadata, found, picture) => "
+        "Object.assign(Object.create(m.Localizer.prototype), {metadata}).next(found, picture)",
+        {"scheme": scheme, "crop_scale": 2.0},
+        {
+            "landmarks": (face @ rotation.T + 50).tolist(),
+            "lost": False,
+            "square": {"x": 50, "y": 50, "side": 60, "angle": float(np.radians(last))},
+        },
+        {"width": 100, "height": 100},
+    )
+    assert np.degrees(found.get("angle", 0)) == pytest.approx(angle, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("metadata", "side"),
     [
