@@ -51,10 +51,11 @@ def test_what_predict_writes_is_read(form, stub, tmp_path):
     (tmp_path / "in" / "below").mkdir(parents=True)
     for name in ("a.png", "a.bmp", "below/b.c.png"):
         cv2.imwrite(str(tmp_path / "in" / name), stub.ramp()[..., ::-1])
-    boxes = stub.BOX, (60, 30, 130, 120)
-    detector = LandmarkDetector(stub.Localizer(stub.POINTS), stub.detector(*boxes))
+    boxes = np.array([stub.BOX, (60, 30, 130, 120)])
+    detector = LandmarkDetector(stub.Localizer(stub.POINTS), None)
     files = find_inputs([tmp_path / "in"])
-    predict_files(detector, files, tmp_path / "out", form)
+    boxes = dict.fromkeys(("a.png", "a.bmp", "below/b.c.png"), boxes)
+    predict_files(detector, files, tmp_path / "out", form, boxes=boxes)
     path = tmp_path / "out" if form == "pts" else tmp_path / "out" / f"predictions.{form}"
     found = read_predictions(path, stub.SCHEME)
     assert (found.form, found.source, len(found)) == (form, str(path), 6)
