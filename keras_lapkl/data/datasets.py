@@ -463,6 +463,8 @@ def _of_another_tool(file, dataset):
         return ""
     if found is None or found[0].name.lower() == dataset:
         return ""
+    if found[0].name == "CSV":
+        return " This is a file for --dataset=csv."
     return (
         f" These are labels of {found[0].name}: lapkl labels --input={file} --output=labels.csv "
         "makes a file for --dataset=csv of them."
@@ -580,15 +582,16 @@ def _check_inside(crops, tell):
 def _part(annotations, split, hold_out, missing_ok=False):
     """All of each tenth image for validation, the others for training, or all.
 
-    Images that may be missing, and are, do not count, unless all are: they are of those for
-    training.
+    The tenths are those of the file, whichever images are there: those that come back later must
+    not change sides. Only where none of them is there, each tenth of the others is taken.
     """
     if split == "train" and not hold_out:
         return annotations
     paths = list(dict.fromkeys(annotations.paths))
-    if missing_ok:
-        paths = list(filter(os.path.isfile, paths)) or paths
     tenths = set(paths[::HOLD_OUT])
+    if missing_ok and not any(map(os.path.isfile, tenths)):
+        there = list(filter(os.path.isfile, paths))
+        tenths = set(there[::HOLD_OUT]) if len(there) > 1 else tenths
     held = np.array([path in tenths for path in annotations.paths])
     kept = held if split == "validation" else ~held
     if not kept.any():

@@ -33,9 +33,9 @@ def find_pictures(
 
     A name is first taken as it is. If there is no such file, backslashes are separators, `%20` is a
     space, and of a URL, of an absolute path, and of folders that no other name is found in, the
-    last parts are looked for, the longest first. At last, names may differ in upper and lower case.
-    A warning tells of that. No name leads out of the folders by `..` or as an absolute path; links
-    in them are followed.
+    last parts are looked for, the longest first. At last, names may differ in upper and lower case;
+    in a folder that another name is found in, their suffix alone. A warning tells of that. No name
+    leads out of the folders by `..` or as an absolute path; links in them are followed.
 
     Args:
         names: as the labels have them.
@@ -58,8 +58,12 @@ def find_pictures(
     for name in names:
         if found[name] is None:
             folder = os.path.dirname(name)
-            tails = [name] if folder and folder in known else list(_other_names(name))
-            guessed[name] = _first_file(tails, folders) or spelled.first_file(tails, folders)
+            is_known = bool(folder) and folder in known
+            tails = [name] if is_known else list(_other_names(name))
+            guess = _first_file(tails, folders) or spelled.first_file(tails, folders)
+            if is_known and guess and Path(guess[1]).stem != Path(name).stem:
+                guess = None
+            guessed[name] = guess
     files = collections.Counter(
         os.path.normpath(Path(*place)) for place in (*found.values(), *guessed.values()) if place
     )

@@ -190,12 +190,13 @@ def turned_back(detection: Detection, quarters: int, width: int, height: int) ->
 def distinct(
     boxes: NDArray[Any], scores: NDArray[Any], of_smaller: bool = False
 ) -> NDArray[np.int64]:
-    """Which boxes overlap with no surer one: by more than 0.3 of their union, or half of one.
+    """Which boxes overlap with no surer one, by more than 0.3 of their union.
 
     Args:
         boxes: (n, 4) x0, y0, x1, y1. What is no box is left out.
         scores: (n,), the surest highest.
-        of_smaller: whether the overlap is a share of the smaller box, which a larger one may hold.
+        of_smaller: whether a box also overlaps if more than half of the smaller one lies in the
+            other, and its side is more than half of that one's.
 
     Returns:
         (m,) indices, the surest first.
@@ -214,8 +215,11 @@ def distinct(
         last = np.minimum(boxes[kept, 2:], boxes[i, 2:])
         common = np.maximum(last - first, 0).prod(1)
         areas = sizes[kept].prod(1), sizes[i].prod()
-        most = 0.5 * np.minimum(*areas) if of_smaller else OVERLAP * (sum(areas) - common)
-        if not (common > most).any():
+        overlaps = common > OVERLAP * (sum(areas) - common)
+        if of_smaller:
+            smaller, larger = np.minimum(*areas), np.maximum(*areas)
+            overlaps |= (common > smaller / 2) & (smaller > larger / 4)
+        if not overlaps.any():
             kept.append(i)
     return np.array(kept, np.int64)
 

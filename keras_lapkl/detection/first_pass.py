@@ -267,7 +267,7 @@ class ByDetector:
     def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
         found = self._detector(photo)
         boxes, scores = (np.array([getattr(e, n) for e in found]) for n in ("box", "score"))
-        # A detector may find a cheek or an eye of a face as well.
+        # A detector may find half of a face as well. A much smaller one may be a child's.
         kept = detections.distinct(boxes.reshape(-1, 4), scores, of_smaller=True)
         squares = detections.squares([found[i] for i in kept], IBUG68, self._detector)
         return squares[np.lexsort(squares.T[::-1])]

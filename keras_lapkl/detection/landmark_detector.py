@@ -169,8 +169,8 @@ class LandmarkDetector:
             more = self._faces(photo, turned, self.detector, look_around=False)
             if all(face.lost for face in faces + more):
                 more = self._faces(photo, turned, self.detector)
-            faces += [face for face in more if not face.lost]
-        return self._surest(faces)
+            faces = self._surest(faces + [face for face in more if not face.lost])
+        return self._once(faces) if is_face(self._scheme) else faces
 
     def _usable(self, photo, found):
         """Detections but those at the border of which all but an edge lies beside the photo."""
@@ -195,22 +195,27 @@ class LandmarkDetector:
         return self.any_angle
 
     def _surest(self, faces):
-        """The surest of those whose boxes overlap, or whose landmarks are of one face.
+        """Of those whose boxes overlap the surest face, from left to right."""
+        boxes = np.array([face.box for face in faces]).reshape(-1, 4)
+        kept = detections.distinct(boxes, np.array([self._sureness(face) for face in faces]))
+        return sorted(
+            (faces[i] for i in kept), key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box)
+        )
+
+    def _once(self, faces):
+        """Of those whose landmarks are of one face the surest, in their order.
 
         A detector may find a cheek or an eye as well; the second pass goes from there to the face.
-
-        Returns:
-            list of `Face`, from left to right.
         """
-        boxes = np.array([face.box for face in faces]).reshape(-1, 4)
-        sureness = np.array([self._sureness(face) for face in faces])
-        kept, squares = [], []
-        for face in (faces[i] for i in detections.distinct(boxes, sureness)):
-            square = self._square(face) if is_face(self._scheme) else None
-            if square is None or not any(detections.are_same(square, each) for each in squares):
-                kept.append(face)
-                squares += [] if square is None else [square]
-        return sorted(kept, key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box))
+        squares = [self._square(face) for face in faces]
+        kept = []
+        for i in np.argsort([-self._sureness(face) for face in faces], kind="stable"):
+            square = squares[i]
+            if square is None or not any(
+                detections.are_same(square, squares[k]) for k in kept if squares[k] is not None
+            ):
+                kept.append(i)
+        return [faces[i] for i in sorted(kept)]
 
     def _sureness(self, face):
         """Higher where the landmarks are surer, or without a calibration the detector."""

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import os
 import struct
 import sys
@@ -334,6 +335,8 @@ def _end_of_boxes(stream, size, length_of):
     """Where the last of a file's outermost boxes ends; `length_of` is that of a box by its head."""
     at = 0
     for _ in range(_MOST_BOXES):
+        if at >= size:
+            break
         stream.seek(at)
         head = stream.read(16)
         if len(head) < 16:
@@ -347,14 +350,14 @@ def _end_of_boxes(stream, size, length_of):
 
 def _mirroring(stream, size):
     """How a player mirrors the pictures of an MP4 file, by its first track with an extent."""
-    places = [(0, size)]
-    for kind in (b"moov", b"trak", b"tkhd"):
-        places = [found for place in places for found in _boxes_in(stream, kind, *place)]
-    for start, _ in places:
+    budget = itertools.count()
+    movie = next(_boxes_in(stream, b"moov", 0, size, budget), (0, 0))
+    for track in _boxes_in(stream, b"trak", *movie, budget):
+        start, end = next(_boxes_in(stream, b"tkhd", *track, budget), (0, 0))
         stream.seek(start)
         data = stream.read(96)
         at = 52 if data[:1] == b"\1" else 40  # version 1 has times of eight bytes
-        if len(data) >= at + 44 and any(data[at + 36 : at + 44]):
+        if end - start >= at + 44 and any(data[at + 36 : at + 44]):
             a, b, _, c, d, *_ = struct.unpack(">9i", data[at : at + 36])
             a, b, c, d = (value >> 16 for value in (a, b, c, d))
             is_mirror = sorted(map(abs, (a, b, c, d))) == [0, 0, 1, 1] and a * d - b * c < 0
@@ -362,13 +365,16 @@ def _mirroring(stream, size):
     return None
 
 
-def _boxes_in(stream, kind, at, end):
-    """(start, end) of the content of each box of a kind of an MP4 file, between two places."""
-    for _ in range(_MOST_BOXES):
+def _boxes_in(stream, kind, at, end, budget):
+    """(start, end) of the content of each box of a kind of an MP4 file, between two places.
+
+    `budget` counts all boxes that are looked at.
+    """
+    while at < end and next(budget) < _MOST_BOXES:
         stream.seek(at)
         head = stream.read(16)
         length = _mp4_box(head) if len(head) >= 8 else None
-        if at >= end or length is None:
+        if length is None:
             return
         if head[4:8] == kind:
             yield at + (16 if head[:4] == b"\0\0\0\1" else 8), min(at + length, end)

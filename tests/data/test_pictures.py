@@ -67,6 +67,13 @@ def test_case_where_others_are_found_as_they_are(folder, caplog):
     assert "by a similar name: 'x/2.PNG' is " in caplog.text
 
 
+def test_in_the_folder_of_others_only_suffixes_differ_in_case(folder):
+    """There, another name is another picture that has no labels."""
+    (folder / "x/b.png").touch()
+    found = pictures.find_pictures(["x/1.png", "x/B.png", "x/b.PNG"], [folder])
+    assert found["x/B.png"] is None and found["x/b.PNG"] == (folder, "x/b.png")
+
+
 def test_case_is_not_guessed_where_two_files_would_do(folder):
     (folder / "x/3.Png").touch()
     (folder / "x/3.png").touch()

@@ -145,11 +145,13 @@ class TestDistinct:
         np.testing.assert_array_equal(detections.distinct(boxes, np.array([1, 3, 2, 9])), [1, 2])
 
     def test_a_small_box_in_a_large_one(self):
-        boxes = np.array([[0, 0, 10, 10], [6, 6, 12, 12], [9, 9, 15, 15], [2, 2, 4, 4]])
-        scores = np.array([4, 3, 2, 1])
-        np.testing.assert_array_equal(detections.distinct(boxes, scores), [0, 1, 2, 3])
-        kept = detections.distinct(boxes, scores, of_smaller=True)
-        np.testing.assert_array_equal(kept, [0, 1, 2])  # of the second 16 of 36
+        # Of the second 16 of 36 in the first, of the last 28; the fourth is a child's face.
+        boxes = [[0, 0, 10, 10], [6, 6, 12, 12], [9, 9, 15, 15], [2, 2, 6, 6], [-2, 3, 5, 9]]
+        scores = np.array([5, 4, 3, 2, 1])
+        kept = detections.distinct(np.array(boxes), scores)
+        np.testing.assert_array_equal(kept, [0, 1, 2, 3, 4])
+        kept = detections.distinct(np.array(boxes), scores, of_smaller=True)
+        np.testing.assert_array_equal(kept, [0, 1, 2, 3])
         assert detections.distinct(np.empty((0, 4)), np.empty(0)).shape == (0,)
 
 

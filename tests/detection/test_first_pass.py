@@ -209,13 +209,14 @@ class TestByDetector:
             Detection(
                 (-40, 2, 8, 50), 0.96, [(-31, 20), (-13, 20), (-22, 25), (-28, 40), (-16, 40)]
             ),
-            Detection((10, 30, 60, 80), 0.6, [(20, 40), (40, 40), (30, 50), (25, 60), (35, 60)]),
+            Detection((10, 30, 60, 80), 0.95, [(20, 40), (40, 40), (30, 50), (25, 60), (35, 60)]),
+            Detection((45, 50, 89, 94), 0.95, [(60, 70), (70, 70), (65, 75), (62, 80), (68, 80)]),
         ]
         monkeypatch.setattr(detectors.MTCNN, "_find_package", lambda self: None)
         monkeypatch.setattr(detectors.MTCNN, "_look", lambda self, photo: found)
         squares = ByDetector(detector="mtcnn")(np.zeros((100, 100, 3), np.uint8))
-        # The third is a cheek of the first: half of its box lies in that one's.
-        np.testing.assert_allclose(squares, [[-22, 30, 20], [50, 40, 40]])
+        # The third is half of the first face, the fourth a child before it.
+        np.testing.assert_allclose(squares, [[-22, 30, 20], [50, 40, 40], [65, 75, 10]])
         assert ByDetector(min_size=95, detector="mtcnn")(
             np.zeros((100, 100, 3), np.uint8)
         ).shape == (0, 3)

@@ -145,10 +145,17 @@ def test_two_faces_beside_each_other_are_two(stub):
             return super()._find(crop)
 
     SIZE = stub.SIZE
-    boxes = [stub.BOX, np.add(stub.BOX, (60, 0, 60, 0))]
+    boxes = [np.add(stub.BOX, (-20, 0, 40, 0)), np.add(stub.BOX, (30, 0, 90, 0))]  # loose ones
     faces = LandmarkDetector(Two(stub.POINTS), stub.detector(*boxes[::-1]))(stub.ramp())
     centers = [face.landmarks[:, 0].mean() for face in faces]
-    np.testing.assert_allclose(centers, [95, 155], atol=1)
+    np.testing.assert_allclose(centers, [155, 95], atol=1)  # in the order of the detector
+
+
+def test_overlapping_objects_that_are_no_faces_are_all_given(stub):
+    localizer = stub.Localizer(stub.POINTS)
+    localizer.scheme = dataclasses.replace(stub.SCHEME, eye_corners=None, five_points=())
+    boxes = [stub.BOX, np.add(stub.BOX, 4)]
+    assert len(LandmarkDetector(localizer, stub.detector(*boxes))(stub.ramp())) == 2
 
 
 def test_detector_sees_a_shrunk_photo_and_its_boxes_come_back(localizer, stub):

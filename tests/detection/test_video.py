@@ -1,5 +1,6 @@
 import collections
 import csv
+import io
 import json
 import struct
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl.data.images import ImageError
+from keras_lapkl.detection import video
 from keras_lapkl.detection.files import find_inputs, predict_files, summary
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.detection.tracking import LandmarkTracker
@@ -213,6 +215,23 @@ def test_mirrored_as_the_file_says(tmp_path, a, b, c, d, shape, corner):
             assert picture[at].argmax() == color and picture[at].max() > 200
         y, x = (8 + 7 * end if end == 0 else -16 for end in corner)
         assert picture[y, x].argmax() == 0
+
+
+def test_damaged_boxes_are_passed_by(tmp_path):
+    """One that claims to reach beyond all files; and more of them than any file has."""
+    movie(tmp_path / "a.mov", grays(3), [0, 40, 80])
+    with (tmp_path / "a.mov").open("ab") as file:
+        file.write(struct.pack(">I4sQ", 1, b"free", 1 << 63))
+    assert read(tmp_path / "a.mov")[1] == [0, 1, 2]
+    huge = struct.pack(">I4sQ", 1, b"free", 1 << 63)
+    head = full(
+        b"tkhd", bytes(36), struct.pack(">9i", -1 << 16, *[0] * 3, 1 << 16, *[0] * 4), b"1" * 8
+    )
+    track = box(b"trak", head, huge)
+    data = box(b"moov", track, huge)
+    assert video._mirroring(io.BytesIO(data), len(data)) == (-1, 0, 0, 1)
+    data = box(b"moov", 20_000 * box(b"trak"), track)
+    assert video._mirroring(io.BytesIO(data), len(data)) is None
 
 
 @pytest.mark.parametrize(
