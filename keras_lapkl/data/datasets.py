@@ -510,7 +510,8 @@ def _own_file(dataset, data_dir, split):
         )
     if not data_dir:
         raise ValueError(
-            f"Without `data_dir`, `split` must be a {suffix} file. Received: {str(split)!r}"
+            f"Expected `data_dir`, the folder of train{suffix}, or a {suffix} file as the split. "
+            f"Received: no folder and split {str(split)!r}"
         )
     folder = pathlib.Path(data_dir)
     if not folder.is_dir():

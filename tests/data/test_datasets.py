@@ -318,7 +318,7 @@ class TestOwn:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"data_dir": None}, ValueError, r"`split` must be a \.csv file. Received: 'train'"),
+            ({"data_dir": None}, ValueError, r"folder of train\.csv, or a \.csv file as the split"),
             ({"split": "test"}, FileNotFoundError, r"no test\.csv in .*own"),
             ({"dataset": "coco"}, FileNotFoundError, r"no train\.json in .*own"),
             ({"split": "validation.csv"}, FileNotFoundError, r"validation\.csv"),
