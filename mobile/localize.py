@@ -57,11 +57,16 @@ _MAX_PIXELS = 200_000_000  # of a photo, as the package has it
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")  # what the package reads; others may be of floats
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _ORIENTATION = 0x0112  # the tag of EXIF
-_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"} | {
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
     6: "ROTATE_270",
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+"""Its values, and what Pillow calls the way back to upright."""
 _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 
 # What a file may say of its model: keras_lapkl/tflite/metadata.rules.json, which explains it.
@@ -853,7 +858,7 @@ def _read_by_pillow(data):
     exif = Image.Exif()
     exif.load(picture.info.get("exif", b""))  # alone: the package knows no orientation in XMP
     turn = _TURNS.get(exif.get(_ORIENTATION))
-    upright = picture if turn is None else picture.transpose(Image.Transpose[turn])
+    upright = picture if turn is None else picture.transpose(getattr(Image, turn))
     if upright.mode.startswith("I"):  # 16 bits, which `convert` would clip to 8
         gray = (np.clip(np.asarray(upright), 0, 65535) // 256).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
