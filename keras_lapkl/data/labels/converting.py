@@ -79,8 +79,8 @@ def convert_labels(
 
     The format is told from the content; `formats.FORMATS` lists those that are read. Positions
     become pixels with centers at whole numbers, in the upright picture. An object is left out, and
-    counted, if no point of it is labeled, or if its picture is missing, can't be read or has
-    another size than its labels say. Pictures that are in the file of labels itself are written
+    counted, if no point of it is labeled, or none lies in its picture, or if that is missing, can't
+    be read or has another size than its labels say. Pictures that are in the file of labels itself are written
     into a folder `<stem of the output>.pictures`.
 
     Args:
@@ -312,12 +312,17 @@ def _converted(tool, names, objects: list[Labeled], labels, output, picture, lef
     boxes[flat] = np.nan
     left_out["boxes without extent"] += int(flat.sum())
     known = visibility > 0
-    empty = ~known.any(1)
-    left_out["objects without a labeled point"] += int(empty.sum())
-    kept = np.flatnonzero(~empty)
+    left_out["objects without a labeled point"] += int((~known.any(1)).sum())
+    inside = ((landmarks >= -EDGE) & (landmarks <= sizes[:, None] - EDGE)).all(-1)
+    if len(lost := np.flatnonzero(known.any(1) & ~(known & inside).any(1))):
+        where = objects[lost[0]].where
+        left_out[f"objects that lie wholly beside their pictures, such as {where}"] += len(lost)
+    known &= (known & inside).any(1)[:, None]
+    kept = np.flatnonzero(known.any(1))
     if not len(kept):
-        raise KeypointError(f"{output}: expected points to write. Left out: {_said(left_out)}")
-    beside = known & ~((landmarks >= -EDGE) & (landmarks <= sizes[:, None] - EDGE)).all(-1)
+        reasons = "; ".join(_said(left_out))
+        raise KeypointError(f"{output}: expected points to write. Left out: {reasons}")
+    beside = known & ~inside
     if beside.any():
         i, k = np.argwhere(beside)[0]
         notes.append(

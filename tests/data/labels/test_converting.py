@@ -207,6 +207,19 @@ class TestAccount:
         done, _ = convert(path)
         assert done.notes[0].startswith("1 points lie beside their pictures, such as 'right_ear'")
 
+    def test_of_an_object_beside_the_picture(self, convert, tmp_path):
+        """Training would refuse it, and all the others with it."""
+        path = exports.dlib(tmp_path)
+        text = path.read_text().replace("x='70.0' y='50.0'", "x='170' y='50'")
+        path.write_text(text.replace("x='5.0' y='6.0'", "x='-7' y='6'"))
+        done, found = convert(path)
+        assert [path.name for path in found.paths] == ["a.png"]
+        left = {text: n for text, n in done.left_out.items() if "beside" in text and n}
+        assert left == {
+            f"objects that lie wholly beside their pictures, such as {path}, image 'b.png'": 1
+        }
+        assert not [note for note in done.notes if "beside" in note]
+
     def test_of_points_at_minus_one(self, convert, tmp_path):
         path = exports.dlib(tmp_path)
         path.write_text(path.read_text().replace("x='70.0' y='50.0'", "x='-1' y='-1'"))
