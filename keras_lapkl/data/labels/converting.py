@@ -80,8 +80,8 @@ def convert_labels(
     The format is told from the content; `formats.FORMATS` lists those that are read. Positions
     become pixels with centers at whole numbers, in the upright picture. An object is left out, and
     counted, if no point of it is labeled, or none lies in its picture, or if that is missing, can't
-    be read or has another size than its labels say. Pictures that are in the file of labels itself are written
-    into a folder `<stem of the output>.pictures`.
+    be read or has another size than its labels say. Pictures that are in the file of labels itself
+    are written into a folder `<stem of the output>.pictures`.
 
     Args:
         path: file or folder of labels.
