@@ -147,6 +147,15 @@ def test_threads(page, address, files):
     np.testing.assert_allclose(found, on_face(files["float32"])[0], atol=1e-3)
 
 
+@pytest.mark.parametrize("asked, cores", [(99, None), (0, 1), (-2, 1), ("many", 1)])
+def test_threads_are_as_many_as_the_device_has(page, address, asked, cores):
+    page.chromium.get(f"{address}?threads={asked}")
+    page.wait("window.keras_lapkl?.found")
+    about = page.element("about").text.split("\n")
+    threads = int(about[about.index("Threads") + 1])
+    assert threads == (cores or page.get("navigator.hardwareConcurrency"))
+
+
 @pytest.mark.parametrize(
     "square", [(60.0, 48.0, 32.0), (50.3, 41.7, 77.7), (5.0, 90.0, 61.0), (70.2, 30.1, 19.5)]
 )
@@ -394,6 +403,28 @@ def test_photo_and_guide(page, photo, tmp_path):
     assert (moved["y"], moved["side"]) == (pytest.approx(guide["y"]), guide["side"])
 
 
+def test_the_guide_follows_the_rule_of_a_new_model(page, files, photo, tmp_path):
+    """All of the picture for one that was trained on whole pictures, its middle for others."""
+    import cv2
+
+    from keras_lapkl.export import flatbuffer_writer
+    from keras_lapkl.tflite import flatbuffer, metadata
+
+    model = flatbuffer.parse(files["float32"].read_bytes())
+    about = metadata.read(model)
+    model.metadata = []
+    scheme = {**about.scheme, "crop_from": "image"}
+    flatbuffer_writer.add_metadata(model, dataclasses.replace(about, scheme=scheme))
+    (tmp_path / "whole.tflite").write_bytes(flatbuffer_writer.pack(model))
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    page.choose("photo", tmp_path / "photo.png")
+    middle = page.get("keras_lapkl.guide")
+    page.choose("model", tmp_path / "whole.tflite")
+    assert page.get("keras_lapkl.guide.side") == about.crop_scale * max(photo.shape[:2])
+    page.choose("model", files["float32"])
+    assert page.get("keras_lapkl.guide") == middle
+
+
 def test_two_fingers_resize_the_guide(page, photo, tmp_path):
     import cv2
 
@@ -525,6 +556,14 @@ def test_bad_photo(page, tmp_path):
     assert message.startswith("photo.jpg is not an image that this browser reads")
 
 
+def test_tiny_photo(page, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((40, 8, 3), np.uint8))
+    message = page.fails(lambda: page.element("photo").send_keys(str(tmp_path / "photo.png")))
+    assert message == "photo.png has 8×40 pixels. Expected 16 or more a side."
+
+
 def permit(page, setting):
     """Answers the question for the camera beforehand."""
     camera = {"permission": {"name": "camera"}, "setting": setting}
@@ -561,6 +600,18 @@ def test_camera_allowed_too_late(page):
     page.wait(f"keras_lapkl.looks > {looks}")
     page.chromium.execute_script("allow()")
     page.wait("window.late?.getTracks().every((track) => track.readyState === 'ended')")
+    assert page.element("camera").get_attribute("aria-pressed") == "false"
+
+
+def test_camera_that_stops(page):
+    permit(page, "granted")
+    looks = page.get("keras_lapkl.looks")
+    page.element("camera").click()
+    page.wait(f"keras_lapkl.looks > {looks}")
+    track = "document.getElementById('video').srcObject.getVideoTracks()[0]"
+    unplug = f"{track}.dispatchEvent(new Event('ended'))"
+    message = page.fails(lambda: page.chromium.execute_script(unplug))
+    assert message.startswith("The camera stopped. Connect it again")
     assert page.element("camera").get_attribute("aria-pressed") == "false"
 
 
