@@ -1,6 +1,6 @@
 // What a .tflite file of keras_lapkl says of itself, the crop that it wants, and its landmarks.
 // Pictures are {width, height, data} with RGBA bytes; points are [x, y] with pixel centers at whole
-// numbers from 0; squares are {x, y, side, angle} with their center, as in keras_lapkl/data/crops.py;
+// numbers from 0; squares are {x, y, side, angle} with their center, as in keras_lapkl/data/cropping.py;
 // the angle, radians from the x axis to the y axis, is left out where it is 0.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
@@ -20,7 +20,8 @@ const MAX_SAMPLED_SIDE = 4096;
 // (99 %: 0.022), 0.035 beside them (5 %: 0.029).
 const LOST = 0.028;
 // Where to look around a square, as keras_lapkl/detection/looks.py has it: right and down in its
-// sides, ratio of its size, rotation; from how many looks it goes on; and from which share of `lost`.
+// sides, ratio of its size, rotation; from how many looks it goes on; from which share of `lost`; and how much
+// larger or smaller a square by the landmarks may be than that which they were found in.
 const ANGLES = [45, 90, 135, 180, 225, 270, 315].map((degrees) => (degrees * Math.PI) / 180);
 const MOVES = [[0.5, 0, 1], [-0.5, 0, 1], [0, 0.5, 1], [0, -0.5, 1], [0, 0, 1.5]];
 export const RINGS = [
@@ -29,6 +30,7 @@ export const RINGS = [
 ];
 export const KEPT = 2;
 export const UNSURE = 0.85;
+export const RESIZED = 3;
 /** Up to which a crop is not rotated, as mobile/localize.py has it. */
 const UPRIGHT = (15 * Math.PI) / 180;
 // Side of a square in the picture's pixels.
@@ -151,6 +153,18 @@ export class Localizer {
     };
   }
 
+  /** What is in a still picture, by so many passes from a square that need not be exact. */
+  async locateFrom(picture, first, passes) {
+    let found = await this.locate(picture, first);
+    for (let pass = 1; pass < passes; pass++) {
+      const square = this.byLandmarks(found);
+      const ratio = (square?.side ?? 0) / found.square.side;
+      const fits = 1 / RESIZED <= ratio && ratio <= RESIZED;
+      found = await this.locate(picture, fits ? square : found.square);
+    }
+    return this.lookAround(picture, first, found);
+  }
+
   /** The surest of what `locate` found in a square and of what is around it, if it was unsure. */
   async lookAround(picture, square, found, rings = RINGS) {
     const { calibration } = this.metadata;
@@ -240,14 +254,17 @@ export class Localizer {
     return { x: cos * x - sin * y, y: sin * x + cos * y, side, angle };
   }
 
-  /** The square to look at after what `locate` found; null where that is no face. */
-  next({ landmarks, lost, square: last }, { width, height }) {
-    let square = this.square(landmarks);
-    if (this.isFace()) {
-      const turned = this.faceSquare(landmarks);
-      if (last?.angle || Math.abs(turned.angle) > UPRIGHT) square = turned;
-    }
-    if (square === null || lost || !(square.side >= SMALLEST)) return null;
+  /** The square by what `locate` found, rotated as a face is; null if the rule makes none. */
+  byLandmarks({ landmarks, square: last }) {
+    if (!this.isFace()) return this.square(landmarks);
+    const turned = this.faceSquare(landmarks);
+    return last.angle || Math.abs(turned.angle) > UPRIGHT ? turned : this.square(landmarks);
+  }
+
+  /** The square of the next frame, after what `locate` found in one; null where that is no face. */
+  next(found, { width, height }) {
+    const square = this.byLandmarks(found);
+    if (square === null || found.lost || !(square.side >= SMALLEST)) return null;
     const { x, y } = square;
     return x >= 0 && y >= 0 && x < width && y < height ? square : null;
   }

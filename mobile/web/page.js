@@ -2,7 +2,7 @@
 //
 // ?threads=2 runs the model by two threads.
 //
-// `window.keras_lapkl` is for tests and the console: `found`, what `Localizer.locate` gave last;
+// `window.keras_lapkl` is for tests and the console: `found`, what the localizer gave last;
 // `looks`, how often it did; `guide`, the user's square; `tracking`, whether the next square comes
 // from landmarks; and `timing`, medians in milliseconds by "Time it".
 
@@ -54,6 +54,10 @@ function refresh() {
 async function look(square, around = null, rings = RINGS) {
   let found = await state.localizer.locate(state.picture, square);
   if (around) found = await state.localizer.lookAround(state.picture, around, found, rings);
+  take(found);
+}
+
+function take(found) {
   const next = state.localizer.next(found, state.picture);
   Object.assign(shared, { found, looks: shared.looks + 1, tracking: next !== null });
   state.square = next ?? state.guide;
@@ -61,9 +65,7 @@ async function look(square, around = null, rings = RINGS) {
 
 async function lookAtStill() {
   if (state.localizer && state.picture) {
-    state.square = state.guide;
-    for (let round = 1; round < state.passes; round++) await look(state.square);
-    await look(state.square, state.guide);
+    take(await state.localizer.locateFrom(state.picture, state.guide, state.passes));
     element("readout").textContent = perCrop(shared.found);
   }
   draw();

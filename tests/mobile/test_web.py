@@ -1,6 +1,7 @@
 """The page in a real browser, and its server without one."""
 
 import dataclasses
+import importlib.util
 import json
 import pathlib
 import re
@@ -218,8 +219,8 @@ def test_cuts_large_faces_as_the_package_does(page, photo, center, side, angle):
 def test_looks_as_the_library_has_them(page):
     from keras_lapkl.detection import looks
 
-    rings, *others = page.call("(m) => [m.RINGS, m.KEPT, m.UNSURE]")
-    assert others == [looks.KEPT, looks.UNSURE]
+    rings, *others = page.call("(m) => [m.RINGS, m.KEPT, m.UNSURE, m.RESIZED]")
+    assert others == [looks.KEPT, looks.UNSURE, looks.RESIZED]
     for ring, expected in zip(rings, looks.RINGS, strict=True):
         np.testing.assert_allclose(ring, expected, rtol=1e-15)
     square = {"x": 10.0, "y": 20.0, "side": 30.0, "angle": 0.5}
@@ -234,17 +235,97 @@ def test_looks_as_the_library_has_them(page):
     np.testing.assert_allclose([found[k] for k in square], expected)
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH")
-def test_a_square_has_pixels_as_the_library_has_it(rng, tmp_path):
-    """Without a browser: what it imports of others is left out."""
-    from keras_lapkl.data.cropping import covers_picture
-
+@pytest.fixture
+def in_node(tmp_path):
+    """Runs code with model.js in Node.js: what that imports of others is left out."""
+    if shutil.which("node") is None:
+        pytest.skip("no node on PATH")
     text = re.sub(r"^import .*$", "", (FOLDER / "model.js").read_text(), flags=re.M)
     (tmp_path / "model.mjs").write_text(text)
+
+    def run(code):
+        (tmp_path / "all.mjs").write_text(code)
+        done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, check=True)
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("move", "times", "lost"),
+    [
+        ((20, -15), 1, False),
+        ((20, -15), 1, True),
+        ((-200, 10), 1, True),  # beside the picture
+        ((5, 5), 0.4, True),
+        ((5, 5), 0.3, False),
+        ((5, 5), 3.2, False),
+    ],
+)
+@pytest.mark.parametrize("degrees", [8, 70])
+def test_the_second_pass_is_that_of_localize_py(
+    in_node, tmp_path, photo, degrees, move, times, lost
+):
+    """Whether the first one is lost or not; unless its landmarks shrink or explode."""
+    spec = importlib.util.spec_from_file_location("localize", ROOT / "mobile/localize.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    scheme = {"five_points": [[0], [1], [2], [3], [4]], "eye_corners": [0, 1]}
+    face = np.array([[-15, -10], [15, -10], [0, 3], [-10, 14], [10, 14]])
+    turn = np.radians(degrees)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    found = [times * face @ rotation + 40 + move, face + 40]
+
+    localizer = object.__new__(module.Localizer)
+    localizer.__dict__ |= {"image_size": 80, "crop_scale": 3.0, "crop_from": "points"}
+    localizer.__dict__ |= {"scheme": scheme, "calibration": None}
+    results = iter(found)
+    localizer.in_crop = lambda crop: {"landmarks": next(results), "scale": np.ones((5, 2))}
+    results = iter(found[:1])
+    first = localizer.in_photo(photo, (31.5, 20.0, 75.0, 61.5), passes=1)["square"]
+    results = iter(found)
+    expected = localizer.in_photo(photo, (31.5, 20.0, 75.0, 61.5))
+
+    height, width, _ = photo.shape
+    scales = np.full((2, 5, 2), [[[9 if lost else 1]], [[1]]])
+    (tmp_path / "given.json").write_text(
+        json.dumps(
+            {
+                "metadata": {"scheme": scheme, "crop_scale": 3, "image_size": 80},
+                "width": width,
+                "height": height,
+                "data": np.dstack([photo, photo[..., :1]]).ravel().tolist(),
+                "first": dict(zip(["x", "y", "side"], first, strict=True)),
+                "found": [
+                    {"landmarks": each.tolist(), "scale": scale.tolist()}
+                    for each, scale in zip(found, scales, strict=True)
+                ],
+            }
+        )
+    )
+    received = in_node(
+        """
+        import fs from "node:fs";
+        import { Localizer } from "./model.mjs";
+        const { found, metadata, first, ...picture } = JSON.parse(fs.readFileSync("given.json"));
+        const localizer = new Localizer(null, metadata, "model.tflite", "float32");
+        localizer.run = async () => found.shift();
+        console.log(JSON.stringify(await localizer.locateFrom(picture, first, 2)));
+        """
+    )
+    np.testing.assert_allclose(received["landmarks"], expected["landmarks"])
+    square = received["square"]
+    np.testing.assert_allclose([square[k] for k in ("x", "y", "side")], expected["square"])
+    assert square.get("angle", 0) == pytest.approx(expected.get("angle", 0))
+
+
+def test_a_square_has_pixels_as_the_library_has_it(rng, in_node, tmp_path):
+    from keras_lapkl.data.cropping import covers_picture
+
     places, sides = rng.uniform(-150, 350, (4000, 2)), rng.uniform(1, 300, 4000)
     squares = np.column_stack([places, sides, rng.uniform(-4, 4, 4000)])
     (tmp_path / "squares.json").write_text(json.dumps(squares.tolist()))
-    (tmp_path / "all.mjs").write_text(
+    received = in_node(
         """
         import fs from "node:fs";
         import { hasPixels } from "./model.mjs";
@@ -254,8 +335,7 @@ def test_a_square_has_pixels_as_the_library_has_it(rng, tmp_path):
         console.log(JSON.stringify(named.map((square) => hasPixels(picture, square))));
         """
     )
-    done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, check=True)
-    np.testing.assert_array_equal(json.loads(done.stdout), covers_picture(squares, 220, 160))
+    np.testing.assert_array_equal(received, covers_picture(squares, 220, 160))
 
 
 def test_how_sure_it_is_and_the_square_of_a_face_as_the_library_has_them(page, rng):
