@@ -22,6 +22,10 @@ SQUARES = (
     (120, 100, 31, 3.0),
     (120, 90, 500, 0.2),  # from the photo reduced by 2, and so on
     (233, 12, 1900, 0.0),
+    (120, 100, 1920, 0.0),  # ratios that are whole numbers, such as that of a Full HD picture
+    (120, 100, 1920, 0.3),
+    (120, 100, 160, 0.3),
+    (120, 100, 80, 0.3),
     (110, 90, 7000, -0.4),
     (120, 100, 60_000, 0.0),  # no further than the photo's shorter edge
 )

@@ -366,7 +366,8 @@ def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> N
         (size, size, 3) uint8.
     """
     transform = np.asarray(transform, np.float64)
-    shrink = 1 / math.sqrt(abs(np.linalg.det(transform[:, :2])))
+    # Rounded, so that a ratio of whole numbers is not beyond a step by its last bit.
+    shrink = round(1 / math.sqrt(abs(np.linalg.det(transform[:, :2]))), 9)
     factor = _reduction(shrink, image)
     part, first = _reduced_part(image, transform, size, factor)
     # From pixels of the part, whose centers are at factor·(first + x) + (factor - 1)/2.
