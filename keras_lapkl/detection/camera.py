@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import cv2
-import numpy as np
 
 from keras_lapkl.detection.drawing import draw_by_scheme
 from keras_lapkl.detection.tracking import LandmarkTracker
@@ -32,12 +31,12 @@ def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> Non
             there, frame = source.read()
             if not there:
                 raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
-            photo: Any = np.ascontiguousarray(frame[..., ::-1])
+            photo: Any = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             faces = tracker(photo, time.monotonic() - start)
             scheme = tracker.detector.localizer.scheme
             drawn = draw_by_scheme(photo, faces, scheme, radii)
             try:
-                cv2.imshow("keras_lapkl", drawn[..., ::-1])
+                cv2.imshow("keras_lapkl", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
                 if cv2.waitKey(1) in (ord("q"), 27):
                     cv2.destroyAllWindows()
                     return

@@ -175,7 +175,7 @@ class YuNet(_Detector):
         small, ratios = _resized(photo, shrink)
         with self._networks.borrowed() as network:
             network.setInputSize(small.shape[1::-1])
-            _, found = network.detect(np.ascontiguousarray(small[..., ::-1]))
+            _, found = network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
         rows[:, 2:4] += rows[:, :2]
         # The network's zero is a pixel's edge.

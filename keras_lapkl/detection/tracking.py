@@ -64,15 +64,16 @@ class LandmarkTracker:
     With a filter it is cut where these will be if the face keeps its speed.
 
     The face detector runs while no face is followed, in the frame in which one is given up, and
-    every `find_every` frames to find new ones. Where the model is unsure of a face it looks around
-    for it, as `LandmarkDetector` does. If it stays `lost`, its landmarks are a guess, and the
-    detector runs in each frame until it finds the face again; no face begins so, and after a second
-    of it the face is given up. It is given up at once where the mean scale of its landmarks exceeds
-    `max_scale`; where its landmarks are not finite, or jump by a side of the five points' square or
-    by a factor e in size; or where that square's center leaves the frame or its side falls below 8
-    pixels. It comes back with its number if it is found within a second and half a side. Of two
-    that have become one, the older goes on. A frame of another size, or an earlier time, starts
-    anew.
+    every `find_every` frames to find new ones. Turned copies are looked at only every
+    `find_every` frames, and for a second after a face was given up. Where the model is unsure of a
+    face it looks around for it, as `LandmarkDetector` does. If it stays `lost`, its landmarks are a
+    guess, and the detector runs in each frame until it finds the face again; no face begins so, and
+    after a second of it the face is given up. It is given up at once where the mean scale of its
+    landmarks exceeds `max_scale`; where its landmarks are not finite, or jump by a side of the five
+    points' square or by a factor e in size; or where that square's center leaves the frame or its
+    side falls below 8 pixels. It comes back with its number if it is found within a second and half
+    a side. Of two that have become one, the older goes on. A frame of another size, or an earlier
+    time, starts anew.
 
     A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
     which they come: give each video its own; they may share the detector. A copy by pickle goes on
@@ -144,7 +145,8 @@ class LandmarkTracker:
         """The faces of the next frame.
 
         Args:
-            frame: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: reverse it, `bgr[..., ::-1]`.
+            frame: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: `cv2.cvtColor(bgr,
+                cv2.COLOR_BGR2RGB)`.
             time: seconds, from any start. Frames need not be evenly spaced.
 
         Returns:
@@ -170,10 +172,13 @@ class LandmarkTracker:
             self._since_search >= self.find_every
             or time - self._searched >= self.find_every / _RATE
         )
-        unsure = any(track.lost for track in self._tracks)
-        if lost or due or unsure or not self._tracks:
-            self._since_search, self._searched = 0, time
-            self._search(frame, time)
+        called = lost or due or any(track.lost for track in self._tracks)
+        if called or not self._tracks:
+            # An empty scene is not worth the fourfold time of turned copies in each frame.
+            turned = bool(called or self._lost or self.find_every is None)
+            if turned:
+                self._since_search, self._searched = 0, time
+            self._search(frame, time, turned)
         return [track.face for track in self._tracks]
 
     def _follow(self, frame, time):
@@ -194,9 +199,9 @@ class LandmarkTracker:
         self._tracks = kept
         return lost
 
-    def _search(self, frame, time):
+    def _search(self, frame, time, turned):
         """Begins tracks of the faces that the detector finds where there is none."""
-        for face in self.detector(frame):
+        for face in self.detector(frame, turned=turned):
             square = self._checked(face)
             if square is None or face.lost:
                 self.left_out["too unsure or too small to follow"] += 1

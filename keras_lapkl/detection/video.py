@@ -113,7 +113,7 @@ def read_pictures(
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
             if container.mirrored:
                 picture = _mirrored(picture, *container.mirrored)
-            yield frame, seconds, np.ascontiguousarray(picture[..., ::-1])  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
+            yield frame, seconds, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
         if not decoded:
             raise ImageError(
                 f"{file}: expected a video. Received: no frame that can be decoded{_codec(video)}"

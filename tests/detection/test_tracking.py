@@ -45,11 +45,13 @@ class World:
         self.spoil = {}
         self.lost = None
         self.searches = 0
+        self.turned = []
         self.asked = []
         self.looked_around = []
 
-    def __call__(self, frame):
+    def __call__(self, frame, turned=True):
         self.searches += 1
+        self.turned.append(turned)
         return [self._face(name, np.array([*place, 40.0])) for name, place in self.faces.items()]
 
     def localize(self, frame, squares, passes=1, look_around=False):
@@ -245,6 +247,29 @@ def test_while_there_is_no_face_each_frame_is_searched(world):
     for i in range(4):
         assert tracker(FRAME, i / RATE) == []
     assert made.searches == 4 and made.asked == []
+
+
+def test_turned_copies_of_an_empty_scene_are_looked_at_now_and_then(world):
+    """And in each frame of the second after a face was given up."""
+    made = world()
+    tracker = LandmarkTracker(made)
+    for i in range(61):
+        tracker(FRAME, i / RATE)
+    assert [i for i, turned in enumerate(made.turned) if turned] == [0, 30, 60]
+    made.faces["a"], made.scale["a"] = (80.0, 100.0), 1.0
+    tracker(FRAME, 61 / RATE)
+    del made.faces["a"], made.turned[:]
+    for i in range(62, 142):
+        tracker(FRAME, i / RATE)
+    np.testing.assert_array_equal(np.flatnonzero(made.turned), [*range(30), 59])
+
+
+def test_without_a_search_now_and_then_each_looks_at_turned_copies(world):
+    made = world()
+    tracker = LandmarkTracker(made, find_every=None)
+    for i in range(3):
+        tracker(FRAME, i / RATE)
+    assert made.turned == [True, True, True]
 
 
 @pytest.mark.parametrize(("every", "frame"), [(1, 5), (4, 8), (7, 7), (None, None)])
@@ -454,12 +479,12 @@ def test_threads_take_turns(world, monkeypatch):
     inside, most = [], []
     search = made.__class__.__call__
 
-    def slow(self, frame):
+    def slow(self, frame, turned):
         inside.append(1)
         most.append(len(inside))
         sleep(0.005)
         inside.pop()
-        return search(self, frame)
+        return search(self, frame, turned)
 
     monkeypatch.setattr(World, "__call__", slow)
     tracker = LandmarkTracker(made, find_every=1)
