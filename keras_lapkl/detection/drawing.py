@@ -57,6 +57,8 @@ def draw_faces(
         if radii:
             around = face.scale.mean(-1) if face.radius is None else face.radius
             for point, radius, color in zip(points, around, colors, strict=True):
+                if not np.isfinite(radius):  # it is not known
+                    continue
                 length = round(float(min(radius, side)) * 2 ** _SUBPIXEL[1])
                 cv2.circle(drawn, _fixed(point).tolist(), length, color, 1, *_SUBPIXEL)
         dot = max(1.4, side / 110)

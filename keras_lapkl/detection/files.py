@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import copy
 import functools
 import glob
 import itertools
@@ -444,11 +445,13 @@ class _Look(NamedTuple):
 
 def _look(detector, tracker, every, item):
     file, name, boxes = item
-    account, left_out, before = Account(), collections.Counter(), detector.left_out.copy()
+    account, left_out = Account(), collections.Counter()
+    detector = copy.copy(detector)  # other threads of this process count as well
+    detector.left_out = collections.Counter()
     make_finder = functools.partial(_finder, detector, tracker, file, name, boxes, left_out)
     pictures = _found(file, every, make_finder, {"read": 0.0}, account)
     found = [(frame, at, None, faces) for frame, at, _, faces in pictures]
-    return _Look(found, account, left_out, detector.left_out - before)
+    return _Look(found, account, left_out, detector.left_out)
 
 
 def _died(item):

@@ -32,6 +32,12 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.tflite.localizer import Localizer, check_localizer
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
+_QUARTERS = {
+    1: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    2: cv2.ROTATE_180,
+    3: cv2.ROTATE_90_CLOCKWISE,
+}
+
 
 class LandmarkDetector:
     """The faces of a photo with their landmarks.
@@ -132,12 +138,16 @@ class LandmarkDetector:
             localizer = load_model(path)
         return cls(localizer, detector, **kwargs)
 
-    def __call__(self, photo: ArrayLike, boxes: ArrayLike | None = None) -> list[Face]:
+    def __call__(
+        self, photo: ArrayLike, boxes: ArrayLike | None = None, turned: bool = True
+    ) -> list[Face]:
         """The faces of one photo.
 
         Args:
-            photo: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: reverse it, `bgr[..., ::-1]`.
+            photo: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: `cv2.cvtColor(bgr,
+                cv2.COLOR_BGR2RGB)`.
             boxes: (n, 4) x0, y0, x1, y1 of face boxes in pixels of the photo; None to detect them.
+            turned: whether to look at turned copies where `any_angle` leaves that open.
 
         Returns:
             list of `Face`: in the order of the boxes, or from left to right. Of a model that is
@@ -162,13 +172,13 @@ class LandmarkDetector:
         with self._counting:
             self.left_out["its crop would lie beside the picture"] += len(found) - len(usable)
         faces = self._faces(photo, usable, self.detector)
-        if self._looks_on(faces):
-            turned = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
-            turned = self._usable(photo, turned)
+        if self._looks_on(faces, turned):
+            found = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
+            found = self._usable(photo, found)
             # In turned copies most is no face: one that is lost is looked for only for want of any.
-            more = self._faces(photo, turned, self.detector, look_around=False)
+            more = self._faces(photo, found, self.detector, look_around=False)
             if all(face.lost for face in faces + more):
-                more = self._faces(photo, turned, self.detector)
+                more = self._faces(photo, found, self.detector)
             faces = self._surest(faces + [face for face in more if not face.lost])
         return self._once(faces) if is_face(self._scheme) else faces
 
@@ -186,12 +196,12 @@ class LandmarkDetector:
             return [detections.square(each.box) for each in found]
         return detections.rotated_squares(found, self._scheme, detector)
 
-    def _looks_on(self, faces):
+    def _looks_on(self, faces, turned):
         """Whether to detect in turned copies of a photo as well."""
         if not is_face(self._scheme):
             return False
         if self.any_angle is None:
-            return not faces or any(self._unsure(faces))
+            return turned and (not faces or any(self._unsure(faces)))
         return self.any_angle
 
     def _surest(self, faces):
@@ -262,7 +272,7 @@ class LandmarkDetector:
     def _turned(self, photo, quarters):
         """As `find`, in a copy turned by quarters to the left; in pixels of the photo."""
         height, width = photo.shape[:2]
-        found = self.find(np.ascontiguousarray(np.rot90(photo, quarters)))
+        found = self.find(cv2.rotate(photo, _QUARTERS[quarters]))  # pyright: ignore[reportArgumentType]  OpenCV does not tell its types
         return [detections.turned_back(each, quarters, width, height) for each in found]
 
     def localize(
@@ -353,7 +363,8 @@ class LandmarkDetector:
         calibration = localizer.calibration
         if calibration is not None:
             error = calibration.error(found["scale"]) * pixels[:, None]
-            radius = calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
+            if COVERAGE in calibration.quantiles:
+                radius = calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
             if calibration.lost is not None:
                 # Not as `> lost`: what is not finite is lost too.
                 lost = ~(confidence.relative_error(landmarks, error) <= calibration.lost)

@@ -177,7 +177,8 @@ def overlay_writer(folder, stem, file, every, radii=False):
 
         def draw(photo, at, faces, scheme):
             nonlocal write_frame
-            drawn = np.ascontiguousarray(draw_by_scheme(photo, faces, scheme, radii)[..., ::-1])
+            drawn = draw_by_scheme(photo, faces, scheme, radii)
+            drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
             if not is_video(file):
                 with replacing(path) as temporary:
                     temporary.write_bytes(cv2.imencode(".jpg", drawn)[1].tobytes())
@@ -267,8 +268,9 @@ def write_skipped(path, skipped):
         replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        csv.writer(file).writerow(["file", "part", "reason"])
-        csv.writer(file).writerows(map(quote_name, row) for row in skipped)
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["file", "part", "reason"])
+        rows.writerows(map(quote_name, row) for row in skipped)
     for name, part, reason in skipped[:5]:
         what = quote_name(name) + (part and f", {part}")
         logging.warning("Left out %s: %s", what, quote_name(reason))

@@ -45,6 +45,12 @@ def test_radii_are_drawn_only_if_asked_for():
     assert (drawn(face(), radii=True) != drawn(face())).any()  # of the scale, 1 px
 
 
+def test_a_radius_that_is_not_known_is_not_drawn():
+    """Of a point without labels to fit it to."""
+    given = face(error=[1, 1], radius=[np.inf, np.nan])
+    np.testing.assert_array_equal(drawn(given, radii=True), drawn(given))
+
+
 def test_edges_lie_below_the_landmarks():
     picture = drawn(face(), edges=[(0, 1)])
     assert (picture[50, 75] > 230).all() and (picture[50, 40] == BLUE).all()

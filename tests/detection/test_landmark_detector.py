@@ -184,6 +184,14 @@ def test_calibrated_errors_in_pixels_of_the_photo(localizer, stub):
     np.testing.assert_allclose(face.radius, np.full(5, 4 * pixel))
 
 
+def test_a_calibration_of_other_coverages_gives_no_radius(localizer, stub):
+    localizer.calibration = confidence.Calibration(
+        (1.0,), (1.0,), (1.0,) * 5, {0.5: (2.0,) * 5}, "made", 9
+    )
+    (face,) = LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
+    assert face.radius is None and np.isfinite(face.error).all()
+
+
 def calibration(lost):
     """Errors as large as the scales, 1.5 pixels of the stub's crop."""
     return confidence.Calibration((1.0,), (1.0,), (1.0,) * 5, {0.9: (2.0,) * 5}, "made", 99, lost)
