@@ -100,15 +100,9 @@ def predict_by_file(path: PathLike, images: NDArray[Any], beta: float) -> dict[s
     for each in images:
         interpreter.set_tensor(image["index"], runner.as_input(each, image))
         interpreter.invoke()
-        maps = dequantized(interpreter.get_tensor(logits["index"]), logits)
+        maps = runner.dequantized(interpreter.get_tensor(logits["index"]), logits)
         found.append([value[0] for value in heatmaps.decode(maps[None], beta)])
     return dict(zip(runner.OUTPUTS, np.swapaxes(found, 0, 1), strict=True))
-
-
-def dequantized(values: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
-    """Values of a tensor as floats, by the step and zero of the interpreter's details of it."""
-    step, zero = tensor["quantization"]
-    return (values.astype(np.float32) - zero) * np.float32(step) if step else values
 
 
 def parity(
@@ -178,7 +172,7 @@ def _results(path, operators, images):
         for operator in operators:
             tensor = by_name[operator.result]
             value = interpreter.get_tensor(tensor["index"]).astype(np.float32)
-            values.append(dequantized(value, tensor))
+            values.append(runner.dequantized(value, tensor))
         yield values
 
 

@@ -74,7 +74,7 @@ def read_metadata(model: Any) -> str | None:
 def metadata_buffer(model: Any) -> Any:
     """The `BufferT` of this package's metadata in a `ModelT`; None if it has none."""
     for entry in model.metadata or ():
-        if _text(entry.name) == METADATA_NAME:
+        if as_text(entry.name) == METADATA_NAME:
             return model.buffers[entry.buffer]
     return None
 
@@ -97,5 +97,6 @@ def builtin_code(model: Any, operator: Any) -> int:
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
-def _text(value):
+def as_text(value: bytes | str) -> str:
+    """A name in a file, whichever of both its reader gave."""
     return value.decode() if isinstance(value, bytes) else value

@@ -104,7 +104,7 @@ class TFLiteLocalizer:
         if not self._decodes:
             return tuple(self._run(crop, OUTPUTS))
         logits = [
-            _floats(values, self._outputs[name]).reshape(-1, self.num_landmarks)
+            dequantized(values, self._outputs[name]).reshape(-1, self.num_landmarks)
             for name, values in zip(AXES, self._run(crop, AXES), strict=True)
         ]
         return axes.decode(*logits, beta=self.metadata.get("beta", 1.0))
@@ -196,10 +196,10 @@ def _unit_range(crop):
     return crop.astype(np.float32) / 255 if crop.dtype == np.uint8 else crop.astype(np.float32)
 
 
-def _floats(values, tensor):
-    """What the integers of a quantized tensor mean."""
+def dequantized(values: NDArray[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
+    """Values of a tensor as floats, by the step and zero of the interpreter's details of it."""
     step, zero = tensor["quantization"]
-    return np.float32(step) * (values.astype(np.float32) - zero)
+    return np.float32(step) * (values.astype(np.float32) - zero) if step else values
 
 
 _MOST_THREADS = 1024

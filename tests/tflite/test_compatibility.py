@@ -137,6 +137,13 @@ def conv8(**more):
     return conv(**{**given, "version": 3, **more})
 
 
+def point(channels, dtype):
+    """A convolution of one pixel."""
+    image, made = (T((1, 1, 1, size), dtype, scale=(0.1,)) for size in (channels, 2))
+    kernel = held(2, 1, 1, channels, dtype=dtype, scale=(0.1,))
+    return conv(image, kernel, held(2, dtype="INT32", scale=(0.01,)), made, version=3)
+
+
 def two(name, a, b, made, version=1, activation="NONE"):
     kind = {"ADD": "AddOptions", "MUL": "MulOptions", "SUB": "SubOptions", "DIV": "DivOptions"}
     values = {"fusedActivationFunction": ACTIVATIONS[activation]}
@@ -329,6 +336,10 @@ CASES = {
         (resize(BYTES, q(1, 16, 16, 4), half=True), None),
     ],
     "micro": [
+        (
+            ("BATCH_MATMUL", [T((4,)), T((4, 4))], [T((4,))], ("BatchMatMulOptions", {}), 1),
+            "a tensor of 1 axes, at least 2 are taken",
+        ),
         (conv(), None),
         (conv8(), None),
         (
@@ -369,6 +380,10 @@ CASES = {
             "a stride of 4",
         ),
         (conv8(kernel=q(2, 3, 3, 4)), "weights must be constant"),
+        (point(60_000, "INT8"), None),
+        (point(66_000, "INT8"), "of a sum that may be over 8,323,072"),
+        (point(32_000, "UINT8"), None),
+        (point(40_000, "UINT8"), "of a sum that may be over 8,323,072"),
         (resize(BYTES, q(1, 16, 16, 4), half=True), None),
         (resize(BYTES, q(1, 32, 32, 4), half=True), "not by a factor of 2 with half"),
         (resize(BYTES, q(1, 32, 32, 4)), None),

@@ -61,7 +61,7 @@ def kernel(node):
     if node.given[place].dtype not in _SMALL:
         return f"data of {node.given[place].dtype.lower()}"
     summed = weights.size // max(1, weights.shape[3 if node.name.startswith("DEPTH") else 0])
-    if summed * 255 > _MAX_WEIGHTS and summed > _MAX_WEIGHTS // 127:
+    if summed * (255 if weights.dtype == "UINT8" else 127) > _MAX_WEIGHTS:
         return f"weights {shown(weights)} of a sum that may be over {_MAX_WEIGHTS:,}"
 
 

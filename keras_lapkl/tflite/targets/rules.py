@@ -163,7 +163,8 @@ def ranks(many: int, few: int = 0) -> Rule:
     def rule(node):
         for tensor in (*node.given, *node.outputs):
             if not few <= tensor.rank <= many:
-                return f"a tensor of {tensor.rank} axes, at most {many} are taken"
+                taken = f"at most {many}" if tensor.rank > many else f"at least {few}"
+                return f"a tensor of {tensor.rank} axes, {taken} are taken"
 
     return rule
 
@@ -211,13 +212,6 @@ def static(node: Node) -> str | None:
     """No size is open."""
     if any(tensor.dynamic for tensor in (*node.given, *node.outputs)):
         return "a size that is open until run time"
-
-
-def batch_of_one(node: Node) -> str | None:
-    """Its data has a batch of 1."""
-    for tensor in (*node.computed, *node.outputs):
-        if tensor.rank == 4 and tensor.shape[0] != 1:
-            return f"a batch of {tensor.shape[0]}"
 
 
 def per_tensor(node: Node) -> str | None:
