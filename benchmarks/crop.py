@@ -77,7 +77,8 @@ def _stage_rows(photos):
 
     def warp():
         for image, square in faces:
-            transform = crop_transform(square * (1, 1, _CROP_SCALE), _SIZE, _MARGIN)
+            scaled = np.append(square, 0)[:4] * (1, 1, _CROP_SCALE, 1)  # a rotated one has an angle
+            transform = crop_transform(scaled, _SIZE, _MARGIN)
             crops.append(warp_crop(image, transform, _SIDE))
 
     def encode():
@@ -92,11 +93,8 @@ def _stage_rows(photos):
 
 
 def _detector_row(images):
-    try:
-        detector = first_pass.ByDetector()
-    except ImportError as error:
-        return "find by detector", str(error), "", ""
-    detector(images[0])  # imports TensorFlow
+    detector = first_pass.ByDetector()
+    detector(images[0])  # makes its interpreter
     return _row("find by detector", len(images), lambda: list(map(detector, images)))
 
 

@@ -39,10 +39,7 @@ def main(_):
     ]
     rows = [("found by", "kept %", "wrong among the kept %", "median distance %")]
     rows += [_row(name, way, photos) for name, way in ways]
-    try:
-        rows.append(_row("detector", first_pass.ByDetector(), photos))
-    except ImportError as error:
-        rows.append(("detector", str(error), "", ""))
+    rows.append(_row("detector", first_pass.ByDetector(), photos))
     print(console.aligned(rows))
     print(f"{len(photos):,} photos. Distance in percent of the side of the labeled square.")
 

@@ -314,10 +314,11 @@ def _converted(tool, names, objects: list[Labeled], labels, output, picture, lef
     known = visibility > 0
     left_out["objects without a labeled point"] += int((~known.any(1)).sum())
     inside = ((landmarks >= -EDGE) & (landmarks <= sizes[:, None] - EDGE)).all(-1)
-    if len(lost := np.flatnonzero(known.any(1) & ~(known & inside).any(1))):
+    reached = np.any(known & inside, axis=1, keepdims=True)
+    if len(lost := np.flatnonzero(known.any(1) & ~reached[:, 0])):
         where = objects[lost[0]].where
         left_out[f"objects that lie wholly beside their pictures, such as {where}"] += len(lost)
-    known &= (known & inside).any(1)[:, None]
+    known &= reached
     kept = np.flatnonzero(known.any(1))
     if not len(kept):
         reasons = "; ".join(_said(left_out))

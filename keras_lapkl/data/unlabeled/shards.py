@@ -562,7 +562,7 @@ def _finish(folder, about, files, digest, passed_by):
         replacing(folder / SKIPPED) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
-        rows = csv.writer(stream)
+        rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(["photo", "part", "reason"])
         for file in files:
             images, skipped, doubts = _read_index(file, digest)  # pyright: ignore[reportGeneralTypeIssues]  all are there
