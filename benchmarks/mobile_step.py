@@ -66,7 +66,7 @@ def _steps(width):
         model = LandmarkLocalizer(MobileFPN(_LANDMARKS.value, width, _IMAGE_SIZE.value))
         model.compile(muon(1e-3), LaplaceKL())
         if by_maps:
-            model._training_logits = lambda: model
+            model._scored_forward = lambda: model
         for layer in model.generator.layers:
             if isinstance(layer, BatchNormalization):
                 layer.call = normalization.call.__get__(layer)

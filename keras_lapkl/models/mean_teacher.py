@@ -8,7 +8,12 @@ from keras import ops
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import Tensor
 from keras_lapkl.losses import laplace_kl_divergence
-from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range, with_parts
+from keras_lapkl.models.localizer import (
+    LandmarkLocalizer,
+    axes_alone,
+    to_unit_range,
+    with_parts,
+)
 
 REPORTS = ("localization_loss", "consistency_loss")
 """What `fit` reports for training batches, besides the total loss and the metrics."""
@@ -116,7 +121,7 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         batch = self.unpack(args[0])
         target, target_scale, visible = self.targets(batch)
         weight = self.consistency_weight_at(self.optimizer.iterations)
-        forward = self._training_logits()
+        forward = self._scored_forward()
         halves = [batch.images, batch.moved]
         with tf.GradientTape() as tape:
             logits = forward(tf.concat(halves, axis=0), training=True)
@@ -187,11 +192,8 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         return target, ops.maximum(scale, 1.0), ops.cast(inside, "float32")
 
     def _teacher_finds(self, faces):
-        axes = getattr(self.teacher, "axis_logits", None)
-        if axes is None:
-            return heatmaps.decode(self.teacher(faces, training=False), self.beta)
-        columns, rows = axes(faces, training=False)
-        return heatmaps.decode_axes(columns[:, 0], rows[:, :, 0], self.beta)
+        forward: Any = axes_alone(self.teacher) or self.teacher
+        return heatmaps.decode_logits(forward(faces, training=False), self.beta)
 
     def consistency_loss(
         self, logits: Tensor, target: Tensor, target_scale: Tensor, visible: Tensor

@@ -482,7 +482,7 @@ def test_a_file_says_of_compilation_what_was_given(bare, given, kept):
 
 
 class TestAxes:
-    """A generator whose maps are sums of their axes trains on these alone."""
+    """A generator whose maps are sums of their axes trains and predicts by these alone."""
 
     @pytest.fixture(params=["rcn", "mobile_fpn"])
     def generator(self, request):
@@ -497,16 +497,39 @@ class TestAxes:
         model.compile(keras.optimizers.SGD(0.1), losses.LOSSES[loss]())
         images, landmarks = data[0][:8], data[1][:8]
         start, found = generator.get_weights(), []
-        for forward in (model._training_logits(), model):
+        for forward in (model._scored_forward(), model):
             generator.set_weights(start)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(model, "_training_logits", lambda forward=forward: forward)
+                patch.setattr(model, "_scored_forward", lambda forward=forward: forward)
                 logs = model.train_step((images, landmarks))
             found.append([logs["loss"], *generator.get_weights()])
             model.reset_metrics()
-        assert model._training_logits() is not model
+        assert model._scored_forward() is not model
         for axes, maps in zip(*found, strict=True):
             np.testing.assert_allclose(axes, maps, rtol=1e-3, atol=1e-4)
+
+    def test_predict_and_evaluate_as_by_maps(self, data, generator):
+        model = LandmarkLocalizer(generator)
+        model.compile("sgd", losses.LaplaceKL(), metrics=[metrics.HeatmapSpread()])
+        found = []
+        for forward in (model._forward(), model):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(model, "_forward", lambda forward=forward: forward)
+                model.make_predict_function(force=True)
+                model.make_test_function(force=True)
+                logs = model.evaluate(*data, verbose=0, return_dict=True)
+                found.append((model.predict(data[0], verbose=0), logs))
+        assert model._forward() is not model
+        (axes, axes_logs), (maps, maps_logs) = found
+        for name in maps:
+            np.testing.assert_allclose(axes[name], maps[name], atol=1e-3)
+        assert axes_logs == pytest.approx(maps_logs, rel=1e-4)
+
+    @pytest.mark.parametrize("loss", losses.FUNCTIONS)
+    def test_of_a_function_as_of_a_class(self, loss):
+        model = LandmarkLocalizer(MobileFPN(K, 1 / 16, SIZE))
+        model.compile("sgd", loss)
+        assert model._scored_forward() is not model
 
     def test_metrics_as_by_maps(self, rng):
         columns, rows = rng.normal(0, 3, (2, 4, SIZE, K)).astype(np.float32)
@@ -522,7 +545,7 @@ class TestAxes:
         model.compile("adam", losses.LaplaceKL())
         model.save(tmp_path / "model.keras")
         again = load_model(tmp_path / "model.keras")
-        assert again._training_logits() is not again
+        assert again._scored_forward() is not again
 
     @pytest.mark.slow
     def test_what_is_of_others_gets_the_maps(self, data):
@@ -547,7 +570,7 @@ class TestAxes:
         ):
             model = kind(generator)
             model.compile("sgd", loss, metrics=others)
-            assert model._training_logits() is model
+            assert model._scored_forward() is model
             model.fit(*data, verbose=0)
         assert shapes and all(shape[1:] == (SIZE, SIZE, K) for shape in shapes)
 
