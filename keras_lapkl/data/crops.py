@@ -127,7 +127,11 @@ class Crops:
         return known_points(self.landmarks, self.visible)
 
     def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
-        """The same crops, only those at `indices` (a sequence of ints or a bool mask)."""
+        """The same crops, only those at `indices` (a sequence of ints or a bool mask).
+
+        How the whole was loaded is not known of a part: a model that was trained on it would later
+        be measured on the whole.
+        """
         indices = np.arange(len(self))[list(indices)]
         found = dataclasses.replace(
             self,
@@ -142,11 +146,12 @@ class Crops:
             places=None if self.places is None else tuple(self.places[i] for i in indices),
         )
         known = None if self._digests is None else self._digests.take(indices)
-        return recorded(found, self.loaded, known)
+        return recorded(found, None, known)
 
     def spread(self, count: int) -> Self:
         """At most `count` (≥ 1) of the crops, spread over all: every nth, from the first."""
-        return self.take(range(0, len(self), -(-len(self) // count)))
+        found = self.take(range(0, len(self), -(-len(self) // count)))
+        return recorded(found, self.loaded, found._digests)
 
     def digests(self) -> Digests:
         """Of each face's labels, box and picture, to tell whether data are the same.
