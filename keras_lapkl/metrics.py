@@ -303,7 +303,8 @@ class AreaUnderCED(_ThresholdMetric):
         self._direction = "up"
 
     def _value(self, nme):
-        return ops.maximum(0.0, 1 - nme / self.threshold)
+        # A NaN has failed.
+        return ops.where(nme <= self.threshold, 1 - nme / self.threshold, 0.0)
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")

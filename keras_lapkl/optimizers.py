@@ -1,5 +1,6 @@
 """Muon for convolutions; `OPTIMIZERS` are those that `--optimizer` takes."""
 
+import re
 from typing import Any, TypeAlias
 
 from keras_lapkl._support import extras
@@ -18,8 +19,9 @@ class ConvolutionMuon(keras.optimizers.Muon):
 
     The momentum of a kernel (h, w, C, F) becomes, as a matrix (h·w·C, F), nearly orthogonal before
     it is a step, of root mean square 0.2·learning_rate: all directions are learned, not only the
-    strongest. Biases and kernels of `exclude_layers` are trained by Adam, as in Keras's own, which
-    leaves all of a convolution to Adam.
+    strongest. Biases and kernels of `exclude_layers`, regular expressions that are searched for in
+    the paths of variables, are trained by Adam, as in Keras's own, which leaves all of a
+    convolution to Adam.
 
     Args:
         learning_rate: a float or a schedule; Adam's serve.
@@ -49,7 +51,7 @@ class ConvolutionMuon(keras.optimizers.Muon):
     def _should_use_adamw(self, variable):
         if len(variable.shape) != 4:
             return super()._should_use_adamw(variable)
-        return any(part in variable.path for part in self.exclude_layers)
+        return any(re.search(each, variable.path) for each in self.exclude_layers)
 
     def _muon_update_step(self, gradient, variable, lr, m):
         self.assign_add(m, ops.add(gradient, m * (self.momentum - 1)))

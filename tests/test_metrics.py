@@ -177,6 +177,10 @@ def test_a_prediction_that_is_not_finite_has_failed():
     truth, found = face(1.0)
     assert float(metrics.FailureRate()(truth, found)) == 0
     assert float(metrics.FailureRate()(truth, found * np.nan)) == 100
+    assert float(metrics.AreaUnderCED()(truth, found * np.nan)) == 0
+    whole = np.concatenate([truth, truth]), np.concatenate([found, found * np.nan])
+    area = float(metrics.AreaUnderCED()(truth, found))
+    assert float(metrics.AreaUnderCED()(*whole)) == pytest.approx(area / 2)
 
 
 def test_eyes_of_another_scheme_are_refused():

@@ -37,6 +37,19 @@ def test_biases_and_excluded_layers_get_adams_step(kernel, rng):
         np.testing.assert_allclose(step, 0.1 * np.sign(gradient), rtol=1e-3)
 
 
+@pytest.mark.parametrize(("pattern", "excluded"), [("decoder[12]/", True), ("^decoder", False)])
+def test_layers_are_excluded_by_regular_expressions(pattern, excluded):
+    """Of convolutions as of the kernels that Keras's own Muon takes."""
+    optimizer = ConvolutionMuon(0.1, exclude_layers=[pattern])
+    for layer, shape in (
+        (keras.layers.Conv2D(4, 3), (1, 8, 8, 2)),
+        (keras.layers.Dense(4), (1, 2)),
+    ):
+        model = keras.Sequential([keras.Input(shape[1:]), layer], name="net")
+        layer.kernel._path = f"net/decoder1/{layer.kernel.name}"
+        assert optimizer._should_use_adamw(model.layers[0].kernel) == excluded
+
+
 def test_schedule_is_asked_once_a_step(kernel, rng):
     class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         asked = 0

@@ -140,7 +140,7 @@ class Annotations:
     def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """The same annotations, only those at `indices` (a sequence of ints or a bool mask)."""
         indices = np.arange(len(self))[list(indices)]
-        return dataclasses.replace(
+        found = dataclasses.replace(
             self,
             paths=tuple(self.paths[i] for i in indices),
             landmarks=self.landmarks[indices],
@@ -149,15 +149,18 @@ class Annotations:
             sizes=None if self.sizes is None else self.sizes[indices],
             places=None if self.places is None else tuple(self.places[i] for i in indices),
         )
+        return found._of(self.source and self.source.taken(len(indices)))
 
     def part(self, indices: Sequence[int] | NDArray[Any], *notes: str) -> Self:
-        """As `take`, of one element or more, with a `source` that counts these and has notes."""
+        """As `take`, with a `source` that has notes in place of how large the whole was."""
         found = self.take(indices)
-        source = self.source and self.source.noted(*notes, count=len(found))
-        if source and source.kind == _OBJECTS:
-            detail = objects_of(source.name, found.paths, found.visible).detail
+        return found._of(self.source and self.source.noted(*notes, count=len(found)))
+
+    def _of(self, source):
+        if source and source.kind == _OBJECTS and len(self):
+            detail = objects_of(source.name, self.paths, self.visible).detail
             source = dataclasses.replace(source, detail=detail)
-        return dataclasses.replace(found, source=source)
+        return dataclasses.replace(self, source=source)
 
     def place(self, index: int) -> str:
         """Where a label is, for messages."""

@@ -79,7 +79,7 @@ class LandmarkLocalizer(keras.Model):
         self.generator = generator
         self.scheme = scheme
         self.crop_scale = crop_scale
-        self.beta = checked("beta", beta)
+        self._beta = checked("beta", beta)
         self.training_data = training_data.get(trained_on)
         checked("trained_on", self.trained_on)
         self.calibration = calibration
@@ -147,6 +147,11 @@ class LandmarkLocalizer(keras.Model):
             )
         self._refinement = value
         self.predict_function = None  # what is compiled has the refinement of before
+
+    @property
+    def beta(self) -> float:
+        """Inverse temperature of the softmax, as it was made with: the loss was checked by it."""
+        return self._beta
 
     @property
     def num_landmarks(self) -> int:

@@ -26,8 +26,8 @@ class Augmentation:
         scale: largest relative change of size, log-uniform in [1/(1+scale), 1+scale].
         shift: largest shift along each axis, as a fraction of the image's side.
         mirror: probability of a mirrored face.
-        color: largest change of contrast, and twice that of brightness and of each channel's gain,
-            as a fraction.
+        color: largest change of contrast, as a fraction; brightness and each channel's gain change
+            by at most half of it.
         gray: probability of a gray image.
         blur: probability of a blurred image.
         occlusion: probability of a rectangle of one color, of 10 to 40 % of the side.

@@ -346,14 +346,15 @@ def _rows(labels, index):
 
 
 _UNLABELED = 128
-"""Added to the seed for the unlabeled stream, so that equal sets do not come in equal order;
-`index_shuffle` reads no more than eight bits of a seed."""
+"""Added to the seed for the unlabeled stream, so that equal sets do not come in equal order."""
 
 
 def _shuffled(step, steps, batch_size, count, seed):
     """Indices of the faces of a step, in the order of its epoch."""
     epoch, position = step // steps, step % steps
     order = position * batch_size + tf.range(batch_size, dtype=tf.int64)
-    key = tf.stack([tf.constant(seed, tf.int64), epoch])
+    # Of each word of the key `index_shuffle` reads but the lowest bits: eight, of more than 65,536
+    # faces a few more. So that orders do not repeat after 256 epochs, the other word changes then.
+    key = tf.stack([tf.constant(seed, tf.int64) + epoch // 256, epoch])
     last = tf.constant(count - 1, tf.int64)
     return tf.random.experimental.index_shuffle(order, tf.cast(key, tf.uint32), last)  # pyright: ignore[reportAttributeAccessIssue]  not in the stubs

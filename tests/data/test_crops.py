@@ -184,6 +184,13 @@ class TestLoadCrops:
         assert crops.spread(1).names == names[:1]
         assert crops.spread(len(names) - 1).names == names[::2]
 
+    def test_how_the_whole_was_loaded_is_not_known_of_a_part(self, annotations):
+        """But of a sample that stands for it."""
+        crops = load_crops(annotations, loaded={"dataset": "csv"})
+        assert crops.take([0, 1]).loaded is crops.take(range(len(crops))).loaded is None
+        assert crops.spread(2).loaded == crops.loaded == {"dataset": "csv"}
+        assert crops.spread(2).digests().total() == crops.take([0, 3]).digests().total()
+
     def test_take(self, annotations):
         crops = load_crops(annotations, 48)
         some = crops.take([3, 0])

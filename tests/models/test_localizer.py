@@ -457,6 +457,12 @@ def test_what_no_file_may_say_is_refused_before(bare):
     assert type(LandmarkLocalizer(bare.generator, beta=np.float32(2)).beta) is float
 
 
+def test_beta_stays_what_the_loss_was_checked_by(bare):
+    with pytest.raises(AttributeError, match="beta"):
+        bare.beta = 0.5
+    assert bare.beta == 1.0
+
+
 @pytest.mark.parametrize("network", [RCN, MobileFPN])
 @pytest.mark.parametrize(
     ("arguments", "message"),

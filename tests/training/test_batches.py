@@ -135,6 +135,14 @@ def test_seed_decides_the_order():
     assert (order(crops, 5, 8, seed=3) != order(crops, 5, 8, seed=4)).any()
 
 
+def test_orders_do_not_repeat():
+    """`index_shuffle` reads eight bits of an epoch's number."""
+    crops = numbered(20)
+    epochs = [order(crops, 5, 4, first_step=4 * epoch) for epoch in (0, 256, 512, 256)]
+    assert (epochs[0] != epochs[1]).any() and (epochs[1] != epochs[2]).any()
+    np.testing.assert_array_equal(epochs[1], epochs[3])
+
+
 def test_begins_at_any_step():
     crops = numbered(23)
     np.testing.assert_array_equal(order(crops, 5, 9)[6:], order(crops, 5, 3, first_step=6))
