@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support import extras
 from keras_lapkl._support.files import naming, replacing
+from keras_lapkl._support.pixels import check_pixels
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.evaluation import plots
 
@@ -81,6 +82,9 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         previous: where the file of the epoch before stays, should the disk damage the last one;
             None keeps none. After a kill between two renames it is the only one.
 
+    Raises:
+        ValueError: a name that does not end in `.keras`.
+
     Example:
 
     >>> model.fit(batches, epochs=40, callbacks=[ResumableCheckpoint("run/last.keras")])
@@ -89,6 +93,9 @@ class ResumableCheckpoint(keras.callbacks.Callback):
 
     def __init__(self, path: PathLike, previous: PathLike | None = None) -> None:
         super().__init__()
+        for each in (path, previous):
+            if each is not None and pathlib.Path(each).suffix != ".keras":
+                raise ValueError(f"Expected the name of a .keras file. Received: {each}")
         self.path = path
         self.previous = previous
 
@@ -369,6 +376,8 @@ class TensorBoardFaces(keras.callbacks.Callback):
 def _check_faces(model, landmarks, labeled, unlabeled=None):
     size = model.image_size or labeled.shape[1]  # a fully convolutional generator takes any
     for name, images in (("labeled", labeled), ("unlabeled", unlabeled)):
+        if images is not None:
+            check_pixels(images)
         if images is not None and (images.shape[1:] != (size, size, 3) or not len(images)):
             raise ValueError(
                 f"Expected {name} images of shape (N, {size}, {size}, 3) with N ≥ 1, the model's "

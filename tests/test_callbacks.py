@@ -220,6 +220,24 @@ def events(folder):
     return found
 
 
+class TestResumableCheckpoint:
+    @pytest.mark.parametrize("name", ["last.h5", "last.weights.h5", "last", "."])
+    def test_names_that_could_not_be_loaded_again(self, name, tmp_path):
+        for files in ((tmp_path / name,), (tmp_path / "a.keras", tmp_path / name)):
+            with pytest.raises(ValueError, match=r"Expected the name of a \.keras file"):
+                callbacks.ResumableCheckpoint(*files)
+
+    def test_makes_the_folder_of_the_one_before(self, plain, tmp_path):
+        last, previous = tmp_path / "a/last.keras", tmp_path / "b/previous.keras"
+        checkpoint = callbacks.ResumableCheckpoint(last, previous)
+        checkpoint.set_model(plain)
+        checkpoint.write()
+        assert last.exists() and not previous.exists()
+        before = last.read_bytes()
+        checkpoint.write()
+        assert previous.read_bytes() == before
+
+
 class TestTensorBoardFaces:
     @pytest.mark.slow
     def test_pictures_beside_keras_scalars(self, data, tmp_path):
@@ -280,6 +298,13 @@ class TestTensorBoardFaces:
         with pytest.raises(ValueError, match=message):
             fit(untrained, data, faces)
         assert int(untrained.optimizer.iterations) == 0 and not list(tmp_path.iterdir())
+
+    def test_refuses_bytes_as_floats(self, data, untrained, tmp_path):
+        (images, unlabeled), landmarks = data
+        for labeled, other in ((255 * images, unlabeled), (images, 255 * unlabeled)):
+            faces = callbacks.TensorBoardFaces(tmp_path, (labeled, landmarks), other)
+            with pytest.raises(ValueError, match=r"float values in \[0, 1\]"):
+                fit(untrained, data, faces)
 
     def test_every(self, data):
         with pytest.raises(ValueError, match="every"):

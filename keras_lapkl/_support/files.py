@@ -59,6 +59,8 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
         _refuse_device(path)
         path = pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
         make_folder(path.parent)
+        if previous is not None:
+            make_folder(pathlib.Path(previous).parent)
         with _temporary_folder(path.parent) as folder:
             temporary = folder / f"_{path.suffix}"
             yield temporary

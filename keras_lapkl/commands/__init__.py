@@ -14,6 +14,7 @@ from absl import flags
 
 from keras_lapkl import configs
 from keras_lapkl._support.app import asks_for_help, help_text, run_main
+from keras_lapkl._support.stores import is_address
 
 COMMANDS = (
     "predict",
@@ -52,6 +53,10 @@ def run(name):
     except (ImportError, ValueError) as error:  # an extra is missing, or a recipe unknown
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if name != "crop":  # which alone writes to stores
+        message = "expected a path of this machine; lapkl crop alone writes to stores"
+        for output in {"output", "output_dir"}.intersection(flags.FLAGS):
+            flags.register_validator(output, _is_here, message)
     # absl shows the help of the main module, and the flags that it defines.
     sys.modules["__main__"].__doc__ = command.__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(command.__name__):
@@ -63,6 +68,10 @@ def run(name):
     if arguments == "command":
         flags.FLAGS.set_gnu_getopt(False)  # what follows the first word is not the command's
     return run_main(command.main, arguments is not None, argv)
+
+
+def _is_here(path):
+    return path is None or not is_address(path)
 
 
 def with_recipes(arguments):

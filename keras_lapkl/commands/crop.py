@@ -28,6 +28,11 @@ _INPUT_DIR = flags.DEFINE_string(
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder of the shards, or s3://bucket/faces.", required=True
 )
+flags.register_validator(
+    "output_dir",
+    lambda path: path is None or not path.startswith("memory://"),
+    "expected a folder or a store; memory ends with this command",
+)
 _CROP_BY = flags.DEFINE_enum(
     "crop_by",
     None,
@@ -61,7 +66,7 @@ _CROP_SCALE = flags.DEFINE_float(
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Photos in a shard.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer(
-    "workers", None, "Processes; default one a core, one for MTCNN (1 GB each).", lower_bound=1
+    "workers", None, "Processes; default one a core, one for MTCNN (1 GB each and more).", lower_bound=1
 )
 _SCHEDULER = flags.DEFINE_string(
     "scheduler",

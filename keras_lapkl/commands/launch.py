@@ -24,7 +24,10 @@ ARGUMENTS = "command"
 
 
 def main(argv):
-    if len(argv) < 2:
-        raise app.UsageError("Expected a command and its flags, such as train --seed=1.")
+    if len(argv) < 2 or not (argv[1] == "train" or argv[1].endswith(".py")):
+        raise app.UsageError(
+            "Expected train and its flags, or a script that trains and its flags. Received: "
+            f"{' '.join(argv[1:]) or 'nothing'}"
+        )
     program = argv[1:] if argv[1].endswith(".py") else ["-m", "keras_lapkl", *argv[1:]]
     return launching.launch([sys.executable, *program], _PROCESSES.value)

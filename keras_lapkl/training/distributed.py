@@ -200,8 +200,21 @@ def _joined(parts):
     return parts.batch(here, drop_remainder=True).map(flat)
 
 
+def check_batch_size(size: int) -> None:
+    """Refuses a batch of faces that several processes can't share, before all else is done.
+
+    Raises:
+        ValueError: it can't be divided evenly among their devices.
+    """
+    if join() is not None:
+        _refuse_uneven({size}, replicas())
+
+
 def _check_divisible(batches, devices):
-    sizes = {spec.shape[0] for spec in tf.nest.flatten(batches.element_spec)}
+    _refuse_uneven({spec.shape[0] for spec in tf.nest.flatten(batches.element_spec)}, devices)
+
+
+def _refuse_uneven(sizes, devices):
     if any(size is None or size % devices for size in sizes):
         raise ValueError(
             f"A batch is divided among {devices} devices: its size must be a multiple of that, and "

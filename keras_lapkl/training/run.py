@@ -185,6 +185,9 @@ def _identity(recipe, crops, validation, unlabeled, scheduler):
             f"Received: unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
             f"teacher={recipe.teacher}, mean_teacher={recipe.mean_teacher}"
         )
+    distributed.check_batch_size(recipe.batch_size)
+    if recipe.takes_unlabeled:
+        distributed.check_batch_size(_unlabeled_batch_size(recipe))
     if recipe.mean_teacher is not None and distributed.replicas() > 1:
         raise ValueError("A mean teacher trains on one device: start one process.")
     if recipe.mean_teacher is not None and keras.backend.backend() != "tensorflow":

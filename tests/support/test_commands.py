@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import pytest
@@ -22,6 +23,21 @@ def test_unknown_command(word, said, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lapkl", word])
     assert commands.main() == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [("evaluate", "--output_dir=s3://b/r"), ("labels", "--input=x", "--output=gs://b/l.csv")],
+)
+def test_stores_are_refused_before_the_work(words):
+    """With the address as it was given, whose slashes a path would lose."""
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_lapkl", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert f"{words[-1]}: expected a path of this machine" in said and "Traceback" not in said
 
 
 class TestRecipes:

@@ -11,7 +11,8 @@ def test_what_follows_the_script_is_the_scripts(run_tool, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--processes=2"], "a command and its flags"),
+        (["--processes=2"], "train and its flags"),
+        (["--processes=2", "predict", "--output_dir=x"], "Received: predict --output_dir=x"),
         (["script.py"], "processes"),
         (["--processes=0", "script.py"], "processes"),
         (["--addresses=a:1", "script.py"], "addresses"),
