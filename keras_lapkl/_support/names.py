@@ -33,6 +33,18 @@ def names_below(paths: Iterable[PathLike], folder: PathLike | None = None) -> tu
     return tuple(path.relative_to(base).as_posix() for path in paths)
 
 
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A key by which `img2` is before `img10`.
+
+    Example:
+
+    >>> sorted(["img10", "img2"], key=natural_key)
+    ['img2', 'img10']
+    """
+    parts = enumerate(re.split(r"([0-9]+)", name))
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in parts], name
+
+
 def output_stems(names: Iterable[str], folders: Iterable[str] = ()) -> dict[str, str]:
     """What the files made of each file are named by: its name without the suffix.
 

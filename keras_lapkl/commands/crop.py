@@ -66,7 +66,10 @@ _CROP_SCALE = flags.DEFINE_float(
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Photos in a shard.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer(
-    "workers", None, "Processes; default one a core, one for MTCNN (1 GB each and more).", lower_bound=1
+    "workers",
+    None,
+    "Processes; default one a core, one for MTCNN (1 GB each and more).",
+    lower_bound=1,
 )
 _SCHEDULER = flags.DEFINE_string(
     "scheduler",

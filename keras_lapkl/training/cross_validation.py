@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 import pickle
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import cluster
 from keras_lapkl._support.files import replacing
 from keras_lapkl._support.folders import owned
+from keras_lapkl._support.names import natural_key
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
@@ -64,7 +64,7 @@ def folds(
     """
     units = _units(names, groups)
     members: dict[int, list[int]] = {}
-    for i in sorted(range(len(names)), key=lambda i: _natural(names[i])):
+    for i in sorted(range(len(names)), key=lambda i: natural_key(names[i])):
         members.setdefault(units[i], []).append(i)
     if not 2 <= count <= len(members):
         raise ValueError(
@@ -87,12 +87,6 @@ def _units(names, groups):
     first: dict[Any, int] = {}
     by_name = [first.setdefault(name, i) for i, name in enumerate(names)]
     return by_name if groups is None else [int(group) for group in groups]
-
-
-def _natural(name):
-    """A key by which `img2` is before `img10`."""
-    parts = enumerate(re.split(r"(\d+)", name))
-    return [(int(part), "") if i % 2 else (-1, part) for i, part in parts]
 
 
 def small_recipe(faces: int, steps: int) -> Recipe:

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import check_outputs, replacing
-from keras_lapkl._support.names import names_below
+from keras_lapkl._support.names import names_below, natural_key
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import pictures
 from keras_lapkl.data.keypoints import BOX, KeypointError, joined, repeated
@@ -114,7 +113,7 @@ def convert_labels(
     labels = tool.read(source)
     left_out, notes = collections.Counter(labels.left_out), list(labels.notes)
     objects, names = _of_category(path, labels, category, left_out)
-    objects = _with_pictures(path, objects, labels, images, output, left_out)
+    objects = _with_pictures(objects, labels, images, output, left_out)
     if not objects:
         reasons = "; ".join(_said(left_out)) or "none"
         raise KeypointError(f"{path}: expected labels to convert. Left out: {reasons}")
@@ -175,13 +174,9 @@ def in_last_block(paths: Sequence[Path], share: float) -> NDArray[np.bool_]:
     for found in folders.values():
         seen += len(found)
         count = round(share * seen) - len(last)  # so that many short folders do not add up errors
-        last.update(sorted(found, key=_by_number)[len(found) - count :])
+        ordered = sorted(found, key=lambda each: natural_key(each.name))
+        last.update(ordered[len(found) - count :])
     return np.array([each in last for each in paths], bool)
-
-
-def _by_number(path):
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], path.name
 
 
 def report(converted: Converted) -> list[str]:
@@ -244,7 +239,7 @@ def _without_gaps(objects, names):
     ], tuple(named.values())
 
 
-def _with_pictures(path, objects, labels, images, output, left_out):
+def _with_pictures(objects, labels, images, output, left_out):
     """The objects whose pictures can be read and fit them, each with path and size."""
     folder = output.with_name(f"{output.stem}.pictures")
     embedded = {}

@@ -14,7 +14,7 @@ from keras_lapkl.data.labels.found import (
     Labels,
     Source,
     gather,
-    in_order,
+    names_of,
     number,
     size_of,
 )
@@ -28,11 +28,7 @@ def read(source: Source) -> Labels:
     left_out = collections.Counter()
     images = source.xml.iter("image")
     objects = gather(images, lambda image: _objects(source.path, image, left_out), left_out)
-    names = collections.defaultdict(tuple)
-    for each in objects:
-        names[each.category] = (*names[each.category], *each.points)
-    names = {category: in_order(found) for category, found in names.items()}
-    return Labels(objects, names, (source.folder,), left_out)
+    return Labels(objects, names_of(objects), (source.folder,), left_out)
 
 
 def _objects(path, image, left_out):

@@ -76,6 +76,14 @@ class Labels:
     embedded: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
 
+def names_of(objects: Iterable[Labeled]) -> dict[str, tuple[Name, ...]]:
+    """The names of the points of each category, `in_order`, by the objects that have them."""
+    names = collections.defaultdict(list)
+    for each in objects:
+        names[each.category] += each.points
+    return {category: in_order(found) for category, found in names.items()}
+
+
 def from_annotations(found: Annotations, folder: Path, category: str) -> Labels:
     """What a reader of this package has read, whose pictures are all in a folder.
 

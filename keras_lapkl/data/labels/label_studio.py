@@ -14,7 +14,7 @@ from keras_lapkl.data.labels.found import (
     Labels,
     Source,
     gather,
-    in_order,
+    names_of,
     number,
     size_of,
 )
@@ -35,11 +35,7 @@ def read(source: Source) -> Labels:
     left_out = collections.Counter()
     tasks = enumerate(source.json)
     objects = gather(tasks, lambda each: _of_task(source.path, each, left_out), left_out)
-    names = collections.defaultdict(list)
-    for each in objects:
-        names[each.category] += each.points
-    ordered = {category: in_order(found) for category, found in names.items()}
-    return Labels(objects, ordered, (source.folder, source.folder / "images"), left_out)
+    return Labels(objects, names_of(objects), (source.folder, source.folder / "images"), left_out)
 
 
 def _of_task(path, numbered, left_out):

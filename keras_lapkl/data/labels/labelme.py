@@ -15,7 +15,7 @@ from keras_lapkl.data.labels.found import (
     Labels,
     Source,
     gather,
-    in_order,
+    names_of,
     number,
     size_of,
 )
@@ -34,11 +34,7 @@ def read(source: Source) -> Labels:
     left_out = collections.Counter()
     own = _own(source, left_out) if source.is_folder else [source]
     objects = gather(own, lambda each: _objects(each, source.folder, left_out), left_out)
-    names = collections.defaultdict(list)
-    for each in objects:
-        names[each.category] += each.points
-    ordered = {category: in_order(found) for category, found in names.items()}
-    return Labels(objects, ordered, (source.folder,), left_out)
+    return Labels(objects, names_of(objects), (source.folder,), left_out)
 
 
 def _is_one(source):
