@@ -104,8 +104,9 @@ def train(
     >>> results["parameters"]
     39828
     """
+    folder = pathlib.Path(output_dir)
     return _run(
-        recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, scheduler
+        _Job(recipe, crops, validation, folder, provenance, unlabeled, tensorboard, scheduler)
     )
 
 
@@ -137,47 +138,47 @@ def label(
     >>> label(recipe, crops, validation, "run", unlabeled=faces, scheduler="tcp://host:8786")
     >>> results = train(recipe, crops, validation, "run", unlabeled=faces)
     """
-    output_dir = pathlib.Path(output_dir)
-    identity = _identity(recipe, crops, validation, unlabeled, scheduler)
+    folder = pathlib.Path(output_dir)
+    job = _Job(recipe, crops, validation, folder, provenance, unlabeled, scheduler=scheduler)
+    identity = _identity(job)
     if recipe.teacher is None and not recipe.wide:
         raise ValueError(
             "Expected a recipe whose faces without labels are labeled by a teacher (`teacher`, or "
             "`teacher_width` of a mean teacher). Received: one without."
         )
-    with owned(output_dir) if distributed.is_chief() else contextlib.nullcontext():
-        _claim(recipe, crops, validation, unlabeled, output_dir, identity)
-        if not (output_dir / "results.json").exists():
-            _taught(
-                recipe, crops, validation, output_dir, provenance, unlabeled, scheduler=scheduler
-            )
+    with owned(folder) if distributed.is_chief() else contextlib.nullcontext():
+        _claim(job, identity)
+        if not (folder / "results.json").exists():
+            _taught(job)
 
 
-def _run(
-    recipe,
-    crops,
-    validation,
-    output_dir,
-    provenance,
-    unlabeled,
-    tensorboard,
-    scheduler=None,
-    more_follows=False,
-):
-    output_dir = pathlib.Path(output_dir)
-    identity = _identity(recipe, crops, validation, unlabeled, scheduler)
-    finished = (output_dir / "results.json").exists()
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What `train` and `label` are given."""
+
+    recipe: Recipe
+    crops: Crops
+    validation: Crops
+    output_dir: pathlib.Path
+    provenance: dict[str, Any] | None
+    unlabeled: UnlabeledCrops | None
+    tensorboard: bool = False
+    scheduler: PathLike | None = None
+
+
+def _run(job, more_follows=False):
+    identity = _identity(job)
+    finished = (job.output_dir / "results.json").exists()
     writes = distributed.is_chief() and not finished
-    with owned(output_dir) if writes else contextlib.nullcontext():
-        _claim(recipe, crops, validation, unlabeled, output_dir, identity)
-        return _train(
-            *(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard),
-            *(scheduler, identity, more_follows),
-        )
+    with owned(job.output_dir) if writes else contextlib.nullcontext():
+        _claim(job, identity)
+        return _train(job, identity, more_follows)
 
 
-def _identity(recipe, crops, validation, unlabeled, scheduler):
+def _identity(job):
     """The run's `Identity`, if its arguments go together."""
-    if scheduler is not None:
+    recipe, unlabeled = job.recipe, job.unlabeled
+    if job.scheduler is not None:
         extras.require("`scheduler`", "distributed")
     if (unlabeled is not None) != recipe.takes_unlabeled:
         raise ValueError(
@@ -195,58 +196,45 @@ def _identity(recipe, crops, validation, unlabeled, scheduler):
             "A mean teacher trains on TensorFlow: set KERAS_BACKEND=tensorflow. Received: "
             f"{keras.backend.backend()}"
         )
-    return Identity(recipe, crops, validation, unlabeled)
+    return Identity(recipe, job.crops, job.validation, unlabeled)
 
 
-def _claim(recipe, crops, validation, unlabeled, output_dir, identity):
+def _claim(job, identity):
     """Marks a folder as that of a run, or refuses it; what can't train before all."""
-    epoch_steps(recipe, crops)
-    model_scores.check_scorable(validation)
-    if unlabeled is not None:
-        check_alike(crops, unlabeled)
-        steps_per_epoch(unlabeled, _unlabeled_batch_size(recipe))
-    if not (output_dir / RUN).exists():
-        check_models(recipe, crops)
+    epoch_steps(job.recipe, job.crops)
+    model_scores.check_scorable(job.validation)
+    if job.unlabeled is not None:
+        check_alike(job.crops, job.unlabeled)
+        steps_per_epoch(job.unlabeled, _unlabeled_batch_size(job.recipe))
+    if not (job.output_dir / RUN).exists():
+        check_models(job.recipe, job.crops)
     if distributed.is_chief():
         try:
-            identity.claim(output_dir)
+            identity.claim(job.output_dir)
         except OtherDataError as error:
             raise OtherDataError(
                 f"{error} Train into another folder, or delete this one."
             ) from error
 
 
-def _taught(
-    recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard=False, scheduler=None
-):
+def _taught(job):
     """The recipe with its teachers, if they have to be trained first, and their labels."""
+    recipe = job.recipe
     if recipe.wide:
-        folders = [output_dir / name for name in TEACHERS[: len(recipe.wide)]]
+        folders = [job.output_dir / name for name in TEACHERS[: len(recipe.wide)]]
         for wide, folder in zip(recipe.wide, folders, strict=True):
-            seen = unlabeled if wide.takes_unlabeled else None
-            _run(
-                *(wide, crops, validation, folder, provenance, seen, tensorboard),
-                more_follows=True,
-            )
+            seen = job.unlabeled if wide.takes_unlabeled else None
+            changes = {"recipe": wide, "output_dir": folder, "unlabeled": seen, "scheduler": None}
+            _run(dataclasses.replace(job, **changes), more_follows=True)
         recipe = recipe.taught_by([folder / "model.keras" for folder in folders])
     if recipe.teacher is None:
         return recipe, None
-    return recipe, load_pseudo_labels(recipe, unlabeled, output_dir, scheduler)
+    return recipe, load_pseudo_labels(recipe, job.unlabeled, job.output_dir, job.scheduler)
 
 
-def _train(
-    recipe,
-    crops,
-    validation,
-    output_dir,
-    provenance,
-    unlabeled,
-    tensorboard,
-    scheduler,
-    identity,
-    more_follows,
-):
-    steps = epoch_steps(recipe, crops)
+def _train(job, identity, more_follows):
+    validation, unlabeled, output_dir = job.validation, job.unlabeled, job.output_dir
+    steps = epoch_steps(job.recipe, job.crops)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
         if distributed.is_chief():
@@ -255,12 +243,10 @@ def _train(
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
         return read_json(results_path)
 
-    recipe, labels = _taught(
-        *(recipe, crops, validation, output_dir, provenance, unlabeled, tensorboard, scheduler)
-    )
+    recipe, labels = _taught(job)
     checkpoint = last_checkpoint(output_dir)
     with distributed.scope():
-        model = load_model(checkpoint) if checkpoint else build(recipe, crops, unlabeled)
+        model = load_model(checkpoint) if checkpoint else build(recipe, job.crops, unlabeled)
     done = int(model.optimizer.iterations.numpy())
     means = read_means(output_dir, done)
     distributed.wait()  # before the chief writes what the others have read
@@ -272,7 +258,7 @@ def _train(
         trim_history(output_dir / "history.csv", done // steps)
         writers = (
             callbacks.DurableCSVLogger(output_dir / "history.csv", append=True),
-            *(_tensorboard(output_dir, validation, unlabeled) if tensorboard else ()),
+            *(_tensorboard(output_dir, validation, unlabeled) if job.tensorboard else ()),
             callbacks.ResumableCheckpoint(last, previous),
         )
     after = f" and {done % steps} steps" if done % steps else ""
@@ -301,7 +287,7 @@ def _train(
             for first, count in _stretches(done, steps, recipe.epochs):
                 distributed.fit(
                     model,
-                    _batches(recipe, crops, unlabeled, labels, first),
+                    _batches(recipe, job.crops, unlabeled, labels, first),
                     initial_epoch=first // steps,
                     epochs=recipe.epochs,
                     steps_per_epoch=count,
@@ -345,7 +331,7 @@ def _train(
         "seconds_of_training": round(seconds, 1),
         "epochs_in_those_seconds": recipe.epochs - done // steps,
         "recipe": {**identity.settings, **identity.summaries},
-        "provenance": provenance,
+        "provenance": job.provenance,
     }
     write_json(results_path, results)
     remove_checkpoints(output_dir)
