@@ -24,6 +24,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import zlib
 from typing import Any, NamedTuple, Protocol
 
@@ -57,6 +58,7 @@ from keras_lapkl.training_data import DataSet
 SETTINGS = "shards.json"
 SKIPPED = "skipped.csv"
 _OUTPUTS = ("faces-*-of-*", SKIPPED, "results.json")
+_OVERLAY = re.compile(r"(^|/)overlays/.*\.overlay\.jpg$", re.DOTALL)
 _FORMAT = 2  # raise it when the same photos and settings give other bytes
 _BATCH = 16  # photos that a process takes at once
 
@@ -305,7 +307,9 @@ def crop_folder(
     input_dir, output_dir = stores.at(input_dir).absolute(), stores.at(output_dir)
     passed_by = collections.Counter()
     listed = walk_listed(input_dir, IMAGE_SUFFIXES + OTHER_PICTURES, passed_by)
-    photos = _Listing(input_dir, listed, shard_size)
+    photos = _Listing(input_dir, _photographed(listed, passed_by), shard_size)
+    if not len(photos):
+        raise ValueError(f"Expected photos in {input_dir}. Received: overlays of lapkl predict.")
     logging.info("Found %s photos in %s.", f"{len(photos):,}", input_dir)
     settings = {
         "format": _FORMAT,
@@ -352,6 +356,15 @@ def _check_photos(folder, settings):
             f"{folder} holds faces of other photos: some of them were added, removed or changed "
             f"since, {held.get('photos')} there, {settings['photos']} now."
         )
+
+
+def _photographed(listed, passed_by):
+    """Without the copies that `lapkl predict` draws on: they would teach its dots."""
+    for name, state in listed:
+        if _OVERLAY.search(name):
+            passed_by["overlays of lapkl predict"] += 1
+        else:
+            yield name, state
 
 
 class _Listing:

@@ -364,6 +364,24 @@ class TestBadPhotos:
         assert about["passed_by"] == others
         assert "Save it as JPEG or PNG" in skipped(tmp_path / "out")["a.TIF"]
 
+    def test_overlays_are_no_photos(self, folder, tmp_path):
+        """Else the dots that are drawn on them are learned."""
+        overlays = folder / "found/overlays"
+        (overlays / "below").mkdir(parents=True)
+        photo = next(folder.glob("*.png"))
+        for name in ("a.overlay.jpg", "below/b.overlay.jpg", "c.jpg"):
+            shutil.copy(photo, overlays / name)
+        shutil.copy(photo, folder / "d.overlay.jpg")
+        about = crop(folder, tmp_path / "out")
+        assert about["passed_by"] == {"overlays of lapkl predict": 2}
+        assert about["used"] == 14
+        crop(overlays, tmp_path / "those", workers=1)  # asked for by name
+        for file in folder.rglob("*.*"):
+            if file.is_file() and ("overlays" not in file.parts or file.name == "c.jpg"):
+                file.unlink()
+        with pytest.raises(ValueError, match="Received: overlays of lapkl predict"):
+            crop(folder, tmp_path / "none")
+
     def test_one_face_beside_the_photo_costs_no_other(self, folder, tmp_path):
         about = crop(folder, tmp_path / "out", OneBeside())
         assert (about["faces"], about["used"], about["skipped"]) == (12, 12, 0)
