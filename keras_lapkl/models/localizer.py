@@ -513,8 +513,8 @@ def axes_alone(generator: keras.Model) -> Callable[[Tensor, bool], Tensor] | Non
     axes = getattr(generator, "axis_logits", None)
     if axes is None:
         return None
-    columns, rows = (shape[place] for shape, place in zip(axes.output_shape, (2, 1), strict=True))
-    if columns is None or columns != rows:
+    (_, _, width, _), (_, height, _, _) = axes.output_shape
+    if width is None or width != height:
         return None
 
     def joined(images, training):
