@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl._support.folders import OtherDataError
-from keras_lapkl.data import datasets
+from keras_lapkl.data import datasets, origins
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.training import run_data
 from keras_lapkl.training.recipe import Recipe, Teacher
@@ -200,7 +200,7 @@ def test_faces_without_labels(crops, validation, tmp_path):
 
 
 def test_record_of_where_the_data_are(crops, validation, tmp_path):
-    crops, validation = crops.take(range(6)), validation.take(range(2))
+    crops, validation = crops.spread(6), validation.spread(2)  # copies
     folder = claimed(tmp_path / "run", crops, validation)
     loaded = json.loads((folder / "run.json").read_text())["loaded"]
     assert loaded["validation"] == {
@@ -212,3 +212,11 @@ def test_record_of_where_the_data_are(crops, validation, tmp_path):
     Identity(RECIPE, crops, validation, None).claim(folder)
     loaded = json.loads((folder / "run.json").read_text())["loaded"]
     assert loaded["validation"]["split"] == "moved"
+
+
+def test_no_record_of_where_the_whole_of_a_part_is(crops, validation, tmp_path):
+    """Else the model would later be measured on what it was trained on."""
+    folder = claimed(tmp_path / "run", crops.take(range(4)), crops.take([4, 5]))
+    loaded = json.loads((folder / "run.json").read_text())["loaded"]
+    assert loaded == {"training": None, "validation": None}
+    assert origins.read(folder / "model.keras").loaded == {}
