@@ -118,7 +118,7 @@ class Stand:
         self.frame = 0
         self.calls = 0
 
-    def __call__(self, frame):
+    def __call__(self, frame, turned=True):
         self.calls += 1
         shift = np.random.default_rng([7, self.frame]).uniform(-0.1, 0.1, 3)
         x, y, side = self.squares[self.frame]

@@ -30,7 +30,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 flags.register_validator(
     "output_dir",
-    lambda path: path is None or not path.startswith("memory://"),
+    lambda path: path is None or not path.lower().startswith("memory://"),
     "expected a folder or a store; memory ends with this command",
 )
 _CROP_BY = flags.DEFINE_enum(

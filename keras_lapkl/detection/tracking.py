@@ -201,7 +201,8 @@ class LandmarkTracker:
 
     def _search(self, frame, time, turned):
         """Begins tracks of the faces that the detector finds where there is none."""
-        for face in self.detector(frame, turned=turned):
+        faces = self.detector(frame) if turned else self.detector(frame, turned=False)
+        for face in faces:
             square = self._checked(face)
             if square is None or face.lost:
                 self.left_out["too unsure or too small to follow"] += 1

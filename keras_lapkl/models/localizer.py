@@ -284,7 +284,8 @@ class LandmarkLocalizer(keras.Model):
         logits = self._scored_forward()(images, training=False)
         loss = self._compute_loss(images, landmarks, logits, weight, training=False)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        self._loss_tracker.update_state(loss * replicas, sample_weight=ops.shape(images)[0])
+        # The images of a subclass may be a pair.
+        self._loss_tracker.update_state(loss * replicas, sample_weight=ops.shape(logits)[0])
         return self.compute_metrics(images, landmarks, logits, weight)
 
     def _scored_forward(self):

@@ -1,8 +1,8 @@
 """Training by several processes at once, on one machine or on many, with TensorFlow or JAX.
 
 Each process takes its part of every batch and the gradients are summed over all of them, so that
-the result is that of one process with the whole batch; but for `MobileFPN`, whose batch
-normalization is each device's own. `training.cluster` tells which processes
+the result is that of one process with the whole batch; but for `MobileFPN` on TensorFlow, whose
+batch normalization is each device's own there. `training.cluster` tells which processes
 these are. The devices of one process need nothing of this: build and compile a model in
 `tf.distribute.MirroredStrategy().scope()`, and `fit` it.
 """

@@ -186,9 +186,11 @@ def _identity(job):
             f"Received: unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
             f"teacher={recipe.teacher}, mean_teacher={recipe.mean_teacher}"
         )
-    distributed.check_batch_size(recipe.batch_size)
+    sizes = [recipe.batch_size]
     if recipe.takes_unlabeled:
-        distributed.check_batch_size(_unlabeled_batch_size(recipe))
+        sizes.append(_unlabeled_batch_size(recipe))
+    for size in sizes if recipe.teacher is None else [sum(sizes)]:  # a teacher's go in one batch
+        distributed.check_batch_size(size)
     if recipe.mean_teacher is not None and distributed.replicas() > 1:
         raise ValueError("A mean teacher trains on one device: start one process.")
     if recipe.mean_teacher is not None and keras.backend.backend() != "tensorflow":

@@ -20,6 +20,20 @@ for name in ("scale, all alike", "scale, no shared motion"):
 """
 
 
+FOLLOWED = """
+import sys
+sys.path.insert(0, "benchmarks")
+import numpy as np
+import tracking
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+detector = LandmarkDetector.from_pretrained("fpn-sixteenth-300w", None)
+clip = tracking.clips.synthetic_clip(0, rate=5)
+_, landmarks, _ = tracking._stream(detector, clip)
+assert np.isfinite(landmarks).all((1, 2)).mean() > 0.9
+"""
+
+
 @pytest.mark.slow
-def test_filters_that_are_compared():
-    subprocess.run([sys.executable, "-c", FILTERED], check=True)
+@pytest.mark.parametrize("code", [FILTERED, FOLLOWED], ids=["filtered", "followed"])
+def test_in_small(code):
+    subprocess.run([sys.executable, "-c", code], check=True)

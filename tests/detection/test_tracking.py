@@ -479,7 +479,7 @@ def test_threads_take_turns(world, monkeypatch):
     inside, most = [], []
     search = made.__class__.__call__
 
-    def slow(self, frame, turned):
+    def slow(self, frame, turned=True):
         inside.append(1)
         most.append(len(inside))
         sleep(0.005)

@@ -337,6 +337,22 @@ def test_reports_are_of_training_only(data):
     assert {"loss", "nme", "val_loss", "val_nme", *adversarial.REPORTS} == logs.keys()
 
 
+def test_evaluates_pairs_as_their_labeled_half(data):
+    """Of batches of unequal size, each face counts once."""
+    import tensorflow as tf
+
+    model = small()
+    (images, unlabeled), y = data
+    y = np.concatenate([y[:8], y[8:9] / 8])  # the last one, in a batch of its own, is far off
+    expected = model.evaluate(images[:9], y, batch_size=8, verbose=0)
+    for pair in ((images, unlabeled), {"labeled": images, "unlabeled": unlabeled}):
+        faces = tf.data.Dataset.from_tensor_slices((pair, data[1])).take(9).batch(8)
+        batches = faces.map(lambda x, _: x)
+        labels = tf.data.Dataset.from_tensor_slices(y).batch(8)
+        found = model.evaluate(tf.data.Dataset.zip((batches, labels)), verbose=0)
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_evaluates_and_predicts_as_a_localizer(data):
     model = small()
     (images, _), y = data

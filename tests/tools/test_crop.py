@@ -178,7 +178,7 @@ def test_tensorflow_is_not_imported(run_tool, photos, tmp_path):
         (("--crop_by=detector", "--detector=eye"), "Expected a face detector among auto, yunet"),
         ((*BOX, "--margin=-1"), "margin"),
         ((*BOX, "--input_dir=nowhere"), "nowhere"),
-        ((*BOX, "--output_dir=memory://out"), "memory ends with this command"),
+        ((*BOX, "--output_dir=Memory://out"), "memory ends with this command"),
         ((*BOX, "stray"), "stray"),
     ],
 )

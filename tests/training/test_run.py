@@ -386,6 +386,22 @@ class TestTeacher:
         max_scale, labels, *sizes = given
         assert max_scale == 3.0 and labels.shape == (20, 68, 3) and sizes == [8, 4]
 
+    def test_batches_that_processes_can_not_share(
+        self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
+    ):
+        """A teacher's faces are in one batch with the labeled ones, an adversary's are not."""
+        monkeypatch.setattr(run.distributed, "join", object)
+        chosen = recipe(batch_size=8, teacher=dataclasses.replace(teacher, batch_size=4))
+        against = recipe(batch_size=8, adversary=Adversary(batch_size=4))
+        for each, devices, received in ((chosen, 5, 12), (against, 8, 4), (recipe(), 3, 8)):
+            monkeypatch.setattr(run.distributed, "replicas", lambda devices=devices: devices)
+            faces = unlabeled if each.takes_unlabeled else None
+            with pytest.raises(ValueError, match=f"{devices} devices: .* Received: {received}$"):
+                train(each, crops, validation, tmp_path, unlabeled=faces)
+            assert not list(tmp_path.iterdir())
+        monkeypatch.setattr(run.distributed, "replicas", lambda: 3)
+        assert run._identity(run._Job(chosen, crops, validation, tmp_path, None, unlabeled))
+
     def test_refused_before_the_folder_is_taken(
         self, crops, validation, unlabeled, teacher, tmp_path
     ):
