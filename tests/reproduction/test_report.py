@@ -85,6 +85,26 @@ def test_a_claim_must_hold_with_each_seed(plan, made, fill):
     assert why.endswith("2 seeds")
 
 
+def test_one_seed_is_said(plan, made, fill):
+    """Among several comparisons too, of which one has but one seed."""
+    plan = dataclasses.replace(plan, figure_4={"beta": (0.5, 1.0, 2.0)})
+    results = fill(plan, laplace_kl=4.0, softargmax=5.0)
+    del results[plan.cell(1, loss="softargmax").name]
+    for seed in plan.seeds:
+        for beta in (0.5, 2.0):
+            results[plan.cell(seed, loss="laplace_kl", beta=beta).name] = made(6.0, noise=seed)
+    del results[plan.cell(1, loss="laplace_kl", beta=2.0).name]
+
+    def verdict(claim):
+        return {each: said for each, said, _ in reproduction.claims(plan, results)}[claim]
+
+    one = "reproduced by one seed"
+    assert verdict("LaplaceKL's error is below softargmax's, width 1/8") == one
+    assert verdict("1 is the best β") == one
+    results[plan.cell(0, loss="laplace_kl", beta=0.5).name] = made(3.0)
+    assert verdict("1 is the best β") == "not reproduced"
+
+
 def test_seeds_that_only_one_side_has_are_left_out(plan, made, fill, tmp_path):
     """D with one seed is held against no D of that seed, not against the mean of both."""
     results = fill(plan)
