@@ -169,10 +169,20 @@ class _Job:
 def _run(job, more_follows=False):
     identity = _identity(job)
     finished = (job.output_dir / "results.json").exists()
+    if not finished:
+        _check_batch_sizes(job.recipe)
     writes = distributed.is_chief() and not finished
     with owned(job.output_dir) if writes else contextlib.nullcontext():
         _claim(job, identity)
         return _train(job, identity, more_follows)
+
+
+def _check_batch_sizes(recipe):
+    sizes = [recipe.batch_size]
+    if recipe.takes_unlabeled:
+        sizes.append(_unlabeled_batch_size(recipe))
+    for size in sizes if recipe.teacher is None else [sum(sizes)]:  # a teacher's go in one batch
+        distributed.check_batch_size(size)
 
 
 def _identity(job):
@@ -186,11 +196,6 @@ def _identity(job):
             f"Received: unlabeled={unlabeled and unlabeled.name}, adversary={recipe.adversary}, "
             f"teacher={recipe.teacher}, mean_teacher={recipe.mean_teacher}"
         )
-    sizes = [recipe.batch_size]
-    if recipe.takes_unlabeled:
-        sizes.append(_unlabeled_batch_size(recipe))
-    for size in sizes if recipe.teacher is None else [sum(sizes)]:  # a teacher's go in one batch
-        distributed.check_batch_size(size)
     if recipe.mean_teacher is not None and distributed.replicas() > 1:
         raise ValueError("A mean teacher trains on one device: start one process.")
     if recipe.mean_teacher is not None and keras.backend.backend() != "tensorflow":

@@ -400,7 +400,14 @@ class TestTeacher:
                 train(each, crops, validation, tmp_path, unlabeled=faces)
             assert not list(tmp_path.iterdir())
         monkeypatch.setattr(run.distributed, "replicas", lambda: 3)
-        assert run._identity(run._Job(chosen, crops, validation, tmp_path, None, unlabeled))
+        run._check_batch_sizes(chosen)
+
+    def test_a_finished_run_is_read_by_any_number_of_processes(
+        self, finished, crops, validation, monkeypatch
+    ):
+        folder, results = finished
+        monkeypatch.setattr(run.distributed, "check_batch_size", lambda size: 1 / 0)
+        assert train(recipe(dropout=0.2), crops, validation, folder) == results
 
     def test_refused_before_the_folder_is_taken(
         self, crops, validation, unlabeled, teacher, tmp_path
