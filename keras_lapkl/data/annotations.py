@@ -110,19 +110,7 @@ class Annotations:
     places: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        n, k = len(self.paths), self.scheme.num_landmarks
-        expected = {"landmarks": (n, k, 2), "visible": (n, k)}
-        if self.boxes is not None:
-            expected["boxes"] = (n, 4)
-        if self.sizes is not None:
-            expected["sizes"] = (n, 2)
-        for field, shape in expected.items():
-            received = getattr(self, field).shape
-            if received != shape:
-                raise ValueError(
-                    f"{self.name}: `{field}` must have shape {shape} for {n} images and scheme "
-                    f"{self.scheme.name!r}. Received: {received}"
-                )
+        check_shapes(self, "images")
 
     @property
     def summary(self) -> str:
@@ -175,6 +163,19 @@ class Annotations:
                 f"{self.paths[index]}: its labels are for {_by(self.sizes[index])} pixels. "
                 f"Received: an upright picture of {_by(size)}. Was it scaled, or rotated by its "
                 "EXIF orientation?"
+            )
+
+
+def check_shapes(data, what, **more):
+    """Raises `ValueError` unless labels, and `more` arrays, have the shapes of N images."""
+    n, k = len(data), data.scheme.num_landmarks
+    shapes = {"landmarks": (n, k, 2), "visible": (n, k), "boxes": (n, 4), "sizes": (n, 2), **more}
+    for field, shape in shapes.items():
+        array = getattr(data, field)
+        if array is not None and array.shape != shape:
+            raise ValueError(
+                f"{data.name}: `{field}` must have shape {shape} for {n} {what} and scheme "
+                f"{data.scheme.name!r}. Received: {array.shape}"
             )
 
 

@@ -19,7 +19,7 @@ from keras_lapkl._support import cluster, console
 from keras_lapkl._support.files import read_arrays, replacing
 from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.annotations import Annotations, known_points
+from keras_lapkl.data.annotations import Annotations, check_shapes, known_points
 from keras_lapkl.data.cropping import (
     apply_transform,
     check_crop_scale,
@@ -93,25 +93,13 @@ class Crops:
     _digests: Digests | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self):
-        n, k, side = len(self.names), self.scheme.num_landmarks, self.image_size + 2 * self.margin
-        expected = {
-            "images": (n, side, side, 3),
-            "landmarks": (n, k, 2),
-            "visible": (n, k),
-            "transforms": (n, 2, 3),
-        }
-        if self.boxes is not None:
-            expected["boxes"] = (n, 4)
-        if self.sizes is not None:
-            expected["sizes"] = (n, 2)
-        for field, shape in expected.items():
-            received = getattr(self, field).shape
-            if received != shape:
-                raise ValueError(
-                    f"{self.name}: `{field}` must have shape {shape} for {n} crops of "
-                    f"{self.image_size} + 2*{self.margin} pixels and scheme "
-                    f"{self.scheme.name!r}. Received: {received}"
-                )
+        n, side = len(self.names), self.image_size + 2 * self.margin
+        check_shapes(
+            self,
+            f"crops of {self.image_size} + 2*{self.margin} pixels",
+            images=(n, side, side, 3),
+            transforms=(n, 2, 3),
+        )
 
     @property
     def summary(self) -> str:
