@@ -45,7 +45,8 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
         previous: what a file that is there is renamed to, in place of being replaced.
 
     Raises:
-        OSError: with `path`, what could not be written.
+        OSError: with `path`, what could not be written; or a folder of it that this process held
+            was removed (`locks.check_owned`).
         ValueError: a device, a pipe or a socket is at `path`, which would be lost.
     """
     if isinstance(path, StorePath):
@@ -55,6 +56,7 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
             path.put(temporary)
         return
     path = pathlib.Path(path)
+    locks.check_owned(path)
     with naming(path):
         _refuse_device(path)
         path = pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path

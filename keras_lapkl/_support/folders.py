@@ -92,6 +92,22 @@ def foreign(folder: PathLike | StorePath, outputs: Iterable[str]) -> list[AnyPat
     return [found for output in outputs for found in stores.as_path(folder).glob(output)]
 
 
+def read_claim(path: PathLike | StorePath) -> dict[str, Any]:
+    """The data in the file by which a folder was claimed.
+
+    Raises:
+        ValueError: the file is damaged, or none of lapkl's.
+    """
+    mend = "What the folder holds can't be told without it: name another folder, or delete this one"
+    try:
+        data = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {mend}.") from error
+    if not isinstance(data, dict) or not isinstance(data.get("settings", data), dict):
+        raise ValueError(f"{path} is not as lapkl writes it. {mend}.")
+    return data
+
+
 def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> Any:
     """The data in the file by which a folder was claimed, if it is of these settings.
 
@@ -100,12 +116,10 @@ def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> 
 
     Raises:
         OtherSettingsError: with each setting that differs, as it is there and as it is now.
-        ValueError: the file is none of lapkl's.
+        ValueError: as `read_claim`.
     """
     path = stores.as_path(path)
-    data = read_json(path)
-    if not isinstance(data, dict) or not isinstance(data.get("settings", data), dict):
-        raise ValueError(f"{path} is not as lapkl writes it: name another folder.")
+    data = read_claim(path)
     held, ours = (each.get("settings", each) for each in (data, settings))
     lines = [
         f"  {key}: {held.get(key)!r} there, {ours.get(key)!r} now"

@@ -60,11 +60,39 @@ def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterato
     """
     path = Path(folder) / LOCK
     handle = _take(path, wait, resume)
+    home = Path(os.path.realpath(folder))
+    _owned[home] = handle
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        del _owned[home]
+        if _is_at(handle, path):
+            path.unlink(missing_ok=True)
         os.close(handle)
+
+
+_owned = {}
+"""The open locks of the folders that this process holds."""
+
+
+def check_owned(path: PathLike) -> None:
+    """Refuses to write into a folder that this process held, and that was taken from it.
+
+    Whoever removes a folder may start another process there while the first one still lives: what
+    that one writes must not come among the files of the other.
+
+    Args:
+        path: what is to be written; all is well where this process holds none of its folders.
+
+    Raises:
+        OSError: one of its folders was removed, or its lock.
+    """
+    for folder in Path(os.path.realpath(path)).parents:
+        if folder in _owned and not _is_at(_owned[folder], folder / LOCK):
+            raise OSError(
+                f"{folder} was removed, or its {LOCK}, while this process wrote there: it stops, "
+                f"and does not write {path}. Stop a process before you remove its folder."
+            )
 
 
 _held = set()
@@ -150,7 +178,7 @@ def _take(path, wait, resume):
             if held is None:
                 logging.warning("%s knows no locks: see that one process writes there.", path)
             if not held or _is_at(handle, path):
-                _write_owner(handle)
+                _write_owner(handle, path)
                 return handle
         except BaseException:
             os.close(handle)
@@ -161,13 +189,17 @@ def _take(path, wait, resume):
 def _is_at(handle, path):
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def _write_owner(handle):
+def _write_owner(handle, path):
     os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(_about_me()).encode(), 0)
+    try:
+        os.pwrite(handle, json.dumps(_about_me()).encode(), 0)
+    except OSError as error:  # the disk is full
+        path.unlink()
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def _about_me():

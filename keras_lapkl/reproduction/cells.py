@@ -27,6 +27,9 @@ from keras_lapkl.training.building import build
 from keras_lapkl.training.recipe import Adversary, Recipe
 from keras_lapkl.training.run import train
 
+_IN_A_CELL = {"test", "errors"}
+"""What the report needs of a `cell.json`."""
+
 
 def miniature():
     """A plan that shows in minutes that all of it works, and what loads its data.
@@ -87,7 +90,7 @@ def _run(plan, load_data, output_dir, provenance, budget_minutes):
         return data
 
     paths = {cell.name: output_dir / cell.name / "cell.json" for cell in cells}
-    results = {name: read_json(path) for name, path in paths.items() if path.exists()}
+    results = {name: _read_cell(path) for name, path in paths.items() if path.exists()}
     missing = [cell for cell in cells if cell.name not in results]
     if "table3" in plan.tables:
         report.measured_files(plan, output_dir)  # a file that is not ours stops the run here
@@ -157,6 +160,18 @@ def load_data(
         datasets.load(dataset, data_dir, "common" if dataset == "300w" else "test", **common),
         load_unlabeled,
     )
+
+
+def _read_cell(path):
+    """What a finished cell has found."""
+    mend = "Delete it: the same command scores the cell again, or trains it if its model is gone"
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {mend}.") from error
+    if not isinstance(found, dict) or not found.keys() >= _IN_A_CELL:
+        raise ValueError(f"{path} is not as lapkl writes it. {mend}.")
+    return found
 
 
 def _check_same(results, data, output_dir):

@@ -117,15 +117,16 @@ def write_pseudo_labels(
             with replacing(files[first]) as temporary:
                 np.savez(temporary, rows=part)
     shown = 0
+    shape = (len(unlabeled),)
+    header = {"descr": np.lib.format.dtype_to_descr(row), "fortran_order": False, "shape": shape}
     with replacing(path) as temporary:
-        rows = np.lib.format.open_memmap(temporary, "w+", row, (len(unlabeled),))
-        for first, count in counts.items():
-            part = rows[first : first + count]
-            part[...] = _read_whole(files[first], faces[first], row)
-            shown += int(part["label"][..., 2].sum())
-        _tell(len(rows), shown, rows["label"][..., 2].size, max_scale)
-        rows.flush()
-        del rows, part
+        with temporary.open("wb") as file:  # not by a map: a full disk would kill the process
+            np.lib.format.write_array_header_1_0(file, header)
+            for first in firsts:
+                part = _read_whole(files[first], faces[first], row)
+                file.write(part.tobytes())
+                shown += int(part["label"][..., 2].sum())
+        _tell(len(unlabeled), shown, len(unlabeled) * row["label"].shape[0], max_scale)
     shutil.rmtree(folder)
 
 
@@ -137,14 +138,18 @@ def read_pseudo_labels(path: PathLike, unlabeled: UnlabeledCrops) -> NDArray[np.
         unlabeled: the faces that they must be of, in this order.
 
     Returns:
-        The labels; None if there is no file, or one of other faces or in another order.
+        The labels; None if there is no file, or one that is damaged, of other faces or in another
+        order.
 
     Raises:
-        OSError, ValueError: a file that can't be opened or is damaged.
+        OSError: a file that can't be opened.
     """
     if not Path(path).exists():
         return None
-    rows = np.load(path, mmap_mode="r")
+    try:
+        rows = np.load(path, mmap_mode="r")
+    except (EOFError, ValueError):  # its head is not whole, or the rest
+        return None
     names = rows.dtype.names or ()
     if "face" not in names or not np.array_equal(rows["face"], unlabeled.digests()):
         return None

@@ -95,7 +95,7 @@ def train(
             the other way around.
         OSError: another process trains into the folder, the disk is full, or the cluster fails.
         ModuleNotFoundError: `scheduler` without the extra `cluster`.
-        FloatingPointError: the loss or a weight is no longer finite.
+        FloatingPointError: the loss or a weight is no longer finite, or no prediction is.
         UnfinishedError: SIGTERM came, or another process of the training has ended.
 
     Example:
@@ -330,6 +330,7 @@ def _train(job, identity, more_follows):
         # Read back outside of the strategy's scope, where `predict` needs no other process.
         model = load_model(temporary)
         scored, predicted = model_scores.evaluate_model(model, validation)
+        _check_finite(scored)
         model.calibration = model_scores.calibrate(predicted, validation)
         model.save(temporary)
     results = {
@@ -344,6 +345,19 @@ def _train(job, identity, more_follows):
     remove_checkpoints(output_dir)
     distributed.wait()
     return results
+
+
+def _check_finite(scored):
+    """Refuses a model that finds nothing, which finite weights and losses may hide."""
+    if not scored["missing"]:
+        return
+    told = (
+        f"{scored['missing']:,} of {scored['faces']:,} validation faces have no finite prediction. "
+        "Lower the learning rate and train into another folder."
+    )
+    if scored["missing"] == scored["faces"]:
+        raise FloatingPointError(told)
+    logging.warning(told)
 
 
 def _stretches(done, steps, epochs):

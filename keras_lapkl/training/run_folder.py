@@ -15,7 +15,6 @@ from keras_lapkl import schemes
 from keras_lapkl._support.files import (
     is_whole_zip,
     read_arrays,
-    read_json,
     replacing,
     write_json,
 )
@@ -25,6 +24,7 @@ from keras_lapkl._support.folders import (
     compare,
     foreign,
     numbered,
+    read_claim,
 )
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
@@ -74,7 +74,7 @@ class Identity:
         """
         path = folder / RUN
         # Runs of earlier versions have one line on their data among the settings, and no digest.
-        ours = {**self.settings, **self.summaries} if _is_old(read_json(path)) else self._record
+        ours = {**self.settings, **self.summaries} if _is_old(read_claim(path)) else self._record
         held = compare(path, ours, _OTHER)
         clause = run_data.difference(folder, held.get("digests"), self.data)
         if clause is not None:
@@ -118,7 +118,7 @@ def _settings(recipe, crops):
 
 
 def _is_old(held):
-    return isinstance(held, dict) and "settings" not in held
+    return "settings" not in held
 
 
 def check_settings(
@@ -135,7 +135,7 @@ def check_settings(
         OtherSettingsError: with each setting that differs from the recipe's.
     """
     path = Path(output_dir) / RUN
-    if not path.exists() or _is_old(read_json(path)) or _holds_one(path, others, crops):
+    if not path.exists() or _is_old(read_claim(path)) or _holds_one(path, others, crops):
         return
     compare(path, {"settings": _settings(recipe, crops)}, _OTHER)
 
@@ -205,7 +205,8 @@ def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler=None):
     """What the teachers find, kept in the run's folder: a run that goes on has the same.
 
     It is read as it is needed. Of several processes the first one has the faces labeled. Faces that
-    come in another order, as where pictures were renamed, are labeled again.
+    come in another order, as where pictures were renamed, are labeled again, as those of a damaged
+    file are.
     """
     path = output_dir / "pseudo_labels.npy"
 
@@ -214,7 +215,9 @@ def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler=None):
 
     if distributed.is_chief() and read() is None:
         if path.exists():
-            logging.warning("%s has labels of faces in another order: they are made again.", path)
+            logging.warning(
+                "%s is damaged, or has labels of faces in another order: they are made again.", path
+            )
         teachers = [load_model(each) for each in recipe.teacher.models]
         distillation.write_pseudo_labels(
             path, teachers, unlabeled, recipe.teacher.max_scale, scheduler, distributed.wait

@@ -48,6 +48,15 @@ def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
     assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"test": {}}'])
+def test_a_damaged_cell_says_what_to_do(plan, tmp_path, content):
+    folder = tmp_path / plan.cells()[0].name
+    folder.mkdir()
+    (folder / "cell.json").write_text(content)
+    with pytest.raises(ValueError, match=r"cell\.json is not .* Delete it: the same command"):
+        reproduction.run(plan, pytest.fail, tmp_path, budget_minutes=0)
+
+
 @pytest.mark.parametrize("name", ["RESULTS.md", "ced.png", "heatmaps.png", "predictions.png"])
 def test_files_that_are_not_its_own_stay(plan, tmp_path, name):
     (tmp_path / name).write_text("mine")

@@ -1,5 +1,8 @@
+import contextlib
+import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,6 +12,7 @@ import threading
 import pytest
 
 from keras_lapkl._support import folders, locks
+from keras_lapkl._support.files import write_json
 from keras_lapkl._support.folders import announce, claim, owned
 
 HOLD = """
@@ -122,6 +126,33 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with owned(tmp_path):
         assert "knows no locks" in caplog.text
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_taken_from_its_owner_is_not_written_to(tmp_path, again):
+    """Removed while its process lived; another one may have made it anew."""
+    folder = tmp_path / "out"
+    with contextlib.ExitStack() as stack, owned(folder):
+        write_json(folder / "below" / "a.json", 1)
+        shutil.rmtree(folder)
+        if again:
+            folder.mkdir()
+            (folder / locks.LOCK).write_bytes(b"another's")
+        stack.enter_context(pytest.raises(OSError, match=f"{folder} was removed, or its"))
+        write_json(folder / "below" / "a.json", 2)
+    assert not (folder / "below").exists()
+    assert (folder / locks.LOCK).exists() == again
+    write_json(folder / "a.json", 3)
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=r"No space left.*\.lapkl-lock"), owned(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_kills_left_is_cleared_away(tmp_path):

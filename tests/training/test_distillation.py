@@ -163,6 +163,13 @@ class TestWritten:
         found = distillation.read_pseudo_labels(tmp_path / "labels.npy", faces)
         np.testing.assert_array_equal(found, labels)
 
+    @pytest.mark.parametrize("left", [0, 5, 300])
+    def test_a_damaged_file_is_none(self, faces, teacher, tmp_path, left):
+        path = tmp_path / "labels.npy"
+        distillation.write_pseudo_labels(path, [teacher], faces)
+        path.write_bytes(path.read_bytes()[:left])
+        assert distillation.read_pseudo_labels(path, faces) is None
+
     def test_parts_of_faces_in_another_order_are_made_again(
         self, faces, teacher, stopped, tmp_path
     ):

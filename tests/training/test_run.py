@@ -278,6 +278,24 @@ def test_weights_that_are_nan_are_found_where_the_loss_is_finite(crops, validati
     assert not (tmp_path / "model.keras").exists() and not (tmp_path / "last.keras").exists()
 
 
+def test_a_model_that_finds_nothing_is_refused(crops, validation, tmp_path, monkeypatch, caplog):
+    """Finite weights and a finite loss in training may hide it."""
+    evaluate = run.model_scores.evaluate_model
+    lost = 2
+
+    def blind(*args):
+        scored, predicted = evaluate(*args)
+        return {**scored, "missing": lost}, predicted
+
+    monkeypatch.setattr(run.model_scores, "evaluate_model", blind)
+    train(recipe(epochs=1), crops, validation, tmp_path / "two")
+    assert f"2 of {len(validation)} validation faces have no finite prediction" in caplog.text
+    lost = len(validation)
+    with pytest.raises(FloatingPointError, match=r"no finite prediction\. Lower the learning rate"):
+        train(recipe(epochs=1), crops, validation, tmp_path / "all")
+    assert not (tmp_path / "all" / "model.keras").exists()
+
+
 def test_other_errors_are_no_learning_rates(crops, validation, tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise NotImplementedError("no such backend")
@@ -361,7 +379,7 @@ class TestTeacher:
         before, now = given
         assert abs(before - before[::-1]).max() > 0.1
         np.testing.assert_allclose(now[::-1], before, atol=1e-3)
-        assert caplog.text.count("labels of faces in another order: they are made again") == 1
+        assert caplog.text.count("is damaged, or has labels of faces in another order") == 1
 
     def test_batches_have_the_teachers_labels(
         self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch

@@ -131,7 +131,7 @@ class TestChooseFolder:
     def test_a_damaged_record(self, content, crops, validation, tmp_path):
         folder = claimed(tmp_path / "run", crops, validation)
         (folder / "run.json").write_text(content)
-        with pytest.raises(ValueError, match=r"run\.json"):
+        with pytest.raises(ValueError, match=r"run\.json is not .* or delete this one"):
             choose_folder(folder, RECIPE, crops, validation)
 
 

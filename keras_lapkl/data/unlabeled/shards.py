@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import cluster, console, extras, stores
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
-from keras_lapkl._support.folders import OtherDataError, claim, owned
+from keras_lapkl._support.folders import OtherDataError, claim, owned, read_claim
 from keras_lapkl._support.reading import byte_size
 from keras_lapkl._support.stores import State, StoreError, StorePath
 from keras_lapkl._support.types import PathLike
@@ -346,9 +346,8 @@ def crop_folder(
 
 def _check_photos(folder, settings):
     """Says plainly that only photos have changed: a `listing` is of names, sizes and times."""
-    held = read_json(folder / SETTINGS)
-    held = held.get("settings") if isinstance(held, dict) else None
-    if not isinstance(held, dict) or held.get("listing") == settings["listing"]:
+    held = read_claim(folder / SETTINGS).get("settings")
+    if held is None or held.get("listing") == settings["listing"]:
         return
     of_photos = {"photos": settings["photos"], "listing": settings["listing"]}
     if {**held, **of_photos} == settings:
