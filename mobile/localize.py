@@ -11,8 +11,8 @@ A model of whole pictures takes a photo without --box. Takes .npy (H, W, 3) uint
 in pixels of that picture, x first, pixel centers at whole numbers from 0; and if the file is
 calibrated, the error to expect of each landmark, the radius that holds the true point in 90 % of
 all cases, and whether the landmarks are lost. A face in a photo that the model is unsure of is
-looked at again at other rotations, shifts and sizes, and the surest is given. Exits with 1 on what
-it cannot use, and says why.
+looked at again with its gray levels stretched, and at other rotations, shifts and sizes, and the
+surest is given. Exits with 1 on what it cannot use, and says why.
 """
 
 import argparse
@@ -32,15 +32,16 @@ import numpy as np
 # The five points' box from a face box, as keras_lapkl/data/cropping.py has it: edge, offset in y.
 _FIVE_BY_FACE_BOX, _FIVE_BELOW_FACE_BOX = 0.42, -0.01
 
-# Where to look around a square, as keras_lapkl/detection/looks.py has it: right and down in its
-# sides, ratio of its size, rotation in radians; from how many looks it goes on; and from which
-# share of `lost`.
+# How a face is looked at again, as keras_lapkl/detection/looks.py has it. Around its square: right
+# and down in its sides, ratio of its size, rotation in radians; from how many looks it goes on; and
+# from which share of `lost`. Stretched: at which shares of the pixels, and the fewest gray levels.
 _ANGLES = tuple(math.radians(degrees) for degrees in range(45, 360, 45))
 _MOVES = ((0.5, 0.0, 1.0), (-0.5, 0.0, 1.0), (0.0, 0.5, 1.0), (0.0, -0.5, 1.0), (0.0, 0.0, 1.5))
 _RINGS = (
     (*((0.0, 0.0, 1.0, angle) for angle in _ANGLES), *((*move, 0.0) for move in _MOVES)),
     tuple((*move, angle) for move in _MOVES for angle in _ANGLES),
 )
+_ENDS, _NARROWEST = (0.01, 0.99), 8
 _KEPT = 2
 _UNSURE = 0.85
 _RESIZED = 3.0  # as in keras_lapkl/detection/looks.py
@@ -348,25 +349,31 @@ class Localizer:
         elif groups:
             y, edge = y + _FIVE_BELOW_FACE_BOX * edge, _FIVE_BY_FACE_BOX * edge
         first = x, y, edge, 0.0
-        square = first
+        found = self._by_passes(photo, first, passes)
+        if self._unsure(found):
+            found = self._look_around(photo, first, found)
+        return found
+
+    def _by_passes(self, photo, square, passes, stretch=False):
+        """What is in a square, and from the second pass on in that by the landmarks before."""
+        groups = self.scheme.get("five_points")
         for _ in range(passes):
-            found = self._in_square(photo, square)
+            found = self._in_square(photo, square, stretch)
             points = np.array(found["landmarks"])
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
             if 1 / _RESIZED <= edge / square[2] <= _RESIZED:
                 square = x, y, edge, 0.0
                 turned = _face_square(points, groups) if self._is_face() else square
                 square = turned if abs(turned[3]) > _UPRIGHT else square
-        if self._unsure(found):
-            found = self._look_around(photo, first, found)
         return found
 
-    def _in_square(self, photo, square):
+    def _in_square(self, photo, square, stretch=False):
         """What is in a square (cx, cy, edge of what it is cut by, angle) of a photo."""
         x, y, edge, angle = map(float, square)
         side = self.crop_scale * edge
         pixel = side / self.image_size
-        found = self.in_crop(cut(photo, [x, y, side], self.image_size, angle))
+        crop = cut(photo, [x, y, side], self.image_size, angle)
+        found = self.in_crop(_stretched(crop) if stretch else crop)
         # Pixel centers are at whole numbers: the middle of the crop is between two.
         from_middle = np.array(found["landmarks"]) - (self.image_size - 1) / 2
         points = np.array([x, y]) + pixel * from_middle @ _rotation(angle).T
@@ -390,12 +397,18 @@ class Localizer:
 
     def _look_around(self, photo, square, found):
         """The surest of what is found at and around the first square of a face."""
+        again = self._by_passes(photo, square, 2, stretch=True)
+        stretch = _relative_error(again) < _relative_error(found)
+        if stretch:
+            found = again
+        if not self._unsure(found):
+            return found
         x, y, edge, _ = square
         height, width = photo.shape[:2]
 
         def look(squares):
             seen = [
-                self._in_square(photo, each)
+                self._in_square(photo, each, stretch)
                 for each in squares
                 if _has_pixels(*each[:2], self.crop_scale * each[2], each[3], width, height)
             ]
@@ -496,6 +509,17 @@ def _relative_error(found):
     """Mean expected error of a face by how far its landmarks spread about their mean."""
     spread = np.sqrt(np.var(found["landmarks"], axis=0).sum())
     return float(np.mean(found["error"]) / spread) if spread > 0 else math.inf
+
+
+def _stretched(crop):
+    """A crop whose channels each fill the gray levels, but for what is black in all of them."""
+    seen = crop[crop.any(-1)]
+    if not len(seen):
+        return crop
+    places = [int(end * (len(seen) - 1) + 0.5) for end in _ENDS]
+    low, high = np.sort(seen, axis=0)[places].astype(int)
+    levels = (crop.astype(int) - low) * (255 / np.maximum(high - low, _NARROWEST))
+    return np.floor(levels.clip(0, 255) + 0.5).astype(np.uint8)
 
 
 def cut(photo, square, size, angle=0.0):

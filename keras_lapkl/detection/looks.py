@@ -1,13 +1,15 @@
-"""Where else to look for a face that the model is not sure of: rotations, shifts and sizes.
+"""How else to look for a face that the model is not sure of: light, rotations, shifts and sizes.
 
-A look is (right, down, ratio, angle): how far the square moves along its own axes, in its sides;
-how much larger it becomes; and by how much it is rotated, radians. The pattern was chosen on
-validation faces of 300-W: see the notes on robustness. The one-file runner and the page have it
-too, and tests hold them equal.
+The first is the same crop with its gray levels `stretched`. A look elsewhere is (right, down,
+ratio, angle): how far the square moves along its own axes, in its sides; how much larger it
+becomes; and by how much it is rotated, radians. All of it was chosen on validation faces of 300-W:
+see the notes on robustness. The one-file runner and the page have it too, and tests hold them
+equal.
 """
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,6 +30,37 @@ lie between, and 2 % of upright ones do."""
 RESIZED = 3.0
 """How much larger or smaller the square by the landmarks of a pass may be than that of the pass:
 landmarks that shrink to a point would else seem sure, in pixels."""
+
+ENDS = (0.01, 0.99)
+"""Shares of a crop's pixels that become black and full in `stretched`."""
+NARROWEST = 8
+"""Gray levels: what has fewer is not stretched further, for it is flat, and the rest noise."""
+
+
+def stretched(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A crop whose three channels each fill the gray levels: for the dark, fog and colored light.
+
+    From x it makes 255·(x − low)/(high − low), where low and high are the gray levels at `ENDS` of
+    the channel's sorted pixels. What is black in all channels does not count: it is a bar or a
+    corner without picture.
+
+    Args:
+        crop: (S, S, 3).
+
+    Example:
+
+    >>> stretched(np.uint8([[[10, 20, 30], [60, 120, 230]]]))
+    array([[[  0,   0,   0],
+            [255, 255, 255]]], dtype=uint8)
+    """
+    seen = crop[crop.any(-1)]
+    if not len(seen):
+        return crop
+    places = [int(end * (len(seen) - 1) + 0.5) for end in ENDS]
+    low, high = np.sort(seen, axis=0)[places].astype(int)
+    levels = (np.arange(256)[:, None] - low) * (255 / np.maximum(high - low, NARROWEST))
+    table = np.floor(levels.clip(0, 255) + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(cv2.LUT(crop, table[None]))
 
 
 def squares_around(square: ArrayLike, looks: ArrayLike) -> NDArray[np.float64]:

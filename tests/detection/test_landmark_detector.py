@@ -16,6 +16,7 @@ from hypothesis import given, strategies as st
 from keras_lapkl import confidence
 from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.detection import looks
 from keras_lapkl.detection.detections import Detection
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
@@ -256,13 +257,32 @@ def test_a_face_that_it_is_unsure_of_is_looked_at_at_other_rotations(localizer, 
     assert not face.lost
     np.testing.assert_allclose(face.landmarks, turned, atol=1)
     assert abs(np.angle(np.exp(1j * (face.angle - angle)))) < 0.1
-    assert one.calls == [1, 1, 12, 2]
+    assert one.calls == [1, 1, 1, 1, 12, 2]
 
 
 def test_what_is_no_face_is_lost_after_all_looks(localizer, stub):
     one = OneWayUp(localizer, 0.0, reach=-1.0)
     (face,) = LandmarkDetector(one)(stub.ramp(), [stub.BOX])
-    assert face.lost and one.calls == [1, 1, 12, 2, 35, 2]
+    assert face.lost and one.calls == [1, 1, 1, 1, 12, 2, 35, 2]
+
+
+@pytest.mark.parametrize("light", [(0.04, 0.02, 0.06), (0.1, 0.7, 0.1)])
+def test_a_face_in_the_dark_or_in_colored_light_is_found(light, monkeypatch):
+    """In its gray levels stretched; as it is, no look finds it."""
+    faces, labels = synthetic_faces(1, image_size=120, seed=4)
+    photo = np.full((200, 220, 3), 128, np.uint8)
+    photo[40:160, 50:170] = faces[0]
+    labels = labels[0, :, :2] + (50, 40)
+    boxes = [(*labels.min(0), *labels.max(0))]
+    dim = (photo * light).astype(np.uint8)
+    detect = LandmarkDetector.from_pretrained("fpn-eighth-300w", detector=None)
+    (face,) = detect(dim, boxes)
+    assert not face.lost
+    distance = np.linalg.norm(face.landmarks - labels, axis=1)
+    assert distance.mean() < 0.1 * np.ptp(labels)
+    monkeypatch.setattr(looks, "stretched", lambda crop: crop)
+    (face,) = detect(dim, boxes)
+    assert face.lost
 
 
 def test_no_look_around_without_a_number_to_be_lost_by(localizer, stub):

@@ -14,6 +14,32 @@ def test_rings_are_one_change_each_and_then_a_move_and_a_rotation():
     assert len(np.unique(np.concatenate([first, second]), axis=0)) == 47
 
 
+def test_stretched_channels_fill_the_gray_levels():
+    """A hundredth at each end is cut off, the order of gray levels stays, colored light goes."""
+    ramp = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    found = looks.stretched(np.dstack([20 + ramp // 2, 100 + ramp, ramp // 10]))
+    assert found.dtype == np.uint8 and found.shape == (10, 10, 3)
+    # 1 and 98 of 0 to 99 become black and full.
+    expected = np.clip(np.floor((ramp.astype(float) - 1) * 255 / 97 + 0.5), 0, 255)
+    np.testing.assert_array_equal(found[..., 1], expected)
+    assert (np.ptp(found.reshape(-1, 3), axis=0) == 255).all()
+    assert (np.diff(found.reshape(-1, 3).astype(int), axis=0) >= 0).all()
+
+
+def test_what_is_flat_is_hardly_stretched():
+    crop = np.full((8, 8, 3), 100, np.uint8)
+    crop[:4] += 2
+    assert np.ptp(looks.stretched(crop)) == 2 * 255 // looks.NARROWEST + 1  # 63.75
+
+
+def test_black_bars_and_corners_do_not_count(rng):
+    crop = rng.integers(60, 90, (16, 16, 3)).astype(np.uint8)
+    barred = np.concatenate([crop, np.zeros((40, 16, 3), np.uint8)])
+    np.testing.assert_array_equal(looks.stretched(barred)[:16], looks.stretched(crop))
+    assert not looks.stretched(barred)[16:].any()
+    assert not looks.stretched(np.zeros((4, 4, 3), np.uint8)).any()
+
+
 @pytest.mark.parametrize("angle", [0.0, 0.7, -2.0])
 def test_squares_move_along_their_own_axes(angle):
     """Half a side to the right is where the crop's right edge was."""

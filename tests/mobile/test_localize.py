@@ -201,6 +201,14 @@ def test_looks_as_the_library_has_them(localize):
     assert localize._RINGS == looks.RINGS
     assert (localize._KEPT, localize._UNSURE) == (looks.KEPT, looks.UNSURE)
     assert localize._RESIZED == looks.RESIZED
+    assert (localize._ENDS, localize._NARROWEST) == (looks.ENDS, looks.NARROWEST)
+
+
+@pytest.mark.parametrize("levels", [(0, 256), (3, 20), (200, 204), (7, 8), (0, 1)])
+def test_a_crop_is_stretched_as_the_library_does(levels, localize, rng):
+    crop = rng.integers(*levels, (32, 32, 3)).astype(np.uint8)
+    crop[:5] = 0
+    np.testing.assert_array_equal(localize._stretched(crop), looks.stretched(crop))
 
 
 def test_the_square_of_a_face_as_the_library_has_it(localize, rng):
@@ -230,6 +238,25 @@ def test_a_shipped_model_is_right_at_any_angle_and_else_says_that_it_is_lost(qua
     distance = np.linalg.norm(np.array(found["landmarks"]) - labels, axis=1)
     assert distance.mean() < 0.1 * np.ptp(labels)
     assert localizer.in_photo(np.full_like(photo, 128), box)["lost"]
+
+
+def test_a_face_in_the_dark_is_found_in_stretched_gray_levels(localize):
+    localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
+    faces, labels = synthetic_faces(1, image_size=120, seed=4)
+    photo = np.full((200, 220, 3), 128, np.uint8)
+    photo[40:160, 50:170] = faces[0]
+    labels = labels[0, :, :2] + (50, 40)
+    box = (*labels.min(0), *labels.max(0))
+    dark = (photo * (0.04, 0.02, 0.06)).astype(np.uint8)
+    looked = []
+    in_square, localizer._in_square = (
+        localizer._in_square,
+        lambda *args: looked.append(args) or in_square(*args),
+    )
+    found = localizer.in_photo(dark, box)
+    assert not found["lost"] and len(looked) == 4
+    distance = np.linalg.norm(np.array(found["landmarks"]) - labels, axis=1)
+    assert distance.mean() < 0.1 * np.ptp(labels)
 
 
 @pytest.mark.parametrize(("degrees", "angle"), [(10, None), (-14, None), (16, 16), (-40, -40)])
@@ -265,7 +292,7 @@ def test_looks_around_where_the_middle_of_a_face_is_out_of_the_photo(localize, m
     localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
     looked = []
 
-    def in_square(photo, square):
+    def in_square(photo, square, stretch=False):
         looked.append(square[:2])
         points = np.tile(np.array(square[:2]), (68, 1)) + np.arange(68)[:, None] / 4
         found = {"landmarks": points.tolist(), "scale": np.ones((68, 2)).tolist()}

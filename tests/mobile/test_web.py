@@ -219,8 +219,11 @@ def test_cuts_large_faces_as_the_package_does(page, photo, center, side, angle):
 def test_looks_as_the_library_has_them(page):
     from keras_lapkl.detection import looks
 
-    rings, *others = page.call("(m) => [m.RINGS, m.KEPT, m.UNSURE, m.RESIZED]")
-    assert others == [looks.KEPT, looks.UNSURE, looks.RESIZED]
+    rings, *others = page.call("(m) => [m.RINGS, m.KEPT, m.UNSURE, m.RESIZED, m.ENDS, m.NARROWEST]")
+    assert others == [
+        *(looks.KEPT, looks.UNSURE, looks.RESIZED),
+        *(list(looks.ENDS), looks.NARROWEST),
+    ]
     for ring, expected in zip(rings, looks.RINGS, strict=True):
         np.testing.assert_allclose(ring, expected, rtol=1e-15)
     square = {"x": 10.0, "y": 20.0, "side": 30.0, "angle": 0.5}
@@ -249,6 +252,20 @@ def in_node(tmp_path):
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.mark.parametrize("levels", [(0, 256), (3, 20), (200, 204), (7, 8), (0, 1)])
+def test_a_crop_is_stretched_as_the_library_does(in_node, levels, rng):
+    from keras_lapkl.detection import looks
+
+    crop = rng.integers(*levels, (32, 32, 3)).astype(np.uint8)
+    crop[:5] = 0
+    found = in_node(
+        'import { stretched } from "./model.mjs";'
+        f"const crop = Uint8ClampedArray.from({crop.ravel().tolist()});"
+        "console.log(JSON.stringify([...stretched(crop)]));"
+    )
+    np.testing.assert_array_equal(np.reshape(found, crop.shape), looks.stretched(crop))
 
 
 @pytest.mark.parametrize(
