@@ -60,7 +60,7 @@ def stretched(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
     low, high = np.sort(seen, axis=0)[places].astype(int)
     levels = (np.arange(256)[:, None] - low) * (255 / np.maximum(high - low, NARROWEST))
     table = np.floor(levels.clip(0, 255) + 0.5).astype(np.uint8)
-    return np.ascontiguousarray(cv2.LUT(crop, table[None]))
+    return np.asarray(cv2.LUT(crop, table[None]), np.uint8)
 
 
 def squares_around(square: ArrayLike, looks: ArrayLike) -> NDArray[np.float64]:

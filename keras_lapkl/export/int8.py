@@ -69,7 +69,7 @@ class Int8Converter:
         alone is int8. One stage is int8 in the last: with none it would be a float file. `whole`:
         nothing is float.
         """
-        logging.info("Calibrating int8 on %d images.", len(self._images))
+        logging.info("Measuring int8's ranges on %d images.", len(self._images))
         make = self.whole if whole else self
         nearest = make()
         yield (), nearest

@@ -85,6 +85,19 @@ def test_a_claim_must_hold_with_each_seed(plan, made, fill):
     assert why.endswith("2 seeds")
 
 
+def test_heatmaps_must_be_sharper_with_each_seed(plan, fill):
+    """Not on average alone, which one seed can make."""
+    results = fill(plan)
+    claim = "LaplaceKL's heatmaps are sharper than softargmax's"
+    names = [plan.cell(seed, loss="softargmax").name for seed in plan.seeds]
+    for spreads, expected in ((3.25, 1.02), "reproduced"), ((3.25, 0.98), "not reproduced"):
+        for name, spread in zip(names, spreads, strict=True):
+            results[name]["test"]["spread"] = spread
+        by = {each: (said, why) for each, said, why in reproduction.claims(plan, results)}
+        assert by[claim][0] == expected
+        assert by[claim][1].startswith(f"1.00 and 3.25, 1.00 and {spreads[1]:.2f} px by seed")
+
+
 def test_one_seed_is_said(plan, made, fill):
     """Among several comparisons too, of which one has but one seed."""
     plan = dataclasses.replace(plan, figure_4={"beta": (0.5, 1.0, 2.0)})
