@@ -232,7 +232,9 @@ def fit(
         faces=len(errors),
         **shape,
     )
-    ratios = masked / np.maximum(bare._width(expected), 1e-9)
+    # What is infinitely far off tells nothing of the curve, and lies beyond all radii.
+    ranked = np.where(np.isfinite(spread) & ~np.isnan(errors), errors, np.nan)
+    ratios = ranked / np.maximum(bare._width(expected), 1e-9)
     quantiles = {
         float(c): tuple(conformal_quantile(column, c) for column in ratios.T) for c in coverages
     }
@@ -338,7 +340,7 @@ def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
     0.3
     """
     scores = np.sort(scores)
-    scores = scores[np.isfinite(scores)]
+    scores = scores[~np.isnan(scores)]
     rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
     if rank > len(scores):
         return math.inf
@@ -413,7 +415,7 @@ def within(
         asked: probability of the radius.
     """
     radius = calibration.radius(scale, asked)
-    known = np.isfinite(errors) & np.isfinite(radius)
+    known = ~np.isnan(errors) & np.isfinite(radius)
     return np.where(known, errors <= radius, np.nan)
 
 

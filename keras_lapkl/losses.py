@@ -205,8 +205,23 @@ def _positive(name, value):
     return value
 
 
+class _FaceLoss(keras.losses.Loss):
+    """A loss of one number a face; what all three share."""
+
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
+        if sample_weight is not None:
+            shape = tuple(ops.shape(sample_weight))
+            # Keras would broadcast weights (B, K), where B and K are equal, without a word.
+            if len(shape) > 1 and shape[1:] != (1,):
+                raise ValueError(
+                    "Expected `sample_weight` of shape (B,), one for each face. Received: "
+                    f"{shape}. To leave points out, give labels (B, K, 3) with visibility 0."
+                )
+        return super().__call__(y_true, y_pred, sample_weight)
+
+
 @keras.saving.register_keras_serializable("keras_lapkl")
-class SoftArgmaxLoss(keras.losses.Loss):
+class SoftArgmaxLoss(_FaceLoss):
     """Distance of the softargmax to the label in pixels; see `softargmax_loss`.
 
     Args:
@@ -239,7 +254,7 @@ class SoftArgmaxLoss(keras.losses.Loss):
         return {**super().get_config(), "beta": self.beta}
 
 
-class _KLLoss(keras.losses.Loss):
+class _KLLoss(_FaceLoss):
     """What LaplaceKL and GaussianKL share: the arguments and their config."""
 
     _function: ClassVar[Any]
@@ -321,6 +336,25 @@ class GaussianKL(_KLLoss):
 
 FUNCTIONS = (softargmax_loss, laplace_kl, gaussian_kl)
 """Those that Keras takes as a loss; each then has its defaults."""
+
+
+def target_distribution(loss: Any) -> tuple[Literal["laplace", "gaussian"], float]:
+    """The distribution that a loss aims at, and its scale in pixels.
+
+    Args:
+        loss: as `keras.Model.compile` takes it: one of this module's, or a list or dict of it.
+            Softargmax, which has none, and losses of others count as Laplace with scale 1.
+
+    Example:
+
+    >>> target_distribution([GaussianKL(target_scale=2)]), target_distribution(gaussian_kl)
+    (('gaussian', 2.0), ('gaussian', 1.0))
+    """
+    parts = keras.tree.flatten(loss)
+    loss = parts[0] if len(parts) == 1 else None
+    if loss is gaussian_kl:
+        return "gaussian", 1.0
+    return getattr(loss, "distribution", "laplace"), float(getattr(loss, "target_scale", 1.0))
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -72,8 +72,16 @@ def face_errors(
     Returns:
         NME (B,), 0 where it is not defined, and a bool (B,) of where it is: at least one visible
         landmark and d > 0.
+
+    Raises:
+        ValueError: distances of another shape, which would be broadcast.
     """
     distance = ops.cast(distance, "float32")
+    if len(distance.shape) != 1:
+        raise ValueError(
+            "Expected distances of shape (B,), one for each face. Received: "
+            f"{tuple(distance.shape)}"
+        )
     error = ops.sqrt(ops.sum(ops.square(location - landmarks), axis=-1))
     count = ops.sum(visible, axis=1)
     usable = ops.logical_and(count > 0, distance > 0)

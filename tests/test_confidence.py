@@ -243,6 +243,18 @@ def test_conformal_quantile_leaves_few_enough_above(scores, coverage):
     assert quantile == np.inf or below >= coverage * (len(scores) + 1) - 1e-6
 
 
+def test_infinite_errors_lie_beyond_every_radius():
+    """A NaN counts neither way; what was not found counts against the radius."""
+    assert confidence.conformal_quantile([1.0] * 10 + [np.inf] * 10, 0.9) == np.inf
+    assert confidence.conformal_quantile([1.0] * 10 + [np.nan] * 10, 0.9) == 1
+    errors, scale = np.ones((20, 3)), np.ones((20, 3, 2))
+    errors[:4, 0], errors[:4, 1] = np.inf, np.nan
+    found = confidence.fit(errors, scale)
+    radius = found.radius(scale[0], 0.9)
+    assert radius[0] == np.inf and radius[1] < 2 and radius[2] < 2
+    np.testing.assert_allclose(confidence.coverage(found, errors, scale)[0.5][1], [0.8, 1, 1])
+
+
 def test_unknown_radii_count_neither_way():
     """Four faces give a radius for 50 and 80 %, and none for 90 and 95."""
     errors, scale = np.array([[1.0], [2.0], [3.0], [9.0]]), np.ones((4, 1, 2))

@@ -126,6 +126,17 @@ class TestValues:
             expected = (each[0] + 2 * each[2]) / 3
             assert float(weighted) == pytest.approx(expected, rel=1e-5)
 
+    def test_weights_of_landmarks_are_refused(self, batch):
+        """As many faces as landmarks: Keras would broadcast them."""
+        y_true, logits = batch
+        count = y_true.shape[1]
+        square = [np.resize(each, (count, *each.shape[1:])) for each in (y_true, logits)]
+        for cls in ALL:
+            column = cls()(*square, sample_weight=np.arange(count)[:, None])
+            assert float(column) == pytest.approx(float(cls()(*square, np.arange(count))))
+            with pytest.raises(ValueError, match=r"one for each face.*visibility 0"):
+                cls()(*square, sample_weight=np.ones((count, count)))
+
     def test_bfloat16_logits(self, batch):
         y_true, logits = batch
         half = tf.cast(logits, tf.bfloat16)

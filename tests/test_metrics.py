@@ -183,6 +183,15 @@ def test_a_prediction_that_is_not_finite_has_failed():
     assert float(metrics.AreaUnderCED()(*whole)) == pytest.approx(area / 2)
 
 
+def test_distances_in_a_column_are_refused():
+    """Broadcast, each face's error would be divided by each face's distance."""
+    truth, distance = np.zeros((4, 5, 2)), np.arange(1.0, 5)
+    metric = metrics.NormalizedMeanError(10.0)
+    metric.update_state(truth, truth + 1, distance=distance)
+    with pytest.raises(ValueError, match=r"shape \(B,\).*Received: \(4, 1\)"):
+        metric.update_state(truth, truth + 1, distance=distance[:, None])
+
+
 def test_eyes_of_another_scheme_are_refused():
     five = np.zeros((1, 5, 2))
     with pytest.raises(ValueError, match="'ibug68', of 68 landmarks, are not those of 5"):

@@ -140,18 +140,40 @@ class AdversarialLocalizer(LandmarkLocalizer):
             optimizer: the generator's.
             loss: of the labeled half; ω is its target distribution.
             discriminator_optimizer: the discriminator's; None is Adam(2e-4, beta_1=0.5).
+
+        Raises:
+            ValueError: as `LandmarkLocalizer.compile`; a loss that is not reduced to one number; or
+                `use_ema` of the discriminator's optimizer, or on JAX of any, whose averages Keras
+                would not put into the network.
         """
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        for each in keras.tree.flatten(loss):
+            if isinstance(each, keras.losses.Loss) and each.reduction in (None, "none"):
+                raise ValueError(
+                    "Expected a loss of one number a batch, which is added to the discriminator's "
+                    f"part. Received: {each.name!r} with reduction={each.reduction!r}"
+                )
         if discriminator_optimizer is None:
             discriminator_optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
-        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
+        optimizer, own = map(keras.optimizers.get, (optimizer, discriminator_optimizer))
+        refused = {"discriminator_optimizer": own}
+        if keras.backend.backend() == "jax":
+            refused["optimizer"] = optimizer
+        for name, each in refused.items():
+            if getattr(each, "inner_optimizer", each).use_ema:  # of one that scales the loss
+                raise ValueError(
+                    f"`{name}` has use_ema, whose averages would not reach the network: train "
+                    "without it."
+                )
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        self.discriminator_optimizer = own
         # Built here, as the generator's: a reloaded model finds its state to restore, and a
         # distribution strategy its scope.
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
     def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
         optimizer = keras.saving.serialize_keras_object(self.discriminator_optimizer)
-        return {**super().get_compile_config(), "discriminator_optimizer": optimizer}
+        return config and {**config, "discriminator_optimizer": optimizer}
 
     @property
     def non_trainable_variables(self) -> list[Any]:

@@ -81,9 +81,9 @@ def train_step(model, state, data):
     else:
         _, fake_gradient = back_through((zero, one))
 
-    weight = model.adversarial_weight_at(values[id(model.optimizer.iterations)])
-    scaling = [(v, values[id(v)]) for v in model.optimizer.variables]
-    with keras.StatelessScope(state_mapping=scaling):
+    state = [(v, values[id(v)]) for v in model.optimizer.variables]
+    with keras.StatelessScope(state_mapping=state):
+        weight = model.adversarial_weight_at(model.optimizer.iterations)
         unit = model.optimizer.scale_loss(jax.numpy.ones_like(loss))
     (generator_gradients,) = back((unit, unit * weight * fake_gradient))
     for network, optimizer, slopes in (

@@ -176,7 +176,9 @@ def _check_weights(content):
                 if isinstance(item, h5py.Group):
                     waiting.append(item)
                     continue
-                if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub":
+                # Keras keeps bfloat16, which HDF5 does not know, as two bytes.
+                kinds = "fiubV" if item.attrs.get("dtype") == "bfloat16" else "fiub"
+                if not isinstance(item, h5py.Dataset) or item.dtype.kind not in kinds:
                     raise ValueError("its weights are not numbers")
                 if item.external or item.is_virtual:
                     raise ValueError("its weights lie in another file")

@@ -330,6 +330,9 @@ class LandmarkLocalizer(keras.Model):
         """
         if hasattr(x, "__array__"):
             self._check_images(np.asarray(x))
+            if not len(x):  # which Keras's own fails on
+                none = np.empty((0, self.num_landmarks, 2), np.float32)
+                return {"landmarks": none, "scale": none.copy()}
         with self._predicting:
             return super().predict(x, batch_size, verbose, steps, callbacks)
 
@@ -378,13 +381,9 @@ class LandmarkLocalizer(keras.Model):
             landmarks: (B, K, 2|3) pixels; a hidden one gets the uniform map.
         """
         landmarks, visible = losses.split_visible(landmarks)
+        distribution, scale = losses.target_distribution(self.loss)
         return heatmaps.render(
-            landmarks,
-            height,
-            width,
-            scale=getattr(self.loss, "target_scale", 1.0),
-            visible=visible,
-            distribution=getattr(self.loss, "distribution", "laplace"),
+            landmarks, height, width, scale=scale, visible=visible, distribution=distribution
         )
 
     def export(

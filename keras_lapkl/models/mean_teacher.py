@@ -213,6 +213,7 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         """Moves the teacher toward the student, batch normalization's statistics included."""
         step = ops.cast(self.optimizer.iterations, "float32")  # counted already
         decay = ops.minimum(self.decay, step / (step + 9))
+        decay = decay ** (1 / _batches_per_step(self.optimizer))
         for theirs, ours in zip(self.teacher.weights, self.generator.weights, strict=True):
             if keras.backend.is_float_dtype(theirs.dtype):
                 theirs.assign(decay * theirs + (1 - decay) * ops.cast(ours, theirs.dtype))
@@ -233,6 +234,12 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
         return cls(**with_parts(config, custom_objects, "teacher"))
+
+
+def _batches_per_step(optimizer):
+    """Of how many batches an optimizer adds the gradients up."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+    return optimizer.gradient_accumulation_steps or 1
 
 
 def move_landmarks(landmarks: Tensor, motion: Tensor, flip: Any = None) -> Tensor:

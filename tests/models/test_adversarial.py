@@ -459,7 +459,44 @@ def test_mixed_bfloat16(data):
     assert all(w.dtype == np.float32 for w in model.get_weights() if w.dtype.kind == "f")
 
 
+@pytest.mark.parametrize(
+    ("loss", "peak"),
+    [
+        (losses.GaussianKL(), "gaussian"),
+        (losses.gaussian_kl, "gaussian"),
+        ([losses.GaussianKL()], "gaussian"),
+        (losses.laplace_kl, "laplace"),
+        ([losses.LaplaceKL()], "laplace"),
+        (losses.SoftArgmaxLoss(), "laplace"),
+    ],
+)
+def test_true_heatmaps_are_what_the_loss_aims_at(loss, peak, data):
+    model = small(loss=loss)
+    found = model.true_heatmaps(data[1], SIZE, SIZE)
+    expected = heatmaps.render(data[1], SIZE, SIZE, distribution=peak)
+    np.testing.assert_array_equal(found, expected)
+    other = "gaussian" if peak == "laplace" else "laplace"
+    other = heatmaps.render(data[1], SIZE, SIZE, distribution=other)
+    assert np.abs(found - other).max() > 0.01
+
+
+def test_what_was_not_compiled_comes_back_so(tmp_path):
+    model = AdversarialLocalizer(RCN(K, 1 / 16, SIZE), PatchGAN(K, 4))
+    model.save(tmp_path / "m.keras")
+    assert not load_model(tmp_path / "m.keras").compiled
+
+
 class TestRefused:
+    @pytest.mark.parametrize("reduction", ["none", None])
+    def test_a_loss_of_many_numbers(self, reduction):
+        with pytest.raises(ValueError, match=f"'laplace_kl' with reduction={reduction!r}"):
+            small(loss=losses.LaplaceKL(reduction=reduction))
+
+    def test_averages_that_would_not_reach_the_discriminator(self):
+        ema = keras.optimizers.Adam(use_ema=True)
+        with pytest.raises(ValueError, match="`discriminator_optimizer` has use_ema"):
+            small(discriminator_optimizer=ema)
+
     def test_another_k(self):
         with pytest.raises(ValueError, match=r"must take 6 channels.*Received.*8"):
             AdversarialLocalizer(RCN(K, 1 / 16, SIZE), PatchGAN(5, 4))
@@ -543,6 +580,15 @@ for part in ("generator", "discriminator"):
     getattr(model, part).trainable = False
     model.compile("sgd", losses.LaplaceKL())
     found[f"{part} frozen"] = model.fit(*data, batch_size=12, verbose=0).history
+keras.mixed_precision.set_global_policy("float32")
+model = load_model(folder / "minimax.keras")
+model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), losses.LaplaceKL())
+model.fit(*data, batch_size=4, verbose=0)
+found["accumulated"] = int(model.optimizer.iterations)
+try:
+    model.compile(keras.optimizers.Adam(use_ema=True), losses.LaplaceKL())
+except ValueError as error:
+    found["ema"] = str(error)
 (folder / "found.json").write_text(json.dumps(found))
 """
 
@@ -624,6 +670,12 @@ class TestJax:
         variables = getattr(model, part).trainable_variables
         for variable, other in zip(variables, found[part], strict=True):
             np.testing.assert_allclose(variable, other, rtol=1e-3, atol=1e-5)
+
+    def test_accumulated_gradients(self, jax_run):
+        assert jax_run[1]["accumulated"] == 1  # of 3 batches
+
+    def test_averages_of_weights_are_refused(self, jax_run):
+        assert "`optimizer` has use_ema" in jax_run[1]["ema"]
 
     @pytest.mark.parametrize("part", ["generator", "discriminator"])
     def test_frozen(self, jax_run, part):

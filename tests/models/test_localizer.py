@@ -72,6 +72,24 @@ def test_predict_gives_pixels_and_scale(data):
     np.testing.assert_allclose(predicted["scale"], scale, atol=1e-4)
 
 
+def test_predict_of_no_images(data):
+    model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE))
+    found = model.predict(data[0][:0])
+    assert found["landmarks"].shape == found["scale"].shape == (0, K, 2)
+
+
+def test_bfloat16_weights_come_back(data, tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        model = LandmarkLocalizer(RCN(K, 1 / 16, SIZE))
+        model.save(tmp_path / "m.keras")
+        again = load_model(tmp_path / "m.keras")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        assert a.dtype == b.dtype and (a == b).all()
+
+
 def test_predict_heatmaps(data):
     model = small()
     maps = model.predict_heatmaps(data[0], batch_size=5)

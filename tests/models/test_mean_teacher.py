@@ -190,6 +190,22 @@ def test_the_teacher_first_forgets_its_random_weights(batch):
     assert not model.teacher.trainable_variables
 
 
+def test_accumulated_batches_move_the_teacher_as_one_step_does(batch):
+    """The weights stay, so that the teacher's place tells of the averaging alone."""
+    rates = {None: 1, 4: 4}
+    for accumulated, batches in rates.items():
+        still = keras.optimizers.SGD(0.0, gradient_accumulation_steps=accumulated)
+        model = small(optimizer=still, decay=0.5)
+        still.iterations.assign(100) if accumulated is None else still._iterations.assign(400)
+        old = model.teacher.get_weights()
+        for _ in range(batches):
+            step(model, batch)
+        for now, then, ours in zip(
+            model.teacher.weights, old, model.generator.weights, strict=True
+        ):
+            np.testing.assert_allclose(now.numpy(), 0.5 * then + 0.5 * ours.numpy(), atol=1e-6)
+
+
 def test_before_the_start_only_labels_count(batch):
     model, alone = small(consistency_start=2), small(consistency_weight=0.0)
     for _ in range(2):
