@@ -224,20 +224,21 @@ def distinct(
     return np.array(kept, np.int64)
 
 
-def are_same(square: NDArray[Any], other: NDArray[Any]) -> bool:
+def are_same(square: NDArray[Any], other: NDArray[Any], reach: float = 0.5) -> bool:
     """Whether squares by the five points of faces are of one face.
 
     They are if their centers are within half of the larger one's side.
 
     Args:
         square, other: (3,) or (4,), as `square` gives them.
+        reach: how near the centers must be, in sides of the larger one.
 
     Example:
 
     >>> are_same(np.array([50, 40, 100]), np.array([90, 40, 30]))
     True
     """
-    return bool(np.abs(square[:2] - other[:2]).max() <= max(square[2], other[2]) / 2)
+    return bool(np.abs(square[:2] - other[:2]).max() <= reach * max(square[2], other[2]))
 
 
 def square(box: ArrayLike) -> NDArray[np.float64]:

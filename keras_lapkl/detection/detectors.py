@@ -194,8 +194,9 @@ class BlazeFace(_Detector):
     """Faces that fill a tenth of the photo or more, rotated ones too, by LiteRT.
 
     Bazarevsky et al.: BlazeFace, 2019; MediaPipe's weights for back cameras, which come with this
-    package. The whole photo is brought to 256 pixels, whatever its size and whatever `min_size`;
-    where it finds nothing, it looks once more in a smoothed copy, for strong noise hides faces.
+    package. The whole photo is brought to 256 pixels, whatever its size and whatever `min_size`.
+    Where it finds nothing, it looks at a smoothed copy of half the size, and then at one without
+    single bright and dark pixels: noise and blur hide faces, and shrink with them.
     The network knows the middle of the mouth, not its corners: the last two of the five points are
     the same.
 
@@ -218,7 +219,8 @@ class BlazeFace(_Detector):
         return "back, MediaPipe"
 
     _side = 256
-    _smoothing = 2.0  # standard deviation in pixels of these
+    _smoothing = 1.0  # standard deviation in pixels of half of these
+    _median = 5  # side in pixels of these
     _strides = ((16, 2), (32, 6))  # pixels, and outputs for each cell
     _points = (0, 1, 2, 3, 3)  # eyes, nose and mouth, of the network's six
 
@@ -227,21 +229,35 @@ class BlazeFace(_Detector):
 
     def _look(self, photo):
         small, ratios = _resized(photo, self._side / max(photo.shape[:2]))
-        # Under noise it finds nothing, and in what is smooth as much as in what is sharp.
-        return self._find_in(small, ratios) or self._find_in(
-            cv2.GaussianBlur(small, (0, 0), self._smoothing), ratios
+        height, width = small.shape[:2]
+        beside = 0, self._side - height, 0, self._side - width
+        canvas = cv2.copyMakeBorder(small, *beside, cv2.BORDER_CONSTANT)
+        return (
+            self._find_in(canvas, ratios)
+            or self._find_in_half(
+                small, ratios, lambda half: cv2.GaussianBlur(half, (0, 0), self._smoothing)
+            )
+            or self._find_in_half(cv2.medianBlur(small, self._median), ratios)
         )
 
-    def _find_in(self, small, ratios):
-        canvas = np.zeros((self._side, self._side, 3), np.uint8)
-        canvas[: small.shape[0], : small.shape[1]] = small
+    def _find_in_half(self, small, ratios, smooth=lambda half: half):
+        """What it finds in the middle of the canvas, with the border's pixels around."""
+        half, twice = _resized(small, 0.5)
+        height, width = half.shape[:2]
+        left, top = (self._side - width) // 2, (self._side - height) // 2
+        beside = top, self._side - height - top, left, self._side - width - left
+        canvas = cv2.copyMakeBorder(smooth(half), *beside, cv2.BORDER_REPLICATE)
+        return self._find_in(canvas, ratios * twice, (left, top))
+
+    def _find_in(self, canvas, ratios, corner=(0, 0)):
+        """What it finds in its picture, in pixels of the photo whose corner lies there."""
         with self._networks.borrowed() as network:
             values, logits = network(canvas / np.float32(127.5) - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -80, 80)))
         likely = scores >= self.min_confidence
         # Center, size and six points, all but the size from the anchor.
         pairs = values[likely].reshape(-1, 8, 2).astype(np.float64)
-        pairs[:, [0, *range(2, 8)]] += self._anchors[likely, None]
+        pairs[:, [0, *range(2, 8)]] += self._anchors[likely, None] - corner
         centers, sizes = ratios * pairs[:, 0] - 0.5, ratios * pairs[:, 1]
         boxes = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
         points = ratios * pairs[:, 2:][:, self._points] - 0.5

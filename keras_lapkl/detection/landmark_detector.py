@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
@@ -216,14 +217,20 @@ class LandmarkDetector:
         """Of those whose landmarks are of one face the surest, in their order.
 
         A detector may find a cheek or an eye as well; the second pass goes from there to the face.
+        Of a face that is upside down the model may see another in it, and be almost sure of that.
         """
         squares = [self._square(face) for face in faces]
+        unsure = self._unsure(faces)
+
+        def are_one(i, k):
+            if squares[i] is None or squares[k] is None:
+                return False
+            opposed = unsure[i] and math.cos(faces[i].angle - faces[k].angle) < 0
+            return detections.are_same(squares[i], squares[k], reach=1.0 if opposed else 0.5)
+
         kept = []
         for i in np.argsort([-self._sureness(face) for face in faces], kind="stable"):
-            square = squares[i]
-            if square is None or not any(
-                detections.are_same(square, squares[k]) for k in kept if squares[k] is not None
-            ):
+            if not any(are_one(i, k) for k in kept):
                 kept.append(i)
         return [faces[i] for i in sorted(kept)]
 

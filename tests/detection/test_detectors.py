@@ -305,6 +305,25 @@ class TestBlazeFace:
         faces = synthetic_faces(10, image_size=160)[0]
         assert sum(len(detect(cv2.rotate(face, turn))) == 1 for face in faces) >= 8
 
+    @pytest.mark.parametrize("shape", [(200, 200), (160, 310), (311, 160), (400, 400)])
+    def test_a_face_under_single_bright_and_dark_pixels(self, shape, rng, monkeypatch):
+        """Where it is in the clean photo; both halves are in the photo's pixels."""
+        face = synthetic_faces(1, image_size=150, seed=4)[0][0]
+        photo = np.full((*shape, 3), 128, np.uint8)
+        photo[shape[0] - 155 : shape[0] - 5, shape[1] - 155 : shape[1] - 5] = face
+        detect = BlazeFace()
+        (clean,) = detect(photo)
+        (half,) = detect._find_in_half(*detectors._resized(photo, 256 / max(shape)))
+        assert np.abs(half.box - clean.box).max() < 6
+        assert np.abs(half.points - clean.points).max() < 10
+        photo[rng.random(shape) < 0.06] = 0
+        photo[rng.random(shape) < 0.06] = 255
+        monkeypatch.setattr(BlazeFace, "_find_in_half", lambda *_: [])
+        assert not detect(photo)
+        monkeypatch.undo()
+        (found,) = detect(photo)
+        assert np.abs(found.box - clean.box).max() < 16
+
     def test_finds_faces_under_strong_noise(self, crowd):
         photo, landmarks = crowd
         detect, rng = BlazeFace(), np.random.default_rng(0)

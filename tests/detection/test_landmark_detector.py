@@ -18,6 +18,7 @@ from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.detection import looks
 from keras_lapkl.detection.detections import Detection
+from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
 
@@ -150,6 +151,35 @@ def test_two_faces_beside_each_other_are_two(stub):
     faces = LandmarkDetector(Two(stub.POINTS), stub.detector(*boxes[::-1]))(stub.ramp())
     centers = [face.landmarks[:, 0].mean() for face in faces]
     np.testing.assert_allclose(centers, [155, 95], atol=1)  # in the order of the detector
+
+
+@pytest.mark.parametrize(
+    ("away", "turned", "relative", "given"),
+    [
+        (0.8, True, 0.95, 1),
+        (1.2, True, 0.95, 2),
+        (0.8, False, 0.95, 2),
+        (0.8, True, 0.5, 2),
+        (0.4, False, 0.5, 1),
+    ],
+)
+def test_an_unsure_face_upside_down_in_a_sure_one_is_not_given(
+    localizer, stub, away, turned, relative, given
+):
+    """`relative` is its expected error, of what it is lost from."""
+    one = OneWayUp(localizer, 0.0)
+    detect = LandmarkDetector(one)
+    faces = []
+    for shift, angle, share in ((0.0, 0.0, 0.3), (away, np.pi if turned else 0.0, relative)):
+        middle = stub.POINTS.mean(0)
+        points = middle + (stub.POINTS - middle) * np.cos(angle)
+        side = np.ptp(points, axis=0).max()
+        points = points + (shift * side, 0)
+        spread = np.sqrt(np.var(points, axis=0).sum())
+        error = np.full(5, share * one.calibration.lost * spread)
+        square = np.array([*points.mean(0), side])
+        faces.append(Face(points, error[:, None], square, error, error, angle=angle, lost=False))
+    assert len(detect._once(faces)) == given
 
 
 def test_overlapping_objects_that_are_no_faces_are_all_given(stub):
