@@ -1,4 +1,4 @@
-"""What rotation, noise, JPEG, blur, darkness, covers, size and wrong boxes cost a model.
+"""What rotation, noise, JPEG, blur, light, covers, size and wrong boxes cost a model.
 
     python benchmarks/robustness.py --photos_dir=300w --stems=300w/splits/validation.txt
     python benchmarks/robustness.py --photos_dir=300w --stems=300w/splits/validation.txt \\
@@ -118,6 +118,45 @@ def _gamma(power):
     return lambda photo, labels, rng: (_bytes(255 * (photo / 255) ** power), labels)
 
 
+def _dark(share):
+    """Light and noise of a camera in the dark."""
+    return lambda photo, labels, rng: (
+        _bytes(share * photo + 5 * rng.normal(size=photo.shape)),
+        labels,
+    )
+
+
+def _colored(red, green, blue):
+    return lambda photo, labels, rng: (_bytes(photo * np.array([red, green, blue])), labels)
+
+
+def _faded(share):
+    """Fog: a share of the contrast, on white."""
+    return lambda photo, labels, rng: (_bytes(255 - share * (255.0 - photo)), labels)
+
+
+def _peppered(share):
+    """Half of the share of the pixels black, half white."""
+
+    def spoil(photo, labels, rng):
+        drawn, peppered = rng.random(photo.shape[:2]), photo.copy()
+        peppered[drawn < share / 2] = 0
+        peppered[drawn > 1 - share / 2] = 255
+        return peppered, labels
+
+    return spoil
+
+
+def _blurred(share):
+    """A Gaussian whose standard deviation is a share of the face's edge."""
+
+    def spoil(photo, labels, rng):
+        deviation = share * np.ptp(labels, axis=0).max()
+        return cv2.GaussianBlur(photo, (0, 0), deviation), labels
+
+    return spoil
+
+
 def _covered(share):
     """A gray square, its side a share of the face's edge, somewhere on the face."""
 
@@ -143,9 +182,15 @@ def _bytes(values):
 PHOTOS = {
     **{f"rotation {degrees}°": _rotated(degrees) for degrees in range(0, 181, 30)},
     **{f"noise σ {sigma}": _noisy(sigma) for sigma in (10, 20, 40)},
+    **{f"salt and pepper {share:.0%}": _peppered(share) for share in (0.05, 0.2)},
     **{f"JPEG quality {quality}": _jpeg(quality) for quality in (30, 10)},
+    **{f"blur {share:.0%}": _blurred(share) for share in (0.02, 0.04)},
     **{f"motion blur {share:.0%}": _moved(share) for share in (0.05, 0.1)},
     **{f"gamma {power}": _gamma(power) for power in (0.5, 2, 4)},
+    **{f"dark {share:.0%}": _dark(share) for share in (0.3, 0.15)},
+    "red light": _colored(1, 0.3, 0.2),
+    "green light": _colored(0.3, 1, 0.3),
+    "fog 20%": _faded(0.2),
     **{f"cover {share:.0%}": _covered(share) for share in (0.25, 0.5)},
     **{f"size {edge} px": _sized(edge) for edge in (80, 56, 40, 32, 24)},
 }

@@ -164,7 +164,7 @@ class TestWritten:
         np.testing.assert_array_equal(found, labels)
 
     @pytest.mark.parametrize("left", [0, 5, 300])
-    def test_a_damaged_file_is_none(self, faces, teacher, tmp_path, left):
+    def test_a_damaged_file_is_none(self, faces, teacher, stopped, tmp_path, left):
         path = tmp_path / "labels.npy"
         distillation.write_pseudo_labels(path, [teacher], faces)
         path.write_bytes(path.read_bytes()[:left])
