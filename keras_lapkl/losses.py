@@ -210,9 +210,10 @@ class _FaceLoss(keras.losses.Loss):
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
         if sample_weight is not None:
-            shape = tuple(ops.shape(sample_weight))
+            sample_weight = ops.convert_to_tensor(sample_weight, "float32")
+            shape = tuple(sample_weight.shape)
             # Keras would broadcast weights (B, K), where B and K are equal, without a word.
-            if len(shape) > 1 and shape[1:] != (1,):
+            if any(side not in (1, None) for side in shape[1:]):
                 raise ValueError(
                     "Expected `sample_weight` of shape (B,), one for each face. Received: "
                     f"{shape}. To leave points out, give labels (B, K, 3) with visibility 0."

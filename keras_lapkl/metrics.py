@@ -67,7 +67,7 @@ def face_errors(
     Args:
         landmarks, visible: (B, K, 2) pixels and (B, K), as `losses.split_visible` gives them.
         location: (B, K, 2) predicted, pixels.
-        distance: (B,) the normalizing d, pixels.
+        distance: (B,) the normalizing d, pixels, or one number.
 
     Returns:
         NME (B,), 0 where it is not defined, and a bool (B,) of where it is: at least one visible
@@ -77,7 +77,7 @@ def face_errors(
         ValueError: distances of another shape, which would be broadcast.
     """
     distance = ops.cast(distance, "float32")
-    if len(distance.shape) != 1:
+    if len(distance.shape) > 1 or distance.shape[:1] not in ((), (None,), location.shape[:1]):
         raise ValueError(
             "Expected distances of shape (B,), one for each face. Received: "
             f"{tuple(distance.shape)}"

@@ -517,7 +517,9 @@ def _stretched(crop):
     if not len(seen):
         return crop
     places = [int(end * (len(seen) - 1) + 0.5) for end in _ENDS]
-    low, high = np.sort(seen, axis=0)[places].astype(int)
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in seen.T])
+    ends = [np.searchsorted(each, places, side="right") for each in counts.cumsum(1)]
+    low, high = np.transpose(ends)
     levels = (crop.astype(int) - low) * (255 / np.maximum(high - low, _NARROWEST))
     return np.floor(levels.clip(0, 255) + 0.5).astype(np.uint8)
 

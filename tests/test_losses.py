@@ -134,6 +134,8 @@ class TestValues:
         for cls in ALL:
             column = cls()(*square, sample_weight=np.arange(count)[:, None])
             assert float(column) == pytest.approx(float(cls()(*square, np.arange(count))))
+            assert float(cls()(*square, 2)) == pytest.approx(2 * float(cls()(*square)))
+            assert float(cls()(*square, [1.0] * count)) == pytest.approx(float(cls()(*square)))
             with pytest.raises(ValueError, match=r"one for each face.*visibility 0"):
                 cls()(*square, sample_weight=np.ones((count, count)))
 

@@ -188,8 +188,11 @@ def test_distances_in_a_column_are_refused():
     truth, distance = np.zeros((4, 5, 2)), np.arange(1.0, 5)
     metric = metrics.NormalizedMeanError(10.0)
     metric.update_state(truth, truth + 1, distance=distance)
-    with pytest.raises(ValueError, match=r"shape \(B,\).*Received: \(4, 1\)"):
-        metric.update_state(truth, truth + 1, distance=distance[:, None])
+    for other in (distance[:, None], distance[:1], distance[:3]):
+        with pytest.raises(ValueError, match=r"shape \(B,\).*Received: \("):
+            metric.update_state(truth, truth + 1, distance=other)
+    one = metrics.NormalizedMeanError(lambda *_: 10.0)  # of all faces
+    assert float(one(truth, truth + 1)) == pytest.approx(10 * 2**0.5)
 
 
 def test_eyes_of_another_scheme_are_refused():

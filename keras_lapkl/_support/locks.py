@@ -59,20 +59,22 @@ def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterato
         OSError: another process holds it; the message says which, since when, and what to do.
     """
     path = Path(folder) / LOCK
-    handle = _take(path, wait, resume)
+    handle, held = _take(path, wait, resume)
     home = Path(os.path.realpath(folder))
-    _owned[home] = handle
+    if held:  # without locks several may write there, and each removes the file of all
+        _owned[home] = handle
     try:
         yield
     finally:
-        del _owned[home]
+        if held:
+            del _owned[home]
         if _is_at(handle, path):
             path.unlink(missing_ok=True)
         os.close(handle)
 
 
 _owned = {}
-"""The open locks of the folders that this process holds."""
+"""The open locks of the folders that this process alone holds."""
 
 
 def check_owned(path: PathLike) -> None:
@@ -179,7 +181,7 @@ def _take(path, wait, resume):
                 logging.warning("%s knows no locks: see that one process writes there.", path)
             if not held or _is_at(handle, path):
                 _write_owner(handle, path)
-                return handle
+                return handle, bool(held)
         except BaseException:
             os.close(handle)
             raise

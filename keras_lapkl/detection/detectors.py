@@ -216,7 +216,7 @@ class BlazeFace(_Detector):
 
     @property
     def _version(self):
-        return "back, MediaPipe"
+        return "back, MediaPipe; then halves"
 
     _side = 256
     _smoothing = 1.0  # standard deviation in pixels of half of these

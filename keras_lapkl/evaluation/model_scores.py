@@ -17,6 +17,11 @@ from keras_lapkl.evaluation import scoring
 from keras_lapkl.schemes import IBUG68, Scheme
 from keras_lapkl.tflite.localizer import Localizer
 
+
+class NoPredictionError(ValueError):
+    """A model that finds nothing: no prediction is finite."""
+
+
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 """Shares of the faces, the surest first, for which the mean error is reported."""
 
@@ -355,6 +360,7 @@ def score(
         `crop_scale`, `image_size` and `normalizer`.
 
     Raises:
+        NoPredictionError: no prediction is finite.
         ValueError: no face can be scored.
 
     Example:
@@ -366,7 +372,7 @@ def score(
     errors = face_errors(landmarks, crops, normalizer)
     if not np.isfinite(errors).any():
         check_scorable(crops, normalizer)
-        raise ValueError(f"No face of {crops.name} can be scored: no prediction is finite.")
+        raise NoPredictionError(f"No face of {crops.name} can be scored: no prediction is finite.")
     visible = crops.known
     seen = visible.any(1)
     spread = np.asarray(scale, np.float64).mean(-1)[seen].mean(-1, where=visible[seen])
@@ -377,7 +383,7 @@ def score(
         "crop_scale": crops.crop_scale,
         "image_size": crops.image_size,
         "normalizer": normalizer,
-        "spread": float(spread.mean()),
+        "spread": float(spread[np.isfinite(spread)].mean()),
         **scoring.summary(scoring.estimates(scoring.statistics(errors))),
     }
 

@@ -140,32 +140,11 @@ class AdversarialLocalizer(LandmarkLocalizer):
             optimizer: the generator's.
             loss: of the labeled half; ω is its target distribution.
             discriminator_optimizer: the discriminator's; None is Adam(2e-4, beta_1=0.5).
-
-        Raises:
-            ValueError: as `LandmarkLocalizer.compile`; a loss that is not reduced to one number; or
-                `use_ema` of the discriminator's optimizer, or on JAX of any, whose averages Keras
-                would not put into the network.
         """
-        for each in keras.tree.flatten(loss):
-            if isinstance(each, keras.losses.Loss) and each.reduction in (None, "none"):
-                raise ValueError(
-                    "Expected a loss of one number a batch, which is added to the discriminator's "
-                    f"part. Received: {each.name!r} with reduction={each.reduction!r}"
-                )
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
         if discriminator_optimizer is None:
             discriminator_optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
-        optimizer, own = map(keras.optimizers.get, (optimizer, discriminator_optimizer))
-        refused = {"discriminator_optimizer": own}
-        if keras.backend.backend() == "jax":
-            refused["optimizer"] = optimizer
-        for name, each in refused.items():
-            if getattr(each, "inner_optimizer", each).use_ema:  # of one that scales the loss
-                raise ValueError(
-                    f"`{name}` has use_ema, whose averages would not reach the network: train "
-                    "without it."
-                )
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
-        self.discriminator_optimizer = own
+        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         # Built here, as the generator's: a reloaded model finds its state to restore, and a
         # distribution strategy its scope.
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
@@ -191,8 +170,15 @@ class AdversarialLocalizer(LandmarkLocalizer):
         return self.generator.trainable_variables
 
     def train_step(self, *args: Any) -> Any:
-        """One step of both networks on ((images, unlabeled), landmarks[, sample_weight])."""
+        """One step of both networks on ((images, unlabeled), landmarks[, sample_weight]).
+
+        Raises:
+            ValueError: a loss that is not reduced to one number; or `use_ema` of the
+                discriminator's optimizer, or on JAX of any, whose averages Keras would not put into
+                the network.
+        """
         backend = keras.backend.backend()
+        self._check_compiled(backend)
         if backend == "tensorflow":
             from keras_lapkl.models.adversarial_tensorflow import train_step
         elif backend == "jax":
@@ -203,6 +189,24 @@ class AdversarialLocalizer(LandmarkLocalizer):
                 f"KERAS_BACKEND={backend}"
             )
         return train_step(self, *args)
+
+    def _check_compiled(self, backend):
+        for each in keras.tree.flatten(self.loss):
+            if isinstance(each, keras.losses.Loss) and each.reduction in (None, "none"):
+                raise ValueError(
+                    "Expected a loss of one number a batch, which is added to the discriminator's "
+                    f"part. Received: {each.name!r} with reduction={each.reduction!r}"
+                )
+        refused = {"discriminator_optimizer": self.discriminator_optimizer}
+        if backend == "jax":
+            refused["optimizer"] = self.optimizer
+        for name, each in refused.items():
+            each = getattr(each, "inner_optimizer", each)  # of one that scales the loss
+            if getattr(each, "use_ema", False):
+                raise ValueError(
+                    f"`{name}` has use_ema, whose averages would not reach the network: train "
+                    "without it."
+                )
 
     def test_step(self, *args: Any) -> Any:
         """Without the reports of training, which an evaluation leaves empty."""

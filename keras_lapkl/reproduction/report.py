@@ -368,7 +368,7 @@ def _judged(claim, group, other):
 def _verdict(by_seed, bound=-np.inf):
     """Of a claim that differences are negative: those of the seeds, and an interval's end."""
     refuted, weak, firm = _VERDICTS
-    if not max(bound, *by_seed) < 0:
+    if not (np.array([bound, *by_seed]) < 0).all():  # nor where one is NaN
         return refuted
     return weak if len(by_seed) == 1 else firm
 

@@ -329,8 +329,7 @@ def _train(job, identity, more_follows):
         model.save(temporary)
         # Read back outside of the strategy's scope, where `predict` needs no other process.
         model = load_model(temporary)
-        scored, predicted = model_scores.evaluate_model(model, validation)
-        _check_finite(scored)
+        scored, predicted = _scored(model, validation)
         model.calibration = model_scores.calibrate(predicted, validation)
         model.save(temporary)
     results = {
@@ -347,17 +346,21 @@ def _train(job, identity, more_follows):
     return results
 
 
-def _check_finite(scored):
-    """Refuses a model that finds nothing, which finite weights and losses may hide."""
-    if not scored["missing"]:
-        return
-    told = (
-        f"{scored['missing']:,} of {scored['faces']:,} validation faces have no finite prediction. "
-        "Lower the learning rate and train into another folder."
-    )
-    if scored["missing"] == scored["faces"]:
-        raise FloatingPointError(told)
-    logging.warning(told)
+def _scored(model, validation):
+    """As `evaluate_model`; says of a model that finds nothing, which its loss may hide, so."""
+    mend = "Lower the learning rate and train into another folder."
+    try:
+        scored, predicted = model_scores.evaluate_model(model, validation)
+    except model_scores.NoPredictionError as error:
+        raise FloatingPointError(f"{error} {mend}") from error
+    if scored["missing"]:
+        logging.warning(
+            "%d of %d validation faces have no finite prediction. %s",
+            scored["missing"],
+            scored["faces"],
+            mend,
+        )
+    return scored, predicted
 
 
 def _stretches(done, steps, epochs):

@@ -324,21 +324,24 @@ export function relativeError(calibration, { landmarks, scale }) {
 
 /** A crop of RGB bytes whose channels each fill the gray levels, but for what is black in all. */
 export function stretched(crop) {
-  const seen = [[], [], []];
+  const counts = [0, 1, 2].map(() => new Uint32Array(256));
+  let seen = 0;
   for (let i = 0; i < crop.length; i += 3) {
-    const pixel = crop.slice(i, i + 3);
-    if (pixel.some((value) => value)) pixel.forEach((value, channel) => seen[channel].push(value));
+    if (!(crop[i] || crop[i + 1] || crop[i + 2])) continue;
+    seen++;
+    for (let channel = 0; channel < 3; channel++) counts[channel][crop[i + channel]]++;
   }
-  if (!seen[0].length) return crop;
-  const ends = seen.map((values) => {
-    const sorted = Uint8Array.from(values).sort();
-    return ENDS.map((end) => sorted[Math.floor(end * (sorted.length - 1) + 0.5)]);
+  if (!seen) return crop;
+  const levels = counts.map((of) => {
+    const [low, high] = ENDS.map((end) => {
+      let left = Math.floor(end * (seen - 1) + 0.5);
+      return of.findIndex((count) => (left -= count) < 0);
+    });
+    const times = 255 / Math.max(high - low, NARROWEST);
+    const stretch = (_, value) => Math.min(Math.max((value - low) * times, 0), 255);
+    return Uint8Array.from({ length: 256 }, (...at) => Math.floor(stretch(...at) + 0.5));
   });
-  return crop.map((value, i) => {
-    const [low, high] = ends[i % 3];
-    const level = (value - low) * (255 / Math.max(high - low, NARROWEST));
-    return Math.floor(Math.min(Math.max(level, 0), 255) + 0.5);
-  });
+  return crop.map((value, i) => levels[i % 3][value]);
 }
 
 /**

@@ -280,18 +280,21 @@ def test_weights_that_are_nan_are_found_where_the_loss_is_finite(crops, validati
 
 def test_a_model_that_finds_nothing_is_refused(crops, validation, tmp_path, monkeypatch, caplog):
     """Finite weights and a finite loss in training may hide it."""
-    evaluate = run.model_scores.evaluate_model
-    lost = 2
+    predict, lost = run.model_scores.predict, 2
 
-    def blind(*args):
-        scored, predicted = evaluate(*args)
-        return {**scored, "missing": lost}, predicted
+    def blind(*args, **kwargs):
+        found = predict(*args, **kwargs)
+        return {
+            name: np.where(np.arange(len(v))[:, None, None] < lost, np.nan, v)
+            for name, v in found.items()
+        }
 
-    monkeypatch.setattr(run.model_scores, "evaluate_model", blind)
-    train(recipe(epochs=1), crops, validation, tmp_path / "two")
+    monkeypatch.setattr(run.model_scores, "predict", blind)
+    found = train(recipe(epochs=1), crops, validation, tmp_path / "two")
     assert f"2 of {len(validation)} validation faces have no finite prediction" in caplog.text
+    assert np.isfinite(found["validation"]["spread"])
     lost = len(validation)
-    with pytest.raises(FloatingPointError, match=r"no finite prediction\. Lower the learning rate"):
+    with pytest.raises(FloatingPointError, match=r"no prediction is finite\. Lower the learning"):
         train(recipe(epochs=1), crops, validation, tmp_path / "all")
     assert not (tmp_path / "all" / "model.keras").exists()
 
