@@ -169,16 +169,20 @@ class AdversarialLocalizer(LandmarkLocalizer):
     def optimized_variables(self) -> list[Any]:
         return self.generator.trainable_variables
 
-    def train_step(self, *args: Any) -> Any:
-        """One step of both networks on ((images, unlabeled), landmarks[, sample_weight]).
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `LandmarkLocalizer.fit`.
 
         Raises:
-            ValueError: a loss that is not reduced to one number; or `use_ema` of the
+            ValueError: as there; a loss that is not reduced to one number; or `use_ema` of the
                 discriminator's optimizer, or on JAX of any, whose averages Keras would not put into
                 the network.
         """
+        self._check_compiled()
+        return super().fit(*args, **kwargs)
+
+    def train_step(self, *args: Any) -> Any:
+        """One step of both networks on ((images, unlabeled), landmarks[, sample_weight])."""
         backend = keras.backend.backend()
-        self._check_compiled(backend)
         if backend == "tensorflow":
             from keras_lapkl.models.adversarial_tensorflow import train_step
         elif backend == "jax":
@@ -190,7 +194,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
             )
         return train_step(self, *args)
 
-    def _check_compiled(self, backend):
+    def _check_compiled(self):
         for each in keras.tree.flatten(self.loss):
             if isinstance(each, keras.losses.Loss) and each.reduction in (None, "none"):
                 raise ValueError(
@@ -198,7 +202,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
                     f"part. Received: {each.name!r} with reduction={each.reduction!r}"
                 )
         refused = {"discriminator_optimizer": self.discriminator_optimizer}
-        if backend == "jax":
+        if keras.backend.backend() == "jax":
             refused["optimizer"] = self.optimizer
         for name, each in refused.items():
             each = getattr(each, "inner_optimizer", each)  # of one that scales the loss
