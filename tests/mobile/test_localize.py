@@ -219,14 +219,19 @@ def test_the_square_of_a_face_as_the_library_has_it(localize, rng):
     np.testing.assert_allclose(found, cropping.rotated_square(points))
 
 
+def face_on_gray():
+    """A painted face in a photo, and its landmarks there."""
+    faces, labels = synthetic_faces(1, image_size=120, seed=4)
+    photo = np.full((200, 220, 3), 128, np.uint8)
+    photo[40:160, 50:170] = faces[0]
+    return photo, labels[0, :, :2] + (50, 40)
+
+
 @pytest.mark.parametrize("quarters", [0, 1, 2])
 def test_a_shipped_model_is_right_at_any_angle_and_else_says_that_it_is_lost(quarters, localize):
     """A painted face on gray; then gray alone."""
     localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
-    faces, labels = synthetic_faces(1, image_size=120, seed=4)
-    photo = np.full((200, 220, 3), 128, np.uint8)
-    photo[40:160, 50:170] = faces[0]
-    labels = labels[0, :, :2] + (50, 40)
+    photo, labels = face_on_gray()
     height, width = photo.shape[:2]
     for _ in range(quarters):
         photo = np.ascontiguousarray(np.rot90(photo))
@@ -242,10 +247,7 @@ def test_a_shipped_model_is_right_at_any_angle_and_else_says_that_it_is_lost(qua
 
 def test_a_face_in_the_dark_is_found_in_stretched_gray_levels(localize, monkeypatch):
     localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
-    faces, labels = synthetic_faces(1, image_size=120, seed=4)
-    photo = np.full((200, 220, 3), 128, np.uint8)
-    photo[40:160, 50:170] = faces[0]
-    labels = labels[0, :, :2] + (50, 40)
+    photo, labels = face_on_gray()
     box = (*labels.min(0), *labels.max(0))
     dark = (photo * (0.04, 0.02, 0.06)).astype(np.uint8)
     found = localizer.in_photo(dark, box)
