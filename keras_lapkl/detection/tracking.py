@@ -22,10 +22,14 @@ from keras_lapkl.detection.filters import (
 from keras_lapkl.detection.first_pass import distance
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 
-_JUMP = 1.0  # sides from one frame to the next; the crop ends 1.5 sides from its middle
+_JUMP = 1.0  # sides from where a face was expected; the crop ends 1.5 sides from its middle
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
 _SMALLEST = 8.0  # px, side of the five points' square: below it a face is a speck
 _REMEMBERED = 1.0  # s that a face which is given up can come back with its number
+_NEAR = 0.5  # sides from where it was seen last; there it may be of any size
+_FASTEST = 36.0  # sides a second that it may have moved, which are some 2 m
+_FARTHEST = 3.0  # sides that it may have moved
+_RESIZED = 1.5  # times as large, or as small, that it may be there
 _RATE = 30.0  # frames a second; of slower videos `find_every` counts time
 _LOST = 1.0  # s that the model may be lost on a face before it is given up
 
@@ -63,17 +67,19 @@ class LandmarkTracker:
 
     With a filter it is cut where these will be if the face keeps its speed.
 
-    The face detector runs while no face is followed, in the frame in which one is given up, and
-    every `find_every` frames to find new ones. Turned copies are looked at only every
-    `find_every` frames, and for a second after a face was given up. Where the model is unsure of a
+    The face detector runs while no face is followed, for a second after one was given up, and every
+    `find_every` frames to find new ones. Turned copies are looked at only every `find_every`
+    frames, and for a second after a face was given up. Where the model is unsure of a
     face it looks around for it, as `LandmarkDetector` does. If it stays `lost`, its landmarks are a
     guess, and the detector runs in each frame until it finds the face again; no face begins so, and
     after a second of it the face is given up. It is given up at once where the mean scale of its
-    landmarks exceeds `max_scale`; where its landmarks are not finite, or jump by a side of the five
-    points' square or by a factor e in size; or where that square's center leaves the frame or its
-    side falls below 8 pixels. It comes back with its number if it is found within a second and half
-    a side. Of two that have become one, the older goes on. A frame of another size, or an earlier
-    time, starts anew.
+    landmarks exceeds `max_scale`; where its landmarks are not finite, or lie a side of the five
+    points' square from where they were expected, or change by a factor e in size; or where that
+    square's center leaves the frame or its side falls below 8 pixels. A face that is found within a
+    second of one that was lost or given up is that one: within half a side of it; or within 36
+    sides a second, three at most, if it is up to 1.5 times as large or small. Of two that have
+    become one, the one that was expected nearest goes on, unless it was lost; the other one may
+    have gone behind it. A frame of another size, or an earlier time, starts anew.
 
     A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
     which they come: give each video its own; they may share the detector. A copy by pickle goes on
@@ -172,10 +178,10 @@ class LandmarkTracker:
             self._since_search >= self.find_every
             or time - self._searched >= self.find_every / _RATE
         )
-        called = lost or due or any(track.lost for track in self._tracks)
+        called = self._lost or due or any(track.lost for track in self._tracks)
         if called or not self._tracks:
             # An empty scene is not worth the fourfold time of turned copies in each frame.
-            turned = bool(called or self._lost or self.find_every is None)
+            turned = bool(called or self.find_every is None)
             if turned:
                 self._since_search, self._searched = 0, time
             self._search(frame, time, turned)
@@ -187,52 +193,83 @@ class LandmarkTracker:
             return []
         squares = np.stack([track.expected(time) for track in self._tracks])
         faces = self.detector.localize(frame, squares, look_around=is_face(self._scheme))
-        kept, lost = [], []
-        for track, face in zip(self._tracks, faces, strict=True):
+        found, lost = [], []
+        for track, face, expected in zip(self._tracks, faces, squares, strict=True):
             square = self._checked(face)
             gone = face.lost and time - track.sure > _LOST
-            if gone or square is None or distance(track.square, square) > _JUMP:
+            if gone or square is None or distance(expected, square) > _JUMP:
                 lost.append(track)
-            elif not any(are_same(square, other.square) for other in kept):
+            else:
+                found.append((track, face, square, distance(expected, square)))
+        # Of two that have become one, that which is and was seen goes on, and was expected nearest.
+        found.sort(key=lambda each: (bool(each[1].lost), bool(each[0].lost), each[3]))
+        kept = []
+        for track, face, square, _ in found:
+            if any(are_same(square, other.square) for other in kept):
+                lost.append(track)
+            else:
                 self._update(track, face, time)
                 kept.append(track)
-        self._tracks = kept
+        self._tracks = sorted(kept, key=lambda track: track.number)
         return lost
 
     def _search(self, frame, time, turned):
         """Begins tracks of the faces that the detector finds where there is none."""
         faces = self.detector(frame) if turned else self.detector(frame, turned=False)
+        new = []
         for face in faces:
             square = self._checked(face)
             if square is None or face.lost:
                 self.left_out["too unsure or too small to follow"] += 1
                 continue
             same = [each for each in self._tracks if are_same(square, each.square)]
-            if same:
-                if same[0].lost:
-                    self._update(same[0], face, time)
-                continue
-            former = next((each for each in self._lost if are_same(square, each.square)), None)
+            if same and same[0].lost:
+                self._update(same[0], face, time)
+            elif not same and not any(are_same(square, other) for _, other in new):
+                new.append((face, square))
+        formers = self._formers([square for _, square in new], time)
+        for (face, _), former in zip(new, formers, strict=True):
+            track = _Track(self._next_id, self.make_filter() if self.make_filter else None)
             if former is None:
-                number = self._next_id
                 self._next_id += 1
             else:
-                number = former.number
-                self._lost.remove(former)
-            track = _Track(number, self.make_filter() if self.make_filter else None)
+                track.number = former.number
+                track.square, track.time = former.seen, former.sure
             self._update(track, face, time)
             self._tracks.append(track)
         self._tracks.sort(key=lambda track: track.number)
+
+    def _formers(self, squares, time):
+        """For each square of a new face the lost track that ends where it begins, or None.
+
+        The nearest pairs first. These tracks are followed no longer.
+        """
+        lost = [track for track in self._tracks if track.lost] + self._lost
+        pairs = []
+        for i, square in enumerate(squares):
+            for k, track in enumerate(lost):
+                moved = np.abs(square[:2] - track.seen[:2]).max() / max(square[2], track.seen[2])
+                reach = min(_FASTEST * (time - track.sure), _FARTHEST)
+                alike = 1 / _RESIZED <= square[2] / track.seen[2] <= _RESIZED
+                if moved <= _NEAR or (alike and moved <= reach):
+                    pairs.append((moved, i, k))
+        found = {}
+        for _, i, k in sorted(pairs):
+            if i not in found and lost[k] not in found.values():
+                found[i] = lost[k]
+        for tracks in (self._tracks, self._lost):
+            tracks[:] = [track for track in tracks if track not in found.values()]
+        return [found.get(i) for i in range(len(squares))]
 
     def _update(self, track, face, time):
         values = {field.name: getattr(face, field.name) for field in dataclasses.fields(Face)}
         if track.smooth is not None:
             values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
-        if not face.lost:
-            track.sure = time
         track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
         square = face_square(track.face.landmarks, self._scheme)
         track.move(square, time)
+        if not face.lost:
+            track.seen, track.sure = square, time
 
     def _checked(self, face):
         """The five points' square of a face; None if it is not a face that can be followed."""
@@ -260,7 +297,8 @@ class _Track:
         square: (4,) the five points' square by its landmarks, with its angle.
         speed: (2,) of the square's center, pixels a second.
         time: of the last frame, seconds.
-        sure: of the last frame in which the model was not lost on it, seconds.
+        seen: (4,) the square of the last frame in which the model was not lost on it.
+        sure: of that frame, seconds.
     """
 
     number: int
@@ -269,6 +307,7 @@ class _Track:
     square: np.ndarray | None = None
     speed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
     time: float = 0.0
+    seen: np.ndarray | None = None
     sure: float = 0.0
 
     @property

@@ -175,7 +175,9 @@ def test_without_filter(world, rng):
         pytest.param(1.0, lambda x: x * np.nan, [], id="NaN"),
         pytest.param(1.0, lambda x: np.where(x > 100, np.inf, x), [], id="infinite"),
         pytest.param(1.0, lambda x: 0 * x + 100, [], id="one point"),
-        pytest.param(1.0, lambda x: x + (45, 0), [1], id="jump"),
+        pytest.param(1.0, lambda x: x + (45, 0), [0], id="jump"),
+        pytest.param(1.0, lambda x: x + (52, 0), [1], id="far jump"),
+        pytest.param(1.0, lambda x: 145 + (x - 100) / 2, [1], id="jump of a smaller one"),
         pytest.param(1.0, lambda x: 100 + (x - 100) / 3, [0], id="shrunk"),
         pytest.param(1.0, lambda x: 100 + (x - 100) * 3, [0], id="grown"),
     ],
@@ -216,7 +218,7 @@ def test_a_face_comes_back_with_its_number(world):
     made.scale["a"] = 3.0
     for i in range(1, 20):
         assert ids(tracker(FRAME, i / RATE)) == [1]
-    assert made.searches == 2  # another face is followed: no search until the next is lost
+    assert made.searches == 20
     made.scale["a"] = 1.0
     made.scale["b"] = 3.0
     assert ids(tracker(FRAME, 20 / RATE)) == [0]
@@ -228,7 +230,9 @@ def test_a_face_comes_back_with_its_number(world):
     np.testing.assert_array_equal(faces[1].landmarks, faces[1].raw)  # the filter begins anew
 
 
-@pytest.mark.parametrize(("seconds", "place"), [(1.2, (100.0, 100.0)), (0.2, (160.0, 100.0))])
+@pytest.mark.parametrize(
+    ("seconds", "place"), [(1.2, (100.0, 100.0)), (0.13, (221.0, 100.0)), (0.9, (221.0, 100.0))]
+)
 def test_too_late_or_elsewhere_it_is_another_face(world, seconds, place):
     made = world(a=(100.0, 100.0))
     tracker = LandmarkTracker(made)
@@ -239,6 +243,45 @@ def test_too_late_or_elsewhere_it_is_another_face(world, seconds, place):
     made.faces["a"] = place
     assert ids(tracker(FRAME, seconds)) == [1]
     assert made.searches == 3
+
+
+@pytest.mark.parametrize(("rate", "step"), [(30, 45), (10, 45), (10, 100), (5, 115)])
+@pytest.mark.parametrize("has_guess", [False, True])
+def test_a_face_that_outruns_its_crop_keeps_its_number(world, rate, step, has_guess):
+    """At 10 frames a second a walk is as fast as a side a frame. What the model guesses is left."""
+    made = world(a=(60.0, 60.0))
+    frame = np.zeros((240, 2000, 3), np.uint8)
+    tracker = LandmarkTracker(made)
+    localize = made.localize
+
+    def guess(frame, squares, **kwargs):
+        found = localize(frame, squares, **kwargs)
+        missed = [np.abs(s[:2] - made.faces["a"]).max() > 40 for s in squares]
+        guesses = [made._make(made.points + s[:2], 1.0, s) for s in squares]
+        return [
+            dataclasses.replace(g, lost=True) if is_missed else face
+            for face, g, is_missed in zip(found, guesses, missed, strict=True)
+        ]
+
+    if has_guess:
+        made.localize = guess
+    for i in range(12):
+        made.faces["a"] = (60.0 + step * i, 60.0)
+        (face,) = tracker(frame, i / rate)
+        assert face.id == 0 and not face.lost
+        np.testing.assert_allclose(face.raw.mean(0), made.faces["a"], atol=1e-9)
+
+
+def test_the_nearest_of_the_lost_goes_on_in_a_new_face(world):
+    """And each in one; whoever is left over is new."""
+    made = world(a=(60.0, 100.0), b=(160.0, 100.0))
+    tracker = LandmarkTracker(made)
+    assert ids(tracker(FRAME, 0)) == [0, 1]
+    made.localize = lambda frame, squares, **_: [made._make(made.points, 4.0, s) for s in squares]
+    made.faces = {"c": (265.0, 100.0), "b": (200.0, 100.0), "a": (80.0, 100.0)}
+    made.scale = dict.fromkeys("abc", 1.0)
+    places = {face.id: face.raw.mean(0)[0] for face in tracker(FRAME, 0.1)}
+    assert places == pytest.approx({0: 80.0, 1: 200.0, 2: 265.0})
 
 
 def test_while_there_is_no_face_each_frame_is_searched(world):
@@ -307,6 +350,32 @@ def test_of_two_that_become_one_the_older_goes_on(world):
     assert made.asked[-1].shape == (2, 4)
     tracker(FRAME, 2 / RATE)
     assert made.asked[-1].shape == (1, 4)
+
+
+def test_who_goes_behind_another_gets_the_number_back(world):
+    """The younger one, in front, keeps its own, and each frame of a second is searched."""
+    made = world(behind=(180.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=1)
+    tracker(FRAME, 0)
+    made.faces["front"], made.scale["front"] = (80.0, 100.0), 1.0
+    assert ids(tracker(FRAME, 1 / RATE)) == [0, 1]
+    tracker.find_every = None
+    for i in range(2, 26):
+        made.faces["behind"] = (180.0 - 2.5 * i, 100.0)
+        assert ids(tracker(FRAME, i / RATE)) == [0, 1]
+    del made.faces["behind"]
+    before = made.searches
+    for i in range(26, 46):
+        (face,) = tracker(FRAME, i / RATE)
+        assert face.id == 1 and face.raw.mean(0)[0] == pytest.approx(80)
+    assert made.searches == before + 20
+    made.faces["behind"] = (30.0, 100.0)
+    faces = tracker(FRAME, 46 / RATE)
+    assert [face.raw.mean(0)[0] for face in faces] == pytest.approx([30, 80])
+    del made.faces["behind"]
+    for i in range(47, 147):
+        tracker(FRAME, i / RATE)
+    assert made.searches == before + 20 + 1 + 30
 
 
 def test_twice_detected_is_one_face(world):
