@@ -89,10 +89,13 @@ def reported(
 
 
 @contextlib.contextmanager
-def held_stderr() -> Iterator[None]:
+def held_stderr() -> Iterator[Callable[[], bytes]]:
     """Holds back what a block writes to stderr, native code included; shows it if it fails.
 
     Threads take turns: two at once would each put back what the other had held.
+
+    Yields:
+        A function that gives what was written so far.
     """
     with _HOLDING:
         yield from _held_stderr()
@@ -102,16 +105,20 @@ def _held_stderr():
     try:
         stderr = os.dup(2)
     except OSError:  # a service may have none
-        yield
+        yield lambda: b""
         return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
+
+        def written():
             held.seek(0)
-            os.write(stderr, held.read())
+            return held.read()
+
+        try:
+            yield written
+        except BaseException:
+            os.write(stderr, written())
             raise
         finally:
             os.dup2(stderr, 2)

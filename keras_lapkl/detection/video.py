@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl._support import console
 from keras_lapkl._support.cells import is_utf8
 from keras_lapkl._support.reading import open_regular
 from keras_lapkl.data.images import MAX_SIDE, ImageError, read_image
 
 VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    *(".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov"),
+    *(".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
 )
 MAX_PIXELS = 100_000_000
 """Of a frame; a decoder holds many of them."""
@@ -79,8 +80,8 @@ def read_pictures(
         account: where to note what was passed over and what is broken; complete at the end.
 
     Raises:
-        ImageError: as `read_image`; or a video without a frame that can be decoded, or with frames
-            larger than a picture may be.
+        ImageError: as `read_image`; or a video without a frame that can be decoded, of interlaced
+            frames that OpenCV can't convert, or with frames larger than a picture may be.
         OSError: the file can't be opened.
     """
     if not is_video(file):
@@ -91,7 +92,7 @@ def read_pictures(
         times, failed, decoded = _Clock(1 / _rate(video), container.kind == "AVI"), 0, 0
         if container.mirrored:  # OpenCV would take it for a rotation
             video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        aspect, begin = _aspect(video), None
+        aspect, begin, former = _aspect(video), None, None
         for broken in _grabs(video):
             failed += broken
             if begin is None:
@@ -102,9 +103,16 @@ def read_pictures(
                 account.passed_over += 1
                 continue
             there, picture = video.retrieve()
-            if not there:
+            if not there or _is_former(video, picture, former):
+                if there and former is None:
+                    raise ImageError(
+                        f"{file}: expected frames that are not interlaced, which OpenCV "
+                        f"{cv2.__version__} can't convert. Received: interlaced ones. `ffmpeg -i "
+                        "VIDEO -vf yadif -c:v libx264 other.mp4` converts them."
+                    )
                 failed, decoded = failed + 1, decoded - 1
                 continue
+            former = picture
             _check_size(file, *picture.shape[1::-1])
             if aspect != 1:
                 width, height = picture.shape[1::-1]
@@ -115,8 +123,10 @@ def read_pictures(
                 picture = _mirrored(picture, *container.mirrored)
             yield frame, seconds, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
         if not decoded:
+            cut = "; the file is cut off: copy it again, or repair it" if container.is_cut else ""
             raise ImageError(
-                f"{file}: expected a video. Received: no frame that can be decoded{_codec(video)}"
+                f"{file}: expected a video. Received: no frame that can be decoded"
+                f"{_codec(video) or cut}"
             )
         _close(account, video, container, decoded, failed, times, begin or 0.0)
 
@@ -236,6 +246,18 @@ def _aspect(video):
     return 1 / found if is_turned else found
 
 
+def _is_former(video, picture, former):
+    """Whether OpenCV can't convert a frame, and gives the former one in place of it.
+
+    It says so on stderr alone. Without a former one it gives whatever was in memory.
+    """
+    if former is not None and not np.array_equal(picture[::16], former[::16]):
+        return False
+    with console.held_stderr() as written:
+        video.retrieve()
+        return b"interlaced" in written()
+
+
 def _mirrored(picture, a, b, c, d):
     """A picture whose pixel (x, y) a player shows at (a·x + c·y, b·x + d·y), each of -1, 0, 1."""
     if not a:
@@ -305,10 +327,16 @@ def _close(account, video, container, decoded, failed, times, begin):
         why = "the file has none there: it was paused, or is damaged"
         account.absent.append((f"frames between {first:.2f} and {last:.2f} s", why))
     stated = count / rate - begin if count > 0 and rate > 0 else 0.0
-    if container.is_cut or (not listed and stated > times.last + max(_PAUSE, last - first)):
-        why = "the file is cut off" if container.is_cut else "the file has none there"
-        length = f"; it states to last {stated:.2f} s" if stated > times.last else ""
-        account.absent.append((f"frames after {times.last:.2f} s", f"{why}{length}"))
+    length = f"; it states to last {stated:.2f} s" if stated > times.last else ""
+    missing = stated - times.last - 1 / rate if rate > 0 else 0.0
+    if container.is_cut:
+        account.absent.append((f"frames after {times.last:.2f} s", f"the file is cut off{length}"))
+    elif container.kind == "AVI" and missing > 2 / rate:
+        # It counts its frames, and has times by that count: where they are missing is not known.
+        why = f"they are damaged: the file states to last {stated:.2f} s. Later times are too early"
+        account.absent.append((f"frames of {missing:.2f} s", why))
+    elif container.kind == "Matroska" and missing > max(_PAUSE, last - first):
+        account.absent.append((f"frames after {times.last:.2f} s", f"the file has none{length}"))
 
 
 class _Container(NamedTuple):

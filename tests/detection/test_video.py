@@ -1,3 +1,4 @@
+import base64
 import collections
 import csv
 import io
@@ -18,6 +19,11 @@ from keras_lapkl.detection.video import Account, constant_rate, frame_times, rea
 VARIABLE = [*range(0, 1000, 100), *range(1000, 1500, 25)]
 """Milliseconds: ten frames a tenth of a second apart, then twenty a fortieth apart."""
 UPRIGHT = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+INTERLACED = (  # MPEG-2, 32x32
+    "0005A0stTr|Nr0^0005C6oLQ&000000k{AN06+i$0RR9G|M&m^0kx0+^8f$<009B}c?wdO%-^_LQj~~*"
+    "00033`*{jdm(1U|T2hpVfB*mi003A2`+xud0kwf2^8f$<009B|ZfpPm0RsANYybcO005W&`+xud0kwf2^8f$<"
+    "009B|ZfpPm0RsANYy"
+)
 
 
 def box(kind, *parts):
@@ -283,6 +289,42 @@ def test_pictures_that_begin_after_the_sound(tmp_path):
     assert account.absent == []
 
 
+class TestInterlaced:
+    """Of three red pictures; OpenCV 4.13 and later give what was in memory in place of them."""
+
+    def red(self, path):
+        path.write_bytes(base64.b85decode(INTERLACED))
+        return [picture.mean((0, 1)) for _, _, picture in read_pictures(path, 1)]
+
+    def test_converted_or_refused(self, tmp_path):
+        try:
+            found = self.red(tmp_path / "a.mpg")
+        except ImageError as error:
+            assert "a.mpg: expected frames that are not interlaced" in str(error)
+            assert "ffmpeg -i VIDEO -vf yadif" in str(error)
+        else:
+            np.testing.assert_allclose(found, [[255, 0, 0]] * 3, atol=4)
+
+    def test_within_a_video_they_are_broken(self, tmp_path, monkeypatch):
+        """What was in memory is the picture before; still pictures are no such."""
+        asked = []
+
+        def is_former(video, picture, former):
+            asked.append(former)
+            return len(asked) == 3
+
+        monkeypatch.setattr(video, "_is_former", is_former)
+        movie(tmp_path / "a.mov", grays(2) + [grays(2)[1]] * 3, [0, 40, 80, 120, 160])
+        seconds, numbers, account = read(tmp_path / "a.mov")
+        assert numbers == [0, 1, 1, 1] and seconds == pytest.approx([0, 0.04, 0.12, 0.16])
+        assert (account.used, account.broken) == (4, 1)
+        assert asked[0] is None and number(asked[3]) == 1
+
+    def test_still_pictures_are_none(self, tmp_path):
+        movie(tmp_path / "a.mov", [grays(1)[0]] * 4, [0, 40, 80, 120])
+        assert read(tmp_path / "a.mov")[2] == Account(used=4)
+
+
 class TestDamage:
     def test_in_the_middle_costs_those_frames(self, tmp_path):
         places = movie(tmp_path / "a.mov", grays(30), VARIABLE)
@@ -319,6 +361,21 @@ class TestDamage:
         ((_, reason),) = account.absent
         assert reason == "the file is cut off; it states to last 2.00 s"
 
+    def test_in_the_middle_of_an_avi(self, tmp_path, rng):
+        """Its frames have no times: those behind the damage come too early."""
+        path = tmp_path / "a.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+        for _ in range(30):
+            writer.write(rng.integers(0, 256, (48, 64, 3), np.uint8))
+        writer.release()
+        size = path.stat().st_size
+        overwritten(path, size // 3, size // 5)
+        seconds, _, account = read(path)
+        ((part, reason),) = account.absent
+        missing = 30 - len(seconds)
+        assert 3 <= missing <= 10 and part == f"frames of {missing / 10:.2f} s"
+        assert reason.startswith("they are damaged: the file states to last 3.00 s")
+
     def test_a_pause(self, tmp_path):
         movie(tmp_path / "a.mov", grays(4), [0, 40, 2000, 2040])
         ((part, reason),) = read(tmp_path / "a.mov")[2].absent
@@ -328,6 +385,15 @@ class TestDamage:
         for place in movie(tmp_path / "a.mov", grays(3), [0, 40, 80]):
             overwritten(tmp_path / "a.mov", *place)
         with pytest.raises(ImageError, match="no frame that can be decoded"):
+            read(tmp_path / "a.mov")
+
+    def test_a_file_without_its_list_of_frames(self, tmp_path):
+        """As a phone leaves it that dies while it records."""
+        movie(tmp_path / "a.mov", grays(3), [0, 40, 80])
+        data = (tmp_path / "a.mov").read_bytes()
+        frames = data[data.index(b"mdat") - 4 :]
+        (tmp_path / "a.mov").write_bytes(data[: data.index(b"moov") - 4] + frames[:-20])
+        with pytest.raises(ImageError, match=r"no frame .*; the file is cut off: copy it again"):
             read(tmp_path / "a.mov")
 
 
