@@ -45,15 +45,18 @@ class UnfinishedError(Exception):
 
 
 def run_main(
-    main: Callable[..., Any], arguments: bool = False, argv: list[str] | None = None
+    main: Callable[..., Any],
+    arguments: bool = False,
+    argv: list[str] | None = None,
+    terminated: int = TERMINATED,
 ) -> None:
     """Runs `main(argv)` as an absl app: bad input ends in one plain line and exit status 1.
 
-    Errors that are the user's to mend (ValueError, FloatingPointError, OSError, and ImportError,
-    by which an optional extra names itself) are printed without a traceback. Ctrl-C exits with 130
-    and SIGTERM with 143, or 75 by an `UnfinishedError`; what was finished by then stays. Words that
-    are no flags are refused, or with `arguments` left to `main`. The words of the command line are
-    `argv`, or those of `sys.argv`.
+    Errors that are the user's to mend (ValueError, FloatingPointError, OSError, ImportError, by
+    which an optional extra names itself, and a full disk by TensorFlow) are printed without a
+    traceback. Ctrl-C exits with 130 and SIGTERM with `terminated`, or 75 by an `UnfinishedError`;
+    what was finished by then stays. Words that are no flags are refused, or with `arguments` left
+    to `main`. The words of the command line are `argv`, or those of `sys.argv`.
     """
 
     def guarded(argv):
@@ -62,17 +65,17 @@ def run_main(
         logging.set_verbosity(logging.INFO)
         came = []
         try:
-            with _signals_raise(came):
+            with signals_raise(came):
                 return main(argv)
         except KeyboardInterrupt as stop:
-            return _stopped(isinstance(stop, Terminated))
+            return stopped(isinstance(stop, Terminated), terminated)
         except UnfinishedError as stop:
             print(stop, file=sys.stderr)
             return UNFINISHED
         except Exception as error:
             if came:  # compiled code has made another error of the signal's
-                return _stopped(came[-1] == signal.SIGTERM)
-            if not isinstance(error, _EXPECTED):
+                return stopped(came[-1] == signal.SIGTERM, terminated)
+            if not isinstance(error, _EXPECTED) and not _full_disk(error):
                 raise
             print(f"error: {_said(error)}", file=sys.stderr)
             return 1
@@ -84,15 +87,24 @@ def run_main(
     app.run(guarded, argv=argv)
 
 
-def _stopped(by_sigterm):
+def stopped(by_sigterm: bool, terminated: int) -> int:
     """Says that a signal has ended the command; its exit status."""
     how = "Stopped by SIGTERM" if by_sigterm else "\nStopped"
     print(f"{how}. The same command starts or goes on again.", file=sys.stderr)
-    return TERMINATED if by_sigterm else INTERRUPTED
+    return terminated if by_sigterm else INTERRUPTED
+
+
+def _full_disk(error):
+    """What TensorFlow says, which writes files itself, where a disk is full; else nothing."""
+    if not type(error).__module__.startswith("tensorflow."):
+        return ""
+    return next((each for each in str(error).splitlines() if "No space left on device" in each), "")
 
 
 def _said(error):
     """The error's words; for one of the system alone, those of a user."""
+    if full := _full_disk(error):
+        return full
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str | bytes):
         name = os.fsdecode(error.filename)
         here = "" if os.path.isabs(name) else f" in {os.getcwd()}"
@@ -101,7 +113,7 @@ def _said(error):
 
 
 @contextlib.contextmanager
-def _signals_raise(came: list[int]) -> Iterator[None]:
+def signals_raise(came: list[int]) -> Iterator[None]:
     """SIGTERM raises as SIGINT does, and neither is lost.
 
     What a signal raises in a finalizer, in a callback of the garbage collector or in a function

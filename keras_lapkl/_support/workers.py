@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import multiprocessing
 import signal
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import cast
 
@@ -97,7 +98,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-        self._process.start()
+        with _interrupts_wait():
+            self._process.start()
         theirs.close()
         self.work = collections.deque()
         self.has_begun = False
@@ -131,9 +133,23 @@ class _Worker:
         self._connection.close()
 
 
+@contextlib.contextmanager
+def _interrupts_wait():
+    """Ctrl-C waits here, and never comes to a process that begins here."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # would else let Ctrl-C through when it begins
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(function, connection):
     cv2.setNumThreads(1)  # the processes are the threads
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it can't be blocked
     with contextlib.suppress(EOFError, ConnectionError):  # the parent ended
         connection.send(None)
         while True:

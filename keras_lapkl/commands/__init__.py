@@ -13,7 +13,7 @@ import sys
 from absl import flags
 
 from keras_lapkl import configs
-from keras_lapkl._support.app import asks_for_help, help_text, run_main
+from keras_lapkl._support import app
 from keras_lapkl._support.stores import is_address
 
 COMMANDS = (
@@ -37,6 +37,8 @@ COMMANDS = (
     "demo",
 )
 """In the order in which `lapkl --help` lists them."""
+_TRAINING = ("train", "audit", "reproduce", "demo")
+"""A scheduler that has stopped one of these is to start it again: it goes on."""
 
 
 def run(name):
@@ -45,11 +47,15 @@ def run(name):
     A command is a module with absl flags and `main(argv)`. Words that are not flags are left to
     a command with `ARGUMENTS`: `"files"` among its flags, or `"command"`, another's after its own.
     """
+    terminated = app.UNFINISHED if name in _TRAINING else app.TERMINATED
     try:
         argv = sys.argv
         if name == "train":
             argv = [argv[0], *with_recipes(argv[1:])]
-        command = importlib.import_module(f"keras_lapkl.commands.{name}")
+        with app.signals_raise([]):
+            command = importlib.import_module(f"keras_lapkl.commands.{name}")
+    except KeyboardInterrupt as stop:
+        return app.stopped(isinstance(stop, app.Terminated), terminated)
     except (ImportError, ValueError) as error:  # an extra is missing, or a recipe unknown
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -61,13 +67,13 @@ def run(name):
     sys.modules["__main__"].__doc__ = command.__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(command.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    if asks_for_help(sys.argv):
-        print(help_text(command))
+    if app.asks_for_help(sys.argv):
+        print(app.help_text(command))
         return 0
     arguments = getattr(command, "ARGUMENTS", None)
     if arguments == "command":
         flags.FLAGS.set_gnu_getopt(False)  # what follows the first word is not the command's
-    return run_main(command.main, arguments is not None, argv)
+    return app.run_main(command.main, arguments is not None, argv, terminated)
 
 
 def _is_here(path):

@@ -93,15 +93,6 @@ for _flag in (
 
 
 def main(_):
-    try:
-        _train()
-    except app.Terminated as stop:
-        raise app.UnfinishedError(
-            "Stopped by SIGTERM. The same command starts or goes on again."
-        ) from stop
-
-
-def _train():
     quiet_tensorflow()
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.apertures import apertures

@@ -83,10 +83,11 @@ def write(path: PathLike, cells: Sequence[NDArray[np.uint8]]) -> None:
     for i, cell in enumerate(cells):
         y, x = i // columns * side, i % columns * side
         sheet[y : y + CELL, x : x + CELL] = cell
-    options = [] if Path(path).suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 92]
+    is_png = Path(path).suffix == ".png"
+    options = [] if is_png else [cv2.IMWRITE_JPEG_QUALITY, 92]
+    _, data = cv2.imencode(".png" if is_png else ".jpg", sheet[..., ::-1], options)
     with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), sheet[..., ::-1], options):
-            raise OSError(f"{path} could not be written")
+        temporary.write_bytes(data.tobytes())
 
 
 def _fixed(point: NDArray[Any]) -> list[int]:

@@ -257,16 +257,18 @@ def _train(job, identity, more_follows):
     done = int(model.optimizer.iterations.numpy())
     means = read_means(output_dir, done)
     distributed.wait()  # before the chief writes what the others have read
+    last, previous = output_dir / LAST, output_dir / PREVIOUS
+    writer = callbacks.ResumableCheckpoint(last, previous)
     writers = ()
     if distributed.is_chief():
-        last, previous = output_dir / LAST, output_dir / PREVIOUS
         if checkpoint == previous:  # else a damaged one would take its place
             last.unlink(missing_ok=True)
         trim_history(output_dir / "history.csv", done // steps)
         writers = (
             callbacks.DurableCSVLogger(output_dir / "history.csv", append=True),
+            writer,
+            # Last: curves can't be cut back, so a kill may cost a point of them, and doubles none.
             *(_tensorboard(output_dir, validation, unlabeled) if job.tensorboard else ()),
-            callbacks.ResumableCheckpoint(last, previous),
         )
     after = f" and {done % steps} steps" if done % steps else ""
     logging.info(
@@ -307,7 +309,7 @@ def _train(job, identity, more_follows):
                     verbose=(1 if sys.stdout.isatty() else 2) if distributed.is_chief() else 0,
                 )
         except preemption.PreemptedError as stop:
-            raise _kept(model, output_dir, steps, writers) from stop
+            raise _kept(model, output_dir, steps, writer) from stop
         except RuntimeError as error:
             if type(error) is not RuntimeError:
                 raise  # none of those that watch for NaN
@@ -373,7 +375,7 @@ def _stretches(done, steps, epochs):
         yield epoch * steps, steps
 
 
-def _kept(model, output_dir, steps, writers):
+def _kept(model, output_dir, steps, writer):
     """Writes a checkpoint after the step that all have taken; what `train` then raises."""
     done = int(model.optimizer.iterations.numpy())
     epoch, within = divmod(done, steps)
@@ -381,7 +383,7 @@ def _kept(model, output_dir, steps, writers):
         means = preemption.means(model)  # by all processes
         if distributed.is_chief():
             write_means(output_dir, done, means)
-            writers[-1].write()
+            writer.write()
     distributed.wait()  # a scheduler may end the others as soon as one has ended
     return UnfinishedError(
         f"Stopped by SIGTERM after epoch {epoch} and {within} steps. The same command goes on from "

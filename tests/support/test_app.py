@@ -37,6 +37,32 @@ def test_advice_against_retracing_alone_is_dropped(quiet):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        ("tensorflow.python.framework.errors_impl", "r/events; No space left on device", True),
+        ("tensorflow.python.framework.errors_impl", "no memory", False),
+        ("elsewhere", "No space left on device", False),
+    ],
+)
+def test_a_full_disk_by_tensorflow_is_a_line(module, words, said):
+    """It writes files itself, and has errors of its own for what happens."""
+    code = (
+        "from keras_lapkl._support.app import run_main\n"
+        f"kind = type('Exhausted', (Exception,), {{'__module__': '{module}'}})\n"
+        "def main(_):\n"
+        f"    raise kind('Graph execution error:\\n{words}')\n"
+        "run_main(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    if said:
+        assert done.stderr == f"error: {words}\n"
+    else:
+        assert "Traceback" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("number", "status", "said"),
     [
         (signal.SIGTERM, 143, "Stopped by SIGTERM. The same command starts or goes on again.\n"),

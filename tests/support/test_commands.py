@@ -27,6 +27,28 @@ def test_unknown_command(word, said, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("name", "number", "status"),
+    [("train", "SIGTERM", 75), ("predict", "SIGTERM", 143), ("predict", "SIGINT", 130)],
+)
+def test_signals_while_a_command_is_imported(name, number, status):
+    """That may take seconds; and a scheduler is to start a training again."""
+    code = (
+        "import importlib, os, signal, sys, time; from keras_lapkl import commands\n"
+        "def import_module(name):\n"
+        f"    os.kill(os.getpid(), signal.{number})\n"
+        "    time.sleep(60)\n"
+        "importlib.import_module = import_module\n"
+        f"sys.argv = ['lapkl', '{name}']\n"
+        "sys.exit(commands.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == status
+    assert done.stderr.strip().endswith("The same command starts or goes on again.")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     "words",
     [("evaluate", "--output_dir=s3://b/r"), ("labels", "--input=x", "--output=gs://b/l.csv")],
 )

@@ -45,6 +45,20 @@ def test_results_are_in_order(count):
     assert list(found) == [item**2 for item in items]
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows can't block signals")
+def test_ctrl_c_ends_no_worker_that_is_still_starting():
+    """A terminal sends it to all processes; the first one alone is to tell of it."""
+    worker = workers._Worker(answer)
+    try:
+        os.kill(worker._process.pid, signal.SIGINT)
+        assert worker.begins()
+        worker.give([(3, 0)])
+        assert worker.take() == 9
+    finally:
+        worker.end()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_a_death_costs_only_its_item():
     items = [1, 13, 2, 3, 14, 15, 4, 5, 6]
     found = workers.map_in_order(answer, batches(items), 2, died)
