@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -220,6 +221,20 @@ def events(folder):
     return found
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_end_the_training(plain, value):
+    end = callbacks.TerminateOnNaNWeights()
+    end.set_model(plain)
+    end.on_epoch_end(0)
+    weight = plain.trainable_variables[-1]
+    kept, spoiled = weight.numpy(), weight.numpy()
+    spoiled.flat[0] = value
+    weight.assign(spoiled)
+    with pytest.raises(RuntimeError, match=r"Expected finite weights\. Received: .* after epoch 3"):
+        end.on_epoch_end(2)
+    weight.assign(kept)
+
+
 class TestResumableCheckpoint:
     @pytest.mark.parametrize("name", ["last.h5", "last.weights.h5", "last", "."])
     def test_names_that_could_not_be_loaded_again(self, name, tmp_path):
@@ -236,6 +251,20 @@ class TestResumableCheckpoint:
         before = last.read_bytes()
         checkpoint.write()
         assert previous.read_bytes() == before
+
+    def test_saves_outside_of_keras_distribution_and_puts_it_back(
+        self, plain, tmp_path, monkeypatch
+    ):
+        now = ["spread"]
+        monkeypatch.setattr(keras.distribution, "distribution", lambda: now[-1])
+        monkeypatch.setattr(keras.distribution, "set_distribution", now.append)
+        seen = []
+        monkeypatch.setattr(type(plain), "save", lambda *_: seen.append(now[-1]))
+        checkpoint = callbacks.ResumableCheckpoint(tmp_path / "last.keras")
+        checkpoint.set_model(plain)
+        with contextlib.suppress(OSError):  # nothing was written
+            checkpoint.write()
+        assert seen == [None] and now[-1] == "spread"
 
 
 class TestTensorBoardFaces:

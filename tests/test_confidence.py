@@ -83,6 +83,15 @@ def hard_faces(rng, count):
     return errors, np.repeat((face * own)[..., None], 2, axis=-1)
 
 
+def test_few_faces_keep_the_exponents_of_the_model(rng):
+    """Errors and scales that are all the same tell of none."""
+    fitted = confidence.fit(*hard_faces(rng, 400))
+    start = dataclasses.replace(fitted, across=0.8, within=-0.6)
+    few = confidence.fit(np.ones((2, 9)), np.ones((2, 9, 2)), start=start)
+    assert few.across == pytest.approx(0.8, abs=0.05)
+    assert few.within == pytest.approx(-0.6, abs=0.05)
+
+
 def test_radius_holds_for_unsure_faces_and_unsure_points(rng):
     fitted, (errors, scale) = confidence.fit(*hard_faces(rng, 400)), hard_faces(rng, 3000)
     plain = dataclasses.replace(fitted, across=0.0, within=0.0)

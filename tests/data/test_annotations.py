@@ -1,9 +1,10 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_lapkl.data.annotations import Annotations, objects_of
+from keras_lapkl.data.annotations import Annotations, objects_of, path_below
 from keras_lapkl.schemes import Scheme
 from keras_lapkl.training_data import DataSet
 
@@ -17,6 +18,18 @@ def annotations():
     points = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
     scheme = Scheme("pair", ("tip", "heel"))
     return Annotations("pairs", scheme, paths, points, visible, source=source)
+
+
+@pytest.mark.parametrize("name", ["../photos-private/a.jpg", "/x/photos2/a.jpg", "../a.jpg"])
+def test_a_folder_whose_name_begins_like_it_is_not_below(name):
+    with pytest.raises(ValueError, match="below the folder of the images"):
+        path_below("/x/photos", name)
+
+
+def test_places_go_with_their_pictures(annotations):
+    places = tuple(f"line {i}" for i in range(len(annotations)))
+    taken = dataclasses.replace(annotations, places=places).take([2, 0])
+    assert taken.places == ("line 2", "line 0")
 
 
 def test_take(annotations):

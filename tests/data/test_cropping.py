@@ -312,6 +312,18 @@ class TestWarpCrop:
         expected = cv2.resize(fine, (80, 80), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(warp_crop(photo, transform, 80), expected)
 
+    @pytest.mark.parametrize("shrink", [0.7, 1, 2.5])
+    @pytest.mark.parametrize("part", [0.0, 0.25, 0.5, 0.75])
+    def test_of_a_large_photo_it_needs_a_part(self, rng, shrink, part):
+        """With all pixels that a sample lies between, on each side."""
+        photo = rng.integers(0, 256, (700, 600, 3), np.uint8)
+        transform = crop_transform((300 + part, 330 - part, 80 * shrink), 80)
+        samples = max(1, math.ceil(shrink))
+        finer = samples * transform + [[0, 0, (samples - 1) / 2]]
+        fine = cv2.warpAffine(photo, finer, (samples * 80,) * 2, borderMode=cv2.BORDER_REPLICATE)
+        expected = cv2.resize(fine, (80, 80), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(warp_crop(photo, transform, 80) - expected).max() <= 1
+
     @pytest.mark.parametrize("shrink", [3.1, 4.5, 6.1, 11.7, 13, 25])
     @pytest.mark.parametrize("angle", [0.0, 0.4])
     @pytest.mark.parametrize("center", [(0.5, 0.5), (0.03, 0.9)])

@@ -171,6 +171,25 @@ def test_forms_of_json(read, content):
     np.testing.assert_array_equal(found.landmarks, [A, B])
 
 
+def test_points_of_json_go_by_their_names(tmp_path):
+    """Three, for of two an order is its own inverse."""
+    three = schemes.get({"name": "three", "names": ["a", "b", "c"]})
+    picture = {"file": "a.jpg", "faces": [{"landmarks": [[20, 2], [30, 3], [10, 1]]}]}
+    path = tmp_path / "p.json"
+    content = {"scheme": {"name": "x", "names": ["b", "c", "a"]}, "pictures": [picture]}
+    path.write_text(json.dumps(content))
+    assert read_predictions(path, three).landmarks[0].tolist() == [[10, 1], [20, 2], [30, 3]]
+
+
+def test_points_of_coco_results_stand_in_the_order_of_their_file(tmp_path):
+    three = schemes.get({"name": "three", "names": ["a", "b", "c"]})
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps([result(1, [20, 2], [30, 3], [10, 1])]))
+    coco = CocoNames({"1": "a.jpg"}, "1", (2, 0, 1))
+    found = read_predictions(path, three, coco=coco)
+    assert found.landmarks[0].tolist() == [[10, 1], [20, 2], [30, 3]]
+
+
 def result(number, *points, category=1):
     keypoints = [v for x, y in points for v in (x, y, 0.5)]
     return {"image_id": number, "category_id": category, "score": 0.9, "keypoints": keypoints}

@@ -145,7 +145,9 @@ class TestWrite:
 
 @pytest.mark.faces
 def test_real_files_round_trip(faces, tmp_path):
-    for path in sorted((faces / "300w" / "lfpw" / "testset").glob("*.pts"))[:40]:
+    paths = sorted((faces / "300w" / "lfpw" / "testset").glob("*.pts"))[:40]
+    assert len(paths) == 40
+    for path in paths:
         landmarks = read_pts(path, 68)
         write_pts(tmp_path / "a.pts", landmarks)
         np.testing.assert_allclose(read_pts(tmp_path / "a.pts"), landmarks, rtol=0, atol=1e-6)

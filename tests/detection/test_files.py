@@ -81,12 +81,17 @@ def test_json(detector, stub, photos, tmp_path):
 def test_faces_that_are_lost_are_counted(detector, photos, tmp_path, monkeypatch, form):
     call = type(detector).__call__
 
-    def lost(self, photo, boxes=None):
-        return [dataclasses.replace(face, lost=True) for face in call(self, photo, boxes)]
+    def said(is_lost):
+        def faces(self, photo, boxes=None):
+            return [dataclasses.replace(face, lost=is_lost) for face in call(self, photo, boxes)]
+
+        return faces
 
     assert run(detector, [photos], tmp_path / "out", form=form)["lost"] == 0
-    monkeypatch.setattr(type(detector), "__call__", lost)
-    results = run(detector, [photos], tmp_path / "out", form=form)
+    monkeypatch.setattr(type(detector), "__call__", said(False))
+    assert run(detector, [photos], tmp_path / "sure", form=form)["lost"] == 0
+    monkeypatch.setattr(type(detector), "__call__", said(True))
+    results = run(detector, [photos], tmp_path / "lost", form=form)
     assert (results["faces"], results["lost"]) == (2, 2)
     assert "Lost faces: 2. The model is on" in summary(results)
 

@@ -245,6 +245,19 @@ def test_too_late_or_elsewhere_it_is_another_face(world, seconds, place):
     assert made.searches == 3
 
 
+def test_a_number_that_came_back_is_given_no_second_time(world):
+    made = world(a=(80.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=1)
+    tracker(FRAME, 0.0)
+    del made.faces["a"]
+    assert ids(tracker(FRAME, 0.1)) == []
+    for i, x in enumerate((80.0, 110.0, 140.0)):
+        made.faces["a"] = (x, 100.0)
+        assert ids(tracker(FRAME, 0.2 + i / 10)) == [0]
+    made.faces["b"], made.scale["b"] = (80.0, 100.0), 1.0
+    assert ids(tracker(FRAME, 0.5)) == [0, 1]
+
+
 @pytest.mark.parametrize(("rate", "step"), [(30, 45), (10, 45), (10, 100), (5, 115)])
 @pytest.mark.parametrize("has_guess", [False, True])
 def test_a_face_that_outruns_its_crop_keeps_its_number(world, rate, step, has_guess):

@@ -289,6 +289,18 @@ def test_pictures_that_begin_after_the_sound(tmp_path):
     assert account.absent == []
 
 
+class TestClock:
+    def test_times_that_repeat_or_go_back_go_on_by_the_rate(self):
+        clock = video._Clock(0.04, False)
+        assert [clock.next(at) for at in (0.0, 0.04, 0.04, 0.0)] == (
+            pytest.approx([0, 0.04, 0.08, 0.12])
+        )
+
+    def test_an_avi_begins_with_its_first_frame(self):
+        clock = video._Clock(0.04, True)
+        assert [clock.next(at) for at in (0.08, 0.12)] == pytest.approx([0, 0.04])
+
+
 class TestInterlaced:
     """Of three red pictures; OpenCV 4.13 and later give what was in memory in place of them."""
 

@@ -155,7 +155,7 @@ def test_random_errors_of_one_point_are_no_convention(count):
             faces = truth, np.ones((count, 1), bool), np.full(count, 50.0)
             found = truth + rng.normal(0, sigma, truth.shape)
             told = kinds(found, faces, scheme=scheme)
-            assert "crops" not in told and (count > 1 or told in ([], ["swapped"]))
+            assert told in ([], ["swapped"]) if count < 40 else told == []
 
 
 def test_one_face_has_an_offset_of_unknown_error(faces):

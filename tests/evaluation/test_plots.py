@@ -52,8 +52,17 @@ def test_truth_stands_beside_the_prediction(faces, tmp_path):
 def test_heatmaps_side_by_side(faces, tmp_path, rng):
     maps = rng.random((3, 32, 32, 5))
     plots.heatmaps(faces[0], {"LaplaceKL": maps, "softargmax": maps}, tmp_path / "maps.png")
-    height, width, _ = cv2.imread(str(tmp_path / "maps.png")).shape
+    picture = cv2.imread(str(tmp_path / "maps.png"))
+    height, width, _ = picture.shape
     assert width == pytest.approx(height, rel=0.05)
+    plots.heatmaps(faces[0], {"a": maps, "b": maps[::-1]}, tmp_path / "others.png")
+    others = cv2.imread(str(tmp_path / "others.png"))
+    first, second = (
+        [np.array_split(each, 3, axis=1)[i] for each in (picture, others)] for i in (1, 2)
+    )
+    below = slice(height // 8, None)  # the titles
+    assert np.array_equal(*(each[below] for each in first))
+    assert not np.array_equal(*(each[below] for each in second))
 
 
 def test_flat_heatmaps_are_left_out(faces, tmp_path):

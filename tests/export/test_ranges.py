@@ -18,13 +18,14 @@ def test_evenly_spread_values_keep_their_range():
     assert ranges.best_share(np.ones(2048), -1.0, 1.0) == 1
 
 
-def test_a_lone_value_is_clipped_where_the_many_gain_more():
+@pytest.mark.parametrize("many", [100, 300, 10_000])
+def test_a_lone_value_is_clipped_where_the_many_gain_more(many):
     counts = np.zeros(2048)
-    counts[:1024] = 1e4  # 0 to 0.5
+    counts[:1024] = many  # 0 to 0.5
     counts[-1] = 1  # and 1
     # Rounding: n * (share / 255)**2 / 12; clipping: (1 - share)**2.
     losses = [
-        1024e4 * (share / 255) ** 2 / 12 + (1 - share - 0.5 / 2048) ** 2 * (share < 1)
+        1024 * many * (share / 255) ** 2 / 12 + (1 - share - 0.5 / 2048) ** 2 * (share < 1)
         for share in ranges.SHARES
         if share >= 0.5
     ]

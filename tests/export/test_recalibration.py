@@ -51,14 +51,22 @@ def test_a_keras_file(crops, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_each_face_is_judged_by_others():
+def test_each_face_is_judged_by_others(monkeypatch):
     """Errors are twice what the model's own calibration expects, of 68 points of 100 faces."""
+    fitted, fit = [], confidence.fit
+
+    def counted(errors, *args, **kwargs):
+        fitted.append(len(errors))
+        return fit(errors, *args, **kwargs)
+
     crops = datasets.load("synthetic", split="validation", num_synthetic=100)
     rng = np.random.default_rng(0)
     scale = rng.uniform(1, 3, (100, 68, 2)).astype(np.float32)
     away = rng.exponential(scale.mean(-1))[..., None] * np.float32([1, 0])
     own = confidence.fit(away[..., 0] / 2, scale)
+    monkeypatch.setattr(confidence, "fit", counted)
     found = assess(own, {"landmarks": crops.landmarks + away, "scale": scale}, crops)
+    assert fitted == [80] * 5 + [100]
     assert found.error == pytest.approx(2 * found.expected_before, rel=0.02)
     assert found.expected_after == pytest.approx(found.error, rel=0.02)
     for asked in confidence.COVERAGES:

@@ -197,6 +197,7 @@ def test_accumulated_batches_move_the_teacher_as_one_step_does(batch):
         still = keras.optimizers.SGD(0.0, gradient_accumulation_steps=accumulated)
         model = small(optimizer=still, decay=0.5)
         still.iterations.assign(100) if accumulated is None else still._iterations.assign(400)
+        model.teacher.set_weights([weight + 1 for weight in model.teacher.get_weights()])
         old = model.teacher.get_weights()
         for _ in range(batches):
             step(model, batch)

@@ -127,6 +127,7 @@ class TestSweep:
         assert (tmp_path / "a.txt").read_text() == "new"
         names = {".lapkl-photos", "kept", ".lapkl-abcdefgh", "a.txt"}
         assert {path.name for path in tmp_path.iterdir()} == names
+        assert not list((tmp_path / "kept").iterdir())
 
     def test_a_writer_that_is_swept_before_its_lock_begins_again(self, tmp_path, monkeypatch):
         make = files.tempfile.mkdtemp

@@ -17,6 +17,12 @@ def test_decodes_as_the_network_does():
         np.testing.assert_allclose(each, other[0], atol=1e-4)
 
 
+def test_large_logits_do_not_overflow():
+    logits = np.random.default_rng(0).normal(size=(2, 20, 3)).astype(np.float32)
+    found, expected = axes.decode(*(logits + 500)), axes.decode(*logits)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_a_certain_landmark_has_the_least_scale():
     logits = np.full((20, 1), -1e4, np.float32)
     logits[0] = 0

@@ -66,6 +66,13 @@ def test_gains_of_the_labels_reach_the_landmarks(model, crops, validation):
     assert slopes[1] > 1.25 * slopes[0]
 
 
+def test_hidden_points_have_no_label(model, crops):
+    """Not (0, 0), as which they stand in batches."""
+    hidden = dataclasses.replace(crops, visible=crops.visible & (np.arange(68) != 3))
+    _, labels, _ = refining._answers(model, hidden, OFF, 0)
+    assert np.isnan(labels[:, 3]).all() and np.isfinite(labels[:, 4]).any()
+
+
 def test_crops_of_another_rule(model, crops, validation):
     other = dataclasses.replace(crops, crop_scale=2.0)
     with pytest.raises(ValueError, match=r"scale 3\.0.*of 80 and 2\.0"):
