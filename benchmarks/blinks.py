@@ -58,7 +58,7 @@ def main(_):
     ]
     rows, curves = [], {}
     for model in _MODELS.value:
-        detector = LandmarkDetector.from_pretrained(model)
+        detector = LandmarkDetector.from_pretrained(model, "blazeface")
         found = [_followed(detector, *_clip(photo, points)) for photo, points in photos]
         rows.append({"model": model, "clips": len(found), **_score(found)})
         logging.info("%s", console.aligned([[_cell(v) for v in rows[-1].values()]]))

@@ -43,7 +43,7 @@ _STEMS = flags.DEFINE_string("stems", None, "File with one photo a line, without
 _MODELS = flags.DEFINE_list(
     "models", ["fpn-eighth-300w", "fpn-quarter-112-300w"], "Shipped models, or .tflite files."
 )
-_DETECTORS = flags.DEFINE_list("detectors", ["blazeface", "yunet"], "Face detectors.")
+_DETECTORS = flags.DEFINE_list("detectors", ["auto"], "Face detectors.")
 _LOOK_AROUND = flags.DEFINE_bool("look_around", True, "Look around where the model is unsure.")
 _ROWS = flags.DEFINE_list("rows", None, "Ways to spoil photos to measure; default all.")
 _LOST = flags.DEFINE_bool("lost", False, "Measure the lost flag instead.")
@@ -175,6 +175,18 @@ def _sized(edge):
     return lambda photo, labels, rng: shrunk(photo, labels, edge)
 
 
+def _grouped(edge):
+    """Twelve of it in a photo of 1600x1200 pixels, one of which counts."""
+
+    def spoil(photo, labels, rng):
+        photo, labels = shrunk(photo, labels, edge)
+        row, column = divmod(int(rng.integers(12)), 4)
+        part = photo[90:390, 120:520]
+        return np.tile(part, (3, 4, 1)), labels + (400 * column - 120, 300 * row - 90)
+
+    return spoil
+
+
 def _bytes(values):
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
@@ -193,6 +205,7 @@ PHOTOS = {
     "fog 20%": _faded(0.2),
     **{f"cover {share:.0%}": _covered(share) for share in (0.25, 0.5)},
     **{f"size {edge} px": _sized(edge) for edge in (80, 56, 40, 32, 24)},
+    **{f"group of {edge} px": _grouped(edge) for edge in (100, 60, 40)},
 }
 BOXES = {
     "box as it is": (0, 1),

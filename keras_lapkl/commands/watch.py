@@ -16,7 +16,8 @@ _MODEL = flags.DEFINE_string(
 _DETECTOR = flags.DEFINE_string(
     "detector",
     "blazeface",
-    "Finds the faces: blazeface, yunet or mtcnn; auto: YuNet if installed, else BlazeFace.",
+    "Finds the faces: auto, blazeface, yunet or mtcnn; auto is BlazeFace, and YuNet where that "
+    "finds none or small ones.",
 )
 _RADII = flags.DEFINE_bool("radii", False, "Draw where the true points lie in 90 % of all cases.")
 

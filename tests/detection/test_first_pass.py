@@ -212,7 +212,7 @@ class TestByDetector:
             Detection((10, 30, 60, 80), 0.95, [(20, 40), (40, 40), (30, 50), (25, 60), (35, 60)]),
             Detection((45, 50, 89, 94), 0.95, [(60, 70), (70, 70), (65, 75), (62, 80), (68, 80)]),
         ]
-        monkeypatch.setattr(detectors.MTCNN, "_find_package", lambda self: None)
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "9")
         monkeypatch.setattr(detectors.MTCNN, "_look", lambda self, photo: found)
         squares = ByDetector(detector="mtcnn")(np.zeros((100, 100, 3), np.uint8))
         # The third is half of the first face, the fourth a child before it.
@@ -222,7 +222,6 @@ class TestByDetector:
         ).shape == (0, 3)
 
     def test_is_the_detector_of_that_name(self, monkeypatch):
-        monkeypatch.setattr(detectors.MTCNN, "_find_package", lambda self: None)
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "9")
         first, other = ByDetector(detector="mtcnn"), ByDetector(0.7, 50, "blazeface")
         assert first.settings == {
@@ -235,12 +234,19 @@ class TestByDetector:
         assert str(first).startswith("by MTCNN where its confidence is ≥ 0.95")
         assert (first.default_workers, other.default_workers) == (1, None)
         assert pickle.loads(pickle.dumps(other)) == other
+        assert ByDetector().settings == {
+            "by": "detector",
+            **detectors.AutoDetector(min_size=40).settings,
+        }
 
     def test_no_such_detector(self):
         with pytest.raises(ValueError, match="Received: 'eye'"):
             ByDetector(detector="eye")
 
     def test_not_installed(self, monkeypatch):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r"pip install 'keras_lapkl\[yunet\]'"):
-            ByDetector(detector="yunet")
+        def version(name):
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        with pytest.raises(ImportError, match=r"pip install 'keras_lapkl\[mtcnn\]'"):
+            ByDetector(detector="mtcnn")

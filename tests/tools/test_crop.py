@@ -175,7 +175,10 @@ def test_tensorflow_is_not_imported(run_tool, photos, tmp_path):
             "--max_scale does not go with --crop_by=detector",
         ),
         ((*BOX, "--detector=yunet"), "--detector does not go with --crop_by=box"),
-        (("--crop_by=detector", "--detector=eye"), "Expected a face detector among auto, yunet"),
+        (
+            ("--crop_by=detector", "--detector=eye"),
+            "Expected a face detector among auto, blazeface",
+        ),
         ((*BOX, "--margin=-1"), "margin"),
         ((*BOX, "--input_dir=nowhere"), "nowhere"),
         ((*BOX, "--output_dir=Memory://out"), "memory ends with this command"),
