@@ -89,26 +89,31 @@ def reported(
 
 
 @contextlib.contextmanager
-def held_stderr() -> Iterator[Callable[[], bytes]]:
+def held_stderr(shown: bool = False) -> Iterator[Callable[[], bytes]]:
     """Holds back what a block writes to stderr, native code included; shows it if it fails.
 
     Threads take turns: two at once would each put back what the other had held.
+
+    Args:
+        shown: whether to show it in any case when the block ends.
 
     Yields:
         A function that gives what was written so far.
     """
     with _HOLDING:
-        yield from _held_stderr()
+        yield from _held_stderr(shown)
 
 
-def _held_stderr():
-    try:
-        stderr = os.dup(2)
-    except OSError:  # a service may have none
-        yield lambda: b""
-        return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
+def _held_stderr(shown):
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(tempfile.TemporaryFile())
+            stderr = os.dup(2)
+        except OSError:  # a service may have no stderr, or nowhere to write
+            yield lambda: b""
+            return
+        if sys.stderr is not None:
+            sys.stderr.flush()
         os.dup2(held.fileno(), 2)
 
         def written():
@@ -118,8 +123,10 @@ def _held_stderr():
         try:
             yield written
         except BaseException:
-            os.write(stderr, written())
+            shown = True
             raise
         finally:
             os.dup2(stderr, 2)
+            if shown:
+                os.write(stderr, written())
             os.close(stderr)

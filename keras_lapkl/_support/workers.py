@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import multiprocessing
 import signal
+import threading
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import cast
@@ -98,8 +99,12 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-        with _interrupts_wait():
-            self._process.start()
+        try:
+            with _interrupts_wait():
+                self._process.start()
+        except KeyboardInterrupt:
+            self._process.kill()
+            raise
         theirs.close()
         self.work = collections.deque()
         self.has_begun = False
@@ -135,16 +140,24 @@ class _Worker:
 
 @contextlib.contextmanager
 def _interrupts_wait():
-    """Ctrl-C waits here, and never comes to a process that begins here."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Ctrl-C waits for the end of the block, and never comes to a process that begins in it."""
+    handler = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not hasattr(signal, "pthread_sigmask") or not is_main or not callable(handler):
         yield
         return
+    came = []
     resource_tracker.ensure_running()  # would else let Ctrl-C through when it begins
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the child
+    # Another thread of native code may get it, and Python then calls the handler here.
+    signal.signal(signal.SIGINT, lambda *args: came.append(args))
     try:
         yield
     finally:
+        signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if came:
+            handler(*came[-1])
 
 
 def _serve(function, connection):

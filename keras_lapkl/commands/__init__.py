@@ -37,7 +37,7 @@ COMMANDS = (
     "demo",
 )
 """In the order in which `lapkl --help` lists them."""
-_TRAINING = ("train", "audit", "reproduce", "demo")
+_TRAINING = ("train", "audit", "launch", "reproduce", "demo")
 """A scheduler that has stopped one of these is to start it again: it goes on."""
 
 

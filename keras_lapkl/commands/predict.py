@@ -32,8 +32,8 @@ _MODEL = flags.DEFINE_string(
 _DETECTOR = flags.DEFINE_string(
     "detector",
     "auto",
-    "Finds the faces: auto, blazeface, yunet or mtcnn; auto is BlazeFace, and YuNet where that "
-    "finds none or small ones.",
+    "Finds the faces: auto, blazeface, yunet or mtcnn; auto is BlazeFace, and YuNet where "
+    "there may be small faces.",
 )
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Format of the output.")

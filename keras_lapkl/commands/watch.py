@@ -16,8 +16,8 @@ _MODEL = flags.DEFINE_string(
 _DETECTOR = flags.DEFINE_string(
     "detector",
     "blazeface",
-    "Finds the faces: auto, blazeface, yunet or mtcnn; auto is BlazeFace, and YuNet where that "
-    "finds none or small ones.",
+    "Finds the faces: auto, blazeface, yunet or mtcnn; auto is BlazeFace, and YuNet where "
+    "there may be small faces.",
 )
 _RADII = flags.DEFINE_bool("radii", False, "Draw where the true points lie in 90 % of all cases.")
 

@@ -124,6 +124,7 @@ class YuNet(_Detector):
     _sees = 32  # pixels
     _large = 640
     _second = 320
+    _most = 1000  # boxes, the surest: of noise there are many, and each is compared with all
 
     def _look(self, photo):
         side = max(photo.shape[:2])
@@ -158,7 +159,12 @@ class YuNet(_Detector):
     def _load(self):
         with console.held_stderr():  # OpenCV 5 warns that it has no choice of target
             return cv2.FaceDetectorYN.create(
-                str(_WEIGHTS / "yunet_2023mar.onnx"), "", (320, 320), self.min_confidence, OVERLAP
+                str(_WEIGHTS / "yunet_2023mar.onnx"),
+                "",
+                (320, 320),
+                score_threshold=self.min_confidence,
+                nms_threshold=OVERLAP,
+                top_k=self._most,
             )
 
 
@@ -333,13 +339,13 @@ class MTCNN(_Detector):
 
 @dataclasses.dataclass(frozen=True)
 class AutoDetector(_Detector):
-    """BlazeFace, and YuNet where it finds no face or a small one: the default.
+    """BlazeFace, and YuNet where there may be small faces: the default.
 
     BlazeFace is fast, and sees faces that are rotated or hard to see, but the smaller a face is
-    below a twelfth of the photo's longer edge, the more often it misses it. YuNet looks at the
-    photo shrunk to 1,280 pixels at most, and finds faces from 2 % of it on. Of a small face that
-    both find, YuNet's box and points are taken. Where neither finds any, BlazeFace looks at its
-    copies of half the size.
+    below a twelfth of the photo's longer edge, the more often it misses it. So YuNet looks too,
+    unless a face fills a third of that edge and none is small. It sees the photo shrunk to 1,280
+    pixels at most, and finds faces from 2 % of it on. Of a small face that both find, YuNet's box
+    and points are taken. Where neither finds any, BlazeFace looks at its copies of half the size.
 
     Raises:
         ValueError: an argument out of range.
@@ -354,8 +360,8 @@ class AutoDetector(_Detector):
     min_size: float = 20
 
     _name = "auto"
-    _version = "small below 0.12, 1280 pixels"
-    _small = 0.12  # longer edge of a face's box, of the photo's longer edge
+    _version = "small below 0.12, large from 0.33, 1280 pixels"
+    _small, _large = 0.12, 0.33  # longer edge of a face's box, of the photo's longer edge
     _side = 1280  # pixels
 
     @property
@@ -365,8 +371,9 @@ class AutoDetector(_Detector):
 
     def _look(self, photo):
         found = self._blazeface.find_clear(photo)
-        small = [max(e.box[2:] - e.box[:2]) < self._small * max(photo.shape[:2]) for e in found]
-        if found and not any(small):
+        edges = [max(each.box[2:] - each.box[:2]) / max(photo.shape[:2]) for each in found]
+        small = [edge < self._small for edge in edges]
+        if max(edges, default=0) >= self._large and not any(small):
             return found
         more = self._yunet.find_small(photo, self._side)
         # A large face by BlazeFace, a small one by YuNet, else what there is.

@@ -27,8 +27,8 @@ _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
 _SMALLEST = 8.0  # px, side of the five points' square: below it a face is a speck
 _REMEMBERED = 1.0  # s that a face which is given up can come back with its number
 _NEAR = 0.5  # sides from where it was seen last; there it may be of any size
-_FASTEST = 36.0  # sides a second that it may have moved, which are some 2 m
-_FARTHEST = 3.0  # sides that it may have moved
+_FASTEST = 10.0  # sides a second that it may have moved besides, which are some 0.6 m
+_FARTHEST = 2.0  # sides that it may have moved
 _RESIZED = 1.5  # times as large, or as small, that it may be there
 _RATE = 30.0  # frames a second; of slower videos `find_every` counts time
 _LOST = 1.0  # s that the model may be lost on a face before it is given up
@@ -76,8 +76,8 @@ class LandmarkTracker:
     landmarks exceeds `max_scale`; where its landmarks are not finite, or lie a side of the five
     points' square from where they were expected, or change by a factor e in size; or where that
     square's center leaves the frame or its side falls below 8 pixels. A face that is found within a
-    second of one that was lost or given up is that one: within half a side of it; or within 36
-    sides a second, three at most, if it is up to 1.5 times as large or small. Of two that have
+    second of one that was lost or given up is that one: within half a side of it; or, if it is up
+    to 1.5 times as large or small, within 10 more sides a second, two at most. Of two that have
     become one, the one that was expected nearest goes on, unless it was lost; the other one may
     have gone behind it. A frame of another size, or an earlier time, starts anew.
 
@@ -143,6 +143,7 @@ class LandmarkTracker:
         with self._turn:
             self._tracks = []
             self._lost = []
+            self._search_until = -math.inf
             self._since_search, self._searched = 0, -math.inf
             self._shape: tuple[int, ...] = ()
             self._time = -math.inf
@@ -173,12 +174,14 @@ class LandmarkTracker:
 
         lost = self._follow(frame, time)
         self._lost = [each for each in self._lost if time - each.time <= _REMEMBERED] + lost
+        last = max((each.time for each in lost), default=-math.inf)
+        self._search_until = max(self._search_until, last + _REMEMBERED)
         self._since_search += 1
         due = self.find_every is not None and (
             self._since_search >= self.find_every
             or time - self._searched >= self.find_every / _RATE
         )
-        called = self._lost or due or any(track.lost for track in self._tracks)
+        called = time <= self._search_until or due or any(track.lost for track in self._tracks)
         if called or not self._tracks:
             # An empty scene is not worth the fourfold time of turned copies in each frame.
             turned = bool(called or self.find_every is None)
@@ -206,7 +209,8 @@ class LandmarkTracker:
         kept = []
         for track, face, square, _ in found:
             if any(are_same(square, other.square) for other in kept):
-                lost.append(track)
+                if time - track.begun > _LOST:  # else it was no other face, but found twice
+                    lost.append(track)
             else:
                 self._update(track, face, time)
                 kept.append(track)
@@ -229,7 +233,8 @@ class LandmarkTracker:
                 new.append((face, square))
         formers = self._formers([square for _, square in new], time)
         for (face, _), former in zip(new, formers, strict=True):
-            track = _Track(self._next_id, self.make_filter() if self.make_filter else None)
+            smooth = self.make_filter() if self.make_filter else None
+            track = _Track(self._next_id, smooth, begun=time)
             if former is None:
                 self._next_id += 1
             else:
@@ -249,14 +254,16 @@ class LandmarkTracker:
         for i, square in enumerate(squares):
             for k, track in enumerate(lost):
                 moved = np.abs(square[:2] - track.seen[:2]).max() / max(square[2], track.seen[2])
-                reach = min(_FASTEST * (time - track.sure), _FARTHEST)
+                reach = min(_NEAR + _FASTEST * (time - track.sure), _FARTHEST)
                 alike = 1 / _RESIZED <= square[2] / track.seen[2] <= _RESIZED
                 if moved <= _NEAR or (alike and moved <= reach):
                     pairs.append((moved, i, k))
         found = {}
-        for _, i, k in sorted(pairs):
+        for moved, i, k in sorted(pairs):
             if i not in found and lost[k] not in found.values():
                 found[i] = lost[k]
+                if moved > _NEAR:  # it may be another one, and the lost one be seen again
+                    self._search_until = time + _REMEMBERED
         for tracks in (self._tracks, self._lost):
             tracks[:] = [track for track in tracks if track not in found.values()]
         return [found.get(i) for i in range(len(squares))]
@@ -293,6 +300,7 @@ class _Track:
     Attributes:
         number: its id.
         smooth: its filter, or None.
+        begun: when it was found, seconds.
         face: `TrackedFace` of the last frame.
         square: (4,) the five points' square by its landmarks, with its angle.
         speed: (2,) of the square's center, pixels a second.
@@ -303,6 +311,7 @@ class _Track:
 
     number: int
     smooth: Callable | None
+    begun: float = 0.0
     face: TrackedFace | None = None
     square: np.ndarray | None = None
     speed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))

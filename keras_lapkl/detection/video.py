@@ -35,6 +35,8 @@ _PAUSE = 0.5
 """Seconds without a frame that are worth a word."""
 _MOST_BOXES = 10_000
 _RATES = (25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
+_STILL = 10
+"""Equal frames of a video of which it is asked whether they were decoded, which costs a frame."""
 
 
 @dataclasses.dataclass
@@ -92,7 +94,7 @@ def read_pictures(
         times, failed, decoded = _Clock(1 / _rate(video), container.kind == "AVI"), 0, 0
         if container.mirrored:  # OpenCV would take it for a rotation
             video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        aspect, begin, former = _aspect(video), None, None
+        aspect, begin, former, asked = _aspect(video), None, None, 0
         for broken in _grabs(video):
             failed += broken
             if begin is None:
@@ -103,7 +105,11 @@ def read_pictures(
                 account.passed_over += 1
                 continue
             there, picture = video.retrieve()
-            if not there or _is_former(video, picture, former):
+            is_former = False
+            if there and asked <= _STILL and _is_like(picture, former):
+                asked += 1
+                is_former = _is_former(video)
+            if is_former or not there:
                 if there and former is None:
                     raise ImageError(
                         f"{file}: expected frames that are not interlaced, which OpenCV "
@@ -246,16 +252,19 @@ def _aspect(video):
     return 1 / found if is_turned else found
 
 
-def _is_former(video, picture, former):
+def _is_like(picture, former):
+    """Whether a picture may be the former one once more: in each 16th row it is."""
+    return former is None or np.array_equal(picture[::16], former[::16])
+
+
+def _is_former(video):
     """Whether OpenCV can't convert a frame, and gives the former one in place of it.
 
-    It says so on stderr alone. Without a former one it gives whatever was in memory.
+    FFmpeg says so on stderr alone. Without a former one OpenCV gives whatever was in memory.
     """
-    if former is not None and not np.array_equal(picture[::16], former[::16]):
-        return False
-    with console.held_stderr() as written:
+    with console.held_stderr(shown=True) as written:
         video.retrieve()
-        return b"interlaced" in written()
+        return b"Cannot convert interlaced" in written()
 
 
 def _mirrored(picture, a, b, c, d):

@@ -312,9 +312,16 @@ class TestAutoDetector:
 
     def test_large_faces_are_blazefaces_alone(self, looks):
         calls, found = looks
-        found["blazeface"] = [Detection((10, 10, 49, 46), 0.7), Detection((100, 10, 136, 46), 0.8)]
+        found["blazeface"] = [Detection((10, 10, 49, 46), 0.7), Detection((100, 10, 199, 46), 0.8)]
         assert AutoDetector()(BLANK) == found["blazeface"]
-        assert calls == ["blazeface"]  # 36 pixels are 12 % of 300
+        assert calls == ["blazeface"]  # 36 and 99 pixels are 12 and 33 % of 300
+
+    def test_yunet_where_none_is_large(self, looks):
+        calls, found = looks
+        found["blazeface"] = [Detection((100, 10, 198, 46), 0.8)]
+        found["yunet"] = [Detection((10, 10, 40, 40), 0.7), Detection((101, 10, 198, 46), 0.9)]
+        assert AutoDetector()(BLANK) == [found["yunet"][0], found["blazeface"][0]]
+        assert calls == ["blazeface", 300]
 
     @pytest.mark.parametrize(("side", "looked"), [(300, 300), (1280, 1280), (6000, 1280)])
     def test_yunet_where_there_is_none(self, looks, side, looked):
@@ -333,10 +340,10 @@ class TestAutoDetector:
 
     def test_small_faces_are_yunets_and_large_ones_blazefaces(self, looks):
         calls, found = looks
-        large, small, only = (10, 10, 90, 90), (100, 100, 130, 130), (200, 100, 230, 130)
+        large, small, only = (10, 10, 120, 90), (130, 100, 160, 130), (200, 100, 230, 130)
         blazeface = [Detection(large, 0.7), Detection(small, 0.9), Detection(only, 0.6)]
         nearly = [np.array(box) + 1 for box in (large, small)]
-        other = Detection((150, 150, 170, 170), 0.6)
+        other = Detection((170, 150, 190, 170), 0.6)
         yunet = [Detection(nearly[0], 0.99), Detection(nearly[1], 0.8), other]
         found.update(blazeface=blazeface, yunet=yunet)
         assert AutoDetector()(BLANK) == [blazeface[0], yunet[1], other, blazeface[2]]
@@ -352,6 +359,13 @@ class TestAutoDetector:
         assert len(BlazeFace()(photo)) < 6
         assert len(AutoDetector()(photo)) == 12
         assert AutoDetector(min_size=5)(photo)  # smaller than YuNet takes
+
+    def test_many_boxes_take_no_long_time(self, rng):
+        """Of noise, down to any confidence: each would be compared with all others."""
+        photo = rng.integers(0, 256, (720, 1280, 3), np.uint8)
+        with YuNet(0.0)._networks.borrowed() as network:
+            network.setInputSize((1280, 720))
+            assert len(network.detect(photo)[1]) <= 1000
 
     def test_minimum_of_size_and_confidence_are_those_of_both(self):
         detect = AutoDetector(0.7, 64)

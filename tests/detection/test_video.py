@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import struct
+import sys
+import tempfile
 
 import cv2
 import numpy as np
@@ -319,22 +321,41 @@ class TestInterlaced:
 
     def test_within_a_video_they_are_broken(self, tmp_path, monkeypatch):
         """What was in memory is the picture before; still pictures are no such."""
-        asked = []
-
-        def is_former(video, picture, former):
-            asked.append(former)
-            return len(asked) == 3
-
-        monkeypatch.setattr(video, "_is_former", is_former)
+        answers = [False, True, False, False]
+        monkeypatch.setattr(video, "_is_former", lambda video: answers.pop(0))
         movie(tmp_path / "a.mov", grays(2) + [grays(2)[1]] * 3, [0, 40, 80, 120, 160])
         seconds, numbers, account = read(tmp_path / "a.mov")
         assert numbers == [0, 1, 1, 1] and seconds == pytest.approx([0, 0.04, 0.12, 0.16])
         assert (account.used, account.broken) == (4, 1)
-        assert asked[0] is None and number(asked[3]) == 1
+        assert not answers  # of the first frame, and of three that are equal to the one before
 
-    def test_still_pictures_are_none(self, tmp_path):
-        movie(tmp_path / "a.mov", [grays(1)[0]] * 4, [0, 40, 80, 120])
-        assert read(tmp_path / "a.mov")[2] == Account(used=4)
+    def test_pictures_alike_in_some_rows_are_not_asked_of(self, tmp_path, monkeypatch):
+        asked = []
+        monkeypatch.setattr(video, "_is_former", lambda video: asked.append(1))
+        first, second = grays(1)[0], grays(1)[0]
+        second[20:] = 200
+        movie(tmp_path / "a.mov", [first, second], [0, 40])
+        assert len(read(tmp_path / "a.mov")[0]) == 2 and len(asked) == 1
+
+    def test_still_pictures_are_none(self, tmp_path, monkeypatch):
+        """And of a long still video it is not asked of each picture, which costs time."""
+        is_former, asked = video._is_former, []
+        monkeypatch.setattr(video, "_is_former", lambda v: asked.append(1) or is_former(v))
+        movie(tmp_path / "a.mov", [grays(1)[0]] * 30, [40 * i for i in range(30)])
+        assert read(tmp_path / "a.mov")[2] == Account(used=30)
+        assert len(asked) == 11
+
+    @pytest.mark.parametrize("stderr", [None, "closed"])
+    def test_without_stderr(self, tmp_path, monkeypatch, stderr):
+        movie(tmp_path / "a.mov", [grays(1)[0]] * 3, [0, 40, 80])
+        monkeypatch.setattr(sys, "stderr", None)
+        if stderr == "closed":
+
+            def no_folder(**_):
+                raise FileNotFoundError
+
+            monkeypatch.setattr(tempfile, "TemporaryFile", no_folder)
+        assert read(tmp_path / "a.mov")[2] == Account(used=3)
 
 
 class TestDamage:

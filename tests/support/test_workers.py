@@ -59,6 +59,26 @@ def test_ctrl_c_ends_no_worker_that_is_still_starting():
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
+def test_ctrl_c_while_a_worker_starts_comes_when_it_has(monkeypatch):
+    """Whichever thread of the process gets it."""
+    start = workers.multiprocessing.context.SpawnProcess.start
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        start(self)
+        started.append(self)
+
+    started = []
+    monkeypatch.setattr(workers.multiprocessing.context.SpawnProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        workers._Worker(answer)
+    assert len(started) == 1
+    started[0].join(10)
+    assert started[0].exitcode == -signal.SIGKILL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_death_costs_only_its_item():
     items = [1, 13, 2, 3, 14, 15, 4, 5, 6]
     found = workers.map_in_order(answer, batches(items), 2, died)
