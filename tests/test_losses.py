@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -249,3 +253,20 @@ def test_config_round_trip(cls, batch):
 def test_bad_arguments(call):
     with pytest.raises(ValueError, match="Received"):
         call()
+
+
+@pytest.mark.slow
+def test_perfect_landmarks_have_finite_gradients_on_jax():
+    """Its square root has none at 0; TensorFlow's kernel hides that."""
+    pytest.importorskip("jax", reason="needs the extra: pip install 'keras_lapkl[jax]'")
+    code = (
+        "import jax, numpy as np; from keras_lapkl import losses\n"
+        "logits = np.full((1, 8, 8, 1), -200.0, np.float32); logits[0, 3, 3, 0] = 200\n"
+        "at = np.array([[[3.0, 3.0]]], np.float32)\n"
+        "for loss in (losses.softargmax_loss, losses.laplace_kl, losses.gaussian_kl):\n"
+        "    slope = jax.grad(lambda x: loss(at, x)[0])(logits)\n"
+        "    assert np.isfinite(slope).all(), loss\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "KERAS_BACKEND": "jax"}
+    )

@@ -6,7 +6,7 @@ import pytest
 from keras_lapkl import load_model, pretrained
 from keras_lapkl.data import synthetic_faces
 from keras_lapkl.export import flatbuffer_writer, micro
-from keras_lapkl.tflite import TFLiteLocalizer, compatibility, describe, flatbuffer, runner
+from keras_lapkl.tflite import TFLiteLocalizer, axes, compatibility, describe, flatbuffer, runner
 
 SOURCE = pretrained.path("fpn-eighth-300w", "-int8.tflite")
 MIXED = pretrained.path("fpn-sixteenth-300w", "-int8.tflite")
@@ -108,3 +108,16 @@ def test_maps_in_float_are_refused(tmp_path):
     model.subgraphs[0].tensors[maps].type = 0
     with pytest.raises(ValueError, match="int8"):
         micro.for_micro(flatbuffer_writer.pack(model))
+
+
+def test_its_logits_are_decoded_with_the_beta_of_the_model(monkeypatch):
+    """The file has no decoding of its own, and another β gives other landmarks."""
+    model = TFLiteLocalizer(SHIPPED)
+    crop = np.random.default_rng(0).integers(0, 256, (model.image_size,) * 2 + (3,), np.uint8)
+    asked = []
+    monkeypatch.setattr(axes, "decode", lambda *_, beta: asked.append(beta))
+    model.metadata["beta"] = 0.5
+    model(crop)
+    del model.metadata["beta"]
+    model(crop)
+    assert asked == [0.5, 1.0]
