@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -262,6 +263,20 @@ def test_other_image_size_is_another_run(finished, validation, tmp_path):
     other = datasets.load("synthetic", num_synthetic=48, image_size=48)
     with pytest.raises(ValueError, match="image_size: 32 there, 48 now"):
         train(recipe(dropout=0.2), other, validation, folder)
+
+
+def test_curves_come_after_their_checkpoint(crops, validation, tmp_path, monkeypatch):
+    """A kill between the two would else double a point: the epoch is taken again."""
+    steps = []
+
+    class Curves(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            steps.append(int(load_model(tmp_path / "last.keras").optimizer.iterations.numpy()))
+
+    monkeypatch.setattr(run, "_tensorboard", lambda *_: (Curves(),))
+    train(recipe(epochs=2), crops, validation, tmp_path, tensorboard=True)
+    each = run.epoch_steps(recipe(), crops)
+    assert steps == [each, 2 * each]
 
 
 def test_nan_stops_and_says_so(crops, validation, tmp_path):
