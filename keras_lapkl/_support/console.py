@@ -105,6 +105,9 @@ def held_stderr(shown: bool = False) -> Iterator[Callable[[], bytes]]:
 
 
 def _held_stderr(shown):
+    if sys.stderr is None:  # then 2 may be any file
+        yield lambda: b""
+        return
     with contextlib.ExitStack() as stack:
         try:
             held = stack.enter_context(tempfile.TemporaryFile())
@@ -112,8 +115,7 @@ def _held_stderr(shown):
         except OSError:  # a service may have no stderr, or nowhere to write
             yield lambda: b""
             return
-        if sys.stderr is not None:
-            sys.stderr.flush()
+        sys.stderr.flush()
         os.dup2(held.fileno(), 2)
 
         def written():

@@ -23,6 +23,14 @@ def test_shows_what_was_held_back_only_on_an_error(capfd):
     assert "the cause" in capfd.readouterr().err
 
 
+def test_what_was_held_back_is_read_and_shown_where_that_is_asked_for(capfd):
+    with console.held_stderr(shown=True) as written:
+        os.write(2, b"of another thread\n")
+        assert written() == b"of another thread\n"
+        os.write(2, b"and later\n")
+    assert capfd.readouterr().err == "of another thread\nand later\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -93,8 +101,18 @@ def test_nothing_is_held_where_there_is_no_stderr(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(os, "dup", closed)
-    with console.held_stderr():
-        pass
+    with console.held_stderr() as written:
+        assert written() == b""
+
+
+def test_a_file_that_has_the_number_of_stderr_stays(monkeypatch, tmp_path):
+    """Of a process that began without stderr, the first file that is opened."""
+    monkeypatch.setattr(sys, "stderr", None)
+    changed = []
+    monkeypatch.setattr(os, "dup2", lambda *numbers: changed.append(numbers))
+    with console.held_stderr(shown=True) as written:
+        assert written() == b""
+    assert not changed
 
 
 def test_threads_that_hold_back_at_once_leave_stderr_as_it_was(capfd):
