@@ -103,7 +103,8 @@ class _Worker:
             with _interrupts_wait():
                 self._process.start()
         except KeyboardInterrupt:
-            self._process.kill()
+            if self._process.pid is not None:
+                self._process.kill()
             raise
         theirs.close()
         self.work = collections.deque()

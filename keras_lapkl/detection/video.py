@@ -105,17 +105,16 @@ def read_pictures(
                 account.passed_over += 1
                 continue
             there, picture = video.retrieve()
-            is_former = False
             if there and asked <= _STILL and _is_like(picture, former):
                 asked += 1
-                is_former = _is_former(video)
-            if is_former or not there:
-                if there and former is None:
+                there = not _is_former(video)
+                if not there and former is None:
                     raise ImageError(
                         f"{file}: expected frames that are not interlaced, which OpenCV "
                         f"{cv2.__version__} can't convert. Received: interlaced ones. `ffmpeg -i "
                         "VIDEO -vf yadif -c:v libx264 other.mp4` converts them."
                     )
+            if not there:
                 failed, decoded = failed + 1, decoded - 1
                 continue
             former = picture

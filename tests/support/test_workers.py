@@ -79,6 +79,17 @@ def test_ctrl_c_while_a_worker_starts_comes_when_it_has(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_before_a_worker_starts(monkeypatch):
+    """There is no process to end yet."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.resource_tracker, "ensure_running", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        workers._Worker(answer)
+
+
 def test_a_death_costs_only_its_item():
     items = [1, 13, 2, 3, 14, 15, 4, 5, 6]
     found = workers.map_in_order(answer, batches(items), 2, died)
