@@ -349,7 +349,9 @@ def apply_transform(transform: ArrayLike, points: ArrayLike) -> NDArray[np.float
     return linear + transform[..., None, :, 2]
 
 
-def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> NDArray[np.uint8]:
+def warp_crop(
+    image: NDArray[np.uint8], transform: NDArray[Any], size: int, despeckle: bool = False
+) -> NDArray[np.uint8]:
     """The size by size picture that an affine makes of a photo, antialiased where it shrinks.
 
     The mean over each crop pixel's square of bilinear samples: one or more for each photo pixel,
@@ -361,6 +363,7 @@ def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> N
         image: (H, W, 3) uint8.
         transform: (2, 3) affine from photo to crop pixels.
         size: side of the crop, margin included.
+        despeckle: whether to take the median of each 3 by 3 pixels first.
 
     Returns:
         (size, size, 3) uint8.
@@ -369,7 +372,7 @@ def warp_crop(image: NDArray[np.uint8], transform: NDArray[Any], size: int) -> N
     # Rounded, so that a ratio of whole numbers is not beyond a step by its last bit.
     shrink = round(1 / math.sqrt(abs(np.linalg.det(transform[:, :2]))), 9)
     factor = _reduction(shrink, image)
-    part, first = _reduced_part(image, transform, size, factor)
+    part, first = _reduced_part(image, transform, size, factor, despeckle)
     # From pixels of the part, whose centers are at factor·(first + x) + (factor - 1)/2.
     linear = transform[:, :2]
     shift = linear @ (factor * first + (factor - 1) / 2) + transform[:, 2]
@@ -406,22 +409,24 @@ def _reduction(shrink, image):
     return factor
 
 
-def _reduced_part(image, transform, size, factor):
+def _reduced_part(image, transform, size, factor, despeckle):
     """What a crop needs of a photo that is reduced, and its first pixel (x, y) there.
 
     The pixels of the reduced photo are means of factor by factor pixels from the photo's first on,
     so that they do not depend on the crop. The photo is filled up by its border's pixels.
     """
     height, width = image.shape[:2]
-    if factor == 1 and height * width <= _SMALL_PHOTO:
+    if factor == 1 and not despeckle and height * width <= _SMALL_PHOTO:
         return image, np.zeros(2)
     corners = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5] * 2])
     corners = apply_transform(invert_transform(transform), corners) / factor
     count = -(-np.array([width, height]) // factor)
     first = np.clip(np.floor(corners.min(0)) - 1, 0, count - 1).astype(int)
-    end = np.clip(np.floor(corners.max(0)) + 2, first + 1, count).astype(int)
+    end = np.clip(np.floor(corners.max(0)) + 3, first + 1, count).astype(int)
     (left, top), (right, bottom) = factor * first, factor * end
     part = image[top:bottom, left:right]
+    if despeckle:
+        part = cv2.medianBlur(part, 3)
     below, beside = max(bottom - height, 0), max(right - width, 0)
     if below or beside:
         part = cv2.copyMakeBorder(part, 0, below, 0, beside, cv2.BORDER_REPLICATE)

@@ -22,7 +22,8 @@ const LOST = 0.028;
 // How a face is looked at again, as keras_lapkl/detection/looks.py has it. Around its square: right
 // and down in its sides, ratio of its size, rotation; from how many looks it goes on; from which
 // share of `lost`; and how much larger or smaller a square by the landmarks may be than that which
-// they were found in. Stretched: at which shares of the pixels, and the fewest gray levels.
+// they were found in. Stretched: at which shares of the pixels, and the fewest gray levels. Sharpened:
+// the deviation of the Gaussian in sides of the crop, and how often its loss is added.
 const ANGLES = [45, 90, 135, 180, 225, 270, 315].map((degrees) => (degrees * Math.PI) / 180);
 const MOVES = [[0.5, 0, 1], [-0.5, 0, 1], [0, 0.5, 1], [0, -0.5, 1], [0, 0, 1.5]];
 export const RINGS = [
@@ -34,6 +35,8 @@ export const UNSURE = 0.85;
 export const RESIZED = 3;
 export const ENDS = [0.01, 0.99];
 export const NARROWEST = 8;
+export const BLUR = 1 / 40;
+export const SHARPNESS = 3;
 /** Up to which a crop is not rotated, as mobile/localize.py has it. */
 const UPRIGHT = (15 * Math.PI) / 180;
 // Side of a square in the picture's pixels.
@@ -126,9 +129,8 @@ export class Localizer {
   }
 
   /** Landmarks and scales in the pixels of a picture, of what a square of it shows. */
-  async locate(picture, square, stretch = false) {
-    let crop = cut(picture, square, this.size);
-    if (stretch) crop = stretched(crop);
+  async locate(picture, square, cutOut = cut) {
+    const crop = cutOut(picture, square, this.size);
     const start = performance.now();
     const found = await this.run(crop);
     const milliseconds = performance.now() - start;
@@ -163,13 +165,13 @@ export class Localizer {
   }
 
   /** What is in a square, and from the second pass on in that by the landmarks before. */
-  async byPasses(picture, first, passes, stretch = false) {
-    let found = await this.locate(picture, first, stretch);
+  async byPasses(picture, first, passes, cutOut = cut) {
+    let found = await this.locate(picture, first, cutOut);
     for (let pass = 1; pass < passes; pass++) {
       const square = this.byLandmarks(found);
       const ratio = (square?.side ?? 0) / found.square.side;
       const fits = 1 / RESIZED <= ratio && ratio <= RESIZED;
-      found = await this.locate(picture, fits ? square : found.square, stretch);
+      found = await this.locate(picture, fits ? square : found.square, cutOut);
     }
     return found;
   }
@@ -180,15 +182,17 @@ export class Localizer {
     if (calibration?.lost == null || !this.isFace()) return found;
     const isSure = ({ relative }) => relative <= UNSURE * calibration.lost;
     if (isSure(found)) return found;
-    const again = await this.byPasses(picture, square, 2, true);
-    const stretch = again.relative < found.relative;
-    let best = stretch ? again : found;
-    if (isSure(best)) return best;
+    let [best, surest] = [found, cut];
+    for (const cutOut of CUTS) {
+      const again = await this.byPasses(picture, square, 2, cutOut);
+      if (again.relative < best.relative) [best, surest] = [again, cutOut];
+      if (isSure(best)) return best;
+    }
     const look = async (squares) => {
       const seen = [];
       for (const each of squares) {
         if (each.side > 0 && hasPixels(picture, each)) {
-          seen.push(await this.locate(picture, each, stretch));
+          seen.push(await this.locate(picture, each, surest));
         }
       }
       return seen.sort((one, other) => one.relative - other.relative);
@@ -344,14 +348,47 @@ export function stretched(crop) {
   return crop.map((value, i) => levels[i % 3][value]);
 }
 
+/** A square crop of RGB bytes with its edges made steeper: what a Gaussian takes away is added again. */
+export function sharpened(crop) {
+  const size = Math.sqrt(crop.length / 3);
+  const deviation = BLUR * size;
+  const reach = Math.ceil(3 * deviation);
+  const weights = Array.from({ length: 2 * reach + 1 }, (_, i) =>
+    Math.exp(-0.5 * ((i - reach) / deviation) ** 2),
+  );
+  const total = weights.reduce((sum, weight) => sum + weight);
+  const blur = (values, index) =>
+    Float64Array.from(values, (_, at) => {
+      const [row, column, channel] = [Math.floor(at / 3 / size), Math.floor(at / 3) % size, at % 3];
+      let sum = 0;
+      for (let i = 0; i < weights.length; i++) {
+        sum += weights[i] * values[3 * index(row, column, i - reach) + channel];
+      }
+      return sum / total;
+    });
+  const inside = (place) => Math.min(Math.max(place, 0), size - 1);
+  const along = blur(crop, (row, column, step) => row * size + inside(column + step));
+  const blurred = blur(along, (row, column, step) => inside(row + step) * size + column);
+  return Uint8ClampedArray.from(crop, (value, i) => value + SHARPNESS * (value - blurred[i]));
+}
+
+const cutStretched = (...where) => stretched(cut(...where));
+/** Other ways to cut out a square of which the model is unsure. */
+const CUTS = [
+  cutStretched,
+  (...where) => stretched(cut(...where, true)),
+  (...where) => sharpened(cutStretched(...where)),
+];
+
 /**
  * The size by size RGB bytes in a square of a picture, as keras_lapkl.data.cropping.warp_crop gives
  * them: the mean over each pixel of the crop of 3 by 3 bilinear samples or fewer, from a copy that is
  * reduced first where the picture has more than 6 pixels to one of the crop, and the border's pixels
- * outside. How a canvas shrinks differs between browsers.
+ * outside. How a canvas shrinks differs between browsers. Without specks it is that of the medians of
+ * each 3 by 3 pixels.
  */
-export function cut(whole, place, size) {
-  const [picture, square] = reduced(whole, place, size);
+export function cut(whole, place, size, despeckle = false) {
+  const [picture, square] = reduced(whole, place, size, despeckle);
   if (square.angle) return cutRotated(picture, square, size);
   const { width, height, data } = picture;
   const columns = taps(square.x - square.side / 2, square.side, size, width);
@@ -377,32 +414,36 @@ export function cut(whole, place, size) {
  * pixels are means of factor by factor pixels from the picture's first on, so that they do not
  * depend on the square. The picture is filled up by its border's pixels.
  */
-function reduced(picture, square, size) {
-  const { width, height, data } = picture;
+function reduced(picture, square, size, despeckle) {
+  const { width, height } = picture;
   let factor = 1;
   while (square.side > MOST_SHRINK * size * factor && 2 * factor <= Math.min(width, height)) {
     factor *= 2;
   }
-  if (factor === 1) return [picture, square];
+  if (factor === 1 && !despeckle) return [picture, square];
   const angle = square.angle ?? 0;
   const reach = (square.side / factor / 2) * (Math.abs(Math.cos(angle)) + Math.abs(Math.sin(angle)));
   const seen = (at, length) => {
     const center = (at + 0.5) / factor - 0.5;
     const count = Math.ceil(length / factor);
-    const first = Math.min(Math.max(Math.floor(center - reach), 0), count - 1);
-    const end = Math.min(Math.max(Math.floor(center + reach) + 2, first + 1), count);
+    const first = Math.min(Math.max(Math.floor(center - reach) - 1, 0), count - 1);
+    const end = Math.min(Math.max(Math.floor(center + reach) + 3, first + 1), count);
     return { center: center - first, first, count: end - first };
   };
   const columns = seen(square.x, width);
   const rows = seen(square.y, height);
+  const [left, top] = [factor * columns.first, factor * rows.first];
+  const across = Math.min(factor * columns.count, width - left);
+  const down = Math.min(factor * rows.count, height - top);
+  const data = part(picture, left, top, across, down, despeckle);
   const means = new Float64Array(4 * columns.count * rows.count);
   for (let row = 0; row < factor * rows.count; row++) {
-    const line = 4 * width * Math.min(factor * rows.first + row, height - 1);
+    const line = 4 * across * Math.min(row, down - 1);
     for (let column = 0; column < columns.count; column++) {
       const at = 4 * (columns.count * Math.floor(row / factor) + column);
       let [red, green, blue] = [0, 0, 0];
       for (let step = 0; step < factor; step++) {
-        const from = line + 4 * Math.min(factor * (columns.first + column) + step, width - 1);
+        const from = line + 4 * Math.min(factor * column + step, across - 1);
         red += data[from];
         green += data[from + 1];
         blue += data[from + 2];
@@ -417,6 +458,43 @@ function reduced(picture, square, size) {
     { width: columns.count, height: rows.count, data: means },
     { ...square, x: columns.center, y: rows.center, side: square.side / factor },
   ];
+}
+
+/** RGBA bytes of a part of a picture, or the medians of each 3 by 3 of its pixels. */
+function part({ width, data }, left, top, across, down, despeckle) {
+  const bytes = new Uint8ClampedArray(4 * across * down);
+  for (let row = 0; row < down; row++) {
+    const from = 4 * ((top + row) * width + left);
+    bytes.set(data.slice(from, from + 4 * across), 4 * across * row);
+  }
+  return despeckle ? medians(bytes, across, down) : bytes;
+}
+
+/** The median of each 3 by 3 pixels, by those of sorted columns; the border is repeated. */
+function medians(bytes, width, height) {
+  const [low, middle, high] = [0, 1, 2].map(() => new Uint8ClampedArray(bytes.length));
+  const line = 4 * width;
+  for (let at = 0; at < bytes.length; at++) {
+    const [a, b] = [bytes[at < line ? at : at - line], bytes[at]];
+    const c = bytes[at + line < bytes.length ? at + line : at];
+    low[at] = Math.min(a, b, c);
+    middle[at] = median(a, b, c);
+    high[at] = Math.max(a, b, c);
+  }
+  return bytes.map((_, at) => {
+    const column = (at % line) >> 2;
+    const before = column ? at - 4 : at;
+    const after = column < width - 1 ? at + 4 : at;
+    return median(
+      Math.max(low[before], low[at], low[after]),
+      median(middle[before], middle[at], middle[after]),
+      Math.min(high[before], high[at], high[after]),
+    );
+  });
+}
+
+function median(a, b, c) {
+  return Math.max(Math.min(a, b), Math.min(Math.max(a, b), c));
 }
 
 /** As `cut`, of a square that is rotated. */

@@ -1,7 +1,10 @@
+import math
+
+import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data.cropping import crop_transform, invert_transform
+from keras_lapkl.data.cropping import crop_transform, invert_transform, warp_crop
 from keras_lapkl.detection import looks
 
 
@@ -38,6 +41,35 @@ def test_black_bars_and_corners_do_not_count(rng):
     np.testing.assert_array_equal(looks.stretched(barred)[:16], looks.stretched(crop))
     assert not looks.stretched(barred)[16:].any()
     assert not looks.stretched(np.zeros((4, 4, 3), np.uint8)).any()
+
+
+@pytest.mark.parametrize("size", [80, 112])
+def test_a_sharpened_edge_is_what_the_formula_gives(size):
+    """The Gaussian of a step is the normal distribution function; its σ a fortieth of the crop."""
+    crop = np.full((size, size, 3), 100, np.uint8)
+    crop[:, size // 2 :] = 120
+    found = looks.sharpened(crop)
+    z = (np.arange(size) - (size - 1) / 2) / (size / 40)
+    blurred = 100 + 20 * np.array([0.5 * (1 + math.erf(each / math.sqrt(2))) for each in z])
+    expected = crop[0, :, 0] + 3 * (crop[0, :, 0] - blurred)
+    assert np.abs(found[0, :, 0] - expected).max() < 1.2
+    assert found.dtype == np.uint8 and (found == found[:1, :, :1]).all()
+
+
+def test_what_is_flat_is_not_sharpened_and_what_is_beyond_the_ends_is_cut_off():
+    crop = np.full((80, 80, 3), 200, np.uint8)
+    np.testing.assert_array_equal(looks.sharpened(crop), crop)
+    crop[:, 40:] = 60
+    assert looks.sharpened(crop)[0, 39, 0] == 255 and looks.sharpened(crop)[0, 40, 0] == 0
+
+
+def test_cuts_are_stretched_without_specks_and_sharpened(rng):
+    photo = rng.integers(40, 200, (60, 60, 3)).astype(np.uint8)
+    transform = crop_transform((30, 30, 40), 32)
+    crop = looks.stretched(warp_crop(photo, transform, 32))
+    medians = looks.stretched(warp_crop(cv2.medianBlur(photo, 3), transform, 32))
+    for cut, expected in zip(looks.CUTS, (crop, medians, looks.sharpened(crop)), strict=True):
+        np.testing.assert_array_equal(cut(photo, transform, 32), expected)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.7, -2.0])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 
@@ -202,6 +203,7 @@ def test_looks_as_the_library_has_them(localize):
     assert (localize._KEPT, localize._UNSURE) == (looks.KEPT, looks.UNSURE)
     assert localize._RESIZED == looks.RESIZED
     assert (localize._ENDS, localize._NARROWEST) == (looks.ENDS, looks.NARROWEST)
+    assert (localize._BLUR, localize._SHARPNESS) == (looks.BLUR, looks.SHARPNESS)
 
 
 @pytest.mark.parametrize("levels", [(0, 256), (3, 20), (200, 204), (7, 8), (0, 1)])
@@ -209,6 +211,29 @@ def test_a_crop_is_stretched_as_the_library_does(levels, localize, rng):
     crop = rng.integers(*levels, (32, 32, 3)).astype(np.uint8)
     crop[:5] = 0
     np.testing.assert_array_equal(localize._stretched(crop), looks.stretched(crop))
+
+
+@pytest.mark.parametrize("size", [32, 80, 112])
+def test_a_crop_is_sharpened_as_the_library_does(size, localize, rng):
+    crop = cv2.GaussianBlur(rng.integers(0, 256, (size, size, 3)).astype(np.uint8), (0, 0), 2)
+    found = localize._sharpened(crop).astype(int)
+    assert np.abs(found - looks.sharpened(crop)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "square", [(60, 48, 40), (60.3, 48.9, 20.5), (3, 90, 101), (118, 2, 30), (70, 9, 900)]
+)
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+@pytest.mark.parametrize("size", [8, 32])
+def test_specks_are_taken_away_as_the_library_does(square, angle, size, localize, rng):
+    """As from the medians of the whole photo; of noise, from which all medians differ."""
+    photo = rng.integers(0, 256, (96, 120, 3)).astype(np.uint8)
+    found = localize.cut(photo, square, size, angle, despeckle=True).astype(int)
+    transform = cropping.crop_transform((*square, angle), size)
+    expected = cropping.warp_crop(photo, transform, size, despeckle=True)
+    assert np.abs(found - expected).max() <= 2
+    whole = cropping.warp_crop(cv2.medianBlur(photo, 3), transform, size).astype(int)
+    assert np.abs(expected - whole).max() <= 1
 
 
 def test_the_square_of_a_face_as_the_library_has_it(localize, rng):
@@ -256,6 +281,30 @@ def test_a_face_in_the_dark_is_found_in_stretched_gray_levels(localize, monkeypa
     assert distance.mean() < 0.1 * np.ptp(labels)
     monkeypatch.setattr(localize, "_stretched", lambda crop: crop)
     assert localizer.in_photo(dark, box)["lost"]
+
+
+def peppered(photo):
+    """A fifth of its pixels black or white."""
+    drawn, found = np.random.default_rng(0).random(photo.shape[:2]), photo.copy()
+    found[drawn < 0.1], found[drawn > 0.9] = 0, 255
+    return found
+
+
+@pytest.mark.parametrize("spoil", [peppered, lambda photo: cv2.GaussianBlur(photo, (0, 0), 4)])
+def test_a_face_under_specks_or_out_of_focus_is_found(spoil, localize, monkeypatch):
+    """By the second and the third cut, as in the library; without these it is lost."""
+    name = "fpn-eighth-300w-int8"
+    localizer = localize.Localizer(pretrained.resolve(name, (".tflite",)))
+    photo, labels = face_on_gray()
+    box = (*labels.min(0), *labels.max(0))
+    photo = spoil(photo)
+    found = localizer.in_photo(photo, box)
+    (face,) = LandmarkDetector.from_pretrained(name, detector=None)(photo, [box])
+    assert not found["lost"] and not face.lost
+    for landmarks in (np.array(found["landmarks"]), face.landmarks):
+        assert np.linalg.norm(landmarks - labels, axis=1).mean() < 0.05 * np.ptp(labels)
+    monkeypatch.setattr(localize, "_CUTS", localize._CUTS[:1])
+    assert localizer.in_photo(photo, box)["lost"]
 
 
 @pytest.mark.parametrize(("degrees", "angle"), [(10, None), (-14, None), (16, 16), (-40, -40)])

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
+import cv2
 import numpy as np
 import pytest
 
@@ -219,10 +220,12 @@ def test_cuts_large_faces_as_the_package_does(page, photo, center, side, angle):
 def test_looks_as_the_library_has_them(page):
     from keras_lapkl.detection import looks
 
-    rings, *others = page.call("(m) => [m.RINGS, m.KEPT, m.UNSURE, m.RESIZED, m.ENDS, m.NARROWEST]")
+    rings, *others = page.call(
+        "(m) => [m.RINGS, m.KEPT, m.UNSURE, m.RESIZED, m.ENDS, m.NARROWEST, m.BLUR, m.SHARPNESS]"
+    )
     assert others == [
         *(looks.KEPT, looks.UNSURE, looks.RESIZED),
-        *(list(looks.ENDS), looks.NARROWEST),
+        *(list(looks.ENDS), looks.NARROWEST, looks.BLUR, looks.SHARPNESS),
     ]
     for ring, expected in zip(rings, looks.RINGS, strict=True):
         np.testing.assert_allclose(ring, expected, rtol=1e-15)
@@ -266,6 +269,45 @@ def test_a_crop_is_stretched_as_the_library_does(in_node, levels, rng):
         "console.log(JSON.stringify([...stretched(crop)]));"
     )
     np.testing.assert_array_equal(np.reshape(found, crop.shape), looks.stretched(crop))
+
+
+@pytest.mark.parametrize("size", [32, 80, 112])
+def test_a_crop_is_sharpened_as_the_library_does(in_node, size, rng):
+    from keras_lapkl.detection import looks
+
+    crop = cv2.GaussianBlur(rng.integers(0, 256, (size, size, 3)).astype(np.uint8), (0, 0), 2)
+    found = in_node(
+        'import { sharpened } from "./model.mjs";'
+        f"const crop = Uint8ClampedArray.from({crop.ravel().tolist()});"
+        "console.log(JSON.stringify([...sharpened(crop)]));"
+    )
+    assert np.abs(np.reshape(found, crop.shape) - looks.sharpened(crop)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "square", [(60, 48, 40), (60.3, 48.9, 20.5), (3, 90, 101), (118, 2, 30), (70, 9, 900)]
+)
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+def test_specks_are_taken_away_as_the_library_does(in_node, square, angle, rng):
+    from keras_lapkl.data.cropping import crop_transform, warp_crop
+
+    photo = rng.integers(0, 256, (96, 120, 3)).astype(np.uint8)
+    x, y, side = square
+    given = {
+        "picture": {"width": 120, "height": 96},
+        "data": np.dstack([photo, photo[..., :1]]).ravel().tolist(),
+        "square": {"x": x, "y": y, "side": side, "angle": angle},
+    }
+    found = in_node(
+        'import { cut } from "./model.mjs";'
+        f"const {{ picture, data, square }} = {json.dumps(given)};"
+        "console.log(JSON.stringify([8, 32].map("
+        "(size) => [...cut({ ...picture, data }, square, size, true)])));"
+    )
+    for crop, size in zip(found, (8, 32), strict=True):
+        transform = crop_transform((*square, angle), size)
+        expected = warp_crop(photo, transform, size, despeckle=True).astype(int)
+        assert np.abs(np.reshape(crop, expected.shape) - expected).max() <= 2
 
 
 @pytest.mark.parametrize(
