@@ -4,6 +4,9 @@ The training stream is a function of (seed, step): a run that resumes at step n 
 unbroken run would have seen, without going through the first n batches.
 """
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,41 @@ from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.training.augmentation import Augmentation, augment, augment_with_motion
 from keras_lapkl.training.openings import mean_ratios, vary_openings, widen
+
+_raised: list[Exception] = []
+"""What functions that a stream calls have raised since `plain_errors` began."""
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """What reading the faces of a stream raises, as it is: TensorFlow buries it in its own error.
+
+    Raises:
+        ValueError, OSError: a face can't be read.
+    """
+    _raised.clear()
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # A stream that is no longer read may still raise in its threads.
+        for each in _raised:
+            if str(each) in error.message:
+                raise each from None
+        raise
+
+
+def _called(function, inputs, types):
+    """Tensors of a function of arrays, without state, whose errors are noted."""
+
+    @functools.wraps(function)
+    def noted(*arrays):
+        try:
+            return function(*arrays)
+        except Exception as error:
+            _raised.append(error)
+            raise
+
+    return tf.numpy_function(noted, inputs, types, stateful=False)
 
 
 def label_array(crops: Crops) -> NDArray[np.float32]:
@@ -303,7 +341,7 @@ def _openings(crops, augmentation):
 
     def vary(x, y, seed):
         types = x.dtype, y.dtype
-        images, landmarks = tf.numpy_function(change, [x, y, seed], types, stateful=False)
+        images, landmarks = _called(change, [x, y, seed], types)
         return tf.ensure_shape(images, x.shape), tf.ensure_shape(landmarks, y.shape)
 
     return vary
@@ -333,7 +371,7 @@ def _gathered(crops, batch_size, seed):
 
     def faces(step):
         index = _shuffled(step, steps, batch_size, len(crops), seed)
-        x = tf.numpy_function(crops.gather, [index], tf.uint8, stateful=False)
+        x = _called(crops.gather, [index], tf.uint8)
         return tf.ensure_shape(x, (batch_size, side, side, 3)), index
 
     return faces
@@ -341,7 +379,7 @@ def _gathered(crops, batch_size, seed):
 
 def _rows(labels, index):
     """Labels at indices, which may be those of a file that is larger than memory."""
-    y = tf.numpy_function(labels.__getitem__, [index], tf.float32, stateful=False)
+    y = _called(labels.__getitem__, [index], tf.float32)
     return tf.ensure_shape(y, (index.shape[0], *labels.shape[1:]))
 
 

@@ -29,6 +29,7 @@ from keras_lapkl.training.batches import (
     evaluation_batches,
     label_array,
     mean_teacher_batches,
+    plain_errors,
     self_training_batches,
     semi_supervised_batches,
     steps_per_epoch,
@@ -283,7 +284,7 @@ def _train(job, identity, more_follows):
         output_dir,
     )
     start = time.monotonic()
-    with preemption.noted() as asked:
+    with preemption.noted() as asked, plain_errors():
         watchers = [
             keras.callbacks.TerminateOnNaN(raise_error=True)
             if recipe.adversary is None

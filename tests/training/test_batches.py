@@ -1,7 +1,9 @@
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_lapkl import schemes
 from keras_lapkl.data.crops import Crops
@@ -11,6 +13,7 @@ from keras_lapkl.training.batches import (
     evaluation_batches,
     label_array,
     mean_teacher_batches,
+    plain_errors,
     self_training_batches,
     semi_supervised_batches,
     steps_per_epoch,
@@ -236,6 +239,18 @@ class TestSemiSupervised:
         rest = paired(numbered(20), unlabeled, 3, 5, 4, first_step=6)
         for a, b in zip(whole, rest, strict=True):
             np.testing.assert_array_equal(a[6:], b)
+
+    def test_errors_are_those_of_the_faces(self, monkeypatch):
+        """The next stream has none of the last one's."""
+        unlabeled = shards.from_crops(numbered(14))
+        with monkeypatch.context() as changed:
+            changed.setattr(unlabeled, "gather", lambda _: pathlib.Path("nowhere").read_bytes())
+            with pytest.raises(FileNotFoundError, match="nowhere"), plain_errors():
+                next(iter(semi_supervised_batches(numbered(20), unlabeled, 5)))
+        with pytest.raises(tf.errors.CancelledError), plain_errors():
+            raise tf.errors.CancelledError(None, None, "another")
+        with plain_errors():
+            next(iter(semi_supervised_batches(numbered(20), unlabeled, 5)))
 
     def test_augmented_alike(self):
         unlabeled = shards.from_crops(numbered(14))

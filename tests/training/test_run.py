@@ -702,6 +702,20 @@ class TestAdversary:
             header = next(csv.reader(file))
         assert {"discriminator_loss", "localization_loss", "val_nme"} <= set(header)
 
+    def test_a_face_that_cannot_be_read_is_said_in_its_own_words(
+        self, crops, validation, unlabeled, tmp_path, monkeypatch
+    ):
+        """TensorFlow's error has them in the middle of some eighty lines."""
+        (tmp_path / "run").mkdir()
+
+        def gather(indices):
+            raise ValueError("faces-00000 is damaged at byte 34. Delete it.")
+
+        monkeypatch.setattr(unlabeled, "gather", gather)
+        adversary = recipe(epochs=1, adversary=Adversary(filters=4, batch_size=4))
+        with pytest.raises(ValueError, match=r"^faces-00000 is damaged at byte 34\. Delete it\.$"):
+            train(adversary, crops, validation, tmp_path / "run", None, unlabeled)
+
     @pytest.mark.parametrize("adversary", [None, Adversary()])
     def test_goes_with_unlabeled_faces(self, crops, validation, unlabeled, tmp_path, adversary):
         with pytest.raises(ValueError, match="together"):
