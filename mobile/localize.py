@@ -398,19 +398,20 @@ class Localizer:
 
     def _look_around(self, photo, square, found):
         """The surest of what is found at and around the first square of a face."""
-        surest = cut
+        seen = [found]
         for cut_out in _CUTS:
-            again = self._by_passes(photo, square, 2, cut_out)
-            if _relative_error(again) < _relative_error(found):
-                found, surest = again, cut_out
-            if not self._unsure(found):
-                return found
+            seen.append(self._by_passes(photo, square, 2, cut_out))
+            if not self._unsure(seen[-1]):
+                return seen[-1]
+        # The others cost faces that are rotated more than they give.
+        cut_out = _CUTS[0] if _relative_error(seen[1]) < _relative_error(found) else cut
+        found = min(seen, key=_relative_error)
         x, y, edge, _ = square
         height, width = photo.shape[:2]
 
         def look(squares):
             seen = [
-                self._in_square(photo, each, surest)
+                self._in_square(photo, each, cut_out)
                 for each in squares
                 if _has_pixels(*each[:2], self.crop_scale * each[2], each[3], width, height)
             ]

@@ -321,23 +321,25 @@ class LandmarkDetector:
 
     def _look_around(self, photo, square, face):
         """The surest of what is found at and around the square of a face."""
-        surest = warp_crop
+        found = [face]
         for cut in looks.CUTS:
-            (again,) = self._localize(photo, square[None], 2, cut)
-            if _relative_errors([again])[0] < _relative_errors([face])[0]:
-                face, surest = again, cut
-            if not self._unsure([face])[0]:
-                return face
+            found += self._localize(photo, square[None], 2, cut)
+            if not self._unsure(found[-1:])[0]:
+                return found[-1]
+        errors = _relative_errors(found)
+        face = found[int(np.argmin(errors))]
+        # The others cost faces that are rotated more than they give.
+        cut = looks.CUTS[0] if errors[1] < errors[0] else warp_crop
         picture = photo.shape[1::-1]
         for ring in looks.RINGS:
             squares = looks.squares_around(square, ring)
             squares = squares[covers_picture(_crops(squares, self.localizer), *picture)]
-            first = self._localize(photo, squares, 1, surest) if len(squares) else []
+            first = self._localize(photo, squares, 1, cut) if len(squares) else []
             kept = [first[i] for i in np.argsort(_relative_errors(first))[: looks.KEPT]]
             by_landmarks = [self._square(each) for each in kept]
             again = np.array([each for each in by_landmarks if each is not None]).reshape(-1, 4)
             again = again[covers_picture(_crops(again, self.localizer), *picture)]
-            found = [face, *(self._localize(photo, again, 1, surest) if len(again) else [])]
+            found = [face, *(self._localize(photo, again, 1, cut) if len(again) else [])]
             face = found[int(np.argmin(_relative_errors(found)))]
             if not face.lost:
                 break

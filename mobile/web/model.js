@@ -182,17 +182,19 @@ export class Localizer {
     if (calibration?.lost == null || !this.isFace()) return found;
     const isSure = ({ relative }) => relative <= UNSURE * calibration.lost;
     if (isSure(found)) return found;
-    let [best, surest] = [found, cut];
+    const others = [];
     for (const cutOut of CUTS) {
-      const again = await this.byPasses(picture, square, 2, cutOut);
-      if (again.relative < best.relative) [best, surest] = [again, cutOut];
-      if (isSure(best)) return best;
+      others.push(await this.byPasses(picture, square, 2, cutOut));
+      if (isSure(others.at(-1))) return others.at(-1);
     }
+    // The others cost faces that are rotated more than they give.
+    const cutOut = others[0].relative < found.relative ? CUTS[0] : cut;
+    let best = others.reduce((one, other) => (other.relative < one.relative ? other : one), found);
     const look = async (squares) => {
       const seen = [];
       for (const each of squares) {
         if (each.side > 0 && hasPixels(picture, each)) {
-          seen.push(await this.locate(picture, each, surest));
+          seen.push(await this.locate(picture, each, cutOut));
         }
       }
       return seen.sort((one, other) => one.relative - other.relative);
