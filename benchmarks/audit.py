@@ -66,7 +66,7 @@ def main(_):
     print(console.aligned(rows))
     print(f"In the first {counted['places']} of {len(crops):,}, {_DRAWS.value} draws.")
     if _OUTPUT.value:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {**counts, "provenance": provenance})
 
 

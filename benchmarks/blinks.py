@@ -68,7 +68,7 @@ def main(_):
     print(console.aligned([list(rows[0]), *([_cell(v) for v in r.values()] for r in rows)]))
     output_dir.mkdir(parents=True, exist_ok=True)
     _draw(curves, output_dir / "blinks.png")
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     write_json(output_dir / "results.json", {"rows": rows, "provenance": provenance})
 
 

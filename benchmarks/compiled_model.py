@@ -47,7 +47,7 @@ def main(_):
         print(timing.table(name, {"ms": times, "ratio to Interpreter": ratios}))
         print(f"Largest difference of what they give: {distance:.2g} px.\n")
         results[name] = {"milliseconds": times, "ratios": ratios, "difference": distance}
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     print(timing.where(provenance, _THREADS.value))
     if _OUTPUT.value is not None:
         write_json(_OUTPUT.value, {"results": results, "provenance": provenance})

@@ -67,7 +67,7 @@ def main(_):
             {
                 "whole": whole,
                 "spoiled": rows,
-                "provenance": run_provenance(app.resolved_flags()),
+                "provenance": run_provenance(),
             },
         )
 

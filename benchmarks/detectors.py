@@ -93,7 +93,7 @@ def main(_):
         results["wrong_squares"] = _wrong_squares(detect, faces)
         _show("NME % by a wrong first square, on all faces:", results["wrong_squares"])
     if _OUTPUT.value:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {**_plain(results), "provenance": provenance})
 
 

@@ -31,6 +31,7 @@ LABELED, DRAWS, ASKED = 50, 20, 0.9
 def main(_):
     from keras_lapkl import load_model
     from keras_lapkl._support.files import write_json
+    from keras_lapkl._support.provenance import run_provenance
 
     rows = []
     for name in _MODELS.value:
@@ -40,7 +41,8 @@ def main(_):
     columns = list(rows[0])
     print(console.aligned([columns, *([_cell(row[c]) for c in columns] for row in rows)]))
     if _OUTPUT.value:
-        write_json(_OUTPUT.value, {"rows": rows, "labeled": LABELED, "draws": DRAWS})
+        found = {"rows": rows, "labeled": LABELED, "draws": DRAWS}
+        write_json(_OUTPUT.value, {**found, "provenance": run_provenance()})
 
 
 def _collections(folder, model):

@@ -87,11 +87,8 @@ def main(_):
     )
     conditions = next(iter(found.values()))["conditions"]
     rows = numbers(found)
-    write_json(
-        output_dir / "results.json",
-        {"nme": rows, "gains": lower, "conditions": conditions}
-        | {"provenance": run_provenance(app.resolved_flags())},
-    )
+    results = {"nme": rows, "gains": lower, "conditions": conditions}
+    write_json(output_dir / "results.json", {**results, "provenance": run_provenance()})
     if _NUMBERS.value:
         path = pathlib.Path(_NUMBERS.value)
         rows = merged(read_json(path) if path.exists() else [], rows)
@@ -161,7 +158,7 @@ def cell(output_dir, count, subset, method, width):
     if recipe.takes_unlabeled:
         unlabeled = datasets.load_unlabeled(crops, _UNLABELED_DIR.value)
     logging.info("%s: %s", folder.name, crops.summary)
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     trained = train(recipe, crops, sets["validation"], folder, provenance, unlabeled)
     model = load_model(folder / "model.keras")
     found = {"parameters": trained["parameters"], "seconds": trained["seconds_of_training"]}

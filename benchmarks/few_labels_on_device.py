@@ -88,7 +88,7 @@ def main(_):
         learning_rate=2e-2 * math.sqrt(1 / 8 / wide),
     )
     student = dataclasses.replace(alone, method="student")
-    rows, provenance = [], run_provenance(app.resolved_flags())
+    rows, provenance = [], run_provenance()
 
     def learned(plan, data, seed, some=slice(None)):
         def report(line):

@@ -69,7 +69,7 @@ def main(_):
         )
     )
     if _OUTPUT.value:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {"rows": rows, "provenance": provenance})
 
 

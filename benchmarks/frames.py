@@ -50,7 +50,7 @@ def main(_):
     print(console.aligned(rows))
     print(f"{faces / at[-1]:.2f} faces a frame.")
     if _OUTPUT.value:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {"resident_mb": found, "provenance": provenance})
     growth = found[at[-1]] - found[at[0]]
     if _BOUND_MB.value is not None and growth > _BOUND_MB.value:

@@ -48,7 +48,7 @@ def main(_):
     print(console.aligned([list(rows[0]), *([_cell(v) for v in row.values()] for row in rows)]))
     times = _times()
     if _OUTPUT.value:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {"landmarks": rows, "ms": times, "provenance": provenance})
 
 
@@ -130,7 +130,7 @@ def _times():
             }
     columns = {name: {row: of[name] for row, of in found.items()} for name in work}
     print(timing.table("ms", columns))
-    print(timing.where(run_provenance(app.resolved_flags()), 1))
+    print(timing.where(run_provenance(), 1))
     return found
 
 

@@ -48,7 +48,7 @@ def main(_):
     rows += [[name, *(f"{mb:.1f}" for mb in found)] for name, found in results.items()]
     print(console.aligned(rows))
     if _OUTPUT.value:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {"at": at, "resident_mb": results, "provenance": provenance})
     growth = max(found[-1] - found[0] for found in results.values())
     if _BOUND_MB.value is not None and growth > _BOUND_MB.value:

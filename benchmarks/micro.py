@@ -68,7 +68,7 @@ def main(_):
                 "faces": len(images),
                 "nme": scores,
                 "apart": {"mean": float(apart.mean()), "max": float(apart.max())},
-                "provenance": run_provenance(app.resolved_flags()),
+                "provenance": run_provenance(),
             },
         )
 

@@ -47,7 +47,7 @@ def main(_):
         }
     print(timing.table("ms a step", times))
     print(timing.table("ratio", ratios))
-    print(timing.where(run_provenance(app.resolved_flags()), _THREADS.value))
+    print(timing.where(run_provenance(), _THREADS.value))
 
 
 def _steps(width):

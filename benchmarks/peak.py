@@ -58,7 +58,7 @@ def main(_):
     print(console.aligned([headings, *(_cells(row, rows[0], peak) for row in rows)]))
     told = ", ".join(f"{rate / 1e9:.0f} with {name}" for name, rate in rates.items())
     print(f"\nG multiply-adds a second of the 1×1 convolution: {told} channels.")
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     print(timing.where(provenance, 1))
     if _OUTPUT.value:
         found = {"rows": rows, "peak": rates, "provenance": provenance}

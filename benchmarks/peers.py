@@ -85,7 +85,7 @@ def main(_):
     print(timing.table("ms a face", {"1 thread": times}))
     print("\nNME % on 554 faces of 300-W common: ", end="")
     print(", ".join(f"{name} {nme:.2f}" for name, nme in measured.items()))
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     print(timing.where(provenance, 1))
     if _OUTPUT.value:
         found = {"milliseconds": times, "nme": measured, "provenance": provenance}

@@ -67,7 +67,7 @@ def main(_):
     print(console.aligned([list(results[0]), *([_cell(v) for v in r.values()] for r in results)]))
     if _OUTPUT.value:
         found = {"faces": len(faces), "rows": results}
-        write_json(_OUTPUT.value, {**found, "provenance": run_provenance(app.resolved_flags())})
+        write_json(_OUTPUT.value, {**found, "provenance": run_provenance()})
 
 
 # ---- Photos that are spoiled

@@ -70,7 +70,7 @@ def main(_):
     print(timing.table("ms a face", {f"{_THREADS.value} threads": results, "torch : this": ratios}))
     print("\nMean distance from Keras, px: ", end="")
     print(", ".join(f"{name} {distance:.2g}" for name, distance in distances.items()))
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     for name in ("torch", "onnxruntime"):
         if name in sys.modules:
             provenance["versions"][name] = sys.modules[name].__version__

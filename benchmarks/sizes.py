@@ -79,7 +79,7 @@ def main(_):
     headings += ("float32 ms", "int8 ms", "int8 faces/s", "paper's faces/s")
     print(console.aligned([headings, *map(_cells, found)]))
     if _OUTPUT.value:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {"rows": found, "provenance": provenance})
 
 

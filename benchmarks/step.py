@@ -79,7 +79,7 @@ def main(_):
             candidates |= _torch_steps(width)
         results[text] |= _statistics(timing.take_turns(candidates, _ROUNDS.value))
 
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     if with_torch:
         provenance["versions"]["torch"] = torch_rcn.torch.__version__
     for title, key in (("ms an image", "ms_an_image"), ("ratio", "ratios")):

@@ -64,7 +64,7 @@ def main(_):
         print(
             timing.table(title, {"median": {name: timing.summary(v) for name, v in found.items()}})
         )
-    print(timing.where(run_provenance(app.resolved_flags()), os.cpu_count()))
+    print(timing.where(run_provenance(), os.cpu_count()))
 
 
 def _work(unlabeled):

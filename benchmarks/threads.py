@@ -59,7 +59,7 @@ def main(_):
     ratios = {name: timing.summary(first / taken) for name, taken in seconds.items()}
     print(timing.table("", {"faces/s": rates, "ratio to the first": ratios}))
     print(f"\nEach further interpreter takes {megabytes:.1f} MB.")
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     print(timing.where(provenance, max(map(int, _THREADS.value))))
     if _OUTPUT.value:
         found = {"faces_per_second": rates, "ratio": ratios, "megabytes": megabytes}

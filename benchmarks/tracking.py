@@ -168,7 +168,7 @@ def main(_):
         print("\n" + console.aligned(costs))
     if _OUTPUT.value:
         content = {"settings": settings, "measured": measured, "limits": limits, "costs": costs}
-        content["provenance"] = run_provenance(app.resolved_flags())
+        content["provenance"] = run_provenance()
         write_json(_OUTPUT.value, content)
 
 

@@ -1,4 +1,4 @@
-"""What the binaries share: plain errors instead of tracebacks, help, and their flags as data."""
+"""What the binaries share: plain errors instead of tracebacks, and help."""
 
 import contextlib
 import io
@@ -206,8 +206,3 @@ def help_text(command: Any) -> str:
             lines.append(flags.text_wrap(text, indent="      ", firstline_indent=start))
     lines += ["", "--helpfull shows the flags of the libraries too."]
     return "\n".join(lines)
-
-
-def resolved_flags() -> dict[str, Any]:
-    """The running binary's own flags and their values, given or default."""
-    return {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}

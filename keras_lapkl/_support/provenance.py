@@ -8,8 +8,9 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from typing import Any
+
+from absl import flags
 
 PACKAGES = (
     "keras_lapkl",
@@ -21,11 +22,11 @@ PACKAGES = (
 )
 
 
-def run_provenance(flags: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def run_provenance() -> dict[str, Any]:
     """Command, resolved flags, time, versions and git state of the running program."""
     return {
         "command": _command(),
-        "flags": flags or {},
+        "flags": _resolved_flags(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
             "platform": platform.platform(),
@@ -43,6 +44,11 @@ def _command():
     if script.startswith("lapkl "):
         return [*script.split(), *words]
     return [os.path.basename(sys.executable), script, *words]
+
+
+def _resolved_flags():
+    """The running binary's own flags and their values, given or default."""
+    return {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
 
 
 def _versions():

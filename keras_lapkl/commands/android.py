@@ -17,8 +17,6 @@ import sys
 
 from absl import flags
 
-from keras_lapkl._support import app
-
 _BINARY = flags.DEFINE_string("binary", None, "benchmark_model for the device.", required=True)
 _MODEL = flags.DEFINE_list(
     "model", None, ".tflite files or shipped models' names, by commas.", required=True
@@ -68,7 +66,7 @@ def main(_):
     if _BUDGET_MS.value is not None:
         over = latency.over_budget(results, _BUDGET_MS.value, by="mean")
     if _OUTPUT.value is not None:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {"results": results, "provenance": provenance})
     print(latency.formatted([{k: v for k, v in r.items() if k != "log"} for r in results]))
     for line in over:

@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags, logging
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import app, extras
+from keras_lapkl._support import extras
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 
@@ -87,7 +87,7 @@ def main(_):
 
     model, crops, faults = _data(path)
     print(f"Audit {crops.summary}.")
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     # Not the steps that follow from the number of labels: one label more is other data.
     settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _STEPS.value}
     same = duplicates.groups(crops.names)

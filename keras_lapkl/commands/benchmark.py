@@ -16,8 +16,6 @@ import sys
 
 from absl import flags
 
-from keras_lapkl._support import app
-
 _MODEL = flags.DEFINE_list(
     "model", None, ".tflite files or shipped models' names, by commas.", required=True
 )
@@ -61,7 +59,7 @@ def main(_):
         results,
         _FORMAT.value,
         within_budget=None if _BUDGET_MS.value is None else not over,
-        provenance=run_provenance(app.resolved_flags()),
+        provenance=run_provenance(),
     )
     if _OUTPUT.value is None:
         print(text)

@@ -15,9 +15,8 @@ With --target the exit status is 1 if anything falls back there.
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
-from absl import app as absl_app, flags
+from absl import app, flags
 
-from keras_lapkl._support import app
 from keras_lapkl.tflite.targets import TARGETS
 
 ARGUMENTS = "files"
@@ -43,7 +42,7 @@ def main(argv):
     from keras_lapkl.tflite import arena, compatibility, flatbuffer, vela
 
     if len(argv) < 2:
-        raise absl_app.UsageError("Expected a .tflite file, or several, or shipped models' names.")
+        raise app.UsageError("Expected a .tflite file, or several, or shipped models' names.")
     paths = [pretrained.resolve(name, (".tflite",)) for name in argv[1:]]
     check_outputs(filter(None, [_OUTPUT.value]), paths)
     names = _TARGET.value or list(TARGETS)
@@ -58,6 +57,6 @@ def main(argv):
         reports.append(report)
     print(compatibility.page(reports[0]) if len(paths) == 1 else compatibility.summary(reports))
     if _OUTPUT.value is not None:
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         write_json(_OUTPUT.value, {"results": reports, "provenance": provenance})
     return int(bool(_TARGET.value) and any(map(compatibility.falls_back, reports)))

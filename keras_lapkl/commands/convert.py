@@ -26,7 +26,6 @@ import sys
 from absl import flags
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 from keras_lapkl.export.modes import MODES
@@ -160,7 +159,7 @@ def main(_):
                 raise
             refused.append(f"{mode} refused: {error}")
             continue
-        provenance = run_provenance(app.resolved_flags())
+        provenance = run_provenance()
         origins.write(path, {**report, "loaded": loaded, "provenance": provenance})
         reports.append(report)
     if reports:

@@ -20,8 +20,6 @@ extra `stores` and s3fs, gcsfs or adlfs.
 
 from absl import flags
 
-from keras_lapkl._support import app
-
 _INPUT_DIR = flags.DEFINE_string(
     "input_dir", None, "Folder of photos, or s3://bucket/photos.", required=True
 )
@@ -114,7 +112,7 @@ def main(_):
         )
     except OtherDataError as error:
         raise OtherDataError(f"{error} Name another folder or delete it.") from error
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     path = stores.at(_OUTPUT_DIR.value) / "results.json"
     write_json(path, {**results, "provenance": provenance})
     if results["passed_by"]:

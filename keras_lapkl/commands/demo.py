@@ -10,7 +10,7 @@ import time
 
 from absl import flags, logging
 
-from keras_lapkl._support import app, console, extras
+from keras_lapkl._support import console, extras
 from keras_lapkl._support.files import write_json
 from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.tensorflow import quiet_tensorflow
@@ -40,7 +40,7 @@ def main(_):
         epochs=_EPOCHS.value,
         num_synthetic=_NUM_SYNTHETIC.value,
         seed=_SEED.value,
-        provenance=run_provenance(app.resolved_flags()),
+        provenance=run_provenance(),
     )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import app, extras
+from keras_lapkl._support import extras
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 from keras_lapkl.evaluation import scoring
@@ -126,7 +126,7 @@ def _score(model, crops, output_dir):
 
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     remove_announced(output_dir, "evaluate")
     write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
     with _optional_pictures():
@@ -196,7 +196,7 @@ def _score_predictions():
     print(f"Truth: {annotations.summary}.")
     print(comparison.report(results))
 
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
     with _output_dir(outputs) as output_dir:

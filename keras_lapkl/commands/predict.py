@@ -21,7 +21,6 @@ from typing import Any
 from absl import flags
 
 from keras_lapkl import pretrained
-from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 _INPUT = flags.DEFINE_list("input", None, "Files, folders and globs.", required=True)
@@ -121,7 +120,7 @@ def main(_):
         every=_EVERY.value,
         tracker=functools.partial(tracking.LandmarkTracker, detector) if follows else None,
         passed_by=passed_by,
-        provenance=run_provenance(app.resolved_flags()),
+        provenance=run_provenance(),
         scheduler=_SCHEDULER.value,
         settings={**detected_by, "model": digests.of_file(model)},
         resume=_RESUME.value,

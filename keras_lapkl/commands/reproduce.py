@@ -14,7 +14,7 @@ import functools
 
 from absl import flags
 
-from keras_lapkl._support import app, extras
+from keras_lapkl._support import extras
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.widths import define_widths, parse_width
 from keras_lapkl.configs import names
@@ -84,7 +84,7 @@ def main(_):
             cache_dir=f"{_OUTPUT_DIR.value}/crops",
             crop_scale=_CROP_SCALE.value,
         )
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     results = reproduction.run(plan, load, _OUTPUT_DIR.value, provenance, _BUDGET.value)
     print(f"{len(results)} cells. Report and pictures: {_OUTPUT_DIR.value}")
 

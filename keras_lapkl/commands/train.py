@@ -24,7 +24,7 @@ import pathlib
 
 from absl import flags, logging
 
-from keras_lapkl._support import app, extras
+from keras_lapkl._support import extras
 from keras_lapkl._support.settings import define_flags, from_flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
@@ -212,7 +212,7 @@ def main(_):
     if reason is not None:
         what = "The run on these data is" if (output_dir / RUN).exists() else "Training anew"
         logging.warning("%s It stays as it is. %s in %s.", reason, what, output_dir)
-    provenance = run_provenance(app.resolved_flags())
+    provenance = run_provenance()
     arguments = recipe, crops, validation, output_dir, provenance, unlabeled
     if _LABEL_ONLY.value:
         label(*arguments, _SCHEDULER.value)

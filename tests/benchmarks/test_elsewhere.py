@@ -28,7 +28,9 @@ def test_a_promise_that_does_not_hold_is_mended_by_fifty_labels(run_tool, tmp_pa
     collection(tmp_path, "test", "other", labels[80:], faces[80:], moved=6)
     output = tmp_path / "rows.json"
     run_tool("benchmarks/elsewhere.py", f"--data_dir={tmp_path}", f"--output={output}")
-    same, other = json.loads(output.read_text())["rows"]
+    found = json.loads(output.read_text())
+    same, other = found["rows"]
+    assert found["provenance"]["flags"]["data_dir"] == str(tmp_path)
     assert (same["faces of"], other["faces of"]) == ("same", "other") and same["faces"] == 80
     assert other["own: within"] < 60 < same["own: within"]
     np.testing.assert_allclose([each["of 50: within"] for each in (same, other)], 90, atol=5)

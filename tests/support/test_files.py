@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import pathlib
 import re
@@ -16,7 +15,6 @@ from keras_lapkl._support.files import (
     sweep,
     write_json,
 )
-from keras_lapkl._support.provenance import run_provenance
 
 
 def test_replacing_puts_the_whole_file_in_place(tmp_path):
@@ -209,10 +207,3 @@ def test_arrays_that_we_do_not_write_are_not_read(tmp_path, save, rows):
     assert read_arrays(tmp_path / "a.npz") is None
     np.savez(tmp_path / "a.npz", rows=np.zeros(9))
     assert list(read_arrays(tmp_path / "a.npz")) == ["rows"]
-
-
-def test_provenance_is_plain_data():
-    found = json.loads(json.dumps(run_provenance({"seed": 3})))
-    assert found["flags"] == {"seed": 3}
-    assert {"keras", "numpy", "tensorflow", "python"} <= found["versions"].keys()
-    assert found["git"] is None or len(found["git"]["commit"]) == 40
