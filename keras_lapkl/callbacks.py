@@ -411,12 +411,8 @@ def _answers(discriminator, pairs):
 
 def _event_file_writer():
     """The writer of TensorBoard itself, which does without TensorFlow."""
-    try:
+    with extras.needed_by("TensorBoardFaces"):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ImportError as error:
-        raise ImportError(
-            "TensorBoardFaces needs tensorboard: pip install 'keras_lapkl[tensorboard]'"
-        ) from error
     return EventFileWriter
 
 

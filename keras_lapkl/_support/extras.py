@@ -4,13 +4,13 @@ import contextlib
 import importlib.util
 
 EXTRAS = {
-    "cloudpickle": "cluster",
     "distributed": "cluster",
     "ethosu": "vela",
     "fsspec": "stores",
     "h5py": "labels",
     "keras": "train",
     "matplotlib": "plots",
+    "mtcnn": "mtcnn",
     "pillow_heif": "heic",
     "tensorboard": "tensorboard",
     "tensorflow": "train",
@@ -18,6 +18,11 @@ EXTRAS = {
     "yaml": "labels",
 }
 """Which extra brings a package that the plain installation does not have."""
+
+
+def installed(package):
+    """Whether a package can be imported; it is looked for, not imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def require(user, *packages):
@@ -31,7 +36,7 @@ def require(user, *packages):
         ModuleNotFoundError: one is not installed; the message names the extra.
     """
     for package in packages:
-        if importlib.util.find_spec(package) is None:
+        if not installed(package):
             raise missing(user, package)
 
 

@@ -17,6 +17,7 @@ With --target the exit status is 1 if anything falls back there.
 
 from absl import app, flags
 
+from keras_lapkl._support import extras
 from keras_lapkl.tflite.targets import TARGETS
 
 ARGUMENTS = "files"
@@ -49,9 +50,10 @@ def main(argv):
     reports = []
     for path in paths:
         report = compatibility.check(path, names)
-        if "ethos-u" in names and vela.installed():
+        if "ethos-u" in names and extras.installed("ethosu"):
             report["targets"]["ethos-u"]["vela"] = vela.report(path)
-        if "micro" in names and arena.installed() and not report["targets"]["micro"]["falls_back"]:
+        on_micro = "micro" in names and not report["targets"]["micro"]["falls_back"]
+        if on_micro and extras.installed("tflite_micro"):
             needed = arena.needed(flatbuffer.read_bytes(path), path)
             report["targets"]["micro"]["arena"] = needed
         reports.append(report)

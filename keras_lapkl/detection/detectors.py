@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support import console
+from keras_lapkl._support import console, extras
 from keras_lapkl._support.threads import Pool
 from keras_lapkl.detection.detections import OVERLAP, Detection, as_photo, beside, distinct
 
@@ -283,7 +283,7 @@ class MTCNN(_Detector):
             a five-point square of about 17. Time falls with its square.
 
     Raises:
-        ImportError: mtcnn is not installed.
+        ModuleNotFoundError: mtcnn is not installed.
         ValueError: an argument out of range.
 
     Example:
@@ -306,12 +306,8 @@ class MTCNN(_Detector):
 
     @property
     def _version(self):  # pyright: ignore[reportIncompatibleVariableOverride]  that of the package
-        try:
+        with extras.needed_by("Finding faces by MTCNN"):
             return importlib.metadata.version("mtcnn")
-        except importlib.metadata.PackageNotFoundError as error:
-            raise ImportError(
-                "Finding faces by MTCNN needs mtcnn: pip install 'keras_lapkl[mtcnn]'"
-            ) from error
 
     def _look(self, photo):
         shrink = self._smallest / self.min_size

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_lapkl._support import extras
 from keras_lapkl._support.files import replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.evaluation import scoring
@@ -34,12 +35,10 @@ def figure(width: float, height: float) -> Any:
     """A matplotlib figure of that many inches, without a display.
 
     Raises:
-        ImportError: matplotlib, an optional extra, is not installed.
+        ModuleNotFoundError: matplotlib, an optional extra, is not installed.
     """
-    try:
+    with extras.needed_by("Drawing"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Pictures need matplotlib: pip install 'keras_lapkl[plots]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_lapkl._support import extras
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.export.verify import ConversionError
 from keras_lapkl.tflite import compatibility, vela
@@ -50,7 +51,7 @@ def check(path: PathLike, target: str) -> dict[str, Any]:
         ConversionError: operators fall back that the target does not run; with the table of them.
     """
     found = compatibility.check(path, [target])
-    if target == "ethos-u" and vela.installed():
+    if target == "ethos-u" and extras.installed("ethosu"):
         found["targets"][target]["vela"] = vela.report(path)
     needed = _BESIDE.get(target, target)
     if needed is not None:

@@ -1,6 +1,5 @@
 """The memory that TFLite Micro itself needs for a .tflite file, where its wheel is installed."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -20,11 +19,6 @@ from tflite_micro.python.tflite_micro import runtime
 print("version", importlib.metadata.version("tflite-micro"), flush=True)
 runtime.Interpreter.from_file(sys.argv[1], arena_size={_BYTES}).print_allocations()
 """
-
-
-def installed() -> bool:
-    """Whether the wheel `tflite-micro` is there; nothing is imported."""
-    return importlib.util.find_spec("tflite_micro") is not None
 
 
 def needed(content: bytes, path: PathLike = "this file") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What Arm's compiler for Ethos-U itself says of a .tflite file, where it is installed."""
 
-import importlib.util
 import pathlib
 import re
 import subprocess
@@ -8,6 +7,7 @@ import sys
 import tempfile
 from typing import Any
 
+from keras_lapkl._support import extras
 from keras_lapkl._support.types import PathLike
 
 ACCELERATOR = "ethos-u55-128"
@@ -17,11 +17,6 @@ _LEFT = re.compile(
 )
 _COUNT = re.compile(r"^([CN]PU) operators = (\d+)", re.M)
 _VERSION = "import importlib.metadata as m; print(m.version('ethos-u-vela'))"
-
-
-def installed() -> bool:
-    """Whether `ethos-u-vela` is there; nothing is imported."""
-    return importlib.util.find_spec("ethosu") is not None
 
 
 def report(path: PathLike, accelerator: str = ACCELERATOR) -> dict[str, Any]:
@@ -37,8 +32,10 @@ def report(path: PathLike, accelerator: str = ACCELERATOR) -> dict[str, Any]:
         name of the tensor that it gives) and `reason`.
 
     Raises:
+        ModuleNotFoundError: `ethos-u-vela` is not installed.
         ValueError: vela ends with an error.
     """
+    extras.require("vela's report", "ethosu")
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / "model.tflite"  # its name may begin with a dash
         copy.write_bytes(pathlib.Path(path).read_bytes())

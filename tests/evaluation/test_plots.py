@@ -1,5 +1,5 @@
-import builtins
 import io
+import sys
 
 import cv2
 import numpy as np
@@ -162,13 +162,6 @@ def test_hidden_labels_are_not_drawn(faces):
 
 
 def test_missing_matplotlib_names_the_extra(faces, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    with pytest.raises(ImportError, match=r"keras_lapkl\[plots\]"):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r"keras_lapkl\[plots\]"):
         plots.predictions(*faces[:2], tmp_path / "a.png")

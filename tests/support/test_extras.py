@@ -1,9 +1,13 @@
+import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from keras_lapkl._support import extras
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 BLOCKED = "import sys; sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
 """What a plain install is, as far as imports go."""
@@ -84,6 +88,12 @@ def test_commands_that_draw_need_matplotlib_before_they_train(command, tmp_path)
     assert done.stderr.endswith(
         f"lapkl {command} needs matplotlib: pip install 'keras_lapkl[plots]'\n"
     )
+
+
+def test_each_extra_is_one_of_the_package():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        offered = tomllib.load(file)["project"]["optional-dependencies"]
+    assert set(extras.EXTRAS.values()) <= offered.keys()
 
 
 def test_other_missing_packages_stay_as_they_are():

@@ -1,6 +1,7 @@
 import pytest
 
 from keras_lapkl import pretrained
+from keras_lapkl._support import extras
 from keras_lapkl.export.micro import for_micro
 from keras_lapkl.tflite import arena, compatibility
 
@@ -8,7 +9,7 @@ MICRO = pretrained.path("fpn-sixteenth-micro", ".tflite")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not arena.installed(), reason="needs tflite-micro")
+@pytest.mark.skipif(not extras.installed("tflite_micro"), reason="needs tflite-micro")
 def test_the_shipped_file_needs_no_more_than_it_says():
     found = arena.needed(MICRO.read_bytes(), MICRO)
     assert found["head"] + found["tail"] == found["total"] <= 96 * 1024
@@ -18,7 +19,7 @@ def test_the_shipped_file_needs_no_more_than_it_says():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not arena.installed(), reason="needs tflite-micro")
+@pytest.mark.skipif(not extras.installed("tflite_micro"), reason="needs tflite-micro")
 def test_a_file_that_it_refuses():
     path = pretrained.path("fpn-sixteenth-300w", ".tflite")
     with pytest.raises(ValueError, match=f"TFLite Micro refuses .*{path.name}"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import pretrained
+from keras_lapkl._support import extras
 from keras_lapkl.export import flatbuffer_writer
 from keras_lapkl.tflite import compatibility, flatbuffer, vela
 from keras_lapkl.tflite.targets import TARGETS
@@ -623,7 +624,7 @@ def test_what_vela_leaves_is_told_and_counts():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not vela.installed(), reason="needs ethos-u-vela")
+@pytest.mark.skipif(not extras.installed("ethosu"), reason="needs ethos-u-vela")
 def test_vela_leaves_what_the_rules_say():
     path = pretrained.path("fpn-eighth-300w", "-int8.tflite")
     report = vela.report(path)
@@ -631,6 +632,12 @@ def test_vela_leaves_what_the_rules_say():
     named = {tensors[n.outputs[0].index].name.decode(): n for n in nodes(flatbuffer.read(path))}
     left = {named[e["result"]].index for e in report["left"] if e["result"] in named}
     assert left == {i for i, each in enumerate(why("ethos-u", path)) if each}
+
+
+def test_without_vela_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_lapkl\[vela\]'"):
+        vela.report(pretrained.path("fpn-sixteenth-micro", ".tflite"))
 
 
 @pytest.mark.parametrize("mode", ["float32", "int8"])

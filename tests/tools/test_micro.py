@@ -1,8 +1,8 @@
 import pytest
 
 from keras_lapkl import pretrained
+from keras_lapkl._support import extras
 from keras_lapkl.export import micro
-from keras_lapkl.tflite import arena
 
 INT8 = pretrained.path("fpn-eighth-300w", "-int8.tflite")
 MICRO = pretrained.path("fpn-sixteenth-micro", ".tflite")
@@ -27,7 +27,7 @@ def test_a_header_of_either_file(model, run_tool, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["my-face.h"]
 
 
-@pytest.mark.skipif(arena.installed(), reason="where TFLite Micro is not installed")
+@pytest.mark.skipif(extras.installed("tflite_micro"), reason="where TFLite Micro is not installed")
 def test_without_the_wheel_a_header_says_what_is_missing(run_tool, tmp_path):
     done = run_tool("tools/micro.py", MICRO, f"--output={tmp_path / 'face.h'}", check=False)
     assert done.returncode == 1
