@@ -19,6 +19,7 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95)
 _BINS = 12
 _IN_A_BIN = 100
 _DIGITS = 4
+_GROUPS = 10
 _LEAST_FOR_LOST = 50
 """Faces from which on the spread of their relative errors is known to a tenth."""
 _PRIOR_FACES, _SPREAD = 10, 0.2
@@ -351,29 +352,28 @@ def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
 
 
 def reliability(
-    calibration: Calibration, errors: ArrayLike, scale: ArrayLike, bins: int = 10
+    calibration: Calibration, errors: ArrayLike, scale: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Expected beside measured error, in groups of equally many landmarks by expected error.
+    """Expected beside measured error, in ten groups of equally many landmarks by expected error.
 
     Args:
         calibration: a `Calibration`.
         errors: (N, K) distances from the true points, crop pixels; NaN where hidden.
         scale: (N, K, 2).
-        bins: groups; of fewer landmarks as many.
 
     Returns:
-        (expected, measured), each (bins,), pixels: means of each group.
+        (expected, measured), each (10,), pixels: means of each group; of fewer landmarks as many.
 
     Example:
 
-    >>> expected, measured = reliability(model.calibration, errors, found["scale"], bins=5)
+    >>> expected, measured = reliability(model.calibration, errors, found["scale"])
     >>> expected.shape
-    (5,)
+    (10,)
     """
     known = np.isfinite(errors)
     expected, errors = calibration.error(scale)[known], np.asarray(errors)[known]
     order = np.argsort(expected, kind="stable")
-    groups = np.array_split(order, max(1, min(bins, len(order))))
+    groups = np.array_split(order, max(1, min(_GROUPS, len(order))))
     means = [np.array([each[group].mean() for group in groups]) for each in (expected, errors)]
     return means[0], means[1]
 

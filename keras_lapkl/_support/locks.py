@@ -23,7 +23,7 @@ _JOB = "SLURM_JOB_ID"
 _MAX_BYTES = 4096
 
 
-def lock(handle: int, wait: bool = True) -> bool | None:
+def lock(handle: int, wait: bool) -> bool | None:
     """Locks an open file or folder until it is closed, or the process ends in any way.
 
     Returns:
@@ -42,7 +42,7 @@ def lock(handle: int, wait: bool = True) -> bool | None:
 
 
 @contextlib.contextmanager
-def owned(folder: PathLike, wait: bool = False, resume: bool = False) -> Iterator[None]:
+def owned(folder: PathLike, wait: bool, resume: bool) -> Iterator[None]:
     """Holds a folder for this process alone, by a file `.lapkl-lock` that says whose it is.
 
     The lock of a process of this machine that has died is taken over. That of another machine's
@@ -102,7 +102,7 @@ _held = set()
 
 
 @contextlib.contextmanager
-def owned_in_store(folder: StorePath, resume: bool = False) -> Iterator[None]:
+def owned_in_store(folder: StorePath, resume: bool) -> Iterator[None]:
     """As `owned`, of a folder of a store, where the lock is the object that is there first.
 
     It stays when its process is killed. One of this machine, or of this job of SLURM, is seen to

@@ -85,7 +85,7 @@ def read_image(path: PathLike | StorePath) -> NDArray[np.uint8]:
     return image  # pyright: ignore[reportReturnType]  OpenCV does not tell its types
 
 
-def find_images(folder: PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> tuple[Path, ...]:
+def find_images(folder: PathLike) -> tuple[Path, ...]:
     """The image files in a folder and all folders below it, sorted.
 
     Links to folders are followed, each real folder is visited once. Hidden files and folders are
@@ -93,7 +93,6 @@ def find_images(folder: PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) ->
 
     Args:
         folder: where to look.
-        suffixes: how names of the wanted files end, in lower case; they may do so in any.
 
     Returns:
         Tuple of paths, at least one.
@@ -107,16 +106,17 @@ def find_images(folder: PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) ->
     >>> find_images("photos")[0].name
     '1.jpg'
     """
-    return find_files(folder, suffixes)[0]
+    return find_files(folder, IMAGE_SUFFIXES)[0]
 
 
 def find_files(
     folder: PathLike, suffixes: tuple[str, ...]
 ) -> tuple[tuple[Path, ...], collections.Counter[str]]:
-    """As `find_images`, and what it has passed by.
+    """As `find_images`, of other files too, and what it has passed by.
 
     Args:
-        folder, suffixes: as there.
+        folder: as there.
+        suffixes: how names of the wanted files end, in lower case; they may do so in any.
 
     Returns:
         The paths; and how many other files there are by suffix, in lower case: `"hidden"` counts
@@ -131,47 +131,33 @@ def find_files(
     Counter({'.txt': 3, 'hidden': 1})
     """
     passed_by = collections.Counter()
-    found = tuple(Path(folder, name) for name in walk_files(folder, suffixes, passed_by))
-    return found, passed_by
+    listed = walk_listed(folder, suffixes, passed_by)
+    return tuple(Path(folder, name) for name, _ in listed), passed_by
 
 
-def walk_files(
-    folder: PathLike, suffixes: tuple[str, ...], passed_by: collections.Counter[str]
-) -> Iterator[str]:
-    """The files of `find_files` one by one; only the names of one folder are in memory.
+def walk_listed(
+    folder: PathLike | StorePath, suffixes: tuple[str, ...], passed_by: collections.Counter[str]
+) -> Iterator[tuple[str, State | None]]:
+    """The files of `find_files` one by one, of a store as well, with what a listing tells of them.
+
+    Only the names of one folder are in memory.
 
     Args:
         folder, suffixes: as there.
         passed_by: where to count what is passed by.
 
     Yields:
-        Names below the folder, in the order of `find_files`.
+        (name, state): names below the folder, in the order of `find_files`; state is None of this
+        machine's files.
 
     Raises:
         NotADirectoryError, ImageError: as there; the second when all was walked through.
+        stores.StoreError: a store can't be reached, or refuses.
 
     Example:
 
-    >>> list(walk_files("photos", (".jpg",), collections.Counter()))
-    ['1.jpg', 'trip/1.jpg']
-    """
-    return (name for name, _ in walk_listed(folder, suffixes, passed_by))
-
-
-def walk_listed(
-    folder: PathLike | StorePath, suffixes: tuple[str, ...], passed_by: collections.Counter[str]
-) -> Iterator[tuple[str, State | None]]:
-    """As `walk_files`, of a store as well, each with its state where a listing tells it.
-
-    Args:
-        folder, suffixes, passed_by: as there.
-
-    Yields:
-        (name, state); state is None of this machine's files.
-
-    Raises:
-        NotADirectoryError, ImageError: as there.
-        stores.StoreError: a store can't be reached, or refuses.
+    >>> list(walk_listed("photos", (".jpg",), collections.Counter()))
+    [('1.jpg', None), ('trip/1.jpg', None)]
     """
     folder = stores.at(folder)
     if not isinstance(folder, StorePath) and not os.path.isdir(folder):

@@ -81,9 +81,7 @@ def predictions(
     _save(sheet, path)
 
 
-def heatmaps(
-    images: NDArray[Any], maps: Mapping[str, NDArray[Any]], path: PathLike, gamma: float = 0.5
-) -> None:
+def heatmaps(images: NDArray[Any], maps: Mapping[str, NDArray[Any]], path: PathLike) -> None:
     """Saves the heatmaps of several models on the same faces, one column a model.
 
     Each picture shows, at every pixel, the largest of the K heatmaps, each relative to its own
@@ -94,11 +92,10 @@ def heatmaps(
         images: (N, S, S, 3) uint8, the first column.
         maps: dict of title → (N, S, S, K) heatmaps.
         path: file to write.
-        gamma: exponent that lifts small values, in (0, 1].
     """
 
     def column(values):
-        return lambda axes, i: _draw_maps(axes, values[i], gamma)
+        return lambda axes, i: _draw_maps(axes, values[i])
 
     columns = {title: column(values) for title, values in maps.items()}
     _save(_sheet(images, {"face": lambda axes, i: None, **columns}), path)
@@ -325,12 +322,13 @@ def _draw_points(axes, landmarks, labels):
     axes.scatter(*landmarks.T, s=5, color=(0.1, 1.0, 0.4), linewidths=0)
 
 
-def _draw_maps(axes, maps, gamma=0.5):
+def _draw_maps(axes, maps):
     """At every pixel the largest of the K maps, each relative to its own peak."""
     peaks = maps.max(axis=(0, 1))
     shaped = maps.min(axis=(0, 1)) < (1 - 1e-6) * peaks
     relative = np.max(maps[..., shaped] / peaks[shaped], axis=-1, initial=0)
-    axes.imshow(relative**gamma, cmap="inferno", vmin=0, vmax=1, alpha=0.85)
+    lifted = np.sqrt(relative)  # so that small values are seen
+    axes.imshow(lifted, cmap="inferno", vmin=0, vmax=1, alpha=0.85)
 
 
 def _draw_patches(axes, image, patches):

@@ -169,12 +169,10 @@ def group_errors(
     }
 
 
-def statistics(
-    errors: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
-) -> dict[str, NDArray[np.float64]]:
+def statistics(errors: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     """What the means over faces of are the numbers of a table.
 
-    With e a face's error and t a threshold, both in percent:
+    With e a face's error and t one of `THRESHOLDS`, both in percent:
 
         nme = e,    failure_rate_t = 100 if e > t else 0,    auc_t = max(0, 1 − e / t)
 
@@ -189,14 +187,15 @@ def statistics(
 
     Example:
 
-    >>> statistics(np.array([4.0, np.inf]), thresholds=(8,))
-    {'nme': array([ 4., nan]), 'failure_rate_8': array([  0., 100.]), 'auc_8': array([0.5, 0. ])}
+    >>> found = statistics(np.array([4.0, np.inf]))
+    >>> found["nme"], found["failure_rate_8"], found["auc_8"]
+    (array([ 4., nan]), array([  0., 100.]), array([0.5, 0. ]))
     """
     found = {"nme": np.where(np.isfinite(errors), errors, np.nan)}
     scored = np.where(np.isnan(errors), np.nan, 1)
-    for threshold in thresholds:
+    for threshold in THRESHOLDS:
         found[f"failure_rate_{threshold}"] = 100 * (errors > threshold) * scored
-    for threshold in thresholds:
+    for threshold in THRESHOLDS:
         found[f"auc_{threshold}"] = np.maximum(0, 1 - errors / threshold) * scored
     return found
 
@@ -222,23 +221,15 @@ def ced(errors: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return scored[found], shares[found]
 
 
-def estimates(
-    columns: Mapping[Any, ArrayLike],
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> dict[Any, tuple[float, float, float]]:
+def estimates(columns: Mapping[Any, ArrayLike]) -> dict[Any, tuple[float, float, float]]:
     """Means over faces with bootstrap intervals, all from the same resamples of the faces.
 
-    Each resample draws N faces of the N with replacement. An interval reaches from the
-    (1 − level)/2 to the (1 + level)/2 quantile of the resampled means. So a column of differences
-    of two methods on the same faces gives the paired interval of the difference.
+    Each of the `RESAMPLES` draws N faces of the N with replacement. An interval reaches from the
+    (1 − `LEVEL`)/2 to the (1 + `LEVEL`)/2 quantile of the resampled means. So a column of
+    differences of two methods on the same faces gives the paired interval of the difference.
 
     Args:
         columns: dict from any key to (N,) values, NaN where a face does not count.
-        resamples: how many.
-        level: probability in (0, 1).
-        seed: of the draws.
 
     Returns:
         dict from key to (mean, low, high), floats; NaN where no face counts.
@@ -258,15 +249,15 @@ def estimates(
     weights = counted.astype(np.float64)
     n = len(values)
     means = _ratio(values.sum(0), weights.sum(0))
-    random = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(columns)))
+    random = np.random.default_rng(0)
+    drawn = np.empty((RESAMPLES, len(columns)))
     step = max(1, _CHUNK // max(1, n))
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
+    for start in range(0, RESAMPLES, step):
+        rows = min(step, RESAMPLES - start)
         faces = random.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         counts = np.bincount(faces.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
         drawn[start : start + rows] = _ratio(counts @ values, counts @ weights)
-    tails = (1 - level) / 2, (1 + level) / 2
+    tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     found = {}
     for i, key in enumerate(columns):
         usable = drawn[:, i][~np.isnan(drawn[:, i])]

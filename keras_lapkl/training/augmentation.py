@@ -89,7 +89,6 @@ class Augmentation:
 _RANGES = {"rotation": (0, 180), "eye_gain": (1, 3), "mouth_gain": (1, 3)}
 _SCALED = ("rotation", "scale", "shift", "color", "gray", "blur", "occlusion")
 _CAMERA = {"light": 0.4, "gamma": 0.3, "motion": 0.2, "noise": 0.5, "jpeg": 0.2}
-OFF = Augmentation(rotation=0, scale=0, shift=0, mirror=0, color=0, gray=0, blur=0, occlusion=0)
 
 
 def augment(

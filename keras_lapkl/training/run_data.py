@@ -50,7 +50,7 @@ class RunData:
 
 
 def of_run(
-    recipe: Recipe, crops: Crops, validation: Crops, unlabeled: UnlabeledCrops | None = None
+    recipe: Recipe, crops: Crops, validation: Crops, unlabeled: UnlabeledCrops | None
 ) -> RunData:
     """The `RunData` of what `train` is given."""
     models = {} if recipe.teacher is None else {"teacher": _of_models(recipe.teacher.models)}

@@ -201,7 +201,7 @@ def choose_folder(
     return folder, reason
 
 
-def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler=None):
+def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler):
     """What the teachers find, kept in the run's folder: a run that goes on has the same.
 
     It is read as it is needed. Of several processes the first one has the faces labeled. Faces that

@@ -136,8 +136,9 @@ def test_group_errors():
 
 
 def test_statistics_by_hand():
-    found = scoring.statistics(np.array([2.0, 8.0, 9.0, np.inf, np.nan]), (8, 10))
-    assert list(found) == ["nme", "failure_rate_8", "failure_rate_10", "auc_8", "auc_10"]
+    found = scoring.statistics(np.array([2.0, 8.0, 9.0, np.inf, np.nan]))
+    rates = [f"{name}_{t}" for name in ("failure_rate", "auc") for t in (5, 7, 8, 10)]
+    assert list(found) == ["nme", *rates]
     np.testing.assert_equal(found["nme"], [2, 8, 9, np.nan, np.nan])
     np.testing.assert_equal(found["failure_rate_8"], [0, 0, 100, 100, np.nan])
     np.testing.assert_allclose(found["auc_10"], [0.8, 0.2, 0.1, 0, np.nan])
@@ -178,10 +179,11 @@ def test_counts():
 
 
 class TestEstimates:
-    def test_a_failure_rate_has_the_quantiles_of_a_binomial(self):
+    def test_a_failure_rate_has_the_quantiles_of_a_binomial(self, monkeypatch):
+        monkeypatch.setattr(scoring, "RESAMPLES", 20_000)
         failed = np.zeros(200)
         failed[:30] = 100
-        _, low, high = scoring.estimates({"fr": failed}, resamples=20_000)["fr"]
+        _, low, high = scoring.estimates({"fr": failed})["fr"]
         log = math.lgamma(201)
         chances = [
             math.exp(
@@ -197,9 +199,10 @@ class TestEstimates:
         expected = [np.searchsorted(below, tail) / 2 for tail in (0.025, 0.975)]
         assert [low, high] == pytest.approx(expected, abs=0.51)  # one face
 
-    def test_a_mean_has_the_interval_of_a_normal(self, rng):
+    def test_a_mean_has_the_interval_of_a_normal(self, rng, monkeypatch):
+        monkeypatch.setattr(scoring, "RESAMPLES", 20_000)
         errors = rng.gamma(9, 0.5, 1000)
-        mean, low, high = scoring.estimates({"nme": errors}, resamples=20_000)["nme"]
+        mean, low, high = scoring.estimates({"nme": errors})["nme"]
         assert mean == pytest.approx(errors.mean())
         half = 1.96 * errors.std() / math.sqrt(1000)
         assert mean - low == pytest.approx(half, rel=0.05)
@@ -212,12 +215,11 @@ class TestEstimates:
         assert found["b − a"] == pytest.approx((0.1, 0.1, 0.1))
         assert found["b"][1] < found["a"][2]  # alone, they can't be told apart
 
-    def test_faces_that_do_not_count(self, rng):
+    def test_faces_that_do_not_count(self, rng, monkeypatch):
+        monkeypatch.setattr(scoring, "RESAMPLES", 5000)
         errors = rng.gamma(9, 0.5, 300)
         padded = np.where(np.arange(600) < 300, np.resize(errors, 600), np.nan)
-        alone, among = (
-            scoring.estimates({"nme": each}, resamples=5000)["nme"] for each in (errors, padded)
-        )
+        alone, among = (scoring.estimates({"nme": each})["nme"] for each in (errors, padded))
         assert among[0] == pytest.approx(alone[0])
         assert among[1:] == pytest.approx(alone[1:], abs=0.03)
 
@@ -232,16 +234,15 @@ class TestEstimates:
         one = np.where(np.arange(50) == 7, 3.0, np.nan)
         assert scoring.estimates({"nme": one})["nme"] == (3, 3, 3)
 
-    def test_seeds_and_chunks(self, rng, monkeypatch):
+    def test_chunks(self, rng, monkeypatch):
         columns = {"nme": rng.gamma(9, 0.5, 40)}
         first = scoring.estimates(columns)
-        assert scoring.estimates(columns, seed=1) != first
         monkeypatch.setattr(scoring, "_CHUNK", 100)
         assert scoring.estimates(columns)["nme"] == pytest.approx(first["nme"])
 
-    def test_level(self, rng):
+    def test_level(self, rng, monkeypatch):
         columns = {"nme": rng.gamma(9, 0.5, 100)}
-        (_, *wide), (_, *narrow) = (
-            scoring.estimates(columns, level=level)["nme"] for level in (0.99, 0.5)
-        )
+        _, *wide = scoring.estimates(columns)["nme"]
+        monkeypatch.setattr(scoring, "LEVEL", 0.5)
+        _, *narrow = scoring.estimates(columns)["nme"]
         assert wide[0] < narrow[0] < narrow[1] < wide[1]

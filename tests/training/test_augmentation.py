@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from keras_lapkl.models.mean_teacher import move_landmarks
 from keras_lapkl.training.augmentation import (
-    OFF,
     Augmentation,
     add_noise,
     augment,
@@ -22,6 +21,7 @@ from keras_lapkl.training.augmentation import (
 
 SIZE, MARGIN = 48, 10
 FLIP = (1, 0, 2)
+OFF = Augmentation(mirror=0).scaled(0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_lapkl import schemes
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled import shards
-from keras_lapkl.training.augmentation import OFF, Augmentation
+from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
     evaluation_batches,
     label_array,
@@ -19,6 +19,8 @@ from keras_lapkl.training.batches import (
     steps_per_epoch,
     training_batches,
 )
+
+OFF = Augmentation(mirror=0).scaled(0)
 
 
 def numbered(count, margin=4, size=16):

@@ -6,7 +6,9 @@ import pytest
 from keras_lapkl import load_model
 from keras_lapkl.data import datasets
 from keras_lapkl.training import refining
-from keras_lapkl.training.augmentation import OFF
+from keras_lapkl.training.augmentation import Augmentation
+
+OFF = Augmentation(mirror=0).scaled(0)
 
 pytestmark = pytest.mark.slow
 

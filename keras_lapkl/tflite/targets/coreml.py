@@ -4,12 +4,12 @@ from keras_lapkl.tflite.targets.rules import (
     FLOATS,
     activation,
     constant,
+    has_bias,
     inputs,
     pads,
-    present,
+    plain_beta,
     rank,
     reflect,
-    scalar,
     shown,
     spared,
     typed,
@@ -79,7 +79,7 @@ OPERATORS = table(
     ("CONCATENATION", (_PLAIN, inputs(2, 1000), channels)),
     (
         "CONV_2D DEPTHWISE_CONV_2D",
-        (_FUSED, constant(1, what="weights"), kernel, present(2, "bias"), constant(2, what="bias")),
+        (_FUSED, constant(1, what="weights"), kernel, has_bias, constant(2, what="bias")),
     ),
     ("TRANSPOSE_CONV", (constant(0, what="the size"), constant(1, what="weights"), kernel)),
     (
@@ -99,7 +99,7 @@ OPERATORS = table(
     ("PAD PADV2", (rank(4), pads(1, 2))),
     ("RESHAPE", (never,)),
     ("RESIZE_BILINEAR", (constant(1, what="the size"),)),
-    ("SOFTMAX", (scalar("beta", 1, "beta"),)),
+    ("SOFTMAX", (plain_beta,)),
 )
 TARGET = Target(
     title="LiteRT Core ML delegate",

@@ -10,9 +10,9 @@ from keras_lapkl.tflite.targets.rules import (
     inputs,
     outputs,
     per_tensor,
+    plain_beta,
     rank,
     reflect,
-    scalar,
     shown,
     typed,
     unset,
@@ -160,7 +160,7 @@ OPERATORS = table(
     ("RESIZE_NEAREST_NEIGHBOR", (version(3), *_ONE)),
     ("SELECT SELECT_V2", (version(1), inputs(3), chosen)),
     ("SLICE", (version(2), inputs(3), rank(3, 4))),
-    ("SOFTMAX", (version(2), scalar("beta", 1, "beta"))),
+    ("SOFTMAX", (version(2), plain_beta)),
     (
         "STRIDED_SLICE",
         (

@@ -134,16 +134,6 @@ def constant(*places: int, what: str = "") -> Rule:
     return rule
 
 
-def present(place: int, what: str) -> Rule:
-    """The input at a place is there."""
-
-    def rule(node):
-        if node.input(place) is None:
-            return f"no {what}"
-
-    return rule
-
-
 def rank(few: int, many: int | None = None, places: tuple[int, ...] = (0,)) -> Rule:
     """Inputs at some places have from `few` to `many` axes."""
 
@@ -180,17 +170,6 @@ def activation(*allowed: str) -> Rule:
     return rule
 
 
-def scalar(name: str, expected: float, what: str) -> Rule:
-    """An option has a value."""
-
-    def rule(node):
-        value = node.option(name)
-        if value is not None and value != expected:
-            return f"{what} is {value:g}, not {expected:g}"
-
-    return rule
-
-
 def unset(*names: str) -> Rule:
     """Options are 0."""
 
@@ -200,6 +179,19 @@ def unset(*names: str) -> Rule:
                 return f"{name} is set"
 
     return rule
+
+
+def has_bias(node: Node) -> str | None:
+    """A convolution has a bias."""
+    if node.input(2) is None:
+        return "no bias"
+
+
+def plain_beta(node: Node) -> str | None:
+    """A softmax has no temperature."""
+    beta = node.option("beta", 1)
+    if beta != 1:
+        return f"beta is {beta:g}, not 1"
 
 
 def block(node: Node) -> str | None:

@@ -12,16 +12,16 @@ from keras_lapkl.tflite.targets.rules import (
     constant,
     data,
     first,
+    has_bias,
     inputs,
     makes,
     outputs,
     per_tensor,
-    present,
+    plain_beta,
     rank,
     ranks,
     reads,
     same_scale,
-    scalar,
     shown,
     typed,
     unset,
@@ -140,7 +140,7 @@ def one_axis(node):
         return f"{node.given[1].size} axes"
 
 
-_BIASED = (present(2, "bias"), constant(1, what="weights"), constant(2, what="bias"))
+_BIASED = (has_bias, constant(1, what="weights"), constant(2, what="bias"))
 
 OPERATORS = table(
     (
@@ -223,7 +223,7 @@ OPERATORS = table(
     ("RESHAPE", (first(*_NUMBERS), ranks(_MAX_RANK), constant(1, what="the shape"), same_scale)),
     ("RESIZE_BILINEAR", (first(*_NUMBERS), rank(4), per_tensor, constant(1, what="the size"))),
     ("SLICE", (first(*_NUMBERS), per_tensor, constant(1, 2, what="begin and size"), begins)),
-    ("SOFTMAX", (data(*FLOATS), scalar("beta", 1, "beta"))),
+    ("SOFTMAX", (data(*FLOATS), plain_beta)),
     ("SPLIT", (outputs(2, 4), typed(1, *_NUMBERS), constant(0, what="the axis"))),
     (
         "STRIDED_SLICE",
