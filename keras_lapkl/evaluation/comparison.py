@@ -195,7 +195,7 @@ def report(results: dict[str, Any]) -> str:
 
 def _matched(predictions, found, truth, visible, size, scheme):
     offset, deviation = convention_checks.mean_offset(found.landmarks, truth, visible)
-    suspected_conventions = convention_checks.suspected_conventions(
+    suspected = convention_checks.suspected_convention(
         found.landmarks, truth, visible, size, scheme, predictions.form
     )
     near = np.where(found.elsewhere[:, None, None], np.nan, found.landmarks)
@@ -214,7 +214,7 @@ def _matched(predictions, found, truth, visible, size, scheme):
         "nme_without_elsewhere": float(nme.mean()) if nme.size else None,
         "offset": [None if np.isnan(value) else float(value) for value in offset],
         "offset_error": [None if np.isnan(value) else float(value) for value in deviation],
-        "suspected_conventions": suspected_conventions,
+        "suspected_conventions": [suspected] if suspected else [],
     }
 
 

@@ -77,14 +77,14 @@ def mean_offset(
     return median, np.sqrt(np.pi / 2) * deviation / np.sqrt(len(offsets))
 
 
-def suspected_conventions(
+def suspected_convention(
     predicted: NDArray[Any],
     landmarks: NDArray[Any],
     visible: NDArray[Any],
     distance: NDArray[Any],
     scheme: Scheme,
     form: str,
-) -> list[dict[str, Any]]:
+) -> dict[str, Any] | None:
     """What it looks like if predictions follow another convention.
 
     An offset is reported if it is within 40 % of ±1 or ±½ px on both axes, and 5 standard errors
@@ -100,13 +100,13 @@ def suspected_conventions(
         form: `"pts"`, `"csv"` or `"json"`, what they were read from.
 
     Returns:
-        list of dicts, none or one: `kind`, `text`, and `nme`, the mean error in percent as it would
-        be without, or None where that is not known.
+        dict of `kind`, `text`, and `nme`, the mean error in percent as it would be without, or None
+        where that is not known; None where nothing is suspected.
     """
     errors = scoring.face_errors(predicted, landmarks, visible, distance)
     usable = np.isfinite(errors)
     if not usable.any():
-        return []
+        return None
     predicted, truth, visible, distance = (
         np.asarray(each)[usable] for each in (predicted, landmarks, visible, distance)
     )
@@ -116,15 +116,15 @@ def suspected_conventions(
         return scoring.face_errors(corrected, truth, visible, distance)
 
     if error < _EQUAL:
-        return [_said("labels", "the predictions equal the labels, and may be the labels")]
+        return _said("labels", "the predictions equal the labels, and may be the labels")
     offset, deviation = mean_offset(predicted, truth, visible)
     convention = _near_convention(offset, deviation, form)
     if convention is not None:
         size, text = convention
-        return [_said(f"offset {size:+g}", f"they lie off {text}", nmes(predicted - size))]
+        return _said(f"offset {size:+g}", f"they lie off {text}", nmes(predicted - size))
     if error > _FAR and np.abs(predicted).max() <= _FRACTION:
         text = "coordinates lie between -1.5 and 1.5, as fractions of the picture do; pixels count"
-        return [_said("fractions", text)]
+        return _said("fractions", text)
     undone = [
         (kind, text, nmes(corrected))
         for kind, text, corrected in _hypotheses(predicted, truth, visible, scheme, offset)
@@ -133,7 +133,7 @@ def suspected_conventions(
     if np.median(corrected) < _BETTER * error:
         if kind == "shifted":
             text = f"all lie off by about ({offset[0]:+.2f}, {offset[1]:+.2f}) px"
-        return [_said(kind, text, corrected)]
+        return _said(kind, text, corrected)
     # A shift and a scale fit any two points well, and one without an error.
     enough = visible.sum(1) > 2
     if error > _FAR and enough.any():
@@ -143,8 +143,8 @@ def suspected_conventions(
                 "coordinates seem to be of crops, or of pictures of another size each, not of the "
                 "photos: each face, shifted and scaled by numbers of its own, would fit the labels"
             )
-            return [_said("crops", text)]
-    return []
+            return _said("crops", text)
+    return None
 
 
 def _said(kind, text, nmes=None):
