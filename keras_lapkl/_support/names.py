@@ -68,7 +68,7 @@ def output_stems(names: Iterable[str], folders: Iterable[str] = ()) -> dict[str,
     folders = set(folders)
 
     def is_free(name, stem):
-        first = _FURTHER.sub("", stem)
+        first = first_stem(stem)
         return (
             taken[stem] == 1
             and (first == stem or first not in taken)
@@ -111,7 +111,18 @@ def _same(one, other, name):
 def first_face(name: str) -> str:
     """`x.pts` of `x.face1.pts` and so on, which are written beside it; others as they are."""
     stem, suffix = os.path.splitext(name)
-    return _FURTHER.sub("", stem) + suffix if suffix == ".pts" else name
+    return first_stem(stem) + suffix if suffix == ".pts" else name
+
+
+def first_stem(stem: str) -> str:
+    """`x` of `x.face1`, `x.face2` and so on; others as they are.
+
+    Example:
+
+    >>> first_stem("trip/a.face12"), first_stem("trip/a")
+    ('trip/a', 'trip/a')
+    """
+    return _FURTHER.sub("", stem)
 
 
 def folders_of(name: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import read_name
 from keras_lapkl._support.files import naming, read_json, replacing
+from keras_lapkl._support.names import first_stem
 from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import tables
@@ -27,7 +28,6 @@ from keras_lapkl.schemes import Scheme
 
 UNITS = "pixels of the picture, x first, pixel centers at whole numbers from 0"
 
-_FURTHER = re.compile(r"\.face[1-9][0-9]*$")
 _FRAME = re.compile(r"/[0-9]{6,}$")
 _JSON_FORMS = (
     'expected {"pictures": [{"file": …, "faces": [{"landmarks": [[x, y], …]}, …]}, …]} as '
@@ -230,7 +230,7 @@ def _pts_faces(folder, scheme):
     found = set(stems.values())
     faces = []
     for path, stem in stems.items():
-        first = _FURTHER.sub("", stem)
+        first = first_stem(stem)
         # A frame of a video may have its second face alone.
         known = first in found or _FRAME.search(first)
         faces.append((first if known else stem, read_pts(path, scheme.num_landmarks)))

@@ -1,4 +1,7 @@
-"""Filters that remove the flicker of landmarks in a video."""
+"""Filters that remove the flicker of landmarks in a video.
+
+They are objects that take landmarks, their scales and the time, frame by frame.
+"""
 
 import math
 from typing import Any, Protocol
@@ -15,9 +18,6 @@ _FLICKER_MEMORY = 2.0  # s
 _LEAST_SCALE = 1e-3  # px
 _MOTION_DRIFT = 1.0  # of θ, in its units, in the first second
 _MAD = 0.6745  # median of |x|, x normal with variance 1
-
-
-# ---- Filters: objects that take landmarks, their scales and the time, frame by frame
 
 
 class LandmarkFilter(Protocol):

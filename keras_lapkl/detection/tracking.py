@@ -34,9 +34,6 @@ _RATE = 30.0  # frames a second; of slower videos `find_every` counts time
 _LOST = 1.0  # s that the model may be lost on a face before it is given up
 
 
-# ---- The tracker
-
-
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrackedFace(Face):
     """A `Face` of a video. `landmarks` are filtered; all else is of this frame alone.

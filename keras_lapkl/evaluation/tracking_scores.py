@@ -58,9 +58,6 @@ def evaluate(clip: Clip, found: ArrayLike) -> dict[str, float]:
     }
 
 
-# ---- Evaluation
-
-
 def _mean(values):
     """The mean of those that are finite; NaN if there are none."""
     values = values[np.isfinite(values)]

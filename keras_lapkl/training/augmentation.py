@@ -200,7 +200,7 @@ def occlude(images: Tensor, seed: Tensor, probability: float) -> Tensor:
 def relight(images: Tensor, seed: Tensor, light: float) -> Tensor:
     """Light from a side: a gain that goes from edge to edge by at most 1 ± `light`."""
     draws = _uniform(tf.shape(images)[0], 2, seed)
-    angle, change = draws[:, 0] * 6.283185307179586, draws[:, 1] * light
+    angle, change = draws[:, 0] * math.tau, draws[:, 1] * light
     rows, columns = (tf.linspace(-1.0, 1.0, images.shape[axis]) for axis in (1, 2))
     gain = (change * tf.cos(angle))[:, None, None] * columns[None, None, :]
     gain += (change * tf.sin(angle))[:, None, None] * rows[None, :, None]
@@ -220,7 +220,7 @@ def move(images: Tensor, seed: Tensor, probability: float) -> Tensor:
     """Blurs some images along a line of at most 10 % of the side."""
     draws = _uniform(tf.shape(images)[0], 3, seed)
     side = images.shape[1]
-    angle, length = draws[:, 0] * 3.141592653589793, draws[:, 1] * 0.1 * side
+    angle, length = draws[:, 0] * math.pi, draws[:, 1] * 0.1 * side
     path = tf.stack([tf.cos(angle), tf.sin(angle)], -1) * length[:, None]
     shares = tf.linspace(-0.5, 0.5, 5)[:, None]
     upright = tf.eye(2, batch_shape=[5])
@@ -280,7 +280,7 @@ def _draw_affine(batch, seed, augmentation, image_size):
     """Matrices (B, 2, 2) and shifts (B, 2) about the image's center, and who is mirrored (B,)."""
     draws = _uniform(batch, 5, seed)
     signed = 2 * draws - 1
-    angle = signed[:, 0] * (augmentation.rotation * 3.141592653589793 / 180)
+    angle = signed[:, 0] * (augmentation.rotation * math.pi / 180)
     size = tf.exp(signed[:, 1] * tf.math.log(1.0 + augmentation.scale))
     shift = signed[:, 2:4] * augmentation.shift * image_size
     mirrored = draws[:, 4] < augmentation.mirror

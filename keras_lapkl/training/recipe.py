@@ -32,8 +32,6 @@ from keras_lapkl.training.schedules import SCHEDULES
 _NETWORK, _TRAINING, _ADVERSARY = "Network", "Training", "Adversary"
 _MEAN_TEACHER = "Mean teacher"
 _WIDTHS = f"(0, {LARGEST['width']}]"
-METHODS = ("adversarial", "teacher", "mean_teacher")
-"""How a run can train with faces without labels."""
 UNLABELED = "Faces without labels"
 """Heading of the flags on these, in `--help`."""
 
@@ -219,6 +217,14 @@ class MeanTeacher:
             )
 
 
+_FIELDS = {
+    "adversarial": ("adversary", Adversary),
+    "teacher": ("teacher", Teacher),
+    "mean_teacher": ("mean_teacher", MeanTeacher),
+}
+"""How a run can train with faces without labels: of a `Recipe` for each method, with its class."""
+
+
 @described
 @dataclasses.dataclass(frozen=True)
 class UnlabeledMethod:
@@ -229,7 +235,7 @@ class UnlabeledMethod:
         "How faces without labels are learned: against a discriminator, from another model's "
         "labels (--teacher), or from the mean of the network's own past. By default teacher where "
         "there is one, else adversarial.",
-        choices=METHODS,
+        choices=tuple(_FIELDS),
         flag="unlabeled_method",
         group=UNLABELED,
     )
@@ -434,12 +440,6 @@ class Recipe:
         return [method for method in methods if method is not None]
 
 
-_FIELDS = {
-    "adversarial": ("adversary", Adversary),
-    "teacher": ("teacher", Teacher),
-    "mean_teacher": ("mean_teacher", MeanTeacher),
-}
-"""Of a `Recipe` for each method, with its class."""
 CLASSES = (Recipe, UnlabeledMethod, Adversary, Teacher, MeanTeacher)
 """Whose settings are flags."""
 _OF_THE_DATA = ("dataset",)

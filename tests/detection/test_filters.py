@@ -194,6 +194,3 @@ def test_one_euro_by_hand():
 def test_bad_arguments(make, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         make()
-
-
-# ---- The tracker

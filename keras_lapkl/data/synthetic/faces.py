@@ -62,9 +62,6 @@ def _develop(image, rng):
     return image
 
 
-# ---- The data set
-
-
 def paint_head(head: Head, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The picture (S, S, 3) of a posed head, before any camera: uint8 RGB.
 
