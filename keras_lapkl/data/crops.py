@@ -31,7 +31,7 @@ from keras_lapkl.data.cropping import (
 )
 from keras_lapkl.data.digests import Digests, of_arrays, of_boxes, of_file, of_labels
 from keras_lapkl.data.images import ImageError, read_image
-from keras_lapkl.schemes import Scheme
+from keras_lapkl.schemes import CropFrom, Scheme
 from keras_lapkl.training_data import DataSet
 
 _CACHE_VERSION = 4  # raise it when the same photo and box give other pixels
@@ -114,6 +114,16 @@ class Crops:
         """(N, K) bool: which landmarks are visible and have finite numbers."""
         return known_points(self.landmarks, self.visible)
 
+    @property
+    def crop_from(self) -> CropFrom:
+        """What they are cropped from, one of `schemes.CROP_FROM`."""
+        return self.scheme.crop_from
+
+    @property
+    def inner(self) -> slice:
+        """Rows and columns of the images that are no margin."""
+        return slice(self.margin, self.margin + self.image_size)
+
     def take(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """The same crops, only those at `indices` (a sequence of ints or a bool mask).
 
@@ -156,8 +166,7 @@ class Crops:
 
     def central(self) -> NDArray[np.uint8]:
         """The images without their margin, (N, S, S, 3); a view."""
-        inner = slice(self.margin, self.margin + self.image_size)
-        return self.images[:, inner, inner]
+        return self.images[:, self.inner, self.inner]
 
     def cropped_boxes(self) -> NDArray[np.float64]:
         """The face boxes (N, 4), x0, y0, x1, y1, in crop pixels.

@@ -332,7 +332,7 @@ def load_unlabeled(
     """
     if not is_unlabeled_asked(unlabeled_dir, num_unlabeled, labeled_as_unlabeled):
         return None
-    if unlabeled_dir and crops.scheme.crop_from == "box":
+    if unlabeled_dir and crops.crop_from == "box":
         raise ValueError(
             "Images without labels are cropped whole, or by the landmarks that are found in them. "
             "These labeled ones are cropped from their boxes: a model is only right on one crop "
@@ -355,7 +355,7 @@ def load_unlabeled(
 
 def _crop_photos(crops, photos, locate, cache_dir):
     """The folder of shards of the photos, cropped as the labeled faces are."""
-    if crops.scheme.crop_from == "image":
+    if crops.crop_from == "image":
         locate = shards.WholePictures()
     if cache_dir is None:
         raise ValueError(f"{photos} holds photos: name a folder for their crops by `cache_dir`.")

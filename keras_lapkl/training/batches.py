@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from keras_lapkl.apertures import apertures
+from keras_lapkl.data.crop_rule import check_crop_rule
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.training.augmentation import Augmentation, augment, augment_with_motion
@@ -151,7 +152,7 @@ def semi_supervised_batches(
     >>> batches = semi_supervised_batches(crops, unlabeled, 8, augmentation=Augmentation())
     >>> (images, unlabeled_images), landmarks = next(iter(batches))
     """
-    check_alike(crops, unlabeled)
+    check_crop_rule(crops, crops.name, unlabeled)
     labeled = _labeled(crops, batch_size, seed, augmentation)
     flip = crops.scheme.flip
     other = _unlabeled(unlabeled, unlabeled_batch_size or batch_size, seed, augmentation, flip)
@@ -193,7 +194,7 @@ def self_training_batches(
     >>> images.shape
     TensorShape([16, 80, 80, 3])
     """
-    check_alike(crops, unlabeled)
+    check_crop_rule(crops, crops.name, unlabeled)
     expected = (len(unlabeled), crops.scheme.num_landmarks, 3)
     if pseudo_labels.shape != expected:
         raise ValueError(
@@ -244,11 +245,11 @@ def mean_teacher_batches(
     >>> moved.shape, motion.shape
     (TensorShape([16, 80, 80, 3]), TensorShape([16, 2, 3]))
     """
-    check_alike(crops, unlabeled)
+    check_crop_rule(crops, crops.name, unlabeled)
     labeled = _labeled(crops, batch_size, seed, augmentation)
     size = unlabeled_batch_size or batch_size
     faces = _gathered(unlabeled, size, seed + _UNLABELED)
-    inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
+    inner = unlabeled.inner
 
     def batch(step):
         images, landmarks = labeled(step)
@@ -266,25 +267,6 @@ def evaluation_batches(crops: Crops, batch_size: int = 32) -> "tf.data.Dataset[A
     """Each crop once, in order: images uint8 (B, S, S, 3) and landmarks (B, K, 3)."""
     data = tf.data.Dataset.from_tensor_slices((crops.central(), label_array(crops)))
     return _untuned(data.batch(batch_size).prefetch(2))
-
-
-def check_alike(crops: Crops, unlabeled: UnlabeledCrops) -> None:
-    """Refuses faces without labels that are cut otherwise than the labeled ones.
-
-    Args:
-        crops, unlabeled: faces of one training.
-
-    Raises:
-        ValueError: another image size, crop scale or thing that they are cropped by.
-    """
-    for name in ("image_size", "crop_scale", "crop_from"):
-        ours = getattr(crops.scheme if name == "crop_from" else crops, name)
-        theirs = getattr(unlabeled, name)
-        if ours != theirs:
-            raise ValueError(
-                f"{crops.name} has {name} {ours} and {unlabeled.name} has {theirs}: a model is "
-                "only right on one crop rule. Crop them alike."
-            )
 
 
 def _stream(batch, first_step):
@@ -351,7 +333,7 @@ def _unlabeled(crops, batch_size, seed, augmentation, flip, pseudo_labels=None):
     """Function from a step to its images and their labels or None."""
     seed += _UNLABELED
     faces = _gathered(crops, batch_size, seed)
-    inner = slice(crops.margin, crops.margin + crops.image_size)
+    inner = crops.inner
 
     def batch(step):
         x, index = faces(step)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import cluster, console
 from keras_lapkl._support.files import read_arrays, replacing
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.crop_rule import check_crop_rule
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
@@ -189,7 +190,7 @@ def _labeled(teachers, unlabeled, max_scale, scheduler, starts):
     if not teachers:
         raise ValueError("Expected one teacher or more. Received: none.")
     for each in teachers:
-        _check_crop_rule(each, unlabeled)
+        check_crop_rule(each, "the teacher", unlabeled, any_size=True)
     batches = (unlabeled.part(s, min(s + _BATCH, len(unlabeled))) for s in starts)
     found = cluster.each(functools.partial(_label, teachers, max_scale), batches, scheduler)
     total = min(len(unlabeled), _BATCH * len(starts))
@@ -202,8 +203,7 @@ def _labeled(teachers, unlabeled, max_scale, scheduler, starts):
 
 def _label(teachers, max_scale, faces):
     """Labels (n, K, 3) of `UnlabeledCrops`."""
-    inner = slice(faces.margin, faces.margin + faces.image_size)
-    images = faces.gather(np.arange(len(faces)))[:, inner, inner]
+    images = faces.gather(np.arange(len(faces)))[:, faces.inner, faces.inner]
     found = [_found(each, images) for each in teachers]
     landmarks, scale = (np.mean(part, 0) for part in zip(*found, strict=True))
     visible: Any = np.isfinite(landmarks).all(-1)
@@ -253,29 +253,7 @@ def check_teacher(teacher: Localizer, crops: Crops) -> None:
             f"{crops.name}, scheme {ours.name!r}. Received: "
             f"{'one that does not say' if theirs is None else f'scheme {theirs.name!r}'}"
         )
-    _check_crop_rule(teacher, crops)
-
-
-def _check_crop_rule(teacher, faces):
-    if teacher.crop_scale is None:
-        raise ValueError(
-            "The teacher does not say which crop it is right on. Set the `crop_scale` of the "
-            "loaded model, and save it."
-        )
-    if teacher.crop_scale != faces.crop_scale:
-        raise ValueError(
-            f"The teacher is right on crop scale {teacher.crop_scale}, and {faces.name} has "
-            f"{faces.crop_scale}. Crop the faces as the teacher's were."
-        )
-    if teacher.scheme is not None and teacher.scheme.crop_from != _crop_from(faces):
-        raise ValueError(
-            f"The teacher is right on crops by {teacher.scheme.crop_from!r}, and {faces.name} has "
-            f"crops by {_crop_from(faces)!r}. Crop the faces as the teacher's were."
-        )
-
-
-def _crop_from(faces):
-    return faces.crop_from if isinstance(faces, UnlabeledCrops) else faces.scheme.crop_from
+    check_crop_rule(teacher, "the teacher", crops, any_size=True)
 
 
 def _resized(faces, size):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
+from keras_lapkl.data.crop_rule import check_crop_rule
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import model_scores, scoring
 from keras_lapkl.models import refinement
@@ -71,7 +72,7 @@ def refine(
     (4.0, 3.8)
     """
     for crops in (train, validation):
-        _check_crop_rule(model, crops)
+        check_crop_rule(model, "the model", crops)
     model.refinement = None
     before, predicted = model_scores.evaluate_model(model, validation)
     errors = _errors(predicted, validation, before)
@@ -93,15 +94,6 @@ def _with_data(before, crops):
     if before is not None and str(source) in map(str, before.labeled):
         return before
     return TrainingData((source,), initial_model=before)
-
-
-def _check_crop_rule(model, crops):
-    ours, theirs = ((each.image_size, each.crop_scale) for each in (model, crops))
-    if ours != theirs:
-        raise ValueError(
-            f"The model is right on crops of {ours[0]} pixels and scale {ours[1]}. Received "
-            f"{crops.name} of {theirs[0]} and {theirs[1]}"
-        )
 
 
 def _errors(predicted, crops, result):

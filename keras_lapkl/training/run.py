@@ -17,6 +17,7 @@ from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl._support.files import read_json, replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherDataError, owned
 from keras_lapkl._support.types import PathLike
+from keras_lapkl.data.crop_rule import check_crop_rule
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
@@ -25,7 +26,6 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.training import distributed, preemption
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
-    check_alike,
     evaluation_batches,
     label_array,
     mean_teacher_batches,
@@ -212,7 +212,7 @@ def _claim(job, identity):
     epoch_steps(job.recipe, job.crops)
     model_scores.check_scorable(job.validation)
     if job.unlabeled is not None:
-        check_alike(job.crops, job.unlabeled)
+        check_crop_rule(job.crops, job.crops.name, job.unlabeled)
         steps_per_epoch(job.unlabeled, _unlabeled_batch_size(job.recipe))
     if not (job.output_dir / RUN).exists():
         check_models(job.recipe, job.crops)
@@ -426,7 +426,7 @@ def _tensorboard(output_dir, validation, unlabeled):
     labeled = validation.central()[:SHOWN], label_array(validation)[:SHOWN]
     if unlabeled is not None:
         count = min(SHOWN, len(unlabeled))
-        inner = slice(unlabeled.margin, unlabeled.margin + unlabeled.image_size)
+        inner = unlabeled.inner
         unlabeled = unlabeled.gather(np.arange(count))[:, inner, inner]
     faces = callbacks.TensorBoardFaces(folder, labeled, unlabeled)
     return keras.callbacks.TensorBoard(folder), faces

@@ -134,6 +134,7 @@ class TestLoadCrops:
         assert crops.images.shape == (5, 48 + 2 * margin, 48 + 2 * margin, 3)
         assert crops.central().shape == (5, 48, 48, 3)
         assert crops.central().base is not None
+        assert crops.inner == slice(margin, margin + 48) and crops.crop_from == "points"
         for image, landmarks in zip(crops.images, crops.landmarks, strict=True):
             np.testing.assert_allclose(centroid(image) - margin, landmarks[0], atol=0.1)
 

@@ -275,7 +275,7 @@ class TestSemiSupervised:
     def test_crops_by_something_else(self):
         other = shards.from_crops(numbered(9))
         other.crop_from = "image"
-        with pytest.raises(ValueError, match=r"has crop_from points and .* has image"):
+        with pytest.raises(ValueError, match=r"`crop_from` 'points', as .* of 'image'"):
             semi_supervised_batches(numbered(20), other, 5)
 
     @pytest.mark.parametrize("change", [{"size": 32}, {"crop_scale": 2.0}])

@@ -62,6 +62,11 @@ class UnlabeledCrops:
         """One line on the faces."""
         return str(self.source)
 
+    @property
+    def inner(self) -> slice:
+        """Rows and columns of the faces that are no margin."""
+        return slice(self.margin, self.margin + self.image_size)
+
     def __len__(self) -> int:
         return len(self._faces)
 

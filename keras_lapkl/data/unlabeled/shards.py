@@ -120,7 +120,7 @@ def from_crops(crops: Crops) -> UnlabeledCrops:
         crops.crop_scale,
         crops.name,
         _without_labels(crops),
-        crops.scheme.crop_from,
+        crops.crop_from,
     )
 
 

@@ -84,6 +84,7 @@ def test_part_of_a_part(held):
 def test_a_part_says_so(held):
     part = held.take(5)
     assert (part.image_size, part.margin, part.crop_scale, part.name) == (16, 4, 3.0, "x")
+    assert part.inner == slice(4, 20)
     assert part.summary == "5 x; taken from 50"
     assert held.take(COUNT).summary == "50 x"
 

@@ -1,0 +1,58 @@
+"""Faces that are cut otherwise than those of a model, or than other faces."""
+
+import dataclasses
+
+import pytest
+
+from keras_lapkl.data import load
+from keras_lapkl.data.crop_rule import check_crop_rule
+from keras_lapkl.data.unlabeled.shards import from_crops
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return load("synthetic", num_synthetic=2, image_size=32)
+
+
+def changed(crops, **fields):
+    return dataclasses.replace(crops, **fields)
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_alike(crops, labeled):
+    check_crop_rule(crops, "ours", crops if labeled else from_crops(crops))
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [("crop_scale", "2.0", "3.0"), ("image_size", "16", "32"), ("crop_from", "'box'", "'points'")],
+)
+def test_what_differs_is_told(crops, name, ours, theirs, labeled):
+    expected = {
+        "crop_scale": lambda: changed(crops, crop_scale=2.0),
+        "image_size": lambda: changed(crops, image_size=16, margin=8),
+        "crop_from": lambda: changed(
+            crops, scheme=dataclasses.replace(crops.scheme, crop_from="box")
+        ),
+    }[name]()
+    told = f"`{name}` {ours}, as ours has it. Received: synthetic train of {theirs}.* Crop them"
+    with pytest.raises(ValueError, match=told):
+        check_crop_rule(expected, "ours", crops if labeled else from_crops(crops))
+
+
+def test_a_size_that_does_not_matter(crops):
+    check_crop_rule(changed(crops, image_size=16, margin=8), "ours", crops, any_size=True)
+
+
+def test_a_model_of_an_unknown_crop(stub, crops):
+    model = stub.Localizer(stub.POINTS)
+    model.crop_scale = None
+    with pytest.raises(ValueError, match=r"not known which crop the model .* `crop_scale`"):
+        check_crop_rule(model, "the model", crops)
+
+
+def test_a_model_of_unknown_points(stub, crops):
+    model = stub.Localizer(stub.POINTS)
+    model.scheme, model.crop_scale = None, crops.crop_scale
+    check_crop_rule(model, "the model", crops, any_size=True)
