@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,30 @@ def numbered(folder: PathLike) -> Iterator[Path]:
     if path.name in ("", ".."):  # `.` or `..`
         path = Path(os.path.realpath(path))
     yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
+
+
+def first_fitting(
+    folder: PathLike, check: Callable[[Path, str | None], str | None]
+) -> tuple[Path, str | None]:
+    """The first folder of `numbered` that fits, and why the given one does not, if it is another.
+
+    Args:
+        folder: the given one.
+        check: from a folder, and why the given one does not fit (None for that one itself), to why
+            this one does not, or None if it does. What it raises ends the search.
+
+    Example:
+
+    >>> first_fitting("runs/a", lambda path, _: "it is there" if path.exists() else None)
+    (PosixPath('runs/a-2'), 'it is there')
+    """
+    given, folders = None, numbered(folder)
+    while True:
+        path = next(folders)
+        reason = check(path, given)
+        if reason is None:
+            return path, given
+        given = given or reason
 
 
 @contextlib.contextmanager

@@ -180,11 +180,15 @@ def _cross_validated(crops, fold_of, folder, provenance):
 
 def _folder(record):
     """The folder given, or beside it one for labels that were mended."""
-    from keras_lapkl._support.folders import compare, numbered
+    from keras_lapkl._support.folders import compare, first_fitting
 
-    for folder in numbered(_OUTPUT_DIR.value):
+    def check(folder, _):
         path = folder / _RECORD
         if not path.exists() or compare(path, record, _OTHER).get("data") == record["data"]:
-            return folder
-        print(f"{folder} holds an audit of other labels, pictures or names. It stays as it is.")
-    raise AssertionError("there is always a next number")
+            return None
+        return f"{folder} holds an audit of other labels, pictures or names. It stays as it is."
+
+    folder, reason = first_fitting(_OUTPUT_DIR.value, check)
+    if reason is not None:
+        print(reason)
+    return folder

@@ -10,7 +10,7 @@ from absl import logging
 
 from keras_lapkl import schemes
 from keras_lapkl._support import console
-from keras_lapkl._support.folders import OtherDataError, OtherSettingsError, numbered, owned
+from keras_lapkl._support.folders import OtherDataError, OtherSettingsError, first_fitting, owned
 from keras_lapkl._support.names import shortened
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
@@ -366,21 +366,21 @@ def _crop_photos(crops, photos, locate, cache_dir):
             "'ibug68', a first-pass model (.tflite) that finds them, or shards of `lapkl crop`."
         )
     size = crops.image_size
+
+    def crop(folder, given):
+        """Crops into a folder, or says why not."""
+        if given is not None and not folder.exists():
+            logging.warning("%s These photos are cropped anew.", given)
+        try:
+            shards.crop_folder(photos, folder, locate, size, default_margin(size), crops.crop_scale)
+        except OtherDataError as error:
+            return str(error)
+        except OtherSettingsError:
+            return f"{folder} holds faces that were cut in another way."
+        return None
+
     with owned(cache_dir, wait=True):  # the processes of one training all come here
-        reason = None
-        for folder in numbered(pathlib.Path(cache_dir) / "unlabeled"):
-            if reason is not None and not folder.exists():
-                logging.warning("%s These photos are cropped anew.", reason)
-            try:
-                shards.crop_folder(
-                    photos, folder, locate, size, default_margin(size), crops.crop_scale
-                )
-                return folder
-            except OtherDataError as error:
-                reason = reason or str(error)
-            except OtherSettingsError:
-                reason = reason or f"{folder} holds faces that were cut in another way."
-    raise AssertionError("never reached: the folders do not end")
+        return first_fitting(pathlib.Path(cache_dir) / "unlabeled", crop)[0]
 
 
 def _synthetic(split, count, image_size, crop_scale):

@@ -22,8 +22,8 @@ from keras_lapkl._support.folders import (
     OtherDataError,
     claim,
     compare,
+    first_fitting,
     foreign,
-    numbered,
     read_claim,
 )
 from keras_lapkl._support.types import PathLike
@@ -180,25 +180,25 @@ def choose_folder(
     (PosixPath('runs/first-2'), 'runs/first holds a run on other labels: …')
     """
     identity = Identity(recipe, crops, validation, unlabeled)
-    reason = None
-    for folder in numbered(output_dir):
+
+    def check(folder, given):
+        if not (folder / RUN).exists():
+            found = given is not None and foreign(folder, OUTPUTS)
+            return f"{folder} holds files of another run." if found else None
         try:
-            if (folder / RUN).exists():
-                identity.check(folder)
-            elif reason is not None and foreign(folder, OUTPUTS):
-                continue
-            break
+            identity.check(folder)
         except OtherDataError as error:
-            reason = reason or str(error)
+            return str(error)
         except ValueError:
-            if reason is None:
-                if not _holds_one(folder / RUN, others, crops):
-                    raise
-                reason = (
-                    f"{folder} holds a run with the settings for another number of labels than "
-                    f"{len(crops):,}."
-                )
-    return folder, reason
+            if given is None and not _holds_one(folder / RUN, others, crops):
+                raise
+            return (
+                f"{folder} holds a run with the settings for another number of labels than "
+                f"{len(crops):,}."
+            )
+        return None
+
+    return first_fitting(output_dir, check)
 
 
 def load_pseudo_labels(recipe, unlabeled, output_dir, scheduler):

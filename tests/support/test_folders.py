@@ -13,7 +13,7 @@ import pytest
 
 from keras_lapkl._support import folders, locks
 from keras_lapkl._support.files import write_json
-from keras_lapkl._support.folders import announce, claim, owned
+from keras_lapkl._support.folders import announce, claim, first_fitting, owned
 
 HOLD = """
 import sys, time
@@ -71,6 +71,27 @@ def test_one_process_owns_it_once(tmp_path):
         pass
     with owned(tmp_path):
         pass
+
+
+def test_the_first_folder_that_fits(tmp_path):
+    """The reason is why the given folder does not fit, and each check after it knows it."""
+    told = []
+
+    def check(folder, given):
+        told.append((folder.name, given))
+        return {"a": "it is full", "a-2": "so is this"}.get(folder.name)
+
+    assert first_fitting(tmp_path / "a", check) == (tmp_path / "a-3", "it is full")
+    assert told == [("a", None), ("a-2", "it is full"), ("a-3", "it is full")]
+    assert first_fitting(tmp_path / "b", check) == (tmp_path / "b", None)
+
+
+def test_a_check_that_raises_ends_the_search(tmp_path):
+    def check(folder, given):
+        raise ValueError(folder.name)
+
+    with pytest.raises(ValueError, match=r"^a$"):
+        first_fitting(tmp_path / "a", check)
 
 
 def test_another_machines_lock_is_not_taken_over(tmp_path):
