@@ -17,7 +17,6 @@ With --target the exit status is 1 if anything falls back there.
 
 from absl import app, flags
 
-from keras_lapkl._support import extras
 from keras_lapkl.tflite.targets import TARGETS
 
 ARGUMENTS = "files"
@@ -40,23 +39,14 @@ def main(argv):
     from keras_lapkl import pretrained
     from keras_lapkl._support.files import check_outputs, write_json
     from keras_lapkl._support.provenance import run_provenance
-    from keras_lapkl.tflite import arena, compatibility, flatbuffer, vela
+    from keras_lapkl.tflite import compatibility
 
     if len(argv) < 2:
         raise app.UsageError("Expected a .tflite file, or several, or shipped models' names.")
     paths = [pretrained.resolve(name, (".tflite",)) for name in argv[1:]]
     check_outputs(filter(None, [_OUTPUT.value]), paths)
     names = _TARGET.value or list(TARGETS)
-    reports = []
-    for path in paths:
-        report = compatibility.check(path, names)
-        if "ethos-u" in names and extras.installed("ethosu"):
-            report["targets"]["ethos-u"]["vela"] = vela.report(path)
-        on_micro = "micro" in names and not report["targets"]["micro"]["falls_back"]
-        if on_micro and extras.installed("tflite_micro"):
-            needed = arena.needed(flatbuffer.read_bytes(path), path)
-            report["targets"]["micro"]["arena"] = needed
-        reports.append(report)
+    reports = [compatibility.check(path, names, own_tools=True) for path in paths]
     print(compatibility.page(reports[0]) if len(paths) == 1 else compatibility.summary(reports))
     if _OUTPUT.value is not None:
         provenance = run_provenance()

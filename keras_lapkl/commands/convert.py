@@ -11,10 +11,10 @@ A model without its run, such as a shipped one, needs --dataset and --data_dir, 
 moved need --data_dir. Times are medians of 50 interleaved runs. A mode whose file is out of bounds
 is refused; the exit status is 1.
 
-With --target the file is made to run there, and what `lapkl check` says of it is printed; a file of
-which an operator falls back is refused, with the table that says which and why. Phones get float16;
-the Edge TPU, TFLite Micro and Ethos-U get int8 from the image to the logits, and leave the decoding
-to the program.
+With --target the file is made to run there, and what `lapkl check` says of it is printed, with
+vela's report or TFLite Micro's arena where these are installed; a file of which an operator falls
+back is refused, with the table that says which and why. Phones get float16; the Edge TPU, TFLite
+Micro and Ethos-U get int8 from the image to the logits, and leave the decoding to the program.
 """
 
 # To a type checker a flag may be None and any text: its parser has seen to that.

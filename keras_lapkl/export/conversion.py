@@ -105,7 +105,7 @@ def convert(
         dict: `path`, `bytes`, `mode`, `float_layers` (how their names begin), `parity` (see
         `verify.parity`; with `nme` and `nme_keras` in percent if labels are known), `bounds`,
         `signature`, `inputs`, `outputs`, `operators` and `metadata` (see `describe`), `layers` if
-        asked for, and `check` (see `compatibility.check`) with a `target`.
+        asked for, and `check` (see `fitting.check`) with a `target`.
 
     Raises:
         ConversionError: the file is not what was asked for.

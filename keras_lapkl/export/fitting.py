@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from keras_lapkl._support import extras
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.export.verify import ConversionError
-from keras_lapkl.tflite import compatibility, vela
+from keras_lapkl.tflite import compatibility
 from keras_lapkl.tflite.targets import TARGETS
 
 _FLOAT = {"mode": "float16"}
@@ -38,21 +37,19 @@ def check_name(target: str | None) -> None:
 
 
 def check(path: PathLike, target: str) -> dict[str, Any]:
-    """What `compatibility.check` finds of a file, with vela's own report where it is installed.
+    """What `compatibility.check` finds of a file, with what the target's own tools say.
 
     Args:
         path: a .tflite file.
         target: a name in `CHOICES`.
 
     Returns:
-        As `compatibility.check` of this target.
+        As `compatibility.check` of this target, with `own_tools`.
 
     Raises:
         ConversionError: operators fall back that the target does not run; with the table of them.
     """
-    found = compatibility.check(path, [target])
-    if target == "ethos-u" and extras.installed("ethosu"):
-        found["targets"][target]["vela"] = vela.report(path)
+    found = compatibility.check(path, [target], own_tools=True)
     needed = _BESIDE.get(target, target)
     if needed is not None:
         needs = found if needed == target else compatibility.check(path, [needed])

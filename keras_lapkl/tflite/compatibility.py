@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from keras_lapkl._support import extras
 from keras_lapkl._support.console import aligned
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer
+from keras_lapkl.tflite import arena, flatbuffer, vela
 from keras_lapkl.tflite.targets import TARGETS
 from keras_lapkl.tflite.targets.nodes import Node, nodes, unpacks, with_constants
 from keras_lapkl.tflite.targets.target import Target
@@ -17,25 +18,32 @@ from keras_lapkl.tflite.targets.target import Target
 _WIDTH = 96
 
 
-def check(path: PathLike, targets: Iterable[str] = tuple(TARGETS)) -> dict[str, Any]:
+def check(
+    path: PathLike, targets: Iterable[str] = tuple(TARGETS), own_tools: bool = False
+) -> dict[str, Any]:
     """What runs where of a .tflite file, by the lists in `targets`.
 
-    The first graph is looked at, as interpreters run it. Nothing is executed.
+    The first graph is looked at, as interpreters run it. Nothing is executed but `own_tools`.
 
     Args:
         path: a .tflite file of any origin.
         targets: names in `TARGETS`.
+        own_tools: whether to ask vela of `ethos-u` and TFLite Micro of `micro` too, each in a
+            process of its own, where they are installed.
 
     Returns:
         A dict: `model`; `bytes` of the file; `operators`, their number; and `targets`, for each
         name a dict with `title`, `source`, `dated`, `note`, `else_where`; `runs` and `falls_back`,
         numbers of operators; `parts`, into how many pieces the graph is cut, or None where it
         isn't; and `kinds`, a list of `operator`, `types`, `count`, `runs`, `reason` (None where it
-        runs) and `places`, the operators' numbers in the file.
+        runs) and `places`, the operators' numbers in the file. With `own_tools` `ethos-u` has
+        `vela`, as `vela.report` gives it, and `micro` has `arena`, as `arena.needed` gives it, if
+        nothing falls back; neither where its tool is not installed.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a TFLite file, or a damaged one, or a target is unknown.
+        ValueError: it is not a TFLite file, or a damaged one, or a target is unknown; or vela or
+            TFLite Micro refuses it.
 
     Example:
 
@@ -47,11 +55,18 @@ def check(path: PathLike, targets: Iterable[str] = tuple(TARGETS)) -> dict[str, 
     if unknown:
         raise ValueError(f"Unknown targets: {unknown}. Expected some of {list(TARGETS)}.")
     found = nodes(flatbuffer.read(path))
+    entries = {name: of_target(TARGETS[name], found) for name in targets}
+    if own_tools and "ethos-u" in entries and extras.installed("ethosu"):
+        entries["ethos-u"]["vela"] = vela.report(path)
+    # TFLite Micro refuses a file of which anything falls back.
+    fits = "micro" in entries and not entries["micro"]["falls_back"]
+    if own_tools and fits and extras.installed("tflite_micro"):
+        entries["micro"]["arena"] = arena.needed(flatbuffer.read_bytes(path), path)
     return {
         "model": pathlib.Path(path).name,
         "bytes": pathlib.Path(path).stat().st_size,
         "operators": len(found),
-        "targets": {name: of_target(TARGETS[name], found) for name in targets},
+        "targets": entries,
     }
 
 

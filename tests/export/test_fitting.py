@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 import keras_lapkl
-from keras_lapkl import tflite
+from keras_lapkl import pretrained, tflite
 from keras_lapkl.export import fitting, graph
-from keras_lapkl.tflite import compatibility, inspection, runner
+from keras_lapkl.tflite import arena, compatibility, inspection, runner
 from keras_lapkl.tflite.targets import TARGETS
 
 SIZE = 32
@@ -19,6 +19,15 @@ def test_there_are_choices_for_each_target():
 def test_an_unknown_target_is_named():
     with pytest.raises(ValueError, match=r"`target` must be one of .*'gpu'.* Received: 'vpu'"):
         fitting.check_name("vpu")
+
+
+def test_the_arena_of_a_file_for_tflite_micro(monkeypatch):
+    """So that `convert --target=micro` prints what `lapkl check` of the same file does."""
+    needed = {"version": "1", "total": 9000, "head": 1, "tail": 2}
+    monkeypatch.setattr(arena, "installed", lambda: True)
+    monkeypatch.setattr(arena, "needed", lambda content, path: needed)
+    found = fitting.check(pretrained.path("fpn-sixteenth-micro", ".tflite"), "micro")
+    assert "arena: 9,000 bytes" in compatibility.page(found)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from keras_lapkl import pretrained
 from keras_lapkl._support import extras
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import compatibility, flatbuffer, vela
+from keras_lapkl.tflite import arena, compatibility, flatbuffer, vela
 from keras_lapkl.tflite.targets import TARGETS
 from keras_lapkl.tflite.targets.nodes import nodes
 from keras_lapkl.tflite.targets.target import Target
@@ -621,6 +621,39 @@ def test_what_vela_leaves_is_told_and_counts():
     text = compatibility.page(report)
     assert "2 of 11 operators on the CPU" in " ".join(text.split())
     assert "1 RESHAPE: Operation has tensor with unsupported DataType Float32\n" in text
+
+
+@pytest.fixture
+def own_tools(monkeypatch):
+    """Installs a vela and a TFLite Micro that tell which file they were asked of."""
+    for tool, ask in ((vela, "report"), (arena, "needed")):
+        monkeypatch.setattr(tool, "installed", lambda: True)
+        monkeypatch.setattr(tool, ask, lambda *about: {"cpu": 0, "path": about[-1]})
+
+
+def test_own_tools_are_asked_of_their_targets(own_tools):
+    path = pretrained.path("fpn-sixteenth-micro", ".tflite")
+    entries = compatibility.check(path, ["micro", "ethos-u", "gpu"], own_tools=True)["targets"]
+    told = {name: {key for key in ("vela", "arena") if key in e} for name, e in entries.items()}
+    assert told == {"micro": {"arena"}, "ethos-u": {"vela"}, "gpu": set()}
+    assert entries["micro"]["arena"]["path"] == entries["ethos-u"]["vela"]["path"] == path
+    assert "vela" not in compatibility.check(path, ["ethos-u"])["targets"]["ethos-u"]
+    assert compatibility.check(path, ["gpu"], own_tools=True)["targets"].keys() == {"gpu"}
+
+
+def test_no_arena_of_a_file_that_falls_back(own_tools):
+    path = pretrained.path("fpn-eighth-300w", ".tflite")
+    entries = compatibility.check(path, ["micro", "ethos-u"], own_tools=True)["targets"]
+    assert entries["micro"]["falls_back"] and "arena" not in entries["micro"]
+    assert entries["ethos-u"]["falls_back"] and "vela" in entries["ethos-u"]
+
+
+def test_tools_that_are_not_installed_say_nothing(monkeypatch):
+    for tool in (vela, arena):
+        monkeypatch.setattr(tool, "installed", lambda: False)
+    path = pretrained.path("fpn-sixteenth-micro", ".tflite")
+    names = ["micro", "ethos-u"]
+    assert compatibility.check(path, names, own_tools=True) == compatibility.check(path, names)
 
 
 @pytest.mark.slow
