@@ -74,18 +74,17 @@ def main(_):
 
 def _score(model, crops):
     """NME, expected and measured error and coverage on crops, as plain numbers."""
-    import numpy as np
-
+    from keras_lapkl import confidence
     from keras_lapkl.evaluation import model_scores
 
     predicted = model.predict(crops.central(), verbose=0)
     errors = model_scores.distances(predicted["landmarks"], crops)
-    radius = model.calibration.radius(predicted["scale"], 0.9)
+    inside = confidence.within(model.calibration, errors, predicted["scale"], 0.9)
     return {
         "nme": model_scores.score(**predicted, crops=crops)["nme"],
         "expected": float(model.calibration.error(predicted["scale"]).mean()),
-        "measured": float(np.nanmean(errors)),
-        "coverage": float(np.nanmean(np.where(np.isnan(errors), np.nan, errors <= radius))),
+        "measured": confidence.mean_known(errors),
+        "coverage": confidence.mean_known(inside),
     }
 
 

@@ -104,13 +104,12 @@ def _shares(calibration, errors, scale):
     from keras_lapkl import confidence
 
     expected = calibration.error(scale)
-    known = np.isfinite(errors)
-    inside = np.where(known, errors <= calibration.radius(scale, ASKED), np.nan)
+    inside = confidence.within(calibration, errors, scale, ASKED)
     means = np.nanmean(errors, axis=1), expected.mean(1)
     hardest, unsure = (100 * confidence.by_tenth(inside, each)[-1] for each in means)
     return {
-        "expected px": float(expected[known].mean()),
-        "within": 100 * float(np.nanmean(inside)),
+        "expected px": float(expected[np.isfinite(errors)].mean()),
+        "within": 100 * confidence.mean_known(inside),
         "tenth by expected": float(unsure),
         "tenth by error": float(hardest),
     }
