@@ -27,6 +27,7 @@ from absl import flags
 
 from keras_lapkl._support import app, cluster, console, workers
 from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.data.unlabeled.listing import Listing
 from keras_lapkl.detection import first_pass
 
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.")
@@ -197,7 +198,7 @@ def _engine():
 def _listing(count):
     """Seconds and memory of listing files that are not there, and of handing their names out."""
     before, start = _resident(), time.perf_counter()
-    photos = shards._Listing(pathlib.Path("/"), _names(count), 4096)
+    photos = Listing(pathlib.Path("/"), _names(count), 4096)
     listed, most = time.perf_counter() - start, _resident()
     given = 0
     for shard in range(-(-count // 4096)):
@@ -225,14 +226,13 @@ def _names(count):
     """Names as a crawl has them, in their order, with sizes and times that look like such."""
     rng, numbers = random.Random(0), itertools.count(1)
 
-    def state(path):
+    def state():
         mixed = next(numbers) * 0x9E3779B97F4A7C15 % 2**64
         return mixed % 85_000 + 5_000, 10**18 + mixed // 20
 
-    shards._state = state
     for start in range(0, count, _FOLDER):
         stems = sorted(rng.getrandbits(64) for _ in range(min(_FOLDER, count - start)))
-        yield from ((f"crawl/{start // _FOLDER:06d}/{stem:016x}.jpg", None) for stem in stems)
+        yield from ((f"crawl/{start // _FOLDER:06d}/{stem:016x}.jpg", state()) for stem in stems)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from keras_lapkl.data.images import (
     read_image,
     walk_listed,
 )
-from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.data.unlabeled import records, shards
+from keras_lapkl.data.unlabeled.listing import Listing
 from keras_lapkl.detection import first_pass
 
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of photos.", required=True)
@@ -51,7 +52,7 @@ def main(_):
             _row(
                 "list",
                 len(listed),
-                lambda: shards._Listing(
+                lambda: Listing(
                     pathlib.Path(_INPUT_DIR.value),
                     walk_listed(_INPUT_DIR.value, IMAGE_SUFFIXES, collections.Counter()),
                     4096,
@@ -83,7 +84,7 @@ def _stage_rows(photos):
 
     def encode():
         for crop in crops:
-            shards._record(crop, "photo.jpg", (0, 0, 1))
+            records.face(crop, "photo.jpg", (0, 0, 1))
 
     yield _row("read and decode", len(photos), lambda: images.extend(map(read_image, photos)))
     yield _row("find by model", len(images), find)

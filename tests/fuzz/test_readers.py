@@ -18,7 +18,7 @@ from keras_lapkl.data.readers import aflw
 from keras_lapkl.data.readers.coco import read_coco
 from keras_lapkl.data.readers.keypoint_csv import read_csv
 from keras_lapkl.data.readers.w300 import read_300w
-from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.data.unlabeled import records, shards
 from keras_lapkl.detection import unfinished
 from keras_lapkl.detection.files import read_boxes
 from keras_lapkl.training import distillation, run_data
@@ -239,7 +239,7 @@ def shard_folder(rng, folder):
     settings["locate"] = {"by": "box"}
     about = {"name": "x", "located": "by box", "settings": settings, "faces": 1, "skipped": 0}
     (file,) = shards._shard_files(folder, settings)
-    face = shards._record(np.zeros((20, 20, 3), np.uint8), "a.jpg", (1.0, 2.0, 3.0))
+    face = records.face(np.zeros((20, 20, 3), np.uint8), "a.jpg", (1.0, 2.0, 3.0))
     shards._write_shard(file, shards._digest(settings), ["a.jpg"], [shards._Cut([face], [])])
     kind = rng.choice((".json", ".npz", ".tfrecord"))
     (folder / shards.SETTINGS).write_text(json.dumps(about))

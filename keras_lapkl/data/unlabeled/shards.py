@@ -25,10 +25,8 @@ import itertools
 import json
 import os
 import re
-import zlib
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
@@ -38,7 +36,7 @@ from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import OtherDataError, claim, owned, read_claim
 from keras_lapkl._support.reading import byte_size
-from keras_lapkl._support.stores import State, StoreError, StorePath
+from keras_lapkl._support.stores import StoreError, StorePath
 from keras_lapkl._support.types import PathLike
 from keras_lapkl._support.workers import map_in_order
 from keras_lapkl.data.cropping import check_squares, crop_transform, picture_squares, warp_crop
@@ -53,6 +51,7 @@ from keras_lapkl.data.images import (
 )
 from keras_lapkl.data.unlabeled import records
 from keras_lapkl.data.unlabeled.crops import INDEX, InMemory, InShards, UnlabeledCrops
+from keras_lapkl.data.unlabeled.listing import Listing, state_of
 from keras_lapkl.training_data import DataSet
 
 SETTINGS = "shards.json"
@@ -60,7 +59,6 @@ SKIPPED = "skipped.csv"
 _OUTPUTS = ("faces-*-of-*", SKIPPED, "results.json")
 _OVERLAY = re.compile(r"(^|/)overlays/.*\.overlay\.jpg$", re.DOTALL)
 _FORMAT = 2  # raise it when the same photos and settings give other bytes
-_BATCH = 16  # photos that a process takes at once
 
 
 class Locator(Protocol):
@@ -307,7 +305,7 @@ def crop_folder(
     input_dir, output_dir = stores.at(input_dir).absolute(), stores.at(output_dir)
     passed_by = collections.Counter()
     listed = walk_listed(input_dir, IMAGE_SUFFIXES + OTHER_PICTURES, passed_by)
-    photos = _Listing(input_dir, _photographed(listed, passed_by), shard_size)
+    photos = Listing(input_dir, _photographed(listed, passed_by), shard_size)
     if not len(photos):
         raise ValueError(f"Expected photos in {input_dir}. Received: overlays of lapkl predict.")
     logging.info("Found %s photos in %s.", f"{len(photos):,}", input_dir)
@@ -366,50 +364,6 @@ def _photographed(listed, passed_by):
             yield name, state
 
 
-class _Listing:
-    """Photos of a folder in their order, each with its size and time; about 15 bytes a photo."""
-
-    def __init__(self, folder, listed, shard_size):
-        self._shards = []
-        digest = hashlib.sha256()
-        listed = iter(listed)
-        while part := list(itertools.islice(listed, shard_size)):
-            states = [state or _state(folder / name) for name, state in part]
-            states = np.array(states, "<i8").tobytes()
-            joined = b"\0".join(os.fsencode(name) for name, _ in part)
-            digest.update(joined + b"\0\0" + states)
-            self._shards.append((len(part), zlib.compress(joined, 1), zlib.compress(states, 1)))
-        self.digest = digest.hexdigest()
-
-    def __len__(self):
-        return sum(map(self.count, range(len(self._shards))))
-
-    def count(self, shard):
-        return self._shards[shard][0]
-
-    def names(self, shard):
-        return list(map(os.fsdecode, zlib.decompress(self._shards[shard][1]).split(b"\0")))
-
-    def batches(self, shard):
-        """Lists of (name, (size, time)) of the photos of a shard."""
-        states = np.frombuffer(zlib.decompress(self._shards[shard][2]), "<i8").reshape(-1, 2)
-        photos = list(zip(self.names(shard), map(tuple, states.tolist()), strict=True))
-        return [photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
-
-
-def _state(path) -> State:
-    """Size and time of a file; of one that is not there, none that any file has."""
-    try:
-        if isinstance(path, StorePath):
-            return path.state()
-        state = os.stat(path)
-    except StoreError:
-        raise
-    except OSError:
-        return -1, -1
-    return state.st_size, state.st_mtime_ns
-
-
 class _Cut(NamedTuple):
     """What comes of a photo.
 
@@ -434,7 +388,7 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
         path = dataclasses.replace(path, size=listed[0])  # not to be asked for again
     try:
         image = read_image(path)
-        if _state(path) != listed:
+        if state_of(path) != listed:
             reason = "changed after it was listed"
             return _Cut([], [("", reason)], f"{path}: {reason}")
         squares = locate(image)
@@ -448,7 +402,7 @@ def _cut(input_dir, locate, image_size, margin, crop_scale, photo):
                 continue
             transform = crop_transform(box, image_size, margin)
             crop = warp_crop(image, transform, image_size + 2 * margin)
-            faces.append(_record(crop, name, square))
+            faces.append(records.face(crop, name, square))
     except StoreError as error:
         return _Cut([], [], str(error), str(error))
     except Exception as error:  # whatever a photo does to a library must not end the run
@@ -476,17 +430,6 @@ def _reason(error, path):
     if isinstance(error, ImageError):
         return str(error).removeprefix(f"{path}: ")
     return f"{type(error).__name__}: {error}"
-
-
-def _record(crop, name, square):
-    """A face as it stands in the file, and its index entry, counted from there."""
-    quick = (cv2.IMWRITE_PNG_COMPRESSION, 3)
-    image = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), quick)[1].tobytes()
-    features = {"image": image, "source": os.fsencode(name), "square": square[:3]}
-    if len(square) == 4:
-        features["angle"] = square[3:]
-    framed = records.frame(records.example(features))
-    return framed, (framed.index(image), len(image), zlib.crc32(image))
 
 
 def _watched(results, total):

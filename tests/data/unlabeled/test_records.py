@@ -1,3 +1,6 @@
+import zlib
+
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -50,3 +53,15 @@ def test_example(length):
 
 def test_order_of_features_does_not_matter():
     assert records.example({"a": b"1", "b": b"2"}) == records.example({"b": b"2", "a": b"1"})
+
+
+@pytest.mark.parametrize("square", [(1.0, 2.0, 3.0), (1.0, 2.0, 3.0, 0.5)])
+def test_a_face_and_where_its_picture_lies(rng, square):
+    crop = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    framed, (offset, length, crc) = records.face(crop, "a.jpg", square)
+    image = framed[offset : offset + length]
+    assert zlib.crc32(image) == crc
+    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(image, np.uint8), 1)[..., ::-1], crop)
+    features = tf.train.Example.FromString(framed[12:-4]).features.feature
+    assert features["source"].bytes_list.value[0] == b"a.jpg"
+    assert (*features["square"].float_list.value, *features["angle"].float_list.value) == square

@@ -19,6 +19,7 @@ from keras_lapkl.data.crops import load_crops
 from keras_lapkl.data.images import ImageError, read_image
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.data.unlabeled import shards
+from keras_lapkl.data.unlabeled.listing import state_of
 from keras_lapkl.detection.first_pass import ByBox
 from keras_lapkl.schemes import Scheme
 
@@ -264,7 +265,7 @@ class TestSameResult:
         (folder / "text.png").write_bytes(b"text")
         names = ("gone.png", "text.png")
         gone, text = (
-            shards._cut(folder, LOCATE, 32, 6, 3.0, (name, shards._state(folder / name)))
+            shards._cut(folder, LOCATE, 32, 6, 3.0, (name, state_of(folder / name)))
             for name in names
         )
         assert gone.doubt == f"{folder / 'gone.png'}: No such file or directory"
