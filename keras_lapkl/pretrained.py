@@ -1,6 +1,9 @@
 """The models that are shipped in this package, by name."""
 
 import pathlib
+from collections.abc import Sequence
+
+from keras_lapkl._support.types import PathLike
 
 NAMES = (
     "fpn-eighth-300w",
@@ -50,7 +53,7 @@ def path(name: str, suffix: str = ".keras") -> pathlib.Path:
     return _WEIGHTS / f"{name}{suffix}"
 
 
-def resolve(name_or_path, kinds=KINDS):
+def resolve(name_or_path: PathLike, kinds: Sequence[str] = KINDS) -> pathlib.Path:
     """The file of a model that is given by a shipped model's name or by a path.
 
     Args:

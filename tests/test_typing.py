@@ -1,8 +1,12 @@
 """What a type checker, and so an editor, knows of the package's names."""
 
+import ast
+import functools
+import inspect
 import json
 import os
 import pathlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,6 +14,8 @@ import sys
 import pytest
 
 import keras_lapkl
+
+ROOT = pathlib.Path(keras_lapkl.__file__).resolve().parent.parent
 
 SNIPPET = """
 import numpy as np
@@ -52,11 +58,10 @@ def told(tmp_path_factory):
     pytest.importorskip("pyright")
     file = tmp_path_factory.mktemp("typing") / "snippet.py"
     file.write_text(SNIPPET)
-    package = pathlib.Path(keras_lapkl.__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, file],
         cwd=file.parent,
-        env={**os.environ, "PYTHONPATH": str(package)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -90,3 +95,61 @@ def test_types_of_what_users_hold(told):
     assert 'is "dict[str, ndarray' in revealed["reveal_type(model.predict(photo[None]))"]
     (tracked,) = (line for line in LINES if "LandmarkTracker" in line)
     assert 'is "list[TrackedFace]"' in revealed[tracked]
+
+
+def public_names():
+    """What the pages of the API name, and what the packages give, as `keras_lapkl.a.b`."""
+    for page in sorted((ROOT / "docs/reference/api").glob("*.md")):
+        yield from re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
+    for stub in sorted((ROOT / "keras_lapkl").rglob("*.pyi")):
+        package = ".".join(stub.parent.relative_to(ROOT).parts)
+        for node in ast.parse(stub.read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                yield from (f"{package}.{each.name}" for each in node.names)
+            elif isinstance(node, ast.Assign):
+                yield f"{package}.{ast.unparse(node.targets[0])}"
+    yield from (f"keras_lapkl.reproduction.{name}" for name in keras_lapkl.reproduction.__all__)
+
+
+def functions(found):
+    """A function itself; of a class its methods and properties; of a module both of all it has."""
+    if isinstance(found, functools.cached_property):
+        found = found.func
+    if isinstance(found, property):
+        found = found.fget
+    if isinstance(found, classmethod | staticmethod):
+        found = found.__func__
+    if inspect.isfunction(found):
+        # Neither those that dataclasses and protocols make, nor defaults of fields.
+        if found.__module__.startswith("keras_lapkl") and found.__name__ != "<lambda>":
+            yield found
+    elif inspect.isclass(found):
+        for name, each in vars(found).items():
+            if not name.startswith("_") or name in ("__init__", "__call__"):
+                yield from () if inspect.isclass(each) else functions(each)
+    elif inspect.ismodule(found):
+        for name, each in vars(found).items():
+            if not name.startswith("_") and getattr(each, "__module__", None) == found.__name__:
+                yield from functions(each)
+
+
+def bare(function):
+    """Names of a function's parameters without annotation, and `return` if it has none."""
+    signature = inspect.signature(function)
+    values = signature.parameters.values()
+    found = [each.name for each in values if each.annotation is each.empty]
+    if signature.return_annotation is signature.empty and function.__name__ != "__init__":
+        found.append("return")
+    return [name for name in found if name not in ("self", "cls")]
+
+
+def test_what_is_bare_is_found():
+    def function(a, b: int = 0, *args, **kwargs): ...
+
+    assert bare(function) == ["a", "args", "kwargs", "return"]
+
+
+def test_every_public_function_is_annotated():
+    each = {f for name in public_names() for f in functions(pkgutil.resolve_name(name))}
+    assert len(each) > 300
+    assert {f"{f.__module__}.{f.__qualname__}": bare(f) for f in each if bare(f)} == {}

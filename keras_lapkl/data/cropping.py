@@ -127,7 +127,7 @@ def default_crop_scale(scheme: Scheme) -> float:
     return CROP_SCALES[scheme.crop_from]
 
 
-def default_margin(image_size):
+def default_margin(image_size: int) -> int:
     """Spare pixels on each side of a crop, for augmentation: a fifth of its side.
 
     Example:

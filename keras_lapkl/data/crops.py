@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from keras_lapkl.schemes import CropFrom, Scheme
 from keras_lapkl.training_data import DataSet
 
 _CACHE_VERSION = 4  # raise it when the same photo and box give other pixels
+_Crops = TypeVar("_Crops", bound="Crops")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +180,7 @@ class Crops:
         return apply_transform(self.transforms, self.boxes.reshape(-1, 2, 2)).reshape(-1, 4)
 
 
-def recorded(crops, loaded, known=None):
+def recorded(crops: _Crops, loaded: dict[str, Any] | None, known: Digests | None = None) -> _Crops:
     """Gives crops where they are from and their digests, which hold while the arrays do."""
     object.__setattr__(crops, "loaded", loaded)
     object.__setattr__(crops, "_digests", known)

@@ -33,7 +33,7 @@ def watch(tracker: LandmarkTracker, camera: int = 0, radii: bool = False) -> Non
                 raise OSError(f"Expected a camera as device {camera}. Received: no picture from it")
             photo: Any = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             faces = tracker(photo, time.monotonic() - start)
-            scheme = tracker.detector.localizer.scheme
+            scheme: Any = tracker.detector.localizer.scheme  # the detector refuses None
             drawn = draw_by_scheme(photo, faces, scheme, radii)
             try:
                 cv2.imshow("keras_lapkl", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl.detection.face import Face
+from keras_lapkl.schemes import Scheme
 
 SURE, UNSURE = 0.007, 0.05
 """Expected errors between which the colors lie, as parts of the side of the model's crop."""
@@ -71,12 +72,14 @@ def draw_faces(
     return drawn
 
 
-def draw_by_scheme(photo, faces, scheme, radii=False):
+def draw_by_scheme(
+    photo: NDArray[np.uint8], faces: Sequence[Face], scheme: Scheme, radii: bool = False
+) -> NDArray[np.uint8]:
     """`draw_faces` with the edges of a `Scheme`, and the names of its points if legible."""
     return draw_faces(photo, faces, scheme.edges, radii, names_to_draw(scheme))
 
 
-def names_to_draw(scheme):
+def names_to_draw(scheme: Scheme) -> tuple[str, ...]:
     """The names of a scheme of few points, or none of those of a face: everybody knows them."""
     face = scheme.eye_corners is not None or scheme.five_points
     return () if face or scheme.num_landmarks > FEW else scheme.names

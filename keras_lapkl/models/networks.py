@@ -78,7 +78,9 @@ class Network:
     builder: str | Callable[..., Generator]
     settings: tuple[str, ...] = ()
 
-    def build(self, num_landmarks, width, image_size, **settings):
+    def build(
+        self, num_landmarks: int, width: float, image_size: int, **settings: Any
+    ) -> Generator:
         """The network; `settings` may have more than it takes."""
         builder = self.builder
         if isinstance(builder, str):

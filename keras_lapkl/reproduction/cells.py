@@ -14,6 +14,7 @@ from absl import logging
 from keras_lapkl import tflite
 from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl._support.folders import announce, owned
+from keras_lapkl._support.types import PathLike
 from keras_lapkl._support.widths import fraction
 from keras_lapkl.data import datasets, digests
 from keras_lapkl.data.cropping import default_margin
@@ -31,7 +32,22 @@ _IN_A_CELL = {"test", "errors"}
 """What the report needs of a `cell.json`."""
 
 
-def miniature():
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the faces of the cells come from.
+
+    Attributes:
+        train, validation, test: `Crops`.
+        load_unlabeled: function from a number or `LABELED` to `UnlabeledCrops`.
+    """
+
+    train: Crops
+    validation: Crops
+    test: Crops
+    load_unlabeled: Callable[[Any], UnlabeledCrops | None]
+
+
+def miniature() -> tuple[Plan, Callable[[], Data]]:
     """A plan that shows in minutes that all of it works, and what loads its data.
 
     The errors mean nothing.
@@ -51,7 +67,13 @@ def miniature():
     return plan, functools.partial(load_data, "synthetic", num_synthetic=48, image_size=32)
 
 
-def run(plan, load, output_dir, provenance=None, budget_minutes=None):
+def run(
+    plan: Plan,
+    load: Callable[[], Data],
+    output_dir: PathLike,
+    provenance: dict[str, Any] | None = None,
+    budget_minutes: float | None = None,
+) -> dict[str, dict[str, Any]]:
     """Trains what is missing of a plan, and writes the report anew after each cell.
 
     Stopped at any moment, the same call goes on. A cell is there if its `cell.json` is: the report
@@ -122,24 +144,14 @@ def _run(plan, load_data, output_dir, provenance, budget_minutes):
     return results
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Where the faces of the cells come from.
-
-    Attributes:
-        train, validation, test: `Crops`.
-        load_unlabeled: function from a number or `LABELED` to `UnlabeledCrops`.
-    """
-
-    train: Crops
-    validation: Crops
-    test: Crops
-    load_unlabeled: Callable[[Any], UnlabeledCrops | None]
-
-
 def load_data(
-    dataset, data_dir=None, unlabeled_dir=None, cache_dir=None, num_synthetic=None, **crop
-):
+    dataset: str,
+    data_dir: PathLike | None = None,
+    unlabeled_dir: PathLike | None = None,
+    cache_dir: PathLike | None = None,
+    num_synthetic: int | None = None,
+    **crop: Any,
+) -> Data:
     """The `Data` of a data set; `crop` goes to `datasets.load`."""
     common = {"cache_dir": cache_dir, **crop}
     if dataset == "synthetic":

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from typing import Any
 
 from keras_lapkl.training.recipe import Adversary, Recipe, read_recipe
 
@@ -73,11 +74,11 @@ class Plan:
             )
 
     @property
-    def largest(self):
+    def largest(self) -> int | None:
         """The largest number of unlabeled faces, or None."""
-        return max((n for n in self.num_unlabeled if n != LABELED), default=None)
+        return max((n for n in self.num_unlabeled if isinstance(n, int)), default=None)
 
-    def cells(self):
+    def cells(self) -> "list[Cell]":
         """The cells in the order in which they are trained, each once."""
         found = {}
         for seed in self.seeds:
@@ -87,7 +88,7 @@ class Plan:
                     found.setdefault(cell.name, cell)
         return list(found.values())
 
-    def cell(self, seed, unlabeled=0, **changes):
+    def cell(self, seed: int, unlabeled: int | str = 0, **changes: Any) -> "Cell":
         """The cell of a table's entry."""
         return Cell(self._recipe(seed, unlabeled, changes), unlabeled)
 
@@ -124,7 +125,7 @@ class Cell:
     unlabeled: int | str = 0
 
     @property
-    def name(self):
+    def name(self) -> str:
         """A name for its folder: readable, and different for different cells."""
         recipe = self.recipe
         digest = hashlib.sha256(
@@ -181,7 +182,7 @@ def _changed(settings):
     return {n: _changed(v) if dataclasses.is_dataclass(v) else v for n, v in changed.items()}
 
 
-def recipe(name, epochs=None):
+def recipe(name: str, epochs: int | None = None) -> Recipe:
     """The `training.Recipe` of a file in `keras_lapkl/configs`.
 
     Args:

@@ -3,15 +3,17 @@
 import pathlib
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_lapkl import training_data
 from keras_lapkl._support.files import read_json, replacing
+from keras_lapkl._support.types import PathLike
 from keras_lapkl._support.widths import fraction
 from keras_lapkl.evaluation import model_scores, plots, scoring
-from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS
+from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS, Plan
 
 PAPER_COMMON = {
     ("softargmax", 0): 3.48,
@@ -42,7 +44,12 @@ FILES = "files.json"
 """What Table 3's networks cost as files."""
 
 
-def write_report(plan, results, output_dir, provenance=None):
+def write_report(
+    plan: Plan,
+    results: Mapping[str, dict[str, Any]],
+    output_dir: PathLike,
+    provenance: dict[str, Any] | None = None,
+) -> None:
     """Writes `RESULTS.md`, and a picture for it, from what is there: cells and `FILES`.
 
     Args:
@@ -144,7 +151,9 @@ def _estimate(group):
     return f"{mean:.2f}{spread} ({low:.2f}–{high:.2f})"
 
 
-def difference(group, other):
+def difference(
+    group: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]
+) -> tuple[float, float, float] | None:
     """Mean of what one group's errors are above another's, with its paired interval over faces.
 
     Returns:
@@ -273,7 +282,9 @@ def _figure4(plan, results):
     return "## Figure 4: β and the target scale, LaplaceKL\n\n" + _md(rows)
 
 
-def claims(plan, results, files=None):
+def claims(
+    plan: Plan, results: Mapping[str, dict[str, Any]], files: dict[str, Any] | None = None
+) -> list[tuple[str, str, str]]:
     """Each claim of the paper with what these runs say of it: a list of (claim, verdict, by what).
 
     A claim on errors is `"reproduced"` if the paired 95 % interval over faces lies on its side of

@@ -24,6 +24,7 @@ from keras_lapkl._support.settings import (
     setting,
     settings,
 )
+from keras_lapkl._support.types import PathLike
 from keras_lapkl.models.arguments import LARGEST
 from keras_lapkl.models.networks import HEADS, NETWORKS, SETTINGS
 from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES, OPTIMIZERS
@@ -536,9 +537,11 @@ def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):
     return dataclasses.replace(recipe, **{field: from_flags(cls, flag_values)})
 
 
-def read_recipe(name_or_path):
-    """The recipe of a file of flags; with an adversary if the file sets anything of one, or with
-    the method that it names.
+def read_recipe(name_or_path: PathLike) -> Recipe:
+    """The recipe of a file of flags.
+
+    It has the method for unlabeled faces that the file names, and an adversary if the file sets
+    anything of one.
 
     Args:
         name_or_path: a name of `configs.names()`, or a file.
@@ -552,7 +555,7 @@ def read_recipe(name_or_path):
     'mobile_fpn'
     """
     is_name = name_or_path in configs.names()
-    path = configs.path(name_or_path) if is_name else pathlib.Path(name_or_path)
+    path = configs.path(str(name_or_path)) if is_name else pathlib.Path(name_or_path)
     values = read_flagfile(path, CLASSES, _OF_THE_DATA)
     given = any(values[flag].present for flag in settings(Adversary))
     named = any(values[flag].present for flag in ("teacher", "unlabeled_method"))

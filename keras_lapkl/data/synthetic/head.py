@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl.schemes import IBUG68
 
@@ -101,7 +101,8 @@ class Head:
     offset: np.ndarray | float = 0.0
 
     @functools.cached_property
-    def rotation(self):
+    def rotation(self) -> NDArray[Any]:
+        """(3, 3): the head's turn by yaw, pitch and roll."""
         angles = self.yaw, self.pitch, self.roll
         (cy, cp, cr), (sy, sp, sr) = np.cos(angles), np.sin(angles)
         yaw = np.array(((cy, 0, sy), (0, 1, 0), (-sy, 0, cy)))
@@ -110,35 +111,38 @@ class Head:
         return roll @ pitch @ yaw
 
     @functools.cached_property
-    def marks(self):
+    def marks(self) -> NDArray[Any]:
         """The landmarks in the picture, (68, 2)."""
         return self.project(self.points)
 
     @functools.cached_property
-    def axes(self):
+    def axes(self) -> NDArray[Any]:
         """(2, 2): one mm to the head's right and one mm down, in the picture."""
         c, s = np.cos(self.roll), np.sin(self.roll)
         return self.zoom * np.array(((c, s), (-s, c)))
 
     @property
-    def chin(self):
+    def chin(self) -> float:
+        """Height of the lowest row, mm."""
         return self.rows[-1, 0]
 
-    def project(self, points):
+    def project(self, points: ArrayLike) -> NDArray[Any]:
         """Picture coordinates (…, 2) of head coordinates (…, 3)."""
         turned = np.asarray(points) @ self.rotation.T
         scale = self.zoom * self.distance / (self.distance - turned[..., 2:])
         return turned[..., :2] * scale + self.offset
 
-    def facing(self, center, offsets):
+    def facing(self, center: ArrayLike, offsets: ArrayLike) -> NDArray[Any]:
         """Picture coordinates of mm `offsets` (…, 2) from a 3-D point, in the picture's plane."""
         return self.project(center) + np.asarray(offsets) @ self.axes
 
-    def height(self, y):
+    def height(self, y: NDArray[Any]) -> NDArray[Any]:
         """Where this head has what `_ROWS` has at height `y`."""
         return np.interp(y, _ROWS[:, 0], self.rows[:, 0])
 
-    def skin(self, y, u, visible=True):
+    def skin(
+        self, y: NDArray[Any] | float, u: NDArray[Any] | float, visible: bool = True
+    ) -> NDArray[Any]:
         """Head coordinates (…, 3) at heights `y` and fractions `u` of the half width.
 
         `visible` moves what the cheek hides to the cheek's outline, as annotators do. A row is a
@@ -155,7 +159,7 @@ class Head:
         points[..., 2] = middle - depth * (1 - np.sqrt(1 - u**2))
         return points
 
-    def rim(self):
+    def rim(self) -> NDArray[Any]:
         """The visible ends of all rows (27, 3), down the left, up the right; 5 to 21: the jaw."""
         y = self.rows[:, 0]
         return self.skin(np.concatenate([y, y[-2::-1]]), np.repeat((-1.0, 1.0), (14, 13)))

@@ -58,7 +58,7 @@ class UnlabeledCrops:
         self.crop_from: CropFrom = crop_from
 
     @property
-    def summary(self):
+    def summary(self) -> str:
         """One line on the faces."""
         return str(self.source)
 
