@@ -35,13 +35,14 @@ from keras_lapkl.data.cropping import crop_squares, face_square
 from keras_lapkl.data.images import read_image
 from keras_lapkl.detection import detections, detectors
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.registries import DETECTORS
 from keras_lapkl.schemes import IBUG68
 from keras_lapkl.tflite import TFLiteLocalizer
 
 _PHOTOS_DIR = flags.DEFINE_string("photos_dir", None, "Photos and .pts files.", required=True)
 _STEMS = flags.DEFINE_string("stems", None, "File with one photo a line, without suffix.")
 _MODEL = flags.DEFINE_string("model", pretrained.NAMES[0], "A shipped model, or a .tflite file.")
-_DETECTORS = flags.DEFINE_list("detectors", list(detectors.DETECTORS), "To compare.")
+_DETECTORS = flags.DEFINE_list("detectors", list(DETECTORS), "To compare.")
 _TURN = flags.DEFINE_float("turn", 0, "Turn each photo about its middle, degrees.")
 _SIZE = flags.DEFINE_float(
     "size", None, "Shrink each photo until its labels' box is as large, and put it on gray 640x480."

@@ -14,10 +14,10 @@ import numpy as np
 from absl import flags
 
 from keras_lapkl._support import app
-from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.data.datasets import dataset_names
 
 _MODEL = flags.DEFINE_string("model", "fpn-sixteenth-micro", "A .tflite file of `lapkl micro`.")
-_DATASET = flags.DEFINE_enum("dataset", "300w", DATASETS, "Faces.")
+_DATASET = flags.DEFINE_enum("dataset", "300w", dataset_names(), "Faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
 _SPLIT = flags.DEFINE_string("split", "validation", "Split.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", 50, "Synthetic faces.", lower_bound=1)

@@ -20,13 +20,13 @@ from absl import flags, logging
 
 from keras_lapkl._support import app
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.data.datasets import DATASETS
+from keras_lapkl.data.datasets import dataset_names
 
 _MODEL = flags.DEFINE_string("model", None, "A .keras file of the paper's head.", required=True)
 _TFLITE = flags.DEFINE_list("tflite", [], "Files of tools/convert.py, by commas.")
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of each candidate.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 100, "Timed rounds.", lower_bound=1)
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", DATASETS, "Faces.")
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", dataset_names(), "Faces.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.")
 _FACES = flags.DEFINE_integer("faces", 50, "Faces to compare on, and to fit int8 to.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from keras_lapkl._support import extras
 from keras_lapkl._support.types import Tensor
-from keras_lapkl.registries import ADVERSARIAL_LOSSES, LOSSES  # noqa: F401
+from keras_lapkl.registries import ADVERSARIAL_LOSSES
 
 with extras.needed_by(__name__):
     import keras

@@ -1,10 +1,9 @@
-"""Muon for convolutions; `OPTIMIZERS` are those that `--optimizer` takes."""
+"""Muon for convolutions; `registries.OPTIMIZERS` are those that `--optimizer` takes."""
 
 import re
 from typing import Any, TypeAlias
 
 from keras_lapkl._support import extras
-from keras_lapkl.registries import OPTIMIZERS  # noqa: F401
 
 with extras.needed_by(__name__):
     import keras

@@ -1,8 +1,8 @@
-"""Losses and optimizers by the names that a recipe, `--loss` and `--optimizer` take.
+"""Losses, optimizers and face detectors by the names that recipes and flags take.
 
 One line for each: where it is, as `"module:name"`, so that the names are known without importing
-Keras. Networks are in `models.networks`, schedules in `training.schedules`, data sets in
-`data.datasets`, face detectors in `detection.detectors`, quantization modes in `export.modes`.
+Keras or OpenCV. Networks are in `models.networks`, schedules in `training.schedules`, data sets in
+`data.datasets`, quantization modes in `export.modes`.
 """
 
 from typing import Any, Protocol
@@ -51,3 +51,13 @@ OPTIMIZERS = Registry(
         "muon": "keras_lapkl.optimizers:muon",
     }
 )
+
+DETECTORS = Registry(
+    {
+        "auto": "keras_lapkl.detection.detectors:AutoDetector",
+        "blazeface": "keras_lapkl.detection.detectors:BlazeFace",
+        "yunet": "keras_lapkl.detection.detectors:YuNet",
+        "mtcnn": "keras_lapkl.detection.detectors:MTCNN",
+    }
+)
+"""The face detectors that `--detector` takes; see `detection.detectors`."""

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from keras_lapkl import heatmaps, losses
+from keras_lapkl.registries import LOSSES
 
-ALL = list(losses.LOSSES.values())
+ALL = list(LOSSES.values())
 KL = {"laplace": losses.laplace_kl_divergence, "gaussian": losses.gaussian_kl_divergence}
 
 

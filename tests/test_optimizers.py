@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lapkl.optimizers import OPTIMIZERS, ConvolutionMuon, muon
+from keras_lapkl.optimizers import ConvolutionMuon, muon
+from keras_lapkl.registries import OPTIMIZERS
 
 
 @pytest.fixture

@@ -2,6 +2,18 @@
 
 import collections.abc
 import pkgutil
+from typing import Any
+
+
+def resolved(entry: Any) -> Any:
+    """An object by itself, or by where it is.
+
+    Example:
+
+    >>> resolved("math:sqrt")(9), resolved(abs)(-3)
+    (3.0, 3)
+    """
+    return pkgutil.resolve_name(entry) if isinstance(entry, str) else entry
 
 
 class Registry(collections.abc.MutableMapping):
@@ -21,8 +33,7 @@ class Registry(collections.abc.MutableMapping):
         self._entries = dict(entries)
 
     def __getitem__(self, name):
-        entry = self._entries[name]
-        return pkgutil.resolve_name(entry) if isinstance(entry, str) else entry
+        return resolved(self._entries[name])
 
     def __setitem__(self, name, entry):
         self._entries[name] = entry

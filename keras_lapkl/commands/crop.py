@@ -20,6 +20,8 @@ extra `stores` and s3fs, gcsfs or adlfs.
 
 from absl import flags
 
+from keras_lapkl.commands import detector_flag
+
 _INPUT_DIR = flags.DEFINE_string(
     "input_dir", None, "Folder of photos, or s3://bucket/photos.", required=True
 )
@@ -45,9 +47,7 @@ _MODEL = flags.DEFINE_string(
     "model", None, "A .tflite file by lapkl convert, or a shipped model's name."
 )
 _MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
-_DETECTOR = flags.DEFINE_string(
-    "detector", None, "Finds the faces: auto (the default), blazeface, yunet or mtcnn."
-)
+_DETECTOR = detector_flag.define(__name__)
 _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence", None, "Confidence of a detected face; default the detector's own."
 )
@@ -139,9 +139,7 @@ def _locate():
     if _CROP_BY.value == "image":
         return WholePictures()
     if _CROP_BY.value == "detector":
-        return first_pass.ByDetector(
-            _MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value or "auto"
-        )
+        return first_pass.ByDetector(_MIN_CONFIDENCE.value, _MIN_SIZE.value, _DETECTOR.value)
     try:
         box = None if _BOX.value is None else tuple(map(float, _BOX.value))
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags, logging
 
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.datasets import DATASETS, OWN, is_own_file
+from keras_lapkl.data.datasets import OWN, dataset_names, is_own_file
 
 _NAMES = ("dataset", "data_dir", "category", "skip_bad")
 
@@ -23,7 +23,7 @@ def define(module: str, of_model: bool = False, **splits: str) -> None:
     own: Any = {"module_name": module}
     dataset = None if of_model else "synthetic"
     default = "; default what the model was trained on, as its run says" if of_model else ""
-    flags.DEFINE_enum("dataset", dataset, DATASETS, f"Labeled data{default}.", **own)
+    flags.DEFINE_enum("dataset", dataset, dataset_names(), f"Labeled data{default}.", **own)
     flags.DEFINE_string("data_dir", None, "Folder of the data; not for synthetic faces.", **own)
     flags.DEFINE_string("category", None, "Which of a COCO file's categories.", **own)
     flags.DEFINE_bool("skip_bad", False, "List unreadable images instead of stopping.", **own)

@@ -22,18 +22,14 @@ from absl import flags
 
 from keras_lapkl import pretrained
 from keras_lapkl._support.tensorflow import quiet_tensorflow
+from keras_lapkl.commands import detector_flag
 
 _INPUT = flags.DEFINE_list("input", None, "Files, folders and globs.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
 _MODEL = flags.DEFINE_string(
     "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
 )
-_DETECTOR = flags.DEFINE_string(
-    "detector",
-    "auto",
-    "Finds the faces: auto, blazeface, yunet or mtcnn; auto is BlazeFace, and YuNet where "
-    "there may be small faces.",
-)
+_DETECTOR = detector_flag.define(__name__)
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Format of the output.")
 _OVERLAYS = flags.DEFINE_bool(

@@ -65,7 +65,7 @@ def load(
     Where a data set has no validation split of its own, each tenth training image is one.
 
     Args:
-        dataset: a name in `DATASETS`.
+        dataset: one of `dataset_names()`.
         data_dir: folder of the data; not for `"synthetic"`. Keypoint files need none where `split`
             is a file that their images' paths start from.
         split: `"train"`, `"validation"`, `"test"` (AFLW, synthetic), `"common"`, `"challenge"`,
@@ -228,8 +228,7 @@ def read(
         found = _annotations_own(file, dataset, data_dir, scheme, crop_from, category, missing_ok)
         return _part(found, split, hold_out, missing_ok) if is_part else found
     if dataset not in READERS:
-        known = ("synthetic", *READERS, *OWN)
-        raise ValueError(f"`dataset` must be one of {known}. Received: {dataset!r}")
+        raise ValueError(f"`dataset` must be one of {dataset_names()}. Received: {dataset!r}")
     if not data_dir:
         raise ValueError(f"`data_dir` must name the folder of {dataset}.")
     folder = pathlib.Path(data_dir)
@@ -615,4 +614,7 @@ LACKS_VALIDATION = {
 }
 """Those of `READERS` that may have no validation split: whether the data in a folder have none."""
 
-DATASETS = ("synthetic", *READERS, *OWN)
+
+def dataset_names() -> tuple[str, ...]:
+    """The names that `load` and `--dataset` take."""
+    return ("synthetic", *READERS, *OWN)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from keras_lapkl._support import console, extras
 from keras_lapkl._support.threads import Pool
 from keras_lapkl.detection.detections import OVERLAP, Detection, as_photo, beside, distinct
+from keras_lapkl.registries import DETECTORS
 
 _WEIGHTS = Path(__file__).resolve().parent / "weights"
 
@@ -385,15 +386,11 @@ class AutoDetector(_Detector):
         return YuNet(self.min_confidence, max(self.min_size, YuNet._smallest))
 
 
-DETECTORS = {"auto": AutoDetector, "blazeface": BlazeFace, "yunet": YuNet, "mtcnn": MTCNN}
-"""The detectors by the names that `--detector` takes."""
-
-
 def from_name(name: str, **settings: Any) -> AutoDetector | BlazeFace | YuNet | MTCNN:
     """A detector by its name.
 
     Args:
-        name: one of `DETECTORS`.
+        name: one of `registries.DETECTORS`.
         settings: of the detector; its own defaults where left out or None.
 
     Raises:

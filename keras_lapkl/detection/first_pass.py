@@ -245,7 +245,7 @@ class ByDetector:
     Args:
         min_confidence: smallest confidence of a face; None for the detector's own default.
         min_size: smallest longer edge of a face's box, photo pixels.
-        detector: its name, of `keras_lapkl.detectors.DETECTORS`.
+        detector: its name, of `keras_lapkl.registries.DETECTORS`.
 
     Raises:
         ImportError: it is not installed.

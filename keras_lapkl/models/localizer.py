@@ -17,10 +17,11 @@ from keras_lapkl._support.types import PathLike, Tensor
 from keras_lapkl.confidence import Calibration, CalibrationLike
 from keras_lapkl.models.arguments import checked
 from keras_lapkl.models.refinement import ShapeRefinement
+from keras_lapkl.registries import LOSSES
 from keras_lapkl.schemes import Scheme, SchemeLike
 from keras_lapkl.training_data import TrainingDataLike
 
-_READERS = (*losses.LOSSES.values(), *metrics.METRICS)
+_READERS = (*LOSSES.values(), *metrics.METRICS)
 """Losses and metrics that read landmarks from logits as the model does."""
 
 

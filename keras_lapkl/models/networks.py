@@ -1,9 +1,10 @@
 """The networks by the names that a recipe and `--network` take, and what each must offer."""
 
 import dataclasses
-import pkgutil
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
+
+from keras_lapkl._support.registry import resolved
 
 
 @runtime_checkable
@@ -82,10 +83,8 @@ class Network:
         self, num_landmarks: int, width: float, image_size: int, **settings: Any
     ) -> Generator:
         """The network; `settings` may have more than it takes."""
-        builder = self.builder
-        if isinstance(builder, str):
-            builder = pkgutil.resolve_name(builder)
         taken = {name: settings[name] for name in self.settings}
+        builder = resolved(self.builder)
         return builder(num_landmarks=num_landmarks, width=width, image_size=image_size, **taken)
 
 

@@ -25,7 +25,7 @@ class Plan:
         recipe: what all cells have in common; loss, width, β, target scale and seed are set by
             the tables.
         tables: some of `TABLES`.
-        losses: names in `losses.LOSSES`.
+        losses: names in `registries.LOSSES`.
         widths: for Table 3; Table 2 and Figure 4 take the first.
         num_unlabeled: for Table 2, numbers > 0 and `LABELED`; Table 3 takes the largest.
         seeds: each cell is trained with each.

@@ -16,6 +16,7 @@ from keras_lapkl.detection import detections, detectors
 from keras_lapkl.detection.detections import Detection
 from keras_lapkl.detection.detectors import MTCNN, AutoDetector, BlazeFace, YuNet
 from keras_lapkl.detection.first_pass import distance
+from keras_lapkl.registries import DETECTORS
 from keras_lapkl.schemes import IBUG68, Scheme
 
 POINTS = [[30, 40], [50, 40], [40, 50], [33, 60], [47, 62]]
@@ -502,7 +503,7 @@ class TestMTCNN:
 
 
 @pytest.mark.faces
-@pytest.mark.parametrize("name", detectors.DETECTORS)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_agrees_with_labels(faces, name):
     if name == "mtcnn":
         pytest.importorskip("mtcnn", reason="mtcnn is not installed")

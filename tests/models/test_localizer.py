@@ -13,6 +13,7 @@ from keras_lapkl.models import layers
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
 from keras_lapkl.models.rcn import RCN
+from keras_lapkl.registries import LOSSES
 
 SIZE, K = 16, 3
 
@@ -53,9 +54,9 @@ def data():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", list(losses.LOSSES))
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_learns_with_each_loss(data, loss):
-    model = small(loss=losses.LOSSES[loss](), optimizer=keras.optimizers.Adam(1e-2))
+    model = small(loss=LOSSES[loss](), optimizer=keras.optimizers.Adam(1e-2))
     before = model.evaluate(*data, verbose=0, return_dict=True)
     model.fit(*data, epochs=40, batch_size=8, verbose=0)
     after = model.evaluate(*data, verbose=0, return_dict=True)
@@ -515,10 +516,10 @@ class TestAxes:
             return RCN(K, 1 / 16, SIZE, 0.0, "marginal")
         return MobileFPN(K, 1 / 16, SIZE)
 
-    @pytest.mark.parametrize("loss", list(losses.LOSSES))
+    @pytest.mark.parametrize("loss", list(LOSSES))
     def test_loss_and_gradients_as_by_maps(self, data, generator, loss):
         model = LandmarkLocalizer(generator)
-        model.compile(keras.optimizers.SGD(0.1), losses.LOSSES[loss]())
+        model.compile(keras.optimizers.SGD(0.1), LOSSES[loss]())
         images, landmarks = data[0][:8], data[1][:8]
         start, found = generator.get_weights(), []
         for forward in (model._scored_forward(), model):

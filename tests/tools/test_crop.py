@@ -177,7 +177,7 @@ def test_tensorflow_is_not_imported(run_tool, photos, tmp_path):
         ((*BOX, "--detector=yunet"), "--detector does not go with --crop_by=box"),
         (
             ("--crop_by=detector", "--detector=eye"),
-            "Expected a face detector among auto, blazeface",
+            "--detector=eye: value should be one of <auto|blazeface|yunet|mtcnn>",
         ),
         ((*BOX, "--margin=-1"), "margin"),
         ((*BOX, "--input_dir=nowhere"), "nowhere"),

@@ -53,7 +53,6 @@ def test_photos_to_csv_and_overlays(run_tool, photos, tmp_path):
         (["--input=nowhere"], "There is no file or folder nowhere"),
         (["--input=README.md", "--model=rcn-full"], "rcn-full"),
         (["--input=README.md", "--model=gone.tflite"], "gone.tflite"),
-        (["--input=README.md", "--detector=haar"], "haar"),
         (["--input=README.md", "--boxes=gone.csv"], "gone.csv"),
         (["--input=README.md", "--boxes=b.csv", "--detector=yunet"], "drop --detector."),
     ],
