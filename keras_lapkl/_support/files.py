@@ -152,10 +152,12 @@ def _temporary_folder(parent):
 
 
 def _open_locked(folder, wait):
-    """The open lock of a temporary folder; None if it is another's, or the folder is gone."""
+    """The open lock of a temporary folder; None if it is another's, no file, or all is gone."""
     path = os.path.join(folder, "lock")
+    if os.path.islink(path):  # which may lead anywhere
+        return None
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except FileNotFoundError:
         return None
     held = locks.lock(handle, wait)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ except ImportError:  # Windows has no such locks
 LOCK = ".lapkl-lock"
 _JOB = "SLURM_JOB_ID"
 _MAX_BYTES = 4096
+_BEGINNING = b'{"host": '
+"""Of each lock that `_write_owner` writes."""
 
 
 def lock(handle: int, wait: bool) -> bool | None:
@@ -56,7 +59,8 @@ def owned(folder: PathLike, wait: bool, resume: bool) -> Iterator[None]:
             from here, as on NFS 4, is respected all the same.
 
     Raises:
-        OSError: another process holds it; the message says which, since when, and what to do.
+        OSError: another process holds it; the message says which, since when, and what to do. Or
+            what is there is no lock of ours, such as a link: it would be lost.
     """
     path = Path(folder) / LOCK
     handle, held = _take(path, wait, resume)
@@ -161,15 +165,18 @@ def _has_ended(path, owner):
 
 def _take(path, wait, resume):
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _open(path)
         try:
             held = lock(handle, wait)
-            owner = _owner(os.pread(handle, _MAX_BYTES, 0))
+            content = os.pread(handle, _MAX_BYTES + 1, 0)
+            owner = _owner(content)
             if held is False:
                 raise OSError(
                     f"{path.parent} is being written to by {_told(owner)}. Wait for it to end, or "
                     "name another folder."
                 )
+            if owner is None and not _may_be_cut(content):
+                raise _foreign(path, "a file with something else")
             is_left = held and owner is not None and _of_this_job(owner)
             elsewhere = owner is not None and owner["host"] != socket.gethostname()
             if elsewhere and not is_left and not resume:
@@ -186,6 +193,40 @@ def _take(path, wait, resume):
             os.close(handle)
             raise
         os.close(handle)  # its owner ended meanwhile, and removed it
+
+
+def _open(path):
+    """Opens or makes a lock; nothing that lies elsewhere too, for it is written to and removed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = None if path.is_symlink() else os.open(path, flags, 0o666)  # for Windows too
+    except OSError:
+        if not path.is_symlink():  # made meanwhile
+            raise
+        handle = None
+    if handle is None:
+        raise _foreign(path, "a link")
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+        os.close(handle)
+        is_file = stat.S_ISREG(about.st_mode)
+        raise _foreign(path, "a file with another name too" if is_file else "no file")
+    return handle
+
+
+def _foreign(path, what):
+    return OSError(
+        f"Expected a lock that lapkl wrote, or none. Received: {path}, {what}, which would be "
+        "written over. Remove it, or name another folder."
+    )
+
+
+def _may_be_cut(content):
+    """Whether this may be left of a lock: a kill leaves nothing of it, a power cut also zeros."""
+    said = content.rstrip(b"\0")
+    return len(content) <= _MAX_BYTES and (
+        said.startswith(_BEGINNING) or _BEGINNING.startswith(said)
+    )
 
 
 def _is_at(handle, path):

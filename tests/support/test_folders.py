@@ -126,11 +126,46 @@ def test_a_lost_machine_is_followed_by_another(tmp_path):
     assert not (tmp_path / locks.LOCK).exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"host": 1}'])
-def test_a_lock_that_says_nothing_is_taken_over(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b'{"ho', b'{"host": 1}', b'{"host": "a"\0\0', b"\0" * 99])
+def test_a_lock_that_a_crash_cut_is_taken_over(tmp_path, content):
     (tmp_path / locks.LOCK).write_bytes(content)
     with owned(tmp_path):
+        assert json.loads((tmp_path / locks.LOCK).read_text())["process"] == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[]", b"my notes", b"\0" * 9999])
+def test_a_file_that_is_no_lock_is_not_written_over(tmp_path, content):
+    (tmp_path / locks.LOCK).write_bytes(content)
+    with pytest.raises(OSError, match=r"\.lapkl-lock, a file with something else"), owned(tmp_path):
         pass
+    assert (tmp_path / locks.LOCK).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("how", "content"),
+    [*((os.symlink, each) for each in (None, b"", b"notes")), (os.link, b""), (os.link, b"notes")],
+)
+def test_a_lock_that_leads_elsewhere_is_left_alone(tmp_path, how, content):
+    """A folder of someone else's may have it: what it leads to is not the folder's."""
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    if content is not None:
+        victim.write_bytes(content)
+    out.mkdir()
+    how(victim, out / locks.LOCK)
+    message = r"\.lapkl-lock, a (link|file with another name too), which .* Remove it, or name"
+    with pytest.raises(OSError, match=message), owned(out):
+        pass
+    assert (victim.read_bytes() if victim.exists() else None) == content
+    assert os.path.lexists(out / locks.LOCK)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_lock_that_is_no_file(tmp_path, make):
+    make(tmp_path / locks.LOCK)
+    with pytest.raises(OSError, match=r"\.lapkl-lock"), owned(tmp_path):
+        pass
+    assert (tmp_path / locks.LOCK).exists()
 
 
 def test_a_longer_lock_is_overwritten_whole(tmp_path):
@@ -182,6 +217,15 @@ def test_what_kills_left_is_cleared_away(tmp_path):
     (tmp_path / "below" / ".lapkl-abcdefgh").mkdir(parents=True)
     with owned(tmp_path):
         assert not list((tmp_path / "below").iterdir())
+
+
+def test_a_left_folder_whose_lock_is_a_link_is_left_alone(tmp_path):
+    left = tmp_path / "out" / ".lapkl-abcdefgh"
+    left.mkdir(parents=True)
+    (left / "lock").symlink_to(tmp_path / "victim")
+    with owned(tmp_path / "out"):
+        assert not (tmp_path / "victim").exists()
+    assert left.exists()
 
 
 class TestClaim:
