@@ -37,8 +37,8 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
     file and folder are synced before and after the rename. What a kill leaves beside it, `sweep`
     removes. The temporary name keeps the suffix, by which writers choose a format, and nothing
     else of the name, which may be long or not UTF-8. Where `path` is a link, the file that it
-    leads to is written. What goes to a store is written to a temporary file of this machine, and
-    put at the end, which is all or nothing.
+    leads to is written, but nothing out of a folder that is `locks.owned`. What goes to a store is
+    written to a temporary file of this machine, and put at the end, which is all or nothing.
 
     Args:
         path: file to write; missing folders are made. In a store nothing is kept as `previous`.
@@ -47,7 +47,8 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
     Raises:
         OSError: with `path`, what could not be written; or a folder of it that this process held
             was removed (`locks.check_owned`).
-        ValueError: a device, a pipe or a socket is at `path`, which would be lost.
+        ValueError: a device, a pipe or a socket is at `path`, which would be lost; or a link leads
+            out of a folder of this process.
     """
     if isinstance(path, StorePath):
         with _temporary_folder(tempfile.gettempdir()) as folder:
@@ -188,14 +189,20 @@ def sweep(folder: PathLike, below: bool = True) -> None:
         folders[:] = [name for name in folders if below and not _LEFT.fullmatch(name)]
 
 
-def check_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) -> None:
+def check_outputs(
+    outputs: Iterable[PathLike], inputs: Iterable[PathLike] = (), links: bool = True
+) -> None:
     """Refuses, before the work, to write over what is read, or where nothing can be written.
 
     Nothing is made: of a folder that is missing, the one above it must take files.
 
+    Args:
+        outputs, inputs: files.
+        links: whether an output may be a link, as one may that the user has named.
+
     Raises:
-        ValueError: with the file that is an output and an input, the address of a store, or a
-            device, a pipe or a socket.
+        ValueError: with the file that is an output and an input, the address of a store, a device,
+            a pipe, a socket, or a link where none may be.
         OSError: with the output that is a folder, or that can't be written.
     """
     read = {os.path.realpath(path) for path in inputs}
@@ -204,6 +211,8 @@ def check_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) 
         if os.path.realpath(path) in read:
             raise ValueError(f"{path} is an input, and would be replaced: name another output.")
         _refuse_address(path)
+        if not links:
+            locks.refuse_link(path)
         _refuse_device(path)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))

@@ -179,16 +179,20 @@ def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]])
             for `x.face1.pts` and so on too, and `x/` for the files in that folder.
 
     Raises:
-        ValueError: with the two that would be written to one file, or the file that is there and
-            was not announced by the command before.
+        ValueError: with the two that would be written to one file, the file that is there and
+            was not announced by the command before, or the link that is there.
     """
     folder = Path(folder)
     outputs = list(outputs)
     own = [(name, name) for name in (WRITTEN, locks.LOCK)]
     names.check_distinct([*outputs, *own], fold_case=(folder / locks.LOCK.upper()).exists())
     record = folder / WRITTEN
+    locks.refuse_link(record)
     noted = read_json(record) if record.exists() else {}
     ours = _ours(record, noted, command)
+    for name, _ in outputs:
+        if name in ours:
+            locks.refuse_link(folder / name)
     new = {name for name, _ in outputs} - ours
     if not new:
         return

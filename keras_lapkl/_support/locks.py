@@ -67,9 +67,11 @@ def owned(folder: PathLike, wait: bool, resume: bool) -> Iterator[None]:
     home = Path(os.path.realpath(folder))
     if held:  # without locks several may write there, and each removes the file of all
         _owned[home] = handle
+    _homes.append(home)
     try:
         yield
     finally:
+        _homes.remove(home)
         if held:
             del _owned[home]
         if _is_at(handle, path):
@@ -79,26 +81,49 @@ def owned(folder: PathLike, wait: bool, resume: bool) -> Iterator[None]:
 
 _owned = {}
 """The open locks of the folders that this process alone holds."""
+_homes = []
+"""The folders that this process writes into, also where there are no locks."""
 
 
 def check_owned(path: PathLike) -> None:
     """Refuses to write into a folder that this process held, and that was taken from it.
 
     Whoever removes a folder may start another process there while the first one still lives: what
-    that one writes must not come among the files of the other.
+    that one writes must not come among the files of the other. And whoever made the folder may have
+    left links in it: nothing is written through them.
 
     Args:
         path: what is to be written; all is well where this process holds none of its folders.
 
     Raises:
         OSError: one of its folders was removed, or its lock.
+        ValueError: a link leads out of one of its folders.
     """
+    link = None
+    above = Path(os.path.abspath(path))
+    for each in (above, *above.parents) if _homes else ():
+        if link is not None and Path(os.path.realpath(each)) in _homes:
+            refuse_link(link)
+        link = each if each.is_symlink() else link
     for folder in Path(os.path.realpath(path)).parents:
         if folder in _owned and not _is_at(_owned[folder], folder / LOCK):
             raise OSError(
                 f"{folder} was removed, or its {LOCK}, while this process wrote there: it stops, "
                 f"and does not write {path}. Stop a process before you remove its folder."
             )
+
+
+def refuse_link(path: PathLike) -> None:
+    """Refuses a link at a name that no user has given, for what it leads to would be replaced.
+
+    Raises:
+        ValueError: with the link.
+    """
+    if os.path.islink(path):
+        raise ValueError(
+            f"{path} is a link, and what it leads to would be replaced or added to: remove the "
+            "link, or name another output."
+        )
 
 
 _held = set()

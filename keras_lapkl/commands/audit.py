@@ -68,7 +68,7 @@ def main(_):
 
     path = None
     data_flags.check_image_size(_IMAGE_SIZE.value)
-    check_outputs(pathlib.Path(_OUTPUT_DIR.value, name) for name in _OUTPUTS)
+    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in _OUTPUTS), links=False)
     if _SCHEDULER.value:
         extras.require("--scheduler", "distributed")
     if _MODEL.value:

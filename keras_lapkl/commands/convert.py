@@ -116,7 +116,8 @@ def main(_):
     paths = {mode: output}
     if mode == "all":
         paths = {each: output / f"{each}.tflite" for each in MODES}
-    check_outputs(paths.values(), [source])
+    check_outputs(paths.values(), [source], links=mode != "all")
+    check_outputs((f"{each}.json" for each in paths.values()), [source], links=False)
     sweep(output if mode == "all" else output.parent, below=False)
     model = load_model(source)
     count = max(_NUM_PARITY.value, _NUM_CALIBRATION.value)

@@ -93,7 +93,7 @@ def main(_):
 
     model = load_model(path)
     outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
-    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), [path])
+    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), [path], False)
     crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
     if _NORMALIZER.value is not None:
         model_scores.check_normalizer(_NORMALIZER.value, crops)
@@ -189,7 +189,7 @@ def _score_predictions():
     predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme, names)
     outputs = ("results.json", "errors.csv", "ced.png")
     sources = [each.source for each in predictions.values()]
-    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), sources)
+    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), sources, False)
     results, errors = comparison.compare(
         annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value, _BY_SUBSET.value
     )

@@ -256,12 +256,14 @@ def _warn_of_unlabeled(count, crops, validation):
 
 def _convert(output_dir, validation, record):
     """Writes the float16 file of the run's model, and its report."""
+    from keras_lapkl._support.files import check_outputs
     from keras_lapkl.data import origins
     from keras_lapkl.export import conversion
     from keras_lapkl.export.report import summary
     from keras_lapkl.loading import load_model
 
     path = output_dir / "model.tflite"
+    check_outputs((path, f"{path}.json"), links=False)
     report = conversion.convert(
         load_model(output_dir / "model.keras"),
         path,

@@ -7,6 +7,7 @@ from typing import Any
 from absl import logging
 
 from keras_lapkl._support.files import read_json, write_json
+from keras_lapkl._support.locks import refuse_link
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import digests
 
@@ -88,6 +89,7 @@ def write(path: PathLike, report: dict[str, Any]) -> None:
         path: of the .tflite file, which is there.
         report: with `loaded`, as `Origin` has it.
     """
+    refuse_link(f"{path}.json")
     write_json(f"{path}.json", {**report, "digest": f"{digests.of_file(path):016x}"})
 
 

@@ -256,7 +256,8 @@ def predict_files(
     videos = [name for file, name in names.items() if is_video(file)]
     stems = output_stems(names.values(), videos)
     outputs = list(planned_outputs(form, stems, overlays))
-    check_outputs((output_dir / name for name, _ in outputs if not name.endswith("/")), files)
+    written = (output_dir / name for name, _ in outputs if not name.endswith("/"))
+    check_outputs(written, files, links=False)
     start = time.perf_counter()
     before = dict(detector.seconds)
     # Of a cluster only what is done here.

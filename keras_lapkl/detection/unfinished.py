@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from keras_lapkl._support import locks
 from keras_lapkl._support.files import make_folder, naming, read_json, sync, write_json
 
 FOLDER = "predict.unfinished"
@@ -81,8 +82,10 @@ class Record:
 
         Raises:
             OSError: with `path`, what could not be written.
+            ValueError: a link leads out of the folder.
         """
         temporary = self._folder / path.name
+        locks.check_owned(temporary)
         with naming(path), self._kept_on_errors():
             make_folder(self._folder)
             with temporary.open("a", newline="", encoding="utf-8") as file:

@@ -26,6 +26,7 @@ from keras_lapkl._support.folders import (
     foreign,
     read_claim,
 )
+from keras_lapkl._support.locks import check_owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.origins import RUN
@@ -272,8 +273,9 @@ def remove_checkpoints(output_dir):
 def trim_history(path, epochs):
     """Drops the rows of epochs that will be trained again: a kill can leave one too many.
 
-    A power cut can leave the beginning of one.
+    A power cut can leave the beginning of one. Keras then adds to the file, through any link.
     """
+    check_owned(path)
     if not path.exists():
         return
     with path.open(newline="", errors="replace") as file:

@@ -22,6 +22,17 @@ def test_of_a_run_and_of_a_converted_file(tmp_path):
     assert found.loaded == {"validation": LOADED} and found.digests == {}
 
 
+def test_a_report_is_not_written_through_a_link(tmp_path):
+    """Its name is none that the user gave."""
+    path, victim = tmp_path / "a.tflite", tmp_path / "victim"
+    path.touch()
+    victim.write_text("mine")
+    (tmp_path / "a.tflite.json").symlink_to(victim)
+    with pytest.raises(ValueError, match=r"a\.tflite\.json is a link"):
+        origins.write(path, {"loaded": {}})
+    assert victim.read_text() == "mine"
+
+
 def test_of_others(tmp_path):
     write(tmp_path / "run.json", {"training": LOADED})
     for name in ("mine.keras", "model.tflite"):  # not the run's

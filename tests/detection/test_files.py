@@ -546,6 +546,32 @@ def test_interrupted_run_leaves_nothing_half_written(detector, photos, tmp_path)
     assert names == ["predictions.json", "results.json", "written.json"]
 
 
+@pytest.mark.parametrize("name", ["results.json", "predictions.csv", "skipped.csv"])
+def test_nothing_is_written_through_links_in_a_strangers_folder(detector, photos, tmp_path, name):
+    """Who made it may say in `written.json` what he likes."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    victim.write_text("mine")
+    (out / name).symlink_to(victim)
+    announced = ["predictions.csv", "results.json", "skipped.csv"]
+    (out / "written.json").write_text(json.dumps({"predict": announced}))
+    with pytest.raises(ValueError, match=f"{name} is a link"):
+        run(detector, [photos], out, form="csv")
+    assert victim.read_text() == "mine"
+
+
+def test_no_unfinished_text_is_written_through_a_link(tmp_path):
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    victim.mkdir()
+    (out / unfinished.FOLDER).symlink_to(victim)
+    with owned(out):
+        record = unfinished.Record(out, None)
+        with pytest.raises(ValueError, match="is a link"), record.text(out / "faces.csv"):
+            pass
+    assert not list(victim.iterdir())
+
+
 def test_bad_format(detector, photos, tmp_path):
     with pytest.raises(ValueError, match="`form` must be one of"):
         run(detector, [photos], tmp_path, form="xml")

@@ -152,6 +152,12 @@ def test_inputs_are_no_outputs(tmp_path):
 
 
 class TestOutputsAreCheckedFirst:
+    def test_a_link_at_a_name_that_no_user_gave(self, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "victim")
+        check_outputs([tmp_path / "link"])
+        with pytest.raises(ValueError, match="link is a link"):
+            check_outputs([tmp_path / "link"], links=False)
+
     def test_nothing_is_made(self, tmp_path):
         check_outputs([tmp_path / "a" / "b" / "c.json", tmp_path / "c.json", "c.json"])
         assert not list(tmp_path.iterdir())

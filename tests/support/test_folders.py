@@ -203,6 +203,31 @@ def test_a_folder_taken_from_its_owner_is_not_written_to(tmp_path, again):
     write_json(folder / "a.json", 3)
 
 
+@pytest.mark.parametrize("has_locks", [True, False])
+@pytest.mark.parametrize("name", ["link.json", "below/a.json", "dangling.json"])
+def test_nothing_is_written_through_a_link_in_an_owned_folder(
+    tmp_path, monkeypatch, name, has_locks
+):
+    """Whoever made the folder: results are handed on."""
+    if not has_locks:
+        monkeypatch.setattr(locks, "fcntl", None)
+    real, out, victim = tmp_path / "real", tmp_path / "out", tmp_path / "else" / "a.json"
+    for folder in (real, victim.parent):
+        folder.mkdir()
+    out.symlink_to(real)  # the folder itself may be one, for the user has named it
+    victim.write_text("mine")
+    (out / "link.json").symlink_to(victim)
+    (out / "below").symlink_to(victim.parent)
+    (out / "dangling.json").symlink_to(tmp_path / "new.json")
+    with owned(out):
+        write_json(out / "right.json", 1)
+        with pytest.raises(ValueError, match=f"out/{name.split('/')[0]} is a link, .* remove"):
+            write_json(out / name, 1)
+    assert victim.read_text() == "mine" and not (tmp_path / "new.json").exists()
+    write_json(out / "link.json", 1)  # as an output that the user has named
+    assert victim.read_text() == "1\n" and (out / "link.json").is_symlink()
+
+
 def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -315,6 +340,22 @@ class TestAnnounce:
             with pytest.raises(ValueError, match=r"written\.json is not as lapkl writes it"):
                 call()
         assert (tmp_path / "mine.txt").exists()
+
+    @pytest.mark.parametrize("name", ["results.json", "a.pts", folders.WRITTEN])
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_an_announced_name_that_is_a_link(self, tmp_path, name, is_there):
+        """Of a stranger's folder; before anything is done."""
+        victim, out = tmp_path / "victim.json", tmp_path / "out"
+        out.mkdir()
+        (out / folders.WRITTEN).write_text('{"predict": ["a.pts", "results.json"]}')
+        if is_there:
+            (out / folders.WRITTEN).replace(victim) if name == folders.WRITTEN else victim.touch()
+        (out / name).unlink(missing_ok=True)
+        (out / name).symlink_to(victim)
+        before = victim.read_bytes() if is_there else None
+        with pytest.raises(ValueError, match=f"{name} is a link"):
+            announce(out, "predict", self.OUTPUTS)
+        assert (victim.read_bytes() if victim.exists() else None) == before
 
     def test_what_was_announced_is_removed_by_whatever_name_the_folder_has(self, tmp_path):
         (tmp_path / "real").mkdir()

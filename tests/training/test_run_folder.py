@@ -3,6 +3,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from keras_lapkl._support.folders import owned
 from keras_lapkl.training.run_folder import (
     LAST,
     MEANS,
@@ -79,6 +80,19 @@ def test_history_of_a_run_stopped_in_its_first_epoch(tmp_path):
         path.write_text(content)
         trim_history(path, 0)
         assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "epoch,loss\n0,0.1\n"])
+def test_history_that_is_a_link(tmp_path, content):
+    """Keras would add to what it leads to."""
+    victim, path = tmp_path / "victim.csv", tmp_path / "run" / "history.csv"
+    path.parent.mkdir()
+    path.symlink_to(victim)
+    if content is not None:
+        victim.write_text(content)
+    with owned(path.parent), pytest.raises(ValueError, match=r"history\.csv is a link"):
+        trim_history(path, 0)
+    assert (victim.read_text() if victim.exists() else None) == content
 
 
 def test_means_of_another_step_are_not_read(tmp_path):

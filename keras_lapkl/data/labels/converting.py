@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.cells import quote_name
 from keras_lapkl._support.files import check_outputs, replacing
+from keras_lapkl._support.locks import refuse_link
 from keras_lapkl._support.names import names_below, natural_key
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import pictures
@@ -108,7 +109,8 @@ def convert_labels(
         raise ValueError(f"`validation_share` must be in [0, 1). Received: {validation_share}")
     picture = output.with_name(f"{output.stem}.samples.jpg")
     parts = part_paths(output) if validation_share else ()
-    check_outputs([output, picture, *parts], [path])
+    check_outputs([output], [path])
+    check_outputs([picture, *parts], [path], links=False)
     tool, source = known(path, category, None if images is None else Path(images))
     labels = tool.read(source)
     left_out, notes = collections.Counter(labels.left_out), list(labels.notes)
@@ -245,7 +247,7 @@ def _with_pictures(objects, labels, images, output, left_out):
     embedded = {}
     for name in dict.fromkeys(each.picture for each in objects if each.picture in labels.embedded):
         embedded[name] = folder / name
-        _write_new(embedded[name], labels.embedded[name])
+        _write_new(embedded[name], labels.embedded[name], folder.parent)
     folders = labels.folders if images is None else (Path(images),)
     others = [each.picture for each in objects if each.picture not in embedded]
     places = pictures.find_pictures(others, folders)
@@ -418,7 +420,9 @@ def _decimal(value):
     return f"{round(float(value), 6) + 0.0:.6f}".rstrip("0").rstrip(".")
 
 
-def _write_new(path, content):
+def _write_new(path, content, home):
+    for each in itertools.takewhile(lambda each: each != home, (path, *path.parents)):
+        refuse_link(each)
     if path.exists():
         if path.read_bytes() != content:
             raise ValueError(f"{path} is there already, and would be replaced: move it away.")

@@ -287,6 +287,18 @@ class TestOutput:
             convert(exports.dlib(tmp_path))
         assert (tmp_path / "labels.csv").read_text() == "a.png,1,2,3,4\n"
 
+    @pytest.mark.parametrize(
+        "name", ["labels.samples.jpg", "labels.pictures", "labels.pictures/video0"]
+    )
+    def test_links_at_names_that_no_user_gave(self, convert, tmp_path, name):
+        path, victim, link = exports.sleap(tmp_path), tmp_path / "else", tmp_path / name
+        victim.mkdir()
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(victim / "picture.jpg" if link.suffix == ".jpg" else victim)
+        with pytest.raises(ValueError, match=f"{name} is a link"):
+            convert(path)
+        assert not list((tmp_path / "else").iterdir())
+
     def test_over_the_input(self, tmp_path):
         path = exports.deeplabcut(tmp_path) / "labeled-data/video/CollectedData_me.csv"
         with pytest.raises(ValueError, match="is an input"):
