@@ -14,7 +14,7 @@ from absl import logging
 from keras_lapkl import callbacks
 from keras_lapkl._support import extras
 from keras_lapkl._support.app import UnfinishedError
-from keras_lapkl._support.files import read_json, replacing, sweep, write_json
+from keras_lapkl._support.files import replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherDataError, owned
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crop_rule import check_crop_rule
@@ -44,6 +44,7 @@ from keras_lapkl.training.run_folder import (
     Identity,
     last_checkpoint,
     load_pseudo_labels,
+    read_finished,
     read_means,
     remove_checkpoints,
     trim_history,
@@ -245,11 +246,12 @@ def _train(job, identity, more_follows):
     steps = epoch_steps(job.recipe, job.crops)
     results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
     if results_path.exists():
+        results = read_finished(output_dir)
         if distributed.is_chief():
             remove_checkpoints(output_dir)
             sweep(output_dir)
         logging.info("%s holds this run, finished; nothing to train.", output_dir)
-        return read_json(results_path)
+        return results
 
     recipe, labels = _taught(job)
     checkpoint = last_checkpoint(output_dir)
@@ -320,7 +322,7 @@ def _train(job, identity, more_follows):
     seconds = time.monotonic() - start
     if not distributed.is_chief():
         distributed.wait()
-        return read_json(results_path)
+        return read_finished(output_dir)
     if recipe.adversary is not None:
         with replacing(output_dir / "adversarial.keras") as temporary:
             model.save(temporary)

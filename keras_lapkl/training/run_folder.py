@@ -15,6 +15,7 @@ from keras_lapkl import schemes
 from keras_lapkl._support.files import (
     is_whole_zip,
     read_arrays,
+    read_json,
     replacing,
     write_json,
 )
@@ -46,6 +47,8 @@ OUTPUTS = (
 )
 """What a run writes, beside its settings and its crops."""
 _OTHER = "a run with other settings"
+_IN_RESULTS = {"validation", "parameters", "seconds_of_training", "epochs_in_those_seconds"}
+"""What those who train need of a `results.json`."""
 
 
 class Identity:
@@ -247,6 +250,26 @@ def last_checkpoint(output_dir):
     if last.exists():
         logging.warning("%s is damaged: going on from the checkpoint before it.", last)
     return previous
+
+
+def read_finished(output_dir):
+    """The content of `results.json`, by which a run is finished.
+
+    Raises:
+        ValueError: it is damaged, or the model is.
+    """
+    results, model = output_dir / "results.json", output_dir / "model.keras"
+    mend = f"Delete {results}, and the same command trains again"
+    try:
+        found = read_json(results)
+    except ValueError as error:
+        raise ValueError(f"{error}. {mend}.") from error
+    right = isinstance(found, dict) and found.keys() >= _IN_RESULTS
+    if not right or not isinstance(found["validation"], dict) or "nme" not in found["validation"]:
+        raise ValueError(f"{results} is damaged: it is not as lapkl writes it. {mend}.")
+    if not is_whole_zip(model):
+        raise ValueError(f"{model} is damaged or gone. {mend}, and replaces the model.")
+    return found
 
 
 def write_means(output_dir, step, means):

@@ -252,6 +252,42 @@ def test_finished_run_is_read_not_trained(finished, crops, validation, tmp_path)
     assert not list(folder.glob("last*"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("results.json", text) for text in (b"", b"[]", b"{}", b'{"validation": {}}')),
+        *(("model.keras", content) for content in (None, b"", b"PK")),
+    ],
+)
+def test_a_damaged_finished_run_is_no_result(finished, crops, validation, tmp_path, name, content):
+    folder = copy_of(finished, tmp_path)
+    (folder / "last.keras").touch()  # by a kill just before the end: it may be needed
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    message = rf"{name}.*Delete .*results\.json, and the same command trains again"
+    with pytest.raises(ValueError, match=message):
+        train(recipe(dropout=0.2), crops, validation, folder)
+    assert (folder / "last.keras").exists()
+
+
+def test_a_damaged_finished_run_trains_again(finished, crops, validation, tmp_path):
+    """When what the message says is done; to the same result."""
+    folder = copy_of(finished, tmp_path)
+    model = (folder / "model.keras").read_bytes()
+    (folder / "model.keras").write_bytes(model[:3000])
+    with pytest.raises(ValueError, match=r"model\.keras is damaged or gone"):
+        train(recipe(dropout=0.2), crops, validation, folder)
+    (folder / "results.json").unlink()
+    assert (
+        train(recipe(dropout=0.2), crops, validation, folder)["validation"]
+        == (finished[1]["validation"])
+    )
+    assert len((folder / "history.csv").read_text().splitlines()) == 4
+    load_model(folder / "model.keras")
+
+
 def test_folder_of_another_run_is_refused(finished, crops, validation, tmp_path):
     folder = copy_of(finished, tmp_path)
     with pytest.raises(ValueError, match="epochs: 3 there, 5 now"):
