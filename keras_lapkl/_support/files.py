@@ -134,7 +134,8 @@ def make_folder(path: PathLike) -> None:
 def _refuse_address(path):
     if stores.is_address(path):
         raise ValueError(
-            f"Expected a path of this machine; lapkl crop alone writes to stores. Received: {path}"
+            "Expected a path of this machine; lapkl crop alone writes to stores. Received: "
+            f"{stores.redacted(os.fspath(path))}"
         )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from absl import flags
 
+from keras_lapkl._support.stores import redacted
+
 PACKAGES = (
     "keras_lapkl",
     "tensorflow",
@@ -23,10 +25,13 @@ PACKAGES = (
 
 
 def run_provenance() -> dict[str, Any]:
-    """Command, resolved flags, time, versions and git state of the running program."""
+    """Command, resolved flags, time, versions and git state of the running program.
+
+    Results are handed on: addresses in them are `stores.redacted`.
+    """
     return {
-        "command": _command(),
-        "flags": _resolved_flags(),
+        "command": [redacted(word) for word in _command()],
+        "flags": {name: _redacted(value) for name, value in _resolved_flags().items()},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
             "platform": platform.platform(),
@@ -49,6 +54,12 @@ def _command():
 def _resolved_flags():
     """The running binary's own flags and their values, given or default."""
     return {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+
+
+def _redacted(value):
+    if isinstance(value, str):
+        return redacted(value)
+    return [_redacted(each) for each in value] if isinstance(value, list) else value
 
 
 def _versions():

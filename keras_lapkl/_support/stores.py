@@ -15,11 +15,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 from keras_lapkl._support import extras
 from keras_lapkl._support.types import PathLike
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_USER = re.compile(r"(?<=://)(?:[^/@\s]*:(?!\d*(?:[/?#\s'\"]|$))\S*@|[^/?#]*@)")
+"""User and password. A secret may have a / or another sign that a URL should not have there."""
+_QUERY = re.compile(r"(://[^\s?'\"]*\?)([^\s#'\"]*)")
+_HIDDEN = "***"
 _ATOMIC = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"))
 _STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
 """What stores call that which changes with an object, in listings and of one object alike."""
@@ -50,7 +55,12 @@ class StorePath:
     size: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.root}/{self.below}" if self.below else self.root
+        """For messages and results: without the secrets that a URL may have."""
+        root = redacted(self.root)
+        return f"{root}/{self.below}" if self.below else root
+
+    def __repr__(self) -> str:
+        return f"StorePath({str(self)!r})"
 
     def __truediv__(self, name: str) -> "StorePath":
         return StorePath(self.root, f"{self.below}/{name}" if self.below else name)
@@ -169,17 +179,17 @@ class StorePath:
     @contextlib.contextmanager
     def _asked(self, to_write: bool = False) -> Iterator[tuple[Any, str]]:
         """The file system of fsspec and the path in it; errors in our words."""
-        extras.require(self.root, "fsspec")
+        extras.require(str(self), "fsspec")
         import fsspec.core
 
         try:
             files, root = fsspec.core.url_to_fs(self.root)
         except ImportError as error:  # names the package
-            raise ModuleNotFoundError(f"{self.root} needs another package: {error}") from error
+            raise ModuleNotFoundError(f"{self} needs another package: {error}") from error
         except ValueError as error:
             raise ValueError(
                 f"Expected a path, or an address that fsspec knows, such as s3://bucket/folder. "
-                f"Received: {self.root} ({error})"
+                f"Received: {self} ({self._said(error)})"
             ) from error
         except Exception as error:  # some connect at once
             raise self._without_answer(error) from error
@@ -193,18 +203,28 @@ class StorePath:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from error
         except PermissionError as error:
             raise StoreError(
-                f"{self}: the store refuses: {error}. Have its credentials expired? May they "
-                f"{'write' if to_write else 'list and read'} there?"
+                f"{self}: the store refuses: {self._said(error)}. Have its credentials "
+                f"expired? May they {'write' if to_write else 'list and read'} there?"
             ) from error
         except Exception as error:  # packages of stores raise all kinds
             raise self._without_answer(error) from error
 
     def _without_answer(self, error):
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(self._said(error).split()) or type(error).__name__
         return StoreError(
             f"{self}: the store does not answer: {said}. When it does, the same command starts or "
             "goes on again."
         )
+
+    def _said(self, error):
+        """The error's words without our secrets, which packages may take apart."""
+        said, root = redacted(str(error)), self.root
+        hidden = [found[0] for found in _USER.finditer(root)]
+        hidden += [found[2] for found in _QUERY.finditer(root)]
+        for each in re.split(r"[:/@&=]", ":".join((*hidden, *map(unquote, hidden)))):
+            if len(each) > 3:
+                said = said.replace(each, _HIDDEN)
+        return said
 
     def _state(self, about):
         if about["size"] is None:
@@ -222,6 +242,22 @@ class StorePath:
 
 AnyPath: TypeAlias = Path | StorePath
 """What most code need not tell apart."""
+
+
+def redacted(text: str) -> str:
+    """A text without user, password and values of a query in the addresses that are in it.
+
+    Example:
+
+    >>> redacted("ftp://me:secret@host/photos"), redacted("https://host/photos?token=secret")
+    ('ftp://***@host/photos', 'https://host/photos?token=***')
+    """
+    return _QUERY.sub(_without_values, _USER.sub(f"{_HIDDEN}@", text))
+
+
+def _without_values(found):
+    parts = (part.partition("=")[:2] for part in found[2].split("&"))
+    return found[1] + "&".join(f"{name}={_HIDDEN}" if sign else _HIDDEN for name, sign in parts)
 
 
 def as_path(path: PathLike | StorePath) -> AnyPath:
@@ -244,7 +280,7 @@ def at(path: PathLike | StorePath) -> AnyPath:
     Example:
 
     >>> at("s3://bucket/photos/") / "a.jpg"
-    StorePath(root='s3://bucket/photos', below='a.jpg', size=None)
+    StorePath('s3://bucket/photos/a.jpg')
     """
     if isinstance(path, StorePath):
         return path
@@ -256,6 +292,7 @@ def at(path: PathLike | StorePath) -> AnyPath:
         return Path(rest or "/")
     if "::" in rest or not rest.strip("/"):
         raise ValueError(
-            f"Expected one address with a bucket, such as s3://bucket/folder. Received: {path}"
+            f"Expected one address with a bucket, such as s3://bucket/folder. Received: "
+            f"{redacted(os.fspath(path))}"
         )
     return StorePath(f"{scheme}://{rest}")

@@ -118,7 +118,7 @@ def main(_):
     if results["passed_by"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in results["passed_by"].items())
         print(f"Passed by, no photos: {kinds}.")
-    print(f"{shards.read_shards(_OUTPUT_DIR.value).summary}: {_OUTPUT_DIR.value}")
+    print(f"{shards.read_shards(_OUTPUT_DIR.value).summary}: {stores.at(_OUTPUT_DIR.value)}")
 
 
 def _usual_crop_scale():

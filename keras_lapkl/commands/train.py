@@ -24,7 +24,7 @@ import pathlib
 
 from absl import flags, logging
 
-from keras_lapkl._support import extras
+from keras_lapkl._support import extras, stores
 from keras_lapkl._support.settings import define_flags, from_flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
@@ -242,7 +242,7 @@ def _warn_of_unlabeled(count, crops, validation):
             "%s of the validation pictures lie in %s, too, and are trained on without labels: "
             "their error says little of others. Give a folder without them.",
             f"{held:,}",
-            folder,
+            stores.at(folder),
         )
     others = max(0, count - trained - held)
     if others < 2 * len(crops):
@@ -310,7 +310,8 @@ def _refuse_first_pass(scheme):
     if scheme.crop_from == "image":
         raise ValueError("Whole pictures need no --first_pass: drop it.")
     if shards.is_shard_folder(_UNLABELED_DIR.value):
-        raise ValueError(f"The faces in {_UNLABELED_DIR.value} are cut out: drop --first_pass.")
+        folder = stores.at(_UNLABELED_DIR.value)
+        raise ValueError(f"The faces in {folder} are cut out: drop --first_pass.")
 
 
 def _locate(scheme):

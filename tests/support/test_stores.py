@@ -92,6 +92,47 @@ def test_a_listing(bucket):
     assert list((bucket / "none").glob("*")) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ftp://me:S3CRET@host:21/photos", "ftp://***@host:21/photos"),
+        ("ftp://S3CRET@host", "ftp://***@host"),
+        ("--input_dir=s3://key:S3/CR+ET@bucket/a", "--input_dir=s3://***@bucket/a"),
+        ("ftp://me:S3@CR?ET@host/a", "ftp://***@host/a"),
+        ("ftp://me:S3 CRET@host/a", "ftp://***@host/a"),
+        ("https://host/a?token=S3CRET&b=S3CRET", "https://host/a?token=***&b=***"),
+        ("get 'https://host/a?S3CRET': no", "get 'https://host/a?***': no"),
+        ("s3://bucket/photos@2x/me@home", "s3://bucket/photos@2x/me@home"),
+        ("tcp://host:8786/me@home", "tcp://host:8786/me@home"),
+        ("me@home: is it /data/a?b=c", "me@home: is it /data/a?b=c"),
+    ],
+)
+def test_no_secret_is_shown(text, shown):
+    assert stores.redacted(text) == shown
+
+
+def test_a_store_with_a_password_is_opened_by_it_and_does_not_show_it(monkeypatch):
+    """Packages take an address apart, and tell of its parts."""
+    given = []
+
+    def fail(address):
+        given.append(address)
+        raise OSError(f"no bucket 'me:S3CRET@bucket' (S3CRET) at {address}")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fail)
+    path = stores.at("s3://me:S3CRET@bucket/photos?key=S3CRET") / "a?b=c.jpg"
+    assert str(path) == "s3://***@bucket/photos?key=***/a?b=c.jpg" and path.name == "a?b=c.jpg"
+    assert "S3CRET" not in repr(path) + path.parent.name
+    assert pickle.loads(pickle.dumps(path)) == path
+    with pytest.raises(stores.StoreError) as caught:
+        path.state()
+    assert given == ["s3://me:S3CRET@bucket/photos?key=S3CRET"]
+    assert "S3CRET" not in str(caught.value) and "bucket" in str(caught.value)
+    with pytest.raises(ValueError, match="Expected one address") as caught:
+        stores.at("zip://a::ftp://me:S3CRET@host/b.zip")
+    assert "S3CRET" not in str(caught.value)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("raised", "said"),
