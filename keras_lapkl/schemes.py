@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from keras_lapkl._support.files import read_json
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MOST = 10_000  # landmarks; a network's maps of them would not fit into memory
 CropFrom: TypeAlias = Literal["points", "box", "image"]
 CROP_FROM: tuple[CropFrom, ...] = get_args(CropFrom)
@@ -57,6 +59,11 @@ class Scheme:
         k = len(self.names)
         if k == 0:
             raise ValueError(f"Scheme {self.name!r}: expected at least one point name.")
+        if bad := [name for name in (self.name, *self.names) if _CONTROLS.search(name)]:
+            raise ValueError(
+                f"Scheme {self.name!r}: names must have no control characters, such as ends of "
+                f"lines. Received: {bad}"
+            )
         if len(set(self.names)) != k:
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise ValueError(f"Scheme {self.name!r}: point names must differ. Twice: {twice}")

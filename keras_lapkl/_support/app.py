@@ -13,6 +13,8 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from keras_lapkl._support.console import PrintableFormatter, print
+
 INTERRUPTED = 130
 TERMINATED = 143
 UNFINISHED = 75
@@ -83,7 +85,7 @@ def run_main(
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is not UTF-8 must not end a run
         sys.stdout.reconfigure(errors="backslashreplace")
     logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(None)
+    logging.get_absl_handler().setFormatter(PrintableFormatter())
     app.run(guarded, argv=argv)
 
 

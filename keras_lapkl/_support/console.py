@@ -1,8 +1,14 @@
-"""What a terminal shows: aligned tables, and not what LiteRT and TensorFlow log on start-up."""
+"""What a terminal shows: aligned tables, and not what LiteRT and TensorFlow log on start-up.
 
+Names in files and of files may have characters that a terminal obeys: they are shown as text.
+"""
+
+import builtins
 import contextlib
 import functools
+import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -12,9 +18,34 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 _HOLDING = threading.RLock()
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tabs and ends of lines."""
 _SHORT = 2.0
 _PAUSES = (30.0, 600.0)
 """Seconds between two lines in a file, the first and the longest."""
+
+
+def printable(text: str) -> str:
+    """A text with its control characters as text, but for tabs and ends of lines.
+
+    Example:
+
+    >>> printable("\\x1b[31mred\\n")
+    '\\\\x1b[31mred\\n'
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def print(*values: object, **options: Any) -> None:
+    """As the built-in one, in whose place the package has it, but `printable`."""
+    builtins.print(*(printable(str(value)) for value in values), **options)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Makes `printable` lines of what is logged."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> str:
@@ -56,9 +87,11 @@ class Meter:
             self._write(line(seconds), "\n")
 
     def _write(self, line, end):
+        line = printable(line)
         if self._moves:
             line = line[: shutil.get_terminal_size().columns - 1]
-            print("\r" + line.ljust(len(self._line)), end=end, file=sys.stderr, flush=True)
+            shown = "\r" + line.ljust(len(self._line))
+            builtins.print(shown, end=end, file=sys.stderr, flush=True)
         elif line != self._line:
             print(line, end=end, file=sys.stderr, flush=True)
         self._line = line

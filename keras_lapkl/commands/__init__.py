@@ -14,6 +14,7 @@ from absl import flags
 
 from keras_lapkl import configs
 from keras_lapkl._support import app
+from keras_lapkl._support.console import print
 from keras_lapkl._support.stores import is_address
 
 COMMANDS = (

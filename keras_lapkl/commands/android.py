@@ -17,6 +17,8 @@ import sys
 
 from absl import flags
 
+from keras_lapkl._support.console import print
+
 _BINARY = flags.DEFINE_string("binary", None, "benchmark_model for the device.", required=True)
 _MODEL = flags.DEFINE_list(
     "model", None, ".tflite files or shipped models' names, by commas.", required=True

@@ -16,6 +16,8 @@ import sys
 
 from absl import flags
 
+from keras_lapkl._support.console import print
+
 _MODEL = flags.DEFINE_list(
     "model", None, ".tflite files or shipped models' names, by commas.", required=True
 )

@@ -17,6 +17,7 @@ import pathlib
 
 from absl import flags
 
+from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 

@@ -17,6 +17,7 @@ With --target the exit status is 1 if anything falls back there.
 
 from absl import app, flags
 
+from keras_lapkl._support.console import print
 from keras_lapkl.tflite.targets import TARGETS
 
 ARGUMENTS = "files"

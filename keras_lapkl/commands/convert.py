@@ -26,6 +26,7 @@ import sys
 from absl import flags
 
 from keras_lapkl import pretrained
+from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 from keras_lapkl.export.modes import MODES

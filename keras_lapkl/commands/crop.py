@@ -20,6 +20,7 @@ extra `stores` and s3fs, gcsfs or adlfs.
 
 from absl import flags
 
+from keras_lapkl._support.console import print
 from keras_lapkl.commands import detector_flag
 
 _INPUT_DIR = flags.DEFINE_string(

@@ -11,6 +11,7 @@ import time
 from absl import flags, logging
 
 from keras_lapkl._support import console, extras
+from keras_lapkl._support.console import print
 from keras_lapkl._support.files import write_json
 from keras_lapkl._support.folders import announce, owned
 from keras_lapkl._support.tensorflow import quiet_tensorflow

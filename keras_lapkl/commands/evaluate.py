@@ -25,6 +25,7 @@ from absl import flags
 
 from keras_lapkl import pretrained
 from keras_lapkl._support import extras
+from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
 from keras_lapkl.evaluation import scoring

@@ -15,6 +15,8 @@ labels.samples.jpg beside the output: it shows up to ten objects with their poin
 
 from absl import flags
 
+from keras_lapkl._support.console import print
+
 _INPUT = flags.DEFINE_string("input", None, "File or folder of labels.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .csv file to write.", required=True)
 _IMAGES = flags.DEFINE_string(

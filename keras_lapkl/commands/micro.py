@@ -21,6 +21,8 @@ import re
 
 from absl import app as absl_app, flags
 
+from keras_lapkl._support.console import print
+
 ARGUMENTS = "files"
 
 _OUTPUT = flags.DEFINE_string("output", None, "A .tflite file, or a .h file.", required=True)

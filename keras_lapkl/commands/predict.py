@@ -21,6 +21,7 @@ from typing import Any
 from absl import flags
 
 from keras_lapkl import pretrained
+from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import detector_flag
 

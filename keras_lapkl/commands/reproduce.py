@@ -15,6 +15,7 @@ import functools
 from absl import flags
 
 from keras_lapkl._support import extras
+from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl._support.widths import define_widths, parse_width
 from keras_lapkl.configs import names

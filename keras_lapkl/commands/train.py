@@ -25,6 +25,7 @@ import pathlib
 from absl import flags, logging
 
 from keras_lapkl._support import extras, stores
+from keras_lapkl._support.console import print
 from keras_lapkl._support.settings import define_flags, from_flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 
 from keras_lapkl._support.app import INTERRUPTED, TERMINATED, UNFINISHED, Interrupted, Terminated
+from keras_lapkl._support.console import print
 
 PATIENCE = {"Ctrl-C": 10, "SIGTERM": 300}
 """Seconds that the processes have to end, by what ends them; SIGTERM lets them keep what they have.

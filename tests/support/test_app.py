@@ -36,6 +36,20 @@ def test_advice_against_retracing_alone_is_dropped(quiet):
 
 
 @pytest.mark.slow
+def test_no_terminal_obeys_what_a_command_says():
+    code = (
+        "from absl import logging\n"
+        "from keras_lapkl._support.app import run_main\n"
+        "def main(_):\n"
+        "    logging.warning('Left out %s', 'a\\x1b[31m.jpg')\n"
+        "    raise ValueError('b\\x9b31m.jpg')\n"
+        "run_main(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "Left out a\\x1b[31m.jpg\nerror: b\\x9b31m.jpg\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "words", "said"),
     [

@@ -11,7 +11,7 @@ def test_what_a_spreadsheet_takes_for_a_formula_gets_an_apostrophe(first):
     assert quote_name(f"{first}cmd|' /C calc'!A0.jpg") == f"'{first}cmd|' /C calc'!A0.jpg"
 
 
-@pytest.mark.parametrize("name", ["", "face.jpg", "a=b.jpg", "'90s.jpg", "ä.jpg"])
+@pytest.mark.parametrize("name", ["", "face.jpg", "a=b.jpg", "'90s.jpg", "ä.jpg", "a\tb.jpg"])
 def test_other_names_stay_as_they_are(name):
     assert quote_name(name) == name
     assert read_name(name) == name
@@ -23,6 +23,7 @@ def test_other_names_stay_as_they_are(name):
         (os.fsdecode(b"a\xff.jpg"), r'"a\udcff.jpg"'),
         ('"a".jpg', r'"\"a\".jpg"'),
         ("a\rb\n.jpg", r'"a\rb\n.jpg"'),
+        ("a\x1b[31m\x7f\x9b.jpg", r'"a\u001b[31m\u007f\u009b.jpg"'),
         (" lead.jpg", '" lead.jpg"'),
         ("trail ", '"trail "'),
     ],

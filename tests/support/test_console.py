@@ -1,6 +1,9 @@
+import ast
 import contextlib
 import io
+import logging
 import os
+import pathlib
 import sys
 import threading
 
@@ -11,6 +14,37 @@ from keras_lapkl._support import console
 
 def test_aligned():
     assert console.aligned([("a", "bb"), ("ccc", "d")]) == "  a  bb\nccc   d"
+
+
+HOSTILE = "a\x00\x07\x1b]0;owned\r\x7f\x9b31mä\tb\n"
+SHOWN = "a\\x00\\x07\\x1b]0;owned\\x0d\\x7f\\x9b31mä\tb\n"
+
+
+def test_no_terminal_obeys_a_name(capsys):
+    console.print(HOSTILE, pathlib.Path(HOSTILE), end="")
+    console.print(HOSTILE, end="", file=sys.stderr)
+    assert capsys.readouterr() == (f"{SHOWN} {SHOWN}", SHOWN)
+    record = logging.LogRecord("", logging.INFO, "", 0, "Left out %s", (HOSTILE,), None)
+    assert console.PrintableFormatter().format(record) == f"Left out {SHOWN}"
+
+
+def test_the_package_prints_only_so():
+    """But for the code that it hands to other Pythons."""
+    root = pathlib.Path(console.__file__).parent.parent
+    for path in root.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = any(isinstance(node, ast.Call) and _named(node.func) for node in ast.walk(tree))
+        imported = any(
+            isinstance(node, ast.ImportFrom)
+            and node.module == "keras_lapkl._support.console"
+            and any(alias.name == "print" for alias in node.names)
+            for node in tree.body
+        )
+        assert imported or not calls or path.name == "console.py", path
+
+
+def _named(function):
+    return isinstance(function, ast.Name) and function.id == "print"
 
 
 def test_shows_what_was_held_back_only_on_an_error(capfd):
