@@ -88,7 +88,7 @@ _RULES = json.loads(r"""
   "required": ["keras_lapkl", "mode", "image_size", "num_landmarks", "input"],
   "properties": {
     "schema": {"type": "integer", "minimum": 0, "maximum": 1000000},
-    "keras_lapkl": {"$ref": "word"},
+    "keras_lapkl": {"$ref": "version"},
     "mode": {"$ref": "word"},
     "image_size": {"type": "integer", "minimum": 1, "maximum": 4096},
     "num_landmarks": {"type": "integer", "minimum": 1, "maximum": 10000},
@@ -189,6 +189,7 @@ _RULES = json.loads(r"""
   },
   "$defs": {
     "word": {"$ref": "text", "maxLength": 200},
+    "version": {"type": "string", "maxLength": 100, "pattern": "^[0-9A-Za-z.!+_-]+$"},
     "text": {
       "type": "string",
       "maxLength": 10000,

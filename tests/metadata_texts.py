@@ -82,6 +82,7 @@ TAKEN = {
             "licence": "no sale",
         }
     ),
+    "version": changed("keras_lapkl", to="1!2.0rc1.post2.dev3+g12_a-b"),
     "no scheme": changed("scheme", to=None),
     "a key to ignore": changed("color", to=[[["red"]]]),
     "ancestors": changed("training_data", to=nested(20)),
@@ -99,6 +100,8 @@ REFUSED = {
     "levels": (changed("color", to=nested(40)), "at most 32 levels"),
     "long": (changed("color", to="x" * 3_000_000), "at most 1048576 characters"),
     "no size": (without("image_size"), "lacks a key: '?image_size"),
+    "version": (changed("keras_lapkl", to="1. */ int x; /*"), "keras_lapkl: expected characters"),
+    "no version": (changed("keras_lapkl", to=""), "keras_lapkl: expected characters"),
     "size of text": (changed("image_size", to="80"), "image_size: expected integer"),
     "size of truth": (changed("image_size", to=True), "image_size: expected integer"),
     "size of 0": (changed("image_size", to=0), "image_size: expected a number from 1 to 4096"),

@@ -9,6 +9,7 @@ from keras_lapkl.tflite import flatbuffer, inspection, metadata, runner
 _SOURCE = pathlib.Path(__file__).with_name("landmarks.h")
 _PER_LINE = 16
 _MOST_STEPS = 256  # LAPKL_MAX_STEPS of landmarks.h
+_IN_COMMENT = re.compile(r"(?<=\*)(?=/)|(?<=/)(?=\*)|(?<=\?)(?=\?)")  # ends, begins, trigraphs
 
 
 def check_name(name: str) -> None:
@@ -87,14 +88,15 @@ def c_header(content: bytes, name: str, arena_bytes: int, path: PathLike = "this
         "MODEL_BYTES": (len(content), ""),
     }
     defines = [
-        f"#define {upper}_{key} {value}" + (f" /* {said} */" if said else "")
+        f"#define {upper}_{key} {value}" + (f" /* {_comment(said)} */" if said else "")
         for key, (value, said) in values.items()
     ]
     source = _SOURCE.read_text(encoding="utf-8")
     return "\n".join(
         [
-            f"/* {pathlib.Path(path).name}, by lapkl micro of keras_lapkl {about.keras_lapkl}.",
-            *(f"   {line}" for line in _said(about)),
+            f"/* {_comment(pathlib.Path(path).name)}, by lapkl micro of keras_lapkl "
+            f"{_comment(about.keras_lapkl)}.",
+            *(f"   {_comment(line)}" for line in _said(about)),
             "*/",
             f"#ifndef {upper}_H",
             f"#define {upper}_H",
@@ -128,7 +130,13 @@ def _said(about):
         about.crop and f"Crop: {about.crop}",
         about.license and f"License of the model: {about.license}.",
     ]
-    return [line.replace("*/", "* /").replace("\n", " ") for line in said if line]
+    return [line for line in said if line]
+
+
+def _comment(text):
+    """A stranger's text as a part of a comment: it neither ends it nor goes on in the next line."""
+    plain = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
+    return _IN_COMMENT.sub(" ", plain)
 
 
 def _tensors(model):

@@ -133,11 +133,13 @@ def _naming(path):
 def _check_schema(data, path):
     schema = data.get("schema", 0) if isinstance(data, dict) else 0
     if isinstance(schema, int) and schema > SCHEMA:
-        by = data.get("keras_lapkl")
+        by, table = data.get("keras_lapkl"), rules.rules()
+        version = {"$ref": "version"}
+        if rules.find_problem(by, version, table, data, "keras_lapkl"):
+            by = "of an unknown version"
         raise ValueError(
-            f"{path} has metadata of schema {schema}, by keras_lapkl "
-            f"{by if isinstance(by, str) else 'of an unknown version'}; this package reads up to "
-            f"schema {SCHEMA}. Upgrade it: pip install --upgrade keras_lapkl"
+            f"{path} has metadata of schema {schema}, by keras_lapkl {by}; this package reads up "
+            f"to schema {SCHEMA}. Upgrade it: pip install --upgrade keras_lapkl"
         )
 
 

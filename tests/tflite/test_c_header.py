@@ -1,5 +1,6 @@
 """The C header: compiled as C99 and C++11, its numbers those of the file and of Python."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ import pytest
 
 from keras_lapkl import pretrained
 from keras_lapkl.data import synthetic_faces
-from keras_lapkl.tflite import TFLiteLocalizer, axes, runner
+from keras_lapkl.export import flatbuffer_writer
+from keras_lapkl.tflite import TFLiteLocalizer, axes, flatbuffer, runner
 from keras_lapkl.tflite.c_header import c_header
 
 MICRO = pretrained.path("fpn-sixteenth-micro", ".tflite")
@@ -49,13 +51,52 @@ def test_it_holds_the_file_and_its_numbers(header):
     assert "non-commercial research only" in header
 
 
+EVIL = "*/ evil /* ??/ \\"  # ends a comment, begins one, and splices the next line to its own
+
+
+def with_texts(path_name=MICRO.name, code=None, **texts):
+    """The header of a stranger's file, which says what it likes."""
+    model = flatbuffer.parse(MICRO.read_bytes())
+    about = {**json.loads(flatbuffer.read_metadata(model)), **texts}
+    flatbuffer.metadata_buffer(model).data = json.dumps(about).encode()
+    if code is not None:
+        model.operatorCodes[0].customCode = code.encode()
+    return c_header(flatbuffer_writer.pack(model), "face", 85760, path_name)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        *({key: EVIL} for key in ("trained_on", "crop", "license", "code")),
+        {"path_name": "evil\n*\u202e\udcff\\"},
+        {"license": "*** / /** //* evil"},
+        {"license": "evil ???/"},
+    ],
+)
+def test_a_strangers_texts_stay_in_their_comments(texts):
+    header = with_texts(**texts)
+    assert "evil" in header
+    seen = header.encode().decode().replace("??/", "\\").replace("\\\n", "")  # as C reads it
+    comments = re.findall(r"/\*(.*?)\*/", seen, re.S)
+    assert not any("/*" in each for each in comments)  # of which compilers warn
+    for each in comments:
+        seen = seen.replace(f"/*{each}*/", "")
+    assert "evil" not in seen
+
+
+def test_a_strangers_version_is_refused():
+    with pytest.raises(ValueError, match="keras_lapkl: expected characters as in"):
+        with_texts(keras_lapkl="0.1.0. */ evil /*")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", COMPILERS)
-def test_it_decodes_as_python_does(suffix, header, tmp_path):
+def test_it_decodes_as_python_does(suffix, tmp_path):
     compiler, standard = COMPILERS[suffix]
     if shutil.which(compiler) is None:
         pytest.skip(f"needs {compiler}")
-    (tmp_path / "face.h").write_text(header)
+    texts = dict.fromkeys(("trained_on", "crop", "license"), EVIL)
+    (tmp_path / "face.h").write_text(with_texts(**texts))
     source = tmp_path / f"main.{suffix}"
     source.write_text(PROGRAM)
     words = [compiler, standard, "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"]

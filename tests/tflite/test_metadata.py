@@ -42,6 +42,13 @@ def test_newer_schema_says_what_to_do():
     )
 
 
+@pytest.mark.parametrize("version", ["\x1b[2J", "1" * 1000, 3])
+def test_newer_schema_of_no_version(version):
+    newer = json.dumps({**PLAIN.to_dict(), "schema": SCHEMA + 1, "keras_lapkl": version})
+    with pytest.raises(ValueError, match="by keras_lapkl of an unknown version; this package"):
+        Metadata.from_json(newer, "m.tflite")
+
+
 def test_missing_key():
     with pytest.raises(ValueError, match=r"m\.tflite has metadata .* lacks a key: 'mode'"):
         Metadata.from_json('{"schema": 1, "keras_lapkl": "1"}', "m.tflite")
