@@ -136,6 +136,11 @@ def _check_operator(operator, kind, tensors, buffers, place):
     if any(shape is not None and 0 in shape and len(shape) > 1 for shape in shapes):
         raise ValueError(f"{place} has empty inputs: {shapes}")
     values = [None if i < 0 else _integers(tensors[i], buffers) for i in reads]
+    divides = kind.divides and tensors[reads[1]].type in _INTEGERS
+    if divides and (values[1] is None or np.isin(values[1], (0, -1)).any()):
+        raise ValueError(
+            f"{place} divides integers: expected that it does so by a constant without 0 and -1"
+        )
     try:
         found = kind.shapes(shapes, values, options)
     # A wrong rank, and what NumPy says of shapes that do not go together.
@@ -191,6 +196,8 @@ def _check_scales(operator, kind, tensors, types, place):
     given, made = scales(_ints(operator.inputs)), scales(_ints(operator.outputs))
     if any(np.min(scale) <= 0 for scale in (*given, *made)):
         raise ValueError(f"{place} has a scale of 0")
+    if any(np.max(scale) >= kind.below for scale in given):
+        raise ValueError(f"{place} has inputs with scales that are not below {kind.below:g}")
     least = min((np.min(scale) for scale in made), default=1.0)
     if given and kind.rescale([float(np.max(scale)) for scale in given]) > MAX_RESCALE * least:
         raise ValueError(f"{place} has scales too far above its output's")

@@ -56,6 +56,9 @@ class Kind(NamedTuple):
         alike: whether all inputs from `data` on have one type.
         rescale: from the scales of quantized inputs to what is divided by the output's. Kernels
             multiply by that ratio, and end the process where it is over 2 ** 20.
+        below: the bound of the scales of quantized inputs, at which kernels end the process.
+        divides: whether integers are divided by the second input. The processor ends the process
+            at 0, and where the least integer is divided by -1: only constants without them pass.
         work: from the shapes of the inputs and the options to steps for each value of the output.
     """
 
@@ -67,6 +70,8 @@ class Kind(NamedTuple):
     results: tuple[str, ...] = ()
     alike: bool = False
     rescale: Callable[[Sequence[float]], float] = _product
+    below: float = math.inf
+    divides: bool = False
     work: Callable[[Sequence[Any], Any], int] = lambda shapes, options: 1
 
 
@@ -351,7 +356,7 @@ _UNARY = (
     "ABS CEIL COS EXP FLOOR HARD_SWISH LOG LOGICAL_NOT LOGISTIC NEG RELU RELU6 RELU_0_TO_1 "
     "RELU_N1_TO_1 ROUND RSQRT SIGN SIN SQRT SQUARE TANH ELU"
 )
-_BINARY = "LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM POW PRELU FLOOR_DIV FLOOR_MOD"
+_BINARY = "LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM POW PRELU FLOOR_DIV"
 _COMPARISONS = "EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL"
 _BYTES = ("INT8", "UINT8", "INT16")
 _NUMBERS = ("FLOAT32", "FLOAT16", "INT64", "INT32", *_BYTES)
@@ -360,9 +365,10 @@ KINDS = {
     **{name: Kind((1, 1), None, _same) for name in _UNARY.split()},
     **{name: Kind((2, 2), None, _broadcast, alike=True) for name in _BINARY.split()},
     **{
-        name: Kind((2, 2), None, _broadcast, results=("BOOL",), alike=True)
+        name: Kind((2, 2), None, _broadcast, results=("BOOL",), alike=True, below=1.0)
         for name in _COMPARISONS.split()
     },
+    "FLOOR_MOD": Kind((2, 2), None, _broadcast, alike=True, divides=True),
     "QUANTIZE": Kind((1, 1), None, _same, results=_BYTES),
     "DEQUANTIZE": Kind((1, 1), None, _same, results=("FLOAT32",)),
     "CAST": Kind((1, 1), None, _same, results=(*_NUMBERS, "BOOL")),

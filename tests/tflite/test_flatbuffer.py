@@ -205,6 +205,86 @@ def test_graphs_that_kernels_trust(changed, change, message):
         refused(path, message, opened)
 
 
+def with_operator(name, dtype, divisor, scale):
+    """A change: one more operator, of four numbers and others; None is a second input."""
+
+    def change(model, graph):
+        schema = flatbuffer.schema()
+
+        def tensor(name, dtype, values=None, scale=None):
+            found = schema.TensorT()
+            found.name, found.shape, found.buffer = name, [4], 0
+            found.type = getattr(schema.TensorType, dtype)
+            if values is not None:
+                model.buffers.append(schema.BufferT())
+                model.buffers[-1].data = np.array(values, dtype.lower()).tobytes()
+                found.buffer = len(model.buffers) - 1
+            if scale is not None:
+                found.quantization = schema.QuantizationParametersT()
+                found.quantization.scale, found.quantization.zeroPoint = [scale], [0]
+            graph.tensors.append(found)
+            return len(graph.tensors) - 1
+
+        code, found = schema.OperatorCodeT(), schema.OperatorT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+        code.version = 2
+        model.operatorCodes.append(code)
+        found.opcodeIndex = len(model.operatorCodes) - 1
+        least = np.iinfo(dtype.lower()).min
+        a = tensor(b"a", dtype, [least] * 4, scale and scale[0])
+        b = tensor(b"b", dtype, divisor, scale and scale[1])
+        if divisor is None:
+            graph.inputs = [*graph.inputs, b]
+        made = dtype if name == "FLOOR_MOD" else "BOOL"
+        found.inputs, found.outputs = [a, b], [tensor(b"c", made)]
+        graph.operators.append(found)
+
+    return change
+
+
+ONES = [1, 1, 1, 1]
+OF_INTEGERS = r"FLOOR_MOD, divides integers: expected that it does so by a constant"
+OF_LARGE_SCALES = r"has inputs with scales that are not below 1$"
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "divisor", "scale", "message"),
+    [
+        ("FLOOR_MOD", "INT32", [-1] * 4, None, OF_INTEGERS),
+        ("FLOOR_MOD", "INT64", [1, 1, -1, 1], None, OF_INTEGERS),
+        ("FLOOR_MOD", "INT32", [1, 0, 1, 1], None, OF_INTEGERS),
+        ("FLOOR_MOD", "INT64", None, None, OF_INTEGERS),
+        ("EQUAL", "INT8", ONES, (1.0, 0.5), f"EQUAL, {OF_LARGE_SCALES}"),
+        ("NOT_EQUAL", "INT16", ONES, (1.0, 1.0), OF_LARGE_SCALES),
+        ("LESS", "INT8", ONES, (1e5, 0.5), OF_LARGE_SCALES),
+        ("LESS_EQUAL", "UINT8", ONES, (0.5, 2.0), OF_LARGE_SCALES),
+        ("GREATER", "UINT8", ONES, (2.0, 0.5), OF_LARGE_SCALES),
+        ("GREATER_EQUAL", "INT8", ONES, (2.0, 0.5), OF_LARGE_SCALES),
+    ],
+)
+def test_what_ends_the_process_of_kernels(changed, name, dtype, divisor, scale, message):
+    path = changed(with_operator(name, dtype, divisor, scale))
+    refused(path, message, runner.load_interpreter)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "divisor", "scale"),
+    [
+        ("FLOOR_MOD", "INT32", [3, 1, -2, 7], None),
+        ("FLOOR_MOD", "INT64", [3, 1, -2, 7], None),
+        ("EQUAL", "INT8", ONES, (0.99, 0.99)),
+        ("LESS", "UINT8", ONES, (1e-3, 0.99)),
+        ("GREATER", "INT32", ONES, None),
+    ],
+)
+def test_what_kernels_divide_and_compare(changed, name, dtype, divisor, scale):
+    path = changed(with_operator(name, dtype, divisor, scale))
+    interpreter = runner.load_interpreter(path)
+    (tensor,) = interpreter.get_input_details()
+    interpreter.set_tensor(tensor["index"], np.zeros(tensor["shape"], tensor["dtype"]))
+    runner.invoke(interpreter, path)
+
+
 def test_the_shipped_bytes_are_within_bounds():
     content = SHIPPED.read_bytes()
     verification.verify(content)
