@@ -71,7 +71,7 @@ def read_image(path: PathLike | StorePath) -> NDArray[np.uint8]:
         raise ImageError(f"{path}: expected an image that fits into memory.") from error
     if data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == _HEIC:
         return _read_heic(path, data)
-    _check(path, data)
+    check_encoded(path, data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except MemoryError as error:
@@ -244,8 +244,16 @@ def _is_folder(entry):
         return False
 
 
-def _check(path, data):
-    """Refuses by the header what must not or can't be decoded."""
+def check_encoded(path: PathLike | StorePath, data: bytes) -> None:
+    """Refuses by the header what must not or can't be decoded.
+
+    Args:
+        path: where the bytes are from, for messages.
+        data: of a JPEG, PNG, BMP or WebP file.
+
+    Raises:
+        ImageError: as `read_image`, but for what only the decoder notices.
+    """
     if not data:
         raise ImageError(f"{path}: expected an image. Received: an empty file")
     inspect = next((f for magic, f in _FORMATS.items() if data.startswith(magic)), None)

@@ -18,11 +18,14 @@ import cv2
 import numpy as np
 
 from keras_lapkl._support import extras, reading
-from keras_lapkl.data.images import MAX_BYTES
+from keras_lapkl.data.images import MAX_BYTES, ImageError, check_encoded
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels.found import EDGE, SEEN, Labeled, Labels, Source, number
 
 _MAX_TABLE = 1 << 30
+# A file of HDF5 may claim far more than it has: what was never written is read as zeros.
+_MAX_RATIO = 20
+_SMALL_TABLE, _SMALL_PICTURES = 1 << 26, 1 << 28  # bytes that a file of any size may have
 _USER = 0
 _MOVED, _MARKED = 1.1, 1.4
 _DATASET = re.compile(r"/?video(\d+)/video")
@@ -42,8 +45,11 @@ def read(source: Source) -> Labels:
     except KeypointError:
         raise
     # h5py says in many ways that a file is damaged.
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
-        said = " ".join(str(error).split())
+    except (
+        *(OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError),
+        *(MemoryError, cv2.error),
+    ) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
         raise KeypointError(
             f"{source.path}: expected SLEAP's labels (.slp). Received HDF5 that can't be read so: "
             f"{said}"
@@ -137,6 +143,8 @@ class _Pictures:
         self.videos = _by_id(videos, ids)
         self.embedded = {}
         self.places = {}
+        self.rows = {}
+        self.taken = 0
 
     def of(self, video, frame):
         """The name of a frame's picture; None if it is but a frame of a video file."""
@@ -165,9 +173,12 @@ class _Pictures:
 
     def _embed(self, group, frame, name):
         members = _member(self.path, self.file, group)
-        numbers = _table(self.path, members, "frame_numbers").tolist()
+        if group not in self.rows:
+            numbers = _table(self.path, members, "frame_numbers").tolist()
+            self.rows[group] = {n: row for row, n in reversed(list(enumerate(numbers)))}
         images = _member(self.path, members, "video")
-        if np.prod(images.shape[1:], dtype=float) * images.dtype.itemsize > MAX_BYTES:
+        claimed = np.prod(images.shape[1:], dtype=float) * images.dtype.itemsize
+        if claimed > MAX_BYTES:
             raise KeypointError(
                 f"{self.path}, {group}: expected pictures of at most {MAX_BYTES} bytes"
             )
@@ -178,9 +189,12 @@ class _Pictures:
                 f"{self.path}, {group}: expected pictures as {', '.join(_ENCODED)}. Received: "
                 f"{encoding!r}. Export the package once more with a newer SLEAP."
             )
-        if frame not in numbers:
+        if frame not in self.rows[group]:
             return None
-        content = np.asarray(images[numbers.index(frame)])
+        self._check_taken(claimed)
+        content = np.asarray(images[self.rows[group][frame]])
+        self.taken += content.nbytes
+        self._check_taken()  # rows of many lengths claim none
         content = content.view(np.uint8) if content.dtype.itemsize == 1 else content
         order = images.attrs.get("channel_order", self.order)
         order = order.decode() if isinstance(order, bytes) else str(order)
@@ -189,7 +203,7 @@ class _Pictures:
                 f"{self.path}, {group}: expected channels in the order RGB or BGR. Received: "
                 f"{order!r}"
             )
-        swapped = _swapped(content) if order == "BGR" else None
+        swapped = _swapped(f"{self.path}, {name}", content) if order == "BGR" else None
         if swapped is not None:
             self.embedded[f"{name}.png"] = swapped
             return f"{name}.png"
@@ -197,10 +211,24 @@ class _Pictures:
         self.embedded[name + _ENCODED[encoding]] = content.tobytes()
         return name + _ENCODED[encoding]
 
+    def _check_taken(self, more=0):
+        size = self.file.id.get_filesize()
+        most = max(_SMALL_PICTURES, _MAX_RATIO * size)
+        if self.taken + more > most:
+            raise KeypointError(
+                f"{self.path}: expected at most {most} bytes of pictures in a file of {size}. "
+                "Received: more. Export the package once more, or parts of it"
+            )
 
-def _swapped(content):
+
+def _swapped(where, content):
     """A PNG of a picture with red and blue exchanged; None of one without colors, or damaged."""
-    image = cv2.imdecode(np.ascontiguousarray(content), cv2.IMREAD_UNCHANGED)
+    content = np.ascontiguousarray(content)
+    try:
+        check_encoded(where, content.tobytes())
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except (ImageError, cv2.error):
+        return None  # what is wrong with it is told where all pictures are read
     if image is None or image.ndim != 3 or image.shape[2] != 3:
         return None
     return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
@@ -245,9 +273,20 @@ def _table(path, group, name):
         raise KeypointError(
             f"{path}: expected SLEAP's labels, with a table {name!r}. Received: others"
         )
-    if dataset.size * max(dataset.dtype.itemsize, 1) > _MAX_TABLE:
-        raise KeypointError(f"{path}: expected at most {_MAX_TABLE} bytes of {name!r}")
-    return dataset[()]
+    most = min(_MAX_TABLE, max(_SMALL_TABLE, _MAX_RATIO * dataset.file.id.get_filesize()))
+    kind, total = dataset.dtype, dataset.size * max(dataset.dtype.itemsize, 1)
+    if kind.hasobject and kind.kind != "O":
+        raise KeypointError(f"{path}: expected numbers in {name!r}. Received: {kind}")
+    rows = range(len(dataset)) if kind.hasobject and total <= most else ()
+    texts = []
+    for row in rows:  # each of any length
+        texts.append(dataset[row])
+        total += len(texts[-1])
+        if total > most:
+            break
+    if total > most:
+        raise KeypointError(f"{path}: expected at most {most} bytes of {name!r}")
+    return np.array(texts, object) if kind.hasobject else dataset[()]
 
 
 def _json(path, text):

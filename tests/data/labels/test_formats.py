@@ -3,8 +3,10 @@
 import json
 import pathlib
 import re
+import struct
 import sys
 import tracemalloc
+import zlib
 
 import cv2
 import h5py
@@ -266,7 +268,56 @@ class TestSleap:
             about = file["points"].dtype
             del file["points"]
             file.create_dataset("points", (1 << 40,), about, chunks=(1000,), compression="gzip")
-        refused(path, "expected at most 1073741824 bytes")
+        refused(path, "expected at most 67108864 bytes of 'points'")
+
+    def test_texts_that_are_one_and_the_same(self, tmp_path):
+        """Rows of any length, which all refer to one place in the file."""
+        path = exports.sleap(tmp_path)
+        with h5py.File(path, "r+") as file:
+            about = file["videos_json"][0]
+            del file["videos_json"]
+            texts = file.create_dataset("videos_json", (3_000,), h5py.string_dtype())
+            texts[0] = about.decode() + " " * 100_000
+        content = path.read_bytes()
+        size = len(about) + 100_000
+        at = content.index(size.to_bytes(4, "little"))
+        row, rows = content[at : at + 16], 3_000 * 16
+        path.write_bytes(content[:at] + row * 3_000 + content[at + rows :])
+        refused(path, "expected at most 67108864 bytes of 'videos_json'")
+
+    @pytest.mark.parametrize("order", ["RGB", "BGR"])
+    def test_pictures_that_were_never_written(self, tmp_path, order):
+        """HDF5 fills them with zeros, of which a small file can claim any number."""
+        path = exports.sleap(tmp_path)
+        with h5py.File(path, "r+") as file:
+            del file["video0/video"]
+            about = {"dtype": "i1", "chunks": (1, 1 << 20)}
+            file["video0"].create_dataset("video", (2, 200_000_000), **about)
+            file["video0/video"].attrs.update(format="png", channel_order=order)
+        refused(path, "expected at most 268435456 bytes of pictures in a file of")
+
+    @pytest.mark.parametrize("side", [15, 30_000, 60_000])
+    def test_pictures_of_a_size_that_is_not_read(self, tmp_path, side, monkeypatch):
+        """They are passed on as they are, to be told of like any other."""
+        path = exports.sleap(tmp_path)
+        png = bytearray(cv2.imencode(".png", exports.picture())[1].tobytes())
+        png[16:24] = struct.pack(">II", side, side)
+        png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+        with h5py.File(path, "r+") as file:
+            del file["video0/video"]
+            file["video0/video"] = np.stack([np.frombuffer(png, np.int8)] * 2)
+            file["video0/video"].attrs["format"] = "png"
+        monkeypatch.setattr(cv2, "imdecode", None)
+        assert set(read(path).embedded.values()) == {bytes(png)}
+
+    @pytest.mark.parametrize("error", [MemoryError(), cv2.error("too large")])
+    def test_what_does_not_fit(self, tmp_path, monkeypatch, error):
+        def fails(*args):
+            raise error
+
+        path = exports.sleap(tmp_path)
+        monkeypatch.setattr(cv2, "imencode", fails)
+        refused(path, "can't be read so: (MemoryError|too large)")
 
     def test_other_hdf5(self, tmp_path):
         path = tmp_path / "x.h5"
