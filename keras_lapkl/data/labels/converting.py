@@ -81,7 +81,8 @@ def convert_labels(
     become pixels with centers at whole numbers, in the upright picture. An object is left out, and
     counted, if no point of it is labeled, or none lies in its picture, or if that is missing, can't
     be read or has another size than its labels say. Pictures that are in the file of labels itself
-    are written into a folder `<stem of the output>.pictures`.
+    are written into a folder `<stem of the output>.pictures`. What was written is removed again if
+    the conversion fails.
 
     Args:
         path: file or folder of labels.
@@ -115,32 +116,34 @@ def convert_labels(
     labels = tool.read(source)
     left_out, notes = collections.Counter(labels.left_out), list(labels.notes)
     objects, names = _of_category(path, labels, category, left_out)
-    objects = _with_pictures(objects, labels, images, output, left_out)
-    if not objects:
-        reasons = "; ".join(_said(left_out)) or "none"
-        raise KeypointError(f"{path}: expected labels to convert. Left out: {reasons}")
-    converted = _converted(tool.name, names, objects, labels, output, picture, left_out, notes)
-    files = {output: converted}
-    if parts:
-        held_out = in_last_block(converted.paths, validation_share)
-        for part, taken in zip(parts, (~held_out, held_out), strict=True):
-            if not taken.any():
-                raise ValueError(
-                    f"`validation_share` {validation_share} leaves no object for {part}, of "
-                    f"{len(taken)} in all, in {len(set(converted.paths))} pictures."
-                )
-            files[part] = _taken(converted, taken)
-    for file, content in files.items():
-        _write(content, file)
-    chosen = np.unique(np.linspace(0, len(converted.paths) - 1, _SAMPLES).round().astype(int))
-    samples.write(
-        picture,
-        [converted.paths[i] for i in chosen],
-        converted.landmarks[chosen],
-        converted.visibility[chosen],
-        converted.boxes[chosen],
-        tuple(map(str, names)),
-    )
+    with _undone_on_error() as made:
+        objects = _with_pictures(objects, labels, images, output, left_out, made)
+        if not objects:
+            reasons = "; ".join(_said(left_out)) or "none"
+            raise KeypointError(f"{path}: expected labels to convert. Left out: {reasons}")
+        converted = _converted(tool.name, names, objects, labels, output, picture, left_out, notes)
+        files = {output: converted}
+        if parts:
+            held_out = in_last_block(converted.paths, validation_share)
+            for part, taken in zip(parts, (~held_out, held_out), strict=True):
+                if not taken.any():
+                    raise ValueError(
+                        f"`validation_share` {validation_share} leaves no object for {part}, of "
+                        f"{len(taken)} in all, in {len(set(converted.paths))} pictures."
+                    )
+                files[part] = _taken(converted, taken)
+        for file, content in files.items():
+            _note(file, made)
+            _write(content, file)
+        chosen = np.unique(np.linspace(0, len(converted.paths) - 1, _SAMPLES).round().astype(int))
+        samples.write(
+            picture,
+            [converted.paths[i] for i in chosen],
+            converted.landmarks[chosen],
+            converted.visibility[chosen],
+            converted.boxes[chosen],
+            tuple(map(str, names)),
+        )
     return converted
 
 
@@ -241,12 +244,31 @@ def _without_gaps(objects, names):
     ], tuple(named.values())
 
 
-def _with_pictures(objects, labels, images, output, left_out):
+@contextlib.contextmanager
+def _undone_on_error():
+    """Gives a list of paths that are made, which are removed again if nothing comes of them."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):  # not there yet, or a folder of others' files
+                path.rmdir() if path.is_dir() else path.unlink()
+        raise
+
+
+def _note(path, made):
+    """What is not there before a file is written: the file, and folders of it."""
+    made += [each for each in (*reversed(path.parents), path) if not os.path.lexists(each)]
+
+
+def _with_pictures(objects, labels, images, output, left_out, made):
     """The objects whose pictures can be read and fit them, each with path and size."""
     folder = output.with_name(f"{output.stem}.pictures")
     embedded = {}
     for name in dict.fromkeys(each.picture for each in objects if each.picture in labels.embedded):
         embedded[name] = folder / name
+        _note(embedded[name], made)
         _write_new(embedded[name], labels.embedded[name], folder.parent)
     folders = labels.folders if images is None else (Path(images),)
     others = [each.picture for each in objects if each.picture not in embedded]

@@ -1,10 +1,12 @@
 """Tiny exports of each tool, converted and read again: the same numbers, names and visibility."""
 
 import csv
+import os
 import pathlib
 import re
 
 import cv2
+import h5py
 import label_exports as exports
 import numpy as np
 import pytest
@@ -280,6 +282,40 @@ class TestOutput:
         path = exports.sleap(tmp_path)
         one, two = convert(path)[0], convert(path)[0]
         assert one.paths == two.paths
+
+    def test_nothing_is_left_of_pictures_that_are_refused(self, tmp_path):
+        """Else they would be in the way of those of the mended file."""
+        path = exports.sleap(tmp_path, 1.4)
+        sound = path.read_bytes()
+        with h5py.File(path, "r+") as file:
+            pixels = file["video0/video"][:]
+            pixels[:, 100:] = 1
+            file["video0/video"][:] = pixels
+        output = tmp_path / "new" / "labels.csv"
+        with pytest.raises(KeypointError, match="picture can't be read"):
+            convert_labels(path, output)
+        assert os.listdir(tmp_path) == [path.name]
+        path.write_bytes(sound)
+        assert len(convert_labels(path, output).paths) == 2
+
+    def test_nothing_is_left_where_a_part_is_in_the_way(self, convert, tmp_path):
+        path = exports.sleap(tmp_path)
+        (tmp_path / "labels.validation.csv").write_text("a.png,1,2,3,4\n")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match=r"labels\.validation\.csv is there already"):
+            convert(path, validation_share=0.5)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_what_was_there_is_left(self, convert, tmp_path):
+        path = exports.sleap(tmp_path)
+        done, _ = convert(path)
+        (tmp_path / "labels.pictures" / "mine.txt").write_text("mine")
+        done.paths[1].write_bytes(b"another")
+        (tmp_path / "labels.csv").unlink()
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match="is there already, and would be replaced"):
+            convert(path)
+        assert sorted(tmp_path.rglob("*")) == before and done.paths[1].read_bytes() == b"another"
 
     def test_other_labels_there(self, convert, tmp_path):
         (tmp_path / "labels.csv").write_text("a.png,1,2,3,4\n")
