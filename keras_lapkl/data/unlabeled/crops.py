@@ -1,5 +1,6 @@
 """Faces without labels, held in memory or read from shards as they are needed."""
 
+import contextlib
 import dataclasses
 import struct
 import zlib
@@ -16,6 +17,7 @@ from keras_lapkl.training_data import DataSet
 INDEX = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
 """Where the PNG of a face lies in its shard, and the checksum of it."""
 _MEGABYTE = 1 << 20
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # what comes before its width and height
 
 
 class UnlabeledCrops:
@@ -199,9 +201,11 @@ class InShards:
         # Opened each time, in some microseconds: there may be more shards than a process may open.
         data = read_part(file, int(entry["offset"]), int(entry["length"]))
         face = None
-        size = struct.pack(">II", self._side, self._side)  # as a PNG has it; others take memory
-        if zlib.crc32(data) == entry["crc32"] and data[16:24] == size:
-            face = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        # Others than a PNG of this size may take any memory to decode.
+        head = _PNG + struct.pack(">II", self._side, self._side)
+        if zlib.crc32(data) == entry["crc32"] and data.startswith(head):
+            with contextlib.suppress(cv2.error):
+                face = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if face is None or face.shape != self._kept.shape[1:]:
             raise ValueError(
                 f"{file} is damaged at byte {entry['offset']}. Delete it and give the command that "

@@ -1,4 +1,5 @@
 import concurrent.futures
+import struct
 import zlib
 
 import cv2
@@ -119,6 +120,36 @@ def test_damage_is_refused(files, damage):
     np.testing.assert_array_equal(faces.gather(np.arange(40)), FACES[:40])
     with pytest.raises(ValueError, match=rf"second is damaged at byte {entry['offset']}"):
         faces.gather([40])
+
+
+def replaced(files, content):
+    """Faces of which the first one is another file, whose checksum is right."""
+    paths, shard, index = files
+    paths[0].write_bytes(content)
+    index[0] = 0, len(content), zlib.crc32(content)
+    return crops(InShards(paths, shard, index, SIDE, 1))
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".webp", ".png"])
+def test_another_format_is_not_decoded(files, kind, monkeypatch):
+    """It may have a huge size, and what stands where a PNG has its size may be anything."""
+    content = bytearray(cv2.imencode(kind, FACES[0])[1].tobytes())
+    if kind == ".png":
+        content[12:16] = b"tEXt"
+    else:
+        content[16:24] = struct.pack(">II", SIDE, SIDE)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(ValueError, match="first is damaged at byte 0"):
+        replaced(files, bytes(content)).gather([0])
+
+
+def test_what_the_decoder_says_of_damage(files, monkeypatch):
+    def fails(*args):
+        raise cv2.error("too large")
+
+    monkeypatch.setattr(cv2, "imdecode", fails)
+    with pytest.raises(ValueError, match="first is damaged"):
+        crops(InShards(*files, SIDE, 1)).gather([0])
 
 
 def test_another_size_is_refused(files):
