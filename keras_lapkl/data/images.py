@@ -4,6 +4,7 @@ import collections
 import heapq
 import itertools
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,9 @@ MAX_PIXELS = 200_000_000
 """600 MB decoded, and what phones take. A small file can claim far more, in its header."""
 MAX_BYTES = 1_000_000_000
 """Of a file; so many pixels have 800 MB where nothing is compressed, with an alpha channel."""
+MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
+"""Of all scans of a JPEG together. Each goes over all pixels, and an empty one has few bytes:
+progressive files have 10 scans, and 18 of CMYK."""
 
 
 class ImageError(ValueError):
@@ -264,8 +268,12 @@ def check_encoded(path: PathLike | StorePath, data: bytes) -> None:
             f"{path}: expected a JPEG, PNG, BMP or WebP file. Received: "
             f"{kind or f'{len(data)} bytes that begin with {data[:8]!r}'}{remedy}"
         )
+    scans, most = 0, 0
     try:
         width, height, complete = inspect(data)
+        if inspect is _inspect_jpeg and complete:
+            most = MAX_SCANNED_PIXELS // max(width * height, 1)
+            scans = _count_scans(data, most)
     except struct.error:
         width, height, complete = 0, 0, False
     if not complete:
@@ -273,6 +281,11 @@ def check_encoded(path: PathLike | StorePath, data: bytes) -> None:
             f"{path}: expected a complete image. Received: a truncated file of {len(data)} bytes"
         )
     _check_size(path, width, height)
+    if scans > most:
+        raise ImageError(
+            f"{path}: expected at most {most} scans of {width}x{height} pixels. Received: a JPEG "
+            "of more. Save it again, as PNG or as JPEG"
+        )
 
 
 def _check_size(path, width, height):
@@ -334,13 +347,37 @@ def _inspect_jpeg(data):
         elif marker in (0x00, 0x01, *range(0xD0, 0xD9)):  # no segment
             at += 2
         elif marker == 0xDA:  # start of scan; a thumbnail's end marker would lie before
-            return *size, b"\xff\xd9" in data[at:]
+            return *size, data.find(b"\xff\xd9", at) >= 0
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # frame header
+            if marker in _FRAMES:  # their header
                 size = struct.unpack_from(">HH", data, at + 5)[::-1]
             at += 2 + length
     return *size, False
+
+
+# The markers that end a file or begin a segment. Decoders pass by the others.
+_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+
+
+def _count_scans(data, most):
+    """Scans of a JPEG; those beyond `most` are not looked for, and none where all are fewer."""
+    at, scans, channels = 2, 0, None
+    while scans <= most and (found := _SEGMENT.search(data, at)) and found[1] != b"\xd9":
+        marker, start = found[1][0], found.end()
+        if marker in _FRAMES and marker not in _PROGRESSIVE:
+            channels = data[start + 7 : start + 8]  # how many
+        elif marker == 0xDA:
+            # Nearly no file has to be walked through: decoders go on after a scan of all channels
+            # only in a progressive one.
+            whole = channels == data[start + 2 : start + 3]
+            if not scans and (whole or data.count(b"\xff\xda", start) < most):
+                return 0
+            scans += 1
+        at = start + struct.unpack_from(">H", data, start)[0]
+    return scans
 
 
 def _inspect_png(data):

@@ -57,6 +57,18 @@ def read(tmp_path):
     return read_bytes
 
 
+SCANNED = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+
+
+def with_scans(count, channels=3, before=b""):
+    """A progressive JPEG with its last scan many times more often, each behind other bytes."""
+    image = SCANNED if channels == 3 else SCANNED[..., 0]
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    empty = scan[: 2 + struct.unpack(">H", scan[2:4])[0]] + bytes(8)
+    return data[:-2] + (before + empty) * count + data[-2:]
+
+
 class TestReadImage:
     @pytest.mark.parametrize("suffix", [".png", ".bmp"])
     def test_lossless(self, read, suffix):
@@ -233,6 +245,39 @@ except ImageError as error:
         monkeypatch.setattr(images.cv2, "imdecode", None)
         with pytest.raises(ImageError, match=f"200 megapixels.*{size[0]}x{size[1]}"):
             read(png((*size, 8, 2)))
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_scans_over_and_over(self, read, monkeypatch, channels):
+        """Each empty one has few bytes, and the decoder goes over all pixels for it."""
+        data = with_scans(1000, channels)
+        assert read(data).shape == (96, 128, 3)
+        monkeypatch.setattr(images, "MAX_SCANNED_PIXELS", 500 * 96 * 128)
+        monkeypatch.setattr(images.cv2, "imdecode", None)
+        with pytest.raises(ImageError, match=r"at most 500 scans of 128x96 .*Save it again"):
+            read(data)
+
+    @pytest.mark.parametrize(
+        "hidden",
+        [
+            b"\xff\xfe\0\6\xff\xd9\xff\xd9",  # a comment with end markers
+            b"\xff\xd0\xff\xff\xff\x02\0\x08\xff",  # no segment, though it may look like one
+        ],
+    )
+    def test_scans_behind_what_ends_none(self, read, monkeypatch, hidden):
+        monkeypatch.setattr(images, "MAX_SCANNED_PIXELS", 500 * 96 * 128)
+        monkeypatch.setattr(images.cv2, "imdecode", None)
+        with pytest.raises(ImageError, match="at most 500 scans"):
+            read(with_scans(1000, before=hidden))
+
+    @pytest.mark.parametrize("progressive", [0, 1])
+    def test_markers_that_are_no_scans(self, read, monkeypatch, progressive):
+        """In the thumbnail, in a comment, and behind the end, where phones put a video."""
+        monkeypatch.setattr(images, "MAX_SCANNED_PIXELS", 10 * 96 * 128)
+        data = cv2.imencode(".jpg", SCANNED, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1]
+        data = data.tobytes()
+        comment = b"\xff\xfe" + struct.pack(">H", 402) + b"\xff\xda" * 200
+        data = data[:2] + comment + data[2:-2] + comment + data[-2:] + b"\xff\xda" * 200
+        assert read(data).shape == (96, 128, 3)
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     @pytest.mark.parametrize("shape", [(16, 16), (17, 301), (300, 19)])
