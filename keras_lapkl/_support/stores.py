@@ -37,6 +37,58 @@ class StoreError(ConnectionError):
     """A store that can't be reached, or refuses."""
 
 
+_CREDENTIALS = frozenset(
+    (
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+        *("ProfileNotFound", "SSOError", "TokenRetrievalError", "DefaultCredentialsError"),
+    )
+)
+"""Errors, by name, of what looks for credentials: of botocore and google.auth."""
+_AWS = (
+    "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a bucket that all may "
+    """read, FSSPEC_S3='{"anon": true}'."""
+)
+_GOOGLE = "Set GOOGLE_APPLICATION_CREDENTIALS."
+_WHERE = {"s3": _AWS, "s3a": _AWS, "gs": _GOOGLE, "gcs": _GOOGLE}
+_REGION = (
+    "The bucket is in another region, or another store's: see AWS_DEFAULT_REGION and "
+    "AWS_ENDPOINT_URL."
+)
+_ADVICE = {
+    **dict.fromkeys(("PermanentRedirect", "301", "AuthorizationHeaderMalformed"), _REGION),
+    **dict.fromkeys(("IllegalLocationConstraintException", "IncorrectEndpoint"), _REGION),
+    "RequestTimeTooSkewed": "Set the clock of this machine.",
+}
+"""What to do about answers of S3, by their codes; of a request by HEAD that is the status."""
+_NOT_IMPLEMENTED = 501
+_LATER = frozenset((408, 409, 429, *range(500, 600))) - {_NOT_IMPLEMENTED}
+"""HTTP's statuses that tell of the moment: they may be others when asked again."""
+_SETTINGS = frozenset(
+    ("ValueError", "TypeError", "ParamValidationError", "NoRegionError", "RecursionError")
+)
+"""Errors, by name, that are made on this machine; the last one by botocore, of redirections."""
+
+
+def _causes(error):
+    """An error, and those that it was made of."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _answer(error):
+    """Code and HTTP status of what a store has answered; None where it has not, or none is told."""
+    for each in _causes(error):
+        response = getattr(each, "response", None)
+        if isinstance(response, dict):  # botocore's
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return response.get("Error", {}).get("Code"), status
+        for name in ("status_code", "status", "code"):  # Azure's, aiohttp's, gcsfs's
+            if isinstance(status := getattr(each, name, None), int):
+                return None, status
+    return None, None
+
+
 @dataclasses.dataclass(frozen=True)
 class StorePath:
     """A folder of a store, or what is below it, as much as is needed of `pathlib.Path`.
@@ -146,7 +198,7 @@ class StorePath:
 
     def write(self, data: bytes) -> None:
         """Puts an object, in the place of one that is there; raises StoreError."""
-        with self._asked(to_write=True) as (files, path):
+        with self._asked("write") as (files, path):
             files.pipe_file(path, data)
 
     def create(self, data: bytes) -> None:
@@ -163,22 +215,27 @@ class StorePath:
                 f"{self}: a kill may leave half a file on {scheme}://. Write to a folder, or to "
                 f"one of {', '.join(sorted(_ATOMIC - {'memory'}))}."
             )
-        with self._asked(to_write=True) as (files, path):
+        with self._asked("write", make=True) as (files, path):
             files.pipe_file(path, data, mode="create")
 
     def put(self, file: PathLike) -> None:
         """Puts a file of this machine; raises as `write`."""
-        with self._asked(to_write=True) as (files, path):
+        with self._asked("write") as (files, path):
             files.put_file(os.fspath(file), path)
 
     def remove(self) -> None:
         """Removes an object, if it is there; raises StoreError."""
-        with contextlib.suppress(FileNotFoundError), self._asked() as (files, path):
+        with contextlib.suppress(FileNotFoundError), self._asked("delete") as (files, path):
             files.rm_file(path)
 
     @contextlib.contextmanager
-    def _asked(self, to_write: bool = False) -> Iterator[tuple[Any, str]]:
-        """The file system of fsspec and the path in it; errors in our words."""
+    def _asked(self, right: str = "list and read", make: bool = False) -> Iterator[tuple[Any, str]]:
+        """The file system of fsspec and the path in it; errors in our words.
+
+        Args:
+            right: what is done there.
+            make: whether an object is put where none is.
+        """
         extras.require(str(self), "fsspec")
         import fsspec.core
 
@@ -192,33 +249,54 @@ class StorePath:
                 f"Received: {self} ({self._said(error)})"
             ) from error
         except Exception as error:  # some connect at once
-            raise self._without_answer(error) from error
+            raise self._failed(error, right, make) from error
         try:
             yield files, f"{root}/{self.below}" if self.below else root
         except FileExistsError:
             raise
         except FileNotFoundError as error:
-            if to_write:
+            if right == "write":
                 raise StoreError(f"{self} can't be written: there is no such bucket.") from error
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from error
-        except PermissionError as error:
-            raise StoreError(
-                f"{self}: the store refuses: {self._said(error)}. Have its credentials "
-                f"expired? May they {'write' if to_write else 'list and read'} there?"
-            ) from error
         except Exception as error:  # packages of stores raise all kinds
-            raise self._without_answer(error) from error
+            raise self._failed(error, right, make) from error
 
-    def _without_answer(self, error):
-        said = " ".join(self._said(error).split()) or type(error).__name__
-        return StoreError(
-            f"{self}: the store does not answer: {said}. When it does, the same command starts or "
-            "goes on again."
-        )
+    def _failed(self, error, right, make):
+        """What is raised for an error of the store's package; what is to be mended, by its kind."""
+        words = getattr(error, "strerror", None) or str(error)  # without the number of an errno
+        said = (" ".join(self._said(words).split()) or type(error).__name__).removesuffix(".")
+        code, status = _answer(error)
+        kinds = [{kind.__name__ for kind in type(each).__mro__} for each in _causes(error)]
+        if any(kind & _CREDENTIALS for kind in kinds):
+            scheme = self.root.partition("://")[0]
+            return StoreError(
+                f"{self}: the package of the store has no credentials: {said}. "
+                f"{_WHERE.get(scheme, 'Its documentation says where it looks for them.')}"
+            )
+        if code in _ADVICE:
+            return StoreError(f"{self}: the store says: {said}. {_ADVICE[code]}")
+        if isinstance(error, PermissionError):
+            return StoreError(
+                f"{self}: the store refuses: {said}. Have its credentials expired? May they "
+                f"{right} there?"
+            )
+        if make and status == _NOT_IMPLEMENTED:
+            return StoreError(
+                f"{self}: the store says: {said}. The object is put only if none is there "
+                "(If-None-Match), which a store must know to be written to: write to a folder, or "
+                "to another store."
+            )
+        if status in _LATER or (status is None and not kinds[0] & _SETTINGS):
+            return StoreError(
+                f"{self}: the store does not answer: {said}. When it does, the same command "
+                "starts or goes on again."
+            )
+        says = "the package of the store says" if status is None else "the store says"
+        return StoreError(f"{self}: {says}: {said}.")
 
-    def _said(self, error):
-        """The error's words without our secrets, which packages may take apart."""
-        said, root = redacted(str(error)), self.root
+    def _said(self, words):
+        """Words of an error without our secrets, which packages may take apart."""
+        said, root = redacted(str(words)), self.root
         hidden = [found[0] for found in _USER.finditer(root)]
         hidden += [found[2] for found in _QUERY.finditer(root)]
         for each in re.split(r"[:/@&=]", ":".join((*hidden, *map(unquote, hidden)))):

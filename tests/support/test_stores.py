@@ -14,6 +14,22 @@ from keras_lapkl._support import files, folders, locks, reading, stores
 fsspec = pytest.importorskip("fsspec")
 
 
+def answered(code, status, said, kind=OSError):
+    """As s3fs raises what S3 answers: botocore's error is the cause of one of Python's."""
+
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = kind(said)
+    error.__cause__ = named("ClientError", said, response=response)
+    return error
+
+
+def named(name, said, **attributes):
+    """An error of another package, told by its name."""
+    error = type(name, (Exception,), {})(said)
+    vars(error).update(attributes)
+    return error
+
+
 @pytest.fixture
 def bucket():
     """A store in this process's memory, with three objects."""
@@ -140,6 +156,15 @@ class TestErrors:
             (PermissionError("Forbidden"), "a.txt: the store refuses: Forbidden. Have its cred"),
             (RuntimeError("no\nroute"), "a.txt: the store does not answer: no route. When it does"),
             (TimeoutError(), "a.txt: the store does not answer: TimeoutError. When it does"),
+            (
+                answered("ExpiredToken", 400, "It has expired.", PermissionError),
+                "a.txt: the store refuses: It has expired. Have its credentials expired? May they "
+                "list and read there?",
+            ),
+            (answered("SlowDown", 503, "Wait."), "does not answer: Wait. When it does"),
+            (answered("InternalError", 500, "Oh."), "does not answer: Oh. When it does"),
+            (named("HttpError", "quota", code=429), "does not answer: quota. When it does"),
+            (named("ServiceError", "busy", status_code=503), "does not answer: busy. When it"),
         ],
     )
     def test_of_any_kind_name_the_object(self, bucket, monkeypatch, raised, said):
@@ -150,6 +175,68 @@ class TestErrors:
         with pytest.raises(stores.StoreError) as caught:
             (bucket / "a.txt").read(0, 3)
         assert said in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("raised", "said"),
+        [
+            (answered("PermanentRedirect", 301, "Elsewhere."), "says: Elsewhere. The bucket is in"),
+            (answered("301", 301, "Moved Permanently"), "says: Moved Permanently. The bucket is"),
+            (
+                answered("RequestTimeTooSkewed", 403, "Too large.", PermissionError),
+                "says: Too large. Set the clock of this machine.",
+            ),
+            (
+                answered("NotImplemented", 501, "No.", lambda said: OSError(38, said)),
+                "the store says: No.",
+            ),
+            (answered("InvalidRequest", 400, "Bad."), "the store says: Bad."),
+            (named("HttpError", "gone", code=410), "the store says: gone."),
+            (ValueError("Bad Request"), "the package of the store says: Bad Request."),
+            (
+                named("NoCredentialsError", "Unable to locate credentials"),
+                "the package of the store has no credentials: Unable to locate credentials. ",
+            ),
+        ],
+    )
+    def test_what_will_not_change_is_not_waited_for(self, bucket, monkeypatch, raised, said):
+        def fail(*args, **kwargs):
+            raise raised
+
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fail)
+        with pytest.raises(stores.StoreError) as caught:
+            (bucket / "a.txt").read(0, 3)
+        assert said in str(caught.value) and "When it does" not in str(caught.value)
+        assert ".." not in str(caught.value)
+
+    def test_credentials_of_each_store(self):
+        error = named("NoCredentialsError", "none")
+        for url, word in (("s3://b", "AWS_PROFILE"), ("gs://b", "GOOGLE_APPLICATION_CREDENTIALS")):
+            assert word in str(stores.at(url)._failed(error, "write", False))
+
+    def test_a_store_that_puts_without_conditions(self, bucket, monkeypatch):
+        def fail(*args, **kwargs):
+            raise answered("NotImplemented", 501, "A header is not implemented.")
+
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", fail)
+        said = r"lock: the store says: A header is not implemented\. .*\(If-None-Match\)"
+        with pytest.raises(stores.StoreError, match=said), folders.owned(bucket):
+            pass
+
+    @pytest.mark.parametrize(
+        ("operation", "act", "right"),
+        [
+            ("cat_file", lambda path: path.read(0, 3), "list and read"),
+            ("pipe_file", lambda path: path.write(b""), "write"),
+            ("rm_file", lambda path: path.remove(), "delete"),
+        ],
+    )
+    def test_the_right_that_is_missing(self, bucket, monkeypatch, operation, act, right):
+        def fail(*args, **kwargs):
+            raise PermissionError("Access Denied")
+
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), operation, fail)
+        with pytest.raises(stores.StoreError, match=f"May they {right} there"):
+            act(bucket / "a.txt")
 
     def test_no_bucket_to_write_to(self, bucket, monkeypatch):
         def fail(*args, **kwargs):
