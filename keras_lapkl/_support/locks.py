@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_lapkl._support.reading import read_bytes
-from keras_lapkl._support.stores import StorePath
+from keras_lapkl._support.stores import StoreError, StorePath
 from keras_lapkl._support.types import PathLike
 
 try:
@@ -74,8 +74,11 @@ def owned(folder: PathLike, wait: bool, resume: bool) -> Iterator[None]:
         _homes.remove(home)
         if held:
             del _owned[home]
-        if _is_at(handle, path):
-            path.unlink(missing_ok=True)
+        try:  # nothing here may hide what the body has done, or how it has failed
+            if _is_at(handle, path):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            logging.warning("%s stays: %s. Before another machine goes on, delete it.", path, error)
         os.close(handle)
 
 
@@ -164,9 +167,15 @@ def owned_in_store(folder: StorePath, resume: bool) -> Iterator[None]:
         yield
     finally:
         _held.discard(str(path))
-        with contextlib.suppress(FileNotFoundError):
+        try:  # nothing here may hide what the body has done, or how it has failed
             if read_bytes(path, _MAX_BYTES) == mine:  # not one that took it over
                 path.remove()
+        except FileNotFoundError:
+            pass
+        except (StoreError, ValueError) as error:  # ValueError: another object lies there
+            logging.warning(
+                "%s The lock stays: the next run of another machine needs --resume.", error
+            )
 
 
 def _has_ended(path, owner):

@@ -238,6 +238,20 @@ def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_that_stays_hides_no_error(tmp_path, monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise PermissionError("not permitted")
+
+    with pytest.raises(ZeroDivisionError), folders.owned(tmp_path):
+        monkeypatch.setattr(type(tmp_path), "unlink", fail)
+        raise ZeroDivisionError
+    monkeypatch.undo()
+    assert f"{tmp_path / locks.LOCK} stays: not permitted" in caplog.text
+    with folders.owned(tmp_path):  # of this machine, it is taken over
+        pass
+    assert not (tmp_path / locks.LOCK).exists()
+
+
 def test_what_kills_left_is_cleared_away(tmp_path):
     (tmp_path / "below" / ".lapkl-abcdefgh").mkdir(parents=True)
     with owned(tmp_path):

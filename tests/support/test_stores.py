@@ -1,3 +1,4 @@
+import contextlib
 import importlib.util
 import json
 import os
@@ -325,6 +326,34 @@ class TestOwner:
         self.left_by(lock, host="elsewhere", job="7")
         with folders.owned(bucket):
             pass
+
+    @pytest.mark.parametrize("operation", ["rm_file", "info"])
+    def test_a_lock_that_stays(self, bucket, lock, monkeypatch, caplog, operation):
+        """It is told, and hides neither a result nor an error."""
+
+        def fail(*args, **kwargs):
+            raise PermissionError("Access Denied")
+
+        kind = type(fsspec.filesystem("memory"))
+        for error in (None, ZeroDivisionError):
+            caplog.clear()
+            expected = contextlib.nullcontext() if error is None else pytest.raises(error)
+            with expected, folders.owned(bucket):
+                monkeypatch.setattr(kind, operation, fail)
+                if error is not None:
+                    raise error
+            monkeypatch.undo()
+            assert lock.exists()
+            (line,) = caplog.messages
+            assert "lapkl-lock: the store refuses: Access Denied" in line
+            assert line.endswith("the next run of another machine needs --resume.")
+            with folders.owned(bucket):  # of this machine, it is taken over
+                pass
+
+    def test_another_object_in_the_place_of_the_lock(self, bucket, lock, caplog):
+        with folders.owned(bucket):
+            lock.write(b"x" * 9999)
+        assert lock.exists() and "The lock stays" in caplog.text
 
     def test_a_damaged_lock(self, bucket, lock):
         lock.write(b"[")
