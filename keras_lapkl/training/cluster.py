@@ -116,7 +116,8 @@ def _parsed(text) -> dict[str, Any]:
 
 def _check_addresses(addresses):
     for address in addresses:
-        if not isinstance(address, str) or not re.fullmatch(r"\S+:\d{1,5}", address):
+        found = isinstance(address, str) and re.fullmatch(r"\S+:(\d{1,5})", address)
+        if not found or not 0 < int(found[1]) < 2**16:
             raise _unlike("addresses as host:port, such as 10.0.0.1:2222", address)
     if len(set(addresses)) < len(addresses) or not addresses:
         raise _unlike("`cluster` with one address for each process", addresses)

@@ -10,6 +10,8 @@ these are. The devices of one process need nothing of this: build and compile a 
 import contextlib
 import functools
 import re
+import signal
+import threading
 from typing import Any
 
 import keras
@@ -20,7 +22,7 @@ from absl import logging
 from keras_lapkl._support import console
 from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl.models.localizer import LandmarkLocalizer
-from keras_lapkl.training import cluster
+from keras_lapkl.training import cluster, meeting
 
 BACKENDS = ("tensorflow", "jax")
 
@@ -30,7 +32,7 @@ def join() -> Any:
     """Meets the other processes of `cluster.find()`; None if this one trains alone.
 
     To be called before TensorFlow or JAX does anything else. The first call returns when all have
-    come.
+    come; until then it says every minute who is missing, and SIGTERM and Ctrl-C end it.
 
     Returns:
         `tf.distribute.MultiWorkerMirroredStrategy`, on JAX `keras.distribution.DataParallel`, or
@@ -38,7 +40,9 @@ def join() -> Any:
 
     Raises:
         ValueError: as `cluster.find`; or there are processes, and Keras's backend is none of
-            `BACKENDS`.
+            `BACKENDS`; or the first process was given other addresses.
+        OSError: the port of this process is in use.
+        UnfinishedError: another process has ended meanwhile.
 
     Example:
 
@@ -60,15 +64,44 @@ def join() -> Any:
             f"KERAS_BACKEND={backend} beside {found.source}. Set it, or TF_CONFIG={{}}."
         )
     logging.info("%s. Waiting for all of them.", found)
-    if backend == "jax":
-        keras.distribution.initialize(",".join(found.addresses), len(found.addresses), found.index)
-        return keras.distribution.DataParallel(auto_shard_dataset=False)
+    meeting.meet(found, listens=backend == "tensorflow")
+    with _peers(), _signals_later():
+        return _joined_by_jax(found) if backend == "jax" else _joined_by_tensorflow(found)
+
+
+def _joined_by_jax(found):
+    keras.distribution.initialize(",".join(found.addresses), len(found.addresses), found.index)
+    return keras.distribution.DataParallel(auto_shard_dataset=False)
+
+
+def _joined_by_tensorflow(found):
     tf.get_logger().setLevel("WARNING")  # else it tells of each sum that it plans
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(found.addresses)}), "", "worker", found.index
     )
     with console.held_stderr():
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
+@contextlib.contextmanager
+def _signals_later():
+    """Has SIGTERM and Ctrl-C wait for the end of a short task that needs all processes.
+
+    One that ended in the midst of it would leave the others waiting where they heed no signal.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python gives it no signals
+        yield
+        return
+    came = []
+    both = signal.SIGTERM, signal.SIGINT
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in both}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def scope() -> contextlib.AbstractContextManager[Any]:
@@ -284,7 +317,11 @@ def _tells_of_a_peer(error):
     """By its kind. Others, such as too little memory, would come again."""
     if isinstance(error, tf.errors.OpError):
         return isinstance(
-            error, tf.errors.UnavailableError | tf.errors.AbortedError | tf.errors.CancelledError
+            error,
+            tf.errors.UnavailableError
+            | tf.errors.AbortedError
+            | tf.errors.CancelledError
+            | tf.errors.DeadlineExceededError,
         )
     if keras.backend.backend() != "jax":
         return False

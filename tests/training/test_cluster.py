@@ -70,6 +70,8 @@ class TestTFConfig:
             (tf_config({"worker": ["a:1", "a:1"]}), "one address for each process"),
             (tf_config({"worker": ["a"]}), "host:port.*Received: a$"),
             (tf_config({"worker": [1]}), "host:port.*Received: 1$"),
+            (tf_config({"worker": ["a:0"]}), "host:port.*Received: a:0$"),
+            (tf_config({"worker": ["a:65536"]}), "host:port.*Received: a:65536$"),
             (tf_config({"worker": WORKERS}, index=2), "an address in `cluster`.*'index': 2"),
             (tf_config({"worker": WORKERS}, index="0"), "an address in `cluster`"),
             (tf_config({"worker": WORKERS}, "chief"), "an address in `cluster`"),

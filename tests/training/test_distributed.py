@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 from keras_lapkl import callbacks, losses, metrics
+from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl.loading import load_model
 from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer
@@ -269,6 +271,23 @@ def test_without_processes_nothing_changes():
     assert distributed.is_chief() and distributed.replicas() == 1
     assert distributed.any_process(True) and not distributed.any_process(False)
     distributed.wait()
+
+
+def test_one_that_never_came_counts_as_one_that_has_ended():
+    with pytest.raises(UnfinishedError, match="Another process"), distributed._peers():
+        raise tf.errors.DeadlineExceededError(None, None, "Barrier timed out")
+
+
+def test_signals_wait_for_the_end_of_what_all_do():
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        with distributed._signals_later():
+            signal.raise_signal(signal.SIGTERM)
+            assert not came
+        assert came == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow
