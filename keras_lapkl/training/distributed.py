@@ -139,6 +139,33 @@ def any_process(here: bool) -> bool:
         return bool(multihost_utils.process_allgather(np.array(here)).any())
 
 
+def all_gather(data: bytes) -> list[bytes]:
+    """What each of the processes gives, all of which ask this at once, in their order."""
+    joined = join()
+    if joined is None:
+        return [data]
+    with _peers():
+        lengths = [int(length) for (length,) in _rows(np.array([len(data)]))]
+        rows = _rows(np.frombuffer(data.ljust(max(lengths), b"\0"), np.uint8))
+    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
+
+
+def _rows(values):
+    """Small whole numbers of each process, equally many, stacked."""
+    joined = join()
+    if not isinstance(joined, tf.distribute.Strategy):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(values))
+    resolver = joined.cluster_resolver
+    count = resolver.cluster_spec().num_tasks("worker")
+    placed = np.zeros((count, len(values)), np.float32)
+    placed[resolver.task_id] = values
+    # Each device of a process gives the same.
+    summed = _sum_of_all(tf.constant(placed)).numpy() * (count / replicas())
+    return np.rint(summed).astype(values.dtype)
+
+
 def wait() -> None:
     """Returns when all processes have come here."""
     any_process(False)

@@ -23,7 +23,7 @@ from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.loading import load_model
-from keras_lapkl.training import distributed, preemption
+from keras_lapkl.training import agreement, distributed, preemption
 from keras_lapkl.training.augmentation import Augmentation
 from keras_lapkl.training.batches import (
     evaluation_batches,
@@ -94,7 +94,8 @@ def train(
     Raises:
         ValueError: the folder holds another run, one on other data or files of something else, its
             checkpoints are damaged, or unlabeled faces are given without adversary and teacher, or
-            the other way around.
+            the other way around; or another process of the training has other settings or data, or
+            does not see the folder.
         OSError: another process trains into the folder, the disk is full, or the cluster fails.
         ModuleNotFoundError: `scheduler` without the extra `cluster`.
         FloatingPointError: the loss or a weight is no longer finite, or no prediction is.
@@ -148,8 +149,10 @@ def label(
             "Expected a recipe whose faces without labels are labeled by a teacher (`teacher`, or "
             "`teacher_width` of a mean teacher). Received: one without."
         )
+    agreement.check_command(identity, "label")
     with owned(folder) if distributed.is_chief() else contextlib.nullcontext():
         _claim(job, identity)
+        agreement.check_folder(folder)
         if not (folder / "results.json").exists():
             _taught(job)
 
@@ -170,12 +173,14 @@ class _Job:
 
 def _run(job, more_follows=False):
     identity = _identity(job)
+    agreement.check_command(identity, "train")
     finished = (job.output_dir / "results.json").exists()
     if not finished:
         _check_batch_sizes(job.recipe)
     writes = distributed.is_chief() and not finished
     with owned(job.output_dir) if writes else contextlib.nullcontext():
         _claim(job, identity)
+        agreement.check_folder(job.output_dir)
         return _train(job, identity, more_follows)
 
 

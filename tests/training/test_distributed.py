@@ -139,8 +139,10 @@ def by_two_processes(folder):
     writers = [callbacks.ResumableCheckpoint(last)] if distributed.is_chief() else []
     history = fit(model, kind, first=1, callbacks=writers)
     index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    told = distributed.all_gather(b"\xff" + b"\0\x01" * index)
     found = {
         "replicas": distributed.replicas(),
+        "told": [list(each) for each in told],
         "chief": distributed.is_chief(),
         "asked": [distributed.any_process(index == 1), distributed.any_process(False)],
     }
@@ -231,6 +233,7 @@ def test_two_processes_equal_one_with_the_whole_batch(alone, tmp_path, monkeypat
     others, theirs = read(tmp_path, "1")
     assert found["chief"] and not theirs["chief"]
     assert found["replicas"] == theirs["replicas"] == 2
+    assert found["told"] == theirs["told"] == [[255], [255, 0, 1]]
     assert found["asked"] == theirs["asked"] == [True, False]
     assert found["history"] == theirs["history"]
     for a, b, c in zip(weights, others, states(load_model(last)), strict=True):

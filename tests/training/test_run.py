@@ -463,6 +463,7 @@ class TestTeacher:
     ):
         """A teacher's faces are in one batch with the labeled ones, an adversary's are not."""
         monkeypatch.setattr(run.distributed, "join", object)
+        monkeypatch.setattr(run.distributed, "all_gather", lambda data: [data])
         chosen = recipe(batch_size=8, teacher=dataclasses.replace(teacher, batch_size=4))
         against = recipe(batch_size=8, adversary=Adversary(batch_size=4))
         for each, devices, received in ((chosen, 5, 12), (against, 8, 4), (recipe(), 3, 8)):
