@@ -76,11 +76,11 @@ _PPM_HEADER = re.compile(rb"P6" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 _RULES = json.loads(r"""
 {
   "description": [
-    "What a .tflite file may say of its model. keras_lapkl/tflite/rules.py, mobile/localize.py and",
-    "mobile/web/rules.js apply it. The words are those of JSON Schema, and five more: `count`, a",
-    "list is as long as that key says; `below`, an index is below what that key says; `rising`,",
-    "numbers rise (true) or do not fall (false); `equalLengths`, of the lists with these keys;",
-    "`maxDepth`, levels of the whole."
+    "What a .tflite file may say of its model. keras_lapkl/tflite/metadata_rules.py,",
+    "mobile/localize.py and mobile/web/rules.js apply it. The words are those of JSON Schema, and",
+    "five more: `count`, a list is as long as that key says; `below`, an index is below what that",
+    "key says; `rising`, numbers rise (true) or do not fall (false); `equalLengths`, of the lists",
+    "with these keys; `maxDepth`, levels of the whole."
   ],
   "type": "object",
   "maxLength": 1048576,

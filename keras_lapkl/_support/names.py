@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_lapkl._support.cells import is_utf8
+from keras_lapkl._support.csv_names import is_utf8
 from keras_lapkl._support.types import PathLike
 
 _LONGEST = 220

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.files import naming, read_json, replacing
 from keras_lapkl._support.names import first_stem
 from keras_lapkl._support.pixels import FARTHEST

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.reading import read_text
 from keras_lapkl._support.types import PathLike
 

@@ -19,7 +19,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support import cluster, console, extras
-from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.files import check_outputs, write_json
 from keras_lapkl._support.folders import announce, announced, owned
 from keras_lapkl._support.names import names_below, output_stems

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lapkl._support import console
-from keras_lapkl._support.cells import is_utf8
+from keras_lapkl._support.csv_names import is_utf8
 from keras_lapkl._support.reading import open_regular
 from keras_lapkl.data.images import MAX_SIDE, ImageError, read_image
 

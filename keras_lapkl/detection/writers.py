@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from keras_lapkl._support.cells import quote_name
+from keras_lapkl._support.csv_names import quote_name
 from keras_lapkl._support.files import naming, replacing
 from keras_lapkl.data.prediction_files import json_writer
 from keras_lapkl.data.pts import write_pts

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lapkl._support.cells import quote_name
+from keras_lapkl._support.csv_names import quote_name
 from keras_lapkl._support.files import replacing
 from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike

@@ -14,7 +14,7 @@ from typing import Any
 from keras_lapkl._support import reading
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.models.arguments import LARGEST
-from keras_lapkl.tflite import rules
+from keras_lapkl.tflite import metadata_rules
 
 MAX_BYTES = 2**31
 """Of a .keras file, and of what it unpacks to."""
@@ -137,7 +137,7 @@ def _check_localizer(config):
     """What a localizer says of itself, by the rules that hold for .tflite files too."""
     if config.get("class_name") not in _LOCALIZERS:
         return
-    about, table = config["config"], rules.rules()
+    about, table = config["config"], metadata_rules.rules()
     scheme = about.get("scheme")
     names = scheme.get("names") if isinstance(scheme, dict) else None
     calibration = about.get("calibration")
@@ -147,10 +147,11 @@ def _check_localizer(config):
     for name in ("scheme", "crop_scale", "beta", "calibration"):
         if name in about:
             rule = table["properties"][name]
-            _refuse(rules.find_problem(about[name], rule, table, whole, name))
+            _refuse(metadata_rules.find_problem(about[name], rule, table, whole, name))
     if "trained_on" in about:
         kind = "text" if isinstance(about["trained_on"], str) else "training data"
-        _refuse(rules.find_problem(about["trained_on"], {"$ref": kind}, table, whole, "trained_on"))
+        rule, said = {"$ref": kind}, about["trained_on"]
+        _refuse(metadata_rules.find_problem(said, rule, table, whole, "trained_on"))
 
 
 def _refuse(problem):

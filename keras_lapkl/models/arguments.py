@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lapkl.tflite import rules
+from keras_lapkl.tflite import metadata_rules
 
 LARGEST = {"width": 4, "image_size": 4096, "num_landmarks": 10_000}
 """What is built takes memory by the square of the first."""
@@ -51,8 +51,9 @@ def checked(name: str, value: Any) -> Any:
     plain = value.item() if isinstance(value, np.generic) else value
     if not isinstance(plain, (int, float, str, type(None))):
         raise ValueError(f"`{name}` must be a number, text or None. Received: {value!r}")
-    table = rules.rules()
-    problem = rules.find_problem(plain, table["properties"][name], table, {}, f"`{name}`")
+    table = metadata_rules.rules()
+    rule = table["properties"][name]
+    problem = metadata_rules.find_problem(plain, rule, table, {}, f"`{name}`")
     if problem:
         raise ValueError(problem)
     return plain

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras_lapkl._support import reading
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import graph_checks, verification
+from keras_lapkl.tflite import flatbuffer_checks, graph_checks
 from keras_lapkl.tflite.schema import names as names, schema as schema
 
 METADATA_NAME = "keras_lapkl"
@@ -51,7 +51,7 @@ def parse(content: bytes, path: PathLike = "this file") -> Any:
             f"{path} is not a TFLite file: bytes 4 to 7 are not {IDENTIFIER.decode()}."
         )
     try:
-        verification.verify(content)
+        flatbuffer_checks.verify(content)
         model = schema().ModelT.InitFromPackedBuf(content, 0)
         graph_checks.check(model)
     except ValueError as error:

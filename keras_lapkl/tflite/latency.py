@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_lapkl._support import console
-from keras_lapkl._support.cells import quote_name
+from keras_lapkl._support.csv_names import quote_name
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import runner
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_lapkl import confidence, schemes, training_data
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.tflite import flatbuffer, rules
+from keras_lapkl.tflite import flatbuffer, metadata_rules
 
 SCHEMA = 1
 """Of the files that this package writes. Raise it when a key changes its name or its meaning, and
@@ -85,11 +85,11 @@ class Metadata:
                 `metadata.rules.json`.
         """
         with _naming(path):
-            data = rules.parse_metadata(text, rules.rules())
+            data = metadata_rules.parse_metadata(text, metadata_rules.rules())
         # First, since of a newer schema other rules hold.
         _check_schema(data, path)
         with _naming(path):
-            rules.check_metadata(data, rules.rules())
+            metadata_rules.check_metadata(data, metadata_rules.rules())
             if data.get("schema", 0) == 0:
                 data = _upgraded(data)
             # What no table says: a mirror map that is an involution, and the like.

@@ -1,13 +1,13 @@
-// Checks what a .tflite file says of its model, as keras_lapkl/tflite/rules.py does.
+// Checks what a .tflite file says of its model, as keras_lapkl/tflite/metadata_rules.py does.
 
 // keras_lapkl/tflite/metadata.rules.json, which explains its words.
 const RULES = {
   "description": [
-    "What a .tflite file may say of its model. keras_lapkl/tflite/rules.py, mobile/localize.py and",
-    "mobile/web/rules.js apply it. The words are those of JSON Schema, and five more: `count`, a",
-    "list is as long as that key says; `below`, an index is below what that key says; `rising`,",
-    "numbers rise (true) or do not fall (false); `equalLengths`, of the lists with these keys;",
-    "`maxDepth`, levels of the whole."
+    "What a .tflite file may say of its model. keras_lapkl/tflite/metadata_rules.py,",
+    "mobile/localize.py and mobile/web/rules.js apply it. The words are those of JSON Schema, and",
+    "five more: `count`, a list is as long as that key says; `below`, an index is below what that",
+    "key says; `rising`, numbers rise (true) or do not fall (false); `equalLengths`, of the lists",
+    "with these keys; `maxDepth`, levels of the whole."
   ],
   "type": "object",
   "maxLength": 1048576,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import confidence
-from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.folders import owned
 from keras_lapkl.data import read_pts
 from keras_lapkl.data.images import ImageError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import schemes
-from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.prediction_files import (

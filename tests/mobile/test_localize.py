@@ -20,7 +20,7 @@ from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.detection import looks
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.export import flatbuffer_writer
-from keras_lapkl.tflite import flatbuffer, metadata, rules
+from keras_lapkl.tflite import flatbuffer, metadata, metadata_rules
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "mobile" / "localize.py"
 MODES = ("float32", "int8")
@@ -401,9 +401,10 @@ def test_metadata(files, localize):
 
 
 def test_rules_as_the_library_has_them(localize):
-    assert rules.rules() == localize._RULES
+    assert metadata_rules.rules() == localize._RULES
     for name in ("parse_metadata", "check_metadata", "find_problem", "_refuse"):
-        assert inspect.getsource(getattr(localize, name)) == inspect.getsource(getattr(rules, name))
+        theirs, ours = (getattr(module, name) for module in (localize, metadata_rules))
+        assert inspect.getsource(theirs) == inspect.getsource(ours)
 
 
 def test_metadata_that_are_refused(files, localize, metadata_texts, tmp_path):

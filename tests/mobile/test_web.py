@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.tflite import rules
+from keras_lapkl.tflite import metadata_rules
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "mobile/web"
@@ -647,7 +647,7 @@ def test_rules_as_the_library_has_them():
     (table,) = re.findall(
         r"^const RULES = (.*?^\});$", (FOLDER / "rules.js").read_text(), re.M | re.S
     )
-    assert json.loads(table) == rules.rules()
+    assert json.loads(table) == metadata_rules.rules()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH")

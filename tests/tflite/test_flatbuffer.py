@@ -15,9 +15,9 @@ from keras_lapkl.tflite import (
     TFLiteLocalizer,
     describe,
     flatbuffer,
+    flatbuffer_checks,
     graph_checks,
     runner,
-    verification,
 )
 
 SHIPPED = pretrained.path("fpn-sixteenth-300w", "-int8.tflite")
@@ -287,17 +287,17 @@ def test_what_kernels_divide_and_compare(changed, name, dtype, divisor, scale):
 
 def test_the_shipped_bytes_are_within_bounds():
     content = SHIPPED.read_bytes()
-    verification.verify(content)
+    flatbuffer_checks.verify(content)
     for size in range(8, len(content), 1999):
         with pytest.raises(ValueError, match="it has "):
-            verification.verify(content[:size])
+            flatbuffer_checks.verify(content[:size])
 
 
 def test_what_leads_out_of_the_file():
     with pytest.raises(ValueError, match="100 elements at byte 8, which lead out of the file"):
-        verification._Walk(struct.pack("<II", 4, 100) + bytes(100)).vector(0, 4)
+        flatbuffer_checks._Walk(struct.pack("<II", 4, 100) + bytes(100)).vector(0, 4)
     with pytest.raises(ValueError, match="an offset to byte 4 of 6"):
-        verification._Walk(bytes(6)).number("I", 4)
+        flatbuffer_checks._Walk(bytes(6)).number("I", 4)
 
 
 def test_tables_that_are_used_over_and_over():
@@ -320,7 +320,7 @@ def test_tables_that_are_used_over_and_over():
     content += text
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"over and over|more than 50,000 tables"):
-        verification.verify(bytes(content))
+        flatbuffer_checks.verify(bytes(content))
     assert time.monotonic() - start < 5
 
 

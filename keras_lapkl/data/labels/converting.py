@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support.cells import quote_name
+from keras_lapkl._support.csv_names import quote_name
 from keras_lapkl._support.files import check_outputs, replacing
 from keras_lapkl._support.locks import refuse_link
 from keras_lapkl._support.names import names_below, natural_key

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_lapkl import schemes
-from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.pixels import FARTHEST
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data import tables

@@ -32,7 +32,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 from keras_lapkl._support import cluster, console, extras, stores
-from keras_lapkl._support.cells import quote_name
+from keras_lapkl._support.csv_names import quote_name
 from keras_lapkl._support.files import read_arrays, read_json, replacing, write_json
 from keras_lapkl._support.folders import OtherDataError, claim, owned, read_claim
 from keras_lapkl._support.reading import byte_size

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl._support import stores
-from keras_lapkl._support.cells import read_name
+from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.folders import owned
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.cropping import crop_transform, warp_crop

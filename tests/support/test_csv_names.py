@@ -3,7 +3,7 @@ import os
 import pytest
 from hypothesis import given, strategies as st
 
-from keras_lapkl._support.cells import quote_name, read_name
+from keras_lapkl._support.csv_names import quote_name, read_name
 
 
 @pytest.mark.parametrize("first", "=+-@\t＝")
