@@ -46,7 +46,7 @@ _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to
 _NORMALIZER = flags.DEFINE_enum(
     "normalizer",
     None,
-    [*scoring.NORMALIZERS, "crop"],
+    list(scoring.NORMALIZERS),
     "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
 _FLIP_AVERAGE = flags.DEFINE_bool(

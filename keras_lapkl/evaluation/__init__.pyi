@@ -13,7 +13,6 @@ from .comparison import (
     compare as compare,
 )
 from .model_scores import (
-    NORMALIZER_MEANINGS as NORMALIZER_MEANINGS,
     SHARES as SHARES,
     by_cheeks as by_cheeks,
     calibrate as calibrate,
@@ -29,4 +28,7 @@ from .model_scores import (
     predict_flip_averaged as predict_flip_averaged,
     score as score,
     table as table,
+)
+from .scoring import (
+    NORMALIZER_MEANINGS as NORMALIZER_MEANINGS,
 )

@@ -103,16 +103,9 @@ def compare(
             "relative. Received: one point and no boxes"
         )
     normalizer = normalizer or next(iter(sizes))
-    if normalizer not in sizes:
-        raise ValueError(
-            f"`normalizer` must be one of {tuple(sizes)} for {annotations.name}. Received: "
-            f"{normalizer!r}"
-        )
-    if not (np.isfinite(sizes[normalizer]) & visible.any(1)).any():
-        raise ValueError(
-            f"No face of {annotations.name} can be scored with the {normalizer} normalizer: none "
-            "has the points that it needs."
-        )
+    scoring.check_normalizer(normalizer, scheme, boxes)
+    scorable = np.isfinite(sizes[normalizer]) & visible.any(1)
+    scoring.check_scorable(scorable, annotations.name, normalizer)
     subsets = _subsets(names_below(annotations.paths, folder)) if by_subset else {}
     about, tables = {}, {}
     for title, each in predictions.items():

@@ -36,9 +36,6 @@ _MOST_BYTES = 4 << 20
 _ASKED = 0.9
 """The radius whose coverage is told in parts."""
 
-NORMALIZER_MEANINGS = {**scoring.NORMALIZER_MEANINGS, "crop": "side of the crop"}
-"""What an error is a percentage of, by normalizer: those of `scoring`, and one for crops."""
-
 
 def evaluate_model(
     model: Localizer,
@@ -349,7 +346,7 @@ def score(
         landmarks: (N, K, 2) predicted, in crop pixels.
         scale: (N, K, 2) predicted, in crop pixels.
         crops: `Crops` with the truth.
-        normalizer: a name of `NORMALIZER_MEANINGS`; None takes `default_normalizer`.
+        normalizer: a name of `scoring.NORMALIZER_MEANINGS`; None takes `default_normalizer`.
 
     Returns:
         dict: `nme` (percent, mean over faces), `nme_std` and `nme_median` (over faces), `spread`
@@ -393,17 +390,14 @@ def check_scorable(crops: Crops, normalizer: str | None = None) -> None:
 
     Args:
         crops: `Crops` with the truth.
-        normalizer: a name of `NORMALIZER_MEANINGS`; None takes `default_normalizer`.
+        normalizer: a name of `scoring.NORMALIZER_MEANINGS`; None takes `default_normalizer`.
 
     Raises:
         ValueError: no face has the labels that the normalizer needs.
     """
     normalizer = normalizer or default_normalizer(crops.scheme)
-    if not np.isfinite(face_errors(crops.landmarks, crops, normalizer)).any():
-        raise ValueError(
-            f"No face of {crops.name} can be scored with the {normalizer} normalizer: none has "
-            f"the labels that it needs, {NORMALIZER_MEANINGS[normalizer]}."
-        )
+    scorable = np.isfinite(face_errors(crops.landmarks, crops, normalizer))
+    scoring.check_scorable(scorable, crops.name, normalizer)
 
 
 def default_normalizer(scheme: Scheme) -> str:
@@ -428,10 +422,10 @@ def check_normalizer(normalizer: str, crops: Crops) -> None:
     """As `scoring.check_normalizer`, of crops, which also have a side.
 
     Args:
-        normalizer: a name of `NORMALIZER_MEANINGS`.
+        normalizer: a name of `scoring.NORMALIZER_MEANINGS`.
         crops: `Crops` with the truth.
     """
-    scoring.check_normalizer(normalizer, crops.scheme, crops.boxes, ("crop",))
+    scoring.check_normalizer(normalizer, crops.scheme, crops.boxes, crops.image_size)
 
 
 def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArray[np.float64]:
@@ -440,7 +434,7 @@ def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArr
     Args:
         landmarks: (N, K, 2) predicted, crop pixels.
         crops: `Crops` with the truth.
-        normalizer: a name of `NORMALIZER_MEANINGS`.
+        normalizer: a name of `scoring.NORMALIZER_MEANINGS`.
 
     Raises:
         ValueError: a normalizer that the scheme or the crops do not allow.
@@ -451,11 +445,10 @@ def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArr
 
 def _distances(crops, normalizer):
     """The normalizing distance of each face, (N,) crop pixels."""
-    check_normalizer(normalizer, crops)
-    if normalizer == "crop":
-        return np.full(len(crops), float(crops.image_size))
     boxes = None if crops.boxes is None else crops.cropped_boxes()
-    return scoring.distances(normalizer, crops.landmarks, crops.known, crops.scheme, boxes)
+    return scoring.distances(
+        normalizer, crops.landmarks, crops.known, crops.scheme, boxes, crops.image_size
+    )
 
 
 def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[str, Any]:
@@ -466,7 +459,7 @@ def by_cheeks(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> dict[st
     Args:
         landmarks: (N, K, 2) predicted, crop pixels.
         crops: `Crops` with the truth.
-        normalizer: a name of `NORMALIZER_MEANINGS`.
+        normalizer: a name of `scoring.NORMALIZER_MEANINGS`.
 
     Returns:
         dict: `nme` and mean `luminance` (0 to 255) of each fifth; `ratio`, how many times the
@@ -602,7 +595,7 @@ def conditions(result: Mapping[str, Any]) -> str:
     Args:
         result: a dict of `evaluate_model`.
     """
-    missing, meaning = result["missing"], NORMALIZER_MEANINGS[result["normalizer"]]
+    missing, meaning = result["missing"], scoring.NORMALIZER_MEANINGS[result["normalizer"]]
     # Those of an earlier version have no such counts.
     told = scoring.told(result.get("unscored", 0), result.get("small_distances", 0), meaning)
     return (

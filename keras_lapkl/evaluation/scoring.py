@@ -22,6 +22,7 @@ NORMALIZER_MEANINGS = {
     "hull_diagonal": "diagonal √(w² + h²) of the visible landmarks' box",
     "box": "size √(w·h) of the face box",
     "box_diagonal": "diagonal √(w² + h²) of the face box",
+    "crop": "side of the crop",
 }
 """What an error is a percentage of, by normalizer."""
 
@@ -35,12 +36,15 @@ RESAMPLES = 2000
 _CHUNK = 2**22  # numbers drawn at a time
 
 
-def normalizers(scheme: Scheme, boxes: NDArray[Any] | None = None) -> tuple[str, ...]:
+def normalizers(
+    scheme: Scheme, boxes: NDArray[Any] | None = None, crop_side: float | None = None
+) -> tuple[str, ...]:
     """The names of `NORMALIZER_MEANINGS` that go with a scheme, the customary one first.
 
     Args:
         scheme: `Scheme`. The eyes' centers are the first two of its five points.
         boxes: face boxes, or None.
+        crop_side: of the square crops that the faces are in, pixels; None for photos.
     """
     has_eyes = scheme.eye_corners is not None
     allowed = {
@@ -50,25 +54,43 @@ def normalizers(scheme: Scheme, boxes: NDArray[Any] | None = None) -> tuple[str,
         "hull_diagonal": scheme.num_landmarks > 1,
         "box": boxes is not None,
         "box_diagonal": boxes is not None,
+        "crop": crop_side is not None,
     }
     return tuple(name for name, is_allowed in allowed.items() if is_allowed)
 
 
 def check_normalizer(
-    normalizer: str, scheme: Scheme, boxes: NDArray[Any] | None = None, more: tuple[str, ...] = ()
+    normalizer: str,
+    scheme: Scheme,
+    boxes: NDArray[Any] | None = None,
+    crop_side: float | None = None,
 ) -> None:
     """ValueError unless the scheme and the faces have what a normalizer needs.
 
     Args:
         normalizer: a name.
-        scheme, boxes: as in `normalizers`.
-        more: names that are allowed besides.
+        scheme, boxes, crop_side: as in `normalizers`.
     """
-    allowed = (*normalizers(scheme, boxes), *more)
+    allowed = normalizers(scheme, boxes, crop_side)
     if normalizer not in allowed:
         raise ValueError(
             f"`normalizer` must be one of {allowed} for scheme {scheme.name!r} "
             f"{'without' if boxes is None else 'with'} face boxes. Received: {normalizer!r}"
+        )
+
+
+def check_scorable(scorable: NDArray[Any], name: str, normalizer: str) -> None:
+    """ValueError unless one face or more can be scored.
+
+    Args:
+        scorable: (N,) bool, of each face whether it has the labels that the normalizer needs.
+        name: of the data.
+        normalizer: a name of `NORMALIZER_MEANINGS`.
+    """
+    if not scorable.any():
+        raise ValueError(
+            f"No face of {name} can be scored with the {normalizer} normalizer: none has the "
+            f"labels that it needs, {NORMALIZER_MEANINGS[normalizer]}."
         )
 
 
@@ -78,6 +100,7 @@ def distances(
     visible: NDArray[Any],
     scheme: Scheme,
     boxes: NDArray[Any] | None = None,
+    crop_side: float | None = None,
 ) -> NDArray[np.float64]:
     """The normalizing distance of each face.
 
@@ -87,6 +110,7 @@ def distances(
         visible: (N, K) bool.
         scheme: `Scheme` of the landmarks.
         boxes: (N, 4) face boxes x0, y0, x1, y1 in pixels; `"box"` and `"box_diagonal"` need them.
+        crop_side: pixels; `"crop"` needs it.
 
     Returns:
         (N,) float64 pixels; NaN where a point or box that it needs is not there, or it is 0.
@@ -101,7 +125,9 @@ def distances(
     >>> distances("hull_diagonal", square, np.ones((1, 4), bool), scheme)
     array([5.])
     """
-    check_normalizer(normalizer, scheme, boxes)
+    check_normalizer(normalizer, scheme, boxes, crop_side)
+    if crop_side is not None and normalizer == "crop":
+        return np.full(len(landmarks), float(crop_side))
     points = np.where(visible[..., None], np.asarray(landmarks, np.float64), np.nan)
     if normalizer == "interocular":
         left, right = scheme.eye_corners  # pyright: ignore[reportGeneralTypeIssues]  there are some

@@ -12,7 +12,7 @@ from keras_lapkl import training_data
 from keras_lapkl._support.files import read_json, replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl._support.widths import fraction
-from keras_lapkl.evaluation import model_scores, plots, scoring
+from keras_lapkl.evaluation import plots, scoring
 from keras_lapkl.reproduction.plan import LABELED, LOSSES, WIDTHS, Plan
 
 PAPER_COMMON = {
@@ -177,7 +177,7 @@ def _head(plan, results, provenance):
             f"Trained on {'; '.join(map(str, trained.labeled))}. Tested on "
             f"{test['data']}, {test['faces']:,} faces; crop scale {test['crop_scale']:g}, "
             f"{test['image_size']} pixels; error in percent of the "
-            f"{model_scores.NORMALIZER_MEANINGS[test['normalizer']]}. "
+            f"{scoring.NORMALIZER_MEANINGS[test['normalizer']]}. "
         )
     augmentation = "on" if recipe.augment else "off"
     rates = "".join(f" ({r:g} at width {fraction(w)})" for w, r in plan.learning_rates.items())
@@ -432,5 +432,5 @@ def _draw_ced(plan, results, path):
     }
     if errors:
         normalizer = next(group for group in groups.values() if group)[0]["test"]["normalizer"]
-        plots.ced(errors, path, model_scores.NORMALIZER_MEANINGS[normalizer])
+        plots.ced(errors, path, scoring.NORMALIZER_MEANINGS[normalizer])
     return bool(errors)

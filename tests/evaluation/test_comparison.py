@@ -123,10 +123,11 @@ def test_normalizers(truth, tmp_path):
     assert results["normalizer"] == "hull_diagonal"
     subset = results["predictions"]["a"]["subsets"]["afw"]["nme"]
     assert subset == pytest.approx(200 / np.hypot(100, 40))
-    with pytest.raises(ValueError, match=r"one of .*interocular.* for four faces.*'box'"):
-        comparison.compare(truth, found, tmp_path, "box")
+    for name in ("box", "crop"):
+        with pytest.raises(ValueError, match=rf"one of .*interocular.* without face.*'{name}'"):
+            comparison.compare(truth, found, tmp_path, name)
     truth.visible[:, 0] = False
-    with pytest.raises(ValueError, match=r"No face of four faces.*interocular"):
+    with pytest.raises(ValueError, match=r"No face of four faces.*interocular.*outer eye corners"):
         comparison.compare(truth, found, tmp_path)
 
 

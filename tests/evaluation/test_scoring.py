@@ -16,6 +16,7 @@ FACE = schemes.Scheme(
 POINTS = np.array([[[0.0, 0], [10, 0], [30, 0], [40, 0], [20, 30]]])
 ALL = np.ones((1, 5), bool)
 BOX = np.array([[0.0, 0, 60, 80]])
+ALWAYS = ("box", "box_diagonal", "crop")
 
 
 @pytest.mark.parametrize(
@@ -27,19 +28,20 @@ BOX = np.array([[0.0, 0, 60, 80]])
         ("hull_diagonal", 50),
         ("box", math.sqrt(60 * 80)),
         ("box_diagonal", 100),
+        ("crop", 80),
     ],
 )
 def test_distances_by_hand(name, pixels):
-    assert scoring.distances(name, POINTS, ALL, FACE, BOX) == pytest.approx([pixels])
+    assert scoring.distances(name, POINTS, ALL, FACE, BOX, 80) == pytest.approx([pixels])
 
 
 @pytest.mark.parametrize(
     ("hidden", "defined"),
     [
-        (0, ("hull", "hull_diagonal", "box", "box_diagonal")),
-        (1, ("interocular", "hull", "hull_diagonal", "box", "box_diagonal")),
-        (4, ("interocular", "interpupil", "hull_diagonal", "box", "box_diagonal")),  # flat hull
-        (slice(None), ("box", "box_diagonal")),
+        (0, ("hull", "hull_diagonal", *ALWAYS)),
+        (1, ("interocular", "hull", "hull_diagonal", *ALWAYS)),
+        (4, ("interocular", "interpupil", "hull_diagonal", *ALWAYS)),  # flat hull
+        (slice(None), ALWAYS),
     ],
 )
 def test_distances_with_hidden_points(hidden, defined):
@@ -49,7 +51,7 @@ def test_distances_with_hidden_points(hidden, defined):
     found = {
         name
         for name in scoring.NORMALIZERS
-        if np.isfinite(scoring.distances(name, points, visible, FACE, BOX)).all()
+        if np.isfinite(scoring.distances(name, points, visible, FACE, BOX, 80)).all()
     }
     assert found == set(defined)
 
@@ -67,8 +69,10 @@ def test_normalizers_that_a_scheme_allows():
     assert scoring.normalizers(points[1]) == ()
     assert scoring.normalizers(points[2]) == ("hull_diagonal",)
     assert scoring.normalizers(points[3], BOX)[0] == "hull"
-    with pytest.raises(ValueError, match=r"hull_diagonal.*without face boxes.*'box'"):
-        scoring.distances("box", POINTS, ALL, FACE)
+    assert scoring.normalizers(points[1], crop_side=80) == ("crop",)
+    for name in ("box", "crop"):
+        with pytest.raises(ValueError, match=rf"hull_diagonal'\).*without face boxes.*'{name}'"):
+            scoring.distances(name, POINTS, ALL, FACE)
 
 
 def test_pupils_of_the_known_schemes():
