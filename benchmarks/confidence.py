@@ -31,7 +31,7 @@ def main(_):
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
-    from keras_lapkl.evaluation import model_scores, plots
+    from keras_lapkl.evaluation import model_report, model_scores, plots
 
     name = _MODEL.value
     model = load_model(name, (".tflite", ".keras"))
@@ -46,9 +46,9 @@ def main(_):
         margin=MARGIN,
     )
     whole, _ = model_scores.evaluate_model(model, crops)
-    print(model_scores.table([whole]))
-    print(model_scores.conditions(whole))
-    print(model_scores.confidence_lines(whole))
+    print(model_report.table([whole]))
+    print(model_report.conditions(whole))
+    print(model_report.confidence_lines(whole))
     rows = [{"faces": title, **_score(model, crops)} for title, crops in _spoiled(crops)]
     columns = {
         "faces": "faces",

@@ -140,7 +140,7 @@ def _name(count, subset, method, width):
 def cell(output_dir, count, subset, method, width):
     """Errors of one run, trained if it is not there yet."""
     from keras_lapkl.data import datasets
-    from keras_lapkl.evaluation import model_scores
+    from keras_lapkl.evaluation import model_report, model_scores
     from keras_lapkl.loading import load_model
     from keras_lapkl.training.run import train
 
@@ -166,7 +166,7 @@ def cell(output_dir, count, subset, method, width):
         score, predicted = model_scores.evaluate_model(model, crops)
         errors = model_scores.face_errors(predicted["landmarks"], crops, score["normalizer"])
         found[name] = {"nme": score["nme"], "errors": [round(float(e), 4) for e in errors]}
-    found["conditions"] = model_scores.conditions(score)
+    found["conditions"] = model_report.conditions(score)
     found |= {"recipe": dataclasses.asdict(recipe), "provenance": provenance}
     write_json(path, found)
     return found

@@ -63,7 +63,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     """
     from keras_lapkl import tflite
     from keras_lapkl.data import datasets
-    from keras_lapkl.evaluation import model_scores, plots
+    from keras_lapkl.evaluation import model_report, model_scores, plots
     from keras_lapkl.loading import load_model
     from keras_lapkl.training.recipe import Recipe
     from keras_lapkl.training.run import train
@@ -112,7 +112,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     results = {"rows": rows, "provenance": provenance}
     write_json(file, results)
     print(table(rows))
-    print(model_scores.conditions(rows[0]))
+    print(model_report.conditions(rows[0]))
     print("Synthetic faces show that the pipeline works; only real faces show how good a model is.")
     print(f"Models: {', '.join(map(str, paths))}. Picture: {picture}")
     print(f"{time.monotonic() - start:.0f} s in all.")

@@ -110,20 +110,20 @@ def _score(model, crops, output_dir):
     from keras_lapkl._support.names import names_below
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data.prediction_files import write_predictions
-    from keras_lapkl.evaluation import model_scores, plots
+    from keras_lapkl.evaluation import model_report, model_scores, plots
 
     result, predicted = model_scores.evaluate_model(
         model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value, _SCHEDULER.value
     )
-    print(model_scores.table([result]))
-    print(model_scores.conditions(result))
+    print(model_report.table([result]))
+    print(model_report.conditions(result))
     if "confidence" in result:
-        print(model_scores.confidence_lines(result))
-    if lines := model_scores.part_lines(result):
+        print(model_report.confidence_lines(result))
+    if lines := model_report.part_lines(result):
         print(lines)
     points = model_scores.point_errors(predicted["landmarks"], crops)
     if len(points) <= _MOST_POINTS:
-        print(f"In pixels of the pictures:\n{model_scores.point_table(points)}")
+        print(f"In pixels of the pictures:\n{model_report.point_table(points)}")
 
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))

@@ -48,7 +48,7 @@ def main(_):
     check_outputs([output], [path])
     quiet_tensorflow()
     from keras_lapkl.data.cropping import default_margin
-    from keras_lapkl.evaluation import model_scores
+    from keras_lapkl.evaluation import model_report
     from keras_lapkl.training import refining
     from keras_lapkl.training.augmentation import Augmentation
 
@@ -69,12 +69,12 @@ def main(_):
     print(f"Refine {_MODEL.value} on {train.summary}; compare on {validation.summary}.", flush=True)
     found = refining.refine(model, train, validation, augmentation, _SEED.value)
     print(
-        model_scores.table(
+        model_report.table(
             [{**found.before, "data": "as it was"}, {**found.after, "data": "refined"}]
         )
     )
     for title, result in (("As it was", found.before), ("Refined", found.after)):
-        if lines := model_scores.part_lines(result):
+        if lines := model_report.part_lines(result):
             print(f"{title}:\n{lines}")
     change, low, high = found.change
     print(

@@ -12,22 +12,24 @@ from . import (
 from .comparison import (
     compare as compare,
 )
+from .model_report import (
+    conditions as conditions,
+    confidence_lines as confidence_lines,
+    part_lines as part_lines,
+    table as table,
+)
 from .model_scores import (
     SHARES as SHARES,
     by_cheeks as by_cheeks,
     calibrate as calibrate,
     check_confidence as check_confidence,
-    conditions as conditions,
-    confidence_lines as confidence_lines,
     default_normalizer as default_normalizer,
     distances as distances,
     evaluate_model as evaluate_model,
     face_errors as face_errors,
     in_photos as in_photos,
-    part_lines as part_lines,
     predict_flip_averaged as predict_flip_averaged,
     score as score,
-    table as table,
 )
 from .scoring import (
     NORMALIZER_MEANINGS as NORMALIZER_MEANINGS,
