@@ -288,34 +288,27 @@ def predict_files(
                 )
             ) as looked_at,
         ):
-            left_out_before = detector.left_out.copy()
             # Files whose results of a run before are still there: all, if none is used.
             done = itertools.islice(names.items(), 0 if counts["pictures"] else tally.done)
             former = [(stems[name], is_video(file)) for file, name in done]
+            remove = functools.partial(remove_former, form, output_dir, former, overlays)
+            folder = output_dir / OVERLAYS if overlays else None
+            left_out_before = detector.left_out.copy()
             for file, name, found, account, left_out in looked_at:
                 former.append((stems[name], is_video(file)))
-                folder = output_dir / OVERLAYS if overlays else None
                 with overlay_writer(folder, stems[name], file, every, radii) as draw:
                     for frame, at, photo, faces in found:
-                        remove_former(form, output_dir, former, overlays)
-                        counts["pictures"] += 1
-                        counts["faces"] += len(faces)
-                        counts["without_face"] += not faces
-                        counts["lost"] += sum(bool(face.lost) for face in faces)
+                        remove()
+                        _add_picture(counts, faces)
                         with _timed(seconds, "write"):
                             write(name, frame, at, faces)
                             draw(photo, at, faces, detector.localizer.scheme)
                         meter.tell(lambda _: progress(tally.done))
                 if counts["pictures"]:
-                    remove_former(form, output_dir, former, overlays)
-                counts["used" if account.used else "skipped"] += 1
-                rows = _left_out(account, left_out, is_video(file))
-                tally.skipped += [(name, *each) for each in rows]
+                    remove()
                 tally.faces_left_out += account.faces + detector.left_out - left_out_before
                 left_out_before = detector.left_out.copy()
-                if is_video(file):
-                    _add(tally.frames, account)
-                tally.done += 1
+                _add_file(tally, name, account, left_out, is_video(file))
                 record.keep()
             if not counts["pictures"]:  # raised here, so that the faces of a run before stay
                 write_skipped(output_dir / SKIPPED, tally.skipped)
@@ -327,23 +320,53 @@ def predict_files(
         meter.end(lambda _: progress(len(files)))
         write_skipped(output_dir / SKIPPED, tally.skipped)
         spent = time.perf_counter() - start
-        parts = {} if scheduler is not None else detector.seconds
-        parts = {part: parts[part] - before.get(part, 0) for part in parts}
+        if scheduler is None:
+            seconds |= {part: s - before.get(part, 0) for part, s in detector.seconds.items()}
         results = {
             "files": len(files),
-            **{name: counts[name] for name in _COUNTS},
-            "faces_left_out": dict(tally.faces_left_out),
-            "frames": {name: tally.frames[name] for name in _FRAMES},
+            **_counted(tally),
             "passed_by": dict(sorted((passed_by or {}).items())),
             "boxes_without_file": _without_file(boxes or {}, set(keys.values())),
-            "seconds": round(spent, 3),
-            "pictures_per_second": round((counts["pictures"] - pictures_before) / spent, 2),
-            "seconds_by_part": {k: round(v, 3) for k, v in {**seconds, **parts}.items()},
+            **_times(spent, counts["pictures"] - pictures_before, seconds),
             "provenance": provenance,
         }
         write_json(output_dir / "results.json", results)
         record.remove()
     return results
+
+
+def _counted(tally):
+    """The counts of `results.json`."""
+    return {
+        **{name: tally.counts[name] for name in _COUNTS},
+        "faces_left_out": dict(tally.faces_left_out),
+        "frames": {name: tally.frames[name] for name in _FRAMES},
+    }
+
+
+def _times(spent, pictures, seconds):
+    """The times of `results.json`, of which this process has `spent` so many on its pictures."""
+    return {
+        "seconds": round(spent, 3),
+        "pictures_per_second": round(pictures / spent, 2),
+        "seconds_by_part": {part: round(each, 3) for part, each in seconds.items()},
+    }
+
+
+def _add_picture(counts, faces):
+    counts["pictures"] += 1
+    counts["faces"] += len(faces)
+    counts["without_face"] += not faces
+    counts["lost"] += sum(bool(face.lost) for face in faces)
+
+
+def _add_file(tally, name, account, boxes_left_out, video):
+    """Adds a file of which all pictures are written."""
+    tally.counts["used" if account.used else "skipped"] += 1
+    tally.skipped += [(name, *each) for each in _left_out(account, boxes_left_out, video)]
+    if video:
+        _add_frames(tally.frames, account)
+    tally.done += 1
 
 
 def summary(results: dict[str, Any]) -> str:
@@ -540,7 +563,7 @@ def _reason(error):
     return " ".join(str(error).split()) or "not enough memory for it"
 
 
-def _add(frames, account):
+def _add_frames(frames, account):
     frames["read"] += account.frames
     frames["used"] += account.used
     frames["passed_over"] += account.passed_over
