@@ -29,8 +29,8 @@ from keras_lapkl import pretrained
 from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags
+from keras_lapkl.export.choices import INPUTS, OUTPUTS, check_choices
 from keras_lapkl.export.modes import MODES
-from keras_lapkl.tflite.runner import BYTES
 from keras_lapkl.tflite.targets import TARGETS
 
 _INTEGERS = " and ".join(name for name, mode in MODES.items() if mode.integers)
@@ -45,12 +45,10 @@ _MODE = flags.DEFINE_enum(
     [*MODES, "all"],
     "Numbers in the file. " + "; ".join(f"{n}: {mode.meaning}" for n, mode in MODES.items()) + ".",
 )
-_INPUT_DTYPE = flags.DEFINE_enum(
-    "input_dtype", "float32", ["float32", *BYTES], "Numbers of the image."
-)
+_INPUT_DTYPE = flags.DEFINE_enum("input_dtype", "float32", list(INPUTS), "Numbers of the image.")
 _HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Let the file give the heatmaps as well.")
 _OUTPUT_DTYPE = flags.DEFINE_enum(
-    "output_dtype", "float32", ["float32", "int8"], "Numbers of the logits of --no_decode in int8."
+    "output_dtype", "float32", list(OUTPUTS), "Numbers of the logits of --no_decode in int8."
 )
 _TARGET = flags.DEFINE_enum(
     "target", None, list(TARGETS), "Make a file that fits this target of `lapkl check`."
@@ -182,15 +180,14 @@ def main(_):
 
 def _refuse_what_does_not_go_together():
     """ValueError before any data is read."""
-    if _HEATMAPS.value and _NO_DECODE.value:
-        raise ValueError("With --no_decode the file gives logits alone: drop --heatmaps.")
-    if _FLIP_AVERAGE.value and (_HEATMAPS.value or _NO_DECODE.value):
-        other = "--heatmaps" if _HEATMAPS.value else "--no_decode"
-        raise ValueError(f"--flip_average gives landmarks and scales alone: drop {other}.")
-    if _OUTPUT_DTYPE.value == "int8" and not (_MODE.value == "int8" and _NO_DECODE.value):
-        raise ValueError(
-            "--output_dtype=int8 needs --mode=int8 and --no_decode: an int8 softmax would be wrong "
-            "by pixels."
+    for mode in MODES if _MODE.value == "all" else (_MODE.value,):
+        check_choices(
+            mode,
+            input_dtype=_INPUT_DTYPE.value,
+            output_dtype=_OUTPUT_DTYPE.value,
+            with_heatmaps=_HEATMAPS.value,
+            decode=not _NO_DECODE.value,
+            flip_average=_FLIP_AVERAGE.value,
         )
     if _LAYERS.value and _TARGET.value is None and _MODE.value not in ("int8", "all"):
         raise ValueError(f"--layers is of int8 files. Received: --mode={_MODE.value}")

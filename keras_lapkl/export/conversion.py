@@ -2,8 +2,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import model_scores
 from keras_lapkl.export import fitting, flatbuffer_writer, verify
+from keras_lapkl.export.choices import check_choices
 from keras_lapkl.export.graph import convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
 from keras_lapkl.export.modes import MODES
@@ -26,8 +27,6 @@ from keras_lapkl.tflite import flatbuffer, inspection, runner
 from keras_lapkl.tflite.localizer import check_localizer
 from keras_lapkl.tflite.metadata import Metadata
 
-INPUTS = ("float32", *runner.BYTES)
-"""Types that the image may have."""
 _PROBED = 8
 _SEARCHED = 64
 _SHARP = 1.6
@@ -117,18 +116,22 @@ def convert(
     ...         representative_images=training.central())["operators"]["CONV_2D"]
     {'int8': 17}
     """
-    _check(
-        model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
+    check_choices(
+        mode,
+        input_dtype=input_dtype,
+        output_dtype=output_dtype,
+        with_heatmaps=with_heatmaps,
+        decode=decode,
+        flip_average=flip_average,
     )
+    _check(model, mode, faces, representative_images)
+    fitting.check_name(target)
+    if calibration_faces is not None:
+        _check_images("calibration_faces", calibration_faces.central(), model)
     if model.refinement is not None and not decode:
         logging.info("The refinement is left out: it comes after the logits.")
         model = model.localizer()
         model.refinement = None
-    whole = output_dtype == "int8"
-    _check_outputs(output_dtype, mode, decode)
-    fitting.check_name(target)
-    if calibration_faces is not None:
-        _check_images("calibration_faces", calibration_faces.central(), model)
     if bounds is None:
         bounds = MODES[mode].bounds_for(model.image_size)  # pyright: ignore[reportArgumentType]
     if calibration_faces is None and isinstance(faces, Crops):
@@ -142,78 +145,131 @@ def convert(
     )
     if MODES[mode].integers:
         logging.info("%s", _expectation(mode, bounds, float(expected["scale"].mean()), len(images)))
+    asked = _Asked(
+        *(model, mode, outputs, input_dtype, output_dtype, flip_average, target),
+        *(bounds, faces, images, expected),
+    )
+    int8 = None
     if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
         searched = images[:_SEARCHED], expected["landmarks"][:_SEARCHED]
-        candidates = int8.candidates(*searched, whole)
+        candidates = int8.candidates(*searched, output_dtype == "int8")
     else:
         candidates = [((), convert_reduced(model, mode, tuple(outputs), flip_average))]
     with replacing(path) as temporary:
-        for float_layers, converted in candidates:
-            tflite = flatbuffer.parse(converted)
-            if MODES[mode].calibrated and model.refinement is not None:
-                flatbuffer_writer.halve_tables(tflite)
-            if input_dtype != "float32":
-                flatbuffer_writer.take_bytes(tflite, input_dtype, runner.BYTES[input_dtype])
-            temporary.write_bytes(flatbuffer_writer.pack(tflite))
-            verify.check_signature(
-                temporary,
-                input_dtype,
-                model.image_size,  # pyright: ignore[reportArgumentType]
-                outputs,  # pyright: ignore[reportArgumentType]
-                output_dtype,
-            )
-            layers_in_int8 = int8_layers(model.generator, float_layers)
-            verify.check_operators(temporary, mode, layers_in_int8, whole)
-            check = None if target is None else fitting.check(temporary, target)
-            logging.info("Comparing with Keras on %d images.", len(images))
-            received = predict_by_file(temporary, images, model.beta)
-            parity = verify.parity(received, expected)
-            if isinstance(faces, Crops):
-                scores = [
-                    model_scores.score(p["landmarks"], p["scale"], faces)
-                    for p in (received, expected)
-                ]
-                parity["nme"], parity["nme_keras"] = (score["nme"] for score in scores)
-            failure = verify.out_of_bounds(parity, bounds)
-            if failure is None:
-                break
-            logging.info("%s", failure)
+        written = _first_in_bounds(asked, candidates, temporary)
         errors = None
-        if MODES[mode].calibrated and (layers or failure):
+        if int8 is not None and (layers or written.failure):
             errors = int8.layer_errors(temporary, images[:_PROBED])
-        if failure:
-            parts = [f"{failure}. {_WIDER}{_bound_flags(mode, failure)}."]
-            if errors:
+        if written.failure:
+            parts = [f"{written.failure}. {_WIDER}{_bound_flags(mode, written.failure)}."]
+            if int8 is not None and errors:
                 parts += [stage_table(int8.stage_errors), layer_table(errors)]
             raise verify.ConversionError("\n".join(parts))
-        about = _metadata(model, mode, float_layers, input_dtype, flip_average)
-        if isinstance(faces, Crops):
-            kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
-            about = dataclasses.replace(about, measured={name: scores[0][name] for name in kept})
-        if calibration_faces is not None:
-            answers = received
-            if calibration_faces is not faces:
-                answers = predict_by_file(temporary, calibration_faces.central(), model.beta)
-            found = model_scores.calibrate(answers, calibration_faces)
-            about = dataclasses.replace(about, calibration=found.to_config())
-        flatbuffer_writer.add_metadata(tflite, about)
-        temporary.write_bytes(flatbuffer_writer.pack(tflite))
+        about = _described(asked, written, temporary, calibration_faces)
+        flatbuffer_writer.add_metadata(written.tflite, about)
+        temporary.write_bytes(flatbuffer_writer.pack(written.tflite))
         if not np.array_equal(
             predict_by_file(temporary, images[:1], model.beta)["landmarks"],
-            received["landmarks"][:1],
+            written.received["landmarks"][:1],
         ):
             raise verify.ConversionError("Metadata changed what the file answers.")
+    check = written.check
     return {
         "path": str(path),
         "mode": mode,
-        "float_layers": list(float_layers),
-        "parity": parity,
+        "float_layers": list(written.float_layers),
+        "parity": written.parity,
         "bounds": bounds,
         **inspection.describe(path),
         **({} if errors is None else {"layers": errors}),
         **({} if check is None else {"check": {**check, "model": pathlib.Path(path).name}}),
     }
+
+
+class _Asked(NamedTuple):
+    """What a file is to be, and what it is compared with."""
+
+    model: Any
+    mode: str
+    outputs: dict[str, tuple[int, ...]]
+    input_dtype: str
+    output_dtype: str
+    flip_average: bool
+    target: str | None
+    bounds: Mapping[str, float]
+    faces: Any
+    images: NDArray[Any]
+    expected: dict[str, NDArray[Any]]
+
+
+class _Written(NamedTuple):
+    """A file, and how near it comes to Keras."""
+
+    float_layers: Sequence[str]
+    tflite: Any
+    check: dict[str, Any] | None
+    received: dict[str, NDArray[Any]]
+    parity: dict[str, Any]
+    score: dict[str, Any] | None
+    failure: str | None
+
+
+def _first_in_bounds(asked, candidates, path):
+    """The first of the candidates that is in bounds, as it lies at a path; else the last one."""
+    for float_layers, converted in candidates:
+        written = _write(asked, float_layers, converted, path)
+        if written.failure is None:
+            break
+        logging.info("%s", written.failure)
+    return written
+
+
+def _write(asked, float_layers, converted, path):
+    """Writes what TensorFlow converted, checks it, and compares it with Keras."""
+    model, mode, whole = asked.model, asked.mode, asked.output_dtype == "int8"
+    tflite = flatbuffer.parse(converted)
+    if MODES[mode].calibrated and model.refinement is not None:
+        flatbuffer_writer.halve_tables(tflite)
+    if asked.input_dtype != "float32":
+        flatbuffer_writer.take_bytes(tflite, asked.input_dtype, runner.BYTES[asked.input_dtype])
+    path.write_bytes(flatbuffer_writer.pack(tflite))
+    verify.check_signature(
+        path, asked.input_dtype, model.image_size, asked.outputs, asked.output_dtype
+    )
+    verify.check_operators(path, mode, int8_layers(model.generator, float_layers), whole)
+    check = None if asked.target is None else fitting.check(path, asked.target)
+    logging.info("Comparing with Keras on %d images.", len(asked.images))
+    received = predict_by_file(path, asked.images, model.beta)
+    parity = verify.parity(received, asked.expected)
+    score = None
+    if isinstance(asked.faces, Crops):
+        score, of_keras = (
+            model_scores.score(p["landmarks"], p["scale"], asked.faces)
+            for p in (received, asked.expected)
+        )
+        parity["nme"], parity["nme_keras"] = score["nme"], of_keras["nme"]
+    failure = verify.out_of_bounds(parity, asked.bounds)
+    return _Written(float_layers, tflite, check, received, parity, score, failure)
+
+
+def _described(asked, written, path, calibration_faces):
+    """Metadata of a file, with what it measures and how sure its own answers are."""
+    model = asked.model
+    about = _metadata(
+        model, asked.mode, written.float_layers, asked.input_dtype, asked.flip_average
+    )
+    if written.score is not None:
+        kept = ("nme", "faces", "data", "normalizer", "crop_scale", "spread")
+        measured = {name: written.score[name] for name in kept}
+        about = dataclasses.replace(about, measured=measured)
+    if calibration_faces is not None:
+        answers = written.received
+        if calibration_faces is not asked.faces:
+            answers = predict_by_file(path, calibration_faces.central(), model.beta)
+        found = model_scores.calibrate(answers, calibration_faces)
+        about = dataclasses.replace(about, calibration=found.to_config())
+    return about
 
 
 def _bound_flags(mode, failure):
@@ -262,17 +318,7 @@ def check_backend() -> None:
         )
 
 
-def _check(
-    model, mode, faces, representative_images, input_dtype, with_heatmaps, decode, flip_average
-):
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {tuple(MODES)}. Received: {mode!r}")
-    if input_dtype not in INPUTS:
-        raise ValueError(f"`input_dtype` must be one of {INPUTS}. Received: {input_dtype!r}")
-    if with_heatmaps and not decode:
-        raise ValueError("`with_heatmaps` needs `decode`: without, the file gives logits alone.")
-    if flip_average and (with_heatmaps or not decode):
-        raise ValueError("`flip_average` gives landmarks and scales alone: no heatmaps, no logits.")
+def _check(model, mode, faces, representative_images):
     check_backend()
     if getattr(model, "generator", None) is None:
         raise ValueError(f"`model` must be a LandmarkLocalizer. Received: {type(model).__name__}")
@@ -296,23 +342,13 @@ def _check_images(name, images, model):
         )
 
 
-def _check_outputs(output_dtype, mode, decode):
-    if output_dtype not in ("float32", "int8"):
-        raise ValueError(f"`output_dtype` must be 'float32' or 'int8'. Received: {output_dtype!r}")
-    if output_dtype == "int8" and (mode != "int8" or decode):
-        raise ValueError(
-            "`output_dtype` 'int8' needs mode 'int8' without `decode`: an int8 softmax would be "
-            f"wrong by pixels. Received: mode {mode!r}, decode={decode}"
-        )
-
-
-def _output_shapes(model, with_heatmaps, decode):
+def _output_shapes(model, with_heatmaps, decode) -> dict[str, tuple[int, ...]]:
     """{name: shape} of what a file gives."""
     maps = tuple(model.generator.output_shape[1:])
     if not decode:
         return {runner.LOGITS: maps}
     shapes = dict.fromkeys(runner.OUTPUTS, (model.num_landmarks, 2))
-    return {**shapes, runner.HEATMAPS: maps} if with_heatmaps else shapes
+    return {**shapes, runner.HEATMAPS: maps} if with_heatmaps else {**shapes}
 
 
 def _metadata(model, mode, float_layers, input_dtype, flip_average):

@@ -330,9 +330,7 @@ class TestFailures:
             ({"faces": np.zeros((0, 32, 32, 3))}, "N > 0"),
             ({"faces": np.zeros((1, 80, 80, 3))}, r"\(N, 32, 32, 3\)"),
             ({"input_dtype": "int16"}, "must be one of"),
-            ({"with_heatmaps": True, "decode": False}, "needs `decode`"),
-            ({"flip_average": True, "with_heatmaps": True}, "`flip_average` gives landmarks"),
-            ({"flip_average": True, "decode": False}, "`flip_average` gives landmarks"),
+            ({"output_dtype": "int8"}, "needs --mode=int8"),
             ({"model": None}, "must be a LandmarkLocalizer"),
         ],
     )

@@ -95,7 +95,7 @@ ONE = ("--model=m.keras", "--output=o.tflite")
         (("--model=m.keras", "--output=o.tflite", "--bogus"), "Unknown command line flag"),
         ((*ONE, "--heatmaps", "--no_decode"), "drop --heatmaps"),
         ((*ONE, "--flip_average", "--no_decode"), "drop --no_decode"),
-        ((*ONE, "--mode=int8", "--output_dtype=int8"), "needs --mode=int8 and --no_decode"),
+        ((*ONE, "--mode=int8", "--output_dtype=int8"), "and --no_decode (`decode=False`)"),
         ((*ONE, "--layers"), "--layers is of int8 files. Received: --mode=float32"),
         ((*ONE, "--mean_bound=0.1"), "--mean_bound is of integers and float16. Received: --mode=f"),
         ((*ONE, "--target=gpu", "--layers"), "--target=gpu makes a file in float16: drop it"),
