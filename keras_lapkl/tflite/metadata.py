@@ -133,9 +133,9 @@ def _naming(path):
 def _check_schema(data, path):
     schema = data.get("schema", 0) if isinstance(data, dict) else 0
     if isinstance(schema, int) and schema > SCHEMA:
-        by, table = data.get("keras_lapkl"), rules.rules()
+        by, table = data.get("keras_lapkl"), metadata_rules.rules()
         version = {"$ref": "version"}
-        if rules.find_problem(by, version, table, data, "keras_lapkl"):
+        if metadata_rules.find_problem(by, version, table, data, "keras_lapkl"):
             by = "of an unknown version"
         raise ValueError(
             f"{path} has metadata of schema {schema}, by keras_lapkl {by}; this package reads up "
