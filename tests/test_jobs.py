@@ -245,6 +245,12 @@ KINDS = {
 """Fields of Kubernetes 1.31 and of the training operator 1.9, with their types."""
 
 
+def _sources(*names):
+    """The text of modules of commands."""
+    commands = ROOT / "keras_lapkl" / "commands"
+    return "".join((commands / f"{name}.py").read_text() for name in names)
+
+
 def check(found, fields, where):
     if isinstance(fields, dict):
         assert isinstance(found, dict) and set(found) <= set(fields), where
@@ -306,7 +312,7 @@ class TestKubernetes:
 
     @pytest.mark.parametrize("name", ["faces.sbatch", "faces.yaml"])
     def test_the_flags_of_crop(self, name):
-        defined = (ROOT / "keras_lapkl" / "commands" / "crop.py").read_text()
+        defined = _sources("crop", "shared_flags")
         given = set(
             re.findall(r"--([a-z]+_[a-z]+|model|scheduler|resume)\b", (JOBS / name).read_text())
         )
@@ -338,8 +344,7 @@ class TestKubernetes:
 
     @pytest.mark.parametrize("name", ["train.sbatch", "train-job.yaml", "train-tfjob.yaml"])
     def test_its_flags_are_those_of_the_command(self, name):
-        commands = ROOT / "keras_lapkl" / "commands"
-        defined = "".join((commands / f"{n}.py").read_text() for n in ("train", "data_flags"))
+        defined = _sources("train", "data_flags")
         text = re.sub(r"^ *#.*$|^srun \S+", "", (JOBS / name).read_text(), flags=re.M)
         given = set(re.findall(r"--([a-z_]+)=", text))
         assert {"recipe", "data_dir", "output_dir"} == given

@@ -18,28 +18,16 @@ import sys
 from absl import flags
 
 from keras_lapkl._support.console import print
+from keras_lapkl.commands import shared_flags
 
 _BINARY = flags.DEFINE_string("binary", None, "benchmark_model for the device.", required=True)
-_MODEL = flags.DEFINE_list(
-    "model", None, ".tflite files or shipped models' names, by commas.", required=True
-)
-_THREADS = flags.DEFINE_list("threads", ["1"], "One or more numbers of threads, by commas.")
-_RUNS = flags.DEFINE_integer("runs", 200, "Timed runs of each.", lower_bound=1)
-_WARMUP = flags.DEFINE_integer("warmup", 20, "Runs of each before them.", lower_bound=0)
+_MODEL, _THREADS, _RUNS, _WARMUP, _BUDGET_MS = shared_flags.timing(__name__, "mean")
 _AFFINITY = flags.DEFINE_string("affinity", None, "Mask of cores for taskset, such as f0.")
 _SERIAL = flags.DEFINE_string("serial", None, "Which device, as `adb devices` lists it.")
-_BUDGET_MS = flags.DEFINE_float(
-    "budget_ms", None, "Exit with 1 if a mean is over it.", lower_bound=0
-)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file to write, with all of the binary's output."
 )
 
-flags.register_validator(
-    "threads",
-    lambda values: values and all(v.strip().isdecimal() and int(v) > 0 for v in values),
-    "must be whole numbers from 1 on, by commas, such as 1,2",
-)
 flags.register_validator(
     "affinity",
     lambda value: value is None or all(c in "0123456789abcdefABCDEF" for c in value),

@@ -25,21 +25,13 @@ from keras_lapkl import pretrained
 from keras_lapkl._support import extras
 from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.commands import data_flags
+from keras_lapkl.commands import data_flags, shared_flags
 
 data_flags.define(__name__, split="train")
 _MODEL = flags.DEFINE_string(
     "model", None, "Judge by this .keras or .tflite file or shipped model, and train nothing."
 )
-_SCHEME = flags.DEFINE_string(
-    "scheme",
-    None,
-    "Names, mirror pairs, edges: a .json file, ibug68 or aflw19; default the data's.",
-)
-_CROP_FROM = flags.DEFINE_enum(
-    "crop_from", None, ["points", "box", "image"], "What keypoints are cropped by; default points."
-)
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops, a multiple of 16.")
+_SCHEME, _CROP_FROM, _IMAGE_SIZE = shared_flags.crops(__name__)
 _FOLDS = flags.DEFINE_integer("folds", 5, "Models to train.", lower_bound=2)
 _STEPS = flags.DEFINE_integer(
     "steps", None, "Steps of each; default 800 to 1500, by the number of faces.", lower_bound=1
@@ -50,12 +42,8 @@ _INJECT = flags.DEFINE_bool(
     "Shift 1 % of the labels, exchange points in 1 %, mirror the names in 1 %, and tell how many "
     "of these stand first: what an audit of this data is worth.",
 )
-_SCHEDULER = flags.DEFINE_string(
-    "scheduler",
-    None,
-    "Address of a Dask scheduler, or its .json file: its workers train the models, or run yours.",
-)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+_SCHEDULER = shared_flags.scheduler(__name__, "train the models, or run yours")
+_OUTPUT_DIR = shared_flags.output_dir(__name__)
 
 _OF_TRAINING = (_SCHEME, _CROP_FROM, _IMAGE_SIZE, _FOLDS, _STEPS)
 _SHOWN = 40

@@ -17,27 +17,14 @@ import sys
 from absl import flags
 
 from keras_lapkl._support.console import print
+from keras_lapkl.commands import shared_flags
 
-_MODEL = flags.DEFINE_list(
-    "model", None, ".tflite files or shipped models' names, by commas.", required=True
-)
-_THREADS = flags.DEFINE_list("threads", ["1"], "One or more numbers of threads, by commas.")
-_RUNS = flags.DEFINE_integer("runs", 200, "Timed runs of each.", lower_bound=1)
-_WARMUP = flags.DEFINE_integer("warmup", 20, "Runs of each before them.", lower_bound=0)
-_BUDGET_MS = flags.DEFINE_float(
-    "budget_ms", None, "Exit with 1 if a median is over it.", lower_bound=0
-)
+_MODEL, _THREADS, _RUNS, _WARMUP, _BUDGET_MS = shared_flags.timing(__name__, "median")
 _DRIFT_PERCENT = flags.DEFINE_float(
     "drift_percent", 10, "Warn where the runs got slower or faster by more.", lower_bound=0
 )
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json", "csv"], "What to print.")
 _OUTPUT = flags.DEFINE_string("output", None, "Write that to this file instead.")
-
-flags.register_validator(
-    "threads",
-    lambda values: values and all(v.strip().isdecimal() and int(v) > 0 for v in values),
-    "must be whole numbers from 1 on, by commas, such as 1,2",
-)
 
 
 def main(_):

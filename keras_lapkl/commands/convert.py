@@ -28,7 +28,7 @@ from absl import flags
 from keras_lapkl import pretrained
 from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.commands import data_flags
+from keras_lapkl.commands import data_flags, shared_flags
 from keras_lapkl.export.choices import INPUTS, OUTPUTS, check_choices
 from keras_lapkl.export.modes import MODES
 from keras_lapkl.tflite.targets import TARGETS
@@ -56,9 +56,7 @@ _TARGET = flags.DEFINE_enum(
 _NO_DECODE = flags.DEFINE_bool(
     "no_decode", False, "Let the file give only logits, for a decoding of your own."
 )
-_FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Average with the mirrored face; takes twice the time."
-)
+_FLIP_AVERAGE = shared_flags.flip_average(__name__)
 _LAYERS = flags.DEFINE_bool("layers", False, "Report what each layer of an int8 file loses.")
 data_flags.define(__name__, of_model=True, train_split="train", validation_split="validation")
 _NUM_REPRESENTATIVE = flags.DEFINE_integer(

@@ -21,7 +21,7 @@ extra `stores` and s3fs, gcsfs or adlfs.
 from absl import flags
 
 from keras_lapkl._support.console import print
-from keras_lapkl.commands import detector_flag
+from keras_lapkl.commands import shared_flags
 
 _INPUT_DIR = flags.DEFINE_string(
     "input_dir", None, "Folder of photos, or s3://bucket/photos.", required=True
@@ -48,7 +48,7 @@ _MODEL = flags.DEFINE_string(
     "model", None, "A .tflite file by lapkl convert, or a shipped model's name."
 )
 _MAX_SCALE = flags.DEFINE_float("max_scale", 1.6, "Mean scale up to which a model is sure, pixels.")
-_DETECTOR = detector_flag.define(__name__)
+_DETECTOR = shared_flags.detector(__name__)
 _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence", None, "Confidence of a detected face; default the detector's own."
 )
@@ -70,14 +70,8 @@ _WORKERS = flags.DEFINE_integer(
     "Processes; default one a core, one for MTCNN (1 GB each and more).",
     lower_bound=1,
 )
-_SCHEDULER = flags.DEFINE_string(
-    "scheduler",
-    None,
-    "Address of a Dask scheduler, or its .json file: its workers do the work, on many machines.",
-)
-_RESUME = flags.DEFINE_bool(
-    "resume", False, "Take over --output_dir from a machine that was lost: its process has ended."
-)
+_SCHEDULER = shared_flags.scheduler(__name__)
+_RESUME = shared_flags.resume(__name__)
 _TAKES = {
     "box": {"box"},
     "model": {"model", "box", "max_scale"},

@@ -27,7 +27,7 @@ from keras_lapkl import pretrained
 from keras_lapkl._support import extras
 from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.commands import data_flags
+from keras_lapkl.commands import data_flags, shared_flags
 from keras_lapkl.evaluation import scoring
 
 _MODEL = flags.DEFINE_string("model", None, "A .keras or .tflite file, or a shipped model's name.")
@@ -49,18 +49,12 @@ _NORMALIZER = flags.DEFINE_enum(
     list(scoring.NORMALIZERS),
     "Default: interocular where there are eyes, else hull; of a model, crop for one or two points.",
 )
-_FLIP_AVERAGE = flags.DEFINE_bool(
-    "flip_average", False, "Average with the mirrored face; takes twice the time."
-)
+_FLIP_AVERAGE = shared_flags.flip_average(__name__)
 _BY_SUBSET = flags.DEFINE_bool(
     "by_subset", False, "With --predictions: also score the faces of each folder of the data."
 )
-_SCHEDULER = flags.DEFINE_string(
-    "scheduler",
-    None,
-    "Address of a Dask scheduler, or its .json file: its workers run the model.",
-)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
+_SCHEDULER = shared_flags.scheduler(__name__, "run the model")
+_OUTPUT_DIR = shared_flags.output_dir(__name__)
 _MOST_POINTS = 30
 """Of which each has a line in what is printed; `results.json` has all."""
 

@@ -23,14 +23,12 @@ from absl import flags
 from keras_lapkl import pretrained
 from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.commands import detector_flag
+from keras_lapkl.commands import shared_flags
 
 _INPUT = flags.DEFINE_list("input", None, "Files, folders and globs.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the results.", required=True)
-_MODEL = flags.DEFINE_string(
-    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
-)
-_DETECTOR = detector_flag.define(__name__)
+_OUTPUT_DIR = shared_flags.output_dir(__name__)
+_MODEL = shared_flags.model_to_run(__name__)
+_DETECTOR = shared_flags.detector(__name__)
 _BOXES = flags.DEFINE_string("boxes", None, "CSV of file,x0,y0,x1,y1: faces instead of a detector.")
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "csv", "pts"], "Format of the output.")
 _OVERLAYS = flags.DEFINE_bool(
@@ -58,14 +56,8 @@ _ANY_ANGLE = flags.DEFINE_bool(
 )
 _MAX_SIDE = flags.DEFINE_integer("max_side", None, "Shrink larger photos for the detector.", 1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of the localizer.", 1)
-_SCHEDULER = flags.DEFINE_string(
-    "scheduler",
-    None,
-    "Address of a Dask scheduler, or its .json file: its workers do the work, on many machines.",
-)
-_RESUME = flags.DEFINE_bool(
-    "resume", False, "Take over --output_dir from a machine that was lost: its process has ended."
-)
+_SCHEDULER = shared_flags.scheduler(__name__)
+_RESUME = shared_flags.resume(__name__)
 _OF_DETECTORS = (_DETECTOR, _MAX_SIDE, _ANY_ANGLE)
 
 

@@ -28,21 +28,13 @@ from keras_lapkl._support import extras, stores
 from keras_lapkl._support.console import print
 from keras_lapkl._support.settings import define_flags, from_flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
-from keras_lapkl.commands import data_flags
+from keras_lapkl.commands import data_flags, shared_flags
 from keras_lapkl.training import recipe as recipes
 
 data_flags.define(__name__, train_split="train", validation_split="validation")
-_SCHEME = flags.DEFINE_string(
-    "scheme",
-    None,
-    "Names, mirror pairs, edges: a .json file, ibug68 or aflw19; default the data's.",
-)
-_CROP_FROM = flags.DEFINE_enum(
-    "crop_from", None, ["points", "box", "image"], "What keypoints are cropped by; default points."
-)
+_SCHEME, _CROP_FROM, _IMAGE_SIZE = shared_flags.crops(__name__)
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", None, "Synthetic faces to train on.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of this run.", required=True)
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops, a multiple of 16.")
 _CROP_SCALE = flags.DEFINE_float(
     "crop_scale",
     None,
@@ -69,11 +61,7 @@ _AS_UNLABELED = flags.DEFINE_bool(
 _UNLABELED_MEMORY = flags.DEFINE_integer(
     "unlabeled_memory_mb", 4096, "Megabytes of unlabeled faces to hold decoded."
 )
-_SCHEDULER = flags.DEFINE_string(
-    "scheduler",
-    None,
-    "Address of a Dask scheduler, or its .json file: its workers have the teacher label the faces.",
-)
+_SCHEDULER = shared_flags.scheduler(__name__, "have the teacher label the faces")
 _LABEL_ONLY = flags.DEFINE_bool(
     "label_only",
     False,

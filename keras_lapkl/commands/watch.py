@@ -7,14 +7,11 @@ Needs a display, and opencv-python in place of opencv-python-headless, which can
 
 from absl import flags
 
-from keras_lapkl import pretrained
-from keras_lapkl.commands import detector_flag
+from keras_lapkl.commands import shared_flags
 
 _CAMERA = flags.DEFINE_integer("camera", 0, "Number of the camera.", 0)
-_MODEL = flags.DEFINE_string(
-    "model", pretrained.NAMES[0], "A shipped model's name, or a .tflite or .keras file."
-)
-_DETECTOR = detector_flag.define(__name__, "blazeface")
+_MODEL = shared_flags.model_to_run(__name__)
+_DETECTOR = shared_flags.detector(__name__, "blazeface")
 _RADII = flags.DEFINE_bool("radii", False, "Draw where the true points lie in 90 % of all cases.")
 
 

@@ -1,3 +1,6 @@
+import ast
+import collections
+import pathlib
 import subprocess
 import sys
 
@@ -23,6 +26,26 @@ def test_unknown_command(word, said, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lapkl", word])
     assert commands.main() == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_flag_of_several_commands_is_defined_once():
+    defined = collections.defaultdict(list)
+    for path in pathlib.Path(commands.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("flags.DEFINE_"):
+                defined[ast.unparse(node)].append(path.stem)
+    assert len(defined) > 50
+    assert not {flag: names for flag, names in defined.items() if len(names) > 1}
+
+
+@pytest.mark.slow
+def test_shared_flags_are_light():
+    """Commands that need none of these answer --help at once."""
+    code = (
+        "import sys, keras_lapkl.commands.shared_flags; "
+        "assert not {'cv2', 'keras', 'numpy', 'tensorflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.slow
