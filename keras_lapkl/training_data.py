@@ -81,6 +81,11 @@ class DataSet:
                     f"`{name}` of a DataSet can't be that. Received: {getattr(self, name)!r:.80}"
                 )
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether they are this package's synthetic faces, by the limit that these set."""
+        return self.license == LICENSES["synthetic"]
+
     def __str__(self) -> str:
         if self.count is None:
             return "; ".join([self.name, *self.notes])
@@ -130,6 +135,11 @@ class TrainingData:
     @property
     def labeled(self) -> tuple[DataSet, ...]:
         return tuple(each for each in self.sets if each.labeled)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether all labeled sets are synthetic faces; not where none is known."""
+        return bool(self.labeled) and all(each.is_synthetic for each in self.labeled)
 
     @property
     def licenses(self) -> tuple[str, ...]:

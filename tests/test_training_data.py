@@ -29,6 +29,13 @@ def test_a_set_is_printed():
     assert str(DataSet("what I have", notes=("and more",))) == "what I have; and more"
 
 
+def test_synthetic_are_those_of_which_all_labeled_faces_are():
+    assert SYNTHETIC.is_synthetic and not W300.is_synthetic
+    assert TrainingData((SYNTHETIC, PHOTOS)).is_synthetic
+    for sets in ((), (PHOTOS,), (SYNTHETIC, W300)):
+        assert not TrainingData(sets).is_synthetic
+
+
 def test_a_part_says_what_it_was_taken_from():
     assert str(SYNTHETIC.taken(7)) == "7 synthetic faces; taken from 48"
     assert SYNTHETIC.taken(48) is SYNTHETIC

@@ -88,8 +88,10 @@ def main(_):
 
     model = load_model(path)
     outputs = ("results.json", "predictions.json", "predictions.png", "confidence.png")
-    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), [path], False)
-    crops = data_flags.load_for(model, path, "split", "validation", _NUM_SYNTHETIC.value)
+    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), [path], links=False)
+    crops = data_flags.load_for(
+        model, path, "split", "validation", num_synthetic=_NUM_SYNTHETIC.value
+    )
     if _NORMALIZER.value is not None:
         model_scores.check_normalizer(_NORMALIZER.value, crops)
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")

@@ -94,7 +94,7 @@ def load(
     >>> load("synthetic", split="test", num_synthetic=3).images.shape
     (3, 80, 80, 3)
     """
-    crop_scale = _known(crop_scale)
+    crop_scale = known_crop_scale(crop_scale)
     scheme = None if scheme is None else schemes.get(scheme)
     _check_fit(dataset, crop_from, category, num_synthetic)
     if dataset == "synthetic":
@@ -153,7 +153,7 @@ def cut(
     Raises:
         ValueError: as `load_crops`, or landmarks that are mostly outside of their images.
     """
-    _known(crop_scale)
+    known_crop_scale(crop_scale)
     if crop_scale == "auto":
         crop_scale = default_crop_scale(annotations.scheme)
     crops = load_crops(annotations, image_size, crop_scale, margin, skip_bad, cache, loaded=loaded)
@@ -163,7 +163,8 @@ def cut(
     return crops
 
 
-def _known(crop_scale):
+def known_crop_scale(crop_scale: float | Literal["auto"] | None) -> float | Literal["auto"]:
+    """A crop scale; ValueError for None, which is that of a model that does not say it."""
     if crop_scale is None:
         raise ValueError(
             "`crop_scale` is not known: this model does not say which crop it is right on. Set the "
@@ -343,7 +344,7 @@ def load_unlabeled(
         if not shards.is_shard_folder(unlabeled_dir):
             unlabeled_dir = _crop_photos(crops, unlabeled_dir, locate, cache_dir)
         found = shards.read_shards(unlabeled_dir, memory_mb)
-    elif crops.name.startswith("synthetic"):
+    elif crops.source is not None and crops.source.is_synthetic:
         found = shards.from_crops(
             _synthetic("unlabeled", num_unlabeled, crops.image_size, crops.crop_scale)
         )

@@ -14,6 +14,7 @@ from keras_lapkl.data.images import ImageError
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.detection import first_pass
+from keras_lapkl.training_data import DataSet
 
 
 class TestSynthetic:
@@ -398,6 +399,14 @@ class TestUnlabeled:
         assert len(unlabeled) == 5 and unlabeled.image_size == 32
         assert not (unlabeled.gather([0])[0] == crops.images).all((1, 2, 3)).any()
 
+    def test_those_of_a_name_are_not_synthetic(self, crops):
+        """A name is for people; the record of the data says what they are."""
+        named = dataclasses.replace(crops, name="mine")
+        assert len(datasets.load_unlabeled(named, num_unlabeled=5)) == 5
+        others = dataclasses.replace(crops, name="synthetic hands", source=None)
+        with pytest.raises(ValueError, match="`num_unlabeled` needs `unlabeled_dir`"):
+            datasets.load_unlabeled(others, num_unlabeled=5)
+
     def test_the_labeled_ones(self, crops):
         unlabeled = datasets.load_unlabeled(crops, labeled_as_unlabeled=True)
         np.testing.assert_array_equal(unlabeled.gather(range(12)), crops.images)
@@ -473,6 +482,6 @@ class TestUnlabeled:
             datasets.load_unlabeled(crops, **arguments)
 
     def test_real_labels_need_a_folder(self, crops):
-        real = dataclasses.replace(crops, name="300-W train")
+        real = dataclasses.replace(crops, name="300-W train", source=DataSet("300-W train", 12))
         with pytest.raises(ValueError, match="unlabeled_dir"):
             datasets.load_unlabeled(real, num_unlabeled=5)
