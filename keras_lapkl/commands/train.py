@@ -20,13 +20,11 @@ with --unlabeled_dir by few_labels_unlabeled, or from 101 labels on by hundreds_
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
-import pathlib
-
 from absl import flags, logging
 
 from keras_lapkl._support import extras, stores
 from keras_lapkl._support.console import print
-from keras_lapkl._support.settings import define_flags, from_flags
+from keras_lapkl._support.settings import define_flags
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags, shared_flags
 from keras_lapkl.training import recipe as recipes
@@ -84,12 +82,10 @@ for _flag in (
 def main(_):
     quiet_tensorflow()
     from keras_lapkl._support.provenance import run_provenance
-    from keras_lapkl.apertures import apertures
     from keras_lapkl.data import datasets
     from keras_lapkl.data.cropping import default_margin
-    from keras_lapkl.evaluation import model_scores
-    from keras_lapkl.schemes import unpaired_sides
-    from keras_lapkl.training import building, distributed
+    from keras_lapkl.evaluation import model_report
+    from keras_lapkl.training import choice, distributed
     from keras_lapkl.training.run import label, train
     from keras_lapkl.training.run_folder import RUN, check_settings, choose_folder
 
@@ -97,17 +93,10 @@ def main(_):
     if not distributed.is_chief():
         logging.set_verbosity(logging.WARNING)  # the first process tells what all do
 
-    recipe = from_flags(recipes.Recipe)  # what is wrong fails before any data is read
-    if _SCHEDULER.value:
-        extras.require("--scheduler", "distributed")
-    if _TENSORBOARD.value:
-        extras.require("--tensorboard", "tensorboard", "matplotlib")
-    data_flags.check_image_size(_IMAGE_SIZE.value)
-    _refuse_all_to_train()
-    if _TFLITE.value:
-        from keras_lapkl.export import conversion
-
-        conversion.check_backend()
+    asked = _UNLABELED_DIR.value, _NUM_UNLABELED.value, _AS_UNLABELED.value
+    # What is wrong fails before any data is read.
+    recipe = recipes.recipe_from_flags(datasets.is_unlabeled_asked(*asked))
+    _check_flags()
     common = {
         "image_size": _IMAGE_SIZE.value,
         "cache_dir": f"{_OUTPUT_DIR.value}/crops",
@@ -124,49 +113,12 @@ def main(_):
         **common,
     )
     _refuse_first_pass(crops.scheme)
-    asked = _UNLABELED_DIR.value, _NUM_UNLABELED.value, _AS_UNLABELED.value
-    has_unlabeled = datasets.is_unlabeled_asked(*asked)
-    recipe = recipes.recipe_from_flags(has_unlabeled)
-    name = recipes.recipe_for(len(crops), has_unlabeled)
-    chosen = {}
-    if flags.FLAGS.dataset != "synthetic" and not recipes.are_given():
-        chosen = recipes.chosen_recipes(recipe, has_unlabeled)
-        recipe = chosen[name]
-    others = list(chosen.values())
-    if name is not None and chosen:
-        logging.info("No setting is given: recipe %s, for %d labels.", name, len(crops))
-    elif name is not None and not flags.FLAGS["network"].present:
-        logging.info("%d labels: --recipe=%s is made for so few; add it.", len(crops), name)
-    if recipe.adversary is not None and not recipes.is_method_given():
-        logging.warning(
-            "Faces without labels train an adversarial branch, for no --unlabeled_method is given. "
-            + (
-                "%s labels: with so many they lowered the error by no method that was measured."
-                if name is None
-                else f"With so few labels (%s) that lowered no error, but --recipe={name} does."
-            ),
-            f"{len(crops):,}",
-        )
-    check_settings(_OUTPUT_DIR.value, recipe, crops, others)
-    if _SCHEDULER.value and recipe.teacher is None and not recipe.wide:
-        raise ValueError(
-            "--scheduler has a teacher label faces, and this run has none: give --teacher or "
-            "--teacher_width, or drop it."
-        )
-    if idle := recipes.idle_flags(recipe):
-        logging.warning(
-            "Not used, for the run does not take the --unlabeled_method that they are of: --%s.",
-            ", --".join(idle),
-        )
-    if recipe.target_scale != 1 and not building.takes_target_scale(recipe.loss):
-        logging.warning("Not used, for --loss=%s has no scale: --target_scale.", recipe.loss)
-    opened = [name for name in recipes.OPENINGS if flags.FLAGS[name].present]
-    if opened and not apertures(crops.scheme):
-        logging.warning(
-            "Not used, for the points of scheme %r are not those of eyes and mouth: --%s.",
-            crops.scheme.name,
-            ", --".join(opened),
-        )
+    is_synthetic = crops.source is not None and crops.source.is_synthetic
+    chosen = choice.choose(recipe, len(crops), crops.scheme, is_synthetic)
+    recipe = chosen.recipe
+    _tell(chosen.notes)
+    check_settings(_OUTPUT_DIR.value, recipe, crops, chosen.others)
+    _refuse_idle_scheduler(recipe)
     unlabeled = datasets.load_unlabeled(
         crops, *asked, _locate(crops.scheme), common["cache_dir"], _UNLABELED_MEMORY.value
     )
@@ -178,25 +130,10 @@ def main(_):
         scheme=crops.scheme,
         **common,
     )
-    datasets.warn_of_shared(crops, validation)
-    if unlabeled is not None and _UNLABELED_DIR.value:
-        _warn_of_unlabeled(len(unlabeled), crops, validation)
-    if recipe.augment and crops.scheme.flip is None:
-        logging.info("Never mirrored: scheme %r has no mirror pairs.", crops.scheme.name)
-    if recipe.augment and (sides := unpaired_sides(crops.scheme)):
-        logging.warning(
-            "`flip` of scheme %r says that these points are their own mirror images, and their "
-            "names that they are left or right: %s. Mirrored so, left ones are learned as right "
-            "ones. Name the pairs in `flip`, or leave it out for those by the names.",
-            crops.scheme.name,
-            ", ".join(sides[:6]),
-        )
-    logging.info("Train on %s.", crops.summary)
-    logging.info("Validate on %s.", validation.summary)
-    if few := model_scores.without_radius(validation):
-        logging.warning("%s", few)
+    num_unlabeled = 0 if unlabeled is None else len(unlabeled)
+    _tell(choice.data_notes(recipe, crops, validation, num_unlabeled, _UNLABELED_DIR.value))
     output_dir, reason = choose_folder(
-        _OUTPUT_DIR.value, recipe, crops, validation, unlabeled, others
+        _OUTPUT_DIR.value, recipe, crops, validation, unlabeled, chosen.others
     )
     if reason is not None:
         what = "The run on these data is" if (output_dir / RUN).exists() else "Training anew"
@@ -210,8 +147,8 @@ def main(_):
     results = train(*arguments, _TENSORBOARD.value, _SCHEDULER.value)
     if not distributed.is_chief():
         return
-    print(model_scores.table([results["validation"]]))
-    print(model_scores.conditions(results["validation"]))
+    print(model_report.table([results["validation"]]))
+    print(model_report.conditions(results["validation"]))
     if reason is not None:
         print(f"{reason} It stays as it is.")
     if _TFLITE.value:
@@ -220,27 +157,27 @@ def main(_):
     print(f"Model and results: {output_dir}")
 
 
-def _warn_of_unlabeled(count, crops, validation):
-    """Tells of pictures without labels that have some, and of too few others."""
+def _tell(notes):
+    for level, line in notes:
+        logging.log(level, "%s", line)
+
+
+def _check_flags():
+    """Refuses what no data are needed to refuse."""
     from keras_lapkl.data import datasets
 
-    folder = _UNLABELED_DIR.value
-    trained, held = (datasets.count_in(each, folder) for each in (crops, validation))
-    if held:
-        logging.warning(
-            "%s of the validation pictures lie in %s, too, and are trained on without labels: "
-            "their error says little of others. Give a folder without them.",
-            f"{held:,}",
-            stores.at(folder),
-        )
-    others = max(0, count - trained - held)
-    if others < 2 * len(crops):
-        logging.warning(
-            "%s pictures without labels are few beside %s labels: in the one case that was "
-            "measured, fewer than two for each raised the error. Train without them, too.",
-            f"{others:,}",
-            f"{len(crops):,}",
-        )
+    if _SCHEDULER.value:
+        extras.require("--scheduler", "distributed")
+    if _TENSORBOARD.value:
+        extras.require("--tensorboard", "tensorboard", "matplotlib")
+    data_flags.check_image_size(_IMAGE_SIZE.value)
+    values = flags.FLAGS
+    if not values["validation_split"].present:
+        datasets.refuse_all_to_train(values.dataset, values.data_dir, values.train_split)
+    if _TFLITE.value:
+        from keras_lapkl.export import conversion
+
+        conversion.check_backend()
 
 
 def _convert(output_dir, validation, record):
@@ -270,24 +207,6 @@ def _validates_by_others():
     return split.present and split.value != "validation"
 
 
-def _refuse_all_to_train():
-    """A tenth of a folder's train.csv validates where nothing else is there to do it."""
-    from keras_lapkl.data import datasets
-
-    values = flags.FLAGS
-    suffix = datasets.OWN.get(values.dataset)
-    if suffix is None or not values.data_dir or values["validation_split"].present:
-        return
-    own, held = (pathlib.Path(values.data_dir, f"{n}{suffix}") for n in ("train", "validation"))
-    given = pathlib.Path(values.train_split)
-    if given.suffix == suffix and not held.exists() and given.resolve() == own.resolve():
-        raise ValueError(
-            f"All of {given} would be trained on, a tenth of it validated on too: give "
-            "--train_split=train, which leaves that tenth out, or other labels as "
-            "--validation_split."
-        )
-
-
 def _refuse_first_pass(scheme):
     """ValueError where --first_pass is given and nothing is looked for."""
     from keras_lapkl.data.unlabeled import shards
@@ -301,6 +220,15 @@ def _refuse_first_pass(scheme):
     if shards.is_shard_folder(_UNLABELED_DIR.value):
         folder = stores.at(_UNLABELED_DIR.value)
         raise ValueError(f"The faces in {folder} are cut out: drop --first_pass.")
+
+
+def _refuse_idle_scheduler(recipe):
+    """ValueError where --scheduler is given and no teacher labels faces."""
+    if _SCHEDULER.value and recipe.teacher is None and not recipe.wide:
+        raise ValueError(
+            "--scheduler has a teacher label faces, and this run has none: give --teacher or "
+            "--teacher_width, or drop it."
+        )
 
 
 def _locate(scheme):

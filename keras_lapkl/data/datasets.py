@@ -249,17 +249,15 @@ def _check_fit(dataset, crop_from=None, category=None, num_synthetic=None):
             raise ValueError(f"`{name}` does not go with dataset {dataset!r}.")
 
 
-def warn_of_shared(crops: Crops, validation: Crops) -> None:
-    """Tells of images that are in both: an error on them says little of others."""
+def shared_images(crops: Crops, validation: Crops) -> str | None:
+    """Tells of images that are in both: an error on them says little of others. None if none is."""
     shared = sorted(set(crops.names) & set(validation.names))
-    if shared:
-        logging.warning(
-            "%d images of %s are among those of %s, such as %s: their error says little of others.",
-            len(shared),
-            validation.name,
-            crops.name,
-            shared[0],
-        )
+    if not shared:
+        return None
+    return (
+        f"{len(shared)} images of {validation.name} are among those of {crops.name}, such as "
+        f"{shared[0]}: their error says little of others."
+    )
 
 
 def count_in(crops: Crops, folder: PathLike) -> int:
@@ -519,9 +517,9 @@ def _own_file(dataset, data_dir, split):
             f"`data_dir` must be the folder of {dataset} files and their images; a single file is "
             f"given as the split. Received: {data_dir}"
         )
-    train, validation = (folder / f"{name}{suffix}" for name in ("train", "validation"))
+    train, is_divided = _own_train(folder, suffix)
     file = folder / f"{split}{suffix}"
-    if split in ("train", "validation") and not validation.is_file() and train.is_file():
+    if split in ("train", "validation") and is_divided and train.is_file():
         others = [f"{name}{suffix}" for name in ("val", "valid", "dev")]
         if split == "validation" and (there := [n for n in others if (folder / n).is_file()]):
             logging.warning(
@@ -536,6 +534,31 @@ def _own_file(dataset, data_dir, split):
             f"There is no {file.name} in {folder}. Name the file so, or give its path as the split."
         )
     return file, False
+
+
+def _own_train(folder, suffix):
+    """The file of a folder's training labels, and whether a tenth of it is to validate."""
+    train, validation = (folder / f"{name}{suffix}" for name in ("train", "validation"))
+    return train, not validation.is_file()
+
+
+def refuse_all_to_train(dataset: str, data_dir: PathLike | None, split: PathLike) -> None:
+    """ValueError where all of the labels of which a tenth validates would be trained on.
+
+    Args:
+        dataset, data_dir: as in `load`, of the training labels and of those that validate.
+        split: that of the training labels; the other one is `"validation"`.
+    """
+    if dataset not in OWN or not data_dir:
+        return
+    train, is_divided = _own_train(pathlib.Path(data_dir), OWN[dataset])
+    given = pathlib.Path(split)
+    if given.suffix == train.suffix and is_divided and given.resolve() == train.resolve():
+        raise ValueError(
+            f"All of {given} would be trained on, a tenth of it validated on too: give "
+            "--train_split=train, which leaves that tenth out, or other labels as "
+            "--validation_split."
+        )
 
 
 def _as(scheme, annotations):

@@ -14,10 +14,6 @@ from keras_lapkl.confidence import Calibration
 from keras_lapkl.data.cropping import apply_transform, invert_transform
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import scoring
-from keras_lapkl.evaluation.model_report import (
-    conditions as conditions,  # for commands/train.py
-    table as table,
-)
 from keras_lapkl.schemes import IBUG68, Scheme
 from keras_lapkl.tflite.localizer import Localizer
 

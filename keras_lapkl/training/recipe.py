@@ -447,65 +447,6 @@ _OF_THE_DATA = ("dataset",)
 """Flags in recipe files that say what the recipe is for, and not what it is."""
 OPENINGS = ("openings", "eye_gain", "mouth_gain")
 """Settings of eyes and mouths, which other points do not have."""
-FEW_LABELS = 1000
-"""Up to so many, a run without any setting is one of a recipe for few labels."""
-ONE_TEACHER = 100
-"""Up to so many, such a run has one teacher: with 50 labels a second one hardly labels better."""
-
-
-def recipe_for(num_labels: int, has_unlabeled: bool) -> str | None:
-    """The name of the recipe for that many labels, None where the settings' defaults are for them.
-
-    Args:
-        num_labels: labeled faces or objects.
-        has_unlabeled: whether there are pictures without labels beside.
-
-    Example:
-
-    >>> [recipe_for(n, has_unlabeled=True) for n in (50, 157, 5000)]
-    ['few_labels_unlabeled', 'hundreds_of_labels_unlabeled', None]
-    """
-    if num_labels > FEW_LABELS:
-        return None
-    if not has_unlabeled:
-        return "few_labels"
-    more = num_labels > ONE_TEACHER
-    return "hundreds_of_labels_unlabeled" if more else "few_labels_unlabeled"
-
-
-def chosen_recipes(recipe: Recipe, has_unlabeled: bool) -> dict[str | None, Recipe]:
-    """What a command without any setting takes, by what `recipe_for` gives for its labels.
-
-    Args:
-        recipe: of the flags' defaults, which None stands for; all have its seed.
-        has_unlabeled: as in `recipe_for`.
-    """
-    counts = (1, ONE_TEACHER + 1, FEW_LABELS + 1)
-    names = dict.fromkeys(recipe_for(count, has_unlabeled) for count in counts)
-    return {
-        name: recipe if name is None else dataclasses.replace(read_recipe(name), seed=recipe.seed)
-        for name in names
-    }
-
-
-def are_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:
-    """Whether a flag, or a recipe, gives any setting but the seed."""
-    names = {name for cls in CLASSES for name in settings(cls)} - {"seed"}
-    return any(flag_values[name].present for name in names)
-
-
-def is_method_given(flag_values: flags.FlagValues = flags.FLAGS) -> bool:
-    """Whether a flag, or a recipe, says how faces without labels are learned."""
-    names = {"unlabeled_method", "teacher", *settings(Adversary)} - settings(MeanTeacher).keys()
-    return any(flag_values[name].present for name in names)
-
-
-def idle_flags(recipe: Recipe, flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
-    """Names of the flags that are given and set a method which the recipe does not take."""
-    methods = (recipe.adversary, recipe.teacher, recipe.mean_teacher)
-    taken = {name for method in methods if method is not None for name in settings(type(method))}
-    known = {name for cls in (Adversary, Teacher, MeanTeacher) for name in settings(cls)}
-    return sorted(name for name in known - taken if flag_values[name].present)
 
 
 def recipe_from_flags(has_unlabeled=False, flag_values=flags.FLAGS):

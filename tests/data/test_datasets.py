@@ -306,15 +306,23 @@ class TestOwn:
         datasets.load("csv", own("train.csv", range(20), lambda points: corners))
         assert "outside" not in caplog.text
 
-    def test_shared_images_are_told(self, own, caplog):
+    def test_shared_images_are_told(self, own):
         folder = own("train.csv")
         own("validation.csv", [3, 20])
         crops = [datasets.load("csv", folder, split) for split in ("train", "validation")]
-        datasets.warn_of_shared(*crops)
-        assert "2 images of csv validation are among those of csv train, such as" in caplog.text
-        caplog.clear()
-        datasets.warn_of_shared(crops[0].take(range(3)), crops[1])
-        assert not caplog.text
+        said = datasets.shared_images(*crops)
+        assert said is not None
+        assert "2 images of csv validation are among those of csv train, such as" in said
+        assert datasets.shared_images(crops[0].take(range(3)), crops[1]) is None
+
+    def test_all_of_a_file_is_not_trained_on_where_a_tenth_of_it_validates(self, own):
+        folder = own("train.csv")
+        with pytest.raises(ValueError, match="give --train_split=train, which leaves that tenth"):
+            datasets.refuse_all_to_train("csv", folder, folder / "train.csv")
+        for dataset, split in (("csv", "train"), ("csv", folder / "a.csv"), ("300w", "train.csv")):
+            datasets.refuse_all_to_train(dataset, folder, split)
+        own("validation.csv", [3])
+        datasets.refuse_all_to_train("csv", folder, folder / "train.csv")
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),

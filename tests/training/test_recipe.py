@@ -27,16 +27,6 @@ def values():
     return parse
 
 
-def test_flags_of_a_method_that_is_not_taken_are_named(values):
-    given = values("--teacher_width=1/2", "--adversarial_weight=1", "--unlabeled_batch_size=4")
-    recipe = recipes.recipe_from_flags(True, given)
-    assert recipe.adversary is not None
-    assert recipes.idle_flags(recipe, given) == ["teacher_width"]
-    alone = recipes.recipe_from_flags(False, given)
-    expected = ["adversarial_weight", "teacher_width", "unlabeled_batch_size"]
-    assert recipes.idle_flags(alone, given) == expected
-
-
 def test_flags_that_are_not_given_are_the_recipe_by_default(values):
     """What a beginner trains by `Recipe()` and by the command is the same."""
     assert recipes.recipe_from_flags(flag_values=values()) == Recipe()
@@ -286,21 +276,6 @@ def test_files_of_recipes():
     )
 
 
-def test_the_recipe_for_a_number_of_labels():
-    assert recipes.recipe_for(1000, False) == "few_labels"
-    assert recipes.recipe_for(20, True) == recipes.recipe_for(100, True) == "few_labels_unlabeled"
-    for count in (101, 1000):
-        assert recipes.recipe_for(count, True) == "hundreds_of_labels_unlabeled"
-    assert recipes.recipe_for(1001, False) is recipes.recipe_for(5000, True) is None
-
-
-def test_which_flags_are_settings(values):
-    assert not recipes.are_given(values()) and not recipes.are_given(values("--seed=3"))
-    for word in ("--epochs=40", "--noaugment", "--teacher_width=1/2", "--unlabeled_method=teacher"):
-        assert recipes.are_given(values(word)), word
-    assert recipes.are_given(values(f"--flagfile={configs.path('w300')}", "--undefok=dataset"))
-
-
 def test_the_papers_file_says_all_that_a_default_could_change():
     """But for the seed, an epoch that is no pass, and how strongly it would augment, if it did."""
     file = pathlib.Path(recipes.__file__).parents[1] / "configs" / "w300_paper.cfg"
@@ -370,19 +345,3 @@ def test_names_are_known_before_keras_is_imported():
 def test_parts_of_augmentation_need_it(change):
     with pytest.raises(ValueError, match="parts of augmentation"):
         Recipe(augment=False, **change)
-
-
-@pytest.mark.parametrize(
-    ("has_unlabeled", "names"),
-    [
-        (False, {"few_labels", None}),
-        (True, {"few_labels_unlabeled", "hundreds_of_labels_unlabeled", None}),
-    ],
-)
-def test_what_a_command_without_settings_may_choose(has_unlabeled, names):
-    default = Recipe(seed=3)
-    chosen = recipes.chosen_recipes(default, has_unlabeled)
-    assert chosen.keys() == names and chosen[None] is default
-    for name in names - {None}:
-        expected = dataclasses.replace(recipes.read_recipe(name), seed=3)
-        assert chosen[name] == expected != default
