@@ -3,6 +3,7 @@ import pytest
 
 import keras_lapkl
 from keras_lapkl import pretrained, tflite
+from keras_lapkl._support import extras
 from keras_lapkl.export import fitting, graph
 from keras_lapkl.tflite import arena, compatibility, inspection, runner
 from keras_lapkl.tflite.targets import TARGETS
@@ -24,7 +25,7 @@ def test_an_unknown_target_is_named():
 def test_the_arena_of_a_file_for_tflite_micro(monkeypatch):
     """So that `convert --target=micro` prints what `lapkl check` of the same file does."""
     needed = {"version": "1", "total": 9000, "head": 1, "tail": 2}
-    monkeypatch.setattr(arena, "installed", lambda: True)
+    monkeypatch.setattr(extras, "installed", lambda package: True)
     monkeypatch.setattr(arena, "needed", lambda content, path: needed)
     found = fitting.check(pretrained.path("fpn-sixteenth-micro", ".tflite"), "micro")
     assert "arena: 9,000 bytes" in compatibility.page(found)

@@ -626,8 +626,8 @@ def test_what_vela_leaves_is_told_and_counts():
 @pytest.fixture
 def own_tools(monkeypatch):
     """Installs a vela and a TFLite Micro that tell which file they were asked of."""
+    monkeypatch.setattr(extras, "installed", lambda package: True)
     for tool, ask in ((vela, "report"), (arena, "needed")):
-        monkeypatch.setattr(tool, "installed", lambda: True)
         monkeypatch.setattr(tool, ask, lambda *about: {"cpu": 0, "path": about[-1]})
 
 
@@ -649,8 +649,7 @@ def test_no_arena_of_a_file_that_falls_back(own_tools):
 
 
 def test_tools_that_are_not_installed_say_nothing(monkeypatch):
-    for tool in (vela, arena):
-        monkeypatch.setattr(tool, "installed", lambda: False)
+    monkeypatch.setattr(extras, "installed", lambda package: False)
     path = pretrained.path("fpn-sixteenth-micro", ".tflite")
     names = ["micro", "ethos-u"]
     assert compatibility.check(path, names, own_tools=True) == compatibility.check(path, names)
