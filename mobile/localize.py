@@ -16,6 +16,7 @@ shifts and sizes, and the surest is given. Exits with 1 on what it cannot use, a
 """
 
 import argparse
+import functools
 import importlib
 import io
 import json
@@ -595,29 +596,30 @@ def _reduced(photo, square, size, angle, despeckle):
     end = np.clip(np.floor(center + reach) + 3, first + 1, count).astype(int)
     (left, top), (right, bottom) = factor * first, factor * end
     part = photo[top:bottom, left:right]
-    if despeckle:
-        part = _medians(part)
     below, beside = max(bottom - height, 0), max(right - width, 0)
     if below or beside:
         part = np.pad(part, ((0, below), (0, beside), (0, 0)), "edge")
-    part = _sums(_sums(part, factor).swapaxes(0, 1), factor).swapaxes(0, 1)
-    return part / factor**2, (*(center - first), side / factor)
+    part = _sums(_sums(part, factor).swapaxes(0, 1), factor).swapaxes(0, 1) / factor**2
+    return _medians(part) if despeckle else part, (*(center - first), side / factor)
 
 
 def _medians(photo):
     """The median of each 3 by 3 pixels, by those of sorted columns; the border is repeated."""
     filled = np.pad(photo, ((1, 1), (1, 1), (0, 0)), "edge")
-    lowest, middle, highest = np.sort([filled[:-2], filled[1:-1], filled[2:]], axis=0)
+    column = filled[:-2], filled[1:-1], filled[2:]
+    sides = slice(None, -2), slice(1, -1), slice(2, None)
+    lowest = functools.reduce(np.minimum, column)
+    middle = _median(*column)
+    highest = functools.reduce(np.maximum, column)
+    return _median(
+        functools.reduce(np.maximum, [lowest[:, side] for side in sides]),
+        _median(*[middle[:, side] for side in sides]),
+        functools.reduce(np.minimum, [highest[:, side] for side in sides]),
+    )
 
-    def neighbors(of):
-        return of[:, :-2], of[:, 1:-1], of[:, 2:]
 
-    three = [
-        np.max(neighbors(lowest), axis=0),
-        np.median(neighbors(middle), axis=0).astype(photo.dtype),
-        np.min(neighbors(highest), axis=0),
-    ]
-    return np.sort(three, axis=0)[1]
+def _median(a, b, c):
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
 
 
 def _sums(rows, count):

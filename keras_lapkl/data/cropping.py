@@ -363,7 +363,8 @@ def warp_crop(
         image: (H, W, 3) uint8.
         transform: (2, 3) affine from photo to crop pixels.
         size: side of the crop, margin included.
-        despeckle: whether to take the median of each 3 by 3 pixels first.
+        despeckle: whether to take the median of each 3 by 3 pixels of the photo, or of its reduced
+            copy, first.
 
     Returns:
         (size, size, 3) uint8.
@@ -425,8 +426,6 @@ def _reduced_part(image, transform, size, factor, despeckle):
     end = np.clip(np.floor(corners.max(0)) + 3, first + 1, count).astype(int)
     (left, top), (right, bottom) = factor * first, factor * end
     part = image[top:bottom, left:right]
-    if despeckle:
-        part = cv2.medianBlur(part, 3)
     below, beside = max(bottom - height, 0), max(right - width, 0)
     if below or beside:
         part = cv2.copyMakeBorder(part, 0, below, 0, beside, cv2.BORDER_REPLICATE)
@@ -437,4 +436,4 @@ def _reduced_part(image, transform, size, factor, despeckle):
         # It rounds halves up, and so brightens. The last time it is done on the negative.
         if repeatedly and factor <= 2:
             part = cv2.bitwise_not(part, part)
-    return part, first
+    return (cv2.medianBlur(part, 3) if despeckle else part), first

@@ -417,7 +417,7 @@ export function cut(whole, place, size, despeckle = false) {
  * depend on the square. The picture is filled up by its border's pixels.
  */
 function reduced(picture, square, size, despeckle) {
-  const { width, height } = picture;
+  const { width, height, data } = picture;
   let factor = 1;
   while (square.side > MOST_SHRINK * size * factor && 2 * factor <= Math.min(width, height)) {
     factor *= 2;
@@ -434,18 +434,14 @@ function reduced(picture, square, size, despeckle) {
   };
   const columns = seen(square.x, width);
   const rows = seen(square.y, height);
-  const [left, top] = [factor * columns.first, factor * rows.first];
-  const across = Math.min(factor * columns.count, width - left);
-  const down = Math.min(factor * rows.count, height - top);
-  const data = part(picture, left, top, across, down, despeckle);
   const means = new Float64Array(4 * columns.count * rows.count);
   for (let row = 0; row < factor * rows.count; row++) {
-    const line = 4 * across * Math.min(row, down - 1);
+    const line = 4 * width * Math.min(factor * rows.first + row, height - 1);
     for (let column = 0; column < columns.count; column++) {
       const at = 4 * (columns.count * Math.floor(row / factor) + column);
       let [red, green, blue] = [0, 0, 0];
       for (let step = 0; step < factor; step++) {
-        const from = line + 4 * Math.min(factor * column + step, across - 1);
+        const from = line + 4 * Math.min(factor * (columns.first + column) + step, width - 1);
         red += data[from];
         green += data[from + 1];
         blue += data[from + 2];
@@ -457,42 +453,40 @@ function reduced(picture, square, size, despeckle) {
   }
   for (let at = 0; at < means.length; at++) means[at] /= factor ** 2;
   return [
-    { width: columns.count, height: rows.count, data: means },
+    {
+      width: columns.count,
+      height: rows.count,
+      data: despeckle ? medians(means, columns.count, rows.count) : means,
+    },
     { ...square, x: columns.center, y: rows.center, side: square.side / factor },
   ];
 }
 
-/** RGBA bytes of a part of a picture, or the medians of each 3 by 3 of its pixels. */
-function part({ width, data }, left, top, across, down, despeckle) {
-  const bytes = new Uint8ClampedArray(4 * across * down);
-  for (let row = 0; row < down; row++) {
-    const from = 4 * ((top + row) * width + left);
-    bytes.set(data.slice(from, from + 4 * across), 4 * across * row);
-  }
-  return despeckle ? medians(bytes, across, down) : bytes;
-}
-
-/** The median of each 3 by 3 pixels, by those of sorted columns; the border is repeated. */
-function medians(bytes, width, height) {
-  const [low, middle, high] = [0, 1, 2].map(() => new Uint8ClampedArray(bytes.length));
-  const line = 4 * width;
-  for (let at = 0; at < bytes.length; at++) {
-    const [a, b] = [bytes[at < line ? at : at - line], bytes[at]];
-    const c = bytes[at + line < bytes.length ? at + line : at];
-    low[at] = Math.min(a, b, c);
-    middle[at] = median(a, b, c);
-    high[at] = Math.max(a, b, c);
-  }
-  return bytes.map((_, at) => {
-    const column = (at % line) >> 2;
-    const before = column ? at - 4 : at;
-    const after = column < width - 1 ? at + 4 : at;
-    return median(
-      Math.max(low[before], low[at], low[after]),
-      median(middle[before], middle[at], middle[after]),
-      Math.min(high[before], high[at], high[after]),
+/** The median of each 3 by 3 RGBA pixels, by those of sorted columns; the border is repeated. */
+function medians(data, width, height) {
+  const found = new Float64Array(data.length);
+  const [low, middle, high] = [0, 1, 2].map(() => new Float64Array(4 * width));
+  for (let row = 0; row < height; row++) {
+    const [above, at, below] = [Math.max(row - 1, 0), row, Math.min(row + 1, height - 1)].map(
+      (each) => 4 * width * each,
     );
-  });
+    for (let i = 0; i < 4 * width; i++) {
+      const [a, b, c] = [data[above + i], data[at + i], data[below + i]];
+      low[i] = Math.min(a, b, c);
+      middle[i] = median(a, b, c);
+      high[i] = Math.max(a, b, c);
+    }
+    for (let i = 0; i < 4 * width; i++) {
+      const before = i < 4 ? i : i - 4;
+      const after = i + 4 < 4 * width ? i + 4 : i;
+      found[at + i] = median(
+        Math.max(low[before], low[i], low[after]),
+        median(middle[before], middle[i], middle[after]),
+        Math.min(high[before], high[i], high[after]),
+      );
+    }
+  }
+  return found;
 }
 
 function median(a, b, c) {

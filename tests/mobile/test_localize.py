@@ -226,14 +226,15 @@ def test_a_crop_is_sharpened_as_the_library_does(size, localize, rng):
 @pytest.mark.parametrize("angle", [0.0, 0.4])
 @pytest.mark.parametrize("size", [8, 32])
 def test_specks_are_taken_away_as_the_library_does(square, angle, size, localize, rng):
-    """As from the medians of the whole photo; of noise, from which all medians differ."""
+    """Of noise, from which all medians differ; what is not reduced as in the whole photo."""
     photo = rng.integers(0, 256, (96, 120, 3)).astype(np.uint8)
     found = localize.cut(photo, square, size, angle, despeckle=True).astype(int)
     transform = cropping.crop_transform((*square, angle), size)
     expected = cropping.warp_crop(photo, transform, size, despeckle=True)
     assert np.abs(found - expected).max() <= 2
-    whole = cropping.warp_crop(cv2.medianBlur(photo, 3), transform, size).astype(int)
-    assert np.abs(expected - whole).max() <= 1
+    if square[2] <= 6 * size:
+        whole = cropping.warp_crop(cv2.medianBlur(photo, 3), transform, size).astype(int)
+        assert np.abs(expected - whole).max() <= 1
 
 
 def test_the_square_of_a_face_as_the_library_has_it(localize, rng):
