@@ -191,11 +191,13 @@ class _Pictures:
             )
         if frame not in self.rows[group]:
             return None
-        self._check_taken(claimed)
+        self._check_size(claimed)
         content = np.asarray(images[self.rows[group][frame]])
+        if content.dtype.itemsize == 1:
+            # Rows of one length are filled with zeros behind the end, where no format has one.
+            content = np.trim_zeros(content.view(np.uint8).ravel(), "b")
         self.taken += content.nbytes
-        self._check_taken()  # rows of many lengths claim none
-        content = content.view(np.uint8) if content.dtype.itemsize == 1 else content
+        self._check_size(self.taken)
         order = images.attrs.get("channel_order", self.order)
         order = order.decode() if isinstance(order, bytes) else str(order)
         if order not in ("RGB", "BGR"):
@@ -207,14 +209,14 @@ class _Pictures:
         if swapped is not None:
             self.embedded[f"{name}.png"] = swapped
             return f"{name}.png"
-        # Rows of one length are filled with zeros behind the end, which both formats allow.
         self.embedded[name + _ENCODED[encoding]] = content.tobytes()
         return name + _ENCODED[encoding]
 
-    def _check_taken(self, more=0):
+    def _check_size(self, taken):
+        """Refuses more bytes of pictures than such a file can have, in one row or in all."""
         size = self.file.id.get_filesize()
         most = max(_SMALL_PICTURES, _MAX_RATIO * size)
-        if self.taken + more > most:
+        if taken > most:
             raise KeypointError(
                 f"{self.path}: expected at most {most} bytes of pictures in a file of {size}. "
                 "Received: more. Export the package once more, or parts of it"

@@ -292,9 +292,22 @@ class TestSleap:
         with h5py.File(path, "r+") as file:
             del file["video0/video"]
             about = {"dtype": "i1", "chunks": (1, 1 << 20)}
-            file["video0"].create_dataset("video", (2, 200_000_000), **about)
+            file["video0"].create_dataset("video", (2, 300_000_000), **about)
             file["video0/video"].attrs.update(format="png", channel_order=order)
         refused(path, "expected at most 268435456 bytes of pictures in a file of")
+
+    def test_rows_that_are_filled_up_to_the_largest_picture(self, tmp_path, monkeypatch):
+        """As gzip leaves next to nothing of the zeros, they count for nothing."""
+        path = exports.sleap(tmp_path)
+        png = np.frombuffer(cv2.imencode(".png", exports.picture())[1].tobytes(), np.int8)
+        monkeypatch.setattr("keras_lapkl.data.labels.sleap._SMALL_PICTURES", 2_000_000)
+        with h5py.File(path, "r+") as file:
+            del file["video0/video"]
+            rows = np.zeros((2, 1_500_000), np.int8)
+            rows[:, : len(png)] = png
+            file["video0"].create_dataset("video", data=rows, compression="gzip")
+            file["video0/video"].attrs.update(format="png", channel_order="RGB")
+        assert set(read(path).embedded.values()) == {png.tobytes()}
 
     @pytest.mark.parametrize("side", [15, 30_000, 60_000])
     def test_pictures_of_a_size_that_is_not_read(self, tmp_path, side, monkeypatch):
