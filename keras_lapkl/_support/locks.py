@@ -104,11 +104,13 @@ def check_owned(path: PathLike) -> None:
     """
     link = None
     above = Path(os.path.abspath(path))
+    there = Path(os.path.realpath(path))
     for each in (above, *above.parents) if _homes else ():
-        if link is not None and Path(os.path.realpath(each)) in _homes:
+        home = Path(os.path.realpath(each))
+        if link is not None and home in _homes and not there.is_relative_to(home):
             refuse_link(link)
         link = each if each.is_symlink() else link
-    for folder in Path(os.path.realpath(path)).parents:
+    for folder in there.parents:
         if folder in _owned and not _is_at(_owned[folder], folder / LOCK):
             raise OSError(
                 f"{folder} was removed, or its {LOCK}, while this process wrote there: it stops, "
@@ -162,11 +164,11 @@ def owned_in_store(folder: StorePath, resume: bool) -> Iterator[None]:
                     "`resume=True`."
                 ) from error
         path.write(mine)
-    _held.add(str(path))
+    _held.add(path)
     try:
         yield
     finally:
-        _held.discard(str(path))
+        _held.discard(path)
         try:  # nothing here may hide what the body has done, or how it has failed
             if read_bytes(path, _MAX_BYTES) == mine:  # not one that took it over
                 path.remove()
@@ -187,7 +189,7 @@ def _has_ended(path, owner):
     if owner["host"] != socket.gethostname():
         return False
     if owner["process"] == os.getpid():
-        return str(path) not in _held  # in a container that was started again, all are number 1
+        return path not in _held  # in a container that was started again, all are number 1
     try:
         os.kill(owner["process"], 0)
     except ProcessLookupError:

@@ -21,9 +21,17 @@ from keras_lapkl._support import extras
 from keras_lapkl._support.types import PathLike
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-_USER = re.compile(r"(?<=://)(?:[^/@\s]*:(?!\d*(?:[/?#\s'\"]|$))\S*@|[^/?#]*@)")
-"""User and password. A secret may have a / or another sign that a URL should not have there."""
-_QUERY = re.compile(r"(://[^\s?'\"]*\?)([^\s#'\"]*)")
+_USER = re.compile(
+    r"(?<=://)[^/@\s]*:(?!\d*(?:[/?#\s'\"]|$))(?:\S*|[^/?#]*)@"
+    r"|(?:(?<=http://)|(?<=https://)|(?<=ftp://)|(?<=ftps://))[^/?#\s'\"]*@"
+)
+"""User and password. A secret may have a / or another sign that a URL should not have there. Alone
+a user may be a token, but of Azure's addresses it is the container."""
+_QUERY = re.compile(r"((?:https?|ftps?)://[^\s?'\"]*\?)([^\s#'\"]*)")
+"""Elsewhere a ? is part of a name."""
+_SECRET = re.compile(
+    r"([?&][\w-]*(?:key|secret|token|sig|signature|password|credential)[\w-]*=)([^&\s#'\"/]*)", re.I
+)
 _HIDDEN = "***"
 _ATOMIC = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"))
 _STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
@@ -298,7 +306,7 @@ class StorePath:
         """Words of an error without our secrets, which packages may take apart."""
         said, root = redacted(str(words)), self.root
         hidden = [found[0] for found in _USER.finditer(root)]
-        hidden += [found[2] for found in _QUERY.finditer(root)]
+        hidden += [found[2] for each in (_QUERY, _SECRET) for found in each.finditer(root)]
         for each in re.split(r"[:/@&=]", ":".join((*hidden, *map(unquote, hidden)))):
             if len(each) > 3:
                 said = said.replace(each, _HIDDEN)
@@ -330,7 +338,8 @@ def redacted(text: str) -> str:
     >>> redacted("ftp://me:secret@host/photos"), redacted("https://host/photos?token=secret")
     ('ftp://***@host/photos', 'https://host/photos?token=***')
     """
-    return _QUERY.sub(_without_values, _USER.sub(f"{_HIDDEN}@", text))
+    text = _SECRET.sub(rf"\1{_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))
+    return _QUERY.sub(_without_values, text)
 
 
 def _without_values(found):

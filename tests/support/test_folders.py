@@ -219,8 +219,11 @@ def test_nothing_is_written_through_a_link_in_an_owned_folder(
     (out / "link.json").symlink_to(victim)
     (out / "below").symlink_to(victim.parent)
     (out / "dangling.json").symlink_to(tmp_path / "new.json")
+    (out / "own").mkdir()
+    (out / "inside").symlink_to(out / "own")
     with owned(out):
         write_json(out / "right.json", 1)
+        write_json(out / "inside" / "a.json", 1)  # which leads nowhere else
         with pytest.raises(ValueError, match=f"out/{name.split('/')[0]} is a link, .* remove"):
             write_json(out / name, 1)
     assert victim.read_text() == "mine" and not (tmp_path / "new.json").exists()

@@ -117,6 +117,12 @@ def test_a_listing(bucket):
         ("--input_dir=s3://key:S3/CR+ET@bucket/a", "--input_dir=s3://***@bucket/a"),
         ("ftp://me:S3@CR?ET@host/a", "ftp://***@host/a"),
         ("ftp://me:S3 CRET@host/a", "ftp://***@host/a"),
+        (
+            "abfss://photos@account.dfs.core.windows.net/a",
+            "abfss://photos@account.dfs.core.windows.net/a",
+        ),
+        ("s3://bucket/what?/b=c@d", "s3://bucket/what?/b=c@d"),
+        ("copy s3://bucket, or mail me@home", "copy s3://bucket, or mail me@home"),
         ("https://host/a?token=S3CRET&b=S3CRET", "https://host/a?token=***&b=***"),
         ("get 'https://host/a?S3CRET': no", "get 'https://host/a?***': no"),
         ("s3://bucket/photos@2x/me@home", "s3://bucket/photos@2x/me@home"),
