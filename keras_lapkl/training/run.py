@@ -16,6 +16,7 @@ from keras_lapkl._support import extras
 from keras_lapkl._support.app import UnfinishedError
 from keras_lapkl._support.files import replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherDataError, owned
+from keras_lapkl._support.locks import refuse_link
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crop_rule import check_crop_rule
 from keras_lapkl.data.crops import Crops
@@ -39,6 +40,7 @@ from keras_lapkl.training.building import average, build, check_models, epoch_st
 from keras_lapkl.training.recipe import OPENINGS, Recipe
 from keras_lapkl.training.run_folder import (
     LAST,
+    OUTPUTS,
     PREVIOUS,
     TEACHERS,
     Identity,
@@ -179,6 +181,8 @@ def _run(job, more_follows=False):
         _check_batch_sizes(job.recipe)
     writes = distributed.is_chief() and not finished
     with owned(job.output_dir) if writes else contextlib.nullcontext():
+        for name in OUTPUTS if writes else ():  # before the hours after which they are written
+            refuse_link(job.output_dir / name)
         _claim(job, identity)
         agreement.check_folder(job.output_dir)
         return _train(job, identity, more_follows)

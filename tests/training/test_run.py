@@ -288,6 +288,14 @@ def test_a_damaged_finished_run_trains_again(finished, crops, validation, tmp_pa
     load_model(folder / "model.keras")
 
 
+def test_a_link_in_the_folder_is_refused_before_the_work(crops, validation, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_train", None)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.keras").symlink_to(tmp_path / "elsewhere.keras")
+    with pytest.raises(ValueError, match=r"model\.keras is a link"):
+        train(recipe(), crops, validation, tmp_path / "run")
+
+
 def test_folder_of_another_run_is_refused(finished, crops, validation, tmp_path):
     folder = copy_of(finished, tmp_path)
     with pytest.raises(ValueError, match="epochs: 3 there, 5 now"):
