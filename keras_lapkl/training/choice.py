@@ -42,13 +42,11 @@ class Choice:
 
     Attributes:
         recipe: of the flags; or where these give no setting, one for that many labels.
-        name: of the latter; None if it is the flags'.
         others: what the same command takes for other numbers of labels.
         notes: what to tell of it.
     """
 
     recipe: Recipe
-    name: str | None
     others: tuple[Recipe, ...]
     notes: tuple[Note, ...]
 
@@ -80,7 +78,7 @@ def choose(
         *_of_method(num_labels, fitting, recipe, flag_values),
         *_of_idle(recipe, scheme, flag_values),
     ]
-    return Choice(recipe, name, tuple(by_name.values()), tuple(notes))
+    return Choice(recipe, tuple(by_name.values()), tuple(notes))
 
 
 def data_notes(

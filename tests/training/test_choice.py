@@ -43,7 +43,6 @@ def said(chosen, level):
 )
 def test_without_settings_the_number_of_labels_decides(choose, count, has_unlabeled, name):
     found = choose(["--seed=3"], count, has_unlabeled)
-    assert found.name == name
     assert found.recipe == dataclasses.replace(recipes.read_recipe(name), seed=3)
     assert said(found, logging.INFO) == f"No setting is given: recipe {name}, for {count} labels."
     assert not said(found, logging.WARNING)
@@ -52,7 +51,6 @@ def test_without_settings_the_number_of_labels_decides(choose, count, has_unlabe
 @pytest.mark.parametrize("has_unlabeled", [False, True])
 def test_of_many_labels_the_defaults_are(choose, has_unlabeled):
     found = choose(["--seed=3"], 1001, has_unlabeled)
-    assert found.name is None
     assert found.recipe == Recipe(seed=3, adversary=Adversary() if has_unlabeled else None)
     names = ["few_labels"]
     if has_unlabeled:
@@ -72,7 +70,7 @@ def test_of_many_labels_the_defaults_are(choose, has_unlabeled):
 )
 def test_any_setting_is_the_users_choice(choose, words):
     found = choose(words, 50)
-    assert found.name is None and not found.others
+    assert not found.others
 
 
 def test_a_recipe_for_so_few_is_told_of(choose):
