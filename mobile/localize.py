@@ -405,7 +405,7 @@ class Localizer:
             seen.append(self._by_passes(photo, square, 2, cut_out))
             if not self._unsure(seen[-1]):
                 return seen[-1]
-        # The others cost faces that are rotated more than they give.
+        # In the other cuts faces that are rotated get worse.
         cut_out = _CUTS[0] if _relative_error(seen[1]) < _relative_error(found) else cut
         found = min(seen, key=_relative_error)
         x, y, edge, _ = square

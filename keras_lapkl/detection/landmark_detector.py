@@ -61,8 +61,7 @@ class LandmarkDetector:
 
     A face that the model is unsure of, by `Calibration.lost`, is looked at again with its gray
     levels stretched, without specks, sharpened, and at other rotations, shifts and sizes (`looks`),
-    and the surest is given.
-    Faces that it is sure of, as of 98 % of upright ones, pay nothing.
+    and the surest is given. Faces that it is sure of, as of 98 % of upright ones, pay nothing.
 
     Attributes:
         seconds: a counter of the time spent so far in `detect`, `crop` and `net`.
@@ -328,7 +327,7 @@ class LandmarkDetector:
                 return found[-1]
         errors = _relative_errors(found)
         face = found[int(np.argmin(errors))]
-        # The others cost faces that are rotated more than they give.
+        # In the other cuts faces that are rotated get worse.
         cut = looks.CUTS[0] if errors[1] < errors[0] else warp_crop
         picture = photo.shape[1::-1]
         for ring in looks.RINGS:

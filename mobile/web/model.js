@@ -187,7 +187,7 @@ export class Localizer {
       others.push(await this.byPasses(picture, square, 2, cutOut));
       if (isSure(others.at(-1))) return others.at(-1);
     }
-    // The others cost faces that are rotated more than they give.
+    // In the other cuts faces that are rotated get worse.
     const cutOut = others[0].relative < found.relative ? CUTS[0] : cut;
     let best = others.reduce((one, other) => (other.relative < one.relative ? other : one), found);
     const look = async (squares) => {
