@@ -104,7 +104,7 @@ def test_what_core_ml_leaves_is_told_and_no_file_left(mobile_fpn, images, tmp_pa
 @pytest.mark.parametrize("mode, decode", [("float16", False), ("int8", True)])
 def test_int8_logits_are_of_int8_without_decode(mobile_fpn, images, tmp_path, mode, decode):
     representative = {"representative_images": images[:2]} if mode == "int8" else {}
-    with pytest.raises(ValueError, match="needs mode 'int8' without `decode`"):
+    with pytest.raises(ValueError, match=r"needs --mode=int8 \(`mode`\) and --no_decode"):
         tflite.convert(
             mobile_fpn,
             tmp_path / "m.tflite",
