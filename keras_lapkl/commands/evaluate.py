@@ -186,7 +186,7 @@ def _score_predictions():
     predictions = comparison.read_sets(_PREDICTIONS.value, annotations.scheme, names)
     outputs = ("results.json", "errors.csv", "ced.png")
     sources = [each.source for each in predictions.values()]
-    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), sources, False)
+    check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), sources, links=False)
     results, errors = comparison.compare(
         annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value, _BY_SUBSET.value
     )
