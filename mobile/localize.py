@@ -47,6 +47,7 @@ _ENDS, _NARROWEST = (0.01, 0.99), 8
 _BLUR, _SHARPNESS = 1 / 40, 3.0
 _KEPT = 2
 _UNSURE = 0.85
+_AGREED = 1.0
 _RESIZED = 3.0  # as in keras_lapkl/detection/looks.py
 _UPRIGHT = math.radians(15)  # up to which a crop is not rotated, which takes longer
 
@@ -311,26 +312,36 @@ class Localizer:
                 f"Expected a crop of {size}x{size} pixels. Received: {crop.shape[1]}x"
                 f"{crop.shape[0]}. Say by --box where the face is in a photo."
             )
+        return self._in_pixels(crop)
+
+    def _in_pixels(self, crop, mirrored=False):
+        """What is in a picture of the model's size, or by its mirror image."""
+        crop = crop[:, ::-1] if mirrored else crop
         low, high = self.input["range"]
         image = low + (high - low) * (crop[None].astype(np.float32) / 255)
         dtype = self.input.get("dtype", "float32")
         if dtype != "float32":
             image = np.rint(image)
         found = self._run(image=image.astype(dtype))
+        landmarks, scale = found["landmarks"], found["scale"]
+        if mirrored:
+            flip = self.scheme["flip"]
+            landmarks, scale = (self.image_size - 1, 0) - landmarks[flip] * (1, -1), scale[flip]
         return {
             "scheme": self.scheme.get("name"),
             "names": self.scheme.get("names"),
-            "landmarks": found["landmarks"].tolist(),
-            "scale": found["scale"].tolist(),
-            **confidence(self.calibration, found["scale"], found["landmarks"]),
+            "landmarks": landmarks.tolist(),
+            "scale": scale.tolist(),
+            **confidence(self.calibration, scale, landmarks),
         }
 
     def in_photo(self, photo, box=None, passes=2):
         """What is in a photo, in its pixels, and the square (cx, cy, side) that was cut out.
 
         The first square is a guess by the face box, each further one the model's crop rule on the
-        landmarks of the one before, unless these are worth nothing: their square is then of quite
-        another size. Where that rule is the box, or the whole picture, so is the only square.
+        landmarks before, unless these are worth nothing: their square is then of quite another
+        size. With a calibration, every second pass sees the mirror image, and passes that agree are
+        averaged. Where that rule is the box, or the whole picture, so is the only square.
         """
         if self.crop_scale is None:
             raise ValueError("The model's file has no crop rule: give a crop, and no --box.")
@@ -361,22 +372,40 @@ class Localizer:
     def _by_passes(self, photo, square, passes, cut_out=None):
         """What is in a square, and from the second pass on in that by the landmarks before."""
         groups = self.scheme.get("five_points")
-        for _ in range(passes):
-            found = self._in_square(photo, square, cut_out)
+        found = self._in_square(photo, square, cut_out)
+        for i in range(1, passes):
             points = np.array(found["landmarks"])
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
             if 1 / _RESIZED <= edge / square[2] <= _RESIZED:
                 square = x, y, edge, 0.0
                 turned = _face_square(points, groups) if self._is_face() else square
                 square = turned if abs(turned[3]) > _UPRIGHT else square
+            found = self._again(photo, found, square, cut_out, mirrored=i % 2 == 1)
         return found
 
-    def _in_square(self, photo, square, cut_out=None):
+    def _again(self, photo, found, square, cut_out, mirrored=True):
+        """The mean of what was found and of what a square shows, if they agree; else the latter."""
+        if self.calibration is None:
+            return self._in_square(photo, square, cut_out)
+        after = self._in_square(photo, square, cut_out, mirrored)
+        names = {"landmarks", "scale", "error", "radius"} & set(after)
+        pairs = {name: np.array([found[name], after[name]], float) for name in names}
+        apart = np.hypot(*np.ptp(pairs["landmarks"], axis=0).T).mean()
+        if not apart <= _AGREED * pairs["error"][1].mean() < np.inf:
+            return after
+        mean = {**after, **{name: _plain(pair.mean(0)) for name, pair in pairs.items()}}
+        if "lost" in mean:
+            mean["lost"] = not _relative_error(mean) <= self.calibration["lost"]
+        return mean
+
+    def _in_square(self, photo, square, cut_out=None, mirrored=False):
         """What is in a square (cx, cy, edge of what it is cut by, angle) of a photo."""
         x, y, edge, angle = map(float, square)
+        mirrored = mirrored and self.scheme.get("flip") is not None
         side = self.crop_scale * edge
         pixel = side / self.image_size
-        found = self.in_crop((cut_out or cut)(photo, [x, y, side], self.image_size, angle))
+        crop = (cut_out or cut)(photo, [x, y, side], self.image_size, angle)
+        found = self._in_pixels(crop, mirrored)
         # Pixel centers are at whole numbers: the middle of the crop is between two.
         from_middle = np.array(found["landmarks"]) - (self.image_size - 1) / 2
         points = np.array([x, y]) + pixel * from_middle @ _rotation(angle).T
@@ -411,19 +440,19 @@ class Localizer:
         x, y, edge, _ = square
         height, width = photo.shape[:2]
 
-        def look(squares):
-            seen = [
-                self._in_square(photo, each, cut_out)
-                for each in squares
-                if _has_pixels(*each[:2], self.crop_scale * each[2], each[3], width, height)
-            ]
-            return sorted(seen, key=_relative_error)
+        def shows(square):
+            x, y, edge, angle = square
+            return _has_pixels(x, y, self.crop_scale * edge, angle, width, height)
 
         for ring in _RINGS:
             around = [(x + edge * r, y + edge * d, edge * ratio, a) for r, d, ratio, a in ring]
-            kept = look(around)[:_KEPT]
-            again = [_face_square(each["landmarks"], self.scheme["five_points"]) for each in kept]
-            found = min([found, *look(again)], key=_relative_error)
+            seen = [self._in_square(photo, each, cut_out) for each in around if shows(each)]
+            kept = sorted(seen, key=_relative_error)[:_KEPT]
+            for before in kept:
+                nearer = _face_square(before["landmarks"], self.scheme["five_points"])
+                if shows(nearer):
+                    after = self._again(photo, before, nearer, cut_out)
+                    found = min(found, after, key=_relative_error)
             if not found["lost"]:
                 break
         return found

@@ -47,9 +47,12 @@ class Localizer:
         y, x = np.mgrid[SIZE // 4 : 3 * SIZE // 4, SIZE // 4 : 3 * SIZE // 4].reshape(2, -1)
         colors = crop[y, x, :2]
         affine = np.linalg.lstsq(np.column_stack([x, y, np.ones_like(x)]), colors)[0]
-        if abs(np.linalg.det(affine[:2])) < 1e-6:
+        area = np.linalg.det(affine[:2])
+        if abs(area) < 1e-6:
             return np.zeros_like(self.points)
-        return (self.points - affine[2]) @ np.linalg.inv(affine[:2])
+        found = (self.points - affine[2]) @ np.linalg.inv(affine[:2])
+        # What is left in a mirror image is called right, as a network does.
+        return found if area > 0 else found[list(SCHEME.flip)]
 
 
 def detector(*boxes, score=0.75):

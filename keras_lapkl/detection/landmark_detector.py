@@ -33,6 +33,7 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.tflite.localizer import Localizer, check_localizer
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
+_OF_LANDMARKS = ("landmarks", "scale", "error", "radius")  # in a `Face`, each of K
 _QUARTERS = {
     1: cv2.ROTATE_90_COUNTERCLOCKWISE,
     2: cv2.ROTATE_180,
@@ -51,8 +52,11 @@ class LandmarkDetector:
         detector: callable from a photo (H, W, 3) uint8 RGB to a list of `detectors.Detection`, such
             as those of `keras_lapkl.detectors`; or a name of one; None if boxes are always given.
         passes: runs of the network on a face, ≥ 1: the first on the crop by the detector's box,
-            each further one on the crop by the landmarks of the one before, unless these are
+            each further one on the crop by the landmarks of those before, unless these are
             worth nothing: their square has less than a third or more than three times the side.
+            With a calibration passes that agree are averaged, else the last one counts
+            (`looks.AGREED`); if the scheme says how landmarks mirror, every second one sees the
+            mirror image.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
         any_angle: whether the detector also looks at copies of the photo, turned by 90, 180 and 270
@@ -292,8 +296,8 @@ class LandmarkDetector:
             squares: (n, 3) center x, center y and longer edge of the five points' box in pixels of
                 the photo, as `crop_squares(…, crop_scale=1)` gives them from landmarks; or (n, 4)
                 with the angle, as `face_square` gives them.
-            passes: runs of the network on each face; from the second on, the crop is rotated as the
-                face is.
+            passes: runs of the network on each face, as the constructor's; from the second on, the
+                crop is rotated as the face is.
             look_around: whether to look again at a face that the model is unsure of: with its gray
                 levels stretched, without specks, sharpened, and at other rotations, shifts and
                 sizes of its square.
@@ -336,9 +340,11 @@ class LandmarkDetector:
             first = self._localize(photo, squares, 1, cut) if len(squares) else []
             kept = [first[i] for i in np.argsort(_relative_errors(first))[: looks.KEPT]]
             by_landmarks = [self._square(each) for each in kept]
-            again = np.array([each for each in by_landmarks if each is not None]).reshape(-1, 4)
-            again = again[covers_picture(_crops(again, self.localizer), *picture)]
-            found = [face, *(self._localize(photo, again, 1, cut) if len(again) else [])]
+            kept = [each for each, at in zip(kept, by_landmarks, strict=True) if at is not None]
+            again = np.array([at for at in by_landmarks if at is not None]).reshape(-1, 4)
+            good = covers_picture(_crops(again, self.localizer), *picture)
+            kept = [each for each, right in zip(kept, good, strict=True) if right]
+            found = [face, *(self._again(photo, kept, again[good], cut) if kept else [])]
             face = found[int(np.argmin(_relative_errors(found)))]
             if not face.lost:
                 break
@@ -359,18 +365,36 @@ class LandmarkDetector:
 
     def _localize(self, photo, squares, passes, cut=warp_crop):
         """As `localize`, of squares (n, 4), n ≥ 1, that were checked, cut out by `cut`."""
+        faces = self._look(photo, squares, cut)
+        for i in range(1, passes):
+            squares = _next_squares(faces, squares, self._scheme)
+            faces = self._again(photo, faces, squares, cut, mirrored=i % 2 == 1)
+        return faces
+
+    def _again(self, photo, faces, squares, cut, mirrored=True):
+        """Faces after one more pass, on squares (n, 4) by their landmarks, n ≥ 1."""
+        calibration = self.localizer.calibration
+        if calibration is None:
+            return self._look(photo, squares, cut)
+        seen = self._look(photo, squares, cut, mirrored)
+        return [_agreed(*pair, calibration) for pair in zip(faces, seen, strict=True)]
+
+    def _look(self, photo, squares, cut, mirrored=False):
+        """The faces in squares (n, 4), n ≥ 1, by one pass, on mirror images where that is known."""
         localizer = self.localizer
         size = localizer.image_size
-        for i in range(passes):
-            boxes = _crops(squares, localizer)
-            with self._timed("crop"):
-                transforms = crop_transform(boxes, size)
-                crops = np.stack([cut(photo, each, size) for each in transforms])
-            with self._timed("net"):
-                found = localizer.predict(crops, verbose=0)
-            landmarks = apply_transform(invert_transform(transforms), found["landmarks"])
-            if i < passes - 1:
-                squares = _next_squares(landmarks, squares, self._scheme)
+        mirror = list(self._scheme.flip) if mirrored and self._scheme.flip is not None else None
+        boxes = _crops(squares, localizer)
+        with self._timed("crop"):
+            transforms = crop_transform(boxes, size)
+            crops = np.stack([cut(photo, each, size) for each in transforms])
+            crops = crops if mirror is None else np.ascontiguousarray(crops[:, :, ::-1])
+        with self._timed("net"):
+            found = localizer.predict(crops, verbose=0)
+        if mirror is not None:
+            found = {name: found[name][:, mirror] for name in ("landmarks", "scale")}
+            found["landmarks"] = (size - 1, 0) - found["landmarks"] * (1, -1)
+        landmarks = apply_transform(invert_transform(transforms), found["landmarks"])
         pixels = boxes[:, 2] / size
         cos, sin = np.cos(boxes[:, 3]) ** 2, np.sin(boxes[:, 3]) ** 2
         rotated = np.stack([np.stack([cos, sin], -1), np.stack([sin, cos], -1)], -1)
@@ -382,12 +406,10 @@ class LandmarkDetector:
             error = calibration.error(found["scale"]) * pixels[:, None]
             if COVERAGE in calibration.quantiles:
                 radius = calibration.radius(found["scale"], COVERAGE) * pixels[:, None]
-            if calibration.lost is not None:
-                # Not as `> lost`: what is not finite is lost too.
-                lost = ~(confidence.relative_error(landmarks, error) <= calibration.lost)
+            lost = [_is_lost(*each, calibration) for each in zip(landmarks, error, strict=True)]
         parts = zip(landmarks, scale, boxes[:, :3], error, radius, strict=True)
         return [
-            Face(*each, angle=float(angle), lost=None if gone is None else bool(gone))
+            Face(*each, angle=float(angle), lost=gone)
             for each, angle, gone in zip(parts, boxes[:, 3], lost, strict=True)
         ]
 
@@ -451,12 +473,31 @@ def _enlarged(detection, ratios):
     )
 
 
-def _next_squares(landmarks, squares, scheme):
+def _agreed(before, after, calibration):
+    """The mean of what two passes find of a face if they agree; else the later, with its crop."""
+    apart = np.linalg.norm(after.landmarks - before.landmarks, axis=-1).mean()
+    if not apart <= looks.AGREED * after.error.mean() < np.inf:
+        return after
+    names = [name for name in _OF_LANDMARKS if getattr(after, name) is not None]
+    means = {name: (getattr(before, name) + getattr(after, name)) / 2 for name in names}
+    lost = _is_lost(means["landmarks"], means["error"], calibration)
+    return dataclasses.replace(after, **means, lost=lost)
+
+
+def _is_lost(landmarks, error, calibration):
+    """Whether landmarks (K, 2) are lost, by their expected errors (K,); None if it is not known."""
+    if calibration.lost is None:
+        return None
+    # Not as `> lost`: what is not finite is lost too.
+    return not confidence.relative_error(landmarks, error) <= calibration.lost
+
+
+def _next_squares(faces, squares, scheme):
     """The squares by the landmarks; the old one where these give none, or one of another size."""
     found = squares.copy()
-    for i, points in enumerate(landmarks):
+    for i, face in enumerate(faces):
         with contextlib.suppress(ValueError):  # all landmarks in one point, or not finite
-            square = face_square(points, scheme)
+            square = face_square(face.landmarks, scheme)
             if 1 / looks.RESIZED <= square[2] / squares[i, 2] <= looks.RESIZED:
                 found[i] = square
     return found

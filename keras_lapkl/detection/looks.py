@@ -29,6 +29,10 @@ UNSURE = 0.85
 """Share of `Calibration.lost` up to which a face is left as it is. A face that is upside down may
 lie between, and 2 % of upright ones do."""
 
+AGREED = 1.0
+"""How far apart the landmarks of two passes may lie to be averaged, their mean, in expected errors:
+after a square that was far off, the first pass has nothing to add."""
+
 RESIZED = 3.0
 """How much larger or smaller the square by the landmarks of a pass may be than that of the pass:
 landmarks that shrink to a point would else seem sure, in pixels."""

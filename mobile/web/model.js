@@ -21,8 +21,9 @@ const MAX_SAMPLED_SIDE = 4096;
 const LOST = 0.028;
 // How a face is looked at again, as keras_lapkl/detection/looks.py has it. Around its square: right
 // and down in its sides, ratio of its size, rotation; from how many looks it goes on; from which
-// share of `lost`; and how much larger or smaller a square by the landmarks may be than that which
-// they were found in. Stretched: at which shares of the pixels, and the fewest gray levels. Sharpened:
+// share of `lost`; how far apart the landmarks of two passes may lie to be averaged, in expected
+// errors; and how much larger or smaller a square by the landmarks may be than that which they were
+// found in. Stretched: at which shares of the pixels, and the fewest gray levels. Sharpened:
 // the deviation of the Gaussian in sides of the crop, and how often its loss is added.
 const ANGLES = [45, 90, 135, 180, 225, 270, 315].map((degrees) => (degrees * Math.PI) / 180);
 const MOVES = [[0.5, 0, 1], [-0.5, 0, 1], [0, 0.5, 1], [0, -0.5, 1], [0, 0, 1.5]];
@@ -32,6 +33,7 @@ export const RINGS = [
 ];
 export const KEPT = 2;
 export const UNSURE = 0.85;
+export const AGREED = 1;
 export const RESIZED = 3;
 export const ENDS = [0.01, 0.99];
 export const NARROWEST = 8;
@@ -129,21 +131,21 @@ export class Localizer {
   }
 
   /** Landmarks and scales in the pixels of a picture, of what a square of it shows. */
-  async locate(picture, square, cutOut = cut) {
+  async locate(picture, square, cutOut = cut, mirrored = false) {
     const crop = cutOut(picture, square, this.size);
     const start = performance.now();
-    const found = await this.run(crop);
+    const mirrors = mirrored && this.metadata.scheme?.flip != null;
+    const found = await (mirrors ? this.runMirrored(crop) : this.run(crop));
     const milliseconds = performance.now() - start;
     const pixel = square.side / this.size;
-    const middle = (this.size - 1) / 2;
+    const half = (this.size - 1) / 2;
     const [cos, sin] = [Math.cos(square.angle ?? 0), Math.sin(square.angle ?? 0)];
     const place = ([x, y]) => {
-      const [right, down] = [pixel * (x - middle), pixel * (y - middle)];
+      const [right, down] = [pixel * (x - half), pixel * (y - half)];
       return [square.x + cos * right - sin * down, square.y + sin * right + cos * down];
     };
     const spread = mean(found.scale.flat()) / this.size;
     const relative = relativeError(this.metadata.calibration, found);
-    const { lost } = this.metadata.calibration ?? {};
     return {
       landmarks: found.landmarks.map(place),
       // As standard deviations go with a rotation.
@@ -153,7 +155,7 @@ export class Localizer {
       ]),
       spread,
       relative,
-      lost: !(lost == null ? spread < LOST : relative <= lost),
+      lost: this.isLost({ spread, relative }),
       square,
       milliseconds,
     };
@@ -164,6 +166,11 @@ export class Localizer {
     return this.lookAround(picture, first, await this.byPasses(picture, first, passes));
   }
 
+  isLost({ spread, relative }) {
+    const { lost } = this.metadata.calibration ?? {};
+    return !(lost == null ? spread < LOST : relative <= lost);
+  }
+
   /** What is in a square, and from the second pass on in that by the landmarks before. */
   async byPasses(picture, first, passes, cutOut = cut) {
     let found = await this.locate(picture, first, cutOut);
@@ -171,9 +178,29 @@ export class Localizer {
       const square = this.byLandmarks(found);
       const ratio = (square?.side ?? 0) / found.square.side;
       const fits = 1 / RESIZED <= ratio && ratio <= RESIZED;
-      found = await this.locate(picture, fits ? square : found.square, cutOut);
+      const next = fits ? square : found.square;
+      found = await this.again(picture, found, next, cutOut, pass % 2 === 1);
     }
     return found;
+  }
+
+  /** The mean of what was found and of what a square shows, if they agree; else the latter. */
+  async again(picture, before, square, cutOut, mirrored = true) {
+    if (this.metadata.calibration == null) return this.locate(picture, square, cutOut);
+    const after = await this.locate(picture, square, cutOut, mirrored);
+    const places = after.landmarks.map((place, i) => [before.landmarks[i], place]);
+    const apart = mean(places.map(([[x, y], [u, v]]) => Math.hypot(x - u, y - v)));
+    const errors = [before, after].map((found) => found.relative * reach(found.landmarks));
+    if (!(apart <= AGREED * errors[1] && errors[1] < Infinity)) return after;
+    const landmarks = places.map(middle);
+    const found = {
+      ...after,
+      landmarks,
+      scale: after.scale.map((scale, i) => middle([before.scale[i], scale])),
+      spread: mean([before.spread, after.spread]),
+      relative: mean(errors) / reach(landmarks),
+    };
+    return { ...found, lost: this.isLost(found) };
   }
 
   /** The surest of what `locate` found in a square and of what is around it, if it was unsure. */
@@ -190,19 +217,19 @@ export class Localizer {
     // In the other cuts faces that are rotated get worse.
     const cutOut = others[0].relative < found.relative ? CUTS[0] : cut;
     let best = others.reduce((one, other) => (other.relative < one.relative ? other : one), found);
-    const look = async (squares) => {
-      const seen = [];
-      for (const each of squares) {
-        if (each.side > 0 && hasPixels(picture, each)) {
-          seen.push(await this.locate(picture, each, cutOut));
-        }
-      }
-      return seen.sort((one, other) => one.relative - other.relative);
-    };
+    const shows = (square) => square.side > 0 && hasPixels(picture, square);
     for (const ring of rings) {
-      const kept = (await look(ring.map((each) => this.around(square, each)))).slice(0, KEPT);
-      const nearer = await look(kept.map(({ landmarks }) => this.faceSquare(landmarks)));
-      if (nearer.length && nearer[0].relative < best.relative) best = nearer[0];
+      const seen = [];
+      for (const each of ring.map((look) => this.around(square, look)).filter(shows)) {
+        seen.push(await this.locate(picture, each, cutOut));
+      }
+      seen.sort((one, other) => one.relative - other.relative);
+      for (const before of seen.slice(0, KEPT)) {
+        const nearer = this.faceSquare(before.landmarks);
+        if (!shows(nearer)) continue;
+        const after = await this.again(picture, before, nearer, cutOut);
+        if (after.relative < best.relative) best = after;
+      }
       if (!best.lost) break;
     }
     return best;
@@ -242,6 +269,23 @@ export class Localizer {
     }
   }
 
+  /** The same by the mirror image of the crop, mirrored back. */
+  async runMirrored(crop) {
+    const { size } = this;
+    const { flip } = this.metadata.scheme;
+    const mirror = crop.slice();
+    for (let pixel = 0; pixel < size * size; pixel++) {
+      const column = pixel % size;
+      const from = 3 * (pixel - column + size - 1 - column);
+      mirror.set(crop.subarray(from, from + 3), 3 * pixel);
+    }
+    const { landmarks, scale } = await this.run(mirror);
+    return {
+      landmarks: flip.map((i) => [size - 1 - landmarks[i][0], landmarks[i][1]]),
+      scale: flip.map((i) => scale[i]),
+    };
+  }
+
   /** The square about a picture that is looked at as a whole; null where the rule is another. */
   wholePicture({ width, height }) {
     const { scheme, crop_scale: cropScale } = this.metadata;
@@ -255,16 +299,14 @@ export class Localizer {
     const { crop_scale: cropScale, scheme } = this.metadata;
     if (cropScale == null || (scheme?.crop_from ?? "points") !== "points") return null;
     const groups = scheme?.five_points.length ? scheme.five_points : landmarks.map((_, i) => [i]);
-    const points = groups.map((group) =>
-      [0, 1].map((axis) => mean(group.map((i) => landmarks[i][axis]))),
-    );
+    const points = groups.map((group) => middle(group.map((i) => landmarks[i])));
     return box(points, cropScale);
   }
 
   /** The same, rotated as a face is, as `keras_lapkl.data.cropping.rotated_square` has it. */
   faceSquare(landmarks) {
     const points = this.metadata.scheme.five_points.map((group) =>
-      [0, 1].map((axis) => mean(group.map((i) => landmarks[i][axis]))),
+      middle(group.map((i) => landmarks[i])),
     );
     const [right, left, , ...mouth] = points;
     const down = [0, 1].map((i) => (mouth[0][i] + mouth[1][i] - right[i] - left[i]) / 2);
@@ -323,9 +365,20 @@ export function relativeError(calibration, { landmarks, scale }) {
     return errors[after - 1] + share * (errors[after] - errors[after - 1]);
   };
   const expected = mean(scale.map((each, i) => factors[i] * curve(mean(each))));
-  const center = [0, 1].map((axis) => mean(landmarks.map((point) => point[axis])));
-  const spread = mean(landmarks.map(([x, y]) => (x - center[0]) ** 2 + (y - center[1]) ** 2));
-  return spread > 0 ? expected / Math.sqrt(spread) : Infinity;
+  const far = reach(landmarks);
+  return far > 0 ? expected / far : Infinity;
+}
+
+/** How far landmarks spread about their mean: the root of the mean squared distance. */
+function reach(landmarks) {
+  const center = middle(landmarks);
+  const squares = landmarks.map(([x, y]) => (x - center[0]) ** 2 + (y - center[1]) ** 2);
+  return Math.sqrt(mean(squares));
+}
+
+/** The mean of points. */
+function middle(points) {
+  return [0, 1].map((axis) => mean(points.map((point) => point[axis])));
 }
 
 /** A crop of RGB bytes whose channels each fill the gray levels, but for what is black in all. */

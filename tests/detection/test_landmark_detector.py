@@ -209,7 +209,7 @@ def test_calibrated_errors_in_pixels_of_the_photo(localizer, stub):
     localizer.calibration = confidence.Calibration(
         (1.0, 2.0), (1.0, 3.0), (1.0,) * 5, {0.9: (2.0,) * 5}, "made", 9
     )
-    (face,) = LandmarkDetector(localizer)(stub.ramp(), [stub.BOX])
+    (face,) = LandmarkDetector(localizer, passes=1)(stub.ramp(), [stub.BOX])
     pixel = face.square[2] / stub.SIZE
     np.testing.assert_allclose(face.error, np.full(5, 2 * pixel))  # at a mean scale of 1.5
     np.testing.assert_allclose(face.radius, np.full(5, 4 * pixel))
@@ -391,6 +391,75 @@ def test_landmarks_of_quite_another_size_keep_the_square(stub, times, is_taken):
     ratio = face.square[2] / first.square[2]
     assert ratio == pytest.approx(times if is_taken else 1, rel=0.1)
     np.testing.assert_allclose(face.scale, ratio * first.scale)
+
+
+class Leaning:
+    """The stub, but all that it finds lies 4 pixels of the crop too far to the right.
+
+    Its expected error is the same everywhere, pixels of the crop.
+    """
+
+    def __init__(self, stub, error):
+        self.stub = stub.Localizer(stub.POINTS)
+        for name in ("scheme", "crop_scale", "image_size", "trained_on", "training_data"):
+            setattr(self, name, getattr(self.stub, name))
+        quantiles = {0.9: (2.0,) * 5}
+        self.calibration = confidence.Calibration(
+            (1.0,), (error,), (1 / 1.5,) * 5, quantiles, "made", 99, lost=9.0
+        )
+
+    def predict(self, images, verbose=0):
+        found = self.stub.predict(images)
+        return {**found, "landmarks": found["landmarks"] + (4, 0)}
+
+
+def leans(localizer, stub, passes):
+    """How far to the right of the true points it finds them, and the face."""
+    square = (*stub.POINTS.mean(0), np.ptp(stub.POINTS, axis=0).max())
+    (face,) = LandmarkDetector(localizer).localize(stub.ramp(), square, passes)
+    right, down = (face.landmarks - stub.POINTS).mean(0) * stub.SIZE / face.square[2]
+    assert abs(down) < 0.6  # colors are whole numbers
+    return right, face
+
+
+@pytest.mark.parametrize(
+    ("error", "places"),
+    # After 1, 2 and 3 passes. The first two are 8 pixels apart, their mean and the third 4.
+    [(9.0, [4, 0, 2]), (7.0, [4, -4, 4])],
+)
+def test_passes_that_agree_are_averaged(stub, error, places):
+    """The second sees the mirror image: what leans to one side there leans to the other here."""
+    localizer = Leaning(stub, error)
+    sides = []
+    for passes, place in enumerate(places, start=1):
+        right, face = leans(localizer, stub, passes)
+        assert right == pytest.approx(place, abs=1)  # colors are whole numbers
+        sides.append(face.square[2])
+        # The mean of both, where they agree: a crop that is larger has larger pixels.
+        of = [sides[-1]] if place else [sides[-2], sides[-1]]
+        if passes < 3:
+            np.testing.assert_allclose(face.error, np.full(5, error * np.mean(of) / stub.SIZE))
+            np.testing.assert_allclose(face.radius, 2 * face.error)
+            np.testing.assert_allclose(face.scale[0] / face.error[0], [1 / error, 2 / error])
+    known = localizer.calibration
+    relative = float(confidence.relative_error(face.landmarks, face.error))
+    for share, lost in ((0.99, True), (1.01, False)):
+        localizer.calibration = dataclasses.replace(known, lost=share * relative)
+        assert leans(localizer, stub, 3)[1].lost is lost
+
+
+@pytest.mark.parametrize("missing", ["calibration", "flip"])
+def test_no_mirror_image_without_a_calibration_or_a_mirror_map(stub, missing):
+    localizer = Leaning(stub, 9.0)
+    if missing == "flip":
+        localizer.scheme = dataclasses.replace(stub.SCHEME, flip=None)
+    else:
+        localizer.calibration = None
+    for passes in (1, 2):
+        assert leans(localizer, stub, passes)[0] == pytest.approx(4, abs=1)
+    assert len(localizer.stub.crops) == 3
+    for crops in localizer.stub.crops:  # whose red grows to the right
+        assert (np.diff(crops[0, ..., 0].astype(int), axis=1) >= 0).all()
 
 
 def test_faces_at_and_beyond_the_border(localizer, stub):

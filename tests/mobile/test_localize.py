@@ -113,7 +113,7 @@ def test_a_square_of_quite_another_size_is_not_taken(times, is_taken, files, loc
     # What makes such a square of the box's: landmarks (n, 2) of a crop of 32 pixels.
     ends = 15.5 + 32 / 3 * times * np.array([[-0.5, -0.5], [0.5, 0.5]])
     found = {"landmarks": ends[[0, 1, 0, 1, 0, 1]], "scale": np.ones((6, 2))}
-    localizer.in_crop = lambda crop: dict(found)
+    localizer._in_pixels = lambda crop, mirrored: dict(found)
     second = localizer.in_photo(photo, BOX, passes=2)["square"]
     np.testing.assert_allclose(second, [*first[:2], (times if is_taken else 1) * first[2]])
 
@@ -201,7 +201,7 @@ def test_cut_of_a_large_face_as_the_library_does(square, angle, localize, photo)
 def test_looks_as_the_library_has_them(localize):
     assert localize._RINGS == looks.RINGS
     assert (localize._KEPT, localize._UNSURE) == (looks.KEPT, looks.UNSURE)
-    assert localize._RESIZED == looks.RESIZED
+    assert (localize._AGREED, localize._RESIZED) == (looks.AGREED, looks.RESIZED)
     assert (localize._ENDS, localize._NARROWEST) == (looks.ENDS, looks.NARROWEST)
     assert (localize._BLUR, localize._SHARPNESS) == (looks.BLUR, looks.SHARPNESS)
 
@@ -317,12 +317,39 @@ def test_the_second_crop_is_rotated_as_the_face_is(degrees, angle, localize):
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     found = {"landmarks": (labels - 39.5) @ rotation.T + 39.5, "scale": np.ones((68, 2))}
     found |= {"error": np.ones(68), "radius": np.ones(68), "lost": False}
-    localizer.in_crop = lambda crop: dict(found)
+    localizer._in_pixels = lambda crop, mirrored: dict(found)
     localizer.calibration = {**localizer.calibration, "lost": 1e3}
     photo = np.zeros((200, 200, 3), np.uint8)
     found = localizer.in_photo(photo, (60, 60, 140, 140), passes=2)
     assert np.degrees(found.get("angle", 0)) == pytest.approx(angle or 0, abs=6)
     assert ("angle" in found) == (angle is not None)
+
+
+@pytest.mark.parametrize("shift", [0, 30])
+def test_two_passes_are_averaged_as_in_the_library(shift, localize):
+    """From a box that is right, and from one so far off that its first pass adds nothing."""
+    name = "fpn-eighth-300w"
+    localizer = localize.Localizer(pretrained.resolve(name, (".tflite",)))
+    photo, labels = face_on_gray()
+    x, y, edge, _ = localize._face_square(labels, localizer.scheme["five_points"])
+    square = x + shift, y + shift, edge, 0.0
+    first, second = (localizer._by_passes(photo, square, passes) for passes in (1, 2))
+    assert "angle" not in second
+    detect = LandmarkDetector.from_pretrained(name, detector=None)
+    squares = [np.array([*found["square"], 0]) / (1, 1, 3, 1) for found in (first, second)]
+    before, after = (
+        detect._look(photo, square[None], cropping.warp_crop, mirrored)[0]
+        for square, mirrored in zip(squares, (False, True), strict=True)
+    )
+    np.testing.assert_allclose(first["landmarks"], before.landmarks, atol=0.3)
+    mean = (before.landmarks + after.landmarks) / 2
+    expected = after.landmarks if shift else mean
+    np.testing.assert_allclose(second["landmarks"], expected, atol=0.3)
+    assert np.abs(after.landmarks - mean).max() > 0.6
+    (face,) = detect._again(photo, [before], squares[1][None], cropping.warp_crop)
+    assert second["lost"] == face.lost
+    for key in ("landmarks", "scale", "error", "radius", "square"):
+        np.testing.assert_allclose(second[key], getattr(face, key), atol=0.3)
 
 
 def test_a_square_has_pixels_as_the_library_has_it(localize, rng):
@@ -341,7 +368,7 @@ def test_looks_around_where_the_middle_of_a_face_is_out_of_the_photo(localize, m
     localizer = localize.Localizer(pretrained.resolve("fpn-eighth-300w-int8", (".tflite",)))
     looked = []
 
-    def in_square(photo, square, stretch=False):
+    def in_square(photo, square, cut_out=None, mirrored=False):
         looked.append(square[:2])
         points = np.tile(np.array(square[:2]), (68, 1)) + np.arange(68)[:, None] / 4
         found = {"landmarks": points.tolist(), "scale": np.ones((68, 2)).tolist()}

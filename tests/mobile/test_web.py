@@ -221,10 +221,11 @@ def test_looks_as_the_library_has_them(page):
     from keras_lapkl.detection import looks
 
     rings, *others = page.call(
-        "(m) => [m.RINGS, m.KEPT, m.UNSURE, m.RESIZED, m.ENDS, m.NARROWEST, m.BLUR, m.SHARPNESS]"
+        "(m) => [m.RINGS, m.KEPT, m.UNSURE, m.AGREED, m.RESIZED, "
+        "m.ENDS, m.NARROWEST, m.BLUR, m.SHARPNESS]"
     )
     assert others == [
-        *(looks.KEPT, looks.UNSURE, looks.RESIZED),
+        *(looks.KEPT, looks.UNSURE, looks.AGREED, looks.RESIZED),
         *(list(looks.ENDS), looks.NARROWEST, looks.BLUR, looks.SHARPNESS),
     ]
     for ring, expected in zip(rings, looks.RINGS, strict=True):
@@ -322,14 +323,21 @@ def test_specks_are_taken_away_as_the_library_does(in_node, square, angle, rng):
     ],
 )
 @pytest.mark.parametrize("degrees", [8, 70])
+@pytest.mark.parametrize("error", [None, 1, 30])
 def test_the_second_pass_is_that_of_localize_py(
-    in_node, tmp_path, photo, degrees, move, times, lost
+    in_node, tmp_path, photo, error, degrees, move, times, lost
 ):
-    """Whether the first one is lost or not; unless its landmarks shrink or explode."""
+    """Whether the first one is lost or not; unless its landmarks shrink or explode.
+
+    Without a calibration, and with expected errors by which passes agree, and do not.
+    """
     spec = importlib.util.spec_from_file_location("localize", ROOT / "mobile/localize.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     scheme = {"five_points": [[0], [1], [2], [3], [4]], "eye_corners": [0, 1]}
+    scheme["flip"] = [1, 0, 2, 4, 3]
+    calibration = error and {"scales": [1], "errors": [error], "factors": 5 * [1]}
+    calibration = error and {**calibration, "quantiles": {"0.9": 5 * [2]}}
     face = np.array([[-15, -10], [15, -10], [0, 3], [-10, 14], [10, 14]])
     turn = np.radians(degrees)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
@@ -337,27 +345,41 @@ def test_the_second_pass_is_that_of_localize_py(
 
     localizer = object.__new__(module.Localizer)
     localizer.__dict__ |= {"image_size": 80, "crop_scale": 3.0, "crop_from": "points"}
-    localizer.__dict__ |= {"scheme": scheme, "calibration": None}
-    results = iter(found)
-    localizer.in_crop = lambda crop: {"landmarks": next(results), "scale": np.ones((5, 2))}
-    results = iter(found[:1])
+    localizer.__dict__ |= {"scheme": scheme, "calibration": calibration}
+    localizer.input = {"range": [0, 1]}
+    images = []
+
+    def run(image):
+        images.append(image)
+        return {"landmarks": next(results), "scale": next(scales)}
+
+    localizer._run = run
+    scale = np.full((2, 5, 2), [[[9 if lost else 1]], [[1]]])
+    results, scales = iter(found[:1]), iter(scale)
     first = localizer.in_photo(photo, (31.5, 20.0, 75.0, 61.5), passes=1)["square"]
-    results = iter(found)
+    results, scales = iter(found), iter(scale)
     expected = localizer.in_photo(photo, (31.5, 20.0, 75.0, 61.5))
 
+    x, y, side = expected["square"]
+    crop = module.cut(photo, (x, y, side), 80, expected.get("angle", 0.0))
+    seen = np.rint(255 * images[-1][0])
+    np.testing.assert_array_equal(seen, crop[:, ::-1] if error else crop)
+
     height, width, _ = photo.shape
-    scales = np.full((2, 5, 2), [[[9 if lost else 1]], [[1]]])
     (tmp_path / "given.json").write_text(
         json.dumps(
             {
-                "metadata": {"scheme": scheme, "crop_scale": 3, "image_size": 80},
+                "metadata": {
+                    **{"scheme": scheme, "crop_scale": 3, "image_size": 80},
+                    "calibration": calibration,
+                },
                 "width": width,
                 "height": height,
                 "data": np.dstack([photo, photo[..., :1]]).ravel().tolist(),
                 "first": dict(zip(["x", "y", "side"], first, strict=True)),
                 "found": [
-                    {"landmarks": each.tolist(), "scale": scale.tolist()}
-                    for each, scale in zip(found, scales, strict=True)
+                    {"landmarks": each.tolist(), "scale": one.tolist()}
+                    for each, one in zip(found, scale, strict=True)
                 ],
             }
         )
@@ -368,11 +390,18 @@ def test_the_second_pass_is_that_of_localize_py(
         import { Localizer } from "./model.mjs";
         const { found, metadata, first, ...picture } = JSON.parse(fs.readFileSync("given.json"));
         const localizer = new Localizer(null, metadata, "model.tflite", "float32");
-        localizer.run = async () => found.shift();
-        console.log(JSON.stringify(await localizer.locateFrom(picture, first, 2)));
+        const crops = [];
+        localizer.run = async (crop) => {
+          crops.push([...crop]);
+          return found.shift();
+        };
+        const last = await localizer.locateFrom(picture, first, 2);
+        console.log(JSON.stringify({ ...last, crop: crops.at(-1) }));
         """
     )
     np.testing.assert_allclose(received["landmarks"], expected["landmarks"])
+    np.testing.assert_allclose(received["scale"], expected["scale"])
+    assert np.abs(np.reshape(received["crop"], seen.shape) - seen).max() <= 2
     square = received["square"]
     np.testing.assert_allclose([square[k] for k in ("x", "y", "side")], expected["square"])
     assert square.get("angle", 0) == pytest.approx(expected.get("angle", 0))
