@@ -1,6 +1,7 @@
 """The page for those who port the preprocessing: its code does what the package does."""
 
 import contextlib
+import dataclasses
 import io
 import pathlib
 import re
@@ -8,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from keras_lapkl import confidence
 from keras_lapkl.data import cropping
 from keras_lapkl.detection import detections
 from keras_lapkl.detection.detections import Detection
@@ -75,6 +77,61 @@ def test_square_of_points(contract, seed):
     five = np.random.default_rng(seed).uniform(20, 80, (5, 2))
     expected = cropping.rotated_square(five)
     np.testing.assert_allclose(contract["square_of_points"](five), expected)
+
+
+@pytest.fixture
+def leaning(stub):
+    """The stub, but all that it finds lies 4 pixels too far to the right; calibrated."""
+
+    class Leaning(stub.Localizer):
+        calibration = confidence.Calibration(
+            (1.0, 2.0), (9.0, 30.0), (0.5, 0.6, 0.7, 0.8, 0.9), {}, "made", 99, lost=0.7
+        )
+
+        def predict(self, images, verbose=0):
+            found = super().predict(images)
+            return {**found, "landmarks": found["landmarks"] + (4, 0)}
+
+    return Leaning(stub.POINTS)
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 1.3, 2.0, 9.0])
+def test_errors(contract, leaning, scale):
+    scale = np.full((5, 2), scale) * (0.9, 1.1)
+    known = leaning.calibration
+    error = contract["expected_errors"](scale, known.to_config())
+    np.testing.assert_allclose(error, known.error(scale))
+    for landmarks in (np.eye(5, 2) * 40, np.eye(5, 2) * 9, np.ones((5, 2))):
+        expected = not confidence.relative_error(landmarks, error) <= known.lost
+        assert contract["is_lost"](landmarks, error, known.to_config()) == expected
+
+
+@pytest.mark.parametrize("times", [0.5, 1.0])
+def test_the_mean_of_two_passes(contract, leaning, stub, times):
+    """Whether they agree or not."""
+    errors = tuple(times * each for each in leaning.calibration.errors)
+    leaning.calibration = dataclasses.replace(leaning.calibration, errors=errors)
+    photo, config, size = stub.ramp(), leaning.calibration.to_config(), leaning.image_size
+    square, found = (95.0, 75.0, 30.0, 0.0), []
+    for is_mirrored in (False, True):
+        x, y, edge, angle = square
+        crop = contract["cut"](photo, x, y, 2 * edge, angle, size)
+        answer = leaning.predict((crop[:, ::-1] if is_mirrored else crop)[None])
+        points, scale = answer["landmarks"][0], answer["scale"][0]
+        if is_mirrored:
+            points, scale = contract["mirrored_back"](points, scale, list(stub.SCHEME.flip), size)
+        place = x, y, 2 * edge, angle, size
+        error = contract["expected_errors"](scale, config) * 2 * edge / size
+        points = contract["to_photo"](points, *place)
+        found.append((points, contract["scale_to_photo"](scale, *place[2:]), error))
+        square = contract["square_of_points"](points)
+    mean = contract["of_two_passes"](*found)
+    assert (mean is found[1]) == (times < 1)
+    (face,) = LandmarkDetector(leaning).localize(photo, (95.0, 75.0, 30.0), passes=2)
+    np.testing.assert_allclose(face.landmarks, mean[0], atol=0.6)  # colors are whole numbers
+    np.testing.assert_allclose(face.scale, mean[1], rtol=0.01)
+    np.testing.assert_allclose(face.error, mean[2], rtol=0.01)
+    assert contract["is_lost"](mean[0], mean[2], config) == face.lost
 
 
 @pytest.mark.parametrize("square", SQUARES)
