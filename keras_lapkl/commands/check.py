@@ -1,8 +1,8 @@
 """Tells which operators of a .tflite file run where: phones, the Edge TPU, microcontrollers.
 
     lapkl check model.tflite
-    lapkl check fpn-eighth-300w-int8 --target=gpu
-    lapkl check keras_lapkl/weights/*.tflite --output=check.json
+    lapkl check --target=gpu fpn-eighth-300w-int8
+    lapkl check --output=check.json fpn-eighth-300w fpn-eighth-300w-int8
 
 For LiteRT's CPU with XNNPACK, its delegates for GPUs, Core ML, NNAPI and Qualcomm's NPU, the Edge
 TPU, TFLite Micro with and without CMSIS-NN, and Arm's Ethos-U: how many operators run there, and
