@@ -1,7 +1,7 @@
 """Serves the page that finds landmarks in a browser, in a picture, a photo or the camera's.
 
     npm install --prefix mobile/web
-    python mobile/web/serve.py --model=int8.tflite
+    python mobile/web/serve.py --model=fpn-eighth-300w
 
 Then open the address that it prints. All that the page needs comes from here: its own files,
 LiteRT.js as npm installed it, the model, and a synthetic face to begin with. Needs no TensorFlow.
@@ -16,10 +16,13 @@ import sys
 
 from absl import flags
 
+from keras_lapkl import pretrained
 from keras_lapkl._support import app, serving
 from keras_lapkl.tflite import flatbuffer, metadata
 
-_MODEL = flags.DEFINE_string("model", None, ".tflite file of lapkl convert to begin with.")
+_MODEL = flags.DEFINE_string(
+    "model", None, "Shipped model, or .tflite file of lapkl convert, to begin with."
+)
 _FACE = flags.DEFINE_integer("face", 0, "Which synthetic face to begin with.", lower_bound=0)
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; this machine's alone.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", 0, 65535)
@@ -85,13 +88,14 @@ def page_files():
     return {f"/{path.relative_to(FOLDER).as_posix()}": path for path in found}
 
 
-def read_model(path):
+def read_model(name_or_path):
     """Side of the crops of a model, and the bytes of its file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no .tflite file of this package.
+        ValueError: it is neither a shipped model nor a .tflite file of this package.
     """
+    path = pretrained.resolve(name_or_path, (".tflite",))
     content = flatbuffer.read_bytes(path)
     found = metadata.read(flatbuffer.parse(content, path), path)
     if found is None:

@@ -845,6 +845,13 @@ def test_refuses_models(run_tool, tmp_path, content, said):
     assert said in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not INSTALLED, reason=NOT_INSTALLED)
+def test_shipped_models_have_names(run_tool):
+    done = run_tool("mobile/web/serve.py", "--model=fpn-tenth-300w", "--port=0", check=False)
+    assert done.returncode == 1
+    assert "Shipped models: fpn-eighth-300w" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_without_packages(run_tool, tmp_path):
     copied = shutil.copy(FOLDER / "serve.py", tmp_path)
     done = run_tool(copied, check=False)
