@@ -189,13 +189,15 @@ def _head(plan, results, provenance):
     )
     return f"""# Results after {recipe.epochs} epochs
 
-{len(there)} of {len(cells)} cells are there. {data}{settings}
+The paper's tables and figures, trained anew by `lapkl reproduce`, and which of its claims hold here.
+
+{len(there)} of {len(cells)} training runs are there. {data}{settings}
 
     {_command(provenance)}
 
 NME in percent, as mean ± deviation over seeds, and in brackets the 95 % bootstrap interval over
 test faces of the mean over seeds. Differences are paired by face. The intervals say what other
-faces might have given, not what other seeds would: read them beside the deviation. Each cell's
+faces might have given, not what other seeds would: read them beside the deviation. Each run's
 folder holds its command, versions, time and the error of each face in `cell.json`.
 """
 

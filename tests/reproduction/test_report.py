@@ -20,7 +20,7 @@ def test_report_by_hand(plan, made, fill, tmp_path):
     reproduction.write_report(plan, results, tmp_path, provenance)
     report = (tmp_path / "RESULTS.md").read_text()
     assert "    lapkl reproduce --data_dir=300w\n" in report
-    assert "28 of 28 cells are there. Trained on 16 synthetic faces. Tested on" in report
+    assert "28 of 28 training runs are there. Trained on 16 synthetic faces. Tested on" in report
     assert "| LaplaceKL | no D | 4.20 ± 0.28 (" in report  # 4.0 and 4.4
     assert "| LaplaceKL | D, 10 faces | 4.00 ± 0.00 (" in report
     assert "| 1/16 | 39,828 | softargmax |  | 5.00 ± 0.00 (" in report
@@ -56,7 +56,7 @@ def test_learning_rate_of_a_width_is_said(plan, tmp_path):
 def test_report_of_what_is_there_so_far(plan, tmp_path):
     reproduction.write_report(plan, {}, tmp_path)
     report = (tmp_path / "RESULTS.md").read_text()
-    assert "0 of 28 cells" in report and "| not run |" in report
+    assert "0 of 28 training runs" in report and "| not run |" in report
     assert "ced.png" not in report and not (tmp_path / "ced.png").exists()
     assert "| softargmax | no D |  | 3.48 |  |  |" in report
 
