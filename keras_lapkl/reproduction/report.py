@@ -189,7 +189,7 @@ def _head(plan, results, provenance):
     )
     return f"""# Results after {recipe.epochs} epochs
 
-The paper's tables and figures, trained anew by `lapkl reproduce`, and which of its claims hold here.
+The paper's tables and figures, trained by `lapkl reproduce`, and which of its claims hold here.
 
 {len(there)} of {len(cells)} training runs are there. {data}{settings}
 
