@@ -11,8 +11,8 @@ from that step. Several processes train together where TF_CONFIG or SLURM tells 
 If labels, boxes or pictures have changed meanwhile, it says which, and trains anew in the next free
 folder of OUTPUT_DIR-2, OUTPUT_DIR-3 and so on; a second time it goes on there. --recipe=NAME stands
 for the flags of a recipe that comes with the package: few_labels (up to 1,000 of anything, tried
-with 20 to 1,809), few_labels_unlabeled, hundreds_of_labels_unlabeled, w300, w300_mobile (the best in
-one run at 80×80), w300_muon, w300_paper, w300_phone or w300_unlabeled. Other flags change them.
+with 20 to 1,809), few_labels_unlabeled, hundreds_of_labels_unlabeled, w300, w300_mobile (the best
+in one run at 80×80), w300_muon, w300_paper, w300_phone or w300_unlabeled. Other flags change them.
 Without a recipe or any other setting, up to 1,000 labels of your own are trained on by few_labels;
 with --unlabeled_dir by few_labels_unlabeled, or from 101 labels on by hundreds_of_labels_unlabeled.
 """
