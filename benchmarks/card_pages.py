@@ -9,8 +9,10 @@ import textwrap
 
 from card_parts import ROOT, SPLITS, parts_of, suffixes_of
 
+from keras_lapkl import pretrained
 from keras_lapkl.evaluation.scoring import NORMALIZER_MEANINGS
 
+README = ROOT / "README.md"
 MODELS_PAGE = ROOT / "docs/reference/models.md"
 TRADEOFF = ROOT / "docs/tradeoff.json"
 BEGIN, END = "<!-- by benchmarks/cards.py -->", "<!-- end -->"
@@ -300,19 +302,23 @@ def measuring(name):
     return "\n".join(f"    {line}" for line in lines) + "\n" + commands(others)
 
 
-# ---- The table of docs/reference/models.md
+# ---- The tables of README.md and docs/reference/models.md
 
 
-def with_table(page, figures, times):
-    """The page with the figures of all models in its table.
+def with_table(page, table):
+    """The text of a page with a table between its `BEGIN` and `END`."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
+
+
+def tables(figures, times):
+    """The table of each page that has one.
 
     Args:
-        page: its text, with `BEGIN` and `END` around the table.
         figures: the parts of each model by its name.
         times: of `latencies`.
     """
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{_models(figures, times)}\n\n{END}{rest.split(END)[1]}"
+    return {README: _few_columns(figures, times), MODELS_PAGE: _models(figures, times)}
 
 
 def latencies(tradeoff):
@@ -321,28 +327,41 @@ def latencies(tradeoff):
 
 
 def _models(figures, times):
-    """A row for each model, the least work first; of two files float16 / int8."""
     head = ("model and its card", "crop", "training faces", "parameters", "million multiply-adds")
     rows = [(*head, "NME %", "with the mirrored face", "kB", "ms")]
+    for name, *cells in _rows(figures, times):
+        rows.append((f"[{name}](models/{name}.md)", *cells))
+    return _table(rows)
+
+
+def _few_columns(figures, times):
+    """Without the models for microcontrollers; the default is bold."""
+    rows = [("model", "crop", "parameters", "error %", "kB", "ms")]
+    for name, crop, _, parameters, _, nme, _, size, ms in _rows(figures, times):
+        if name in pretrained.NAMES:
+            shown = f"**{name}**" if name == pretrained.NAMES[0] else name
+            rows.append((shown, crop, parameters, nme, size, ms))
+    return _table(rows)
+
+
+def _rows(figures, times):
+    """The cells of each model, the least work first; of two files float16 / int8."""
     for name, parts in sorted(figures.items(), key=lambda each: _cost(each[1])):
         of = parts["network"]["found"]
         suffixes = [suffix for suffix in suffixes_of(name) if suffix.endswith(".tflite")]
         size = of["image_size"]
         took = (times.get(f"{name}, {kind}") for kind in ("float16", "int8"))
-        rows.append(
-            (
-                f"[{name}](models/{name}.md)",
-                f"{size}×{size}",
-                _training_faces(parts["common.tflite"]["found"]["trained_on"]),
-                f"{of['parameters']:,}",
-                f"{of['multiply_adds'] / 1e6:.1f}",
-                " / ".join(f"{parts[f'common{s}']['found']['nme']:.2f}" for s in suffixes),
-                f"{parts['flip']['found']['nme']:.2f}",
-                " / ".join(f"{of['bytes'][s] / 1e3:.0f}" for s in suffixes),
-                " / ".join(f"{ms:.2f}" for ms in took if ms is not None) or "–",
-            )
+        yield (
+            name,
+            f"{size}×{size}",
+            _training_faces(parts["common.tflite"]["found"]["trained_on"]),
+            f"{of['parameters']:,}",
+            f"{of['multiply_adds'] / 1e6:.1f}",
+            " / ".join(f"{parts[f'common{s}']['found']['nme']:.2f}" for s in suffixes),
+            f"{parts['flip']['found']['nme']:.2f}",
+            " / ".join(f"{of['bytes'][s] / 1e3:.0f}" for s in suffixes),
+            " / ".join(f"{ms:.2f}" for ms in took if ms is not None) or "–",
         )
-    return _table(rows)
 
 
 def _once(trained_on):

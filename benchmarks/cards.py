@@ -1,4 +1,4 @@
-"""Measures the shipped models and writes their cards, and the table of docs/reference/models.md.
+"""Measures the shipped models; writes their cards, and the tables of README and models page.
 
     python benchmarks/cards.py --faces_dir=faces
     python benchmarks/cards.py --faces_dir=faces --models=fpn-eighth-300w --runs_dir=runs
@@ -66,10 +66,11 @@ def main(_):
         if (card_parts.CARDS / f"{name}.json").is_file()
     }
     if len(figures) == len(_NAMES):
-        page, tradeoff = card_pages.MODELS_PAGE, read_json(card_pages.TRADEOFF)
-        text = card_pages.with_table(page.read_text(), figures, card_pages.latencies(tradeoff))
-        with replacing(page) as temporary:
-            temporary.write_text(text)
+        times = card_pages.latencies(read_json(card_pages.TRADEOFF))
+        for page, table in card_pages.tables(figures, times).items():
+            text = card_pages.with_table(page.read_text(), table)
+            with replacing(page) as temporary:
+                temporary.write_text(text)
 
 
 def _folder(flag):

@@ -55,10 +55,11 @@ def test_figures_are_of_the_files_that_are_shipped(name, found):
     )
 
 
-def test_page_of_all_models_has_the_figures():
-    page, times = card_pages.MODELS_PAGE.read_text(), read_json(card_pages.TRADEOFF)
-    of_all = {name: figures(name)["parts"] for name in NAMES}
-    assert card_pages.with_table(page, of_all, card_pages.latencies(times)) == page
+@pytest.mark.parametrize("page", [card_pages.README, card_pages.MODELS_PAGE], ids=lambda p: p.stem)
+def test_pages_of_all_models_have_the_figures(page):
+    times = card_pages.latencies(read_json(card_pages.TRADEOFF))
+    table = card_pages.tables({name: figures(name)["parts"] for name in NAMES}, times)[page]
+    assert card_pages.with_table(page.read_text(), table) == page.read_text()
 
 
 def test_card_has_what_a_user_must_know(name, found):
