@@ -3,10 +3,10 @@
     python benchmarks/cluster.py --input_dir=photos --model=fpn-eighth-300w-int8
     python benchmarks/cluster.py --names=10000000
 
-The first crops the photos by processes of this machine and by workers of a local cluster, by turns,
-and compares the shards byte by byte; with --kill_every workers are killed with -9 meanwhile. The
-engine alone carries results of 9.3 kB that cost nothing. The second lists files that are not there,
-as many as --names, and says what memory that takes.
+The first crops the photos by processes of this machine and by workers of a local cluster,
+alternately, and compares the shards byte by byte; with --kill_every workers are killed with -9
+meanwhile. The engine alone carries results of 9.3 kB that cost nothing. The second lists files that
+are not there, as many as --names, and says what memory that takes.
 """
 
 import collections
