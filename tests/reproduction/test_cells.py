@@ -31,7 +31,7 @@ def test_goes_on_where_it_was_stopped(plan, made, data, tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "_draw", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         reproduction.run(plan, lambda: data, tmp_path)
-    assert "3 of 28 cells" in (tmp_path / "RESULTS.md").read_text()
+    assert "3 of 28 training runs" in (tmp_path / "RESULTS.md").read_text()
     trained.append(None)
     results = reproduction.run(plan, lambda: data, tmp_path)
     assert len(results) == 28 and len(set(trained)) == 29
@@ -44,7 +44,7 @@ def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
     (tmp_path / first).mkdir()
     (tmp_path / first / "cell.json").write_text(json.dumps(made(5.0)))
     assert list(reproduction.run(plan, pytest.fail, tmp_path, budget_minutes=0)) == [first]
-    assert "1 of 28 cells" in (tmp_path / "RESULTS.md").read_text()
+    assert "1 of 28 training runs" in (tmp_path / "RESULTS.md").read_text()
     assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
 
 

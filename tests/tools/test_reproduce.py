@@ -26,4 +26,4 @@ def test_without_a_pool(unlabeled, cells, run_tool, tmp_path):
         *("--tables=table2", "--budget_minutes=0", f"--num_unlabeled={unlabeled}"),
         f"--output_dir={tmp_path}",
     )
-    assert f"0 of {cells} cells" in (tmp_path / "RESULTS.md").read_text()
+    assert f"0 of {cells} training runs" in (tmp_path / "RESULTS.md").read_text()
