@@ -47,7 +47,7 @@ _ENDS, _NARROWEST = (0.01, 0.99), 8
 _BLUR, _SHARPNESS = 1 / 40, 3.0
 _KEPT = 2
 _UNSURE = 0.85
-_AGREED = 1.0
+_AGREED, _MORE = 1.0, 2
 _RESIZED = 3.0  # as in keras_lapkl/detection/looks.py
 _UPRIGHT = math.radians(15)  # up to which a crop is not rotated, which takes longer
 
@@ -340,8 +340,9 @@ class Localizer:
 
         The first square is a guess by the face box, each further one the model's crop rule on the
         landmarks before, unless these are worth nothing: their square is then of quite another
-        size. With a calibration, every second pass sees the mirror image, and passes that agree are
-        averaged. Where that rule is the box, or the whole picture, so is the only square.
+        size. With a calibration, every second pass sees the mirror image, passes that agree are
+        averaged, and if the last two do not agree, there are two more. Where that rule is the box,
+        or the whole picture, so is the only square.
         """
         if self.crop_scale is None:
             raise ValueError("The model's file has no crop rule: give a crop, and no --box.")
@@ -371,32 +372,43 @@ class Localizer:
 
     def _by_passes(self, photo, square, passes, cut_out=None):
         """What is in a square, and from the second pass on in that by the landmarks before."""
-        groups = self.scheme.get("five_points")
         found = self._in_square(photo, square, cut_out)
-        for i in range(1, passes):
+        return self._go_on(photo, found, square, passes, cut_out)
+
+    def _go_on(self, photo, found, square, passes, cut_out):
+        """What is found after all passes, from what the first found in its square."""
+        groups, calibrated = self.scheme.get("five_points"), self.calibration is not None
+        for i in range(1, passes + (_MORE if passes > 1 and calibrated else 0)):
             points = np.array(found["landmarks"])
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
             if 1 / _RESIZED <= edge / square[2] <= _RESIZED:
                 square = x, y, edge, 0.0
                 turned = _face_square(points, groups) if self._is_face() else square
                 square = turned if abs(turned[3]) > _UPRIGHT else square
-            found = self._again(photo, found, square, cut_out, mirrored=i % 2 == 1)
+            before, found = (
+                found,
+                self._in_square(photo, square, cut_out, calibrated and i % 2 == 1),
+            )
+            agree = calibrated and self._join(before, found)
+            if agree and i >= passes - 1:
+                break
         return found
 
-    def _again(self, photo, found, square, cut_out, mirrored=True):
-        """The mean of what was found and of what a square shows, if they agree; else the latter."""
-        if self.calibration is None:
-            return self._in_square(photo, square, cut_out)
-        after = self._in_square(photo, square, cut_out, mirrored)
-        names = {"landmarks", "scale", "error", "radius"} & set(after)
-        pairs = {name: np.array([found[name], after[name]], float) for name in names}
-        apart = np.hypot(*np.ptp(pairs["landmarks"], axis=0).T).mean()
-        if not apart <= _AGREED * pairs["error"][1].mean() < np.inf:
-            return after
-        mean = {**after, **{name: _plain(pair.mean(0)) for name, pair in pairs.items()}}
-        if "lost" in mean:
-            mean["lost"] = not _relative_error(mean) <= self.calibration["lost"]
-        return mean
+    def _join(self, before, after):
+        """Whether two passes agree: the later one then has the mean of both, else larger errors."""
+        first, second = np.array(before["landmarks"]), np.array(after["landmarks"])
+        apart, error = np.hypot(*(second - first).T), np.array(after["error"])
+        agree = bool(apart.mean() <= _AGREED * error.mean() < np.inf)
+        if agree:
+            after["landmarks"] = ((first + second) / 2).tolist()
+        else:
+            after["error"] = np.maximum(error, apart).tolist()
+            if "radius" in after:
+                radius = np.array(after["radius"], float)
+                after["radius"] = _plain(radius * after["error"] / np.maximum(error, 1e-9))
+        if "lost" in after:
+            after["lost"] = not _relative_error(after) <= self.calibration["lost"]
+        return agree
 
     def _in_square(self, photo, square, cut_out=None, mirrored=False):
         """What is in a square (cx, cy, edge of what it is cut by, angle) of a photo."""
@@ -446,13 +458,10 @@ class Localizer:
 
         for ring in _RINGS:
             around = [(x + edge * r, y + edge * d, edge * ratio, a) for r, d, ratio, a in ring]
-            seen = [self._in_square(photo, each, cut_out) for each in around if shows(each)]
-            kept = sorted(seen, key=_relative_error)[:_KEPT]
-            for before in kept:
-                nearer = _face_square(before["landmarks"], self.scheme["five_points"])
-                if shows(nearer):
-                    after = self._again(photo, before, nearer, cut_out)
-                    found = min(found, after, key=_relative_error)
+            seen = [(self._in_square(photo, at, cut_out), at) for at in around if shows(at)]
+            for first, at in sorted(seen, key=lambda each: _relative_error(each[0]))[:_KEPT]:
+                after = self._go_on(photo, first, at, 2, cut_out)
+                found = min(found, after, key=_relative_error)
             if not found["lost"]:
                 break
         return found

@@ -33,7 +33,6 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.tflite.localizer import Localizer, check_localizer
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
-_OF_LANDMARKS = ("landmarks", "scale", "error", "radius")  # in a `Face`, each of K
 _QUARTERS = {
     1: cv2.ROTATE_90_COUNTERCLOCKWISE,
     2: cv2.ROTATE_180,
@@ -54,9 +53,10 @@ class LandmarkDetector:
         passes: runs of the network on a face, ≥ 1: the first on the crop by the detector's box,
             each further one on the crop by the landmarks of those before, unless these are
             worth nothing: their square has less than a third or more than three times the side.
-            With a calibration passes that agree are averaged, else the last one counts
-            (`looks.AGREED`); if the scheme says how landmarks mirror, every second one sees the
-            mirror image.
+            With a calibration, passes that agree are averaged (`looks.AGREED`), and every second
+            one sees the mirror image, if the scheme says how landmarks mirror. If the last two do
+            not agree, there are up to two more (`looks.MORE`); if these do not either, the face's
+            errors are no less than how far they are apart.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
             landmarks; None for never.
         any_angle: whether the detector also looks at copies of the photo, turned by 90, 180 and 270
@@ -337,14 +337,9 @@ class LandmarkDetector:
         for ring in looks.RINGS:
             squares = looks.squares_around(square, ring)
             squares = squares[covers_picture(_crops(squares, self.localizer), *picture)]
-            first = self._localize(photo, squares, 1, cut) if len(squares) else []
-            kept = [first[i] for i in np.argsort(_relative_errors(first))[: looks.KEPT]]
-            by_landmarks = [self._square(each) for each in kept]
-            kept = [each for each, at in zip(kept, by_landmarks, strict=True) if at is not None]
-            again = np.array([at for at in by_landmarks if at is not None]).reshape(-1, 4)
-            good = covers_picture(_crops(again, self.localizer), *picture)
-            kept = [each for each, right in zip(kept, good, strict=True) if right]
-            found = [face, *(self._again(photo, kept, again[good], cut) if kept else [])]
+            first = self._look(photo, squares, cut) if len(squares) else []
+            kept = np.argsort(_relative_errors(first))[: looks.KEPT]
+            found = [face, *self._go_on(photo, [first[i] for i in kept], squares[kept], 2, cut)]
             face = found[int(np.argmin(_relative_errors(found)))]
             if not face.lost:
                 break
@@ -365,19 +360,28 @@ class LandmarkDetector:
 
     def _localize(self, photo, squares, passes, cut=warp_crop):
         """As `localize`, of squares (n, 4), n ≥ 1, that were checked, cut out by `cut`."""
-        faces = self._look(photo, squares, cut)
-        for i in range(1, passes):
-            squares = _next_squares(faces, squares, self._scheme)
-            faces = self._again(photo, faces, squares, cut, mirrored=i % 2 == 1)
-        return faces
+        return self._go_on(photo, self._look(photo, squares, cut), squares, passes, cut)
 
-    def _again(self, photo, faces, squares, cut, mirrored=True):
-        """Faces after one more pass, on squares (n, 4) by their landmarks, n ≥ 1."""
+    def _go_on(self, photo, faces, squares, passes, cut):
+        """Faces after all their passes, from what the first found in their squares (n, 4)."""
         calibration = self.localizer.calibration
-        if calibration is None:
-            return self._look(photo, squares, cut)
-        seen = self._look(photo, squares, cut, mirrored)
-        return [_agreed(*pair, calibration) for pair in zip(faces, seen, strict=True)]
+        most = passes + looks.MORE if passes > 1 and calibration is not None else passes
+        faces, left = list(faces), np.arange(len(faces))  # whose passes do not agree yet
+        for i in range(1, most):
+            if not len(left):
+                break
+            before = [faces[k] for k in left]
+            squares = _next_squares(before, squares, self._scheme)
+            mirrored = calibration is not None and i % 2 == 1
+            after = self._look(photo, squares, cut, mirrored)
+            agree = np.zeros(len(left), bool)
+            for k, face in enumerate(after):
+                if calibration is not None:
+                    face, agree[k] = _joined(before[k], face, calibration)
+                faces[left[k]] = face
+            if i >= passes - 1:
+                left, squares = left[~agree], squares[~agree]
+        return faces
 
     def _look(self, photo, squares, cut, mirrored=False):
         """The faces in squares (n, 4), n ≥ 1, by one pass, on mirror images where that is known."""
@@ -473,15 +477,23 @@ def _enlarged(detection, ratios):
     )
 
 
-def _agreed(before, after, calibration):
-    """The mean of what two passes find of a face if they agree; else the later, with its crop."""
-    apart = np.linalg.norm(after.landmarks - before.landmarks, axis=-1).mean()
-    if not apart <= looks.AGREED * after.error.mean() < np.inf:
-        return after
-    names = [name for name in _OF_LANDMARKS if getattr(after, name) is not None]
-    means = {name: (getattr(before, name) + getattr(after, name)) / 2 for name in names}
-    lost = _is_lost(means["landmarks"], means["error"], calibration)
-    return dataclasses.replace(after, **means, lost=lost)
+def _joined(before, after, calibration):
+    """What two passes give of a face, and whether they agree.
+
+    The later one: with the mean of the landmarks if they agree; if not, with errors that are no
+    less than how far the landmarks are apart.
+    """
+    apart = np.linalg.norm(after.landmarks - before.landmarks, axis=-1)
+    landmarks, error, radius = after.landmarks, after.error, after.radius
+    agree = bool(apart.mean() <= looks.AGREED * error.mean() < np.inf)
+    if agree:
+        landmarks = (before.landmarks + landmarks) / 2
+    else:
+        error = np.maximum(error, apart)
+        radius = None if radius is None else radius * error / np.maximum(after.error, 1e-9)
+    lost = _is_lost(landmarks, error, calibration)
+    parts = {"landmarks": landmarks, "error": error, "radius": radius, "lost": lost}
+    return dataclasses.replace(after, **parts), agree
 
 
 def _is_lost(landmarks, error, calibration):

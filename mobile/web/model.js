@@ -21,10 +21,11 @@ const MAX_SAMPLED_SIDE = 4096;
 const LOST = 0.028;
 // How a face is looked at again, as keras_lapkl/detection/looks.py has it. Around its square: right
 // and down in its sides, ratio of its size, rotation; from how many looks it goes on; from which
-// share of `lost`; how far apart the landmarks of two passes may lie to be averaged, in expected
-// errors; and how much larger or smaller a square by the landmarks may be than that which they were
-// found in. Stretched: at which shares of the pixels, and the fewest gray levels. Sharpened:
-// the deviation of the Gaussian in sides of the crop, and how often its loss is added.
+// share of `lost`; how far apart the landmarks of two passes may lie to agree, in expected errors,
+// and how many more passes there are until two do; and how much larger or smaller a square by the
+// landmarks may be than that which they were found in. Stretched: at which shares of the pixels, and
+// the fewest gray levels. Sharpened: the deviation of the Gaussian in sides of the crop, and how
+// often its loss is added.
 const ANGLES = [45, 90, 135, 180, 225, 270, 315].map((degrees) => (degrees * Math.PI) / 180);
 const MOVES = [[0.5, 0, 1], [-0.5, 0, 1], [0, 0.5, 1], [0, -0.5, 1], [0, 0, 1.5]];
 export const RINGS = [
@@ -34,6 +35,7 @@ export const RINGS = [
 export const KEPT = 2;
 export const UNSURE = 0.85;
 export const AGREED = 1;
+export const MORE = 2;
 export const RESIZED = 3;
 export const ENDS = [0.01, 0.99];
 export const NARROWEST = 8;
@@ -145,7 +147,8 @@ export class Localizer {
       return [square.x + cos * right - sin * down, square.y + sin * right + cos * down];
     };
     const spread = mean(found.scale.flat()) / this.size;
-    const relative = relativeError(this.metadata.calibration, found);
+    const { calibration } = this.metadata;
+    const relative = relativeError(calibration, found);
     return {
       landmarks: found.landmarks.map(place),
       // As standard deviations go with a rotation.
@@ -153,6 +156,7 @@ export class Localizer {
         pixel * Math.hypot(cos * x, sin * y),
         pixel * Math.hypot(sin * x, cos * y),
       ]),
+      error: calibration == null ? null : expectedErrors(calibration, found.scale, pixel),
       spread,
       relative,
       lost: this.isLost({ spread, relative }),
@@ -173,34 +177,39 @@ export class Localizer {
 
   /** What is in a square, and from the second pass on in that by the landmarks before. */
   async byPasses(picture, first, passes, cutOut = cut) {
-    let found = await this.locate(picture, first, cutOut);
-    for (let pass = 1; pass < passes; pass++) {
+    const found = await this.locate(picture, first, cutOut);
+    return this.goOn(picture, found, passes, cutOut);
+  }
+
+  /** What is found after all passes, from what the first found. */
+  async goOn(picture, found, passes, cutOut) {
+    const calibrated = this.metadata.calibration != null;
+    const most = passes > 1 && calibrated ? passes + MORE : passes;
+    for (let pass = 1; pass < most; pass++) {
       const square = this.byLandmarks(found);
       const ratio = (square?.side ?? 0) / found.square.side;
       const fits = 1 / RESIZED <= ratio && ratio <= RESIZED;
       const next = fits ? square : found.square;
-      found = await this.again(picture, found, next, cutOut, pass % 2 === 1);
+      const after = await this.locate(picture, next, cutOut, calibrated && pass % 2 === 1);
+      const [joined, agree] = calibrated ? this.join(found, after) : [after, false];
+      found = joined;
+      if (agree && pass >= passes - 1) break;
     }
     return found;
   }
 
-  /** The mean of what was found and of what a square shows, if they agree; else the latter. */
-  async again(picture, before, square, cutOut, mirrored = true) {
-    if (this.metadata.calibration == null) return this.locate(picture, square, cutOut);
-    const after = await this.locate(picture, square, cutOut, mirrored);
+  /** The later of two passes, with the mean of both if they agree, else with larger errors. */
+  join(before, after) {
     const places = after.landmarks.map((place, i) => [before.landmarks[i], place]);
-    const apart = mean(places.map(([[x, y], [u, v]]) => Math.hypot(x - u, y - v)));
-    const errors = [before, after].map((found) => found.relative * reach(found.landmarks));
-    if (!(apart <= AGREED * errors[1] && errors[1] < Infinity)) return after;
-    const landmarks = places.map(middle);
-    const found = {
-      ...after,
-      landmarks,
-      scale: after.scale.map((scale, i) => middle([before.scale[i], scale])),
-      spread: mean([before.spread, after.spread]),
-      relative: mean(errors) / reach(landmarks),
-    };
-    return { ...found, lost: this.isLost(found) };
+    const apart = places.map(([[x, y], [u, v]]) => Math.hypot(x - u, y - v));
+    const error = mean(after.error);
+    const agree = mean(apart) <= AGREED * error && error < Infinity;
+    const landmarks = agree ? places.map(middle) : after.landmarks;
+    const errors = agree ? after.error : after.error.map((each, i) => Math.max(each, apart[i]));
+    const far = reach(landmarks);
+    const found = { ...after, landmarks, error: errors };
+    found.relative = far > 0 ? mean(errors) / far : Infinity;
+    return [{ ...found, lost: this.isLost(found) }, agree];
   }
 
   /** The surest of what `locate` found in a square and of what is around it, if it was unsure. */
@@ -224,10 +233,8 @@ export class Localizer {
         seen.push(await this.locate(picture, each, cutOut));
       }
       seen.sort((one, other) => one.relative - other.relative);
-      for (const before of seen.slice(0, KEPT)) {
-        const nearer = this.faceSquare(before.landmarks);
-        if (!shows(nearer)) continue;
-        const after = await this.again(picture, before, nearer, cutOut);
+      for (const first of seen.slice(0, KEPT)) {
+        const after = await this.goOn(picture, first, 2, cutOut);
         if (after.relative < best.relative) best = after;
       }
       if (!best.lost) break;
@@ -355,6 +362,12 @@ export function hasPixels({ width, height }, { x, y, side, angle = 0 }) {
  */
 export function relativeError(calibration, { landmarks, scale }) {
   if (calibration == null) return Infinity;
+  const far = reach(landmarks);
+  return far > 0 ? mean(expectedErrors(calibration, scale)) / far : Infinity;
+}
+
+/** Expected distances from the true points, in pixels of the crop or times what one has. */
+function expectedErrors(calibration, scale, pixel = 1) {
   const { scales, errors, factors } = calibration;
   const last = scales.length - 1;
   const curve = (value) => {
@@ -364,9 +377,7 @@ export function relativeError(calibration, { landmarks, scale }) {
     const share = (value - scales[after - 1]) / (scales[after] - scales[after - 1]);
     return errors[after - 1] + share * (errors[after] - errors[after - 1]);
   };
-  const expected = mean(scale.map((each, i) => factors[i] * curve(mean(each))));
-  const far = reach(landmarks);
-  return far > 0 ? expected / far : Infinity;
+  return scale.map((each, i) => pixel * factors[i] * curve(mean(each)));
 }
 
 /** How far landmarks spread about their mean: the root of the mean squared distance. */

@@ -221,11 +221,11 @@ def test_looks_as_the_library_has_them(page):
     from keras_lapkl.detection import looks
 
     rings, *others = page.call(
-        "(m) => [m.RINGS, m.KEPT, m.UNSURE, m.AGREED, m.RESIZED, "
+        "(m) => [m.RINGS, m.KEPT, m.UNSURE, m.AGREED, m.MORE, m.RESIZED, "
         "m.ENDS, m.NARROWEST, m.BLUR, m.SHARPNESS]"
     )
     assert others == [
-        *(looks.KEPT, looks.UNSURE, looks.AGREED, looks.RESIZED),
+        *(looks.KEPT, looks.UNSURE, looks.AGREED, looks.MORE, looks.RESIZED),
         *(list(looks.ENDS), looks.NARROWEST, looks.BLUR, looks.SHARPNESS),
     ]
     for ring, expected in zip(rings, looks.RINGS, strict=True):
@@ -329,7 +329,7 @@ def test_the_second_pass_is_that_of_localize_py(
 ):
     """Whether the first one is lost or not; unless its landmarks shrink or explode.
 
-    Without a calibration, and with expected errors by which passes agree, and do not.
+    Without a calibration, and with expected errors by which passes agree, and never do.
     """
     spec = importlib.util.spec_from_file_location("localize", ROOT / "mobile/localize.py")
     module = importlib.util.module_from_spec(spec)
@@ -354,7 +354,7 @@ def test_the_second_pass_is_that_of_localize_py(
         return {"landmarks": next(results), "scale": next(scales)}
 
     localizer._run = run
-    scale = np.full((2, 5, 2), [[[9 if lost else 1]], [[1]]])
+    found, scale = 2 * found, np.full((4, 5, 2), [[[9 if lost else 1]], *3 * [[[1]]]])
     results, scales = iter(found[:1]), iter(scale)
     first = localizer.in_photo(photo, (31.5, 20.0, 75.0, 61.5), passes=1)["square"]
     results, scales = iter(found), iter(scale)
