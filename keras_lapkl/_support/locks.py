@@ -3,12 +3,13 @@
 import contextlib
 import datetime
 import json
-import logging
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from absl import logging
 
 from keras_lapkl._support.reading import read_bytes
 from keras_lapkl._support.stores import StoreError, StorePath

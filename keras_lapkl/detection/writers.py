@@ -3,13 +3,13 @@
 import contextlib
 import csv
 import itertools
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from absl import logging
 
 from keras_lapkl._support.csv_names import quote_name
 from keras_lapkl._support.files import naming, replacing

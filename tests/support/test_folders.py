@@ -183,6 +183,8 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
     with owned(tmp_path):
         with owned(tmp_path):  # as another process may
             assert "knows no locks" in caplog.text
+            # The root logger's own functions would give the application a handler.
+            assert {record.name for record in caplog.records} == {"absl"}
         write_json(tmp_path / "a.json", 1)
 
 
