@@ -246,7 +246,8 @@ class TestSemiSupervised:
         """The next stream has none of the last one's."""
         unlabeled = shards.from_crops(numbered(14))
         with monkeypatch.context() as changed:
-            changed.setattr(unlabeled, "gather", lambda _: pathlib.Path("nowhere").read_bytes())
+            nowhere = pathlib.Path("nowhere")
+            changed.setattr(type(unlabeled), "gather", lambda *_: nowhere.read_bytes())
             with pytest.raises(FileNotFoundError, match="nowhere"), plain_errors():
                 next(iter(semi_supervised_batches(numbered(20), unlabeled, 5)))
         with pytest.raises(tf.errors.CancelledError), plain_errors():
@@ -273,8 +274,7 @@ class TestSemiSupervised:
             semi_supervised_batches(numbered(20), shards.from_crops(numbered(3)), 5)
 
     def test_crops_by_something_else(self):
-        other = shards.from_crops(numbered(9))
-        other.crop_from = "image"
+        other = dataclasses.replace(shards.from_crops(numbered(9)), crop_from="image")
         with pytest.raises(ValueError, match=r"`crop_from` 'points', as .* of 'image'"):
             semi_supervised_batches(numbered(20), other, 5)
 

@@ -174,7 +174,8 @@ class TestWritten:
         self, faces, teacher, stopped, tmp_path
     ):
         _, batches = stopped
-        moved = faces._with(InMemory(faces.gather([1, 0, 2, 3, 4, 5, 6])), "moved")
+        moved = InMemory(faces.gather([1, 0, 2, 3, 4, 5, 6]))
+        moved = dataclasses.replace(faces, faces=moved, source="moved")
         distillation.write_pseudo_labels(tmp_path / "labels.npy", [teacher], moved)
         assert batches == [2, 2, 2, 1]
         found = distillation.read_pseudo_labels(tmp_path / "labels.npy", moved)
@@ -186,7 +187,8 @@ class TestWritten:
         assert distillation.read_pseudo_labels(path, faces) is None
         distillation.write_pseudo_labels(path, [teacher], faces)
         assert distillation.read_pseudo_labels(path, faces.part(0, 6)) is None
-        turned = faces._with(InMemory(faces.gather(range(7)[::-1])), "turned")
+        turned = InMemory(faces.gather(range(7)[::-1]))
+        turned = dataclasses.replace(faces, faces=turned, source="turned")
         assert distillation.read_pseudo_labels(path, turned) is None
         np.save(path, np.zeros((7, 5, 3), np.float32))  # of an earlier version
         assert distillation.read_pseudo_labels(path, faces) is None

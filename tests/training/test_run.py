@@ -427,7 +427,7 @@ class TestTeacher:
         args = recipe(epochs=1, teacher=teacher), crops, validation, tmp_path
         label(*args, unlabeled=unlabeled)
         images = unlabeled.gather(np.arange(20)[::-1])
-        turned = unlabeled._with(InMemory(images), unlabeled.source)
+        turned = dataclasses.replace(unlabeled, faces=InMemory(images))
         given = []
 
         def batches(crops, faces, labels, *_, **__):
@@ -509,7 +509,7 @@ class TestTeacher:
     def test_faces_of_another_crop_scale_are_refused_before_the_folder_is_taken(
         self, crops, validation, unlabeled, teacher, tmp_path
     ):
-        unlabeled.crop_scale = 2.0
+        unlabeled = dataclasses.replace(unlabeled, crop_scale=2.0)
         with pytest.raises(ValueError, match="Crop them alike"):
             train(recipe(teacher=teacher), crops, validation, tmp_path, unlabeled=unlabeled)
         assert not list(tmp_path.glob("run.json"))
@@ -753,10 +753,10 @@ class TestAdversary:
         """TensorFlow's error has them in the middle of some eighty lines."""
         (tmp_path / "run").mkdir()
 
-        def gather(indices):
+        def gather(self, indices):
             raise ValueError("faces-00000 is damaged at byte 34. Delete it.")
 
-        monkeypatch.setattr(unlabeled, "gather", gather)
+        monkeypatch.setattr(type(unlabeled), "gather", gather)
         adversary = recipe(epochs=1, adversary=Adversary(filters=4, batch_size=4))
         with pytest.raises(ValueError, match=r"^faces-00000 is damaged at byte 34\. Delete it\.$"):
             train(adversary, crops, validation, tmp_path / "run", None, unlabeled)

@@ -20,12 +20,14 @@ _MEGABYTE = 1 << 20
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # what comes before its width and height
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class UnlabeledCrops:
     """N faces without labels, cut to one size and read as they are needed.
 
     `shards.from_crops` and `shards.read_shards` make them.
 
     Attributes:
+        faces: where they are.
         image_size: S.
         margin: m, spare pixels on each side.
         crop_scale: side of the crop in longer edges of the box of the five points, or of what
@@ -41,23 +43,13 @@ class UnlabeledCrops:
     (2, 112, 112, 3)
     """
 
-    def __init__(
-        self,
-        faces: "InMemory | InShards",
-        image_size: int,
-        margin: int,
-        crop_scale: float,
-        name: str,
-        source: DataSet,
-        crop_from: CropFrom = "points",
-    ) -> None:
-        self._faces = faces
-        self.image_size = image_size
-        self.margin = margin
-        self.crop_scale = crop_scale
-        self.name = name
-        self.source = source
-        self.crop_from: CropFrom = crop_from
+    faces: "InMemory | InShards"
+    image_size: int
+    margin: int
+    crop_scale: float
+    name: str
+    source: DataSet
+    crop_from: CropFrom = "points"
 
     @property
     def summary(self) -> str:
@@ -70,14 +62,14 @@ class UnlabeledCrops:
         return slice(self.margin, self.margin + self.image_size)
 
     def __len__(self) -> int:
-        return len(self._faces)
+        return len(self.faces)
 
     def digests(self) -> NDArray[np.uint64]:
         """Of each face's picture, (N,), to tell whether data are the same.
 
         Of shards they are length and checksum of each PNG, which the index has: none is read.
         """
-        return self._faces.digests()
+        return self.faces.digests()
 
     def gather(self, indices: ArrayLike) -> NDArray[np.uint8]:
         """The faces at indices (n,) of any order, (n, S+2m, S+2m, 3) uint8; from any thread.
@@ -93,7 +85,7 @@ class UnlabeledCrops:
                 f"{self.name}: expected indices in 0..{len(self) - 1}. Received: "
                 f"{indices.min()}..{indices.max()}"
             )
-        return self._faces.gather(indices)
+        return self.faces.gather(indices)
 
     def part(self, start: int, stop: int) -> "UnlabeledCrops":
         """The faces from one index to before another, to be sent to another process.
@@ -103,7 +95,7 @@ class UnlabeledCrops:
         Args:
             start, stop: 0 ≤ start ≤ stop ≤ N.
         """
-        return self._with(self._faces.part(start, stop), self.source)
+        return dataclasses.replace(self, faces=self.faces.part(start, stop))
 
     def take(self, n: int, seed: int = 0) -> "UnlabeledCrops":
         """The first n faces of a permutation: what is in a smaller number is in a larger one.
@@ -117,19 +109,7 @@ class UnlabeledCrops:
                 f"{n}"
             )
         chosen = np.random.default_rng(seed).permutation(len(self))[:n]
-        return self._with(self._faces.take(chosen), self.source.taken(n))
-
-    def _with(self, faces, source):
-        """Some of the faces."""
-        return UnlabeledCrops(
-            faces,
-            self.image_size,
-            self.margin,
-            self.crop_scale,
-            self.name,
-            source,
-            self.crop_from,
-        )
+        return dataclasses.replace(self, faces=self.faces.take(chosen), source=self.source.taken(n))
 
 
 @dataclasses.dataclass(frozen=True)
