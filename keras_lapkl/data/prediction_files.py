@@ -36,10 +36,6 @@ _JSON_FORMS = (
 )
 
 
-class PredictionError(ValueError):
-    """A file of predictions that can't be understood."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Predictions:
     """M predicted faces.
@@ -125,8 +121,8 @@ def read_predictions(path: PathLike, scheme: Scheme, coco: CocoNames | None = No
         `Predictions`.
 
     Raises:
-        PredictionError, PtsError: with file, and line or entry, what was expected and what is
-            there: another number of points, numbers that are not finite, or another form.
+        ValueError: with file, and line or entry, what was expected and what is there: another
+            number of points, numbers that are not finite, or another form.
         FileNotFoundError: there is nothing at `path`.
 
     Example:
@@ -147,7 +143,7 @@ def read_predictions(path: PathLike, scheme: Scheme, coco: CocoNames | None = No
     elif path.suffix.lower() == ".json":
         form, faces = "json", _json_faces(path, scheme, coco)
     else:
-        raise PredictionError(
+        raise ValueError(
             f"{path}: expected a folder of .pts files, a .csv or a .json file of predictions."
         )
     names, landmarks = zip(*faces, strict=True) if faces else ((), ())
@@ -155,7 +151,7 @@ def read_predictions(path: PathLike, scheme: Scheme, coco: CocoNames | None = No
     found = np.array(landmarks, np.float64).reshape(shape)
     known = found.reshape(-1, 2)
     if tables.are_fractions(known[np.isfinite(known).all(1)]):
-        raise PredictionError(
+        raise ValueError(
             f"{path}: expected pixels. Received: all points in -2..2, like fractions of the "
             "picture. Multiply them by its width and height."
         )
@@ -225,7 +221,7 @@ def _pts_faces(folder, scheme):
     if not paths:
         others = sorted(p.name for ending in ("csv", "json") for p in folder.glob(f"*.{ending}"))
         hint = f" It holds {others[0]}: name that file, not the folder." if others else ""
-        raise PredictionError(f"{folder}: expected .pts files in it or below it.{hint}")
+        raise ValueError(f"{folder}: expected .pts files in it or below it.{hint}")
     stems = {path: path.relative_to(folder).as_posix()[: -len(".pts")] for path in paths}
     found = set(stems.values())
     faces = []
@@ -238,16 +234,13 @@ def _pts_faces(folder, scheme):
 
 
 def _csv_faces(path, scheme):
-    try:
-        table = tables.read_table(path)
-        columns, file_column, frame_column = _csv_columns(table, scheme)
-    except ValueError as error:
-        raise PredictionError(str(error)) from error
+    table = tables.read_table(path)
+    columns, file_column, frame_column = _csv_columns(table, scheme)
     faces = []
     for number, row in table.rows:
         where = f"{path}, line {number}"
         if len(row) != len(table.header or table.rows[0][1]):
-            raise PredictionError(
+            raise ValueError(
                 f"{where}: expected {len(table.rows[0][1])} cells, as in line {table.line}. "
                 f"Received: {len(row)}"
             )
@@ -295,13 +288,10 @@ def _csv_columns(table, scheme):
 
 
 def _json_faces(path, scheme, coco):
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise PredictionError(str(error)) from error
+    content = read_json(path)
     order = None
     if isinstance(content, dict) and {"images", "annotations"} <= set(content):
-        raise PredictionError(f"{path}: {_JSON_FORMS}. Received: labels in a COCO file")
+        raise ValueError(f"{path}: {_JSON_FORMS}. Received: labels in a COCO file")
     if isinstance(content, dict) and "pictures" in content:
         order = _json_order(path, content.get("scheme"), scheme)
         entries = [("pictures", each) for each in _list(path, "pictures", content["pictures"])]
@@ -316,17 +306,17 @@ def _json_faces(path, scheme, coco):
     elif isinstance(content, list):
         entries = [("entry", each) for each in content]
     else:
-        raise PredictionError(f"{path}: {_JSON_FORMS}. Received: a {type(content).__name__}")
+        raise ValueError(f"{path}: {_JSON_FORMS}. Received: a {type(content).__name__}")
     faces = []
     for i, (kind, entry) in enumerate(entries):
         where = f"{path}, {kind} {i}"
         if not isinstance(entry, dict) or not {"faces", "landmarks"} & set(entry):
-            raise PredictionError(f"{where}: {_JSON_FORMS}. Received: {str(entry)[:80]}")
+            raise ValueError(f"{where}: {_JSON_FORMS}. Received: {str(entry)[:80]}")
         name = _name(where, entry.get("file"), entry.get("frame"))
         found = _list(where, "faces", entry["faces"]) if "faces" in entry else [entry]
         for j, face in enumerate(found):
             if not isinstance(face, dict) or "landmarks" not in face:
-                raise PredictionError(f"{where}, face {j}: {_JSON_FORMS}. Received: {face!r:.80}")
+                raise ValueError(f"{where}, face {j}: {_JSON_FORMS}. Received: {face!r:.80}")
             points = _points(f"{where} ({name}), face {j}", face["landmarks"], scheme)
             faces.append((name, points if order is None else points[order]))
         if not found:
@@ -340,20 +330,20 @@ def _is_coco_result(entry):
 
 def _coco_faces(path, entries, scheme, coco):
     if coco is None:
-        raise PredictionError(
+        raise ValueError(
             f"{path}: expected a list of {{file, landmarks}}. Received: COCO results, in which "
             "pictures have numbers alone. Evaluate on labels in a COCO file, which names them, or "
             "write the file_name of each image_id as file, and x and y of each point"
         )
     for i, entry in enumerate(entries):
         if not _is_coco_result(entry) or not isinstance(entry.get("keypoints"), list):
-            raise PredictionError(
+            raise ValueError(
                 f"{path}, entry {i}: expected image_id, category_id and a list of keypoints, as "
                 f"all COCO results of keypoints have. Received: {str(entry)[:80]}"
             )
     categories = {coco_id(entry["category_id"]) for entry in entries}
     if len(categories) > 1 and coco.category not in categories:
-        raise PredictionError(
+        raise ValueError(
             f"{path}: expected results of category {coco.category}. Received: categories "
             f"{', '.join(sorted(map(str, categories)))}"
         )
@@ -364,12 +354,10 @@ def _coco_faces(path, entries, scheme, coco):
             continue
         where, number = f"{path}, entry {i}", coco_id(entry["image_id"])
         if not number:
-            raise PredictionError(
-                f"{where}: expected an image_id. Received: {entry['image_id']!r:.80}"
-            )
+            raise ValueError(f"{where}: expected an image_id. Received: {entry['image_id']!r:.80}")
         values = entry["keypoints"]
         if len(values) != 3 * scheme.num_landmarks:
-            raise PredictionError(
+            raise ValueError(
                 f"{where}: expected x, y and score of {scheme.num_landmarks} keypoints, "
                 f"{3 * scheme.num_landmarks} numbers. Received: {len(values)}"
             )
@@ -385,7 +373,7 @@ def _json_order(path, config, scheme):
     if not isinstance(names, list) or names == list(scheme.names):
         return None
     if sorted(map(str, names)) != sorted(scheme.names):
-        raise PredictionError(
+        raise ValueError(
             f"{path}: expected the points of scheme {scheme.name!r}. Received: {len(names)} points "
             f"of scheme {config.get('name')!r}"
         )
@@ -397,7 +385,7 @@ def _faces_of(where, value):
     if value is None or value == []:
         return [None]
     if not isinstance(value, list):
-        raise PredictionError(
+        raise ValueError(
             f"{where}: expected landmarks [[x, y], …], a list of several faces' or null. "
             f"Received: {value!r:.80}"
         )
@@ -408,19 +396,19 @@ def _faces_of(where, value):
 
 def _list(where, key, value):
     if not isinstance(value, list):
-        raise PredictionError(f"{where}: expected a list as {key!r}. Received: {value!r:.80}")
+        raise ValueError(f"{where}: expected a list as {key!r}. Received: {value!r:.80}")
     return value
 
 
 def _name(where, name, frame):
     if not isinstance(name, str) or not name.strip():
-        raise PredictionError(f"{where}: expected the name of a photo. Received: {name!r:.80}")
+        raise ValueError(f"{where}: expected the name of a photo. Received: {name!r:.80}")
     if frame is None:
         return name
     try:
         return f"{name}/{int(frame):06d}"
     except (OverflowError, TypeError, ValueError) as error:
-        raise PredictionError(
+        raise ValueError(
             f"{where}: expected a whole number as frame. Received: {frame!r:.80}"
         ) from error
 
@@ -433,16 +421,16 @@ def _points(where, points, scheme):
     try:
         found = np.array([[_number(x), _number(y)] for x, y in points], np.float64)
     except (OverflowError, TypeError, ValueError) as error:
-        raise PredictionError(
+        raise ValueError(
             f"{where}: expected {shape[0]} points, x and y of each. Received: {str(points)[:80]}"
         ) from error
     if found.shape != shape:
-        raise PredictionError(f"{where}: expected {shape[0]} points. Received: {len(found)}")
+        raise ValueError(f"{where}: expected {shape[0]} points. Received: {len(found)}")
     if np.isnan(found).all():
         return found
     bad = np.flatnonzero(~(np.abs(found) <= FARTHEST).all(1))
     if bad.size:
-        raise PredictionError(
+        raise ValueError(
             f"{where}: expected finite numbers, none further than {FARTHEST:.0f} pixels, or none "
             "at all where there is no face. Received: "
             f"({found[bad[0], 0]:g}, {found[bad[0], 1]:g}) at {scheme.names[bad[0]]}, {bad.size} "

@@ -25,10 +25,6 @@ _FIRST_PIXEL = 1  # what files call the pixel at index 0
 _HEADER = re.compile(r"([A-Za-z]\w*)\s*:\s*(.*)")
 
 
-class PtsError(ValueError):
-    """A `.pts` file that can't be understood, or points that can't be written."""
-
-
 def read_pts(path: PathLike, num_landmarks: int | None = None) -> NDArray[np.float32]:
     """Reads landmarks from a `.pts` file.
 
@@ -43,7 +39,7 @@ def read_pts(path: PathLike, num_landmarks: int | None = None) -> NDArray[np.flo
         (K, 2) float32, pixels, x first, 0-based: the file's numbers less one.
 
     Raises:
-        PtsError: with file, line, what was expected and what is there.
+        ValueError: with file, line, what was expected and what is there.
         OSError: the file can't be opened.
 
     Example:
@@ -53,16 +49,12 @@ def read_pts(path: PathLike, num_landmarks: int | None = None) -> NDArray[np.flo
     array([[ 0.   ,  0.   ],
            [63.847, 86.433]], dtype=float32)
     """
-    try:
-        data = read_bytes(path, _MAX_BYTES)
-    except ValueError as error:
-        raise PtsError(str(error)) from error
-    text = data.decode("utf-8-sig", errors="replace")
+    text = read_bytes(path, _MAX_BYTES).decode("utf-8-sig", errors="replace")
     points, declared = _parse(path, text)
     if declared not in (None, len(points)):
-        raise PtsError(f"{path}: expected {declared} points, as n_points says. {_count(points)}")
+        raise ValueError(f"{path}: expected {declared} points, as n_points says. {_count(points)}")
     if not points or num_landmarks not in (None, len(points)):
-        raise PtsError(
+        raise ValueError(
             f"{path}: expected {num_landmarks or 'one or more'} points. {_count(points)}"
         )
     return (np.array(points) - _FIRST_PIXEL).astype(np.float32)
@@ -78,7 +70,7 @@ def write_pts(path: PathLike, landmarks: ArrayLike) -> None:
         landmarks: (K, 2) finite pixels, x first, 0-based.
 
     Raises:
-        PtsError: another shape, no points, or numbers that are not finite in float32.
+        ValueError: another shape, no points, or numbers that are not finite in float32.
 
     Example:
 
@@ -89,12 +81,12 @@ def write_pts(path: PathLike, landmarks: ArrayLike) -> None:
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 2 or landmarks.shape[1] != 2 or not len(landmarks):
-        raise PtsError(
+        raise ValueError(
             f"{path}: `landmarks` must have shape (K, 2), K at least 1. Received: {landmarks.shape}"
         )
     if not _is_float32(landmarks).all():
         bad = np.flatnonzero(~_is_float32(landmarks).all(1))
-        raise PtsError(
+        raise ValueError(
             f"{path}: expected finite landmarks; the format has no missing points. Received: "
             f"{landmarks[bad[0]].tolist()} at {bad[0]}, {len(bad)} such in all"
         )
@@ -125,7 +117,7 @@ def _parse(path, text):
         else:
             points.append(_parse_point(path, number, line))
     if opened and not closed:
-        raise PtsError(f"{path}: expected '}}' as the last line. {_count(points)}, then the end")
+        raise ValueError(f"{path}: expected '}}' as the last line. {_count(points)}, then the end")
     return points, declared
 
 
@@ -153,7 +145,7 @@ def _is_float32(values):
 
 
 def _error(path, number, expected, received):
-    return PtsError(f"{path}, line {number}: expected {expected}. Received: {received[:80]!r}")
+    return ValueError(f"{path}, line {number}: expected {expected}. Received: {received[:80]!r}")
 
 
 def _count(points):

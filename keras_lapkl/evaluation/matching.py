@@ -14,7 +14,7 @@ from keras_lapkl._support.names import names_below
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.images import IMAGE_SUFFIXES
-from keras_lapkl.data.prediction_files import PredictionError, Predictions
+from keras_lapkl.data.prediction_files import Predictions
 
 _NARROWEST = 0.25
 """Side of a box of points, in its or the other's larger side."""
@@ -63,7 +63,7 @@ def match(
         `Match`.
 
     Raises:
-        PredictionError: no prediction is of a labeled photo, or a name fits several.
+        ValueError: no prediction is of a labeled photo, or a name fits several.
 
     Example:
 
@@ -132,7 +132,7 @@ def _photos_of(photos, predictions, folder):
             candidates[photo].append((fit, name))
     if not candidates:
         example = f", such as {predictions.names[0]!r}" if len(predictions) else ""
-        raise PredictionError(
+        raise ValueError(
             f"{predictions.source}: expected predictions of the labeled photos, such as "
             f"{names_below(photos, folder)[0]!r}. Received: {len(set(predictions.names)):,} other "
             f"photos{example}"
@@ -149,7 +149,7 @@ def _best(fitting, question, what):
     fit = max(fit for fit, _ in fitting)
     best = [one for each, one in fitting if each == fit]
     if len(best) > 1:
-        raise PredictionError(
+        raise ValueError(
             f"{question} any of {len(best)} {what}: {', '.join(map(str, best[:3]))}. Name the "
             "photos with their folders, as they stand in the data."
         )

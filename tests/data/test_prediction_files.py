@@ -12,11 +12,10 @@ from hypothesis import given, settings, strategies as st
 from keras_lapkl import schemes
 from keras_lapkl.data.prediction_files import (
     CocoNames,
-    PredictionError,
     read_predictions,
     write_predictions,
 )
-from keras_lapkl.data.pts import PtsError, write_pts
+from keras_lapkl.data.pts import write_pts
 from keras_lapkl.detection.files import find_inputs, predict_files
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.detection.writers import FORMATS
@@ -228,11 +227,11 @@ class TestCOCOResults:
         ],
     )
     def test_bad(self, results, entry, message):
-        with pytest.raises(PredictionError, match=r"results\.json, " + message):
+        with pytest.raises(ValueError, match=r"results\.json, " + message):
             results(result(1, *A), entry)
 
     def test_other_categories_alone(self, results):
-        with pytest.raises(PredictionError, match=r"results of category 1\. Received: .* 2, 3"):
+        with pytest.raises(ValueError, match=r"results of category 1\. Received: .* 2, 3"):
             results(result(1, *A, category=2), result(1, *A, category=3))
 
 
@@ -294,7 +293,7 @@ def test_frames_of_videos(read):
     ],
 )
 def test_bad_csv(read, text, message):
-    with pytest.raises(PredictionError, match=r"found\.csv.*" + message):
+    with pytest.raises(ValueError, match=r"found\.csv.*" + message):
         read(text)
 
 
@@ -344,16 +343,16 @@ def test_bad_json(read, content, message):
 
 
 def test_bad_pts(tmp_path):
-    with pytest.raises(PredictionError, match=r"expected \.pts files in it or below it\.$"):
+    with pytest.raises(ValueError, match=r"expected \.pts files in it or below it\.$"):
         read_predictions(tmp_path, PAIR)
     (tmp_path / "predictions.json").touch()
-    with pytest.raises(PredictionError, match=r"predictions.json: name that file"):
+    with pytest.raises(ValueError, match=r"predictions.json: name that file"):
         read_predictions(tmp_path, PAIR)
     (tmp_path / "a.pts").write_text("1 2\n3 4\n5 6\n")
-    with pytest.raises(PtsError, match=r"a\.pts: expected 2 points"):
+    with pytest.raises(ValueError, match=r"a\.pts: expected 2 points"):
         read_predictions(tmp_path, PAIR)
     (tmp_path / "a.pts").write_text("1 2\n3 nan\n")
-    with pytest.raises(PtsError, match=r"a\.pts, line 2"):
+    with pytest.raises(ValueError, match=r"a\.pts, line 2"):
         read_predictions(tmp_path, PAIR)
 
 
@@ -361,7 +360,7 @@ def test_bad_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_predictions(tmp_path / "nowhere", PAIR)
     (tmp_path / "found.npz").touch()
-    with pytest.raises(PredictionError, match=r"found\.npz: expected a folder of \.pts"):
+    with pytest.raises(ValueError, match=r"found\.npz: expected a folder of \.pts"):
         read_predictions(tmp_path / "found.npz", PAIR)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_lapkl.data.pts import PtsError, read_pts, write_pts
+from keras_lapkl.data.pts import read_pts, write_pts
 
 POINTS = "1 1\n2.5 3\n-4 1e2\n"
 LANDMARKS = [[0, 0], [1.5, 2], [-5, 99]]
@@ -73,11 +73,11 @@ class TestRead:
         ],
     )
     def test_malformed(self, read, text, message):
-        with pytest.raises(PtsError, match=r"a face\.pts.*" + message):
+        with pytest.raises(ValueError, match=r"a face\.pts.*" + message):
             read(text)
 
     def test_other_count(self, read):
-        with pytest.raises(PtsError, match=r"a face\.pts: expected 68 points\. Received: 3"):
+        with pytest.raises(ValueError, match=r"a face\.pts: expected 68 points\. Received: 3"):
             read(POINTS, 68)
 
     def test_missing(self, tmp_path):
@@ -101,7 +101,7 @@ class TestRead:
         path.write_bytes(content)
         try:
             landmarks = read_pts(path)
-        except PtsError as error:
+        except ValueError as error:
             assert str(path) in str(error)
         else:
             assert landmarks.shape[1:] == (2,) and np.isfinite(landmarks).all()
@@ -138,7 +138,7 @@ class TestWrite:
         ],
     )
     def test_refused_and_nothing_written(self, tmp_path, landmarks, message):
-        with pytest.raises(PtsError, match=message):
+        with pytest.raises(ValueError, match=message):
             write_pts(tmp_path / "a.pts", landmarks)
         assert not list(tmp_path.iterdir())
 

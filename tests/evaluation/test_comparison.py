@@ -11,7 +11,6 @@ from keras_lapkl._support.csv_names import read_name
 from keras_lapkl._support.files import read_json, write_json
 from keras_lapkl.data.annotations import Annotations
 from keras_lapkl.data.prediction_files import (
-    PredictionError,
     Predictions,
     read_predictions,
     write_predictions,
@@ -231,7 +230,7 @@ def test_read_sets(tmp_path):
 
 def test_predictions_of_other_photos(truth, tmp_path):
     other = off_by(truth, [1, 2], ("x/8.jpg", "y/9.jpg"))
-    with pytest.raises(PredictionError, match=r"found\.csv.*afw/1\.jpg.*'x/8\.jpg'"):
+    with pytest.raises(ValueError, match=r"found\.csv.*afw/1\.jpg.*'x/8\.jpg'"):
         comparison.compare(truth, {"a": other}, tmp_path)
 
 

@@ -66,7 +66,7 @@ def read_300w(root: PathLike, split: PathLike) -> Annotations:
 
     Raises:
         ValueError: an unknown split, a list with stems twice or none, more faces than there are
-            officially, or (`PtsError`) a `.pts` file that can't be understood.
+            officially, or a `.pts` file that can't be understood.
         FileNotFoundError: the folder, the list, an image or a `.pts` file is not there.
 
     Example:

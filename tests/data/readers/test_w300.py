@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl import schemes
-from keras_lapkl.data.pts import PtsError, write_pts
+from keras_lapkl.data.pts import write_pts
 from keras_lapkl.data.readers import w300
 from keras_lapkl.data.readers.w300 import read_300w
 
@@ -215,7 +215,7 @@ class TestRefused:
 
     def test_other_number_of_points(self, root):
         write_pts(root / "ibug" / "image_003_1.pts", np.zeros((5, 2)))
-        with pytest.raises(PtsError, match=r"image_003_1\.pts: expected 68"):
+        with pytest.raises(ValueError, match=r"image_003_1\.pts: expected 68"):
             read_300w(root, "challenge")
 
 
