@@ -1,6 +1,6 @@
 """Things that are chosen by a name, imported when they are first asked for."""
 
-import collections.abc
+import collections
 import pkgutil
 from typing import Any
 
@@ -16,7 +16,7 @@ def resolved(entry: Any) -> Any:
     return pkgutil.resolve_name(entry) if isinstance(entry, str) else entry
 
 
-class Registry(collections.abc.MutableMapping):
+class Registry(collections.UserDict):
     """A dict from names to objects; an entry may be where its object is, `"module:name"`.
 
     So the names are known without importing what they stand for, such as Keras: a command's
@@ -29,23 +29,5 @@ class Registry(collections.abc.MutableMapping):
     (['root'], 3.0)
     """
 
-    def __init__(self, entries):
-        self._entries = dict(entries)
-
     def __getitem__(self, name):
-        return resolved(self._entries[name])
-
-    def __setitem__(self, name, entry):
-        self._entries[name] = entry
-
-    def __delitem__(self, name):
-        del self._entries[name]
-
-    def __iter__(self):
-        return iter(self._entries)
-
-    def __len__(self):
-        return len(self._entries)
-
-    def __contains__(self, name):
-        return name in self._entries
+        return resolved(self.data[name])
