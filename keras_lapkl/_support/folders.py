@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_lapkl._support import locks, names, stores
+from keras_lapkl._support import locks, names
 from keras_lapkl._support.files import make_folder, read_json, sweep, write_json
 from keras_lapkl._support.stores import AnyPath, StorePath
 from keras_lapkl._support.types import PathLike
@@ -86,9 +86,7 @@ def owned(folder: PathLike | StorePath, wait: bool = False, resume: bool = False
         yield Path(folder)
 
 
-def claim(
-    path: PathLike | StorePath, settings: dict[str, Any], what: str, outputs: Iterable[str] = ()
-) -> None:
+def claim(path: AnyPath, settings: dict[str, Any], what: str, outputs: Iterable[str] = ()) -> None:
     """Marks a folder as that of some settings, or refuses it if it is another's.
 
     Args:
@@ -102,7 +100,6 @@ def claim(
         ValueError: with each setting that differs, as it is there and as it is now; or with the
             file that would be replaced.
     """
-    path = stores.as_path(path)
     if not path.exists():
         for found in foreign(path.parent, outputs):
             raise _foreign(found)
@@ -111,9 +108,9 @@ def claim(
     compare(path, settings, what)
 
 
-def foreign(folder: PathLike | StorePath, outputs: Iterable[str]) -> list[AnyPath]:
+def foreign(folder: AnyPath, outputs: Iterable[str]) -> list[AnyPath]:
     """What is in a folder and would be replaced: the files that globs of outputs match."""
-    return [found for output in outputs for found in stores.as_path(folder).glob(output)]
+    return [found for output in outputs for found in folder.glob(output)]
 
 
 def read_claim(path: PathLike | StorePath) -> dict[str, Any]:
@@ -132,7 +129,7 @@ def read_claim(path: PathLike | StorePath) -> dict[str, Any]:
     return data
 
 
-def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> Any:
+def compare(path: AnyPath, settings: dict[str, Any], what: str) -> Any:
     """The data in the file by which a folder was claimed, if it is of these settings.
 
     Args:
@@ -142,7 +139,6 @@ def compare(path: PathLike | StorePath, settings: dict[str, Any], what: str) -> 
         OtherSettingsError: with each setting that differs, as it is there and as it is now.
         ValueError: as `read_claim`.
     """
-    path = stores.as_path(path)
     data = read_claim(path)
     held, ours = (each.get("settings", each) for each in (data, settings))
     lines = [

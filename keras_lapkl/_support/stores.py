@@ -347,11 +347,6 @@ def _without_values(found):
     return found[1] + "&".join(f"{name}={_HIDDEN}" if sign else _HIDDEN for name, sign in parts)
 
 
-def as_path(path: PathLike | StorePath) -> AnyPath:
-    """What is given, as a path; a URL as text is not taken for one."""
-    return path if isinstance(path, StorePath) else Path(path)
-
-
 def is_address(path: PathLike) -> bool:
     """Whether a path is the URL of a store, whose slashes `pathlib` may have merged."""
     scheme, found, _ = os.fspath(path).partition(":/")
