@@ -24,8 +24,10 @@ from keras_lapkl.data.crops import Crops, load_crops, recorded
 from keras_lapkl.data.keypoints import KeypointError, croppable
 from keras_lapkl.data.labels import formats
 from keras_lapkl.data.prediction_files import CocoNames
+from keras_lapkl.data.readers.aflw import read_aflw
 from keras_lapkl.data.readers.coco import read_coco, read_coco_names
 from keras_lapkl.data.readers.keypoint_csv import read_csv
+from keras_lapkl.data.readers.w300 import read_300w
 from keras_lapkl.data.tables import CONVERT
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
@@ -427,15 +429,7 @@ def _synthetic(split, count, image_size, crop_scale):
     return recorded(crops, {"dataset": "synthetic", "split": split, "num_synthetic": count})
 
 
-def _annotations_300w(folder, split):
-    from keras_lapkl.data.readers.w300 import read_300w
-
-    return read_300w(folder, split)
-
-
 def _annotations_aflw(folder, split):
-    from keras_lapkl.data.readers.aflw import read_aflw
-
     if split not in ("train", "test"):
         raise ValueError(f"AFLW has train, validation and test. Received: {split!r}")
     return read_aflw(folder / "AFLWinfo_release.mat", split, folder)
@@ -628,7 +622,7 @@ def _part(annotations, split, hold_out, missing_ok=False):
     return dataclasses.replace(annotations.part(kept, note), name=name)
 
 
-READERS = {"300w": _annotations_300w, "aflw": _annotations_aflw}
+READERS = {"300w": read_300w, "aflw": _annotations_aflw}
 """Data sets with a layout of their own: functions from their folder and the name of a split to
 `Annotations`."""
 
