@@ -69,11 +69,11 @@ def map_in_order(function, batches, scheduler, died, doubt, piece=None):
             yield from _settled(function, asked, host, found, died, doubt, faults)
 
 
-def each(function, items, scheduler=None, piece=1):
+def each(function, items, scheduler=None):
     """Gives an iterator of `function(item)` of each item, in order, where none may be left out.
 
     Args:
-        function, scheduler, piece: as in `map_in_order`; without scheduler this process does all.
+        function, scheduler: as in `map_in_order`; without scheduler this process does all.
         items: iterable, read only a little ahead of the results.
 
     Raises:
@@ -90,14 +90,12 @@ def each(function, items, scheduler=None, piece=1):
     if scheduler is None:
         return (function(item) for item in items)
     extras.require("`scheduler`", "distributed")
-    return _each(functools.partial(_tried, function), items, scheduler, piece)
+    return _each(functools.partial(_tried, function), items, scheduler)
 
 
-def _each(function, items, scheduler, piece):
+def _each(function, items, scheduler):
     batches = ([item] for item in items)
-    found = map_in_order(
-        function, batches, scheduler, _unanswered, lambda tried: tried.doubt, piece
-    )
+    found = map_in_order(function, batches, scheduler, _unanswered, lambda tried: tried.doubt, 1)
     with contextlib.closing(found):
         for tried in found:
             if tried.error is not None:
