@@ -7,7 +7,6 @@ workers of some work died, and not on which item: that is found out on this mach
 import collections
 import contextlib
 import functools
-import importlib.metadata
 import itertools
 import logging as python_logging
 import os
@@ -21,6 +20,7 @@ import cv2
 from absl import logging
 
 from keras_lapkl._support import extras, workers
+from keras_lapkl._support.provenance import installed_version
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 
 PIECE = 256
@@ -412,13 +412,8 @@ def _prepared(packed, with_tensorflow):
 @functools.cache
 def versions():
     """Versions of what may change the bytes of a result, None of what is not installed."""
-    found: dict[str, str | None] = {
+    return {
         "Python": ".".join(map(str, sys.version_info[:2])),
         "OpenCV": cv2.__version__,  # of several packages
+        **{name: installed_version(name) for name in _PACKAGES},
     }
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found

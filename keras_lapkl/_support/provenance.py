@@ -1,6 +1,5 @@
 """How a result came to be: command, flags, time, versions, state of the checkout."""
 
-import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -29,6 +28,8 @@ def run_provenance() -> dict[str, Any]:
 
     Results are handed on: addresses in them are `stores.redacted`.
     """
+    found = {name: installed_version(name) for name in PACKAGES}
+    versions = {name: each for name, each in found.items() if each is not None}
     return {
         "command": [redacted(word) for word in _command()],
         "flags": {name: _redacted(value) for name, value in _resolved_flags().items()},
@@ -38,7 +39,7 @@ def run_provenance() -> dict[str, Any]:
             "processor": platform.machine(),
             "cores": os.cpu_count(),
         },
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions},
         "git": _git_state(),
     }
 
@@ -62,12 +63,12 @@ def _redacted(value):
     return [_redacted(each) for each in value] if isinstance(value, list) else value
 
 
-def _versions():
-    found = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+def installed_version(package: str) -> str | None:
+    """The version of an installed package; None of another."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _git_state():
