@@ -52,16 +52,14 @@ def _table(source):
         rows = numeric_rows(path, source.text)
     except ValueError as error:
         raise KeypointError(str(error)) from error
-    heads = next((h for h in _HEADS if [row[0].strip() for _, row in rows[: len(h)]] == [*h]), None)
+    heads = next((h for h in _HEADS if [row[0] for _, row in rows[: len(h)]] == [*h]), None)
     if heads is None:
         begun = [row[0] for _, row in rows[:4]]
         raise KeypointError(
             f"{path}: expected DeepLabCut's header rows {', '.join(_HEADS[0])}, or with "
             f"individuals after the scorer. Received rows that begin with {shortened(begun)}"
         )
-    header = {
-        head: [cell.strip() for cell in row] for head, (_, row) in zip(heads, rows, strict=False)
-    }
+    header = {head: row for head, (_, row) in zip(heads, rows, strict=False)}
     width = len(header["coords"])
     if any(len(cells) != width for _, cells in rows):
         line, cells = next(each for each in rows if len(each[1]) != width)
@@ -95,7 +93,7 @@ def _table(source):
     names = _categories(columns)
     objects = []
     for line, cells in rows[len(heads) :]:
-        picture = "/".join(cell.strip() for cell in cells[:first] if cell.strip())
+        picture = "/".join(filter(None, cells[:first]))
         if not picture:
             raise KeypointError(f"{path}, line {line}: expected the path of a picture first")
         for category, individual in dict.fromkeys(
@@ -113,7 +111,7 @@ def _table(source):
 
 
 def _point(where, name, cells, axes):
-    x, y = cells[axes["x"]].strip(), cells[axes["y"]].strip()
+    x, y = cells[axes["x"]], cells[axes["y"]]
     if (not x or x.lower() == "nan") and (not y or y.lower() == "nan"):
         return None
     return number(where, f"x of {name}", x), number(where, f"y of {name}", y), SEEN
