@@ -378,7 +378,7 @@ def _share_of_numbers(text, separator):
         for row in itertools.islice(_reader(text, separator), _SAMPLE):
             rows.append([cell.strip() for cell in row])
     except csv.Error:
-        pass  # `_rows` tells of it
+        pass  # `_csv_rows` tells of it
     rows = [row for row in rows if any(row)]
     cells = [cell for row in rows[1:] or rows for cell in row[1:]]
 

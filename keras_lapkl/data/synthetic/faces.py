@@ -1,6 +1,6 @@
 """Procedural faces with exact iBUG-68 landmarks: the labeled data set that ships with the package.
 
-A 3-D head (`synthetic_head`) gets an identity, an expression and a pose. Its landmarks are
+A 3-D head (`head.py`) gets an identity, an expression and a pose. Its landmarks are
 projected, and the picture is painted through the projected points, so that label and drawing cannot
 disagree.
 """
