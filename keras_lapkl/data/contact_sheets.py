@@ -15,8 +15,9 @@ from keras_lapkl._support.types import PathLike
 CELL = 420
 """Side of a cell, pixels."""
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+SUBPIXEL = 4
+"""Fractional bits of a coordinate as OpenCV takes it."""
 _COLUMNS, _MARGIN, _GAP, _LEAST = 5, 0.35, 8, 48
-_SUBPIXEL = 4
 
 
 def cut(
@@ -47,27 +48,35 @@ def cut(
 
 def draw_point(cell: NDArray[np.uint8], at: NDArray[Any], color: Any, ring: bool = False) -> None:
     """Draws a disk with a black rim, or a ring."""
-    thickness, center = 2 if ring else -1, _fixed(at)
-    cv2.circle(cell, center, 5 << _SUBPIXEL, BLACK, thickness, cv2.LINE_AA, _SUBPIXEL)
-    cv2.circle(cell, center, 4 << _SUBPIXEL, color, thickness, cv2.LINE_AA, _SUBPIXEL)
+    thickness, center = 2 if ring else -1, fixed(at).tolist()
+    cv2.circle(cell, center, 5 << SUBPIXEL, BLACK, thickness, cv2.LINE_AA, SUBPIXEL)
+    cv2.circle(cell, center, 4 << SUBPIXEL, color, thickness, cv2.LINE_AA, SUBPIXEL)
 
 
 def draw_line(cell: NDArray[np.uint8], start: NDArray[Any], end: NDArray[Any], color: Any) -> None:
-    cv2.line(cell, _fixed(start), _fixed(end), color, 1, cv2.LINE_AA, _SUBPIXEL)
+    cv2.line(cell, fixed(start).tolist(), fixed(end).tolist(), color, 1, cv2.LINE_AA, SUBPIXEL)
 
 
 def draw_box(cell: NDArray[np.uint8], start: NDArray[Any], end: NDArray[Any]) -> None:
-    cv2.rectangle(cell, _fixed(start), _fixed(end), WHITE, 1, cv2.LINE_AA, _SUBPIXEL)
+    cv2.rectangle(cell, fixed(start).tolist(), fixed(end).tolist(), WHITE, 1, cv2.LINE_AA, SUBPIXEL)
 
 
-def draw_text(cell: NDArray[np.uint8], text: str, at: Any, size: float = 0.4) -> None:
-    """Writes white on black where it fits into the cell, from a place on; ASCII alone."""
+def draw_text(
+    image: NDArray[np.uint8], text: str, at: Any, size: float = 0.4, inside: bool = True
+) -> None:
+    """Writes from a place on, or `inside` the image near it, in white with a black shadow.
+
+    What OpenCV's letters can't write is written as question marks.
+    """
     text = text.encode(errors="replace").decode()  # a lone surrogate ends OpenCV's process
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-    x, y = np.rint(np.clip(at, 0, (max(CELL - width, 0), CELL))).astype(int).tolist()
-    for dx, dy, color in ((1, 1, BLACK), (-1, 0, BLACK), (0, 0, WHITE)):
+    if inside:
+        (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+        at = np.clip(at, 0, (max(image.shape[1] - width, 0), image.shape[0]))
+    x, y = np.clip(np.rint(at), -(2**20), 2**20).astype(int).tolist()
+    # A thicker text would be a wider one.
+    for dx, dy, color in ((1, 1, BLACK), (-1, 1, BLACK), (1, -1, BLACK), (0, 0, WHITE)):
         where = (x + dx, y + dy)
-        cv2.putText(cell, text, where, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
+        cv2.putText(image, text, where, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
 
 
 def write(path: PathLike, cells: Sequence[NDArray[np.uint8]]) -> None:
@@ -90,6 +99,6 @@ def write(path: PathLike, cells: Sequence[NDArray[np.uint8]]) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def _fixed(point: NDArray[Any]) -> list[int]:
-    """A point as OpenCV takes it, in sixteenths of a pixel."""
-    return np.clip(np.rint(point * 2**_SUBPIXEL), -(2**28), 2**28).astype(int).tolist()
+def fixed(points: NDArray[Any]) -> NDArray[np.int32]:
+    """Points as OpenCV takes them, in sixteenths of a pixel."""
+    return np.clip(np.rint(points * 2**SUBPIXEL), -(2**28), 2**28).astype(np.int32)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lapkl.data.contact_sheets import BLACK, SUBPIXEL, WHITE, draw_text, fixed
 from keras_lapkl.detection.face import Face
 from keras_lapkl.schemes import Scheme
 
@@ -16,8 +17,7 @@ FEW = 24
 """Points up to which the names of a scheme are legible beside them."""
 
 _UNKNOWN = 60, 200, 255
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-_SUBPIXEL = (cv2.LINE_AA, 4)
+_SUBPIXEL = (cv2.LINE_AA, SUBPIXEL)
 """Line type, and fractional bits of a coordinate."""
 
 _TURNS = np.linspace(0, 2 * np.pi, 16, endpoint=False)
@@ -53,22 +53,23 @@ def draw_faces(
         points, side = face.landmarks, face.square[2]
         colors = _colors(face)
         for a, b in edges:
-            start, end = _fixed(points[[a, b]]).tolist()
-            cv2.line(drawn, start, end, _WHITE, 1, *_SUBPIXEL)
+            start, end = fixed(points[[a, b]]).tolist()
+            cv2.line(drawn, start, end, WHITE, 1, *_SUBPIXEL)
         if radii:
             around = face.scale.mean(-1) if face.radius is None else face.radius
             for point, radius, color in zip(points, around, colors, strict=True):
                 if not np.isfinite(radius):  # it is not known
                     continue
-                length = round(float(min(radius, side)) * 2 ** _SUBPIXEL[1])
-                cv2.circle(drawn, _fixed(point).tolist(), length, color, 1, *_SUBPIXEL)
+                length = round(float(min(radius, side)) * 2**SUBPIXEL)
+                cv2.circle(drawn, fixed(point).tolist(), length, color, 1, *_SUBPIXEL)
         dot = max(1.4, side / 110)
-        for radius, shades in ((dot + max(0.6, dot / 3), [_BLACK] * len(points)), (dot, colors)):
+        for radius, shades in ((dot + max(0.6, dot / 3), [BLACK] * len(points)), (dot, colors)):
             for point, color in zip(points, shades, strict=True):
-                disc = _fixed(point + radius * _CIRCLE)
+                disc = fixed(point + radius * _CIRCLE)
                 cv2.fillConvexPoly(drawn, disc, color, *_SUBPIXEL)
+        size = float(np.clip(side / 900, 0.35, 1))
         for point, name in zip(points, names, strict=False):
-            _write(drawn, name, point + (2 * dot, -2 * dot), side)
+            draw_text(drawn, name, point + (2 * dot, -2 * dot), size, inside=False)
     return drawn
 
 
@@ -93,19 +94,3 @@ def _colors(face):
     # Not the darkest quarter of the scale: it is lost on dark photos.
     levels = np.rint(245 - 180 * np.clip(doubt, 0, 1)).astype(np.uint8)
     return cv2.applyColorMap(levels[:, None], cv2.COLORMAP_PLASMA)[:, 0, ::-1].tolist()
-
-
-def _write(drawn, text, point, side):
-    """In white with a black shadow; what OpenCV's letters can't write as question marks."""
-    text = text.encode(errors="replace").decode()  # a lone surrogate ends OpenCV's process
-    size = float(np.clip(side / 900, 0.35, 1))
-    x, y = np.clip(np.rint(point), -(2**20), 2**20).astype(int).tolist()
-    # A thicker text would be a wider one.
-    for dx, dy, color in ((1, 1, _BLACK), (-1, 1, _BLACK), (1, -1, _BLACK), (0, 0, _WHITE)):
-        at = (x + dx, y + dy)
-        cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
-
-
-def _fixed(points):
-    """Points as OpenCV takes them, 32-bit with fractional bits."""
-    return np.clip(np.rint(points * 2 ** _SUBPIXEL[1]), -(2**28), 2**28).astype(np.int32)
