@@ -75,7 +75,7 @@ def _signed(model):
         return [], []
     (signature,) = model.signatureDefs
     sides = (signature.inputs, signature.outputs)
-    return tuple(sorted(flatbuffer.as_text(entry.name) for entry in side or ()) for side in sides)
+    return tuple(sorted(entry.name.decode() for entry in side or ()) for side in sides)
 
 
 def _steps(tensor):
@@ -262,9 +262,7 @@ def _drop_unread(model):
     for op in graph.operators:
         op.opcodeIndex = codes.index(op.opcodeIndex)
     model.operatorCodes = [model.operatorCodes[index] for index in codes]
-    model.metadata = [
-        m for m in model.metadata if flatbuffer.as_text(m.name) == flatbuffer.METADATA_NAME
-    ]
+    model.metadata = [m for m in model.metadata if m.name == flatbuffer.METADATA_NAME]
     model.metadataBuffer = None
     buffers = _kept([0], [t.buffer for t in graph.tensors], [m.buffer for m in model.metadata])
     for owner in (*graph.tensors, *model.metadata):

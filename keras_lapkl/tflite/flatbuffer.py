@@ -7,7 +7,7 @@ from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import flatbuffer_checks, graph_checks
 from keras_lapkl.tflite.schema import names as names, schema as schema
 
-METADATA_NAME = "keras_lapkl"
+METADATA_NAME = b"keras_lapkl"
 IDENTIFIER = b"TFL3"
 MAX_BYTES = 2**28
 """Of a .tflite file; that of a shipped model has 2 ** 17."""
@@ -74,7 +74,7 @@ def read_metadata(model: Any) -> str | None:
 def metadata_buffer(model: Any) -> Any:
     """The `BufferT` of this package's metadata in a `ModelT`; None if it has none."""
     for entry in model.metadata or ():
-        if as_text(entry.name) == METADATA_NAME:
+        if entry.name == METADATA_NAME:
             return model.buffers[entry.buffer]
     return None
 
@@ -95,8 +95,3 @@ def builtin_code(model: Any, operator: Any) -> int:
     code = model.operatorCodes[operator.opcodeIndex]
     # Old files have their code in the deprecated field only.
     return max(code.builtinCode, code.deprecatedBuiltinCode)
-
-
-def as_text(value: bytes | str) -> str:
-    """A name in a file, whichever of both its reader gave."""
-    return value.decode() if isinstance(value, bytes) else value
