@@ -286,10 +286,12 @@ def _check_options(operator, place, number, model):
             raise ValueError(
                 f"{place} has {name} {values[name]}, expected from 1 to {MAX_WINDOW:,}"
             )
-    # A graph calls later ones alone, so that there is no circle.
     called = [values[name] for name in _CALLS if name in values]
-    if called:
-        _within(f"graphs called by {place}", called, len(model.subgraphs), number + 1)
+    if not all(number < each < len(model.subgraphs) for each in called):
+        raise ValueError(
+            f"{place} calls the graphs {called} of {len(model.subgraphs)}, expected later ones "
+            "alone, so that there is no circle"
+        )
 
 
 def _within(place: str, indices: Iterable[int], count: int, first: int = 0) -> None:

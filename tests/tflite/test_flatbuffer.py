@@ -13,6 +13,7 @@ from keras_lapkl import pretrained
 from keras_lapkl.export import flatbuffer_writer
 from keras_lapkl.tflite import (
     TFLiteLocalizer,
+    compatibility,
     describe,
     flatbuffer,
     flatbuffer_checks,
@@ -117,6 +118,16 @@ def stride_of_zero(model, graph):
     operator(model, graph, "CONV_2D").builtinOptions.strideW = 0
 
 
+def graph_that_calls_itself(model, graph):
+    schema = flatbuffer.schema()
+    code, loop = schema.OperatorCodeT(), graph.operators[3]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.WHILE
+    model.operatorCodes.append(code)
+    loop.opcodeIndex = len(model.operatorCodes) - 1
+    loop.builtinOptionsType = schema.BuiltinOptions.WhileOptions
+    loop.builtinOptions = schema.WhileOptionsT()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -139,11 +150,15 @@ def stride_of_zero(model, graph):
         (read_before_written, "reads tensors that nothing wrote before"),
         (scales_of_another_axis, "scales"),
         (stride_of_zero, "has strideW 0, expected from 1"),
+        (
+            graph_that_calls_itself,
+            r"operator 3 of graph 0 calls the graphs \[0, 0\] of 1, expected later ones",
+        ),
     ],
 )
 def test_damaged_graphs(changed, change, message):
     path = changed(change)
-    for opened in (TFLiteLocalizer, describe, runner.load_interpreter):
+    for opened in (TFLiteLocalizer, describe, runner.load_interpreter, compatibility.check):
         refused(path, message, opened)
 
 
