@@ -80,7 +80,7 @@ def of_target(target: Target, found: Sequence[Node]) -> dict[str, Any]:
         "note": target.note,
         "else_where": target.else_where,
         **counted(found, why),
-        "parts": None if target.most_parts is None else len(_taken(target, found, why)),
+        "parts": None if target.most_parts is None else len(parts(target, found, why)),
     }
 
 
@@ -115,17 +115,12 @@ def reasons(target: Target, found: Sequence[Node]) -> list[str | None]:
     if target.first_part:
         _leave_what_follows(found, why)
     if target.most_parts is not None:
-        _leave_parts(target, found, why, free)
+        _leave_parts(target, found, why)
     stay = {t.index for n, reason in zip(found, why, strict=True) if reason for t in n.given}
     for i, node in enumerate(found):
         if free[i] and node.outputs[0].index in stay:
             why[i] = "what reads it does not run there"
     return why
-
-
-def _taken(target, found, why):
-    """The parts of what runs; float16 that is read as it is belongs to none."""
-    return parts(found, why, [target.reads_float16 and unpacks(node) for node in found])
 
 
 def _leave_what_follows(found, why):
@@ -143,9 +138,9 @@ def _enters(node):
     return node.name == "QUANTIZE" and node.given[0].of_graph and node.given[0].dtype == "FLOAT32"
 
 
-def _leave_parts(target, found, why, free):
+def _leave_parts(target, found, why):
     """A delegate takes so many parts, the largest first, and none that is too small."""
-    held = sorted(parts(found, why, free), key=len, reverse=True)
+    held = sorted(parts(target, found, why), key=len, reverse=True)
     taken = [part for part in held if len(part) >= target.least_part]
     taken = taken[: target.most_parts or None]
     for part in held:
@@ -154,23 +149,21 @@ def _leave_parts(target, found, why, free):
                 why[i] = f"in a part of {len(part)} alone, which the delegate leaves"
 
 
-def parts(
-    found: Sequence[Node], why: Sequence[str | None], free: Sequence[bool] = ()
-) -> list[list[int]]:
+def parts(target: Target, found: Sequence[Node], why: Sequence[str | None]) -> list[list[int]]:
     """The parts into which nodes that run are cut, as TFLite takes nodes together.
 
     It takes all nodes of one kind, that run or that don't, for which what they read is there, then
     all of the other kind, and so on.
 
     Args:
+        target: where they run; float16 that it reads as it is belongs to no part.
         found: the nodes.
         why: for each, why it does not run, or None.
-        free: for each, whether it only prepares constants: it is in no part.
 
     Returns:
         Lists of places in `found`.
     """
-    waiting = [i for i in range(len(found)) if not (free and free[i])]
+    waiting = [i for i, n in enumerate(found) if not (target.reads_float16 and unpacks(n))]
     made = {tensor.index for i in waiting for tensor in found[i].outputs}
     cut = []
     while waiting:
