@@ -5,6 +5,7 @@ from keras_lapkl.tflite.targets.rules import (
     FLOATS,
     activation,
     block,
+    both_corners,
     computed,
     constant,
     inputs,
@@ -75,11 +76,6 @@ def margins(node):
     found = node.input(1)
     if found is None or found.shape not in ((3, 2), (4, 2)):
         return "margins of an image of 3 or 4 axes are taken only"
-
-
-def unaligned(node):
-    if node.option("alignCorners") and node.option("halfPixelCenters"):
-        return "both alignCorners and halfPixelCenters"
 
 
 def kept(node):
@@ -156,7 +152,7 @@ OPERATORS = table(
     ("PRELU", (version(1),)),
     ("RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 LEAKY_RELU", (version(2),)),
     ("RESHAPE", (version(1), *_ONE)),
-    ("RESIZE_BILINEAR", (version(3), *_ONE, unaligned)),
+    ("RESIZE_BILINEAR", (version(3), *_ONE, both_corners)),
     ("RESIZE_NEAREST_NEIGHBOR", (version(3), *_ONE)),
     ("SELECT SELECT_V2", (version(1), inputs(3), chosen)),
     ("SLICE", (version(2), inputs(3), rank(3, 4))),

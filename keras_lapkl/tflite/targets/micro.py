@@ -13,9 +13,7 @@ from keras_lapkl.tflite.targets.rules import (
     ranks,
     reads,
     same_scale,
-    same_scales,
     typed,
-    within,
 )
 from keras_lapkl.tflite.targets.target import Target, table
 
@@ -54,6 +52,13 @@ def quantizes(node):
     return per_tensor(node)
 
 
+def joined(node):
+    """int8 is joined as it is."""
+    found = {(t.scale, t.zero) for t in (*node.computed, *node.outputs) if t.dtype == "INT8"}
+    if len(found) > 1:
+        return "scales of inputs and output that differ"
+
+
 def zero_of(scale, zero):
     """int8 with the one scale and zero point that a kernel computes with."""
 
@@ -72,13 +77,13 @@ _AXES = (constant(1, what="axes"), typed(1, "INT32"))
 
 OPERATORS = table(
     ("ABS", (data(*_NUMBERS),)),
-    ("ADD SUB", (inputs(2), data(*_MORE), alike(), symmetric)),
-    ("MUL", (inputs(2), data(*_MORE), alike(), symmetric)),
-    ("ADD_N", (data("FLOAT32", "INT8"), alike())),
+    ("ADD SUB", (inputs(2), data(*_MORE), alike, symmetric)),
+    ("MUL", (inputs(2), data(*_MORE), alike, symmetric)),
+    ("ADD_N", (data("FLOAT32", "INT8"), alike)),
     ("ARG_MAX ARG_MIN", (reads("FLOAT32", "INT8"), makes("INT32"), constant(1, what="the axis"))),
     ("AVERAGE_POOL_2D MAX_POOL_2D", (data(*_NUMBERS), rank(4))),
     ("L2_POOL_2D L2_NORMALIZATION", (data("FLOAT32", "INT8"),)),
-    ("BATCH_MATMUL", (data(*_NUMBERS), alike(), ranks(5, 2))),
+    ("BATCH_MATMUL", (data(*_NUMBERS), alike, ranks(5, 2))),
     ("BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND", (first("FLOAT32", "INT8"),)),
     ("BROADCAST_ARGS BROADCAST_TO SHAPE FILL ZEROS_LIKE", ()),
     ("CALL_ONCE IF WHILE ASSIGN_VARIABLE READ_VARIABLE VAR_HANDLE", ()),
@@ -89,7 +94,7 @@ OPERATORS = table(
             activation("NONE"),
             inputs(1, 10),
             data(*_MORE, "INT64", "BOOL"),
-            within(same_scales, "INT8"),
+            joined,
         ),
     ),
     ("CONV_2D", (data(*_NUMBERS), rank(4, places=(0, 1)), *_WEIGHTS)),
@@ -100,7 +105,7 @@ OPERATORS = table(
     ("CUMSUM", (first("FLOAT32", "INT8"),)),
     ("DEPTH_TO_SPACE SPACE_TO_DEPTH", (data("FLOAT32", "INT8"), rank(4))),
     ("DEQUANTIZE", (reads("INT8", "INT16", "UINT8"), makes("FLOAT32"))),
-    ("DIV", (data("FLOAT32", "INT32", "INT8"), alike())),
+    ("DIV", (data("FLOAT32", "INT32", "INT8"), alike)),
     ("DYNAMIC_UPDATE_SLICE EMBEDDING_LOOKUP", ()),
     ("ELU", (data("FLOAT32", "INT8"),)),
     ("EQUAL NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL", ()),
@@ -111,9 +116,9 @@ OPERATORS = table(
     ("HARD_SWISH", (data("FLOAT32", "INT8"),)),
     ("LEAKY_RELU", (data(*_NUMBERS),)),
     ("LOGICAL_AND LOGICAL_NOT LOGICAL_OR", (data("BOOL"),)),
-    ("LOGISTIC", (data(*_NUMBERS), alike(), zero_of(0, -128))),
+    ("LOGISTIC", (data(*_NUMBERS), alike, zero_of(0, -128))),
     ("LOG_SOFTMAX", (data("FLOAT32", "INT8"),)),
-    ("MAXIMUM MINIMUM", (data(*_MORE, "INT64"), alike())),
+    ("MAXIMUM MINIMUM", (data(*_MORE, "INT64"), alike)),
     ("MEAN", (first(*_NUMBERS), *_AXES)),
     ("REDUCE_MAX REDUCE_MIN", (first(*_NUMBERS), *_AXES)),
     ("REDUCE_ALL", (first("BOOL"), *_AXES)),
@@ -137,14 +142,14 @@ OPERATORS = table(
     ("SPLIT", (typed(1, *_MORE), constant(0, what="the axis"))),
     ("SPLIT_V", (first(*_MORE), constant(1, 2, what="sizes and axis"))),
     ("SQRT SQUARE", _FLOAT),
-    ("SQUARED_DIFFERENCE", (data(*_MORE), alike(), symmetric)),
+    ("SQUARED_DIFFERENCE", (data(*_MORE), alike, symmetric)),
     ("SQUEEZE", ()),
     (
         "STRIDED_SLICE",
         (first(*_MORE, "BOOL"), rank(1, 5), constant(1, 2, 3, what="begin, end and steps")),
     ),
     ("SVDF UNIDIRECTIONAL_SEQUENCE_LSTM", ()),
-    ("TANH", (data(*_NUMBERS), alike())),
+    ("TANH", (data(*_NUMBERS), alike)),
     ("TRANSPOSE", (first(*_NUMBERS), rank(1, 5), constant(1, what="the order"))),
     ("TFLite_Detection_PostProcess TFLM_DECODE CIRCULAR_BUFFER", ()),
 )

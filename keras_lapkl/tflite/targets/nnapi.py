@@ -3,6 +3,7 @@
 from keras_lapkl.tflite.targets.rules import (
     BYTES,
     activation,
+    both_corners,
     constant,
     data,
     first,
@@ -33,12 +34,6 @@ def grouped(node):
         return f"groups: weights {shown(kernel)} for {shown(image)}"
 
 
-def corners(node):
-    """Such sizes and corners as Android 11 and later take."""
-    if node.option("alignCorners") and node.option("halfPixelCenters"):
-        return "both alignCorners and halfPixelCenters"
-
-
 OPERATORS = table(
     ("ADD", (version(2), data(*_NUMBERS, "INT32"), rank(0, 4, (0, 1)))),
     ("MUL", (version(2), data(*_NUMBERS, "INT32"), rank(0, 4, (0, 1)))),
@@ -55,7 +50,7 @@ OPERATORS = table(
     ("RESHAPE", (version(1), first(*_NUMBERS, "INT32"), rank(0, 4), constant(1, what="the shape"))),
     (
         "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR",
-        (version(3), first(*_NUMBERS), rank(4), constant(1, what="the size"), corners),
+        (version(3), first(*_NUMBERS), rank(4), constant(1, what="the size"), both_corners),
     ),
     ("SQUEEZE EXPAND_DIMS LEAKY_RELU PRELU TILE", (version(1),)),
     ("CONCATENATION", (version(2), _PLAIN, rank(1, 4))),

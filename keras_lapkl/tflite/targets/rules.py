@@ -29,34 +29,19 @@ def version(most: int) -> Rule:
 def inputs(few: int, many: int | None = None) -> Rule:
     """It has from `few` to `many` inputs."""
 
-    def rule(node):
-        if not few <= len(node.inputs) <= (many or few):
-            of = f"{few}" if many in (None, few) else f"{few} to {many}"
-            return f"{len(node.inputs)} inputs, not {of}"
-
-    return rule
+    return lambda node: _outside(len(node.inputs), "inputs", few, many)
 
 
 def computed(few: int, many: int | None = None) -> Rule:
     """From `few` to `many` of its inputs are no constants."""
 
-    def rule(node):
-        count = len(node.computed)
-        if not few <= count <= (many or few):
-            of = f"{few}" if many in (None, few) else f"{few} to {many}"
-            return f"{count} inputs that are no constants, not {of}"
-
-    return rule
+    return lambda node: _outside(len(node.computed), "inputs that are no constants", few, many)
 
 
 def outputs(few: int, many: int | None = None) -> Rule:
     """It has from `few` to `many` outputs."""
 
-    def rule(node):
-        if not few <= len(node.outputs) <= (many or few):
-            return f"{len(node.outputs)} outputs"
-
-    return rule
+    return lambda node: _outside(len(node.outputs), "outputs", few, many)
 
 
 def reads(*dtypes: str) -> Rule:
@@ -108,18 +93,12 @@ def typed(place: int, *dtypes: str) -> Rule:
     return rule
 
 
-def alike(*places: int) -> Rule:
-    """Inputs at some places, all if none are given, and the first output are of one type."""
-
-    def rule(node):
-        read = [node.input(i) for i in places] if places else node.given
-        types = [each.dtype for each in (*read, *node.outputs[:1]) if each is not None]
-        # Weights of float16 are read as float32.
-        types = {"FLOAT32" if each == "FLOAT16" else each for each in types}
-        if len(types) > 1:
-            return f"mixed types: {', '.join(sorted(types)).lower()}"
-
-    return rule
+def alike(node: Node) -> str | None:
+    """Its inputs and its first output are of one type; weights of float16 are read as float32."""
+    types = {each.dtype for each in (*node.given, *node.outputs[:1])}
+    types = {"FLOAT32" if each == "FLOAT16" else each for each in types}
+    if len(types) > 1:
+        return f"mixed types: {', '.join(sorted(types)).lower()}"
 
 
 def constant(*places: int, what: str = "") -> Rule:
@@ -138,11 +117,8 @@ def rank(few: int, many: int | None = None, places: tuple[int, ...] = (0,)) -> R
     """Inputs at some places have from `few` to `many` axes."""
 
     def rule(node):
-        for place in places:
-            tensor = node.input(place)
-            if tensor is not None and not few <= tensor.rank <= (many or few):
-                of = f"{few}" if many in (None, few) else f"{few} to {many}"
-                return f"{tensor.rank} axes, not {of}"
+        given = (tensor for tensor in map(node.input, places) if tensor is not None)
+        return next(filter(None, (_outside(t.rank, "axes", few, many) for t in given)), None)
 
     return rule
 
@@ -220,13 +196,6 @@ def same_scale(node: Node) -> str | None:
         return "scales of input and output that differ"
 
 
-def same_scales(node: Node) -> str | None:
-    """All that it computes on and what it gives have one scale, if in integers."""
-    found = {(t.scale, t.zero) for t in (*node.computed, *node.outputs) if t.dtype in BYTES}
-    if len(found) > 1:
-        return "scales of inputs and output that differ"
-
-
 def no_broadcast(node: Node) -> str | None:
     """Its two inputs have the same shape."""
     shapes = {tensor.shape for tensor in node.given}
@@ -234,18 +203,9 @@ def no_broadcast(node: Node) -> str | None:
         return f"inputs of different shapes: {shown(*node.given)}"
 
 
-def within(rule: Rule, *dtypes: str) -> Rule:
-    """A rule for data of some types."""
-
-    def only(node):
-        return rule(node) if node.outputs[0].dtype in dtypes else None
-
-    return only
-
-
-def axes(node: Node, place: int = 1) -> tuple[int, ...]:
+def axes(node: Node) -> tuple[int, ...]:
     """Constant axes of a reduction, from 0 on; empty where they are not known."""
-    tensor, of = node.input(place), node.given[0].rank
+    tensor, of = node.input(1), node.given[0].rank
     if tensor is None or tensor.values is None or not of:
         return ()
     return tuple(axis % of for axis in tensor.values)
@@ -284,9 +244,20 @@ def reflect(node: Node) -> str | None:
         return "repeats the edge; only the mode REFLECT is taken"
 
 
+def both_corners(node: Node) -> str | None:
+    """A resize is by corners or by half-pixel centers."""
+    if node.option("alignCorners") and node.option("halfPixelCenters"):
+        return "both alignCorners and halfPixelCenters"
+
+
 def shown(*tensors: Tensor) -> str:
     """Shapes as 1x80x80x3."""
     return " and ".join("x".join(map(str, tensor.shape)) or "a scalar" for tensor in tensors)
+
+
+def _outside(count, what, few, many):
+    if not few <= count <= (many or few):
+        return f"{count} {what}, not {few if many in (None, few) else f'{few} to {many}'}"
 
 
 def _wrong_type(verb, tensors, dtypes):
