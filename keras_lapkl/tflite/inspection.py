@@ -9,6 +9,7 @@ from typing import Any
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite import flatbuffer, metadata
 from keras_lapkl.tflite.page import page
+from keras_lapkl.tflite.targets.nodes import listed, nodes, tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +63,13 @@ def describe(path: PathLike) -> Description:
     """
     model = flatbuffer.read(path)
     signature = model.signatureDefs[0] if model.signatureDefs else None
-    graph = model.subgraphs[0]
+    graph, known = model.subgraphs[0], tensors(model)
     about = metadata.read(model, path)
     return Description(
         bytes=pathlib.Path(path).stat().st_size,
         signature=signature and signature.signatureKey.decode(),
-        inputs=_tensors(graph, graph.inputs, signature and signature.inputs),
-        outputs=_tensors(graph, graph.outputs, signature and signature.outputs),
+        inputs=_tensors(known, graph.inputs, signature and signature.inputs),
+        outputs=_tensors(known, graph.outputs, signature and signature.outputs),
         operators=count(operators(model)),
         metadata=None if about is None else about.to_dict(),
     )
@@ -76,24 +77,17 @@ def describe(path: PathLike) -> Description:
 
 def operators(model: Any) -> list[Operator]:
     """The `Operator`s of a `ModelT`, in the order in which they run."""
-    builtin = flatbuffer.names(flatbuffer.schema().BuiltinOperator)
-    graph = model.subgraphs[0]
-    found = []
-    for operator in graph.operators or ():
-        code = model.operatorCodes[operator.opcodeIndex]
-        custom = code.customCode is not None
-        name = builtin[flatbuffer.builtin_code(model, operator)]
-        found.append(
-            Operator(
-                code.customCode.decode() if custom else name,
-                _dtypes(graph, operator.inputs),
-                _dtypes(graph, operator.outputs),
-                custom,
-                "".join(graph.tensors[i].name.decode() for i in _first(operator.outputs)),
-                any(i in graph.inputs for i in _first(operator.inputs)),
-            )
+    return [
+        Operator(
+            node.name,
+            tuple(tensor.dtype.lower() for tensor in node.given),
+            tuple(tensor.dtype.lower() for tensor in node.outputs),
+            node.custom,
+            "".join(tensor.name for tensor in node.outputs[:1]),
+            any(tensor is not None and tensor.of_graph for tensor in node.inputs[:1]),
         )
-    return found
+        for node in nodes(model)
+    ]
 
 
 def count(found: Iterable[Operator]) -> dict[str, dict[str, int]]:
@@ -104,32 +98,13 @@ def count(found: Iterable[Operator]) -> dict[str, dict[str, int]]:
     return {name: dict(counts[name]) for name in sorted(counts)}
 
 
-def _all(values):
-    """A vector of a file, which leaves out an empty one."""
-    return [] if values is None else values
-
-
-def _first(indices):
-    return _all(indices)[:1]
-
-
-def _tensors(graph, indices, named):
+def _tensors(known, indices, named):
     """Name, shape and dtype of tensors; in the signature's order if there is one."""
     if named:
-        pairs = [(entry.name.decode(), entry.tensorIndex) for entry in named]
+        pairs = [(entry.name.decode(), known[entry.tensorIndex]) for entry in named]
     else:
-        pairs = [(graph.tensors[i].name.decode(), i) for i in _all(indices)]
+        pairs = [(known[i].name, known[i]) for i in listed(indices)]
     return [
-        {
-            "name": name,
-            "shape": [int(size) for size in _all(graph.tensors[i].shape)],
-            "dtype": _dtypes(graph, [i])[0],
-        }
-        for name, i in pairs
+        {"name": name, "shape": list(tensor.shape), "dtype": tensor.dtype.lower()}
+        for name, tensor in pairs
     ]
-
-
-def _dtypes(graph, indices):
-    dtype = flatbuffer.names(flatbuffer.schema().TensorType)
-    # Minus one marks an optional input that is not given.
-    return tuple(dtype[graph.tensors[i].type].lower() for i in _all(indices) if i >= 0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_lapkl.tflite import flatbuffer
+from keras_lapkl.tflite.schema import names, schema
 
 _SMALL = 2**16
 _NUMPY = {"INT32": np.int32, "INT64": np.int64}
@@ -18,6 +19,7 @@ class Tensor:
 
     Attributes:
         index: its number in the graph.
+        name: as the file has it; it tells the Keras layer that it comes from.
         dtype: TFLite's name of its type, such as `"INT8"`.
         shape: as the file states it.
         dynamic: whether a size is open until a program sets it.
@@ -29,6 +31,7 @@ class Tensor:
     """
 
     index: int
+    name: str
     dtype: str
     shape: tuple[int, ...]
     dynamic: bool = False
@@ -96,18 +99,21 @@ class Node:
         return getattr(self.options, name, default)
 
 
+def tensors(model: Any) -> list[Tensor]:
+    """The tensors of the first graph of a `ModelT`."""
+    graph, types = model.subgraphs[0], names(schema().TensorType)
+    inputs = {int(i) for i in listed(graph.inputs)}
+    return [
+        _tensor(i, tensor, model.buffers, types, i in inputs)
+        for i, tensor in enumerate(listed(graph.tensors))
+    ]
+
+
 def nodes(model: Any) -> list[Node]:
     """The operators of the first graph of a `ModelT`, in their order."""
-    schema = flatbuffer.schema()
-    kinds, types = flatbuffer.names(schema.BuiltinOperator), flatbuffer.names(schema.TensorType)
-    graph = model.subgraphs[0]
-    inputs = {int(i) for i in _all(graph.inputs)}
-    tensors = [
-        _tensor(i, tensor, model.buffers, types, i in inputs)
-        for i, tensor in enumerate(_all(graph.tensors))
-    ]
+    kinds, known = names(schema().BuiltinOperator), tensors(model)
     found = []
-    for index, operator in enumerate(_all(graph.operators)):
+    for index, operator in enumerate(listed(model.subgraphs[0].operators)):
         code = model.operatorCodes[operator.opcodeIndex]
         custom = code.customCode is not None
         kind = kinds[flatbuffer.builtin_code(model, operator)]
@@ -117,8 +123,8 @@ def nodes(model: Any) -> list[Node]:
                 code.customCode.decode(errors="replace") if custom else kind,
                 code.version,
                 custom,
-                tuple(None if i < 0 else tensors[i] for i in map(int, _all(operator.inputs))),
-                tuple(tensors[i] for i in map(int, _all(operator.outputs))),
+                tuple(None if i < 0 else known[i] for i in map(int, listed(operator.inputs))),
+                tuple(known[i] for i in map(int, listed(operator.outputs))),
                 operator.builtinOptions,
             )
         )
@@ -152,7 +158,7 @@ def with_constants(found: Sequence[Node]) -> list[Node]:
 
 def _tensor(index, tensor, buffers, types, of_graph):
     data = buffers[tensor.buffer].data
-    dtype, shape = types[tensor.type], tuple(map(int, _all(tensor.shape)))
+    dtype, shape = types[tensor.type], tuple(map(int, listed(tensor.shape)))
     constant = (data is not None and len(data) > 0) or 0 in shape
     values = None
     if constant and dtype in _NUMPY and (data is None or len(data) <= _SMALL):
@@ -161,18 +167,19 @@ def _tensor(index, tensor, buffers, types, of_graph):
     quantization = tensor.quantization
     return Tensor(
         index,
+        tensor.name.decode(),
         dtype,
         shape,
-        -1 in _all(tensor.shapeSignature),
+        -1 in listed(tensor.shapeSignature),
         constant and not of_graph,
         values,
-        () if quantization is None else tuple(map(float, _all(quantization.scale))),
-        () if quantization is None else tuple(map(int, _all(quantization.zeroPoint))),
+        () if quantization is None else tuple(map(float, listed(quantization.scale))),
+        () if quantization is None else tuple(map(int, listed(quantization.zeroPoint))),
         0 if quantization is None else int(quantization.quantizedDimension),
         of_graph,
     )
 
 
-def _all(values):
+def listed(values: Any) -> list[Any]:
     """A vector of a file, which leaves out an empty one."""
     return [] if values is None else list(values)
