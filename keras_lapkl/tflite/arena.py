@@ -1,5 +1,6 @@
 """The memory that TFLite Micro itself needs for a .tflite file, where its wheel is installed."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -14,9 +15,8 @@ _SECONDS = 120
 _BYTES = 2**24
 _PART = re.compile(r"Arena allocation (total|head|tail) (\d+) bytes")
 _RUN = f"""
-import importlib.metadata, sys
+import sys
 from tflite_micro.python.tflite_micro import runtime
-print("version", importlib.metadata.version("tflite-micro"), flush=True)
 runtime.Interpreter.from_file(sys.argv[1], arena_size={_BYTES}).print_allocations()
 """
 
@@ -52,5 +52,4 @@ def needed(content: bytes, path: PathLike = "this file") -> dict[str, Any]:
     if done.returncode or set(parts) != {"total", "head", "tail"}:
         said = (done.stderr.strip() or "it said nothing").splitlines()
         raise ValueError(f"TFLite Micro refuses {path}: {' '.join(said[:1] + said[-1:])}")
-    (version,) = re.findall(r"^version (\S+)", done.stdout, re.M)
-    return {"version": version, **parts}
+    return {"version": importlib.metadata.version("tflite-micro"), **parts}

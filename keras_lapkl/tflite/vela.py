@@ -1,5 +1,6 @@
 """What Arm's compiler for Ethos-U itself says of a .tflite file, where it is installed."""
 
+import importlib.metadata
 import pathlib
 import re
 import subprocess
@@ -16,15 +17,13 @@ _LEFT = re.compile(
     r"^Warning \(supported operators\) operator: (\w+), ofm: '(.*)'\nReason: (.*)", re.M
 )
 _COUNT = re.compile(r"^([CN]PU) operators = (\d+)", re.M)
-_VERSION = "import importlib.metadata as m; print(m.version('ethos-u-vela'))"
 
 
-def report(path: PathLike, accelerator: str = ACCELERATOR) -> dict[str, Any]:
+def report(path: PathLike) -> dict[str, Any]:
     """Compiles a file with vela into a folder that is thrown away, and reads what it says.
 
     Args:
         path: a .tflite file.
-        accelerator: as vela names it, such as `"ethos-u85-256"`.
 
     Returns:
         A dict: `version` of vela, `accelerator`, `cpu` and `npu`, numbers of operators as vela
@@ -41,18 +40,20 @@ def report(path: PathLike, accelerator: str = ACCELERATOR) -> dict[str, Any]:
         copy.write_bytes(pathlib.Path(path).read_bytes())
         words = [
             *(sys.executable, "-m", "ethosu.vela", str(copy), "--output-dir", folder),
-            *("--accelerator-config", accelerator, "--show-cpu-operations"),
+            *("--accelerator-config", ACCELERATOR, "--show-cpu-operations"),
         ]
         try:
-            done = _run(words)
-            version = _run([sys.executable, "-c", _VERSION]).stdout.strip()
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=False, timeout=_SECONDS
+            )
         except subprocess.TimeoutExpired as error:
             raise ValueError(f"vela took over {_SECONDS} seconds for {path}.") from error
     counts = {name.lower(): int(count) for name, count in _COUNT.findall(done.stdout)}
     if done.returncode or set(counts) != {"cpu", "npu"}:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise ValueError(f"vela could not compile {path} for {accelerator}: {said}")
-    return {"version": version, "accelerator": accelerator, **counts, "left": left(done.stdout)}
+        raise ValueError(f"vela could not compile {path} for {ACCELERATOR}: {said}")
+    version = importlib.metadata.version("ethos-u-vela")
+    return {"version": version, "accelerator": ACCELERATOR, **counts, "left": left(done.stdout)}
 
 
 def left(said: str) -> list[dict[str, str]]:
@@ -70,7 +71,3 @@ def left(said: str) -> list[dict[str, str]]:
         {"operator": operator, "result": result, "reason": reason.strip()}
         for operator, result, reason in _LEFT.findall(said)
     ]
-
-
-def _run(words):
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=_SECONDS)
