@@ -29,9 +29,8 @@ from keras_lapkl import pretrained
 from keras_lapkl._support.console import print
 from keras_lapkl._support.tensorflow import quiet_tensorflow
 from keras_lapkl.commands import data_flags, shared_flags
-from keras_lapkl.export.choices import INPUTS, OUTPUTS, check_choices
+from keras_lapkl.export.choices import CHOICES, INPUTS, OUTPUTS, check_choices
 from keras_lapkl.export.modes import MODES
-from keras_lapkl.tflite.targets import TARGETS
 
 _INTEGERS = " and ".join(name for name, mode in MODES.items() if mode.integers)
 
@@ -51,7 +50,7 @@ _OUTPUT_DTYPE = flags.DEFINE_enum(
     "output_dtype", "float32", list(OUTPUTS), "Numbers of the logits of --no_decode in int8."
 )
 _TARGET = flags.DEFINE_enum(
-    "target", None, list(TARGETS), "Make a file that fits this target of `lapkl check`."
+    "target", None, list(CHOICES), "Make a file that fits this target of `lapkl check`."
 )
 _NO_DECODE = flags.DEFINE_bool(
     "no_decode", False, "Let the file give only logits, for a decoding of your own."
@@ -83,33 +82,28 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     if _TARGET.value is not None:
         _refuse_own_choices()
-        _refuse_what_the_target_does_not_have()
-    _refuse_what_does_not_go_together()
-    if (_MODE.value == "all") == (output.suffix == ".tflite"):
-        raise ValueError(
-            "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
-            f"--mode={_MODE.value} --output={output}"
-        )
+    choices = {
+        "mode": _MODE.value,
+        "input_dtype": _INPUT_DTYPE.value,
+        "output_dtype": _OUTPUT_DTYPE.value,
+        "decode": not _NO_DECODE.value,
+        "with_heatmaps": _HEATMAPS.value,
+        "flip_average": _FLIP_AVERAGE.value,
+        **(CHOICES[_TARGET.value] if _TARGET.value else {}),
+    }
+    mode = choices.pop("mode")
+    _refuse_what_does_not_go_together(mode, choices, output)
     source = pretrained.resolve(_MODEL.value, (".keras",))
     quiet_tensorflow()
     from keras_lapkl import load_model
     from keras_lapkl._support.files import check_outputs, sweep
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import origins
-    from keras_lapkl.export import conversion, fitting
+    from keras_lapkl.export import conversion
     from keras_lapkl.export.report import layer_table, summary
     from keras_lapkl.tflite import ConversionError, compatibility
 
     conversion.check_backend()
-    choices = {
-        "mode": _MODE.value,
-        "input_dtype": _INPUT_DTYPE.value,
-        "output_dtype": _OUTPUT_DTYPE.value,
-        "decode": not _NO_DECODE.value,
-    }
-    if _TARGET.value is not None:
-        choices.update(fitting.CHOICES[_TARGET.value])
-    mode = choices.pop("mode")
     paths = {mode: output}
     if mode == "all":
         paths = {each: output / f"{each}.tflite" for each in MODES}
@@ -148,8 +142,6 @@ def main(_):
                 calibration_faces=calibration,
                 representative_images=training.central() if MODES[mode].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
                 bounds=bounds,
-                with_heatmaps=_HEATMAPS.value,
-                flip_average=_FLIP_AVERAGE.value,
                 layers=_LAYERS.value,
             )
         except ConversionError as error:
@@ -176,40 +168,22 @@ def main(_):
     return 1 if refused else 0
 
 
-def _refuse_what_does_not_go_together():
-    """ValueError before any data is read."""
-    for mode in MODES if _MODE.value == "all" else (_MODE.value,):
-        check_choices(
-            mode,
-            input_dtype=_INPUT_DTYPE.value,
-            output_dtype=_OUTPUT_DTYPE.value,
-            with_heatmaps=_HEATMAPS.value,
-            decode=not _NO_DECODE.value,
-            flip_average=_FLIP_AVERAGE.value,
-        )
-    if _LAYERS.value and _TARGET.value is None and _MODE.value not in ("int8", "all"):
-        raise ValueError(f"--layers is of int8 files. Received: --mode={_MODE.value}")
-    if _MEAN_BOUND.value is not None and _TARGET.value is None and _MODE.value == "float32":
+def _refuse_what_does_not_go_together(mode, choices, output):
+    """ValueError before TensorFlow is imported, or any data read."""
+    for each in MODES if mode == "all" else (mode,):
+        check_choices(each, **choices)
+    given = f"--mode={mode}" if _TARGET.value is None else f"--target={_TARGET.value} ({mode})"
+    if _LAYERS.value and mode not in ("int8", "all"):
+        raise ValueError(f"--layers is of int8 files: drop it. Received: {given}")
+    if _MEAN_BOUND.value is not None and mode == "float32":
         raise ValueError(
             "--mean_bound is of integers and float16. Received: --mode=float32, whose bound is of "
             "the farthest landmark"
         )
-
-
-def _refuse_what_the_target_does_not_have():
-    """ValueError where a flag is of another file than --target makes."""
-    from keras_lapkl.export import fitting
-
-    choices = fitting.CHOICES[_TARGET.value]
-    if _FLIP_AVERAGE.value and not choices.get("decode", True):
+    if (mode == "all") == (output.suffix == ".tflite"):
         raise ValueError(
-            f"--target={_TARGET.value} makes a file of logits, and --flip_average gives landmarks "
-            "and scales alone: drop one of them."
-        )
-    if _LAYERS.value and choices["mode"] != "int8":
-        raise ValueError(
-            f"--layers is of int8 files, and --target={_TARGET.value} makes a file in "
-            f"{choices['mode']}: drop it."
+            "--output must be a folder for --mode=all, and a .tflite file for one mode. Received: "
+            f"{given} --output={output}"
         )
 
 

@@ -15,7 +15,7 @@ from keras_lapkl._support.files import replacing
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.evaluation import model_scores
-from keras_lapkl.export import fitting, flatbuffer_writer, verify
+from keras_lapkl.export import flatbuffer_writer, verify
 from keras_lapkl.export.choices import check_choices
 from keras_lapkl.export.graph import convert_reduced
 from keras_lapkl.export.int8 import Int8Converter, int8_layers
@@ -88,8 +88,8 @@ def convert(
         output_dtype: `"int8"` makes int8 to the end, for targets that have no floats: with mode
             `"int8"`, without `decode`. The logits come in int8, whose step and zero the file holds;
             no stage stays in float.
-        target: a name in `fitting.CHOICES`, on which all of the file must run, by the lists of
-            `tflite.compatibility`; None for any. `**fitting.CHOICES[target]` are the arguments that
+        target: a name in `choices.CHOICES`, on which all of the file must run, by the lists of
+            `tflite.compatibility`; None for any. `**choices.CHOICES[target]` are the arguments that
             make a file fit.
         with_heatmaps: whether the file also gives `heatmaps`, (S, S, K), each summing to 1.
         decode: if not, the file gives `logits`, (S, S, K), and nothing else, for a decoding of your
@@ -104,7 +104,7 @@ def convert(
         dict: `path`, `bytes`, `mode`, `float_layers` (how their names begin), `parity` (see
         `verify.parity`; with `nme` and `nme_keras` in percent if labels are known), `bounds`,
         `signature`, `inputs`, `outputs`, `operators` and `metadata` (see `describe`), `layers` if
-        asked for, and `check` (see `fitting.check`) with a `target`.
+        asked for, and `check` (see `verify.check_target`) with a `target`.
 
     Raises:
         ConversionError: the file is not what was asked for.
@@ -123,9 +123,9 @@ def convert(
         with_heatmaps=with_heatmaps,
         decode=decode,
         flip_average=flip_average,
+        target=target,
     )
     _check(model, mode, faces, representative_images)
-    fitting.check_name(target)
     if calibration_faces is not None:
         _check_images("calibration_faces", calibration_faces.central(), model)
     if model.refinement is not None and not decode:
@@ -238,7 +238,7 @@ def _write(asked, float_layers, converted, path):
         path, asked.input_dtype, model.image_size, asked.outputs, asked.output_dtype
     )
     verify.check_operators(path, mode, int8_layers(model.generator, float_layers), whole)
-    check = None if asked.target is None else fitting.check(path, asked.target)
+    check = None if asked.target is None else verify.check_target(path, asked.target)
     logging.info("Comparing with Keras on %d images.", len(asked.images))
     received = predict_by_file(path, asked.images, model.beta)
     parity = verify.parity(received, asked.expected)

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.export.modes import CONVOLUTIONS, MODES, fits_int8_only
-from keras_lapkl.tflite import flatbuffer, inspection, runner
+from keras_lapkl.tflite import compatibility, flatbuffer, inspection, runner
+from keras_lapkl.tflite.targets import TARGETS
+
+_BESIDE = {"xnnpack": None, "cmsis-nn": "micro"}
+"""Whose list must hold all, where kernels of the same program run the rest: None for anything."""
 
 
 class ConversionError(ValueError):
@@ -88,6 +92,30 @@ def check_operators(
             f"Expected TFLite's own operators with the types of mode {mode!r}. Received "
             f"{len(wrong)} others:\n" + "\n".join(lines)
         )
+
+
+def check_target(path: PathLike, target: str) -> dict[str, Any]:
+    """What `compatibility.check` finds of a file, with what the target's own tools say.
+
+    Args:
+        path: a .tflite file.
+        target: a name in `TARGETS`.
+
+    Returns:
+        As `compatibility.check` of this target, with `own_tools`.
+
+    Raises:
+        ConversionError: operators fall back that the target does not run; with the table of them.
+    """
+    found = compatibility.check(path, [target], own_tools=True)
+    needed = _BESIDE.get(target, target)
+    if needed is not None:
+        needs = found if needed == target else compatibility.check(path, [needed])
+        if compatibility.falls_back(needs):
+            raise ConversionError(
+                f"The file does not fit {TARGETS[needed].title}:\n{compatibility.page(needs)}"
+            )
+    return found
 
 
 def predict_by_file(path: PathLike, images: NDArray[Any], beta: float) -> dict[str, NDArray[Any]]:

@@ -1,7 +1,8 @@
 import pytest
 
-from keras_lapkl.export.choices import INPUTS, check_choices
+from keras_lapkl.export.choices import CHOICES, INPUTS, check_choices
 from keras_lapkl.export.modes import MODES
+from keras_lapkl.tflite.targets import TARGETS
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -11,6 +12,14 @@ def test_what_any_mode_gives(mode):
         check_choices(mode, input_dtype=dtype, with_heatmaps=True)
         check_choices(mode, input_dtype=dtype, decode=False)
         check_choices(mode, input_dtype=dtype, flip_average=True)
+
+
+def test_there_are_choices_for_each_target_and_they_go_together():
+    assert list(CHOICES) == list(TARGETS)
+    whole = {name for name, choices in CHOICES.items() if choices["mode"] == "int8"}
+    assert whole == {"edgetpu", "micro", "cmsis-nn", "ethos-u"}
+    for choices in CHOICES.values():
+        check_choices(**choices)
 
 
 def test_int8_to_the_end():
@@ -36,8 +45,9 @@ def test_int8_to_the_end():
         (
             "int8",
             {"flip_average": True, "decode": False},
-            r"--flip_average \(`flip_average`\) gives .* drop --no_decode \(`decode=False`\)",
+            r"--flip_average .* drop --no_decode, or a --target .* \(`decode=False`\)",
         ),
+        ("int8", {"target": "vpu"}, r"`target` must be one of .*'gpu'.* Received: 'vpu'"),
         ("int8", {"output_dtype": "int8"}, "Received: mode 'int8', decode=True"),
         ("float16", {"output_dtype": "int8", "decode": False}, "Received: mode 'float16'"),
     ],

@@ -4,22 +4,12 @@ import pytest
 import keras_lapkl
 from keras_lapkl import pretrained, tflite
 from keras_lapkl._support import extras
-from keras_lapkl.export import fitting, graph
+from keras_lapkl.export import graph, verify
+from keras_lapkl.export.choices import CHOICES
 from keras_lapkl.tflite import arena, compatibility, inspection, runner
-from keras_lapkl.tflite.targets import TARGETS
 
 SIZE = 32
-WHOLE = [name for name, choices in fitting.CHOICES.items() if choices["mode"] == "int8"]
-
-
-def test_there_are_choices_for_each_target():
-    assert list(fitting.CHOICES) == list(TARGETS)
-    assert {"edgetpu", "micro", "cmsis-nn", "ethos-u"} == set(WHOLE)
-
-
-def test_an_unknown_target_is_named():
-    with pytest.raises(ValueError, match=r"`target` must be one of .*'gpu'.* Received: 'vpu'"):
-        fitting.check_name("vpu")
+WHOLE = [name for name, choices in CHOICES.items() if choices["mode"] == "int8"]
 
 
 def test_the_arena_of_a_file_for_tflite_micro(monkeypatch):
@@ -27,7 +17,7 @@ def test_the_arena_of_a_file_for_tflite_micro(monkeypatch):
     needed = {"version": "1", "total": 9000, "head": 1, "tail": 2}
     monkeypatch.setattr(extras, "installed", lambda package: True)
     monkeypatch.setattr(arena, "needed", lambda content, path: needed)
-    found = fitting.check(pretrained.path("fpn-sixteenth-micro", ".tflite"), "micro")
+    found = verify.check_target(pretrained.path("fpn-sixteenth-micro", ".tflite"), "micro")
     assert "arena: 9,000 bytes" in compatibility.page(found)
 
 
@@ -43,7 +33,7 @@ def mobile_fpn():
 
 
 def made(model, path, images, target, **kwargs):
-    choices = fitting.CHOICES[target]
+    choices = CHOICES[target]
     if choices["mode"] == "int8":
         kwargs["representative_images"] = images[:20]
     return tflite.convert(
@@ -70,7 +60,7 @@ def test_int8_to_the_end_fits_all_that_have_no_floats(mobile_fpn, images, tmp_pa
     assert report["parity"]["landmarks"]["mean"] > 0
     assert not compatibility.falls_back(compatibility.check(path, ["edgetpu", "micro", "ethos-u"]))
     for target in WHOLE:
-        fitting.check(path, target)
+        verify.check_target(path, target)
     types = {dtype for counts in report["operators"].values() for dtype in counts}
     assert types == {"int8"}
     described = inspection.describe(path)

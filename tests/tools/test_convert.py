@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -96,10 +97,11 @@ ONE = ("--model=m.keras", "--output=o.tflite")
         ((*ONE, "--heatmaps", "--no_decode"), "drop --heatmaps"),
         ((*ONE, "--flip_average", "--no_decode"), "drop --no_decode"),
         ((*ONE, "--mode=int8", "--output_dtype=int8"), "and --no_decode (`decode=False`)"),
-        ((*ONE, "--layers"), "--layers is of int8 files. Received: --mode=float32"),
+        ((*ONE, "--layers"), "--layers is of int8 files: drop it. Received: --mode=float32"),
         ((*ONE, "--mean_bound=0.1"), "--mean_bound is of integers and float16. Received: --mode=f"),
-        ((*ONE, "--target=gpu", "--layers"), "--target=gpu makes a file in float16: drop it"),
-        ((*ONE, "--target=micro", "--flip_average"), "--target=micro makes a file of logits"),
+        ((*ONE, "--target=gpu", "--layers"), "drop it. Received: --target=gpu (float16)"),
+        ((*ONE, "--target=micro", "--flip_average"), "or a --target that gives logits"),
+        ((*ONE[:1], "--output=folder", "--target=gpu"), "Received: --target=gpu (float16) --out"),
     ],
 )
 def test_plain_errors(flags, message, run_tool, tmp_path):
@@ -108,6 +110,16 @@ def test_plain_errors(flags, message, run_tool, tmp_path):
     assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_target_refuses_is_told_without_tensorflow(run_tool, tmp_path):
+    """It logs while it is imported; and that takes seconds."""
+    env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    flags = (*ONE, "--target=micro", "--flip_average")
+    done = run_tool(SCRIPT, *flags, check=False, cwd=tmp_path, env=env)
+    assert done.returncode == 1 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: --flip_average (`flip_average`) gives landmarks and scales")
 
 
 def test_model_without_crop_rule(run_tool, tmp_path):
