@@ -46,7 +46,7 @@ class Target:
             return "not on the list"
         try:
             return next(filter(None, (rule(node) for rule in (*self.always, *rules))), None)
-        except (IndexError, TypeError):  # an operator of fewer inputs than its kind has
+        except (IndexError, TypeError, ValueError):  # of fewer inputs than its kind has
             return "inputs or options that do not fit its kind"
 
 
