@@ -123,13 +123,3 @@ def test_connections_are_bounded(serve, monkeypatch):
             assert ask(port)[0] == 200
             break
         assert time.monotonic() < end
-
-
-def test_many_who_take_nothing(serve, monkeypatch):
-    monkeypatch.setattr(serving, "IDLE_SECONDS", 1.0)  # else the end of the test waits for theirs
-    port, before = serve(), threading.active_count()
-    with contextlib.ExitStack() as stack:
-        for _ in range(2 * serving.MAX_CONNECTIONS):
-            stack.enter_context(wait(port, b"GET /large.bin HTTP/1.0\r\nHost: localhost\r\n\r\n"))
-        # For each a thread, and a timer that ends it.
-        assert threading.active_count() <= before + 2 * serving.MAX_CONNECTIONS
