@@ -333,10 +333,10 @@ def test_tables_that_are_used_over_and_over():
     content += struct.pack("<HHHH", 8, 8, 0, 4)
     content += struct.pack("<iI", 8, 4)
     content += text
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ValueError, match=r"over and over|more than 50,000 tables"):
         flatbuffer_checks.verify(bytes(content))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def other_landmarks(model, graph):
@@ -386,7 +386,7 @@ def test_the_file_that_is_checked_is_the_one_that_runs(changed, monkeypatch):
 @pytest.mark.skipif(not HOSTILE.is_dir(), reason=f"no {HOSTILE}")
 @pytest.mark.parametrize("path", sorted(HOSTILE.glob("*/*.tflite")), ids=lambda path: path.stem)
 def test_files_from_the_field(path):
-    start = time.monotonic()
+    start = time.process_time()
     refused(path, "damaged|metadata")
     refused(path, "damaged|metadata", describe)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
