@@ -1,11 +1,11 @@
 """`.tflite` files that would end the interpreter's process, and what reading them says."""
 
 import os
-import pathlib
 import re
 import struct
 import time
 
+import flatbuffers
 import numpy as np
 import pytest
 
@@ -22,7 +22,6 @@ from keras_lapkl.tflite import (
 )
 
 SHIPPED = pretrained.path("fpn-sixteenth-300w", "-int8.tflite")
-HOSTILE = pathlib.Path(__file__).resolve().parents[3] / "shared/cases/hostile"
 
 
 @pytest.fixture
@@ -54,6 +53,10 @@ def operator(model, graph, name):
 
 def no_graph(model, graph):
     model.subgraphs = []
+
+
+def graphs_left_out(model, graph):
+    model.subgraphs = None
 
 
 def output_out_of_range(model, graph):
@@ -132,6 +135,7 @@ def graph_that_calls_itself(model, graph):
     ("change", "message"),
     [
         (no_graph, "it has no graph"),
+        (graphs_left_out, "it has no graph"),
         (
             output_out_of_range,
             r"outputs of graph 0: expected indices in 0\.\.\d+. Received: \[-1\]",
@@ -339,6 +343,41 @@ def test_tables_that_are_used_over_and_over():
     assert time.process_time() - start < 5
 
 
+def test_graphs_that_are_used_over_and_over():
+    """400 graphs that are one and the same, of 4,000 tensors that are one and the same."""
+    schema, builder = flatbuffer.schema(), flatbuffers.Builder()
+
+    def repeated(start, table, count):
+        start(builder, count)
+        for _ in range(count):
+            builder.PrependUOffsetTRelative(table)
+        return builder.EndVector()
+
+    tensors = repeated(schema.SubGraphStartTensorsVector, schema.TensorT().Pack(builder), 4000)
+    schema.SubGraphStart(builder)
+    schema.SubGraphAddTensors(builder, tensors)
+    graphs = repeated(schema.ModelStartSubgraphsVector, schema.SubGraphEnd(builder), 400)
+    schema.ModelStart(builder)
+    schema.ModelAddSubgraphs(builder, graphs)
+    builder.Finish(schema.ModelEnd(builder), flatbuffer.IDENTIFIER)
+    start = time.process_time()
+    with pytest.raises(ValueError, match="over and over"):
+        flatbuffer_checks.verify(bytes(builder.Output()))
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("name", ["empty", "a list", "size of text", "five points"])
+def test_metadata_that_break_a_rule(changed, metadata_texts, name):
+    text, message = metadata_texts.REFUSED[name]
+
+    def change(model, graph):
+        flatbuffer.metadata_buffer(model).data = text.encode()
+
+    path = changed(change)
+    for opened in (TFLiteLocalizer, describe):
+        refused(path, f"has metadata that break a rule.*({message})", opened)
+
+
 def other_landmarks(model, graph):
     """A file without metadata, whose landmarks are the last tensor of another shape."""
     model.metadata = None
@@ -381,12 +420,3 @@ def test_the_file_that_is_checked_is_the_one_that_runs(changed, monkeypatch):
     monkeypatch.setattr(flatbuffer, "read_bytes", replaced)
     landmarks, _ = TFLiteLocalizer(path)(np.zeros((80, 80, 3), np.uint8))
     assert landmarks.shape == (68, 2)
-
-
-@pytest.mark.skipif(not HOSTILE.is_dir(), reason=f"no {HOSTILE}")
-@pytest.mark.parametrize("path", sorted(HOSTILE.glob("*/*.tflite")), ids=lambda path: path.stem)
-def test_files_from_the_field(path):
-    start = time.process_time()
-    refused(path, "damaged|metadata")
-    refused(path, "damaged|metadata", describe)
-    assert time.process_time() - start < 5
