@@ -41,6 +41,29 @@ def test_flat_pictures_are_the_same_by_their_color_alone(tmp_path):
     np.testing.assert_array_equal(duplicates.groups(paths), [0, 1, 0, 3])
 
 
+def test_hashes():
+    """By hand: a bit for each part that is darker than the one to its right."""
+    rising = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
+    first = rising[:, ::-1].copy()
+    first[:4] = rising[:4]
+    # Of the nine parts, each of four columns, the fourth begins at column 10, the fifth at 14.
+    steps = [np.where(rising < 8 * column, 0, 255) for column in (14, 13)]
+    small = np.stack([rising, rising[:, ::-1], first, *steps, np.full_like(rising, 9)])
+    ramps = [0b11111111] * 8, [0] * 8, [0b11111111, *[0] * 7]
+    expected = [*ramps, [0b00010000] * 8, [0b00110000] * 8, [0] * 8]
+    np.testing.assert_array_equal(duplicates._hashes(small).view(np.uint8), expected)
+
+
+def test_how_far_a_part_may_differ(tmp_path):
+    """By 10 gray levels, and not by 11, even where that is 1 from another of the group."""
+    paths = []
+    for levels in (0, 10, 11):
+        image = np.tile(np.arange(0, 128, 4, dtype=np.uint8)[:, None], (32, 3)).reshape(32, 32, 3)
+        image[9, 9] += levels
+        paths.append(save(tmp_path, f"{levels}.png", image))
+    np.testing.assert_array_equal(duplicates.groups(paths), [0, 0, 2])
+
+
 def test_none_and_broken(tmp_path):
     assert duplicates.groups([]).shape == (0,)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
