@@ -12,6 +12,8 @@ from keras_lapkl.training.recipe import Adversary, Recipe
 
 SPOTS = schemes.Scheme.from_config({"name": "spots", "names": ["left", "right"]})
 
+FEW_LABELS = [f"--flagfile={configs.path('few_labels')}", "--undefok=dataset"]
+
 
 @pytest.fixture
 def choose():
@@ -60,13 +62,7 @@ def test_of_many_labels_the_defaults_are(choose, has_unlabeled):
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        ["--epochs=40"],
-        ["--noaugment"],
-        ["--teacher_width=1/2"],
-        [f"--flagfile={configs.path('few_labels')}", "--undefok=dataset"],
-    ],
+    "words", [["--epochs=40"], ["--noaugment"], ["--teacher_width=1/2"], FEW_LABELS]
 )
 def test_any_setting_is_the_users_choice(choose, words):
     found = choose(words, 50)
@@ -77,7 +73,8 @@ def test_a_recipe_for_so_few_is_told_of(choose):
     told = "50 labels: --recipe=few_labels is made for so few; add it."
     for facts in ({}, {"synthetic": True}):
         assert said(choose(["--epochs=2"], 50, **facts), logging.INFO) == told
-    assert not choose(["--network=mobile_fpn"], 50).notes
+    for words in (["--network=mobile_fpn"], FEW_LABELS):
+        assert not choose(words, 50).notes
     assert not choose(["--epochs=2"], 1001).notes
     assert choose([], 50, synthetic=True).recipe == Recipe()
 
@@ -93,10 +90,11 @@ def test_a_recipe_for_so_few_is_told_of(choose):
         ),
     ],
 )
-def test_an_adversary_that_nobody_asked_for(choose, count, line):
-    words = ["--epochs=2"]
+@pytest.mark.parametrize("words", [["--epochs=2"], FEW_LABELS])
+def test_an_adversary_that_nobody_asked_for(choose, count, line, words):
     assert said(choose(words, count, True), logging.WARNING).endswith(f" is given. {line}")
-    for method in ("--unlabeled_method=adversarial", "--adversarial_weight=1"):
+    methods = ("--unlabeled_method=adversarial", "--unlabeled_method=mean_teacher")
+    for method in (*methods, "--adversarial_weight=1"):
         assert not said(choose([*words, method], count, True), logging.WARNING)
 
 
