@@ -6,6 +6,7 @@ these that starts a Python or trains all the same fails.
 """
 
 import contextlib
+import csv
 import fcntl
 import importlib.util
 import os
@@ -163,6 +164,27 @@ def run_tool(warm_python, tmp_path_factory):
 def stub():
     """The module `stub_localizer.py`: a localizer and a face detector with known answers."""
     return module_beside("stub_localizer")
+
+
+@pytest.fixture(scope="session")
+def write_labels():
+    """`write_labels(path, landmarks, pictures)` writes CSV of 68 points, the pictures beside it.
+
+    They are named 0.png, 1.png, ... or from another number on.
+    """
+    import cv2
+
+    from keras_lapkl import schemes
+
+    def write(path, landmarks, pictures=(), first=0):
+        columns = [f"{name}_{axis}" for name in schemes.IBUG68.names for axis in "xy"]
+        with path.open("w", newline="") as file:
+            rows = [[f"{i}.png", *points.ravel()] for i, points in enumerate(landmarks, first)]
+            csv.writer(file).writerows([["file", *columns], *rows])
+        for i, picture in enumerate(pictures, first):
+            cv2.imwrite(str(path.with_name(f"{i}.png")), picture[..., ::-1])
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -14,23 +14,13 @@ SCRIPT = "tools/audit.py"
 
 
 @pytest.fixture(scope="module")
-def labeled(tmp_path_factory):
+def labeled(tmp_path_factory, write_labels):
     """Drawn faces with labels in CSV, of which that of 5.png has its left and right exchanged."""
     folder = tmp_path_factory.mktemp("labeled")
     pictures, landmarks = synthetic_faces(40, seed=7)
     landmarks[5] = landmarks[5, list(schemes.IBUG68.flip)]
-    write(folder / "train.csv", landmarks)
-    for i, picture in enumerate(pictures):
-        cv2.imwrite(str(folder / f"{i}.png"), picture[..., ::-1])
+    write_labels(folder / "train.csv", landmarks, pictures)
     return folder
-
-
-def write(path, landmarks):
-    columns = [f"{name}_{axis}" for name in schemes.IBUG68.names for axis in "xy"]
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", *columns])
-        rows.writerows([f"{i}.png", *points.ravel()] for i, points in enumerate(landmarks))
 
 
 def flags(folder, out, *more):

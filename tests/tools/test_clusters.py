@@ -1,7 +1,6 @@
 """Commands whose work a cluster does: they write what one machine writes, whatever is killed."""
 
 import contextlib
-import csv
 import json
 import os
 import random
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl import pretrained, schemes
+from keras_lapkl import pretrained
 from keras_lapkl.data.synthetic.faces import synthetic_faces
 from keras_lapkl.data.unlabeled import shards
 from keras_lapkl.detection import unfinished
@@ -280,17 +279,11 @@ def test_evaluate(run_tool, scheduler, killing, tmp_path, model):
 
 
 @pytest.fixture(scope="module")
-def labeled(tmp_path_factory):
+def labeled(tmp_path_factory, write_labels):
     """Drawn faces with labels in CSV."""
     folder = tmp_path_factory.mktemp("labeled")
     pictures, landmarks = synthetic_faces(40, seed=7)
-    columns = [f"{name}_{axis}" for name in schemes.IBUG68.names for axis in "xy"]
-    with (folder / "train.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", *columns])
-        rows.writerows([f"{i}.png", *points.ravel()] for i, points in enumerate(landmarks))
-    for i, picture in enumerate(pictures):
-        cv2.imwrite(str(folder / f"{i}.png"), picture[..., ::-1])
+    write_labels(folder / "train.csv", landmarks, pictures)
     return folder
 
 

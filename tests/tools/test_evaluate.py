@@ -1,9 +1,7 @@
-import csv
 import json
 import os
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 
@@ -56,17 +54,12 @@ def test_table_results_and_pictures(run_tool, model, tmp_path):
 
 
 @pytest.fixture
-def moved(tmp_path):
+def moved(write_labels, tmp_path):
     """Two folders of the same pictures, the labels of one 9 pixels aside; a model of the first."""
     pictures, landmarks = synthetic_faces(4, seed=3)
-    columns = [f"{name}_{axis}" for name in schemes.IBUG68.names for axis in "xy"]
     for folder, shift in (("first", 0), ("second", 9)):
         (tmp_path / folder).mkdir()
-        for i, picture in enumerate(pictures):
-            cv2.imwrite(str(tmp_path / folder / f"{i}.png"), picture[..., ::-1])
-        with (tmp_path / folder / "mine.csv").open("w", newline="") as file:
-            rows = [[f"{i}.png", *(face + shift).ravel()] for i, face in enumerate(landmarks)]
-            csv.writer(file).writerows([["file", *columns], *rows])
+        write_labels(tmp_path / folder / "mine.csv", landmarks + shift, pictures)
     model = tmp_path / "model.tflite"
     shutil.copy(pretrained.resolve("fpn-sixteenth-300w", (".tflite",)), model)
     data = {"dataset": "csv", "data_dir": str(tmp_path / "first"), "category": None}

@@ -14,7 +14,7 @@ from keras_lapkl.data.synthetic.faces import synthetic_faces
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
+def inputs(tmp_path_factory, write_labels):
     """A model, and a folder of photos and a video."""
     folder = tmp_path_factory.mktemp("inputs")
     keras.utils.set_random_seed(0)
@@ -35,10 +35,7 @@ def inputs(tmp_path_factory):
     (folder / "boxes.csv").write_text("\n".join(f"{name},16,16,48,48" for name in names))
     (folder / "labeled").mkdir()
     label_exports.sleap(folder / "labeled")
-    points = synthetic_faces(6, image_size=64)[1].reshape(6, -1)
-    columns = [f"{n}_{axis}" for n in keras_lapkl.schemes.IBUG68.names for axis in "xy"]
-    lines = [",".join(map(str, (f"{i}.png", *row))) for i, row in enumerate(points)]
-    (folder / "labels.csv").write_text("\n".join([",".join(["file", *columns]), *lines]))
+    write_labels(folder / "labels.csv", synthetic_faces(6, image_size=64)[1])
     return folder
 
 

@@ -1,6 +1,3 @@
-import csv
-
-import cv2
 import pytest
 
 from keras_lapkl import load_model, schemes
@@ -12,16 +9,11 @@ MODEL = "--model=fpn-sixteenth-300w"
 
 
 @pytest.fixture(scope="module")
-def labeled(tmp_path_factory):
+def labeled(tmp_path_factory, write_labels):
     folder = tmp_path_factory.mktemp("labeled")
     pictures, landmarks = synthetic_faces(24, seed=7)
-    columns = [f"{name}_{axis}" for name in schemes.IBUG68.names for axis in "xy"]
-    rows = [[f"{i}.png", *points.ravel()] for i, points in enumerate(landmarks)]
-    for name, part in (("train", rows[:12]), ("validation", rows[12:])):
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["file", *columns], *part])
-    for i, picture in enumerate(pictures):
-        cv2.imwrite(str(folder / f"{i}.png"), picture[..., ::-1])
+    write_labels(folder / "train.csv", landmarks[:12], pictures[:12])
+    write_labels(folder / "validation.csv", landmarks[12:], pictures[12:], first=12)
     return folder
 
 
