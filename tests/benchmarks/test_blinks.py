@@ -1,17 +1,8 @@
 import json
 
-import cv2
-import numpy as np
 
-from keras_lapkl.data import synthetic_faces, write_pts
-
-
-def test_made_clips_are_followed(run_tool, tmp_path):
-    for i, (face, labels) in enumerate(zip(*synthetic_faces(3, image_size=160), strict=True)):
-        photo = np.full((240, 240, 3), 90, np.uint8)
-        photo[40:200, 40:200] = face
-        cv2.imwrite(str(tmp_path / f"{i}.png"), photo[..., ::-1])
-        write_pts(tmp_path / f"{i}.pts", labels[:, :2] + [40, 40])
+def test_made_clips_are_followed(run_tool, write_photos, tmp_path):
+    write_photos(tmp_path, 3)
     output = tmp_path / "blinks"
     run_tool(
         "benchmarks/blinks.py",

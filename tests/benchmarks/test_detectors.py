@@ -1,22 +1,12 @@
 import json
 
-import cv2
 import numpy as np
 import pytest
 
-from keras_lapkl.data import synthetic_faces, write_pts
-
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Three photos with one painted face each, and its landmarks."""
-    folder = tmp_path_factory.mktemp("photos")
-    for i, (face, labels) in enumerate(zip(*synthetic_faces(3, image_size=120), strict=True)):
-        photo = np.full((240, 320, 3), 90, np.uint8)
-        photo[90:210, 110:230] = face
-        cv2.imwrite(str(folder / f"{i}.png"), photo[..., ::-1])
-        write_pts(folder / f"{i}.pts", labels[:, :2] + [110, 90])
-    return folder
+def photos(write_photos, tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"), 3, 120, (240, 320), (110, 90))
 
 
 def test_end_to_end(run_tool, photos, tmp_path):

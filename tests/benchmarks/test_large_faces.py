@@ -1,18 +1,11 @@
 import json
 
-import cv2
 import pytest
-
-from keras_lapkl.data import synthetic_faces, write_pts
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for i, (face, labels) in enumerate(zip(*synthetic_faces(2, image_size=160), strict=True)):
-        cv2.imwrite(str(folder / f"{i}.png"), face[..., ::-1])
-        write_pts(folder / f"{i}.pts", labels[:, :2])
-    return folder
+def photos(write_photos, tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"), 2, shape=(160, 160), corner=(0, 0))
 
 
 def test_landmarks_and_times(run_tool, photos, tmp_path):

@@ -1,24 +1,13 @@
 import json
 
-import cv2
-import numpy as np
 import pytest
-
-from keras_lapkl.data import synthetic_faces, write_pts
 
 MODEL = "fpn-eighth-300w-int8"
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Three photos with one painted face each, and its landmarks."""
-    folder = tmp_path_factory.mktemp("photos")
-    for i, (face, labels) in enumerate(zip(*synthetic_faces(3, image_size=160), strict=True)):
-        photo = np.full((240, 240, 3), 90, np.uint8)
-        photo[40:200, 40:200] = face
-        cv2.imwrite(str(folder / f"{i}.png"), photo[..., ::-1])
-        write_pts(folder / f"{i}.pts", labels[:, :2] + [40, 40])
-    return folder
+def photos(write_photos, tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"), 3)
 
 
 @pytest.fixture
