@@ -161,6 +161,18 @@ def run_tool(warm_python, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def after():
+    """`after(code, script, *flags)`: words that run a binary in a Python that ran some code."""
+
+    def words(code, *words):
+        code = f"import runpy, sys\n{code}\ndel sys.argv[0]\n"
+        code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        return [sys.executable, "-c", code, *words]
+
+    return words
+
+
+@pytest.fixture(scope="session")
 def stub():
     """The module `stub_localizer.py`: a localizer and a face detector with known answers."""
     return module_beside("stub_localizer")

@@ -49,6 +49,27 @@ def running(folder, workers=2, **environment):
             process.wait()
 
 
+SMALL_PIECES = "from keras_lapkl._support import cluster\ncluster.PIECE = 8"
+"""Code for a command whose work would be one piece: workers that are killed are to have some."""
+SLOWLY = """
+import time
+from keras_lapkl.data.unlabeled import shards
+
+def read_image(path, read=shards.read_image):
+    time.sleep({seconds})
+    return read(path)
+
+shards.read_image = read_image
+"""
+
+
+def slowed(folder, seconds):
+    """A new folder for PYTHONPATH, by which each picture to crop is read so many seconds later."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SLOWLY.format(seconds=seconds))
+    return folder
+
+
 def kill_a_worker(file, rng):
     """Kills one of the workers of a cluster with -9, if one is there; returns whether it was."""
     workers = [each for each in psutil.process_iter() if _is_worker(each, file)]

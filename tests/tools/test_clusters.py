@@ -72,21 +72,15 @@ def without(path, *names):
 class TestBrokenConnection:
     """Of `lapkl crop` to the scheduler, by a wire on loopback."""
 
-    SMALL = """
-import runpy, sys
-from keras_lapkl._support import cluster
-cluster.PIECE, cluster._CONNECT_AGAIN = 8, 2.0
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
     @pytest.fixture
-    def crop(self, photos, tmp_path):
+    def crop(self, after, dask_cluster, photos, tmp_path):
+        soon = f"{dask_cluster.SMALL_PIECES}\ncluster._CONNECT_AGAIN = 2.0"
+
         def start(out, *more):
             box = ("--crop_by=box", "--box=0.3,0.3,0.7,0.7", "--image_size=32", "--shard_size=10")
             words = ("tools/crop.py", f"--input_dir={photos}", *box, f"--output_dir={out}", *more)
             said = (tmp_path / "said").open("w+")
-            tool = subprocess.Popen([sys.executable, "-c", self.SMALL, *words], stderr=said)
+            tool = subprocess.Popen(after(soon, *words), stderr=said)
             tool.said = said
             return tool
 
@@ -153,24 +147,18 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_predict_killed_and_given_again(run_tool, dask_cluster, scheduler, photos, tmp_path):
+def test_predict_killed_and_given_again(run_tool, after, dask_cluster, scheduler, photos, tmp_path):
     """A worker, and the command in the middle, which then looks only at what is left."""
-    small = """
-import runpy, sys
-from keras_lapkl._support import cluster
-from keras_lapkl.detection import unfinished
-cluster.PIECE, unfinished._PAUSE = 8, 0.0
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+    often = "from keras_lapkl.detection import unfinished\nunfinished._PAUSE = 0.0"
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("\n".join(f"{path.name},20,20,44,44" for path in sorted(photos.iterdir())))
     flags = (f"--input={photos}", f"--boxes={boxes}", "--model=fpn-sixteenth-300w", "--format=csv")
     out = tmp_path / "out"
     words = ("tools/predict.py", *flags, f"--output_dir={out}", f"--scheduler={scheduler}")
+    words = after(f"{dask_cluster.SMALL_PIECES}\n{often}", *words)
     state = out / unfinished.FOLDER / "state.json"
     with (tmp_path / "said").open("w") as said:
-        tool = subprocess.Popen([sys.executable, "-c", small, *words], stderr=said)
+        tool = subprocess.Popen(words, stderr=said)
     done, killed = 0, False
     while done < 40:
         time.sleep(0.05)
@@ -181,9 +169,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     tool.kill()
     assert tool.wait() == -9 and killed and done < 401
     assert not (out / "predictions.csv").exists()
-    again = subprocess.run(
-        [sys.executable, "-c", small, *words], capture_output=True, text=True, check=True
-    )
+    again = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "Going on after" in again.stderr
     run_tool("tools/predict.py", *flags, f"--output_dir={tmp_path / 'alone'}")
     assert not state.exists()
@@ -210,42 +196,27 @@ class TestLabels:
         sizes = ("--num_synthetic=24", "--image_size=32", "--width=1/64", "--epochs=1")
         return *sizes, f"--unlabeled_dir={faces}", f"--teacher={TEACHER}"
 
-    SMALL = """
-import runpy, sys
-from keras_lapkl.training import distillation
-distillation._BATCH, distillation._PART = 8, 5
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
     def test_killed_at_random_they_are_the_same(
-        self, run_tool, scheduler, killing, flags, tmp_path
+        self, run_tool, after, scheduler, killing, flags, tmp_path
     ):
         """Workers, and the command in the middle, which then labels only what is left."""
+        small = "from keras_lapkl.training import distillation as d; d._BATCH, d._PART = 8, 5"
         out = tmp_path / "out"
         words = (*flags, f"--output_dir={out}", "--label_only", f"--scheduler={scheduler}")
+        words = after(small, "tools/train.py", *words)
         parts = out / "pseudo_labels.parts"
 
         def finished():
             return {path: path.stat().st_ino for path in parts.glob("*.npz")}
 
         with killing(1.0) as kills:
-            tool = subprocess.Popen(
-                [sys.executable, "-c", self.SMALL, "tools/train.py", *words],
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            tool = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
             while len(before := finished()) < 4:
                 assert tool.poll() is None, tool.stderr.read()
             tool.kill()
             tool.communicate()
             assert len(finished()) < 10
-            done = subprocess.run(
-                [sys.executable, "-c", self.SMALL, "tools/train.py", *words],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            done = subprocess.run(words, capture_output=True, text=True, check=True)
         assert kills
         assert f"has labeled {40 * len(before)} faces before" in done.stderr
         assert "same command without --label_only trains" in done.stdout

@@ -31,26 +31,6 @@ def photos(tmp_path_factory):
     return folder
 
 
-SMALL_PIECES = """
-import runpy, sys
-from keras_lapkl._support import cluster
-cluster.PIECE = 8
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-SLOWLY = """
-import time
-from keras_lapkl.data.unlabeled import shards
-
-def read_image(path, read=shards.read_image):
-    time.sleep(0.01)
-    return read(path)
-
-shards.read_image = read_image
-"""
-
-
 def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "results.json"}
 
@@ -92,23 +72,22 @@ def test_goes_on_after_a_kill(run_tool, photos, tmp_path):
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_a_cluster_that_is_killed_writes_the_same(run_tool, dask_cluster, photos, tmp_path):
+def test_a_cluster_that_is_killed_writes_the_same(run_tool, after, dask_cluster, photos, tmp_path):
     """Workers are killed again and again, and the tool in the middle, which then goes on."""
     rng = random.Random(0)
     flags = (f"--input_dir={photos}", *BOX, "--image_size=32", "--shard_size=10")
     out = tmp_path / "killed"
-    (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOWLY)
+    slow = dask_cluster.slowed(tmp_path / "slow", 0.01)
 
     def finished():
         return {path: path.stat().st_ino for path in out.glob("*.npz")}
 
     def crop(scheduler, enough):
         """Crops until there are enough shards, and kills a worker after each eight."""
-        words = [sys.executable, "-c", SMALL_PIECES, SCRIPT, *flags, f"--output_dir={out}"]
+        words = (SCRIPT, *flags, f"--output_dir={out}", f"--scheduler={scheduler}")
         kills, start = 0, len(finished())
         with (tmp_path / "said").open("w") as said:
-            tool = subprocess.Popen([*words, f"--scheduler={scheduler}"], stderr=said)
+            tool = subprocess.Popen(after(dask_cluster.SMALL_PIECES, *words), stderr=said)
         while tool.poll() is None and len(finished()) < enough:
             if len(finished()) >= start + 8 * kills:
                 kills += dask_cluster.kill_a_worker(scheduler, rng)
@@ -118,7 +97,7 @@ def test_a_cluster_that_is_killed_writes_the_same(run_tool, dask_cluster, photos
         assert tool.wait() == (0 if enough == 41 else -9), (tmp_path / "said").read_text()
         return kills
 
-    with dask_cluster.running(tmp_path / "dask", PYTHONPATH=tmp_path / "slow") as scheduler:
+    with dask_cluster.running(tmp_path / "dask", PYTHONPATH=slow) as scheduler:
         kills = crop(scheduler, 16)
         before = finished()
         assert 16 <= len(before) < 41

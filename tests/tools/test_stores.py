@@ -83,14 +83,13 @@ def assert_equal(found, local):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(after, tmp_path):
     """Crops what is in the bucket; what it says is in `tool.said`."""
 
-    def begin(out, *more, code="import runpy, sys"):
+    def begin(out, *more, code=""):
         words = [SCRIPT, "--input_dir=s3://bucket/photos", f"--output_dir={out}", *BOX, *more]
         said = (tmp_path / "said").open("w+")
-        code += "; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        tool = subprocess.Popen([sys.executable, "-c", code, *words], stderr=said)
+        tool = subprocess.Popen(after(code, *words), stderr=said)
         tool.said = said
         return tool
 
@@ -130,25 +129,12 @@ def test_killed_and_given_again(start, s3, photos, local):
     assert faces.gather([63, 0, 7]).shape == (3, 44, 44, 3)
 
 
-SMALL_PIECES = "import runpy, sys; from keras_lapkl._support import cluster; cluster.PIECE = 4"
-SLOWLY = """
-import time
-from keras_lapkl.data.unlabeled import shards
-
-def read_image(path, read=shards.read_image):
-    time.sleep(0.05)
-    return read(path)
-
-shards.read_image = read_image
-"""
-
-
 def test_by_a_cluster_whose_workers_are_killed(dask_cluster, start, s3, photos, local, tmp_path):
     rng, kills = random.Random(0), 0
-    (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOWLY)
-    with dask_cluster.running(tmp_path / "dask", PYTHONPATH=tmp_path / "slow") as scheduler:
-        tool = start("s3://bucket/cluster", f"--scheduler={scheduler}", code=SMALL_PIECES)
+    code = "from keras_lapkl._support import cluster; cluster.PIECE = 4"
+    slow = dask_cluster.slowed(tmp_path / "slow", 0.05)
+    with dask_cluster.running(tmp_path / "dask", PYTHONPATH=slow) as scheduler:
+        tool = start("s3://bucket/cluster", f"--scheduler={scheduler}", code=code)
         while tool.poll() is None:
             time.sleep(0.1)
             if len(finished(s3, "bucket/cluster")) > 2 * kills < 4:
