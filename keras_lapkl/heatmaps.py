@@ -278,7 +278,10 @@ def _energy(logits, beta):
     """β·(logits − max), whose exp is the softmax before its normalization, safe from overflow."""
     logits = ops.cast(logits, "float32")
     if len(logits.shape) != 4:
-        raise ValueError(f"Expected heatmaps of shape (B, H, W, K). Received: {logits.shape}")
+        raise ValueError(
+            f"Expected heatmaps of shape (B, H, W, K). Received: {logits.shape}. Two joined axes "
+            "(B, 2·S, K) are read by `decode_logits` alone."
+        )
     peak = ops.stop_gradient(ops.max(logits, axis=(1, 2), keepdims=True))
     return beta * (logits - peak)
 

@@ -1,5 +1,6 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
+import functools
 import os
 import warnings
 from collections.abc import Callable
@@ -21,8 +22,11 @@ from keras_lapkl.registries import LOSSES
 from keras_lapkl.schemes import Scheme, SchemeLike
 from keras_lapkl.training_data import TrainingDataLike
 
-_READERS = (*LOSSES.values(), *metrics.METRICS)
-"""Losses and metrics that read landmarks from logits as the model does."""
+
+def _readers():
+    """The classes of losses and metrics that read landmarks from logits as the model does."""
+    named = (e.func if isinstance(e, functools.partial) else e for e in LOSSES.values())
+    return (*(each for each in named if isinstance(each, type)), *metrics.METRICS)
 
 
 @keras.saving.register_keras_serializable("keras_lapkl")
@@ -177,15 +181,16 @@ class LandmarkLocalizer(keras.Model):
         a step of this network 11 times slower, and under a `tf.distribute` strategy it fails.
         """
         readers = keras.tree.flatten([loss, kwargs.get("metrics"), kwargs.get("weighted_metrics")])
+        known = _readers()
         for reader in readers:
-            self._check_reader(reader)
+            self._check_reader(reader, known)
         self._given_jit_compile = jit_compile
         if jit_compile is None:
             off = keras.backend.backend() == "tensorflow" and (_is_distributed() or not _sees_gpu())
             jit_compile = False if off else "auto"
         super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
         self._reads_axes = all(
-            type(reader) in _READERS or reader in losses.FUNCTIONS
+            type(reader) in known or reader in losses.FUNCTIONS
             for reader in readers
             if reader is not None
         )
@@ -198,11 +203,11 @@ class LandmarkLocalizer(keras.Model):
         """What `optimizer` changes in training."""
         return self.trainable_variables
 
-    def _check_reader(self, reader):
+    def _check_reader(self, reader, known):
         """ValueError for a loss or metric that reads other landmarks than `predict` gives."""
         name = getattr(reader, "name", None) or getattr(reader, "__name__", type(reader).__name__)
         is_function = reader in losses.FUNCTIONS
-        if not is_function and not isinstance(reader, _READERS):
+        if not is_function and not isinstance(reader, known):
             return  # of another package, whose words mean other things
         beta = 1.0 if is_function else getattr(reader, "beta", self.beta)
         if beta != self.beta:

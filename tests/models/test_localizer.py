@@ -1,4 +1,5 @@
 import concurrent.futures
+import functools
 import multiprocessing
 import operator
 import pickle
@@ -571,6 +572,19 @@ class TestAxes:
         model.save(tmp_path / "model.keras")
         again = load_model(tmp_path / "model.keras")
         assert again._scored_forward() is not again
+
+    @pytest.mark.parametrize("is_class", [True, False])
+    def test_of_a_loss_that_is_registered_later(self, monkeypatch, is_class):
+        class Later(losses.LaplaceKL):
+            pass
+
+        monkeypatch.setattr(LOSSES, "_entries", {**LOSSES._entries, "function": lambda beta: None})
+        LOSSES["later"] = Later if is_class else functools.partial(Later, target_scale=2.0)
+        model = LandmarkLocalizer(MobileFPN(K, 1 / 16, SIZE))
+        with pytest.raises(ValueError, match=r"has beta 2.* and the model 1"):
+            model.compile("sgd", Later(beta=2))
+        model.compile("sgd", LOSSES["later"](beta=1))
+        assert model._scored_forward() is not model
 
     @pytest.mark.slow
     def test_what_is_of_others_gets_the_maps(self, data):
