@@ -39,8 +39,8 @@ def join() -> Any:
         None.
 
     Raises:
-        ValueError: as `cluster.find`; or there are processes, and Keras's backend is none of
-            `BACKENDS`; or the first process was given other addresses.
+        ValueError: as `cluster.find`; or Keras's backend is none of `BACKENDS`; or the first
+            process was given other addresses.
         OSError: the port of this process is in use.
         UnfinishedError: another process has ended meanwhile.
 
@@ -52,17 +52,17 @@ def join() -> Any:
     >>> distributed.fit(model, batches, steps_per_epoch=100, epochs=40)
     """
     backend = keras.backend.backend()
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"Training needs Keras on {' or '.join(BACKENDS)}: set KERAS_BACKEND to one of them. "
+            f"Received: {backend}"
+        )
     if backend == "jax":
         tf.config.set_visible_devices([], "GPU")  # TensorFlow reads the data: the GPUs are JAX's
     found = cluster.find()
     if found is None:
         logging.info("One process: neither TF_CONFIG nor SLURM tells of others.")
         return None
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"Several processes train on the backends {' and '.join(BACKENDS)}. Received: "
-            f"KERAS_BACKEND={backend} beside {found.source}. Set it, or TF_CONFIG={{}}."
-        )
     logging.info("%s. Waiting for all of them.", found)
     meeting.meet(found, listens=backend == "tensorflow")
     with _peers(), _signals_later():

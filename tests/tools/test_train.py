@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import signal
@@ -37,6 +38,15 @@ def test_says_what_it_does_and_found(run):
         assert said in done.stdout
     for noise in ("oneDNN", "cuda", "Traceback", "Warning"):
         assert noise not in done.stderr
+
+
+def test_another_backend_is_refused_before_data_and_files(run_tool, tmp_path):
+    flags = "--dataset=csv", f"--data_dir={tmp_path}/none", f"--output_dir={tmp_path}/run"
+    env = {**os.environ, "KERAS_BACKEND": "numpy"}
+    done = run_tool("tools/train.py", *flags, check=False, env=env)
+    said = "error: Training needs Keras on tensorflow or jax: set KERAS_BACKEND to one of them."
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(said)
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_help_is_in_groups_with_ranges_and_defaults(run_tool):

@@ -293,17 +293,10 @@ def test_signals_wait_for_the_end_of_what_all_do():
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.slow
-def test_another_backend_is_refused_beside_processes():
-    code = "from keras_lapkl.training import distributed; distributed.join()"
-    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "KERAS_BACKEND": "numpy", "TF_CONFIG": json.dumps(cluster)},
-    )
-    assert "KERAS_BACKEND=numpy beside TF_CONFIG" in done.stderr
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(distributed.keras.backend, "backend", lambda: "numpy")
+    with pytest.raises(ValueError, match=r"on tensorflow or jax: .*Received: numpy"):
+        distributed.join.__wrapped__()
 
 
 @pytest.mark.parametrize(("size", "drop"), [(9, True), (8, False)])
