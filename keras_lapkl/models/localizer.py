@@ -258,7 +258,11 @@ class LandmarkLocalizer(keras.Model):
             check_labels(np.asarray(landmarks))
 
     def train_step(self, *args: Any) -> Any:
-        """One step on (images, landmarks[, sample_weight]); see `keras.Model.train_step`."""
+        """One step on (images, landmarks[, sample_weight]); see `keras.Model.train_step`.
+
+        On TensorFlow from (data) to logs. On JAX from (state, data) to (logs, state), all without
+        side effects: a subclass takes and gives the same.
+        """
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
         import tensorflow as tf
