@@ -30,8 +30,10 @@ class Scheme:
             training then mirrors nothing.
         eye_corners: the two outer eye corners, whose distance is the inter-ocular normalizer, or
             None where the scheme has no eyes.
-        five_points: groups of indices; the mean of each group is one point of the crop rule (for
-            faces: both eye centers, nose tip, both mouth corners). Empty: all points are used.
+        five_points: groups of indices; the mean of each group is one point of the crop rule. For
+            faces: the centers of the eye at the picture's left and of the one at its right, in an
+            upright photo; nose tip; both corners of the mouth, left and right. Whatever their names
+            say: a person's right eye lies left. Empty: all points are used.
         edges: pairs of indices to join in drawings.
         crop_from: one of `CROP_FROM`, what the model's crop is cut by. `"points"` are the five
             points where there are such, else all landmarks.

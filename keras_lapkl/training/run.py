@@ -18,7 +18,7 @@ from keras_lapkl._support.files import replacing, sweep, write_json
 from keras_lapkl._support.folders import OtherDataError, owned
 from keras_lapkl._support.locks import refuse_link
 from keras_lapkl._support.types import PathLike
-from keras_lapkl.data.crop_rule import check_crop_rule
+from keras_lapkl.data.crop_rule import check_crop_rule, check_eye_order
 from keras_lapkl.data.crops import Crops
 from keras_lapkl.data.origins import RUN
 from keras_lapkl.data.unlabeled.crops import UnlabeledCrops
@@ -225,6 +225,7 @@ def _claim(job, identity):
         check_crop_rule(job.crops, job.crops.name, job.unlabeled)
         steps_per_epoch(job.unlabeled, _unlabeled_batch_size(job.recipe))
     if not (job.output_dir / RUN).exists():
+        check_eye_order(job.crops)
         check_models(job.recipe, job.crops)
     if distributed.is_chief():
         try:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from keras_lapkl.data import load
-from keras_lapkl.data.crop_rule import check_crop_rule
+from keras_lapkl.data.crop_rule import check_crop_rule, check_eye_order
 from keras_lapkl.data.unlabeled.shards import from_crops
 
 
@@ -56,3 +56,49 @@ def test_a_model_of_unknown_points(stub, crops):
     model = stub.Localizer(stub.POINTS)
     model.scheme, model.crop_scale = None, crops.crop_scale
     check_crop_rule(model, "the model", crops, any_size=True)
+
+
+class TestEyeOrder:
+    @pytest.fixture(scope="class")
+    def faces(self):
+        return load("synthetic", num_synthetic=30, image_size=32)
+
+    @pytest.fixture(scope="class")
+    def swapped(self, faces):
+        first, second, *rest = faces.scheme.five_points
+        return dataclasses.replace(faces.scheme, five_points=(second, first, *rest))
+
+    def test_left_first(self, faces):
+        check_eye_order(faces)
+
+    def test_right_first(self, faces, swapped):
+        told = "eye at the picture's left comes first.* of left_eye_0 before that of right_eye_0"
+        with pytest.raises(ValueError, match=told):
+            check_eye_order(changed(faces, scheme=swapped))
+
+    def test_no_face(self, faces, swapped):
+        scheme = dataclasses.replace(swapped, eye_corners=None)
+        check_eye_order(changed(faces, scheme=scheme))
+
+    @pytest.mark.parametrize("count", [14, 16])
+    def test_some_mirrored_pictures_pass(self, faces, count):
+        landmarks = faces.landmarks.copy()
+        landmarks[:count, :, 0] = 31 - landmarks[:count, :, 0]  # each eye keeps its name
+        crops = changed(faces, landmarks=landmarks)
+        if count < 15:
+            check_eye_order(crops)
+            return
+        with pytest.raises(ValueError, match=r"[1-9]\d* of \d+ upright faces of synthetic"):
+            check_eye_order(crops)
+
+    def test_photos_that_are_upside_down_or_lie_on_a_side_tell_nothing(self, faces, swapped):
+        upside_down = 31 - faces.landmarks
+        on_a_side = upside_down[..., ::-1]
+        for landmarks in (upside_down, on_a_side):
+            for scheme in (faces.scheme, swapped):
+                check_eye_order(changed(faces, scheme=scheme, landmarks=landmarks))
+
+    def test_faces_without_an_eye_tell_nothing(self, faces, swapped):
+        visible = faces.visible.copy()
+        visible[:, 42:48] = False
+        check_eye_order(changed(faces, scheme=swapped, visible=visible))

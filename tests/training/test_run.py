@@ -519,6 +519,17 @@ class TestTeacher:
             train(recipe(teacher=teacher), crops, validation, tmp_path)
 
 
+def test_eyes_in_the_wrong_order_are_refused_before_the_folder_is_taken(
+    crops, validation, tmp_path
+):
+    first, second, *rest = crops.scheme.five_points
+    scheme = dataclasses.replace(crops.scheme, five_points=(second, first, *rest))
+    wrong = [dataclasses.replace(each, scheme=scheme) for each in (crops, validation)]
+    with pytest.raises(ValueError, match="the eye at the picture's left comes first"):
+        train(recipe(), *wrong, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 class TestInitialModel:
     @pytest.fixture(scope="class")
     @classmethod
