@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras_lapkl import pretrained
+from keras_lapkl import pretrained, registries
 from keras_lapkl._support import extras
+from keras_lapkl._support.registry import resolved
 from keras_lapkl._support.types import PathLike
 from keras_lapkl.tflite.runner import TFLiteLocalizer
 
@@ -45,11 +46,12 @@ def _load_keras_model(path):
         archives,
         localizer,
         mean_teacher,
-        mobile_fpn,
+        networks,
         patch_gan,
-        rcn,
     )
 
+    _ = [resolved(network.builder) for network in networks.NETWORKS.values()]
+    _ = [*registries.LOSSES.values(), *registries.OPTIMIZERS.values()]
     archives.check(path)
     try:
         model = keras.models.load_model(path)

@@ -13,7 +13,7 @@ import sys
 from absl import flags
 
 from keras_lapkl import configs
-from keras_lapkl._support import app
+from keras_lapkl._support import app, extensions
 from keras_lapkl._support.console import print
 from keras_lapkl._support.stores import is_address
 
@@ -54,10 +54,11 @@ def run(name):
         if name == "train":
             argv = [argv[0], *with_recipes(argv[1:])]
         with app.signals_raise([]):
+            extensions.load()  # before the flags, which list the names of the registries
             command = importlib.import_module(f"keras_lapkl.commands.{name}")
     except KeyboardInterrupt as stop:
         return app.stopped(isinstance(stop, app.Terminated), terminated)
-    except (ImportError, ValueError) as error:  # an extra is missing, or a recipe unknown
+    except (ImportError, ValueError) as error:  # an extra or extension, or a recipe unknown
         print(f"error: {error}", file=sys.stderr)
         return 1
     if name != "crop":  # which alone writes to stores

@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from keras_lapkl._support import cluster
+from keras_lapkl._support import cluster, extensions
 from keras_lapkl._support.files import replacing
 from keras_lapkl._support.folders import owned
 from keras_lapkl._support.names import natural_key
@@ -236,6 +236,7 @@ def _train_fold(faces, sha256, fold, run, error):
         if hashlib.sha256(content).hexdigest() != sha256:
             raise OSError(f"{faces} is not what the machine that asked has there")
         quiet_tensorflow()
+        extensions.load()
         crops, fold_of, recipe, provenance = pickle.loads(content)
         held = fold_of == int(fold)
         train(recipe, crops.take(~held), crops.take(held), run, provenance)
