@@ -27,6 +27,10 @@ _LOCALIZERS = ("LandmarkLocalizer", "AdversarialLocalizer", "MeanTeacherLocalize
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 
+class _UnknownClassError(ValueError):
+    """A file may be sound, and made of classes that this process does not know."""
+
+
 def check(path: PathLike) -> None:
     """Raises an error unless a file is a sound `.keras` file that runs no code of its own.
 
@@ -48,6 +52,8 @@ def check(path: PathLike) -> None:
             _check_sizes(config)
             _check_localizer(config)
             _check_weights(members["model.weights.h5"])
+        except _UnknownClassError as error:
+            raise ValueError(f"{path} {error}") from error
         # `zipfile`, its decompressors and h5py raise all kinds on damage.
         except Exception as error:
             raise ValueError(f"{path} is a damaged Keras model: {one_line(error)}") from error
@@ -117,9 +123,10 @@ def _check_classes(config):
             raise ValueError("it holds code of its own, which is never run")
         known = module in (None, "keras", "builtins") or module.startswith("keras.")
         if not known and not keras.saving.get_registered_object(registered):
-            raise ValueError(
-                f"it is made of {ascii(module)[:60]}'s {ascii(name)[:60]}, which is not registered "
-                "with Keras: import its module first"
+            raise _UnknownClassError(
+                f"is made of {ascii(module)[:60]}'s {ascii(name)[:60]}, which is not registered "
+                "with Keras. If you trust the file, import the module with that class before it is "
+                "loaded; for lapkl, name it in the entry-point group keras_lapkl."
             )
 
 

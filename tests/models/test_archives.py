@@ -152,6 +152,9 @@ def test_no_code_is_run(configured, tmp_path, monkeypatch):
         ({"deep": [layer]}, "code of its own"),
     ):
         refused(configured(generator=generator), message)
+    with pytest.raises(ValueError) as caught:  # the file may be sound
+        load_model(configured(generator=other))
+    assert "import the module" in str(caught.value) and "damaged" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
 
