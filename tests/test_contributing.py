@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_lapkl.data import datasets
-from keras_lapkl.data.datasets import READERS
+from keras_lapkl.data.datasets import LACKS_VALIDATION, READERS
 from keras_lapkl.export.modes import MODES
 from keras_lapkl.models.networks import NETWORKS
 from keras_lapkl.registries import LOSSES
@@ -34,7 +34,8 @@ def run(title):
 
 @pytest.fixture(autouse=True)
 def _registries_stay_as_they_are():
-    kept = [(registry, list(registry)) for registry in (LOSSES, NETWORKS, READERS, MODES)]
+    registries = LOSSES, NETWORKS, READERS, LACKS_VALIDATION, MODES
+    kept = [(registry, list(registry)) for registry in registries]
     yield
     for registry, names in kept:
         for name in set(registry) - set(names):
@@ -99,10 +100,14 @@ def test_a_reader(crops, tmp_path):
         lines.append(" ".join([*map(str, landmarks.ravel()), f"{i}.png"]))
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     run("A reader")
-    read = datasets.read("lists", tmp_path)
+    read = datasets.read("lists", tmp_path, hold_out=False)
     np.testing.assert_allclose(read.landmarks, crops.landmarks, atol=1e-4)
     found = datasets.load("lists", tmp_path, image_size=48, scheme="ibug68")
-    assert found.central().shape == (8, 48, 48, 3) and found.name == "lists train"
+    assert found.central().shape == (7, 48, 48, 3) and found.name == "lists train (train)"
+    held = datasets.load("lists", tmp_path, "validation", image_size=48)
+    assert len(held) == 1 and not datasets.shared_images(found, held)
+    (tmp_path / "train.txt").rename(tmp_path / "validation.txt")
+    assert len(datasets.read("lists", tmp_path, "validation").landmarks) == 8
 
 
 def test_a_face_detector(stub):
