@@ -34,6 +34,34 @@ class MakesOptimizer(Protocol):
         """`learning_rate` is a float or a `keras.optimizers.schedules.LearningRateSchedule`."""
 
 
+class NamedDetector(Protocol):
+    """What an entry of `DETECTORS` makes: a `detection.detections.FaceDetector` of known settings.
+
+    Its detections have scores. It can be pickled, for the processes of `lapkl crop`, and `str` of
+    it says in words what finds the faces.
+    """
+
+    @property
+    def default_workers(self) -> int | None:
+        """How many processes to run it in; None for one on each core."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is found, as plain data: kept with the crops of a folder."""
+        ...
+
+    def __call__(self, photo: Any, /) -> Any:
+        """The faces in a photo (H, W, 3) uint8 RGB: a list of `detection.detections.Detection`."""
+
+
+class MakesDetector(Protocol):
+    """What stands in `DETECTORS`: from its settings, all optional, to a face detector."""
+
+    def __call__(self, *, min_confidence: float = ..., min_size: float = ...) -> NamedDetector:
+        """Smallest score of a face, and smallest longer edge of its box in photo pixels."""
+        ...
+
+
 LOSSES = Registry(
     {
         "laplace_kl": "keras_lapkl.losses:LaplaceKL",
@@ -60,4 +88,4 @@ DETECTORS = Registry(
         "mtcnn": "keras_lapkl.detection.detectors:MTCNN",
     }
 )
-"""The face detectors that `--detector` takes; see `detection.detectors`."""
+"""The face detectors that `--detector` takes, a `MakesDetector` each; see `detection.detectors`."""

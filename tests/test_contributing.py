@@ -1,6 +1,8 @@
 """The steps of CONTRIBUTING.md: the code under each heading adds what it says, and is used here."""
 
 import importlib
+import json
+import os
 import pathlib
 import re
 
@@ -10,9 +12,10 @@ import pytest
 
 from keras_lapkl.data import datasets
 from keras_lapkl.data.datasets import LACKS_VALIDATION, READERS
+from keras_lapkl.detection import detectors
 from keras_lapkl.export.modes import MODES
 from keras_lapkl.models.networks import NETWORKS
-from keras_lapkl.registries import LOSSES
+from keras_lapkl.registries import DETECTORS, LOSSES
 from keras_lapkl.training.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -34,7 +37,7 @@ def run(title):
 
 @pytest.fixture(autouse=True)
 def _registries_stay_as_they_are():
-    registries = LOSSES, NETWORKS, READERS, LACKS_VALIDATION, MODES
+    registries = LOSSES, NETWORKS, READERS, LACKS_VALIDATION, DETECTORS, MODES
     kept = [(registry, list(registry)) for registry in registries]
     yield
     for registry, names in kept:
@@ -114,10 +117,45 @@ def test_a_face_detector(stub):
     from keras_lapkl import LandmarkDetector
 
     points = np.array([[60, 60], [100, 60], [80, 80], [65, 100], [95, 100]])
-    detector = run("A face detector")["whole_photo"]
-    (face,) = LandmarkDetector(stub.Localizer(points), detector)(stub.ramp())
+    kind = run("A face detector")["WholePhoto"]
+    assert detectors.from_name("whole_photo", min_size=300) == kind(min_size=300)
+    detector = LandmarkDetector(stub.Localizer(points), "whole_photo")
+    (face,) = detector(stub.ramp())
     np.testing.assert_allclose(face.landmarks, points, atol=0.5)
     np.testing.assert_allclose(face.box, (-0.5, -0.5, 199.5, 159.5))
+
+
+@pytest.mark.slow
+def test_a_package_of_your_own(run_tool, crops, tmp_path):
+    """What it adds is taken by `lapkl`; a face detector by its name, in processes too."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", section("A face detector"), re.M | re.S)
+    (tmp_path / "mine.py").write_text(code)
+    about = tmp_path / "mine-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 0.1\n")
+    (table,) = re.findall(r'\[project\.entry-points\.(\w+)\]\n +mine = "mine"\n', PAGE)
+    (about / "entry_points.txt").write_text(f"[{table}]\nmine = mine\n")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i, image in enumerate(crops.central()[:2]):
+        cv2.imwrite(str(photos / f"{i}.png"), cv2.resize(image, (96, 96))[..., ::-1])
+    paths = [str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    found, faces = tmp_path / "found", tmp_path / "faces"
+    common = "--detector=whole_photo", f"--output_dir={found}"
+    done = run_tool("tools/predict.py", f"--input={photos}", *common, env=env)
+    assert "faces by the whole photo, from 20 pixels on" in done.stdout
+    assert len(list(found.rglob("*.json"))) >= 2
+    flags = f"--input_dir={photos}", "--crop_by=detector", *common[:1], f"--output_dir={faces}"
+    run_tool("tools/crop.py", *flags, "--workers=2", env=env)
+    about = json.loads((faces / "shards.json").read_text())
+    assert about["settings"]["locate"]["whole_photo"] == "1"
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("DETECTORS['whole_photo'] = lambda photo: []\n")
+    for tool, given in (("predict", (f"--input={photos}", *common)), ("crop", flags)):
+        done = run_tool(f"tools/{tool}.py", *given, check=False, env=env)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert done.stderr.startswith("error: Face detector 'whole_photo': expected a ")
 
 
 def test_a_quantization_mode(localizer, images, tmp_path):

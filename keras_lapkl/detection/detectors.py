@@ -10,6 +10,7 @@ does what takes both: `AutoDetector`, the default. MTCNN is an optional extra.
 import dataclasses
 import functools
 import importlib.metadata
+import inspect
 import math
 import os
 from pathlib import Path
@@ -395,7 +396,7 @@ def from_name(name: str, **settings: Any) -> AutoDetector | BlazeFace | YuNet | 
 
     Raises:
         ImportError: it is not installed.
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, or it is no `registries.MakesDetector`.
 
     Example:
 
@@ -406,7 +407,25 @@ def from_name(name: str, **settings: Any) -> AutoDetector | BlazeFace | YuNet | 
         raise ValueError(
             f"Expected a face detector among {', '.join(DETECTORS)}. Received: {name!r}"
         )
-    return DETECTORS[name](**{k: value for k, value in settings.items() if value is not None})
+    make = DETECTORS[name]
+    try:
+        for given in ({}, {"min_confidence": 0.5, "min_size": 20}):
+            inspect.signature(make).bind(**given)
+    except TypeError as error:
+        raise _no_maker(name, error) from error
+    found = make(**{k: value for k, value in settings.items() if value is not None})
+    for attribute in ("settings", "default_workers"):
+        if not hasattr(found, attribute):
+            raise _no_maker(name, f"a {type(found).__name__} without `{attribute}`")
+    return found
+
+
+def _no_maker(name, received):
+    return ValueError(
+        f"Face detector {name!r}: expected a `keras_lapkl.registries.MakesDetector`. Called with "
+        "`min_confidence` and `min_size`, or without, it gives a detector with `settings` and "
+        f"`default_workers`. Received: {received}"
+    )
 
 
 def _distinct(found, scores):

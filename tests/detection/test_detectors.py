@@ -165,6 +165,19 @@ class TestFromName:
         with pytest.raises(ImportError, match=r"pip install 'keras_lapkl\[mtcnn\]'"):
             detectors.from_name("mtcnn")
 
+    @pytest.mark.parametrize(
+        ("entry", "told"),
+        [
+            (lambda photo: [], "missing a required argument: 'photo'"),
+            (lambda min_size=20: abs, "unexpected keyword argument 'min_confidence'"),
+            (lambda min_size=20, min_confidence=0: abs, "without `settings`"),
+        ],
+    )
+    def test_what_can_not_be_chosen_by_its_name(self, monkeypatch, entry, told):
+        monkeypatch.setitem(DETECTORS, "mine", entry)
+        with pytest.raises(ValueError, match=f"'mine': expected a .*MakesDetector.*{told}"):
+            detectors.from_name("mine", min_size=40)
+
 
 @pytest.mark.parametrize("kind", [AutoDetector, BlazeFace, YuNet])
 class TestOnPaintedFaces:
