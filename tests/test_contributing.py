@@ -158,6 +158,19 @@ def test_a_package_of_your_own(run_tool, crops, tmp_path):
         assert done.stderr.startswith("error: Face detector 'whole_photo': expected a ")
 
 
+@pytest.mark.slow
+def test_a_training_step_of_your_own(tmp_path, monkeypatch, capsys):
+    from keras_lapkl.loading import load_model
+
+    monkeypatch.chdir(tmp_path)
+    names = run("A training step or callback of your own")
+    again = load_model("mine.keras")
+    assert type(again) is names["LowLogits"] and again.alpha == 1e-3
+    assert again.optimizer.iterations == 6 and "24 synthetic faces" in again.trained_on
+    assert re.findall(r"^epoch (\d): [\d.]+$", capsys.readouterr().out, re.M) == ["0", "1"]
+    assert np.isfinite(names["errors"]["nme"])
+
+
 def test_a_quantization_mode(localizer, images, tmp_path):
     from keras_lapkl import tflite
 
