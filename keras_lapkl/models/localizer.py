@@ -1,5 +1,6 @@
 """LandmarkLocalizer: a generator of heatmaps, trained on labeled images and read as landmarks."""
 
+import contextlib
 import functools
 import os
 import warnings
@@ -367,7 +368,8 @@ class LandmarkLocalizer(keras.Model):
             logits, *state = found if keras.backend.backend() == "jax" else (found,)
         location, scale = heatmaps.decode_logits(logits, self.beta)
         if self.refinement is not None:
-            location = self.refinement(location)
+            with _values_of_state(self, args[0] if state else None):
+                location = self.refinement(location)
         landmarks = {"landmarks": location, "scale": scale}
         return (landmarks, *state) if state else landmarks
 
@@ -553,6 +555,14 @@ def _sees_gpu():
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _values_of_state(model, state):
+    """Where variables have the values of JAX's state: `predict` has taken theirs away meanwhile."""
+    if state is None:
+        return contextlib.nullcontext()
+    variables = (*model.trainable_variables, *model.non_trainable_variables)
+    return keras.StatelessScope(list(zip(variables, (*state[0], *state[1]), strict=True)))
 
 
 def to_unit_range(images: Tensor) -> Tensor:

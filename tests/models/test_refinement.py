@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -188,3 +192,23 @@ class TestOfALocalizer:
     def test_of_other_landmarks(self, model):
         with pytest.raises(ValueError, match=r"is of 5 landmarks\. Received a generator of 6"):
             model.refinement = ShapeRefinement(5)
+
+
+@pytest.mark.slow
+def test_in_predict_on_jax_as_here(tmp_path):
+    pytest.importorskip("jax", reason="needs the extra: pip install 'keras_lapkl[jax]'")
+    images = np.random.default_rng(0).integers(0, 256, (3, 80, 80, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import numpy as np; from keras_lapkl import load_model\n"
+        "model = load_model('fpn-sixteenth-300w', ('.keras',))\n"
+        "for _ in range(2):\n"
+        "    found = model.predict(np.load('images.npy'), verbose=0)['landmarks']\n"
+        "np.save('found.npy', found)\n"
+    )
+    env = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd=tmp_path)
+    model = load_model("fpn-sixteenth-300w", (".keras",))
+    assert model.refinement is not None
+    expected = model.predict(images, verbose=0)["landmarks"]
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=0.02)
