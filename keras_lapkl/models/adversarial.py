@@ -1,6 +1,6 @@
 """AdversarialLocalizer: a generator that also learns from faces without labels."""
 
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras import ops
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import Tensor
 from keras_lapkl.losses import discriminator_loss, split_visible
-from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range, with_parts
+from keras_lapkl.models.localizer import LandmarkLocalizer, to_unit_range
 from keras_lapkl.models.patch_gan import IMAGE_CHANNELS
 from keras_lapkl.registries import ADVERSARIAL_LOSSES
 
@@ -76,6 +76,9 @@ class AdversarialLocalizer(LandmarkLocalizer):
     Source: Robinson et al., ICCV 2019, Sections 3.2 and 3.3, Eq. 4–7, Algorithm 1.
     """
 
+    _parts = (*LandmarkLocalizer._parts, "discriminator")
+    _reported = REPORTS
+
     def __init__(
         self,
         generator: keras.Model,
@@ -119,7 +122,6 @@ class AdversarialLocalizer(LandmarkLocalizer):
         self.heatmap_gain = heatmap_gain
         self.image_gain = image_gain
         self.discriminator_optimizer = None
-        self._reports = [keras.metrics.Mean(name=name) for name in REPORTS]
 
     def call(self, images: Tensor, training: bool = False) -> Tensor:
         """Images, or a training batch's pair, of which the labeled half → logits (B, H, W, K)."""
@@ -212,20 +214,6 @@ class AdversarialLocalizer(LandmarkLocalizer):
                     "without it."
                 )
 
-    def test_step(self, *args: Any) -> Any:
-        """Without the reports of training, which an evaluation leaves empty."""
-        result = super().test_step(*args)
-        if keras.backend.backend() == "jax":
-            logs, state = result
-            return _without_reports(logs), state
-        return _without_reports(result)
-
-    def _get_metrics_result_or_logs(self, logs):
-        # Keras would keep the logs of an evaluation, which under a distribution strategy are means
-        # over devices, whatever the number of faces of each.
-        found = self.get_metrics_result()
-        return {name: found[name] for name in logs}
-
     def unpack(self, data: Any) -> Batch:
         """The `Batch` in what `fit` hands to the step."""
         pair, landmarks, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -302,12 +290,6 @@ class AdversarialLocalizer(LandmarkLocalizer):
             "image_gain": self.image_gain,
         }
 
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> Self:
-        return cls(**with_parts(config, custom_objects, "discriminator"))
-
 
 def _halves(pair):
     """Labeled and unlabeled images of a pair, a list or a dict."""
@@ -320,7 +302,3 @@ def _halves(pair):
         "Expected (images, unlabeled_images), or a dict of 'labeled' and 'unlabeled'. Received: "
         f"{kind}. Train on labeled images alone with `LandmarkLocalizer`."
     )
-
-
-def _without_reports(logs):
-    return {name: value for name, value in logs.items() if name not in REPORTS}

@@ -5,7 +5,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -69,6 +69,11 @@ class LandmarkLocalizer(keras.Model):
     (N, 68, 2)
     """
 
+    _parts: ClassVar[tuple[str, ...]] = ("generator", "refinement")
+    """What of the configuration are Keras objects."""
+    _reported: ClassVar[tuple[str, ...]] = ()
+    """Names of the means of training batches, which an evaluation leaves empty."""
+
     def __init__(
         self,
         generator: keras.Model,
@@ -90,6 +95,7 @@ class LandmarkLocalizer(keras.Model):
         checked("trained_on", self.trained_on)
         self.calibration = calibration
         self.refinement = refinement
+        self._reports = [keras.metrics.Mean(name=name) for name in self._reported]
         self._predicting = Lock()
         self.built = True  # it has no variables of its own
 
@@ -288,7 +294,11 @@ class LandmarkLocalizer(keras.Model):
     def test_step(self, *args: Any) -> Any:
         """As `keras.Model.test_step`, without maps where `train_step` has none."""
         if keras.backend.backend() != "tensorflow":
-            return super().test_step(*args)
+            found = super().test_step(*args)
+            if keras.backend.backend() != "jax":
+                return self._without_reports(found)
+            logs, state = found
+            return self._without_reports(logs), state
         import tensorflow as tf
 
         images, landmarks, weight = keras.utils.unpack_x_y_sample_weight(args[0])
@@ -297,7 +307,17 @@ class LandmarkLocalizer(keras.Model):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         # The images of a subclass may be a pair.
         self._loss_tracker.update_state(loss * replicas, sample_weight=ops.shape(logits)[0])
-        return self.compute_metrics(images, landmarks, logits, weight)
+        return self._without_reports(self.compute_metrics(images, landmarks, logits, weight))
+
+    def _without_reports(self, logs):
+        return {name: value for name, value in logs.items() if name not in self._reported}
+
+    def _get_metrics_result_or_logs(self, logs):
+        # For want of the reports Keras would keep the logs of an evaluation, which under a
+        # distribution strategy are means over devices, whatever the number of faces of each.
+        found = self._without_reports(self.get_metrics_result())
+        same = isinstance(logs, dict) and logs.keys() == found.keys()
+        return found if same else super()._get_metrics_result_or_logs(logs)
 
     def _scored_forward(self):
         """From images to what loss and metrics take: `_forward`, if these are this package's."""
@@ -475,23 +495,12 @@ class LandmarkLocalizer(keras.Model):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return cls(**with_parts(config, custom_objects))
-
-
-def with_parts(
-    config: dict[str, Any], custom_objects: dict[str, Any] | None, *networks: str
-) -> dict[str, Any]:
-    """The configuration of a localizer with its parts made from theirs.
-
-    Args:
-        config, custom_objects: as `from_config` gets them.
-        networks: names of a subclass's networks beside `generator`.
-    """
-    names = [name for name in ("generator", "refinement", *networks) if config.get(name)]
-    made = {
-        name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names
-    }
-    return {**config, **made}
+        made = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in cls._parts
+            if config.get(name)
+        }
+        return cls(**{**config, **made})
 
 
 def _check_maps(generator):

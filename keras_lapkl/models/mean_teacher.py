@@ -1,6 +1,6 @@
 """MeanTeacherLocalizer: a generator that learns unlabeled faces from the mean of its own past."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -8,12 +8,7 @@ from keras import ops
 from keras_lapkl import heatmaps
 from keras_lapkl._support.types import Tensor
 from keras_lapkl.losses import laplace_kl_divergence
-from keras_lapkl.models.localizer import (
-    LandmarkLocalizer,
-    axes_alone,
-    to_unit_range,
-    with_parts,
-)
+from keras_lapkl.models.localizer import LandmarkLocalizer, axes_alone, to_unit_range
 
 REPORTS = ("localization_loss", "consistency_loss")
 """What `fit` reports for training batches, besides the total loss and the metrics."""
@@ -45,8 +40,8 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
 
     `fit` takes `((images, (plain, moved, motion)), landmarks)` of `mean_teacher_batches`, with
     optional sample weights, which weigh the localization loss only. `evaluate`, `predict` and
-    validation data are as in `LandmarkLocalizer`, of the student; `val_loss` is the localization
-    loss. `localizer()` gives the student alone.
+    validation data are as in `LandmarkLocalizer`, of the student, and on any backend; `val_loss` is
+    the localization loss. `localizer()` gives the student alone.
 
     Args:
         generator: a Keras model from images (B, H, W, 3) to logits (B, H, W, K), such as
@@ -71,6 +66,9 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
 
     Source: Tarvainen and Valpola, NeurIPS 2017; the target distribution: this project.
     """
+
+    _parts = (*LandmarkLocalizer._parts, "teacher")
+    _reported = REPORTS
 
     def __init__(
         self,
@@ -101,7 +99,6 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         self.decay = decay
         self.consistency_weight = consistency_weight
         self.consistency_start = consistency_start
-        self._reports = [keras.metrics.Mean(name=name) for name in REPORTS]
 
     @property
     def optimized_variables(self) -> list[Any]:
@@ -142,14 +139,6 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         for metric, value in zip(self._reports, (loss, consistency), strict=True):
             metric.update_state(value, sample_weight=labeled)
         return self.compute_metrics(batch.images, batch.landmarks, logits, batch.sample_weight)
-
-    def test_step(self, *args: Any) -> Any:
-        """Without the reports of training, which an evaluation leaves empty."""
-        return {k: v for k, v in super().test_step(*args).items() if k not in REPORTS}
-
-    def _get_metrics_result_or_logs(self, logs):
-        found = self.get_metrics_result()
-        return {name: found[name] for name in logs}
 
     def unpack(self, data: Any) -> Batch:
         """The `Batch` in what `fit` hands to the step."""
@@ -228,12 +217,6 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
             "consistency_weight": self.consistency_weight,
             "consistency_start": self.consistency_start,
         }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> Self:
-        return cls(**with_parts(config, custom_objects, "teacher"))
 
 
 def _batches_per_step(optimizer):

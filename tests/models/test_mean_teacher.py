@@ -1,3 +1,8 @@
+import json
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -243,6 +248,37 @@ def test_evaluates_predicts_and_gives_the_student(batch):
         student.predict(images, verbose=0)["landmarks"],
         model.predict(images, verbose=0)["landmarks"],
     )
+
+
+JAX = """
+import json, sys
+import numpy as np
+from keras_lapkl import load_model
+data = np.load(sys.argv[2])
+model = load_model(sys.argv[1])
+logs = model.evaluate(data["images"], data["landmarks"], verbose=0, return_dict=True)
+print(json.dumps({name: float(value) for name, value in logs.items()}))
+"""
+
+
+@pytest.mark.slow
+def test_evaluates_on_jax(batch, tmp_path):
+    pytest.importorskip("jax", reason="needs the extra: pip install 'keras_lapkl[jax]'")
+    model = small()
+    (images, _), landmarks = batch
+    np.savez(tmp_path / "data.npz", images=images, landmarks=landmarks)
+    model.save(tmp_path / "m.keras")
+    done = subprocess.run(
+        [sys.executable, "-c", JAX, tmp_path / "m.keras", tmp_path / "data.npz"],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    logs = model.evaluate(images, landmarks, verbose=0, return_dict=True)
+    assert json.loads(done.stdout) == pytest.approx(logs, rel=1e-4)
 
 
 @pytest.mark.parametrize(
