@@ -8,7 +8,7 @@ none visible does not count, and the mean over no face is NaN.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from keras_lapkl import schemes
 from keras_lapkl._support import extras
@@ -92,12 +92,16 @@ def face_errors(
 class _FaceMean(keras.metrics.Mean):
     """Mean over faces; NaN while there is none, where Keras's own is 0, the best error."""
 
+    _direction = "down"  # what `ModelCheckpoint` reads under mode="auto"
+
     def result(self) -> Tensor:
         return ops.where(self.count > 0, super().result(), float("nan"))
 
 
 class _FaceMetric(_FaceMean):
     """Mean over faces of a function of each face's NME; what the three error metrics share."""
+
+    _default_name: ClassVar[str]
 
     def __init__(
         self,
@@ -107,8 +111,7 @@ class _FaceMetric(_FaceMean):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
-        self._direction = "down"  # what `ModelCheckpoint` reads under mode="auto"
+        super().__init__(name=name or self._default_name, dtype=dtype)
         if isinstance(normalizer, str) and normalizer not in NORMALIZERS:
             raise ValueError(
                 f"`normalizer` must be one of {NORMALIZERS}, a function of (landmarks, visible), "
@@ -219,26 +222,18 @@ class NormalizedMeanError(_FaceMetric):
     5.0
     """
 
-    def __init__(
-        self,
-        normalizer: Normalizer = "interocular",
-        scheme: SchemeLike = "ibug68",
-        beta: float = 1.0,
-        name: str | None = "nme",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(normalizer, scheme, beta, name, dtype)
+    _default_name = "nme"
 
 
 class _ThresholdMetric(_FaceMetric):
     def __init__(
         self,
-        threshold: float,
-        normalizer: Normalizer,
-        scheme: SchemeLike,
-        beta: float,
-        name: str | None,
-        dtype: Any,
+        threshold: float = 8.0,
+        normalizer: Normalizer = "interocular",
+        scheme: SchemeLike = "ibug68",
+        beta: float = 1.0,
+        name: str | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(normalizer, scheme, beta, name, dtype)
         if not threshold > 0:
@@ -264,16 +259,7 @@ class FailureRate(_ThresholdMetric):
     50.0
     """
 
-    def __init__(
-        self,
-        threshold: float = 8.0,
-        normalizer: Normalizer = "interocular",
-        scheme: SchemeLike = "ibug68",
-        beta: float = 1.0,
-        name: str | None = "failure_rate",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(threshold, normalizer, scheme, beta, name, dtype)
+    _default_name = "failure_rate"
 
     def _value(self, nme):
         # A NaN has failed.
@@ -298,17 +284,8 @@ class AreaUnderCED(_ThresholdMetric):
     0.3
     """
 
-    def __init__(
-        self,
-        threshold: float = 8.0,
-        normalizer: Normalizer = "interocular",
-        scheme: SchemeLike = "ibug68",
-        beta: float = 1.0,
-        name: str | None = "auc",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(threshold, normalizer, scheme, beta, name, dtype)
-        self._direction = "up"
+    _default_name = "auc"
+    _direction = "up"
 
     def _value(self, nme):
         # A NaN has failed.
@@ -340,7 +317,6 @@ class HeatmapSpread(_FaceMean):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self._direction = "down"
         if distribution not in heatmaps.DISTRIBUTIONS:
             raise ValueError(
                 f"`distribution` must be one of {heatmaps.DISTRIBUTIONS}. Received: "
