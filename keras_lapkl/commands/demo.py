@@ -33,35 +33,8 @@ after three minutes of training err by more than 2 px themselves."""
 def main(_):
     quiet_tensorflow()
     extras.require("lapkl demo", "matplotlib")
-    from keras_lapkl._support.provenance import run_provenance
-
-    run(
-        _OUTPUT_DIR.value,
-        width=_WIDTH.value,
-        epochs=_EPOCHS.value,
-        num_synthetic=_NUM_SYNTHETIC.value,
-        seed=_SEED.value,
-        provenance=run_provenance(),
-    )
-
-
-def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenance=None):
-    """Trains on synthetic faces and takes the model to a measured .tflite file.
-
-    Training stops and resumes as `training.train` does; what follows takes seconds.
-
-    Args:
-        output_dir: folder of everything written.
-        width: the RCN's width.
-        epochs: passes over the training faces.
-        num_synthetic: training faces; a sixth as many unseen ones measure the error.
-        seed: of weights, order and augmentation.
-        provenance: dict from `provenance.run_provenance`, kept in `demo.json`.
-
-    Returns:
-        The content of `demo.json`: a row for each of Keras, float32 and int8.
-    """
     from keras_lapkl import tflite
+    from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import model_report, model_scores, plots
     from keras_lapkl.loading import load_model
@@ -69,7 +42,8 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     from keras_lapkl.training.run import train
 
     start = time.monotonic()
-    output_dir = pathlib.Path(output_dir)
+    output_dir, provenance = pathlib.Path(_OUTPUT_DIR.value), run_provenance()
+    num_synthetic = _NUM_SYNTHETIC.value
     paths = [output_dir / f"model-{mode}.tflite" for mode in MODES]
     picture, file = output_dir / "predictions.png", output_dir / "demo.json"
     with owned(output_dir):
@@ -79,7 +53,7 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
     validation = datasets.load("synthetic", split="validation", num_synthetic=unseen)
     test = datasets.load("synthetic", split="test", num_synthetic=unseen)
 
-    recipe = Recipe(width=width, epochs=epochs, augment=False, seed=seed)
+    recipe = Recipe(width=_WIDTH.value, epochs=_EPOCHS.value, augment=False, seed=_SEED.value)
     train(recipe, crops, validation, output_dir, provenance)
     model = load_model(output_dir / "model.keras")
 
@@ -109,14 +83,12 @@ def run(output_dir, width=1 / 16, epochs=8, num_synthetic=3000, seed=0, provenan
         edges=test.scheme.edges,
         columns=8,
     )
-    results = {"rows": rows, "provenance": provenance}
-    write_json(file, results)
+    write_json(file, {"rows": rows, "provenance": provenance})
     print(table(rows))
     print(model_report.conditions(rows[0]))
     print("Synthetic faces show that the pipeline works; only real faces show how good a model is.")
     print(f"Models: {', '.join(map(str, paths))}. Picture: {picture}")
     print(f"{time.monotonic() - start:.0f} s in all.")
-    return results
 
 
 def table(rows):
