@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import BatchNormalization, Conv2D
-from keras_lapkl.models.networks import frozen_layers, with_frozen_layers
+from keras_lapkl.models.networks import network_config, with_frozen_layers
 
 STRIDE = 16
 _LEVELS = (2, 3, 4, 6)
@@ -139,15 +139,7 @@ class MobileFPN(keras.Model):
         return copy
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "num_landmarks": self.num_landmarks,
-            "width": self.width,
-            "image_size": self.image_size,
-            "batch_norm": self.batch_norm,
-            "name": self.name,
-            "trainable": self.trainable,
-            **frozen_layers(self),
-        }
+        return network_config(self, "num_landmarks", "width", "image_size", "batch_norm")
 
     @classmethod
     def from_config(

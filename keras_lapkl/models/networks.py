@@ -42,21 +42,26 @@ class Generator(Protocol):
     def count_params(self) -> int: ...
 
 
-def frozen_layers(network: Any) -> dict[str, list[str]]:
-    """What a network's `get_config` has besides, so that frozen layers stay frozen in a file.
+def network_config(network: Any, *arguments: str) -> dict[str, Any]:
+    """What a network's `get_config` gives: its arguments, and its frozen layers, if there are any.
+
+    Args:
+        network: a functional model that keeps each argument as an attribute of its name.
+        arguments: their names.
 
     Example:
 
     >>> model.get_layer("stem").trainable = False
-    >>> frozen_layers(model)
-    {'frozen': ['stem']}
+    >>> network_config(model, "width")
+    {'width': 0.125, 'name': 'mobile_fpn', 'trainable': True, 'frozen': ['stem']}
     """
-    names = [layer.name for layer in network.layers if not layer.trainable]
-    return {"frozen": names} if names and network.trainable else {}
+    config = {name: getattr(network, name) for name in (*arguments, "name", "trainable")}
+    frozen = [layer.name for layer in network.layers if not layer.trainable]
+    return {**config, "frozen": frozen} if frozen and network.trainable else config
 
 
 def with_frozen_layers(builder: Callable[..., Any], config: dict[str, Any]) -> Any:
-    """What `from_config` gives: a network by its arguments, with the layers of `frozen_layers`."""
+    """What `from_config` gives: a network by its arguments, with the layers of `network_config`."""
     arguments = {name: value for name, value in config.items() if name != "frozen"}
     network = builder(**arguments)
     for layer in network.layers:

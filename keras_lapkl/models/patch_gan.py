@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import refuse_dtype
 from keras_lapkl.models.layers import GaussianNoise
-from keras_lapkl.models.networks import frozen_layers, with_frozen_layers
+from keras_lapkl.models.networks import network_config, with_frozen_layers
 
 LEAK = 0.2
 IMAGE_CHANNELS = 3
@@ -78,14 +78,7 @@ class PatchGAN(keras.Model):
         self.noise = noise
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "num_landmarks": self.num_landmarks,
-            "filters": self.filters,
-            "noise": self.noise,
-            "name": self.name,
-            "trainable": self.trainable,
-            **frozen_layers(self),
-        }
+        return network_config(self, "num_landmarks", "filters", "noise")
 
     @classmethod
     def from_config(

@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import Conv2D, Dropout
-from keras_lapkl.models.networks import HEADS, frozen_layers, with_frozen_layers
+from keras_lapkl.models.networks import HEADS, network_config, with_frozen_layers
 
 POOLINGS = 4
 LEAK = 0.2
@@ -120,17 +120,8 @@ class RCN(keras.Model):
         return keras.Model(self.input, outputs, name="axes")
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "num_landmarks": self.num_landmarks,
-            "width": self.width,
-            "image_size": self.image_size,
-            "dropout": self.dropout,
-            "head": self.head,
-            "normalize": self.normalize,
-            "name": self.name,
-            "trainable": self.trainable,
-            **frozen_layers(self),
-        }
+        arguments = ("num_landmarks", "width", "image_size", "dropout", "head", "normalize")
+        return network_config(self, *arguments)
 
     @classmethod
     def from_config(
