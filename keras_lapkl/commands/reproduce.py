@@ -10,6 +10,7 @@ command goes on. OUTPUT_DIR/RESULTS.md and its pictures are written again after 
 mean nothing.
 """
 
+import dataclasses
 import functools
 
 from absl import flags
@@ -55,6 +56,7 @@ def main(_):
     extras.require("lapkl reproduce", "matplotlib")
     from keras_lapkl import reproduction
     from keras_lapkl._support.provenance import run_provenance
+    from keras_lapkl.training.recipe import read_recipe
 
     if _MINIATURE.value:
         given = [f"--{each.name}" for each in _OF_PLANS if each.present]
@@ -68,8 +70,9 @@ def main(_):
         controls = [n for n in unlabeled if n == "labeled"]
         if _UNLABELED.present and unlabeled != controls and not _UNLABELED_DIR.value:
             raise ValueError("--num_unlabeled are faces of --unlabeled_dir: name it.")
+        recipe = read_recipe(_RECIPE.value)
         plan = reproduction.Plan(
-            reproduction.recipe(_RECIPE.value, _EPOCHS.value),
+            recipe if _EPOCHS.value is None else dataclasses.replace(recipe, epochs=_EPOCHS.value),
             tuple(_TABLES.value),
             tuple(_LOSSES.value),
             tuple(_WIDTHS.value),

@@ -9,7 +9,7 @@ from keras_lapkl._support import extras
 
 with extras.needed_by(__name__):
     from keras_lapkl.reproduction.cells import Data, load_data, miniature, run
-    from keras_lapkl.reproduction.plan import LABELED, Cell, Plan, recipe
+    from keras_lapkl.reproduction.plan import LABELED, Cell, Plan
     from keras_lapkl.reproduction.report import claims, difference, write_report
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "difference",
     "load_data",
     "miniature",
-    "recipe",
     "run",
     "write_report",
 ]

@@ -149,17 +149,12 @@ def load_data(
     data_dir: PathLike | None = None,
     unlabeled_dir: PathLike | None = None,
     cache_dir: PathLike | None = None,
-    num_synthetic: int | None = None,
     **crop: Any,
 ) -> Data:
     """The `Data` of a data set; `crop` goes to `datasets.load`."""
     common = {"cache_dir": cache_dir, **crop}
-    if dataset == "synthetic":
-        common["num_synthetic"] = num_synthetic
-    margin = {}
-    if dataset != "synthetic":
-        margin["margin"] = default_margin(crop.get("image_size", 80))
-    train = datasets.load(dataset, data_dir, "train", **common, **margin)
+    margin = 0 if dataset == "synthetic" else default_margin(crop.get("image_size", 80))
+    train = datasets.load(dataset, data_dir, "train", margin=margin, **common)
 
     def load_unlabeled(number):
         if number == LABELED:

@@ -5,7 +5,7 @@ import hashlib
 import json
 from typing import Any
 
-from keras_lapkl.training.recipe import Adversary, Recipe, read_recipe
+from keras_lapkl.training.recipe import Adversary, Recipe
 
 LABELED = "labeled"
 """In place of a number: the labeled faces as those without labels, the paper's control."""
@@ -180,14 +180,3 @@ def _changed(settings):
     left_out |= _NAMED_FROM.get(type(settings), {})
     changed = {n: getattr(settings, n) for n, d in left_out.items() if getattr(settings, n) != d}
     return {n: _changed(v) if dataclasses.is_dataclass(v) else v for n, v in changed.items()}
-
-
-def recipe(name: str, epochs: int | None = None) -> Recipe:
-    """The `training.Recipe` of a file in `keras_lapkl/configs`.
-
-    Args:
-        name: of the file, without suffix.
-        epochs: in place of the file's.
-    """
-    found = read_recipe(name)
-    return found if epochs is None else dataclasses.replace(found, epochs=epochs)
