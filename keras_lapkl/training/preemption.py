@@ -94,8 +94,6 @@ class RestOfEpoch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not self._means:
             return
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()
         for variable, before in zip(self.model.metrics_variables, self._means, strict=True):
             variable.assign(variable + before)
         self._means = []
