@@ -175,7 +175,6 @@ def fit(
     errors: ArrayLike,
     scale: ArrayLike,
     data: str = "",
-    coverages: Sequence[float] = COVERAGES,
     landmarks: ArrayLike | None = None,
     start: Calibration | None = None,
 ) -> Calibration:
@@ -186,7 +185,6 @@ def fit(
             landmark is hidden.
         scale: (N, K, 2) their scales.
         data: one line on the faces.
-        coverages: probabilities to keep quantiles for.
         landmarks: (N, K, 2) predicted, crop pixels, from which it is told when a face is lost; None
             leaves that out, and so do fewer than 50 faces.
         start: a calibration of the same model to go on from, where the faces are few: the form of
@@ -236,9 +234,7 @@ def fit(
     # What is infinitely far off tells nothing of the curve, and lies beyond all radii.
     ranked = np.where(np.isfinite(spread) & ~np.isnan(errors), errors, np.nan)
     ratios = ranked / np.maximum(bare._width(expected), 1e-9)
-    quantiles = {
-        float(c): tuple(conformal_quantile(column, c) for column in ratios.T) for c in coverages
-    }
+    quantiles = {c: tuple(conformal_quantile(column, c) for column in ratios.T) for c in COVERAGES}
     found = dataclasses.replace(bare, quantiles=quantiles)
     if landmarks is None:
         return found
