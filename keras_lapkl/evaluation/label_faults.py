@@ -11,6 +11,9 @@ from keras_lapkl.data.annotations import Annotations
 SHIFT = 0.1
 """How far all points of a face are moved, in longer edges of their box."""
 
+FIRST = 0.03
+"""Share of a ranking in which faults are looked for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
@@ -80,13 +83,14 @@ def inject(
     return changed, tuple(faults)
 
 
-def found(faults: tuple[Fault, ...], ranking: NDArray[Any], share: float = 0.03) -> dict[str, Any]:
+def found(faults: tuple[Fault, ...], ranking: NDArray[Any]) -> dict[str, Any]:
     """How many of the faults stand in the first part of a ranking.
+
+    That is `FIRST` of it, or as many places as there are faults, if that is more.
 
     Args:
         faults: by `inject`.
         ranking: (N,) indices of the faces, the most suspect first.
-        share: of the ranking; as many places as there are faults, if that is more.
 
     Returns:
         dict of plain data: `places`, how many were looked at; `found` and `of`, by kind and `all`.
@@ -96,7 +100,7 @@ def found(faults: tuple[Fault, ...], ranking: NDArray[Any], share: float = 0.03)
     >>> found((Fault("swapped", 7),), np.array([7, 0, 1, 2, 3, 4, 5, 6]))
     {'places': 1, 'found': {'all': 1, 'swapped': 1}, 'of': {'all': 1, 'swapped': 1}}
     """
-    places = max(round(share * len(ranking)), len(faults))
+    places = max(round(FIRST * len(ranking)), len(faults))
     first = set(ranking[:places].tolist())
     hits, of = {"all": 0}, {"all": 0}
     for fault in faults:
