@@ -36,16 +36,19 @@ COLLAPSES = {
     "wins": "The discriminator tells true heatmaps from generated ones nearly always. Under "
     "minimax the adversarial gradient of the generator then all but vanishes: unlabeled faces "
     "teach it nothing. Lower the discriminator's learning rate or `heatmap_gain`, raise its "
-    "`noise`, or take adversarial_loss='non_saturating'; if it tells the photos apart, not the "
-    "heatmaps, image_gain=0.",
+    "noise, or take `non_saturating` as `adversarial_loss`; if it tells the photos apart, not the "
+    "heatmaps, 0 as `image_gain`.",
     "constant": "The discriminator gives one answer to true and generated heatmaps alike: its "
     "gradient tells the generator nothing about them. Lower its learning rate; if it stays, train "
     "anew with another seed.",
     "chance": "The discriminator tells true heatmaps from generated ones no better than a coin. "
     "Either they have become alike, which is the aim; or it can't see them: raise `heatmap_gain` "
-    "or its learning rate, lower its `noise`, or let it learn first with `adversarial_start`.",
+    "or its learning rate, or lower its noise.",
 }
-"""Ways in which a discriminator stops teaching, what each means, and what to do."""
+"""Ways in which a discriminator stops teaching, what each means, and what to do.
+
+What they quote is called the same in `AdversarialLocalizer` and as a flag of `lapkl train`.
+"""
 
 
 class TerminateOnNaNWeights(keras.callbacks.Callback):

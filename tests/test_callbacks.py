@@ -1,6 +1,8 @@
 import contextlib
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,10 +12,13 @@ import numpy as np
 import pytest
 
 from keras_lapkl import callbacks, heatmaps, losses
+from keras_lapkl._support.settings import settings
 from keras_lapkl.models.adversarial import REPORTS, AdversarialLocalizer
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN
+from keras_lapkl.registries import ADVERSARIAL_LOSSES
+from keras_lapkl.training.recipe import Adversary
 
 SIZE, K = 32, 5
 
@@ -66,6 +71,13 @@ def fit(model, data, *added, **kwargs):
 )
 def test_collapse(loss, real, fake, expected):
     assert callbacks.collapse(loss, real, fake) == expected
+
+
+@pytest.mark.parametrize("kind", callbacks.COLLAPSES)
+def test_advice_is_for_flags_and_arguments_alike(kind):
+    quoted = set(re.findall(r"`(\w+)`", callbacks.COLLAPSES[kind])) - set(ADVERSARIAL_LOSSES)
+    assert quoted <= set(settings(Adversary))
+    assert quoted <= set(inspect.signature(AdversarialLocalizer).parameters)
 
 
 class TestAdversarialMonitor:
