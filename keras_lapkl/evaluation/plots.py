@@ -120,7 +120,7 @@ def adversarial(
 
     Args:
         images: (N, S, S, 3), uint8 or float in [0, 1].
-        landmarks: (N, K, 2) pixels, predicted: dots.
+        landmarks: (N, K, 2) pixels, predicted: dots, as in `predictions`.
         maps: (N, S, S, K) heatmaps of G.
         path: file to write, whose suffix says the format; or a binary file, which gets a PNG.
         labels: (N, K, 2|3) pixels: rings, joined to the dots. Hidden ones are left out.
@@ -134,9 +134,12 @@ def adversarial(
     >>> seen = callbacks.views(model, images, landmarks)["labeled"]
     >>> plots.adversarial(path="faces.png", **seen)
     """
+    if labels is not None:
+        shown = (labels[..., 2:] > 0).all(-1, keepdims=True)
+        labels = np.where(shown, labels[..., :2], np.nan)
     columns = {
-        "face": lambda axes, i: _draw_points(
-            axes, landmarks[i], None if labels is None else labels[i]
+        "face": lambda axes, i: _draw_prediction(
+            axes, landmarks[i], None if labels is None else labels[i], None, ()
         )
     }
     if true_maps is not None:
@@ -307,19 +310,6 @@ def _outline(width):
     from matplotlib.patheffects import Normal, Stroke
 
     return [Stroke(linewidth=width, foreground="black", alpha=0.5), Normal()]
-
-
-def _draw_points(axes, landmarks, labels):
-    from matplotlib.collections import LineCollection
-
-    if labels is not None:
-        known = np.isfinite(labels).all(-1) & (labels[:, 2:] > 0).all(-1)
-        points, truth = landmarks[known], labels[known, :2]
-        axes.add_collection(
-            LineCollection(np.stack([points, truth], 1), colors="white", linewidths=0.6)  # pyright: ignore[reportArgumentType]
-        )
-        axes.scatter(*truth.T, s=9, facecolors="none", edgecolors="white", linewidths=0.5)
-    axes.scatter(*landmarks.T, s=5, color=(0.1, 1.0, 0.4), linewidths=0)
 
 
 def _draw_maps(axes, maps):
