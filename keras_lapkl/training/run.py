@@ -145,16 +145,12 @@ def label(
     """
     folder = pathlib.Path(output_dir)
     job = _Job(recipe, crops, validation, folder, provenance, unlabeled, scheduler=scheduler)
-    identity = _identity(job)
     if recipe.teacher is None and not recipe.wide:
         raise ValueError(
             "Expected a recipe whose faces without labels are labeled by a teacher (`teacher`, or "
             "`teacher_width` of a mean teacher). Received: one without."
         )
-    agreement.check_command(identity, "label")
-    with owned(folder) if distributed.is_chief() else contextlib.nullcontext():
-        _claim(job, identity)
-        agreement.check_folder(folder)
+    with _held(job, "label"):
         if not (folder / "results.json").exists():
             _taught(job)
 
@@ -174,8 +170,18 @@ class _Job:
 
 
 def _run(job, more_follows=False):
+    with _held(job, "train") as identity:
+        return _train(job, identity, more_follows)
+
+
+@contextlib.contextmanager
+def _held(job, command):
+    """The folder as this run's, checked in all processes; gives the `Identity`.
+
+    The first process alone holds it, and none that of a finished run, which is only read.
+    """
     identity = _identity(job)
-    agreement.check_command(identity, "train")
+    agreement.check_command(identity, command)
     finished = (job.output_dir / "results.json").exists()
     if not finished:
         _check_batch_sizes(job.recipe)
@@ -185,7 +191,7 @@ def _run(job, more_follows=False):
             refuse_link(job.output_dir / name)
         _claim(job, identity)
         agreement.check_folder(job.output_dir)
-        return _train(job, identity, more_follows)
+        yield identity
 
 
 def _check_batch_sizes(recipe):
@@ -252,10 +258,8 @@ def _taught(job):
 
 
 def _train(job, identity, more_follows):
-    validation, unlabeled, output_dir = job.validation, job.unlabeled, job.output_dir
-    steps = epoch_steps(job.recipe, job.crops)
-    results_path, model_path = output_dir / "results.json", output_dir / "model.keras"
-    if results_path.exists():
+    output_dir = job.output_dir
+    if (output_dir / "results.json").exists():
         results = read_finished(output_dir)
         if distributed.is_chief():
             remove_checkpoints(output_dir)
@@ -264,6 +268,18 @@ def _train(job, identity, more_follows):
         return results
 
     recipe, labels = _taught(job)
+    job = dataclasses.replace(job, recipe=recipe)
+    model, spent = _fit(job, labels, more_follows)
+    if not distributed.is_chief():
+        distributed.wait()
+        return read_finished(output_dir)
+    return _finish(job, identity, model, spent)
+
+
+def _fit(job, labels, more_follows):
+    """The model after its last epoch, and how long it took from where the run was resumed."""
+    recipe, output_dir, unlabeled = job.recipe, job.output_dir, job.unlabeled
+    steps = epoch_steps(recipe, job.crops)
     checkpoint = last_checkpoint(output_dir)
     with distributed.scope():
         model = load_model(checkpoint) if checkpoint else build(recipe, job.crops, unlabeled)
@@ -281,7 +297,7 @@ def _train(job, identity, more_follows):
             callbacks.DurableCSVLogger(output_dir / "history.csv", append=True),
             writer,
             # Last: curves can't be cut back, so a kill may cost a point of them, and doubles none.
-            *(_tensorboard(output_dir, validation, unlabeled) if job.tensorboard else ()),
+            *(_tensorboard(output_dir, job.validation, unlabeled) if job.tensorboard else ()),
         )
     after = f" and {done % steps} steps" if done % steps else ""
     logging.info(
@@ -314,7 +330,7 @@ def _train(job, identity, more_follows):
                     epochs=recipe.epochs,
                     steps_per_epoch=count,
                     shuffle=False,
-                    validation_data=evaluation_batches(validation),
+                    validation_data=evaluation_batches(job.validation),
                     callbacks=[
                         *([preemption.RestOfEpoch(means)] if count < steps else []),
                         *watchers,
@@ -329,10 +345,15 @@ def _train(job, identity, more_follows):
             raise FloatingPointError(
                 f"Training stopped: {error}. Lower the learning rate and train into another folder."
             ) from error
-    seconds = time.monotonic() - start
-    if not distributed.is_chief():
-        distributed.wait()
-        return read_finished(output_dir)
+    return model, {
+        "seconds_of_training": round(time.monotonic() - start, 1),
+        "epochs_in_those_seconds": recipe.epochs - done // steps,
+    }
+
+
+def _finish(job, identity, model, spent):
+    """Writes the model, calibrated, and `results.json`, its content; by the first process."""
+    recipe, output_dir = job.recipe, job.output_dir
     if recipe.adversary is not None:
         with replacing(output_dir / "adversarial.keras") as temporary:
             model.save(temporary)
@@ -340,22 +361,21 @@ def _train(job, identity, more_follows):
         model = model.localizer()
     if recipe.initial_share:
         average(model.generator, recipe)
-    with replacing(model_path) as temporary:
+    with replacing(output_dir / "model.keras") as temporary:
         model.save(temporary)
         # Read back outside of the strategy's scope, where `predict` needs no other process.
         model = load_model(temporary)
-        scored, predicted = _scored(model, validation)
-        model.calibration = model_scores.calibrate(predicted, validation)
+        scored, predicted = _scored(model, job.validation)
+        model.calibration = model_scores.calibrate(predicted, job.validation)
         model.save(temporary)
     results = {
         "validation": scored,
         "parameters": model.generator.count_params(),
-        "seconds_of_training": round(seconds, 1),
-        "epochs_in_those_seconds": recipe.epochs - done // steps,
+        **spent,
         "recipe": {**identity.settings, **identity.summaries},
         "provenance": job.provenance,
     }
-    write_json(results_path, results)
+    write_json(output_dir / "results.json", results)
     remove_checkpoints(output_dir)
     distributed.wait()
     return results

@@ -466,6 +466,14 @@ class TestTeacher:
         max_scale, labels, *sizes = given
         assert max_scale == 3.0 and labels.shape == (20, 68, 3) and sizes == [8, 4]
 
+    def test_a_link_in_the_folder_is_refused_before_faces_are_labeled(
+        self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(run, "load_pseudo_labels", None)
+        (tmp_path / "pseudo_labels.npy").symlink_to(tmp_path / "elsewhere.npy")
+        with pytest.raises(ValueError, match=r"pseudo_labels\.npy is a link"):
+            label(recipe(teacher=teacher), crops, validation, tmp_path, unlabeled=unlabeled)
+
     def test_batches_that_processes_can_not_share(
         self, crops, validation, unlabeled, teacher, tmp_path, monkeypatch
     ):
@@ -480,6 +488,9 @@ class TestTeacher:
             with pytest.raises(ValueError, match=f"{devices} devices: .* Received: {received}$"):
                 train(each, crops, validation, tmp_path, unlabeled=faces)
             assert not list(tmp_path.iterdir())
+        monkeypatch.setattr(run.distributed, "replicas", lambda: 5)
+        with pytest.raises(ValueError, match=r"5 devices: .* Received: 12$"):
+            label(chosen, crops, validation, tmp_path, unlabeled=unlabeled)
         monkeypatch.setattr(run.distributed, "replicas", lambda: 3)
         run._check_batch_sizes(chosen)
 
