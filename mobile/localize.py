@@ -341,8 +341,8 @@ class Localizer:
         The first square is a guess by the face box, each further one the model's crop rule on the
         landmarks before, unless these are worth nothing: their square is then of quite another
         size. With a calibration, every second pass sees the mirror image, passes that agree are
-        averaged, and if the last two do not agree, there are two more. Where that rule is the box,
-        or the whole picture, so is the only square.
+        averaged, and if the last two do not agree, there are up to two more. Where that rule is
+        the box, or the whole picture, so is the only square.
         """
         if self.crop_scale is None:
             raise ValueError("The model's file has no crop rule: give a crop, and no --box.")
@@ -382,13 +382,11 @@ class Localizer:
             points = np.array(found["landmarks"])
             x, y, edge = _square([points[g].mean(0) for g in groups] if groups else points)
             if 1 / _RESIZED <= edge / square[2] <= _RESIZED:
-                square = x, y, edge, 0.0
+                was_rotated, square = square[3], (x, y, edge, 0.0)
                 turned = _face_square(points, groups) if self._is_face() else square
-                square = turned if abs(turned[3]) > _UPRIGHT else square
-            before, found = (
-                found,
-                self._in_square(photo, square, cut_out, calibrated and i % 2 == 1),
-            )
+                square = turned if was_rotated or abs(turned[3]) > _UPRIGHT else square
+            before, mirrored = found, calibrated and i % 2 == 1
+            found = self._in_square(photo, square, cut_out, mirrored)
             agree = calibrated and self._join(before, found)
             if agree and i >= passes - 1:
                 break

@@ -33,7 +33,7 @@ AGREED = 1.0
 """How far apart the landmarks of two passes may lie to agree, on average, in expected errors. Those
 of 98 % of upright faces lie within 0.7, those of 95 % of faces upside down beyond 1.2."""
 MORE = 2
-"""How many passes more there are until two agree: from a square that was far off."""
+"""How many more passes there are at most until two agree: from a square that was far off."""
 
 RESIZED = 3.0
 """How much larger or smaller the square by the landmarks of a pass may be than that of the pass:

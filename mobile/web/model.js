@@ -22,7 +22,7 @@ const LOST = 0.028;
 // How a face is looked at again, as keras_lapkl/detection/looks.py has it. Around its square: right
 // and down in its sides, ratio of its size, rotation; from how many looks it goes on; from which
 // share of `lost`; how far apart the landmarks of two passes may lie to agree, in expected errors,
-// and how many more passes there are until two do; and how much larger or smaller a square by the
+// and how many more passes there are at most until two do; and how much larger or smaller a square by the
 // landmarks may be than that which they were found in. Stretched: at which shares of the pixels, and
 // the fewest gray levels. Sharpened: the deviation of the Gaussian in sides of the crop, and how
 // often its loss is added.
@@ -184,7 +184,9 @@ export class Localizer {
   /** What is found after all passes, from what the first found. */
   async goOn(picture, found, passes, cutOut) {
     const calibrated = this.metadata.calibration != null;
-    const most = passes > 1 && calibrated ? passes + MORE : passes;
+    const more = passes > 1 && calibrated ? MORE : 0;
+    // Other crops than those by landmarks stay what they are.
+    const most = this.isByPoints() ? passes + more : 1;
     for (let pass = 1; pass < most; pass++) {
       const square = this.byLandmarks(found);
       const ratio = (square?.side ?? 0) / found.square.side;
@@ -206,9 +208,7 @@ export class Localizer {
     const agree = mean(apart) <= AGREED * error && error < Infinity;
     const landmarks = agree ? places.map(middle) : after.landmarks;
     const errors = agree ? after.error : after.error.map((each, i) => Math.max(each, apart[i]));
-    const far = reach(landmarks);
-    const found = { ...after, landmarks, error: errors };
-    found.relative = far > 0 ? mean(errors) / far : Infinity;
+    const found = { ...after, landmarks, error: errors, relative: relativeTo(landmarks, errors) };
     return [{ ...found, lost: this.isLost(found) }, agree];
   }
 
@@ -254,11 +254,16 @@ export class Localizer {
     };
   }
 
+  /** Whether crops are cut by landmarks. */
+  isByPoints() {
+    const { crop_scale: cropScale, scheme } = this.metadata;
+    return cropScale != null && (scheme?.crop_from ?? "points") === "points";
+  }
+
   /** Whether crops are cut by a face's five points, which say what is up. */
   isFace() {
-    const { crop_scale: cropScale, scheme } = this.metadata;
-    const byPoints = cropScale != null && (scheme?.crop_from ?? "points") === "points";
-    return byPoints && scheme?.five_points?.length === 5 && scheme.eye_corners != null;
+    const { scheme } = this.metadata;
+    return this.isByPoints() && scheme?.five_points?.length === 5 && scheme.eye_corners != null;
   }
 
   /** Landmarks and scales in the pixels of one crop of RGB bytes. */
@@ -303,8 +308,8 @@ export class Localizer {
 
   /** The square that the model's crop rule makes of landmarks; null if it makes none of them. */
   square(landmarks) {
+    if (!this.isByPoints()) return null;
     const { crop_scale: cropScale, scheme } = this.metadata;
-    if (cropScale == null || (scheme?.crop_from ?? "points") !== "points") return null;
     const groups = scheme?.five_points.length ? scheme.five_points : landmarks.map((_, i) => [i]);
     const points = groups.map((group) => middle(group.map((i) => landmarks[i])));
     return box(points, cropScale);
@@ -362,11 +367,15 @@ export function hasPixels({ width, height }, { x, y, side, angle = 0 }) {
  */
 export function relativeError(calibration, { landmarks, scale }) {
   if (calibration == null) return Infinity;
-  const far = reach(landmarks);
-  return far > 0 ? mean(expectedErrors(calibration, scale)) / far : Infinity;
+  return relativeTo(landmarks, expectedErrors(calibration, scale));
 }
 
-/** Expected distances from the true points, in pixels of the crop or times what one has. */
+function relativeTo(landmarks, errors) {
+  const far = reach(landmarks);
+  return far > 0 ? mean(errors) / far : Infinity;
+}
+
+/** Expected distances from the true points, in pixels of the crop, or of the picture by `pixel`. */
 function expectedErrors(calibration, scale, pixel = 1) {
   const { scales, errors, factors } = calibration;
   const last = scales.length - 1;

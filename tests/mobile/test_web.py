@@ -322,7 +322,7 @@ def test_specks_are_taken_away_as_the_library_does(in_node, square, angle, rng):
         ((5, 5), 3.2, False),
     ],
 )
-@pytest.mark.parametrize("degrees", [8, 70])
+@pytest.mark.parametrize("degrees", [8, 20, 70])
 @pytest.mark.parametrize("error", [None, 1, 30])
 def test_the_second_pass_is_that_of_localize_py(
     in_node, tmp_path, photo, error, degrees, move, times, lost
@@ -337,7 +337,7 @@ def test_the_second_pass_is_that_of_localize_py(
     scheme = {"five_points": [[0], [1], [2], [3], [4]], "eye_corners": [0, 1]}
     scheme["flip"] = [1, 0, 2, 4, 3]
     calibration = error and {"scales": [1], "errors": [error], "factors": 5 * [1]}
-    calibration = error and {**calibration, "quantiles": {"0.9": 5 * [2]}}
+    calibration = error and {**calibration, "quantiles": {"0.9": 5 * [2]}, "lost": 1e3}
     face = np.array([[-15, -10], [15, -10], [0, 3], [-10, 14], [10, 14]])
     turn = np.radians(degrees)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
@@ -354,7 +354,11 @@ def test_the_second_pass_is_that_of_localize_py(
         return {"landmarks": next(results), "scale": next(scales)}
 
     localizer._run = run
-    found, scale = 2 * found, np.full((4, 5, 2), [[[9 if lost else 1]], *3 * [[[1]]]])
+    # In the third pass the face is turned back by half.
+    half = np.array([[np.cos(turn / 2), -np.sin(turn / 2)], [np.sin(turn / 2), np.cos(turn / 2)]])
+    less = face @ half
+    found = [*found, less + 41, face + 38]
+    scale = np.full((4, 5, 2), [[[9 if lost else 1]], *3 * [[[1]]]])
     results, scales = iter(found[:1]), iter(scale)
     first = localizer.in_photo(photo, (31.5, 20.0, 75.0, 61.5), passes=1)["square"]
     results, scales = iter(found), iter(scale)
@@ -363,7 +367,7 @@ def test_the_second_pass_is_that_of_localize_py(
     x, y, side = expected["square"]
     crop = module.cut(photo, (x, y, side), 80, expected.get("angle", 0.0))
     seen = np.rint(255 * images[-1][0])
-    np.testing.assert_array_equal(seen, crop[:, ::-1] if error else crop)
+    np.testing.assert_array_equal(seen, crop[:, ::-1] if error and len(images) % 2 else crop)
 
     height, width, _ = photo.shape
     (tmp_path / "given.json").write_text(
@@ -401,10 +405,36 @@ def test_the_second_pass_is_that_of_localize_py(
     )
     np.testing.assert_allclose(received["landmarks"], expected["landmarks"])
     np.testing.assert_allclose(received["scale"], expected["scale"])
+    if error:
+        np.testing.assert_allclose(received["error"], expected["error"])
+        assert received["lost"] == expected["lost"]
     assert np.abs(np.reshape(received["crop"], seen.shape) - seen).max() <= 2
     square = received["square"]
     np.testing.assert_allclose([square[k] for k in ("x", "y", "side")], expected["square"])
     assert square.get("angle", 0) == pytest.approx(expected.get("angle", 0))
+
+
+@pytest.mark.parametrize("rule", [{"crop_from": "image"}, {"crop_from": "box"}, {}])
+def test_one_pass_where_crops_are_not_by_landmarks(in_node, rule):
+    """A whole picture, a box, or no rule: there is no other crop to look at."""
+    metadata = {
+        "scheme": {"flip": [1, 0], **rule},
+        "image_size": 8,
+        **({"crop_scale": 1} if rule else {}),
+        "calibration": {"scales": [1], "errors": [1], "factors": [1, 1], "lost": 9},
+    }
+    found = in_node(
+        'import { Localizer } from "./model.mjs";'
+        f'const localizer = new Localizer(null, {json.dumps(metadata)}, "m.tflite", "float32");'
+        "let runs = 0;"
+        "localizer.run = async () => (runs++, "
+        "{ landmarks: [[2, 3], [6, 5]], scale: [[1, 1], [1, 1]] });"
+        "const picture = { width: 8, height: 8, data: new Uint8ClampedArray(256) };"
+        "const square = { x: 3.5, y: 3.5, side: 8 };"
+        "const { landmarks } = await localizer.locateFrom(picture, square, 2);"
+        "console.log(JSON.stringify({ runs, landmarks }));"
+    )
+    assert found == {"runs": 1, "landmarks": [[2, 3], [6, 5]]}
 
 
 def test_a_square_has_pixels_as_the_library_has_it(rng, in_node, tmp_path):
