@@ -515,7 +515,8 @@ def test_crop_rule(page, rng):
     landmarks = rng.uniform(10, 70, (68, 2))
     metadata = {"scheme": IBUG68.to_config(), "crop_scale": 2.5}
     square = page.call(
-        "(m, metadata, landmarks) => m.Localizer.prototype.square.call({metadata}, landmarks)",
+        "(m, metadata, landmarks) => Object.assign(Object.create(m.Localizer.prototype), "
+        "{metadata}).square(landmarks)",
         metadata,
         landmarks.tolist(),
     )
