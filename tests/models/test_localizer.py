@@ -578,7 +578,7 @@ class TestAxes:
         class Later(losses.LaplaceKL):
             pass
 
-        monkeypatch.setattr(LOSSES, "_entries", {**LOSSES._entries, "function": lambda beta: None})
+        monkeypatch.setattr(LOSSES, "data", {**LOSSES.data, "function": lambda beta: None})
         LOSSES["later"] = Later if is_class else functools.partial(Later, target_scale=2.0)
         model = LandmarkLocalizer(MobileFPN(K, 1 / 16, SIZE))
         with pytest.raises(ValueError, match=r"has beta 2.* and the model 1"):
