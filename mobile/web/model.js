@@ -148,7 +148,9 @@ export class Localizer {
     };
     const spread = mean(found.scale.flat()) / this.size;
     const { calibration } = this.metadata;
-    const relative = relativeError(calibration, found);
+    const errors = calibration == null ? null : expectedErrors(calibration, found.scale);
+    // In pixels of the crop: the same in those of the picture.
+    const relative = errors === null ? Infinity : relativeError(found.landmarks, errors);
     return {
       landmarks: found.landmarks.map(place),
       // As standard deviations go with a rotation.
@@ -156,7 +158,7 @@ export class Localizer {
         pixel * Math.hypot(cos * x, sin * y),
         pixel * Math.hypot(sin * x, cos * y),
       ]),
-      error: calibration == null ? null : expectedErrors(calibration, found.scale, pixel),
+      error: errors?.map((each) => pixel * each),
       spread,
       relative,
       lost: this.isLost({ spread, relative }),
@@ -170,6 +172,7 @@ export class Localizer {
     return this.lookAround(picture, first, await this.byPasses(picture, first, passes));
   }
 
+  /** Whether landmarks are on no face; by their spread for files that do not say from when on. */
   isLost({ spread, relative }) {
     const { lost } = this.metadata.calibration ?? {};
     return !(lost == null ? spread < LOST : relative <= lost);
@@ -208,7 +211,7 @@ export class Localizer {
     const agree = mean(apart) <= AGREED * error && error < Infinity;
     const landmarks = agree ? places.map(middle) : after.landmarks;
     const errors = agree ? after.error : after.error.map((each, i) => Math.max(each, apart[i]));
-    const found = { ...after, landmarks, error: errors, relative: relativeTo(landmarks, errors) };
+    const found = { ...after, landmarks, error: errors, relative: relativeError(landmarks, errors) };
     return [{ ...found, lost: this.isLost(found) }, agree];
   }
 
@@ -363,20 +366,15 @@ export function hasPixels({ width, height }, { x, y, side, angle = 0 }) {
 
 /**
  * Mean expected error of a face by how far its landmarks spread about their mean, as
- * keras_lapkl/confidence.py has it; infinite without a calibration.
+ * keras_lapkl/confidence.py has it.
  */
-export function relativeError(calibration, { landmarks, scale }) {
-  if (calibration == null) return Infinity;
-  return relativeTo(landmarks, expectedErrors(calibration, scale));
-}
-
-function relativeTo(landmarks, errors) {
+export function relativeError(landmarks, errors) {
   const far = reach(landmarks);
   return far > 0 ? mean(errors) / far : Infinity;
 }
 
-/** Expected distances from the true points, in pixels of the crop, or of the picture by `pixel`. */
-function expectedErrors(calibration, scale, pixel = 1) {
+/** Expected distances from the true points, in pixels of the crop, as `Calibration.error` has it. */
+export function expectedErrors(calibration, scale) {
   const { scales, errors, factors } = calibration;
   const last = scales.length - 1;
   const curve = (value) => {
@@ -386,7 +384,7 @@ function expectedErrors(calibration, scale, pixel = 1) {
     const share = (value - scales[after - 1]) / (scales[after] - scales[after - 1]);
     return errors[after - 1] + share * (errors[after] - errors[after - 1]);
   };
-  return scale.map((each, i) => pixel * factors[i] * curve(mean(each)));
+  return scale.map((each, i) => factors[i] * curve(mean(each)));
 }
 
 /** How far landmarks spread about their mean: the root of the mean squared distance. */

@@ -465,7 +465,8 @@ def test_how_sure_it_is_and_the_square_of_a_face_as_the_library_has_them(page, r
     fitted = confidence.fit(rng.rayleigh(size=(300, 68)), rng.uniform(0.8, 3, (300, 68, 2)))
     for scale in (rng.uniform(0.5, 4, (68, 2)), np.full((68, 2), 9.0), np.full((68, 2), 0.1)):
         found = page.call(
-            "(m, calibration, found) => m.relativeError(calibration, found)",
+            "(m, calibration, { landmarks, scale }) => "
+            "m.relativeError(landmarks, m.expectedErrors(calibration, scale))",
             fitted.to_config(),
             {"landmarks": landmarks.tolist(), "scale": scale.tolist()},
         )
