@@ -111,6 +111,12 @@ def _said(error):
         name = os.fsdecode(error.filename)
         here = "" if os.path.isabs(name) else f" in {os.getcwd()}"
         return f"There is no file or folder {name}{here}."
+    backend = os.environ.get("KERAS_BACKEND")
+    if isinstance(error, ModuleNotFoundError) and backend and error.name == backend:
+        return (
+            f"KERAS_BACKEND is {backend}, but the package {backend} is not installed: install it, "
+            "or set KERAS_BACKEND=tensorflow."
+        )
     return error
 
 

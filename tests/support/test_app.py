@@ -1,4 +1,5 @@
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -181,3 +182,29 @@ def test_a_file_that_is_not_there_is_said_with_its_place(name, tmp_path):
     here = f" in {tmp_path.resolve()}" if name == "none.csv" else ""
     assert done.returncode == 1
     assert done.stderr == f"error: There is no file or folder {name}{here}.\n"
+
+
+@pytest.mark.slow
+def test_a_backend_that_is_not_installed_is_said():
+    code = (
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'torch':\n"
+        "            raise ModuleNotFoundError('none', name=name)\n"
+        "sys.meta_path.insert(0, Without)\n"
+        "from keras_lapkl._support.app import run_main\n"
+        "def main(_):\n"
+        "    import keras\n"
+        "run_main(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KERAS_BACKEND": "torch"},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: KERAS_BACKEND is torch, but the package torch is not installed" in done.stderr
+    assert "set KERAS_BACKEND=tensorflow" in done.stderr
