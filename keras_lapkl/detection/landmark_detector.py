@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import cv2
@@ -253,10 +252,6 @@ class LandmarkDetector:
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)
         ]
-
-    def predict(self, photos: Iterable[ArrayLike]) -> Iterator[list[Face]]:
-        """The faces of each of many photos: a generator of lists, in their order."""
-        return (self(photo) for photo in photos)
 
     def find(self, photo: ArrayLike) -> list[Detection]:
         """What the face detector finds in a photo: a list of `detectors.Detection`.

@@ -500,12 +500,6 @@ def test_any_numbers_as_boxes(stub, boxes):
     assert all(np.isfinite(face.landmarks).all() for face in faces)
 
 
-def test_many_photos_one_at_a_time(localizer, stub):
-    found = LandmarkDetector(localizer, stub.detector(stub.BOX)).predict(iter([stub.ramp()] * 3))
-    assert not localizer.crops
-    assert [len(faces) for faces in found] == [1, 1, 1]
-
-
 @pytest.mark.parametrize(
     ("photo", "message"),
     [
