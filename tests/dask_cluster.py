@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import distributed
 import psutil
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -78,6 +79,13 @@ def kill_a_worker(file, rng):
             rng.choice(workers).kill()
             return True
     return False
+
+
+def wait_until_busy(file, tool):
+    """Waits until a worker of a cluster has work, for as long as a process runs."""
+    with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
+        while not any(client.processing().values()):
+            assert tool.poll() is None, tool.stderr.read()
 
 
 class Wire:
