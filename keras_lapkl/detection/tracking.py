@@ -84,7 +84,8 @@ class LandmarkTracker:
 
     Args:
         detector: a `LandmarkDetector`: called with a frame, it finds faces; its `localize` is
-            called with a frame and squares.
+            called with a frame and squares, for each face of each frame with the detector's
+            `passes` if the model is calibrated, else with one.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
             default is for 80-pixel crops. A coarse limit, for models whose calibration does not
@@ -192,7 +193,9 @@ class LandmarkTracker:
         if not self._tracks:
             return []
         squares = np.stack([track.expected(time) for track in self._tracks])
-        faces = self.detector.localize(frame, squares, look_around=is_face(self._scheme))
+        # Without a calibration passes have no mean; and the square needs no second one.
+        passes = 1 if self.detector.localizer.calibration is None else self.detector.passes
+        faces = self.detector.localize(frame, squares, passes, is_face(self._scheme))
         found, lost = [], []
         for track, face, expected in zip(self._tracks, faces, squares, strict=True):
             square = self._checked(face)

@@ -50,13 +50,7 @@ function refresh() {
 
 // ---- Looking
 
-/** Finds the landmarks, and where the crop rule would look next; around an unsure square too. */
-async function look(square, around = null, rings = RINGS) {
-  let found = await state.localizer.locate(state.picture, square);
-  if (around) found = await state.localizer.lookAround(state.picture, around, found, rings);
-  take(found);
-}
-
+/** Takes what was found, and where the crop rule would look next. */
 function take(found) {
   const next = state.localizer.next(found, state.picture);
   Object.assign(shared, { found, looks: shared.looks + 1, tracking: next !== null });
@@ -84,7 +78,7 @@ async function time() {
   const whole = [];
   for (let i = 0; i < TIMED; i++) {
     const start = performance.now();
-    await look(square);
+    take(await state.localizer.locate(state.picture, square));
     draw();
     whole.push(performance.now() - start);
     model.push(shared.found.milliseconds);
@@ -264,8 +258,11 @@ async function lookAtFrame(interval) {
     state.guide = state.square = firstSquare();
   }
   if (state.localizer) {
+    const { localizer, picture, square } = state;
+    // Without a calibration passes have no mean; and the square needs no second one.
+    const found = await localizer.byPasses(picture, square, localizer.metadata.calibration ? 2 : 1);
     // One ring: a frame may not wait for all.
-    await look(state.square, state.square, RINGS.slice(0, 1));
+    take(await localizer.lookAround(picture, square, found, RINGS.slice(0, 1)));
     // The time is smoothed, since the mean of uneven frames' rates is above their rate.
     period = interval && (period ? 0.95 * period + 0.05 * interval : interval);
     const rate = period ? `${Math.round(1000 / period)} frames a second, ` : "";

@@ -40,7 +40,10 @@ class World:
 
     def __init__(self, points, scheme, **faces):
         self.points = points
-        self.localizer = types.SimpleNamespace(scheme=scheme, image_size=80, crop_scale=3.0)
+        self.localizer = types.SimpleNamespace(
+            scheme=scheme, image_size=80, crop_scale=3.0, calibration=None
+        )
+        self.passes = 2
         self.faces = dict(faces)
         self.scale = dict.fromkeys(faces, 1.0)
         self.spoil = {}
@@ -48,6 +51,7 @@ class World:
         self.searches = 0
         self.turned = []
         self.asked = []
+        self.asked_passes = []
         self.looked_around = []
 
     def __call__(self, frame, turned=True):
@@ -57,6 +61,7 @@ class World:
 
     def localize(self, frame, squares, passes=1, look_around=False):
         self.asked.append(np.array(squares))
+        self.asked_passes.append(passes)
         self.looked_around.append(look_around)
         found = [self._nearest(square) for square in squares]
         return [dataclasses.replace(face, lost=self.lost) for face in found]
@@ -102,6 +107,17 @@ def test_a_face_is_detected_once_and_then_followed(world):
         np.testing.assert_allclose(face.landmarks, face.raw, atol=2)
     assert made.searches == 1
     assert len(made.asked) == 19
+
+
+@pytest.mark.parametrize(("calibration", "passes"), [(None, 1), (object(), 2)])
+def test_each_frame_has_the_passes_that_are_averaged(world, calibration, passes):
+    """They are where the model is calibrated."""
+    made = world(a=(100.0, 100.0))
+    made.localizer.calibration = calibration
+    tracker = LandmarkTracker(made)
+    for i in range(5):
+        tracker(FRAME, i / RATE)
+    assert made.asked_passes == [passes] * 4
 
 
 def test_the_crop_is_cut_where_the_face_will_be(world):
@@ -332,8 +348,8 @@ def test_a_face_that_outruns_its_crop_keeps_its_number(world, rate, step, has_gu
     tracker = LandmarkTracker(made)
     localize = made.localize
 
-    def guess(frame, squares, **kwargs):
-        found = localize(frame, squares, **kwargs)
+    def guess(frame, squares, *args):
+        found = localize(frame, squares, *args)
         missed = [np.abs(s[:2] - made.faces["a"]).max() > 40 for s in squares]
         guesses = [made._make(made.points + s[:2], 1.0, s) for s in squares]
         return [
@@ -355,7 +371,7 @@ def test_the_nearest_of_the_lost_goes_on_in_a_new_face(world):
     made = world(a=(60.0, 100.0), b=(160.0, 100.0))
     tracker = LandmarkTracker(made)
     assert ids(tracker(FRAME, 0)) == [0, 1]
-    made.localize = lambda frame, squares, **_: [made._make(made.points, 4.0, s) for s in squares]
+    made.localize = lambda frame, squares, *_: [made._make(made.points, 4.0, s) for s in squares]
     made.faces = {"c": (265.0, 100.0), "b": (210.0, 100.0), "a": (80.0, 100.0)}
     made.scale = dict.fromkeys("abc", 1.0)
     places = {face.id: face.raw.mean(0)[0] for face in tracker(FRAME, 0.1)}
