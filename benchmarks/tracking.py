@@ -6,7 +6,8 @@
 Clips with known truth (`keras_lapkl.data.synthetic.clips`), half of them synthetic heads, half
 photos that are moved as planes. Each filter gets the settings with the least flicker among
 those that add no more than --max_lag to no filter's and keep --min_talk of its response to
-talking, on other clips than those that are measured. Then each runs in `LandmarkTracker`.
+talking, on other clips than those that are measured; `ScaleFilter` keeps its defaults. Then each
+runs in `LandmarkTracker`.
 
 Further tables: how often a limit of the scale, or the model's own word that it is lost, gives up a
 face, or follows something else; and, with --detector, what a frame costs with tracking, and with
@@ -44,6 +45,7 @@ _STEMS = flags.DEFINE_string(
     "stems", None, "File with one photo a line, without suffix: validation faces.", required=True
 )
 _CLIPS = flags.DEFINE_integer("clips", 6, "Clips of each kind, to tune and to measure.", 1)
+_PASSES = flags.DEFINE_integer("passes", 2, "Runs of the network on a face of a frame.", 1)
 _RATE = flags.DEFINE_float("rate", 30, "Frames a second.", 1)
 _MAX_LAG = flags.DEFINE_float("max_lag", 10, "Largest lag that a filter may add, ms.", 0)
 _MIN_TALK = flags.DEFINE_float("min_talk", 0.85, "Least part of talking that it keeps.", 0, 1)
@@ -102,7 +104,7 @@ _FILTERS = {
             "derivative_cutoff": (1.0, 3.0, 10.0),
         },
     ),
-    "scale": (filters.ScaleFilter, _SCALE_GRID),
+    "scale": (filters.ScaleFilter, {}),  # as it is
     "scale, all alike": (OneScaleFilter, _SCALE_GRID),
     "scale, no shared motion": (AloneFilter, _SCALE_GRID),
 }
@@ -114,6 +116,7 @@ class Stand:
     def __init__(self, detector, clip):
         self.localizer = detector.localizer
         self.localize = detector.localize
+        self.passes = detector.passes
         self.squares = crop_squares(clip.landmarks, clip.scheme, 1)
         self.frame = 0
         self.calls = 0
@@ -128,14 +131,15 @@ class Stand:
 
 def main(_):
     cv2.setNumThreads(1)
-    detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), passes=1)
+    detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), passes=_PASSES.value)
     photos = _photos()
 
     logging.info("Choose settings on %d clips.", 2 * _CLIPS.value)
     streams = [_stream(detector, clip) for clip in _clips(photos, 0)]
     settings = {name: _tuned(streams, *each) for name, each in _FILTERS.items()}
     for name, setting in settings.items():
-        print(f"{name}: {', '.join(f'{key} {value:g}' for key, value in setting.items())}")
+        said = ", ".join(f"{key} {value:g}" for key, value in setting.items())
+        print(f"{name}: {said or 'its defaults'}")
 
     logging.info("Measure.")
     filters = {"none": None}
@@ -320,7 +324,7 @@ def _walk(detector, photo, square):
     localizer = detector.localizer
     looks = np.full((2, _LOOKS), np.inf)
     for i in range(_LOOKS):
-        face = detector.localize(photo, [square])[0]
+        face = detector.localize(photo, [square], detector.passes)[0]
         try:
             square = crop_squares(face.landmarks[None], localizer.scheme, 1)[0]
         except ValueError:  # all landmarks in one point
@@ -333,7 +337,7 @@ def _walk(detector, photo, square):
 
 def _costs(clip):
     """Milliseconds of a frame, and what is found, by tracking and by detecting in each frame."""
-    detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), _DETECTOR.value)
+    detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), _DETECTOR.value, _PASSES.value)
     frames = list(clip.frames())
     detector(frames[0][1])  # builds the detector
     tracker = tracking.LandmarkTracker(detector)

@@ -43,8 +43,8 @@ _RADII = flags.DEFINE_bool(
 _PASSES = flags.DEFINE_integer(
     "passes",
     2,
-    "Passes over a face of a photo, each on a better crop; the mean of those that agree is given. "
-    "A face that is followed in a video has one a frame.",
+    "Passes over a face of a photo or of a video's frame, each on a better crop; the mean of those "
+    "that agree is given.",
     1,
 )
 _EVERY = flags.DEFINE_integer("every", 1, "Use every n-th frame of a video.", 1)
