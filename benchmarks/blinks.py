@@ -134,7 +134,7 @@ def _draw(curves, path):
         axes.plot(seconds, truth, color=plots.TRUE, label="true")
         axes.plot(seconds, found, color=plots.PREDICTED, label=model)
         axes.set(ylim=(0, None), ylabel="eye aspect ratio")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower center")
     axes.set_xlabel("seconds")
     with replacing(path) as temporary:
         sheet.savefig(temporary, format="png", dpi=120)

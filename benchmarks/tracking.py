@@ -6,12 +6,12 @@
 Clips with known truth (`keras_lapkl.data.synthetic.clips`), half of them synthetic heads, half
 photos that are moved as planes. Each filter gets the settings with the least flicker among
 those that add no more than --max_lag to no filter's and keep --min_talk of its response to
-talking, on other clips than those that are measured; `ScaleFilter` keeps its defaults. Then each
+talking, on other clips than those that are measured; `ScaleFilter` has its defaults too. Then each
 runs in `LandmarkTracker`.
 
 Further tables: how often a limit of the scale, or the model's own word that it is lost, gives up a
-face, or follows something else; and, with --detector, what a frame costs with tracking, and with
-detecting in each.
+face, or follows something else; and, with --detector, what a frame costs with tracking, by two
+passes and by one, and with detecting in each.
 """
 
 import itertools
@@ -105,6 +105,7 @@ _FILTERS = {
         },
     ),
     "scale": (filters.ScaleFilter, {}),  # as it is
+    "scale, chosen": (filters.ScaleFilter, _SCALE_GRID),
     "scale, all alike": (OneScaleFilter, _SCALE_GRID),
     "scale, no shared motion": (AloneFilter, _SCALE_GRID),
 }

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from keras_lapkl._support import extras
 from keras_lapkl._support.console import PrintableFormatter, print
 
 INTERRUPTED = 130
@@ -112,11 +113,10 @@ def _said(error):
         here = "" if os.path.isabs(name) else f" in {os.getcwd()}"
         return f"There is no file or folder {name}{here}."
     backend = os.environ.get("KERAS_BACKEND")
-    if isinstance(error, ModuleNotFoundError) and backend and error.name == backend:
-        return (
-            f"KERAS_BACKEND is {backend}, but the package {backend} is not installed: install it, "
-            "or set KERAS_BACKEND=tensorflow."
-        )
+    if str(error) == f"No module named {backend!r}":
+        extra = extras.EXTRAS.get(backend)
+        package = f"'keras_lapkl[{extra}]'" if extra else backend
+        return f"KERAS_BACKEND is {backend}, which is not installed: pip install {package}"
     return error
 
 

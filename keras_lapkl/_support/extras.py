@@ -8,6 +8,7 @@ EXTRAS = {
     "ethosu": "vela",
     "fsspec": "stores",
     "h5py": "labels",
+    "jax": "jax",
     "keras": "train",
     "matplotlib": "plots",
     "mtcnn": "mtcnn",

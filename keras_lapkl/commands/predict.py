@@ -40,13 +40,7 @@ _OVERLAYS = flags.DEFINE_bool(
 _RADII = flags.DEFINE_bool(
     "radii", False, "With --overlays: circles that hold the true points in 90 % of all cases."
 )
-_PASSES = flags.DEFINE_integer(
-    "passes",
-    2,
-    "Passes over a face of a photo or of a video's frame, each on a better crop; the mean of those "
-    "that agree is given.",
-    1,
-)
+_PASSES = shared_flags.passes(__name__)
 _EVERY = flags.DEFINE_integer("every", 1, "Use every n-th frame of a video.", 1)
 _ANY_ANGLE = flags.DEFINE_bool(
     "any_angle",

@@ -44,6 +44,18 @@ def detector(module: str, default: str = "auto") -> flags.FlagHolder:
     )
 
 
+def passes(module: str) -> flags.FlagHolder:
+    """Defines --passes; `module` is the `__name__` of the command, whose flag it is."""
+    return flags.DEFINE_integer(
+        "passes",
+        2,
+        "Passes over a face of a photo or of a video's frame, each on a better crop; the mean of "
+        "those that agree is given.",
+        1,
+        **_of(module),
+    )
+
+
 def flip_average(module: str) -> flags.FlagHolder:
     """Defines --flip_average."""
     return flags.DEFINE_bool(

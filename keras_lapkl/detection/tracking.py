@@ -193,7 +193,7 @@ class LandmarkTracker:
         if not self._tracks:
             return []
         squares = np.stack([track.expected(time) for track in self._tracks])
-        # Without a calibration passes have no mean; and the square needs no second one.
+        # Only a calibrated model's passes are averaged. Else one is enough, for the crop is good.
         passes = 1 if self.detector.localizer.calibration is None else self.detector.passes
         faces = self.detector.localize(frame, squares, passes, is_face(self._scheme))
         found, lost = [], []

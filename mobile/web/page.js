@@ -69,6 +69,13 @@ function perCrop({ milliseconds: each, lost }) {
   return `${milliseconds(each)} a crop${lost ? "; lost: no face, or not where it is" : ""}`;
 }
 
+/** What is in a square that the frame before gave. */
+function follow(square) {
+  const { localizer, picture } = state;
+  // Only a calibrated file's passes are averaged. Else one is enough, for the crop is good.
+  return localizer.byPasses(picture, square, localizer.metadata.calibration ? 2 : 1);
+}
+
 /** Times model and whole frames on what is shown. */
 async function time() {
   if (!shared.found) throw new Error("Choose a model and a picture first.");
@@ -78,7 +85,7 @@ async function time() {
   const whole = [];
   for (let i = 0; i < TIMED; i++) {
     const start = performance.now();
-    take(await state.localizer.locate(state.picture, square));
+    take(await follow(square));
     draw();
     whole.push(performance.now() - start);
     model.push(shared.found.milliseconds);
@@ -259,8 +266,7 @@ async function lookAtFrame(interval) {
   }
   if (state.localizer) {
     const { localizer, picture, square } = state;
-    // Without a calibration passes have no mean; and the square needs no second one.
-    const found = await localizer.byPasses(picture, square, localizer.metadata.calibration ? 2 : 1);
+    const found = await follow(square);
     // One ring: a frame may not wait for all.
     take(await localizer.lookAround(picture, square, found, RINGS.slice(0, 1)));
     // The time is smoothed, since the mean of uneven frames' rates is above their rate.

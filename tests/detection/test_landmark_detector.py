@@ -393,26 +393,6 @@ def test_landmarks_of_quite_another_size_keep_the_square(stub, times, is_taken):
     np.testing.assert_allclose(face.scale, ratio * first.scale)
 
 
-class Leaning:
-    """The stub, but all that it finds lies 4 pixels of the crop too far to the right.
-
-    Its expected error is the same everywhere, pixels of the crop.
-    """
-
-    def __init__(self, stub, error):
-        self.stub = stub.Localizer(stub.POINTS)
-        for name in ("scheme", "crop_scale", "image_size", "trained_on", "training_data"):
-            setattr(self, name, getattr(self.stub, name))
-        quantiles = {0.9: (2.0,) * 5}
-        self.calibration = confidence.Calibration(
-            (1.0,), (error,), (1 / 1.5,) * 5, quantiles, "made", 99, lost=9.0
-        )
-
-    def predict(self, images, verbose=0):
-        found = self.stub.predict(images)
-        return {**found, "landmarks": found["landmarks"] + (4, 0)}
-
-
 def leans(localizer, stub, passes):
     """How far to the right of the true points it finds them, and the face."""
     square = (*stub.POINTS.mean(0), np.ptp(stub.POINTS, axis=0).max())
@@ -430,12 +410,12 @@ def leans(localizer, stub, passes):
 )
 def test_passes_that_agree_are_averaged(stub, error, places):
     """The second sees the mirror image: what leans to one side there leans to the other here."""
-    localizer = Leaning(stub, error)
+    localizer = stub.Leaning(error)
     for passes, place in enumerate(places, start=1):
-        localizer.stub.crops.clear()
+        localizer.crops.clear()
         right, face = leans(localizer, stub, passes)
         agree = error > 8 or passes == 1
-        assert len(localizer.stub.crops) == (passes if agree else passes + 2)
+        assert len(localizer.crops) == (passes if agree else passes + 2)
         assert right == pytest.approx(place, abs=1)  # colors are whole numbers
         pixel = face.square[2] / stub.SIZE
         # If they do not agree, an error is no less than how far they are apart.
@@ -453,15 +433,15 @@ def test_passes_that_agree_are_averaged(stub, error, places):
 
 @pytest.mark.parametrize("missing", ["calibration", "flip"])
 def test_no_mirror_image_without_a_calibration_or_a_mirror_map(stub, missing):
-    localizer = Leaning(stub, 9.0)
+    localizer = stub.Leaning(9.0)
     if missing == "flip":
         localizer.scheme = dataclasses.replace(stub.SCHEME, flip=None)
     else:
         localizer.calibration = None
     for passes in (1, 2):
         assert leans(localizer, stub, passes)[0] == pytest.approx(4, abs=1)
-    assert len(localizer.stub.crops) == 3
-    for crops in localizer.stub.crops:  # whose red grows to the right
+    assert len(localizer.crops) == 3
+    for crops in localizer.crops:  # whose red grows to the right
         assert (np.diff(crops[0, ..., 0].astype(int), axis=1) >= 0).all()
 
 

@@ -109,15 +109,30 @@ def test_a_face_is_detected_once_and_then_followed(world):
     assert len(made.asked) == 19
 
 
-@pytest.mark.parametrize(("calibration", "passes"), [(None, 1), (object(), 2)])
-def test_each_frame_has_the_passes_that_are_averaged(world, calibration, passes):
+@pytest.mark.parametrize(
+    ("calibration", "given", "passes"), [(None, 2, 1), (object(), 1, 1), (object(), 3, 3)]
+)
+def test_each_frame_has_the_passes_that_are_averaged(world, calibration, given, passes):
     """They are where the model is calibrated."""
     made = world(a=(100.0, 100.0))
-    made.localizer.calibration = calibration
+    made.localizer.calibration, made.passes = calibration, given
     tracker = LandmarkTracker(made)
     for i in range(5):
         tracker(FRAME, i / RATE)
     assert made.asked_passes == [passes] * 4
+
+
+@pytest.mark.parametrize(("passes", "place"), [(1, 4), (2, 0)])
+def test_what_leans_to_one_side_is_averaged_with_its_mirror_image(stub, passes, place):
+    localizer = stub.Leaning(9.0)
+    detector = LandmarkDetector(localizer, stub.detector(stub.BOX), passes=passes)
+    tracker = LandmarkTracker(detector, make_filter=None, max_scale=99)
+    tracker(stub.ramp(), 0)
+    localizer.crops.clear()
+    (face,) = tracker(stub.ramp(), 1 / RATE)
+    assert len(localizer.crops) == passes
+    right = (face.raw - stub.POINTS)[:, 0].mean() * stub.SIZE / face.square[2]
+    assert right == pytest.approx(place, abs=1)  # colors are whole numbers
 
 
 def test_the_crop_is_cut_where_the_face_will_be(world):

@@ -657,6 +657,39 @@ def test_times(page):
     assert "frames a second (medians of 100)" in page.message()
 
 
+def test_frames_have_the_passes_that_are_averaged(page):
+    """Two, if the file says how sure it is, by the camera and by the clock."""
+    page.call(
+        """({ Localizer }) => {
+          const { byPasses } = Localizer.prototype;
+          window.asked = [];
+          Localizer.prototype.byPasses = function (picture, square, passes, ...more) {
+            window.localizer = this;
+            window.asked.push(passes);
+            return byPasses.call(this, picture, square, passes, ...more);
+          };
+          return null;
+        }"""
+    )
+    page.element("time").click()
+    page.wait("keras_lapkl.timing")
+    assert page.get("localizer.metadata.calibration == null")
+    assert page.get("asked") == [1] * 100
+    page.chromium.execute_script(
+        """
+        const { metadata } = localizer;
+        const factors = Array(metadata.num_landmarks).fill(1);
+        metadata.calibration = { scales: [1], errors: [1], factors };
+        asked.length = 0;
+        """
+    )
+    permit(page, "granted")
+    page.element("camera").click()
+    page.wait("asked.length > 2")
+    assert set(page.get("asked")) == {2}
+    page.element("camera").click()
+
+
 def test_a_phone_needs_no_sideways_scrolling(page):
     assert page.get("document.documentElement.scrollWidth <= innerWidth")
 

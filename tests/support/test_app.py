@@ -185,13 +185,17 @@ def test_a_file_that_is_not_there_is_said_with_its_place(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_backend_that_is_not_installed_is_said():
+@pytest.mark.parametrize(
+    ("backend", "package"),
+    [("torch", "torch"), ("jax", "'keras_lapkl[jax]'"), ("tensorflow", "'keras_lapkl[train]'")],
+)
+def test_a_backend_that_is_not_installed_is_said(backend, package):
     code = (
         "import sys\n"
         "class Without:\n"
         "    def find_spec(name, *_):\n"
-        "        if name == 'torch':\n"
-        "            raise ModuleNotFoundError('none', name=name)\n"
+        f"        if name == {backend!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Without)\n"
         "from keras_lapkl._support.app import run_main\n"
         "def main(_):\n"
@@ -202,9 +206,10 @@ def test_a_backend_that_is_not_installed_is_said():
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env=os.environ | {"KERAS_BACKEND": "torch"},
+        env=os.environ | {"KERAS_BACKEND": backend},
         check=False,
     )
     assert done.returncode == 1
-    assert "error: KERAS_BACKEND is torch, but the package torch is not installed" in done.stderr
-    assert "set KERAS_BACKEND=tensorflow" in done.stderr
+    assert done.stderr.endswith(
+        f"error: KERAS_BACKEND is {backend}, which is not installed: pip install {package}\n"
+    )
