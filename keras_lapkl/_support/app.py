@@ -112,7 +112,7 @@ def _said(error):
         name = os.fsdecode(error.filename)
         here = "" if os.path.isabs(name) else f" in {os.getcwd()}"
         return f"There is no file or folder {name}{here}."
-    backend = os.environ.get("KERAS_BACKEND")
+    backend = os.environ.get("KERAS_BACKEND", "")
     if str(error) == f"No module named {backend!r}":
         extra = extras.EXTRAS.get(backend)
         package = f"'keras_lapkl[{extra}]'" if extra else backend
