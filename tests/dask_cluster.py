@@ -82,7 +82,7 @@ def kill_a_worker(file, rng):
 
 
 def wait_until_busy(file, tool):
-    """Waits until all two workers of a cluster have work, for as long as a process runs."""
+    """Waits until both workers of a cluster have work, for as long as a process runs."""
     with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
         while sum(map(bool, client.processing().values())) < 2:
             assert tool.poll() is None, tool.stderr.read()

@@ -84,8 +84,8 @@ class LandmarkTracker:
 
     Args:
         detector: a `LandmarkDetector`: called with a frame, it finds faces; its `localize` is
-            called with a frame and squares, for each face of each frame with the detector's
-            `passes` if the model is calibrated, else with one.
+            called with a frame, the squares of the faces that are followed, and how many passes:
+            the detector's `passes` if the model is calibrated, else 1.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
             default is for 80-pixel crops. A coarse limit, for models whose calibration does not
