@@ -15,7 +15,6 @@ camera.watch = watch
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
