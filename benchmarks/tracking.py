@@ -12,6 +12,9 @@ runs in `LandmarkTracker`.
 Further tables: how often a limit of the scale, or the model's own word that it is lost, gives up a
 face, or follows something else; and, with --detector, what a frame costs with tracking, by two
 passes and by one, and with detecting in each.
+
+--hard measures only faces that the model is unsure of, and others in the dark, in fog and out of
+focus: what each way to look at them again costs and gives.
 """
 
 import itertools
@@ -24,7 +27,7 @@ import cv2
 import numpy as np
 from absl import flags, logging
 
-from keras_lapkl import schemes
+from keras_lapkl import confidence, schemes
 from keras_lapkl._support import app, console
 from keras_lapkl._support.files import replacing, write_json
 from keras_lapkl._support.provenance import run_provenance
@@ -34,6 +37,7 @@ from keras_lapkl.data.pts import read_pts
 from keras_lapkl.data.synthetic import clips
 from keras_lapkl.data.synthetic.faces import paint_background
 from keras_lapkl.detection import filters, tracking
+from keras_lapkl.detection.detections import are_same
 from keras_lapkl.detection.first_pass import distance
 from keras_lapkl.detection.landmark_detector import LandmarkDetector
 from keras_lapkl.evaluation import tracking_scores
@@ -53,6 +57,7 @@ _MAX_SCALES = flags.DEFINE_list("max_scales", [1.6, 1.8, 2.0, 2.2, 2.4], "To com
 _DETECTOR = flags.DEFINE_string(
     "detector", None, "Of faces, to compare costs with; see `keras_lapkl.detectors`."
 )
+_HARD = flags.DEFINE_bool("hard", False, "Measure only faces that are hard to follow.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _PLOT = flags.DEFINE_string("plot", None, "PNG file to write: one coordinate over time.")
 
@@ -111,29 +116,51 @@ _FILTERS = {
 }
 
 
-class Stand:
-    """A `LandmarkDetector` whose face detector knows where the face of a clip is, nearly."""
+_SPOILED = {
+    "dark, 6 %": lambda frame, rng: 0.06 * frame + rng.normal(0, 1, frame.shape),
+    "fog, 12 %": lambda frame, rng: 0.12 * frame + 150,
+    "blur, σ 4 px": lambda frame, rng: cv2.GaussianBlur(frame, (0, 0), 4),
+}
+_AGAIN = {"not at all": {}, "cut in other ways": {"recut": True}, "around": {"look_around": True}}
 
-    def __init__(self, detector, clip):
+
+class Stand:
+    """A `LandmarkDetector` whose face detector knows where the face of a clip is, nearly.
+
+    `again` is how a face that is followed is looked at again, in place of what the tracker asks.
+    """
+
+    def __init__(self, detector, clip, again=None):
+        self.detector = detector
+        self.again = again
         self.localizer = detector.localizer
-        self.localize = detector.localize
         self.passes = detector.passes
         self.squares = crop_squares(clip.landmarks, clip.scheme, 1)
         self.frame = 0
         self.calls = 0
 
-    def __call__(self, frame, turned=True):
+    def localize(self, frame, squares, passes, **again):
+        again = again if self.again is None else self.again
+        return self.detector.localize(frame, squares, passes, **again)
+
+    def __call__(self, frame, look_around=True, known=()):
         self.calls += 1
         shift = np.random.default_rng([7, self.frame]).uniform(-0.1, 0.1, 3)
         x, y, side = self.squares[self.frame]
         square = x + shift[0] * side, y + shift[1] * side, side * np.exp(shift[2])
-        return self.localize(frame, [square], 2)
+        if any(are_same(np.array(square), other) for other in known):
+            return []
+        again = {"look_around": True} if look_around else {"recut": True}
+        return self.detector.localize(frame, [square], 2, **again)
 
 
 def main(_):
     cv2.setNumThreads(1)
     detector = LandmarkDetector(TFLiteLocalizer(_MODEL.value), passes=_PASSES.value)
     photos = _photos()
+    if _HARD.value:
+        print(console.aligned(_hard(detector, photos)))
+        return
 
     logging.info("Choose settings on %d clips.", 2 * _CLIPS.value)
     streams = [_stream(detector, clip) for clip in _clips(photos, 0)]
@@ -334,6 +361,52 @@ def _walk(detector, photo, square):
             break
         looks[:, i] = face.scale.mean() * localizer.image_size / face.square[2], bool(face.lost)
     return looks, square
+
+
+def _hard(detector, photos):
+    """What following costs and gives by kind of clip, and by how faces are looked at again."""
+    runs, predict = [0], detector.localizer.predict
+
+    def counted(images, **kwargs):
+        runs[0] += len(images)
+        return predict(images, **kwargs)
+
+    detector.localizer.predict = counted
+    unsure = sorted(range(len(photos)), key=lambda i: -_relative_error(detector, *photos[i]))
+    kinds = {"that it is unsure of": (unsure[: _CLIPS.value], lambda frame, rng: frame)}
+    others = range(_FIRST_MEASURED, _FIRST_MEASURED + _CLIPS.value)
+    kinds |= {name: (others, spoil) for name, spoil in _SPOILED.items()}
+    columns = ("flicker", "moving_nme", "nme", "missed")
+    rows = [("faces", "looked at again", "network runs a frame", "most", *columns)]
+    for kind, (chosen, spoil) in kinds.items():
+        spent, scores = {name: [] for name in _AGAIN}, {name: [] for name in _AGAIN}
+        for i in chosen:
+            clip = clips.photo_clip(*photos[i], seed=i, rate=_RATE.value)
+            stands = {name: Stand(detector, clip, again) for name, again in _AGAIN.items()}
+            trackers = {name: tracking.LandmarkTracker(stand) for name, stand in stands.items()}
+            found = {name: np.full(clip.landmarks.shape, np.nan) for name in _AGAIN}
+            rng = np.random.default_rng(i)
+            for k, (at, frame) in enumerate(clip.frames()):
+                frame = np.clip(spoil(frame, rng), 0, 255).astype(np.uint8)
+                for name, tracker in trackers.items():
+                    stands[name].frame, runs[0] = k, 0
+                    for face in tracker(frame, at):
+                        found[name][k] = face.landmarks
+                    spent[name].append(runs[0])
+            for name, landmarks in found.items():
+                got = tracking_scores.evaluate(clip, landmarks)
+                scores[name].append([got[column] for column in columns])
+        for name in _AGAIN:
+            cells = f"{np.mean(spent[name]):.1f}", str(max(spent[name]))
+            rows.append((kind, name, *cells, *(f"{x:.2f}" for x in np.nanmean(scores[name], 0))))
+    return rows
+
+
+def _relative_error(detector, photo, landmarks):
+    """How unsure the model is of a face, by two passes from its labels."""
+    square = crop_squares(landmarks[None], schemes.IBUG68, 1)
+    (face,) = detector.localize(photo, square, 2)
+    return confidence.relative_error(face.landmarks, face.error)
 
 
 def _costs(clip):

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, Self
 
 import cv2
@@ -143,7 +144,11 @@ class LandmarkDetector:
         return cls(localizer, detector, **kwargs)
 
     def __call__(
-        self, photo: ArrayLike, boxes: ArrayLike | None = None, turned: bool = True
+        self,
+        photo: ArrayLike,
+        boxes: ArrayLike | None = None,
+        look_around: bool = True,
+        known: Sequence[ArrayLike] = (),
     ) -> list[Face]:
         """The faces of one photo.
 
@@ -151,7 +156,11 @@ class LandmarkDetector:
             photo: (H, W, 3) uint8 RGB. OpenCV's functions give BGR: `cv2.cvtColor(bgr,
                 cv2.COLOR_BGR2RGB)`.
             boxes: (n, 4) x0, y0, x1, y1 of face boxes in pixels of the photo; None to detect them.
-            turned: whether to look at turned copies where `any_angle` leaves that open.
+            look_around: whether to look around at faces that the model is unsure of, and at turned
+                copies where `any_angle` leaves that open. Without it, a face that the model is
+                lost on is cut out in other ways alone.
+            known: squares (4,) by the landmarks of faces that are not wanted, as `face_square`
+                gives them: what is detected within half a side of one is left out.
 
         Returns:
             list of `Face`: in the order of the boxes, or from left to right. Of a model that is
@@ -170,19 +179,21 @@ class LandmarkDetector:
         if boxes is not None:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
             detections.check_beside(found, photo)
-            return self._faces(photo, found, None)
+            return self._faces(photo, found, None, look_around=True)
         found = self.find(photo)
         usable = self._usable(photo, found)
         with self._counting:
             self.left_out["its crop would lie beside the picture"] += len(found) - len(usable)
-        faces = self._faces(photo, usable, self.detector)
-        if self._looks_on(faces, turned):
+        usable = self._without(usable, known)
+        again = {"look_around": True} if look_around else {"recut": True}
+        faces = self._faces(photo, usable, self.detector, **again)
+        if self._looks_on(faces, look_around, known):
             found = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
-            found = self._usable(photo, found)
+            found = self._without(self._usable(photo, found), known)
             # In turned copies most is no face: one that is lost is looked for only for want of any.
-            more = self._faces(photo, found, self.detector, look_around=False)
-            if all(face.lost for face in faces + more):
-                more = self._faces(photo, found, self.detector)
+            more = self._faces(photo, found, self.detector)
+            if not len(known) and all(face.lost for face in faces + more):
+                more = self._faces(photo, found, self.detector, **again)
             faces = self._surest(faces + [face for face in more if not face.lost])
         return self._once(faces) if is_face(self._scheme) else faces
 
@@ -200,12 +211,24 @@ class LandmarkDetector:
             return [detections.square(each.box) for each in found]
         return detections.rotated_squares(found, self._scheme, detector)
 
-    def _looks_on(self, faces, turned):
+    def _without(self, found, known):
+        """Detections but those of known faces, of which there are squares."""
+        if not found or not len(known):
+            return found
+        squares = self._first_squares(found, self.detector)
+        return [
+            each
+            for each, square in zip(found, squares, strict=True)
+            if not any(detections.are_same(square, np.asarray(other)) for other in known)
+        ]
+
+    def _looks_on(self, faces, look_around, known):
         """Whether to detect in turned copies of a photo as well."""
         if not is_face(self._scheme):
             return False
         if self.any_angle is None:
-            return turned and (not faces or any(self._unsure(faces)))
+            some = bool(faces or len(known))
+            return look_around and (not some or any(self._unsure(faces)))
         return self.any_angle
 
     def _surest(self, faces):
@@ -243,11 +266,11 @@ class LandmarkDetector:
             return face.score or 0.0
         return -_relative_errors([face])[0]
 
-    def _faces(self, photo, found, detector, look_around=True):
+    def _faces(self, photo, found, detector, **again):
         """The faces of detections, by `detector`; None of boxes that were given."""
         squares = self._first_squares(found, detector)
         passes = 1 if self._scheme.crop_from == "box" else self.passes
-        faces = self.localize(photo, squares, passes, look_around and is_face(self._scheme))
+        faces = self.localize(photo, squares, passes, **again)
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)
@@ -282,7 +305,12 @@ class LandmarkDetector:
         return [detections.turned_back(each, quarters, width, height) for each in found]
 
     def localize(
-        self, photo: ArrayLike, squares: ArrayLike, passes: int = 1, look_around: bool = False
+        self,
+        photo: ArrayLike,
+        squares: ArrayLike,
+        passes: int = 1,
+        look_around: bool = False,
+        recut: bool = False,
     ) -> list[Face]:
         """The faces in known squares.
 
@@ -295,7 +323,9 @@ class LandmarkDetector:
                 crop is rotated as the face is.
             look_around: whether to look again at a face that the model is unsure of: with its gray
                 levels stretched, without specks, sharpened, and at other rotations, shifts and
-                sizes of its square.
+                sizes of its square. Only of faces.
+            recut: whether to look again at a face that the model is lost on, in the same square:
+                with its gray levels stretched, without specks, and sharpened. Only of faces.
 
         Returns:
             list of n `Face`.
@@ -312,13 +342,17 @@ class LandmarkDetector:
         localizer = self.localizer
         check_squares(_crops(squares, localizer), *photo.shape[1::-1])
         faces = self._localize(photo, squares, passes)
-        if look_around:
-            for i in np.flatnonzero(self._unsure(faces)):
-                faces[i] = self._look_around(photo, squares[i], faces[i])
+        if is_face(self._scheme):
+            unsure = self._unsure(faces)
+            for i, face in enumerate(faces):
+                if look_around and unsure[i]:
+                    faces[i] = self._look_around(photo, squares[i], face, looks.RINGS)
+                elif recut and face.lost:
+                    faces[i] = self._look_around(photo, squares[i], face)
         return faces
 
-    def _look_around(self, photo, square, face):
-        """The surest of what is found at and around the square of a face."""
+    def _look_around(self, photo, square, face, rings=()):
+        """The surest of what is found at the square of a face, and in rings around it."""
         found = [face]
         for cut in looks.CUTS:
             found += self._localize(photo, square[None], 2, cut)
@@ -329,7 +363,7 @@ class LandmarkDetector:
         # In the other cuts faces that are rotated get worse.
         cut = looks.CUTS[0] if errors[1] < errors[0] else warp_crop
         picture = photo.shape[1::-1]
-        for ring in looks.RINGS:
+        for ring in rings:
             squares = looks.squares_around(square, ring)
             squares = squares[covers_picture(_crops(squares, self.localizer), *picture)]
             first = self._look(photo, squares, cut) if len(squares) else []

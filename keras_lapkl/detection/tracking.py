@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.threads import Lock
-from keras_lapkl.data.cropping import face_square, is_face
+from keras_lapkl.data.cropping import face_square
 from keras_lapkl.detection.detections import are_same
 from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.filters import (
@@ -32,6 +32,7 @@ _FARTHEST = 2.0  # sides that it may have moved
 _RESIZED = 1.5  # times as large, or as small, that it may be there
 _RATE = 30.0  # frames a second; of slower videos `find_every` counts time
 _LOST = 1.0  # s that the model may be lost on a face before it is given up
+_PAUSE = 0.15  # s from one look around to the next while a face is lost, or was given up just now
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -65,9 +66,10 @@ class LandmarkTracker:
     With a filter it is cut where these will be if the face keeps its speed.
 
     The face detector runs while no face is followed, for a second after one was given up, and every
-    `find_every` frames to find new ones. Turned copies are looked at only every `find_every`
-    frames, and for a second after a face was given up. Where the model is unsure of a
-    face it looks around for it, as `LandmarkDetector` does. If it stays `lost`, its landmarks are a
+    `find_every` frames to find new ones. Turned copies are looked at, and what is around a detected
+    face that the model is unsure of, only every `find_every` frames; while a face is lost and for a
+    second after one was given up every 0.15 s. A face that is followed is cut out in
+    other ways in a frame in which the model is lost on it. If it stays `lost`, its landmarks are a
     guess, and the detector runs in each frame until it finds the face again; no face begins so, and
     after a second of it the face is given up. It is given up at once where the mean scale of its
     landmarks exceeds `max_scale`; where its landmarks are not finite, or lie a side of the five
@@ -83,9 +85,10 @@ class LandmarkTracker:
     from where the tracker was.
 
     Args:
-        detector: a `LandmarkDetector`: called with a frame, it finds faces; its `localize` is
-            called with a frame, the squares of the faces that are followed, and how many passes:
-            the detector's `passes` if the model is calibrated, else 1.
+        detector: a `LandmarkDetector`: called with a frame, `look_around` and the `known` squares,
+            it finds new faces; its `localize` is called with a frame, the squares of the faces that
+            are followed, `recut`, and how many passes: the detector's `passes` if the model is
+            calibrated, else 1.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
             default is for 80-pixel crops. A coarse limit, for models whose calibration does not
@@ -179,13 +182,15 @@ class LandmarkTracker:
             self._since_search >= self.find_every
             or time - self._searched >= self.find_every / _RATE
         )
-        called = time <= self._search_until or due or any(track.lost for track in self._tracks)
-        if called or not self._tracks:
-            # An empty scene is not worth the fourfold time of turned copies in each frame.
-            turned = bool(called or self.find_every is None)
-            if turned:
+        called = time <= self._search_until or any(track.lost for track in self._tracks)
+        if called or due or not self._tracks:
+            # In each frame an empty scene is not worth the fourfold time of turned copies, and what
+            # is no face, or hardly one, not that of sixty looks.
+            waited = time - self._searched >= _PAUSE
+            look_around = self.find_every is None or due or (called and waited)
+            if look_around:
                 self._since_search, self._searched = 0, time
-            self._search(frame, time, turned)
+            self._search(frame, time, look_around)
         return [track.face for track in self._tracks]
 
     def _follow(self, frame, time):
@@ -195,7 +200,7 @@ class LandmarkTracker:
         squares = np.stack([track.expected(time) for track in self._tracks])
         # Only a calibrated model's passes are averaged. Else one is enough, for the crop is good.
         passes = 1 if self.detector.localizer.calibration is None else self.detector.passes
-        faces = self.detector.localize(frame, squares, passes, is_face(self._scheme))
+        faces = self.detector.localize(frame, squares, passes, recut=True)
         found, lost = [], []
         for track, face, expected in zip(self._tracks, faces, squares, strict=True):
             square = self._checked(face)
@@ -217,11 +222,11 @@ class LandmarkTracker:
         self._tracks = sorted(kept, key=lambda track: track.number)
         return lost
 
-    def _search(self, frame, time, turned):
+    def _search(self, frame, time, look_around):
         """Begins tracks of the faces that the detector finds where there is none."""
-        faces = self.detector(frame) if turned else self.detector(frame, turned=False)
+        known = [track.square for track in self._tracks if not track.lost]
         new = []
-        for face in faces:
+        for face in self.detector(frame, look_around=look_around, known=known):
             square = self._checked(face)
             if square is None or face.lost:
                 self.left_out["too unsure or too small to follow"] += 1

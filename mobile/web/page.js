@@ -265,10 +265,12 @@ async function lookAtFrame(interval) {
     state.guide = state.square = firstSquare();
   }
   if (state.localizer) {
-    const { localizer, picture, square } = state;
+    const { localizer, picture, guide, square } = state;
     const found = await follow(square);
-    // One ring: a frame may not wait for all.
-    take(await localizer.lookAround(picture, square, found, RINGS.slice(0, 1)));
+    // One ring: a frame may not wait for all. A face that is followed is where it was.
+    const rings = square === guide ? RINGS.slice(0, 1) : [];
+    const isLeft = square !== guide && !found.lost;
+    take(isLeft ? found : await localizer.lookAround(picture, square, found, rings));
     // The time is smoothed, since the mean of uneven frames' rates is above their rate.
     period = interval && (period ? 0.95 * period + 0.05 * interval : interval);
     const rate = period ? `${Math.round(1000 / period)} frames a second, ` : "";

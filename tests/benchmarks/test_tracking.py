@@ -33,7 +33,27 @@ assert np.isfinite(landmarks).all((1, 2)).mean() > 0.9
 """
 
 
+HARD = """
+import sys
+sys.path.insert(0, "benchmarks")
+import tracking
+from absl import flags
+from keras_lapkl.data.synthetic.faces import synthetic_faces
+from keras_lapkl.detection.landmark_detector import LandmarkDetector
+flags.FLAGS("tracking --model=m --photos_dir=p --stems=s --clips=1 --rate=3".split())
+faces, labels = synthetic_faces(1, image_size=240, seed=4)
+photos = [(faces[0], labels[0, :, :2])] * 101
+detector = LandmarkDetector.from_pretrained("fpn-sixteenth-300w", None)
+columns, *rows = tracking._hard(detector, photos)
+assert [len(row) for row in rows] == [len(columns)] * 12
+for row in rows:
+    assert 1 < float(row[2]) < float(row[3]), row
+for row in rows[:3]:
+    assert 0 < float(row[6]) < 8 and row[7] == "0.00", row
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [FILTERED, FOLLOWED], ids=["filtered", "followed"])
+@pytest.mark.parametrize("code", [FILTERED, FOLLOWED, HARD], ids=["filtered", "followed", "hard"])
 def test_in_small(code):
     subprocess.run([sys.executable, "-c", code], check=True)

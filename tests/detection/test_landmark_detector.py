@@ -296,6 +296,53 @@ def test_what_is_no_face_is_lost_after_all_looks(localizer, stub):
     assert face.lost and one.calls == [*8 * [1], 12, 2, 35, 2]
 
 
+def test_without_looking_around_it_is_only_cut_in_other_ways(localizer, stub):
+    """And no turned copies are looked at, which would show it upright."""
+    one, detector = OneWayUp(localizer, 0.0, reach=-1.0), stub.detector(stub.BOX)
+    (face,) = LandmarkDetector(one, detector)(stub.ramp(), look_around=False)
+    assert face.lost and one.calls == 8 * [1] and len(detector.shapes) == 1
+    one.calls.clear()
+    (face,) = LandmarkDetector(one).localize(stub.ramp(), [face.square / (1, 1, 2)], 2)
+    assert face.lost and one.calls == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("share", "calls"), [(0.9, [1, 1]), (1.1, 8 * [1])], ids=["unsure", "lost"]
+)
+def test_only_what_is_lost_is_cut_in_other_ways(localizer, stub, share, calls):
+    """A face that it is unsure of, but not lost on, is left as it is."""
+    one = OneWayUp(localizer, 0.0)
+    square = crop_squares(stub.POINTS[None], localizer.scheme, 1)
+    (face,) = LandmarkDetector(one).localize(stub.ramp(), square, 2)
+    one.calls.clear()
+    relative = float(confidence.relative_error(face.landmarks, face.error))
+    one.calibration = calibration(relative / share)
+    (again,) = LandmarkDetector(one).localize(stub.ramp(), square, 2, recut=True)
+    assert one.calls == calls and again.lost is (share > 1)
+
+
+def test_known_faces_are_not_given_and_not_looked_at(stub):
+    scheme = stub.SCHEME
+    faces = [stub.POINTS, stub.POINTS + (60, 40)]
+    boxes = [(*each.min(0) - 8, *each.max(0) + 8) for each in faces]
+    shapes = []
+
+    def detector(photo):
+        shapes.append(photo.shape)
+        return [Detection(box, 0.9) for box in boxes]
+
+    known = [crop_squares(each[None], scheme, 1)[0] for each in faces]
+    one = OneWayUp(stub.Localizer(faces[1]), 0.0)
+    detect = LandmarkDetector(one, detector)
+    (face,) = detect(stub.ramp(), known=known[:1])
+    np.testing.assert_allclose(face.landmarks, faces[1], atol=1)
+    assert one.calls == [1, 1]
+    one.calls.clear()
+    # Where all faces are known, nothing is looked for in turned copies.
+    assert detect(stub.ramp(), known=known) == [] and one.calls == []
+    assert len(shapes) == 2
+
+
 @pytest.mark.parametrize("light", [(0.04, 0.02, 0.06), (0.1, 0.7, 0.1)])
 def test_a_face_in_the_dark_or_in_colored_light_is_found(light, monkeypatch):
     """In its gray levels stretched; as it is, no look finds it."""

@@ -49,20 +49,22 @@ class World:
         self.spoil = {}
         self.lost = None
         self.searches = 0
-        self.turned = []
+        self.looked_around = []
+        self.known = []
         self.asked = []
         self.asked_passes = []
-        self.looked_around = []
+        self.recut = []
 
-    def __call__(self, frame, turned=True):
+    def __call__(self, frame, look_around=True, known=()):
         self.searches += 1
-        self.turned.append(turned)
+        self.looked_around.append(look_around)
+        self.known.append(known)
         return [self._face(name, np.array([*place, 40.0])) for name, place in self.faces.items()]
 
-    def localize(self, frame, squares, passes=1, look_around=False):
+    def localize(self, frame, squares, passes=1, recut=False):
         self.asked.append(np.array(squares))
         self.asked_passes.append(passes)
-        self.looked_around.append(look_around)
+        self.recut.append(recut)
         found = [self._nearest(square) for square in squares]
         return [dataclasses.replace(face, lost=self.lost) for face in found]
 
@@ -159,12 +161,12 @@ def test_the_crop_keeps_the_angle_of_the_face(world):
     assert made.asked[0][0, 3] == pytest.approx(0.6, abs=0.01)
 
 
-def test_the_crop_is_asked_for_with_what_is_around(world):
+def test_the_crop_is_cut_in_other_ways_where_the_model_is_lost(world):
     made = world(a=(150.0, 120.0))
     tracker = LandmarkTracker(made)
     for i in range(2):
         tracker(FRAME, i / RATE)
-    assert made.looked_around == [True]
+    assert made.recut == [True]
 
 
 def test_the_filter_gets_the_scale_of_the_face(world):
@@ -326,7 +328,7 @@ def test_found_twice_again_and_again_is_searched_no_more(world):
     tracker = LandmarkTracker(made)
     face = made._face
 
-    def twice(frame, turned=True):
+    def twice(frame, **_):
         made.searches += 1
         aside = dataclasses.replace(
             face("a", np.array([80.0, 100.0, 40.0])), landmarks=made.points + (107.0, 100.0)
@@ -363,8 +365,8 @@ def test_a_face_that_outruns_its_crop_keeps_its_number(world, rate, step, has_gu
     tracker = LandmarkTracker(made)
     localize = made.localize
 
-    def guess(frame, squares, *args):
-        found = localize(frame, squares, *args)
+    def guess(frame, squares, *args, **kwargs):
+        found = localize(frame, squares, *args, **kwargs)
         missed = [np.abs(s[:2] - made.faces["a"]).max() > 40 for s in squares]
         guesses = [made._make(made.points + s[:2], 1.0, s) for s in squares]
         return [
@@ -386,7 +388,9 @@ def test_the_nearest_of_the_lost_goes_on_in_a_new_face(world):
     made = world(a=(60.0, 100.0), b=(160.0, 100.0))
     tracker = LandmarkTracker(made)
     assert ids(tracker(FRAME, 0)) == [0, 1]
-    made.localize = lambda frame, squares, *_: [made._make(made.points, 4.0, s) for s in squares]
+    made.localize = lambda _, squares, *__, **___: [
+        made._make(made.points, 4.0, square) for square in squares
+    ]
     made.faces = {"c": (265.0, 100.0), "b": (210.0, 100.0), "a": (80.0, 100.0)}
     made.scale = dict.fromkeys("abc", 1.0)
     places = {face.id: face.raw.mean(0)[0] for face in tracker(FRAME, 0.1)}
@@ -401,27 +405,61 @@ def test_while_there_is_no_face_each_frame_is_searched(world):
     assert made.searches == 4 and made.asked == []
 
 
-def test_turned_copies_of_an_empty_scene_are_looked_at_now_and_then(world):
-    """And in each frame of the second after a face was given up."""
+def test_an_empty_scene_is_looked_around_in_now_and_then(world):
+    """And each sixth of the second after a face was given up."""
     made = world()
     tracker = LandmarkTracker(made)
     for i in range(61):
         tracker(FRAME, i / RATE)
-    assert [i for i, turned in enumerate(made.turned) if turned] == [0, 30, 60]
+    np.testing.assert_array_equal(np.flatnonzero(made.looked_around), [0, 30, 60])
     made.faces["a"], made.scale["a"] = (80.0, 100.0), 1.0
     tracker(FRAME, 61 / RATE)
-    del made.faces["a"], made.turned[:]
+    del made.faces["a"], made.looked_around[:]
     for i in range(62, 142):
         tracker(FRAME, i / RATE)
-    np.testing.assert_array_equal(np.flatnonzero(made.turned), [*range(30), 59])
+    np.testing.assert_array_equal(np.flatnonzero(made.looked_around), [3, 8, 13, 18, 23, 28, 58])
 
 
-def test_without_a_search_now_and_then_each_looks_at_turned_copies(world):
+def test_a_lost_face_is_looked_around_for_each_sixth_of_a_second(world):
+    """That is, in each frame where there are no more."""
+    for rate, expected in ((RATE, 6), (5, 5), (2, 2)):
+        made = world(a=(100, 100))
+        tracker = LandmarkTracker(made)
+        tracker(FRAME, 0.0)
+        del made.faces["a"], made.looked_around[:]
+        made.lost = True
+        made._nearest = lambda square, made=made: made._make(made.points + square[:2], 1.0, square)
+        for i in range(1, rate + 1):
+            (face,) = tracker(FRAME, i / rate)
+            assert face.lost
+        assert made.searches == 1 + rate  # each frame is searched
+        assert sum(made.looked_around) == expected
+
+
+def test_the_detector_is_told_which_faces_are_followed(world):
+    """But not of one that is lost, which it may find."""
+    made = world(a=(60.0, 100.0), b=(180.0, 100.0))
+    tracker = LandmarkTracker(made, find_every=2)
+    for i in range(3):
+        tracker(FRAME, i / RATE)
+    assert [len(known) for known in made.known] == [0, 2]
+    middle = [made.points.mean(0)[0] + x for x in (60, 180)]
+    assert [square[0] for square in made.known[1]] == pytest.approx(middle, abs=9)
+    localize = made.localize
+    made.localize = lambda *args, **kwargs: [
+        dataclasses.replace(face, lost=i == 1) for i, face in enumerate(localize(*args, **kwargs))
+    ]
+    tracker(FRAME, 3 / RATE)
+    (known,) = made.known[-1]
+    assert known[0] == pytest.approx(middle[0], abs=9)
+
+
+def test_without_a_search_now_and_then_each_looks_around(world):
     made = world()
     tracker = LandmarkTracker(made, find_every=None)
     for i in range(3):
         tracker(FRAME, i / RATE)
-    assert made.turned == [True, True, True]
+    assert made.looked_around == [True, True, True]
 
 
 @pytest.mark.parametrize(("every", "frame"), [(1, 5), (4, 8), (7, 7), (None, None)])
@@ -657,12 +695,12 @@ def test_threads_take_turns(world, monkeypatch):
     inside, most = [], []
     search = made.__class__.__call__
 
-    def slow(self, frame, turned=True):
+    def slow(self, *args, **kwargs):
         inside.append(1)
         most.append(len(inside))
         sleep(0.005)
         inside.pop()
-        return search(self, frame, turned)
+        return search(self, *args, **kwargs)
 
     monkeypatch.setattr(World, "__call__", slow)
     tracker = LandmarkTracker(made, find_every=1)

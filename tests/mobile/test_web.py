@@ -690,6 +690,37 @@ def test_frames_have_the_passes_that_are_averaged(page):
     page.element("camera").click()
 
 
+def test_a_face_that_is_followed_is_not_looked_around_for(page):
+    """One ring in the dashed square; then none, and only where it is lost other cuts."""
+    page.call(
+        """({ Localizer }) => {
+          window.rings = [];
+          window.lost = false;
+          Localizer.prototype.byPasses = async function ({ width, height }, square) {
+            const landmarks = Array.from({ length: this.metadata.num_landmarks }, (_, i) => [
+              width / 2 + 40 * Math.cos(i),
+              height / 2 + 40 * Math.sin(i),
+            ]);
+            const scale = landmarks.map(() => [1, 1]);
+            return { landmarks, scale, lost: window.lost, square, milliseconds: 1 };
+          };
+          Localizer.prototype.lookAround = async (picture, square, found, rings) => {
+            window.rings.push(rings.length);
+            return found;
+          };
+          return null;
+        }"""
+    )
+    permit(page, "granted")
+    page.element("camera").click()
+    page.wait("keras_lapkl.tracking && keras_lapkl.looks > 6")
+    assert page.get("rings") == [1]
+    page.chromium.execute_script("window.lost = true;")
+    page.wait("rings.length > 4")
+    assert page.get("rings").index(0) == 1 and set(page.get("rings")[2:]) == {1}
+    page.element("camera").click()
+
+
 def test_a_phone_needs_no_sideways_scrolling(page):
     assert page.get("document.documentElement.scrollWidth <= innerWidth")
 
