@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl import confidence, pretrained
 from keras_lapkl._support.threads import Lock
@@ -148,7 +148,7 @@ class LandmarkDetector:
         photo: ArrayLike,
         boxes: ArrayLike | None = None,
         look_around: bool = True,
-        known: Sequence[ArrayLike] = (),
+        any_angle: bool | None = None,
     ) -> list[Face]:
         """The faces of one photo.
 
@@ -157,10 +157,10 @@ class LandmarkDetector:
                 cv2.COLOR_BGR2RGB)`.
             boxes: (n, 4) x0, y0, x1, y1 of face boxes in pixels of the photo; None to detect them.
             look_around: whether to look around at faces that the model is unsure of, and at turned
-                copies where `any_angle` leaves that open. Without it, a face that the model is
-                lost on is cut out in other ways alone.
-            known: squares (4,) by the landmarks of faces that are not wanted, as `face_square`
-                gives them: what is detected within half a side of one is left out.
+                copies if `any_angle` says so. Without it, which is quick, a face that the model is
+                lost on is cut out in other ways alone, and one that it is `unsure` of may be
+                another one that it sees in a face upside down.
+            any_angle: as the constructor's, where that is None.
 
         Returns:
             list of `Face`: in the order of the boxes, or from left to right. Of a model that is
@@ -179,21 +179,19 @@ class LandmarkDetector:
         if boxes is not None:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
             detections.check_beside(found, photo)
-            return self._faces(photo, found, None, look_around=True)
+            return self._faces(photo, found, None, look_around)
         found = self.find(photo)
         usable = self._usable(photo, found)
         with self._counting:
             self.left_out["its crop would lie beside the picture"] += len(found) - len(usable)
-        usable = self._without(usable, known)
-        again = {"look_around": True} if look_around else {"recut": True}
-        faces = self._faces(photo, usable, self.detector, **again)
-        if self._looks_on(faces, look_around, known):
+        faces = self._faces(photo, usable, self.detector, look_around)
+        if look_around and self._looks_on(faces, any_angle):
             found = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
-            found = self._without(self._usable(photo, found), known)
+            found = self._usable(photo, found)
             # In turned copies most is no face: one that is lost is looked for only for want of any.
             more = self._faces(photo, found, self.detector)
-            if not len(known) and all(face.lost for face in faces + more):
-                more = self._faces(photo, found, self.detector, **again)
+            if all(face.lost for face in faces + more):
+                more = self._faces(photo, found, self.detector, look_around=True)
             faces = self._surest(faces + [face for face in more if not face.lost])
         return self._once(faces) if is_face(self._scheme) else faces
 
@@ -211,25 +209,12 @@ class LandmarkDetector:
             return [detections.square(each.box) for each in found]
         return detections.rotated_squares(found, self._scheme, detector)
 
-    def _without(self, found, known):
-        """Detections but those of known faces, of which there are squares."""
-        if not found or not len(known):
-            return found
-        squares = self._first_squares(found, self.detector)
-        return [
-            each
-            for each, square in zip(found, squares, strict=True)
-            if not any(detections.are_same(square, np.asarray(other)) for other in known)
-        ]
-
-    def _looks_on(self, faces, look_around, known):
+    def _looks_on(self, faces, any_angle):
         """Whether to detect in turned copies of a photo as well."""
         if not is_face(self._scheme):
             return False
-        if self.any_angle is None:
-            some = bool(faces or len(known))
-            return look_around and (not some or any(self._unsure(faces)))
-        return self.any_angle
+        any_angle = any_angle if self.any_angle is None else self.any_angle
+        return not faces or any(self.unsure(faces)) if any_angle is None else any_angle
 
     def _surest(self, faces):
         """Of those whose boxes overlap the surest face, from left to right."""
@@ -246,7 +231,7 @@ class LandmarkDetector:
         Of a face that is upside down the model may see another in it, and be almost sure of that.
         """
         squares = [self._square(face) for face in faces]
-        unsure = self._unsure(faces)
+        unsure = self.unsure(faces)
 
         def are_one(i, k):
             if squares[i] is None or squares[k] is None:
@@ -266,11 +251,11 @@ class LandmarkDetector:
             return face.score or 0.0
         return -_relative_errors([face])[0]
 
-    def _faces(self, photo, found, detector, **again):
+    def _faces(self, photo, found, detector, look_around=None):
         """The faces of detections, by `detector`; None of boxes that were given."""
         squares = self._first_squares(found, detector)
         passes = 1 if self._scheme.crop_from == "box" else self.passes
-        faces = self.localize(photo, squares, passes, **again)
+        faces = self.localize(photo, squares, passes, look_around is True, look_around is False)
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)
@@ -343,12 +328,11 @@ class LandmarkDetector:
         check_squares(_crops(squares, localizer), *photo.shape[1::-1])
         faces = self._localize(photo, squares, passes)
         if is_face(self._scheme):
-            unsure = self._unsure(faces)
-            for i, face in enumerate(faces):
-                if look_around and unsure[i]:
-                    faces[i] = self._look_around(photo, squares[i], face, looks.RINGS)
-                elif recut and face.lost:
-                    faces[i] = self._look_around(photo, squares[i], face)
+            for i in np.flatnonzero(self.unsure(faces)):
+                if look_around:
+                    faces[i] = self._look_around(photo, squares[i], faces[i], looks.RINGS)
+                elif recut and faces[i].lost:
+                    faces[i] = self._look_around(photo, squares[i], faces[i])
         return faces
 
     def _look_around(self, photo, square, face, rings=()):
@@ -356,7 +340,7 @@ class LandmarkDetector:
         found = [face]
         for cut in looks.CUTS:
             found += self._localize(photo, square[None], 2, cut)
-            if not self._unsure(found[-1:])[0]:
+            if not self.unsure(found[-1:])[0]:
                 return found[-1]
         errors = _relative_errors(found)
         face = found[int(np.argmin(errors))]
@@ -380,8 +364,17 @@ class LandmarkDetector:
             return face_square(face.landmarks, self._scheme)
         return None
 
-    def _unsure(self, faces):
-        """Which faces the model is unsure of: (n,) bool; none if its calibration does not tell."""
+    def unsure(self, faces: Sequence[Face]) -> NDArray[np.bool_]:
+        """Which faces may be lost, or upside down: their expected errors are nearly so large.
+
+        Returns:
+            (n,) bool; all False if the calibration of the model does not tell.
+
+        Example:
+
+        >>> detect.unsure(detect(photo))
+        array([False])
+        """
         calibration = self.localizer.calibration
         if calibration is None or calibration.lost is None:
             return np.zeros(len(faces), bool)

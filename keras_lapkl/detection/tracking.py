@@ -67,28 +67,30 @@ class LandmarkTracker:
 
     The face detector runs while no face is followed, for a second after one was given up, and every
     `find_every` frames to find new ones. Turned copies are looked at, and what is around a detected
-    face that the model is unsure of, only every `find_every` frames; while a face is lost and for a
-    second after one was given up every 0.15 s. A face that is followed is cut out in
-    other ways in a frame in which the model is lost on it. If it stays `lost`, its landmarks are a
-    guess, and the detector runs in each frame until it finds the face again; no face begins so, and
-    after a second of it the face is given up. It is given up at once where the mean scale of its
-    landmarks exceeds `max_scale`; where its landmarks are not finite, or lie a side of the five
-    points' square from where they were expected, or change by a factor e in size; or where that
-    square's center leaves the frame or its side falls below 8 pixels. A face that is found within a
-    second of one that was lost or given up is that one: within half a side of it; or, if it is up
-    to 1.5 times as large or small, within 10 more sides a second, two at most. Of two that have
-    become one, the one that was expected nearest goes on, unless it was lost; the other one may
-    have gone behind it. A frame of another size, or an earlier time, starts anew.
+    face that the model is unsure of, only every `find_every` frames; while a face is lost, for a
+    second after one was given up, and where the model is unsure of all that is there, as often as
+    each 0.15 s. Only then a face begins that the model stays unsure of. A face that is followed is
+    cut out in other ways in a frame in which the model is lost on it. If it stays `lost`, its
+    landmarks are a guess, and the detector runs in each frame until it finds the face again; no
+    face begins so, and after a second of it the face is given up. What the detector finds also
+    corrects a face that the model is unsure of, if it is sure of that. It is given up at once where
+    the mean scale of its landmarks exceeds `max_scale`; where its landmarks are not finite, or lie
+    a side of the five points' square from where they were expected, or change by a factor e in
+    size; or where that square's center leaves the frame or its side falls below 8 pixels. A face
+    that is found within a second of one that was lost or given up is that one: within half a side
+    of it; or, if it is up to 1.5 times as large or small, within 10 more sides a second, two at
+    most. Of two that have become one, the one that was expected nearest goes on, unless it was
+    lost; the other one may have gone behind it. A frame of another size, or an earlier time, starts
+    anew.
 
     A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
     which they come: give each video its own; they may share the detector. A copy by pickle goes on
     from where the tracker was.
 
     Args:
-        detector: a `LandmarkDetector`: called with a frame, `look_around` and the `known` squares,
-            it finds new faces; its `localize` is called with a frame, the squares of the faces that
-            are followed, `recut`, and how many passes: the detector's `passes` if the model is
-            calibrated, else 1.
+        detector: a `LandmarkDetector`: called with a frame, it finds faces; its `localize` is
+            called with a frame, the squares of the faces that are followed, and how many passes:
+            the detector's `passes` if the model is calibrated, else 1.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
             default is for 80-pixel crops. A coarse limit, for models whose calibration does not
@@ -144,8 +146,8 @@ class LandmarkTracker:
         with self._turn:
             self._tracks = []
             self._lost = []
-            self._search_until = -math.inf
-            self._since_search, self._searched = 0, -math.inf
+            self._search_until, self._in_doubt = -math.inf, False
+            self._since_search, self._searched, self._looked = 0, -math.inf, -math.inf
             self._shape: tuple[int, ...] = ()
             self._time = -math.inf
 
@@ -173,22 +175,25 @@ class LandmarkTracker:
             self.reset()
         self._shape, self._time = frame.shape, time
 
-        lost = self._follow(frame, time)
-        self._lost = [each for each in self._lost if time - each.time <= _REMEMBERED] + lost
-        last = max((each.time for each in lost), default=-math.inf)
+        gone = self._follow(frame, time)
+        self._lost = [each for each in self._lost if time - each.time <= _REMEMBERED] + gone
+        last = max((each.time for each in gone), default=-math.inf)
         self._search_until = max(self._search_until, last + _REMEMBERED)
         self._since_search += 1
         due = self.find_every is not None and (
             self._since_search >= self.find_every
             or time - self._searched >= self.find_every / _RATE
         )
-        called = time <= self._search_until or any(track.lost for track in self._tracks)
+        is_one_lost = any(track.lost for track in self._tracks)
+        called = is_one_lost or self._in_doubt or time <= self._search_until
         if called or due or not self._tracks:
             # In each frame an empty scene is not worth the fourfold time of turned copies, and what
             # is no face, or hardly one, not that of sixty looks.
-            waited = time - self._searched >= _PAUSE
-            look_around = self.find_every is None or due or (called and waited)
+            waited = time - self._looked >= _PAUSE
+            look_around = waited and (called or due or self.find_every is None)
             if look_around:
+                self._looked = time
+            if look_around or due:
                 self._since_search, self._searched = 0, time
             self._search(frame, time, look_around)
         return [track.face for track in self._tracks]
@@ -224,15 +229,19 @@ class LandmarkTracker:
 
     def _search(self, frame, time, look_around):
         """Begins tracks of the faces that the detector finds where there is none."""
-        known = [track.square for track in self._tracks if not track.lost]
-        new = []
-        for face in self.detector(frame, look_around=look_around, known=known):
+        # A face that is lost beside others may lie on its side.
+        any_angle = True if any(track.lost for track in self._tracks) else None
+        faces = self.detector(frame, look_around=look_around, any_angle=any_angle)
+        self._in_doubt, new = False, []
+        for face, unsure in zip(faces, self.detector.unsure(faces), strict=True):
             square = self._checked(face)
-            if square is None or face.lost:
+            in_doubt = not look_around and bool(unsure)
+            self._in_doubt |= in_doubt
+            if square is None or face.lost or in_doubt:
                 self.left_out["too unsure or too small to follow"] += 1
                 continue
-            same = [each for each in self._tracks if are_same(square, each.square)]
-            if same and same[0].lost:
+            same = [each for each in self._tracks if self._is_of(each, face, square)]
+            if same and (same[0].lost or (not unsure and self._is_unsure(same[0]))):
                 self._update(same[0], face, time)
             elif not same and not any(are_same(square, other) for _, other in new):
                 new.append((face, square))
@@ -248,6 +257,15 @@ class LandmarkTracker:
             self._update(track, face, time)
             self._tracks.append(track)
         self._tracks.sort(key=lambda track: track.number)
+
+    def _is_of(self, track, face, square):
+        """Whether a face that was detected, of this square, is the one that is followed."""
+        # A face that is upside down may be followed as another one in it.
+        opposed = math.cos(face.angle - track.face.angle) < 0 and self._is_unsure(track)
+        return are_same(square, track.square, reach=1.0 if opposed else 0.5)
+
+    def _is_unsure(self, track):
+        return bool(self.detector.unsure([track.face])[0])
 
     def _formers(self, squares, time):
         """For each square of a new face the lost track that ends where it begins, or None.

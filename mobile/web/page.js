@@ -255,7 +255,8 @@ async function showCamera(stream) {
   video.requestVideoFrameCallback(next);
 }
 
-let period = 0;
+const EACH = 1000; // ms
+let [period, lookedAround] = [0, 0];
 
 async function lookAtFrame(interval) {
   if (!video.srcObject) return;
@@ -267,10 +268,14 @@ async function lookAtFrame(interval) {
   if (state.localizer) {
     const { localizer, picture, guide, square } = state;
     const found = await follow(square);
-    // One ring: a frame may not wait for all. A face that is followed is where it was.
-    const rings = square === guide ? RINGS.slice(0, 1) : [];
-    const isLeft = square !== guide && !found.lost;
-    take(isLeft ? found : await localizer.lookAround(picture, square, found, rings));
+    // A face that is followed is where it was. But it may be another one that the model sees in a
+    // face upside down, and is unsure of: so once a second.
+    const isDue = square === guide || performance.now() - lookedAround > EACH;
+    if (isDue) lookedAround = performance.now();
+    // One ring: a frame may not wait for all.
+    const rings = isDue ? RINGS.slice(0, 1) : [];
+    const again = isDue || found.lost;
+    take(again ? await localizer.lookAround(picture, square, found, rings) : found);
     // The time is smoothed, since the mean of uneven frames' rates is above their rate.
     period = interval && (period ? 0.95 * period + 0.05 * interval : interval);
     const rate = period ? `${Math.round(1000 / period)} frames a second, ` : "";

@@ -50,6 +50,7 @@ for row in rows:
     assert 1 < float(row[2]) < float(row[3]), row
 for row in rows[:3]:
     assert 0 < float(row[6]) < 8 and row[7] == "0.00", row
+assert float(rows[0][2]) < float(rows[2][2]) and rows[0][4:7] != rows[2][4:7], rows
 """
 
 

@@ -321,26 +321,26 @@ def test_only_what_is_lost_is_cut_in_other_ways(localizer, stub, share, calls):
     assert one.calls == calls and again.lost is (share > 1)
 
 
-def test_known_faces_are_not_given_and_not_looked_at(stub):
-    scheme = stub.SCHEME
-    faces = [stub.POINTS, stub.POINTS + (60, 40)]
-    boxes = [(*each.min(0) - 8, *each.max(0) + 8) for each in faces]
-    shapes = []
+def test_angles_by_the_call_where_the_constructor_leaves_them_open(localizer, stub):
+    """A quick look has no turned copies, whatever is asked for."""
+    for own, asked, look_around, looks_on in (
+        (None, None, True, False),
+        (None, True, True, True),
+        (False, True, True, False),
+        (True, None, True, True),
+        (True, False, True, True),
+        (True, True, False, False),
+    ):
+        detector = stub.detector(stub.BOX)
+        detect = LandmarkDetector(localizer, detector, any_angle=own)
+        detect(stub.ramp(), look_around=look_around, any_angle=asked)
+        assert len(detector.shapes) == (4 if looks_on else 1)
 
-    def detector(photo):
-        shapes.append(photo.shape)
-        return [Detection(box, 0.9) for box in boxes]
 
-    known = [crop_squares(each[None], scheme, 1)[0] for each in faces]
-    one = OneWayUp(stub.Localizer(faces[1]), 0.0)
-    detect = LandmarkDetector(one, detector)
-    (face,) = detect(stub.ramp(), known=known[:1])
-    np.testing.assert_allclose(face.landmarks, faces[1], atol=1)
-    assert one.calls == [1, 1]
-    one.calls.clear()
-    # Where all faces are known, nothing is looked for in turned copies.
-    assert detect(stub.ramp(), known=known) == [] and one.calls == []
-    assert len(shapes) == 2
+def test_boxes_are_looked_around_unless_that_is_not_wanted(localizer, stub):
+    one = OneWayUp(localizer, 0.0, reach=-1.0)
+    (face,) = LandmarkDetector(one)(stub.ramp(), [stub.BOX], look_around=False)
+    assert face.lost and one.calls == 8 * [1]
 
 
 @pytest.mark.parametrize("light", [(0.04, 0.02, 0.06), (0.1, 0.7, 0.1)])
