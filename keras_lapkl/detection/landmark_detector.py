@@ -249,7 +249,7 @@ class LandmarkDetector:
         """Higher where the landmarks are surer, or without a calibration the detector."""
         if self.localizer.calibration is None:
             return face.score or 0.0
-        return -_relative_errors([face])[0]
+        return -relative_errors([face])[0]
 
     def _faces(self, photo, found, detector, look_around=None):
         """The faces of detections, by `detector`; None of boxes that were given."""
@@ -342,7 +342,7 @@ class LandmarkDetector:
             found += self._localize(photo, square[None], 2, cut)
             if not self.unsure(found[-1:])[0]:
                 return found[-1]
-        errors = _relative_errors(found)
+        errors = relative_errors(found)
         face = found[int(np.argmin(errors))]
         # In the other cuts faces that are rotated get worse.
         cut = looks.CUTS[0] if errors[1] < errors[0] else warp_crop
@@ -351,9 +351,9 @@ class LandmarkDetector:
             squares = looks.squares_around(square, ring)
             squares = squares[covers_picture(_crops(squares, self.localizer), *picture)]
             first = self._look(photo, squares, cut) if len(squares) else []
-            kept = np.argsort(_relative_errors(first))[: looks.KEPT]
+            kept = np.argsort(relative_errors(first))[: looks.KEPT]
             found = [face, *self._go_on(photo, [first[i] for i in kept], squares[kept], 2, cut)]
-            face = found[int(np.argmin(_relative_errors(found)))]
+            face = found[int(np.argmin(relative_errors(found)))]
             if not face.lost:
                 break
         return face
@@ -378,7 +378,7 @@ class LandmarkDetector:
         calibration = self.localizer.calibration
         if calibration is None or calibration.lost is None:
             return np.zeros(len(faces), bool)
-        return _relative_errors(faces) > looks.UNSURE * calibration.lost
+        return relative_errors(faces) > looks.UNSURE * calibration.lost
 
     def _localize(self, photo, squares, passes, cut=warp_crop):
         """As `localize`, of squares (n, 4), n ≥ 1, that were checked, cut out by `cut`."""
@@ -474,7 +474,7 @@ def _crops(squares, localizer):
     return squares * (1, 1, localizer.crop_scale, 1)
 
 
-def _relative_errors(faces):
+def relative_errors(faces):
     """`confidence.relative_error` of faces with an error, (n,); infinite where it is not finite."""
     if not faces:
         return np.empty(0)

@@ -20,7 +20,7 @@ from keras_lapkl.detection.filters import (
     ScaleFilter,
 )
 from keras_lapkl.detection.first_pass import distance
-from keras_lapkl.detection.landmark_detector import LandmarkDetector
+from keras_lapkl.detection.landmark_detector import LandmarkDetector, relative_errors
 
 _JUMP = 1.0  # sides from where a face was expected; the crop ends 1.5 sides from its middle
 _AHEAD = 0.5  # sides that the crop may be ahead of the last landmarks
@@ -33,6 +33,8 @@ _RESIZED = 1.5  # times as large, or as small, that it may be there
 _RATE = 30.0  # frames a second; of slower videos `find_every` counts time
 _LOST = 1.0  # s that the model may be lost on a face before it is given up
 _PAUSE = 0.15  # s from one look around to the next while a face is lost, or was given up just now
+_DOUBT = 0.5  # s, where the model is unsure of what is there
+_TURNED, _APART = math.pi / 4, 0.25  # radians and sides from which on it is another face
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -68,29 +70,28 @@ class LandmarkTracker:
     The face detector runs while no face is followed, for a second after one was given up, and every
     `find_every` frames to find new ones. Turned copies are looked at, and what is around a detected
     face that the model is unsure of, only every `find_every` frames; while a face is lost, for a
-    second after one was given up, and where the model is unsure of all that is there, as often as
-    each 0.15 s. Only then a face begins that the model stays unsure of. A face that is followed is
-    cut out in other ways in a frame in which the model is lost on it. If it stays `lost`, its
-    landmarks are a guess, and the detector runs in each frame until it finds the face again; no
-    face begins so, and after a second of it the face is given up. What the detector finds also
-    corrects a face that the model is unsure of, if it is sure of that. It is given up at once where
-    the mean scale of its landmarks exceeds `max_scale`; where its landmarks are not finite, or lie
-    a side of the five points' square from where they were expected, or change by a factor e in
-    size; or where that square's center leaves the frame or its side falls below 8 pixels. A face
-    that is found within a second of one that was lost or given up is that one: within half a side
-    of it; or, if it is up to 1.5 times as large or small, within 10 more sides a second, two at
-    most. Of two that have become one, the one that was expected nearest goes on, unless it was
-    lost; the other one may have gone behind it. A frame of another size, or an earlier time, starts
-    anew.
+    second after one was given up, as often as each 0.15 s, and where there is only what the model
+    is unsure of each 0.5 s. Only then a face begins that the model stays unsure of. A face that is
+    followed is cut out in other ways in a frame in which the model is lost on it. If it stays
+    `lost`, its landmarks are a guess, and the detector runs in each frame until it finds the face
+    again; no face begins so, and after a second of it the face is given up. What the detector finds
+    also corrects a face that the model is unsure of: at another place or angle, if it is surer of
+    that and the size is alike. A face is given up at once where the mean scale of its landmarks
+    exceeds `max_scale`; where its landmarks are not finite, or lie a side of the five points'
+    square from where they were expected, or change by a factor e in size; or where that square's
+    center leaves the frame or its side falls below 8 pixels. A face that is found within a second
+    of one that was lost or given up is that one: within half a side of it; or, if it is up to 1.5
+    times as large or small, within 10 more sides a second, two at most. Of two that have become
+    one, the one that was expected nearest goes on, unless it was lost; the other one may have gone
+    behind it. A frame of another size, or an earlier time, starts anew.
 
     A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
     which they come: give each video its own; they may share the detector. A copy by pickle goes on
     from where the tracker was.
 
     Args:
-        detector: a `LandmarkDetector`: called with a frame, it finds faces; its `localize` is
-            called with a frame, the squares of the faces that are followed, and how many passes:
-            the detector's `passes` if the model is calibrated, else 1.
+        detector: finds the faces, and follows them by its `localize`, with its `passes` if the
+            model is calibrated, else with 1.
         make_filter: makes the filter of one face, a callable as `ScaleFilter()`; None for none.
         max_scale: largest mean scale of a face that is followed, pixels of the model's crop. The
             default is for 80-pixel crops. A coarse limit, for models whose calibration does not
@@ -146,7 +147,7 @@ class LandmarkTracker:
         with self._turn:
             self._tracks = []
             self._lost = []
-            self._search_until, self._in_doubt = -math.inf, False
+            self._search_until = -math.inf
             self._since_search, self._searched, self._looked = 0, -math.inf, -math.inf
             self._shape: tuple[int, ...] = ()
             self._time = -math.inf
@@ -184,18 +185,22 @@ class LandmarkTracker:
             self._since_search >= self.find_every
             or time - self._searched >= self.find_every / _RATE
         )
-        is_one_lost = any(track.lost for track in self._tracks)
-        called = is_one_lost or self._in_doubt or time <= self._search_until
+        called = time <= self._search_until or any(track.lost for track in self._tracks)
         if called or due or not self._tracks:
             # In each frame an empty scene is not worth the fourfold time of turned copies, and what
             # is no face, or hardly one, not that of sixty looks.
             waited = time - self._looked >= _PAUSE
             look_around = waited and (called or due or self.find_every is None)
+            left, in_doubt = self._search(frame, time, look_around, called)
+            if in_doubt and time - self._looked >= _DOUBT:
+                look_around = True
+                left, _ = self._search(frame, time, look_around, called)
+            if left:
+                self.left_out["too unsure or too small to follow"] += left
             if look_around:
                 self._looked = time
             if look_around or due:
                 self._since_search, self._searched = 0, time
-            self._search(frame, time, look_around)
         return [track.face for track in self._tracks]
 
     def _follow(self, frame, time):
@@ -227,23 +232,27 @@ class LandmarkTracker:
         self._tracks = sorted(kept, key=lambda track: track.number)
         return lost
 
-    def _search(self, frame, time, look_around):
-        """Begins tracks of the faces that the detector finds where there is none."""
+    def _search(self, frame, time, look_around, at_any_angle):
+        """Begins tracks of the faces that the detector finds where there is none.
+
+        Returns how many it leaves out, and whether to look around for want of a face to be sure of.
+        """
         # A face that is lost beside others may lie on its side.
-        any_angle = True if any(track.lost for track in self._tracks) else None
+        any_angle = True if at_any_angle else None
         faces = self.detector(frame, look_around=look_around, any_angle=any_angle)
-        self._in_doubt, new = False, []
+        left, in_doubt, new = 0, False, []
         for face, unsure in zip(faces, self.detector.unsure(faces), strict=True):
             square = self._checked(face)
-            in_doubt = not look_around and bool(unsure)
-            self._in_doubt |= in_doubt
-            if square is None or face.lost or in_doubt:
-                self.left_out["too unsure or too small to follow"] += 1
-                continue
-            same = [each for each in self._tracks if self._is_of(each, face, square)]
-            if same and (same[0].lost or (not unsure and self._is_unsure(same[0]))):
-                self._update(same[0], face, time)
-            elif not same and not any(are_same(square, other) for _, other in new):
+            track = None if square is None else self._track_of(face, square)
+            # Before it is looked around for, it may be another one, seen in a face upside down.
+            settled = look_around or not unsure
+            in_doubt |= not settled and (track is None or track.lost)
+            if square is None or face.lost or not settled:
+                left += track is None
+            elif track is not None:
+                if track.lost or self._is_corrected(track, face, square):
+                    self._update(track, face, time)
+            elif not any(are_same(square, other) for _, other in new):
                 new.append((face, square))
         formers = self._formers([square for _, square in new], time)
         for (face, _), former in zip(new, formers, strict=True):
@@ -257,12 +266,31 @@ class LandmarkTracker:
             self._update(track, face, time)
             self._tracks.append(track)
         self._tracks.sort(key=lambda track: track.number)
+        return left, in_doubt
 
-    def _is_of(self, track, face, square):
-        """Whether a face that was detected, of this square, is the one that is followed."""
-        # A face that is upside down may be followed as another one in it.
-        opposed = math.cos(face.angle - track.face.angle) < 0 and self._is_unsure(track)
-        return are_same(square, track.square, reach=1.0 if opposed else 0.5)
+    def _track_of(self, face, square):
+        """The track of a face that was detected, of this square; None if it is not followed."""
+        near = [each for each in self._tracks if are_same(square, each.square)]
+        if not near:  # a face that is upside down may be followed as another one in it
+            near = [
+                each
+                for each in self._tracks
+                if math.cos(face.angle - each.face.angle) < 0
+                and not each.lost
+                and self._is_unsure(each)
+                and are_same(square, np.asarray(each.square), reach=1.0)
+            ]
+        return min(near, key=lambda each: distance(np.asarray(each.square), square), default=None)
+
+    def _is_corrected(self, track, face, square):
+        """Whether the model is surer of a face that was detected than of what it follows there."""
+        turned = math.cos(face.angle - track.face.angle) < math.cos(_TURNED)
+        is_another = turned or distance(track.square, square) > _APART
+        alike = 1 / _RESIZED <= square[2] / track.square[2] <= _RESIZED
+        if not (is_another and alike and self._is_unsure(track)):
+            return False
+        found, before = relative_errors([face, track.face])
+        return bool(found < before)
 
     def _is_unsure(self, track):
         return bool(self.detector.unsure([track.face])[0])
