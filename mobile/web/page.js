@@ -255,7 +255,7 @@ async function showCamera(stream) {
   video.requestVideoFrameCallback(next);
 }
 
-const EACH = 1000; // ms
+const LOOK_EVERY = 1000; // ms
 let [period, lookedAround] = [0, 0];
 
 async function lookAtFrame(interval) {
@@ -270,7 +270,7 @@ async function lookAtFrame(interval) {
     const found = await follow(square);
     // A face that is followed is where it was. But it may be another one that the model sees in a
     // face upside down, and is unsure of: so once a second.
-    const isDue = square === guide || performance.now() - lookedAround > EACH;
+    const isDue = square === guide || performance.now() - lookedAround > LOOK_EVERY;
     if (isDue) lookedAround = performance.now();
     // One ring: a frame may not wait for all.
     const rings = isDue ? RINGS.slice(0, 1) : [];
