@@ -179,12 +179,12 @@ class LandmarkDetector:
         if boxes is not None:
             found = [detections.Detection(box) for box in detections.as_boxes(boxes)]
             detections.check_beside(found, photo)
-            return self._faces(photo, found, None, look_around)
+            return self._faces(photo, found, None, look_around, recut=not look_around)
         found = self.find(photo)
         usable = self._usable(photo, found)
         with self._counting:
             self.left_out["its crop would lie beside the picture"] += len(found) - len(usable)
-        faces = self._faces(photo, usable, self.detector, look_around)
+        faces = self._faces(photo, usable, self.detector, look_around, recut=not look_around)
         if look_around and self._looks_on(faces, any_angle):
             found = [each for quarters in (1, 2, 3) for each in self._turned(photo, quarters)]
             found = self._usable(photo, found)
@@ -251,11 +251,11 @@ class LandmarkDetector:
             return face.score or 0.0
         return -relative_errors([face])[0]
 
-    def _faces(self, photo, found, detector, look_around=None):
+    def _faces(self, photo, found, detector, look_around=False, recut=False):
         """The faces of detections, by `detector`; None of boxes that were given."""
         squares = self._first_squares(found, detector)
         passes = 1 if self._scheme.crop_from == "box" else self.passes
-        faces = self.localize(photo, squares, passes, look_around is True, look_around is False)
+        faces = self.localize(photo, squares, passes, look_around, recut)
         return [
             dataclasses.replace(face, box=each.box, score=each.score)
             for face, each in zip(faces, found, strict=True)

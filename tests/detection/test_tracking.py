@@ -532,8 +532,9 @@ def test_the_detector_corrects_a_face_that_the_model_is_unsure_of(
     assert np.array_equal(faces[-1].raw, landmarks) == (then != "left")
 
 
-def test_a_detection_of_a_followed_face_does_not_move_a_lost_one(world, monkeypatch):
-    """Though that has a lower number, and the angle of its guess is any."""
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_detection_of_a_followed_face_does_not_move_another(world, monkeypatch, lost):
+    """One that the model is unsure of or lost on, of a lower number, and at any angle."""
     made = world(a=(80.0, 100.0), b=(110.0, 100.0))
     tracker = LandmarkTracker(made, find_every=5)
     assert ids(tracker(FRAME, 0)) == [0, 1]
@@ -541,7 +542,7 @@ def test_a_detection_of_a_followed_face_does_not_move_a_lost_one(world, monkeypa
 
     def guess(*args, **kwargs):
         first, second = localize(*args, **kwargs)
-        return [unsure(dataclasses.replace(first, angle=3.1)), second]
+        return [dataclasses.replace(unsure(first), angle=3.1, lost=lost), second]
 
     made.localize = guess
     made.lost = False
@@ -550,6 +551,7 @@ def test_a_detection_of_a_followed_face_does_not_move_a_lost_one(world, monkeypa
     for i in range(1, 12):
         faces = tracker(FRAME, i / RATE)
         assert [face.raw.mean(0)[0] for face in faces] == pytest.approx([80, 110])
+        assert [face.lost for face in faces] == [lost, False]
 
 
 def test_without_a_search_now_and_then_each_looks_around(world):
