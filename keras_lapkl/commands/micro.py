@@ -1,7 +1,7 @@
 """Cuts an int8 file for a microcontroller, and writes it as a C header.
 
-    lapkl micro fpn-eighth-300w-int8 --output=face.tflite
-    lapkl micro face.tflite --output=face.h
+    lapkl micro --output=face.tflite fpn-eighth-300w-int8
+    lapkl micro --output=face.h face.tflite
 
 A .tflite output keeps the int8 network alone, from int8 bytes to the largest logits of the columns
 and rows, with the maps made in parts: what TFLite Micro runs in the least memory, and Ethos-U as a

@@ -163,7 +163,7 @@ def _of_method(num_labels, fitting, recipe, flag_values) -> Sequence[Note]:
     if recipe.adversary is None or _is_method_given(flag_values):
         return []
     if fitting is None:
-        known = "labels: with so many they lowered the error by no method that was measured."
+        known = "labels: with so many no method that was measured lowered LaplaceKL's error."
         known = f"{num_labels:,} {known}"
     else:
         known = f"that lowered no error, but --recipe={fitting} does."
