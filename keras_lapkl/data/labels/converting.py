@@ -438,8 +438,8 @@ def _csv(converted):
 
 
 def _decimal(value):
-    """A millionth of a pixel is enough; -0 is 0."""
-    return f"{round(float(value), 6) + 0.0:.6f}".rstrip("0").rstrip(".")
+    """The fewest digits that are read back as the same float32; -0 is 0."""
+    return np.format_float_positional(np.float32(value) + np.float32(0), trim="-")
 
 
 def _write_new(path, content, home):

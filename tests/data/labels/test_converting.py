@@ -103,6 +103,13 @@ def test_numbered_points_of_an_own_file_keep_their_numbers(convert, tmp_path):
     assert len(read_csv(tmp_path / "labels.validation.csv").paths) == 1
 
 
+def test_numbers_are_written_as_they_were(convert, tmp_path):
+    exports.write_pictures(tmp_path)
+    (tmp_path / "mine.csv").write_text("a.png,22.7,21.3,3,-0.0\n")
+    convert(tmp_path / "mine.csv")
+    assert (tmp_path / "labels.csv").read_text().splitlines()[1].endswith("a.png,22.7,21.3,3,0")
+
+
 def test_objects_that_are_there_twice_are_told(convert, tmp_path, caplog):
     exports.write_pictures(tmp_path)
     (tmp_path / "mine.csv").write_text("a.png,1,2,3,4\nb.png,1,2,3,4\na.png,1,2,3,4\n")
