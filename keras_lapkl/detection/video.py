@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import re
 import struct
 import sys
 import tempfile
@@ -36,7 +37,11 @@ _PAUSE = 0.5
 _MOST_BOXES = 10_000
 _RATES = (25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
 _STILL = 10
-"""Equal frames of a video of which it is asked whether they were decoded, which costs a frame."""
+"""Equal frames in a row of which it is asked whether they were converted, which costs a frame; of
+those behind them each tenth."""
+_REFUSED = re.compile(
+    rb"\[swscaler[^]]*\] *([^\n]*(?:cannot|unsupported|invalid|fail)[^\n]*)", re.I
+)
 
 
 @dataclasses.dataclass
@@ -82,8 +87,8 @@ def read_pictures(
         account: where to note what was passed over and what is broken; complete at the end.
 
     Raises:
-        ImageError: as `read_image`; or a video without a frame that can be decoded, of interlaced
-            frames that OpenCV can't convert, or with frames larger than a picture may be.
+        ImageError: as `read_image`; or a video without a frame that can be decoded, of frames that
+            OpenCV can't convert to RGB, or with frames larger than a picture may be.
         OSError: the file can't be opened.
     """
     if not is_video(file):
@@ -94,7 +99,7 @@ def read_pictures(
         times, failed, decoded = _Clock(1 / _rate(video), container.kind == "AVI"), 0, 0
         if container.mirrored:  # OpenCV would take it for a rotation
             video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        aspect, begin, former, asked = _aspect(video), None, None, 0
+        aspect, begin, former, alike = _aspect(video), None, None, 0
         for broken in _grabs(video):
             failed += broken
             if begin is None:
@@ -105,15 +110,13 @@ def read_pictures(
                 account.passed_over += 1
                 continue
             there, picture = video.retrieve()
-            if there and asked <= _STILL and _is_like(picture, former):
-                asked += 1
-                there = not _is_former(video)
-                if not there and former is None:
-                    raise ImageError(
-                        f"{file}: expected frames that are not interlaced, which OpenCV "
-                        f"{cv2.__version__} can't convert. Received: interlaced ones. `ffmpeg -i "
-                        "VIDEO -vf yadif -c:v libx264 other.mp4` converts them."
-                    )
+            alike = alike + 1 if there and _is_like(picture, former) else 0
+            if alike and (alike <= _STILL or alike % 10 == 0):
+                refused = _refused(video)
+                if refused and former is None:
+                    raise ImageError(_unconverted(file, refused))
+                if refused:  # ask of the next one too
+                    there, alike = False, 0
             if not there:
                 failed, decoded = failed + 1, decoded - 1
                 continue
@@ -256,14 +259,26 @@ def _is_like(picture, former):
     return former is None or np.array_equal(picture[::16], former[::16])
 
 
-def _is_former(video):
-    """Whether OpenCV can't convert a frame, and gives the former one in place of it.
+def _refused(video):
+    """Why FFmpeg does not convert a frame to RGB; empty if it does.
 
-    FFmpeg says so on stderr alone. Without a former one OpenCV gives whatever was in memory.
+    It says so on stderr alone: OpenCV gives the former frame in place of it, and without a former
+    one whatever was in memory.
     """
-    with console.held_stderr(shown=True) as written:
+    with console.held_stderr(shown=True) as written:  # other threads may write too
         video.retrieve()
-        return b"Cannot convert interlaced" in written()
+        found = _REFUSED.search(written())
+        return found[1].decode(errors="replace").strip() if found else ""
+
+
+def _unconverted(file, refused):
+    remedy = "convert it to H.264 in BT.709 with a program that plays it."
+    if "interlaced" in refused:
+        remedy = "`ffmpeg -i VIDEO -vf yadif -c:v libx264 other.mp4` converts them."
+    return (
+        f"{file}: expected frames that OpenCV {cv2.__version__} converts to RGB. Received: "
+        f"{refused.removesuffix('.')}. What to do: {remedy}"
+    )
 
 
 def _mirrored(picture, a, b, c, d):

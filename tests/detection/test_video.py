@@ -26,6 +26,21 @@ INTERLACED = (  # MPEG-2, 32x32
     "00033`*{jdm(1U|T2hpVfB*mi003A2`+xud0kwf2^8f$<009B|ZfpPm0RsANYybcO005W&`+xud0kwf2^8f$<"
     "009B|ZfpPm0RsANYy"
 )
+OTHER_COLORS = (  # likewise, of a matrix that FFmpeg does not convert: YCgCo
+    "0005A0stTr|Nr0s0005C6p8==000000ktau0SEws0RR910k{AN06+i$0RR9G|M&m^0kx0+^Fe?B0099L@)V^nn"
+    "ZIzkN>U;K009CM@)V^nnZIzkN>U;K00961SO5Ef0005CfgkfhfB*mi0TOw@000335_!M?00961m;d{K0005Cfg"
+    "kfhfB*mi0TOw@000335_!M"
+)
+RED = (  # likewise, progressive
+    "0005A0stTr|Nr0s0005C6p8==000000k{AN06+i$0RR9G|M&m^0kx0+^Fe?B0099L@)V^nnZIzkN>U;K009CM@"
+    ")V^nnZIzkN>U;K00961SO5Ef0005CfgkfhfB*mi0TOw@000335_!M?00961m;d{K0005CfgkfhfB*mi0TOw@00"
+    "0335_!M"
+)
+BLUE = (
+    "0005A0stTr|Nr0s0005C6p8==000000k{AN06+i$0RR9G|M&m^0kx0+^Fe?B0099L`9&#9_Y2LrN>U;K009CM`"
+    "9&#9_Y2LrN>U;K00961SO5Ef0005CfgkfhfB*mi0TOw@000335_!M?00961m;d{K0005CfgkfhfB*mi0TOw@00"
+    "0335_!M"
+)
 
 
 def box(kind, *parts):
@@ -303,35 +318,43 @@ class TestClock:
         assert [clock.next(at) for at in (0.08, 0.12)] == pytest.approx([0, 0.04])
 
 
-class TestInterlaced:
-    """Of three red pictures; OpenCV 4.13 and later give what was in memory in place of them."""
+class TestUnconverted:
+    """Three pictures each that OpenCV does not convert: it gives what was in memory."""
 
-    def red(self, path):
-        path.write_bytes(base64.b85decode(INTERLACED))
-        return [picture.mean((0, 1)) for _, _, picture in read_pictures(path, 1)]
+    @pytest.mark.parametrize(
+        ("clip", "why", "remedy"),
+        [
+            (INTERLACED, "Cannot convert interlaced", "ffmpeg -i VIDEO -vf yadif"),
+            (OTHER_COLORS, "Unsupported input", "convert it to H.264 in BT.709"),
+        ],
+        ids=["interlaced", "other colors"],
+    )
+    def test_refused(self, tmp_path, clip, why, remedy):
+        (tmp_path / "a.mpg").write_bytes(base64.b85decode(clip))
+        with pytest.raises(ImageError, match=rf"a\.mpg: expected frames that .*{why}.*{remedy}"):
+            list(read_pictures(tmp_path / "a.mpg", 1))
 
-    def test_converted_or_refused(self, tmp_path):
-        try:
-            found = self.red(tmp_path / "a.mpg")
-        except ImageError as error:
-            assert "a.mpg: expected frames that are not interlaced" in str(error)
-            assert "ffmpeg -i VIDEO -vf yadif" in str(error)
-        else:
-            np.testing.assert_allclose(found, [[255, 0, 0]] * 3, atol=4)
-
-    def test_within_a_video_they_are_broken(self, tmp_path, monkeypatch):
-        """What was in memory is the picture before; still pictures are no such."""
-        answers = [False, True, False, False]
-        monkeypatch.setattr(video, "_is_former", lambda video: answers.pop(0))
-        movie(tmp_path / "a.mov", grays(2) + [grays(2)[1]] * 3, [0, 40, 80, 120, 160])
-        seconds, numbers, account = read(tmp_path / "a.mov")
-        assert numbers == [0, 1, 1, 1] and seconds == pytest.approx([0, 0.04, 0.12, 0.16])
-        assert (account.used, account.broken) == (4, 1)
-        assert not answers  # of the first frame, and of three that are equal to the one before
+    @pytest.mark.parametrize(
+        ("clip", "before", "used"),
+        [
+            (INTERLACED, (RED,), 3),
+            (INTERLACED, (RED,) * 5, 19),
+            (INTERLACED, (RED,) * 5 + (BLUE,), 18),
+            (OTHER_COLORS, (RED,), 2),  # of the last frame before them FFmpeg says the same
+            (OTHER_COLORS, (RED,) * 5, 19),
+            (OTHER_COLORS, (RED,) * 5 + (BLUE,), 17),
+        ],
+    )
+    def test_behind_others_they_are_broken(self, tmp_path, clip, before, used):
+        """Of many still pictures not each is asked of, so the first behind them may pass."""
+        parts = map(base64.b85decode, before + (clip,) * 5)
+        (tmp_path / "a.mpg").write_bytes(b"".join(parts))
+        account = read(tmp_path / "a.mpg")[2]
+        assert (account.used, account.broken) == (used, 3 * len(before) + 15 - used)
 
     def test_pictures_alike_in_some_rows_are_not_asked_of(self, tmp_path, monkeypatch):
         asked = []
-        monkeypatch.setattr(video, "_is_former", lambda video: asked.append(1))
+        monkeypatch.setattr(video, "_refused", lambda video: asked.append(1))
         first, second = grays(1)[0], grays(1)[0]
         second[20:] = 200
         movie(tmp_path / "a.mov", [first, second], [0, 40])
@@ -339,11 +362,11 @@ class TestInterlaced:
 
     def test_still_pictures_are_none(self, tmp_path, monkeypatch):
         """And of a long still video it is not asked of each picture, which costs time."""
-        is_former, asked = video._is_former, []
-        monkeypatch.setattr(video, "_is_former", lambda v: asked.append(1) or is_former(v))
+        refused, asked = video._refused, []
+        monkeypatch.setattr(video, "_refused", lambda v: asked.append(1) or refused(v))
         movie(tmp_path / "a.mov", [grays(1)[0]] * 30, [40 * i for i in range(30)])
         assert read(tmp_path / "a.mov")[2] == Account(used=30)
-        assert len(asked) == 11
+        assert len(asked) == 12
 
     @pytest.mark.parametrize("stderr", [None, "closed"])
     def test_without_stderr(self, tmp_path, monkeypatch, stderr):
