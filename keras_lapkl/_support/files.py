@@ -51,7 +51,7 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
             out of a folder of this process.
     """
     if isinstance(path, StorePath):
-        with _temporary_folder(tempfile.gettempdir()) as folder:
+        with temporary_folder(tempfile.gettempdir()) as folder:
             temporary = folder / f"_{path.suffix}"
             yield temporary
             path.put(temporary)
@@ -64,7 +64,7 @@ def replacing(path: PathLike | StorePath, previous: PathLike | None = None) -> I
         make_folder(path.parent)
         if previous is not None:
             make_folder(pathlib.Path(previous).parent)
-        with _temporary_folder(path.parent) as folder:
+        with temporary_folder(path.parent) as folder:
             temporary = folder / f"_{path.suffix}"
             yield temporary
             sync(temporary)
@@ -140,7 +140,7 @@ def _refuse_address(path):
 
 
 @contextlib.contextmanager
-def _temporary_folder(parent):
+def temporary_folder(parent):
     """A folder that is locked, so that `sweep` leaves it alone while this process lives."""
     handle = None
     while handle is None:  # a sweep may be quicker than the lock
@@ -217,9 +217,10 @@ def check_outputs(
         _refuse_device(path)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        folder = next(each for each in path.parents if each.exists())
+        real = pathlib.Path(os.path.realpath(path))
+        folder = next(each for each in real.parents if each.exists())
         if folder not in checked:
-            with naming(path), _temporary_folder(folder):
+            with naming(real), temporary_folder(folder):
                 checked.add(folder)
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_lapkl._support import locks, names
-from keras_lapkl._support.files import make_folder, read_json, sweep, write_json
+from keras_lapkl._support.files import (
+    make_folder,
+    read_json,
+    sweep,
+    sync,
+    temporary_folder,
+    write_json,
+)
 from keras_lapkl._support.stores import AnyPath, StorePath
 from keras_lapkl._support.types import PathLike
 
@@ -199,23 +206,29 @@ def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]])
     write_json(record, {**noted, command: sorted(ours | new)})
 
 
-def remove_announced(folder: PathLike, command: str, kept: Iterable[PathLike] = ()) -> None:
-    """Removes what a command announced, so that nothing of a run before stands beside what is new.
+@contextlib.contextmanager
+def replacing_announced(folder: PathLike, command: str) -> Iterator[Path]:
+    """Yields a folder whose files take the place of all that a command announced, at the end.
 
-    To be called when all that is to be written is known. `results.json` goes first: what it tells
-    of is whole as long as it is there.
+    Until then nothing is touched, and after an error, such as on a full disk, nothing at all. Then
+    `results.json` goes first and comes last: what it tells of is whole as long as it is there.
 
     Args:
         folder: as in `announce`, which was called.
         command: its name.
-        kept: files that stay, such as those that were read.
     """
-    kept = {os.path.realpath(path) for path in kept}
-    ours = announced(folder, command)
-    for name in sorted(ours, key=lambda name: name != "results.json"):
-        path = Path(folder) / name
-        if os.path.realpath(path) not in kept:
-            path.unlink(missing_ok=True)
+    folder = Path(folder)
+    with temporary_folder(folder) as made:
+        new = made / "new"
+        new.mkdir()
+        yield new
+        for path in new.iterdir():
+            sync(path)
+        for name in sorted(announced(folder, command), key=lambda name: name != "results.json"):
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(new.iterdir(), key=lambda path: path.name == "results.json"):
+            os.replace(path, folder / path.name)
+        sync(folder)
 
 
 def announced(folder: PathLike, command: str) -> set[str]:

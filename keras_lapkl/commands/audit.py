@@ -71,7 +71,7 @@ def main(_):
         quiet_tensorflow()
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import duplicates
-    from keras_lapkl.data.digests import total
+    from keras_lapkl.data.digests import of_file, total
     from keras_lapkl.evaluation import audit_sheet, label_audit, label_faults, model_scores
 
     model, crops, faults = _data(path)
@@ -79,6 +79,8 @@ def main(_):
     provenance = run_provenance()
     # Not the steps that follow from the number of labels: one label more is other data.
     settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _STEPS.value}
+    if path is not None:  # another file may have its name
+        settings["digest"] = f"{of_file(path):016x}"
     same = duplicates.groups(crops.names)
     fold_of = np.zeros(len(crops), int) if model else _folds(crops, same)
     record = {
@@ -97,15 +99,16 @@ def main(_):
             )
             predicted = model_scores.predict(model, crops.central(), scheduler=_SCHEDULER.value)
         found = label_audit.audit(crops, predicted, same)
-        print(label_audit.report(crops, found))
         label_audit.write(folder / "audit.csv", crops, found, flags.FLAGS.data_dir)
         audit_sheet.write(folder / "audit.png", crops, predicted, found[:_SHOWN])
         results = label_audit.summary(found)
         if faults:
             ranking = np.array([each.face for each in found])
             results["injected"] = label_faults.found(faults, ranking)
-            print(label_faults.report(results["injected"]))
         write_json(folder / "results.json", {**results, "provenance": provenance})
+    print(label_audit.report(crops, found))
+    if faults:
+        print(label_faults.report(results["injected"]))
     print(f"Ranking: {folder / 'audit.csv'}. Look at {folder / 'audit.png'}")
 
 

@@ -3,13 +3,13 @@
     lapkl convert --model=runs/w300/model.keras --output=runs/w300/tflite --mode=all
     lapkl convert --model=runs/w300/model.keras --output=micro.tflite --target=ethos-u
 
-With --mode=all, --output is a folder and gets a file of each mode; otherwise it is the file. A
-report stands beside each file, as <file>.json. int8 is fitted to training faces, and every file is
-compared with Keras and calibrated on validation faces, spread over the split, at most as many as
-the three --num_ flags say. These are the data that the model was trained on, which its run names.
-A model without its run, such as a shipped one, needs --dataset and --data_dir, and data that were
-moved need --data_dir. Times are medians of 50 interleaved runs. A mode whose file is out of bounds
-is refused; the exit status is 1.
+With --mode=all, --output is a folder and gets a file of each mode, all at the end; otherwise it is
+the file. A report stands beside each file, as <file>.json. int8 is fitted to training faces, and
+every file is compared with Keras and calibrated on validation faces, spread over the split, at most
+as many as the three --num_ flags say. These are the data that the model was trained on, which its
+run names. A model without its run, such as a shipped one, needs --dataset and --data_dir, and data
+that were moved need --data_dir. Times are medians of 50 interleaved runs. A mode whose file is out
+of bounds is refused; the exit status is 1.
 
 With --target the file is made to run there, and what `lapkl check` says of it is printed, with
 vela's report or TFLite Micro's arena where these are installed; a file of which an operator falls
@@ -20,6 +20,7 @@ Micro and Ethos-U get int8 from the image to the logits, and leave the decoding 
 # To a type checker a flag may be None and any text: its parser has seen to that.
 # pyright: reportArgumentType=false
 
+import contextlib
 import pathlib
 import sys
 
@@ -125,35 +126,40 @@ def main(_):
         ).spread(count)
     loaded = _loaded(source, training, held_out)
     reports, refused = [], []
-    for mode, path in paths.items():
-        bounds = MODES[mode].bounds_for(model.image_size)
-        applies = MODES[mode].integers or (len(paths) == 1 and "mean" in bounds)
-        if applies and _MEAN_BOUND.value is not None:
-            bounds["mean"] = _MEAN_BOUND.value
-        if _NME_BOUND.value is not None:
-            bounds["nme"] = _NME_BOUND.value / 100
-        try:
-            report = conversion.convert(
-                model,
-                path,
-                mode,
-                **choices,
-                faces=validation,
-                calibration_faces=calibration,
-                representative_images=training.central() if MODES[mode].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
-                bounds=bounds,
-                layers=_LAYERS.value,
-            )
-        except ConversionError as error:
-            if len(paths) == 1:
-                raise
-            refused.append(f"{mode} refused: {error}")
-            continue
-        provenance = run_provenance()
-        origins.write(path, {**report, "loaded": loaded, "provenance": provenance})
-        reports.append(report)
-    if reports:
-        print(summary(reports))
+    # Of all modes none is put in place before all are done: a file beside them may be of another
+    # model.
+    with _whole(output) if mode == "all" else contextlib.nullcontext(output.parent) as folder:
+        for each, path in paths.items():
+            bounds = MODES[each].bounds_for(model.image_size)
+            applies = MODES[each].integers or (len(paths) == 1 and "mean" in bounds)
+            if applies and _MEAN_BOUND.value is not None:
+                bounds["mean"] = _MEAN_BOUND.value
+            if _NME_BOUND.value is not None:
+                bounds["nme"] = _NME_BOUND.value / 100
+            made = folder / path.name
+            try:
+                report = conversion.convert(
+                    model,
+                    made,
+                    each,
+                    **choices,
+                    faces=validation,
+                    calibration_faces=calibration,
+                    representative_images=training.central() if MODES[each].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
+                    bounds=bounds,
+                    layers=_LAYERS.value,
+                )
+            except ConversionError as error:
+                if len(paths) == 1:
+                    raise
+                refused.append(f"{each} refused: {error}")
+                continue
+            report = {**report, "path": str(path)}
+            origins.write(made, {**report, "loaded": loaded, "provenance": run_provenance()})
+            reports.append(report)
+        if not reports:
+            raise ConversionError("\n\n".join(refused))
+    print(summary(reports))
     print(
         f"NME on {len(validation)} faces of {validation.name}; distances from Keras. Trained on "
         f"{model.trained_on or 'faces unknown'}."
@@ -166,6 +172,18 @@ def main(_):
     for failure in refused:
         print(f"\n{failure}", file=sys.stderr)
     return 1 if refused else 0
+
+
+@contextlib.contextmanager
+def _whole(output):
+    """Yields a folder whose files take the place of those of an earlier run, all together."""
+    from keras_lapkl._support.folders import announce, owned, replacing_announced
+
+    names = [f"{each}.tflite{end}" for each in MODES for end in ("", ".json")]
+    with owned(output):
+        announce(output, "convert", ((name, name) for name in names))
+        with replacing_announced(output, "convert") as folder:
+            yield folder
 
 
 def _refuse_what_does_not_go_together(mode, choices, output):

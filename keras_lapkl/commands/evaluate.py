@@ -95,14 +95,16 @@ def main(_):
     if _NORMALIZER.value is not None:
         model_scores.check_normalizer(_NORMALIZER.value, crops)
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
-    with _output_dir(outputs) as output_dir:
-        _score(model, crops, output_dir)
+    with _output_dir("evaluate", outputs) as output_dir:
+        said = _score(model, crops, output_dir)
+    print(said)
     print(f"Results: {output_dir}")
 
 
 def _score(model, crops, output_dir):
+    """Writes the results; lines of text that tell of them."""
     from keras_lapkl._support.files import write_json
-    from keras_lapkl._support.folders import remove_announced
+    from keras_lapkl._support.folders import replacing_announced
     from keras_lapkl._support.names import names_below
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data.prediction_files import write_predictions
@@ -111,45 +113,41 @@ def _score(model, crops, output_dir):
     result, predicted = model_scores.evaluate_model(
         model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value, _SCHEDULER.value
     )
-    print(model_report.table([result]))
-    print(model_report.conditions(result))
-    if "confidence" in result:
-        print(model_report.confidence_lines(result))
-    if lines := model_report.part_lines(result):
-        print(lines)
     points = model_scores.point_errors(predicted["landmarks"], crops)
-    if len(points) <= _MOST_POINTS:
-        print(f"In pixels of the pictures:\n{model_report.point_table(points)}")
-
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
-    provenance = run_provenance()
-    remove_announced(output_dir, "evaluate")
-    write_predictions(output_dir / "predictions.json", crops.scheme, names, landmarks)
-    with _optional_pictures():
-        plots.predictions(
-            crops.central()[:16],
-            predicted["landmarks"],
-            output_dir / "predictions.png",
-            labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
-            edges=crops.scheme.edges,
-        )
-        if "confidence" in result:
-            plots.confidence(result["confidence"], output_dir / "confidence.png")
-    write_json(
-        output_dir / "results.json",
-        {**result, "points": points, "model": _MODEL.value, "provenance": provenance},
-    )
+    told = {"points": points, "model": _MODEL.value, "provenance": run_provenance()}
+    with replacing_announced(output_dir, "evaluate") as folder:
+        write_predictions(folder / "predictions.json", crops.scheme, names, landmarks)
+        write_json(folder / "results.json", {**result, **told})
+        with _optional_pictures():
+            plots.predictions(
+                crops.central()[:16],
+                predicted["landmarks"],
+                folder / "predictions.png",
+                labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
+                edges=crops.scheme.edges,
+            )
+            if "confidence" in result:
+                plots.confidence(result["confidence"], folder / "confidence.png")
+
+    lines = [model_report.table([result]), model_report.conditions(result)]
+    if "confidence" in result:
+        lines.append(model_report.confidence_lines(result))
+    lines.append(model_report.part_lines(result))
+    if len(points) <= _MOST_POINTS:
+        lines.append(f"In pixels of the pictures:\n{model_report.point_table(points)}")
+    return "\n".join(filter(None, lines))
 
 
 @contextlib.contextmanager
-def _output_dir(outputs):
-    """The folder of the results, in which these are written."""
+def _output_dir(task, outputs):
+    """The folder of the results, in which a task of this command writes these."""
     from keras_lapkl._support.folders import announce, owned
 
     folder = pathlib.Path(_OUTPUT_DIR.value)
     with owned(folder):
-        announce(folder, "evaluate", ((name, name) for name in outputs))
+        announce(folder, task, ((name, name) for name in outputs))
         yield folder
 
 
@@ -164,7 +162,7 @@ def _optional_pictures():
 
 def _score_predictions():
     from keras_lapkl._support.files import check_outputs, write_json
-    from keras_lapkl._support.folders import remove_announced
+    from keras_lapkl._support.folders import replacing_announced
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data import datasets
     from keras_lapkl.evaluation import comparison, plots
@@ -190,18 +188,16 @@ def _score_predictions():
     results, errors = comparison.compare(
         annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value, _BY_SUBSET.value
     )
-    print(f"Truth: {annotations.summary}.")
-    print(comparison.report(results))
-
     provenance = run_provenance()
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
-    with _output_dir(outputs) as output_dir:
-        remove_announced(output_dir, "evaluate", sources)
-        comparison.write_errors(
-            output_dir / "errors.csv", annotations, errors, flags.FLAGS.data_dir
-        )
+    # Not "evaluate": the results of a model are not to be replaced by those of predictions.
+    task = "evaluate --predictions"
+    with _output_dir(task, outputs) as output_dir, replacing_announced(output_dir, task) as folder:
+        comparison.write_errors(folder / "errors.csv", annotations, errors, flags.FLAGS.data_dir)
+        write_json(folder / "results.json", {**results, "provenance": provenance})
         with _optional_pictures():
-            plots.ced(curves, output_dir / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
-        write_json(output_dir / "results.json", {**results, "provenance": provenance})
+            plots.ced(curves, folder / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
+    print(f"Truth: {annotations.summary}.")
+    print(comparison.report(results))
     print(f"Results, errors of each face and their distribution: {output_dir}")

@@ -68,6 +68,11 @@ def main(_):
     validation = data_flags.load_for(model, path, "validation_split", "validation")
     print(f"Refine {_MODEL.value} on {train.summary}; compare on {validation.summary}.", flush=True)
     found = refining.refine(model, train, validation, augmentation, _SEED.value)
+    change, low, high = found.change
+    if change < 0:
+        sweep(output.parent, below=False)
+        with replacing(output) as temporary:
+            model.save(temporary)
     print(
         model_report.table(
             [{**found.before, "data": "as it was"}, {**found.after, "data": "refined"}]
@@ -76,13 +81,9 @@ def main(_):
     for title, result in (("As it was", found.before), ("Refined", found.after)):
         if lines := model_report.part_lines(result):
             print(f"{title}:\n{lines}")
-    change, low, high = found.change
     print(
         f"The error changes by {change:+.1f} % ({low:+.1f} to {high:+.1f}, paired 95 % interval)."
     )
     if change >= 0:
         raise ValueError(f"The error does not fall, so {output} is not written.")
-    sweep(output.parent, below=False)
-    with replacing(output) as temporary:
-        model.save(temporary)
     print(f"Refined: {output}")

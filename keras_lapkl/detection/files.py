@@ -292,12 +292,16 @@ def predict_files(
             done = itertools.islice(names.items(), 0 if counts["pictures"] else tally.done)
             former = [(stems[name], is_video(file)) for file, name in done]
             remove = functools.partial(remove_former, form, output_dir, former, overlays)
+            told = output_dir / "results.json"  # what it tells of is whole as long as it is there
+            in_place = form == "pts" or overlays  # other files are replaced at the end
             folder = output_dir / OVERLAYS if overlays else None
             left_out_before = detector.left_out.copy()
             for file, name, found, account, left_out in looked_at:
                 former.append((stems[name], is_video(file)))
                 with overlay_writer(folder, stems[name], file, every, radii) as draw:
                     for frame, at, photo, faces in found:
+                        if in_place:
+                            told.unlink(missing_ok=True)
                         remove()
                         _add_picture(counts, faces)
                         with _timed(seconds, "write"):
@@ -317,6 +321,7 @@ def predict_files(
                     f"None of {len(files)} files could be used; {output_dir / SKIPPED} says why. "
                     f"The first: {tally.skipped[0][-1]}"
                 )
+            told.unlink(missing_ok=True)
         meter.end(lambda _: progress(len(files)))
         write_skipped(output_dir / SKIPPED, tally.skipped)
         spent = time.perf_counter() - start
@@ -330,7 +335,7 @@ def predict_files(
             **_times(spent, counts["pictures"] - pictures_before, seconds),
             "provenance": provenance,
         }
-        write_json(output_dir / "results.json", results)
+        write_json(told, results)
         record.remove()
     return results
 

@@ -93,8 +93,9 @@ def run(
 
     Raises:
         OSError: another process writes into the folder, or the disk is full.
-        ValueError: a cell that is there was trained or scored on other data, or a file that is
-            there would be replaced and is not of an earlier call.
+        ValueError: a cell that is there was trained or scored on other data; a file that is there
+            would be replaced and is not of an earlier call; or there are only cells of other plans
+            to report.
     """
     outputs = (report.REPORT, report.CED, report.HEATMAPS, report.PREDICTIONS)
     with owned(output_dir):
@@ -114,6 +115,11 @@ def _run(plan, load_data, output_dir, provenance, budget_minutes):
     paths = {cell.name: output_dir / cell.name / "cell.json" for cell in cells}
     results = {name: _read_cell(path) for name, path in paths.items() if path.exists()}
     missing = [cell for cell in cells if cell.name not in results]
+    if budget_minutes == 0 and not results and (others := len([*output_dir.glob("*/cell.json")])):
+        raise ValueError(
+            f"{output_dir} holds {others} cells, and none of this plan: its report stays as it is. "
+            "Give the flags of the runs that trained them."
+        )
     if "table3" in plan.tables:
         report.measured_files(plan, output_dir)  # a file that is not ours stops the run here
     logging.info("%d cells, %d of them to train; %s.", len(cells), len(missing), output_dir)

@@ -893,6 +893,18 @@ class TestGoesOn:
         ]
         assert names == [{"below/b.pts"}] * 2
 
+    @pytest.mark.parametrize(
+        ("form", "overlays", "told"),
+        [("json", False, True), ("pts", False, False), ("json", True, False)],
+    )
+    def test_results_of_before_tell_of_nothing_that_is_replaced(
+        self, detector, many, stopped, tmp_path, form, overlays, told
+    ):
+        kwargs = {"form": form, "overlays": overlays}
+        run(detector, [many], tmp_path / "out", settings={"model": 0}, **kwargs)
+        stopped(3, **kwargs)
+        assert (tmp_path / "out" / "results.json").exists() == told
+
     @pytest.mark.parametrize("change", ["settings", "form", "photo", "damage"])
     def test_another_call_begins_anew(self, detector, many, stopped, tmp_path, change):
         kwargs = {"form": "csv", "settings": {"model": 1}}

@@ -48,6 +48,18 @@ def test_budget_begins_no_further_cell(plan, made, tmp_path, monkeypatch):
     assert (tmp_path / "ced.png").exists() and not (tmp_path / "heatmaps.png").exists()
 
 
+def test_a_report_of_other_cells_stays(plan, made, tmp_path):
+    first = plan.cells()[0].name
+    (tmp_path / first).mkdir()
+    (tmp_path / first / "cell.json").write_text(json.dumps(made(5.0)))
+    reproduction.run(plan, pytest.fail, tmp_path, budget_minutes=0)
+    before = (tmp_path / "RESULTS.md").read_text()
+    other = dataclasses.replace(plan, recipe=Recipe(epochs=3))
+    with pytest.raises(ValueError, match="holds 1 cells, and none of this plan"):
+        reproduction.run(other, pytest.fail, tmp_path, budget_minutes=0)
+    assert (tmp_path / "RESULTS.md").read_text() == before
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"test": {}}'])
 def test_a_damaged_cell_says_what_to_do(plan, tmp_path, content):
     folder = tmp_path / plan.cells()[0].name

@@ -166,6 +166,13 @@ class TestOutputsAreCheckedFirst:
         with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
             check_outputs([tmp_path])
 
+    def test_behind_a_link(self, tmp_path):
+        """What is written there is written in the other folder, which is a file here."""
+        (tmp_path / "file").touch()
+        (tmp_path / "link").symlink_to(tmp_path / "file" / "a.json")
+        with pytest.raises(NotADirectoryError, match=re.escape(str(tmp_path / "file" / "a.json"))):
+            check_outputs([tmp_path / "link"])
+
     @pytest.mark.parametrize("name", ["a.json", "b/a.json"])
     def test_below_a_file(self, tmp_path, name):
         (tmp_path / "file").touch()

@@ -272,6 +272,12 @@ def test_a_left_folder_whose_lock_is_a_link_is_left_alone(tmp_path):
     assert left.exists()
 
 
+def _replace(out, command, *names):
+    with folders.replacing_announced(out, command) as folder:
+        for name in names:
+            (folder / name).write_text("new")
+
+
 class TestClaim:
     def test_other_settings(self, tmp_path):
         claim(tmp_path / "run.json", {"a": 1}, "a run")
@@ -353,7 +359,7 @@ class TestAnnounce:
         record = {"predict": ["results.json", name.format(tmp_path)]}
         (out / folders.WRITTEN).write_text(json.dumps(record))
         for call in (
-            lambda: folders.remove_announced(out, "predict"),
+            lambda: _replace(out, "predict"),
             lambda: announce(out, "predict", self.OUTPUTS),
         ):
             with pytest.raises(ValueError, match=r"written\.json is not as lapkl writes it"):
@@ -383,8 +389,28 @@ class TestAnnounce:
         announce(out, "evaluate", [("sub/a.png", "a"), ("results.json", "b")])
         (out / "sub").mkdir()
         (out / "sub" / "a.png").touch()
-        folders.remove_announced(out, "evaluate")
+        _replace(out, "evaluate")
         assert not (tmp_path / "real" / "sub" / "a.png").exists()
+
+    def test_what_is_new_takes_the_place_of_all_that_was_announced(self, tmp_path):
+        announce(tmp_path, "evaluate", [(name, name) for name in ("a.png", "b", "results.json")])
+        for name in ("a.png", "b", "results.json", "mine"):
+            (tmp_path / name).write_text("old")
+        _replace(tmp_path, "evaluate", "b", "results.json")
+        left = {each.name: each.read_text() for each in tmp_path.glob("[!w.]*")}
+        assert left == {"b": "new", "results.json": "new", "mine": "old"}
+
+    def test_after_an_error_all_is_as_it_was(self, tmp_path):
+        announce(tmp_path, "evaluate", [("b", "b"), ("results.json", "results.json")])
+        (tmp_path / "results.json").write_text("old")
+        with (
+            pytest.raises(OSError, match="full"),
+            folders.replacing_announced(tmp_path, "evaluate") as folder,
+        ):
+            (folder / "b").write_text("new")
+            raise OSError("full")
+        assert {each.name for each in tmp_path.iterdir()} == {"results.json", folders.WRITTEN}
+        assert (tmp_path / "results.json").read_text() == "old"
 
     @pytest.mark.parametrize("content", ["[]", '{"predict": 3}', "no JSON", '{"predict": [3]}'])
     def test_a_record_of_something_else(self, tmp_path, content):

@@ -46,7 +46,8 @@ def test_all_modes(run_tool, model, tmp_path):
         assert report["metadata"]["calibration"]["faces"] == 8
         (data,) = report["metadata"]["training_data"]["sets"]
         assert (data["count"], data["license"]) == (48, "synthetic faces: none")
-    assert len(list(tmp_path.iterdir())) == 8
+    written = {f"{mode}.tflite{end}" for mode in modes for end in ("", ".json")}
+    assert written | {"written.json"} == {each.name for each in tmp_path.glob("[!.]*")}
     assert not any(noise in done.stderr for noise in ("cuda", "fully_quant", "Warning"))
 
 
@@ -63,6 +64,15 @@ def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
         assert f"{mode} refused: Parity of landmarks" in done.stderr
         assert not (tmp_path / f"{mode}.tflite").exists()
     assert "Traceback" not in done.stderr
+    report = json.loads((tmp_path / "float16.tflite.json").read_text())
+    assert report["path"] == str(tmp_path / "float16.tflite")
+
+
+def test_all_modes_replace_nothing_of_others(run_tool, model, tmp_path):
+    (tmp_path / "int8.tflite.json").write_text("mine")
+    done = run_tool(SCRIPT, f"--model={model}", f"--output={tmp_path}", "--mode=all", check=False)
+    assert done.returncode == 1 and "int8.tflite.json is there already" in done.stderr
+    assert (tmp_path / "int8.tflite.json").read_text() == "mine"
 
 
 def test_one_mode(run_tool, model, tmp_path):

@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,28 +108,47 @@ class TestLabelsOfOtherData:
             (tmp_path / beside).rename(tmp_path / "first" / "mine.csv")
 
 
-def test_nothing_of_a_run_before_stays_but_what_is_read(run_tool, moved, tmp_path):
-    out = tmp_path / "out"
+def test_nothing_of_a_run_before_stays(run_tool, moved, tmp_path):
+    """Nor does one of predictions take away the results of a model, or the other way around."""
+    out, other = tmp_path / "out", tmp_path / "other"
 
-    def run(*flags):
+    def run(out, *flags, check=True):
         data = (
             "--dataset=csv",
             f"--data_dir={tmp_path}/first",
             f"--split={tmp_path}/first/mine.csv",
         )
-        run_tool("tools/evaluate.py", *flags, *data, f"--output_dir={out}")
+        done = run_tool("tools/evaluate.py", *flags, *data, f"--output_dir={out}", check=check)
+        if done.returncode:
+            return done.stderr
         return sorted(
             path.name for path in out.iterdir() if path.suffix in (".json", ".png", ".csv")
         )
 
-    assert run(f"--model={moved}") == [
-        *("confidence.png", "predictions.json", "predictions.png", "results.json", "written.json")
-    ]
-    ours = run("--scheme=ibug68", f"--predictions={out}/predictions.json")
-    assert ours == ["ced.png", "errors.csv", "predictions.json", "results.json", "written.json"]
-    shutil.copy(out / "predictions.json", tmp_path / "found.json")
-    ours = run("--scheme=ibug68", f"--predictions={tmp_path}/found.json")
-    assert ours == ["ced.png", "errors.csv", "results.json", "written.json"]
+    of_model = ["confidence.png", "predictions.json", "predictions.png", "results.json"]
+    compare = ("--scheme=ibug68", f"--predictions={out}/predictions.json")
+    assert run(out, f"--model={moved}") == [*of_model, "written.json"]
+    (out / "confidence.png").write_text("of before")
+    assert run(out, f"--model={moved}") == [*of_model, "written.json"]
+    assert (out / "confidence.png").stat().st_size > 1000
+    assert "out/results.json is there already" in run(out, *compare, check=False)
+    assert set(of_model) < {each.name for each in out.iterdir()}
+    assert run(other, *compare) == ["ced.png", "errors.csv", "results.json", "written.json"]
+    assert "other/results.json is there already" in run(other, f"--model={moved}", check=False)
+
+
+def test_results_are_kept_though_nobody_reads_what_is_printed(model, tmp_path):
+    """As by `| head -1`, or where the session that began it is gone."""
+    words = ("evaluate", f"--model={model}", "--dataset=synthetic", "--num_synthetic=4")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_lapkl", *words, f"--output_dir={tmp_path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout.readline().startswith(b"Evaluate")
+    process.stdout.close()
+    process.wait()
+    assert json.loads((tmp_path / "results.json").read_text())["faces"] == 4
 
 
 @pytest.fixture
