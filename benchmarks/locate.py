@@ -12,12 +12,12 @@ import sys
 
 import numpy as np
 from absl import flags
+from labeled_photos import labeled
 
 from keras_lapkl import schemes
 from keras_lapkl._support import app, console
 from keras_lapkl.data.cropping import crop_squares
 from keras_lapkl.data.images import ImageError, read_image
-from keras_lapkl.data.pts import read_pts
 from keras_lapkl.detection import first_pass
 
 _PHOTOS_DIR = flags.DEFINE_string("photos_dir", None, "Photos and .pts files.", required=True)
@@ -28,10 +28,9 @@ _WRONG = 0.25
 
 
 def main(_):
-    labels = _labels(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)
     photos = [
         (read_image(path), crop_squares(points[None], schemes.IBUG68, 1)[0])
-        for path, points in labels
+        for path, points in labeled(pathlib.Path(_PHOTOS_DIR.value), _STEMS.value)
     ]
     ways = [
         (f"model, scale ≤ {s}", first_pass.ByModel(_MODEL.value, max_scale=float(s)))
@@ -42,22 +41,6 @@ def main(_):
     rows.append(_row("detector", first_pass.ByDetector(), photos))
     print(console.aligned(rows))
     print(f"{len(photos):,} photos. Distance in percent of the side of the labeled square.")
-
-
-def _labels(folder, stems):
-    """(image file, landmarks) of each photo."""
-    if stems is None:
-        files = sorted(folder.glob("**/*.pts"))
-    else:
-        files = [folder / f"{stem}.pts" for stem in pathlib.Path(stems).read_text().splitlines()]
-    if not files:
-        raise ValueError(f"{folder}: expected .pts files. Received: none")
-    return [
-        (file.with_suffix(suffix), read_pts(file))
-        for file in files
-        for suffix in (".jpg", ".png")
-        if file.with_suffix(suffix).is_file()
-    ]
 
 
 def _row(name, find, photos):

@@ -141,10 +141,10 @@ def main(_):
     provenance = run_provenance()
     arguments = recipe, crops, validation, output_dir, provenance, unlabeled
     if _LABEL_ONLY.value:
-        label(*arguments, _SCHEDULER.value)
+        label(*arguments, scheduler=_SCHEDULER.value)
         print(f"The faces are labeled: the same command without --label_only trains, {output_dir}")
         return
-    results = train(*arguments, _TENSORBOARD.value, _SCHEDULER.value)
+    results = train(*arguments, tensorboard=_TENSORBOARD.value, scheduler=_SCHEDULER.value)
     if not distributed.is_chief():
         return
     print(model_report.table([results["validation"]]))

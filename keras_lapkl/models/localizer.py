@@ -21,7 +21,7 @@ from keras_lapkl.models.arguments import checked
 from keras_lapkl.models.refinement import ShapeRefinement
 from keras_lapkl.registries import LOSSES
 from keras_lapkl.schemes import Scheme, SchemeLike
-from keras_lapkl.training_data import TrainingDataLike
+from keras_lapkl.training_data import TrainingData, TrainingDataLike
 
 
 def _readers():
@@ -91,8 +91,7 @@ class LandmarkLocalizer(keras.Model):
         self.scheme = scheme
         self.crop_scale = crop_scale
         self._beta = checked("beta", beta)
-        self.training_data = training_data.get(trained_on)
-        checked("trained_on", self.trained_on)
+        self.training_data = trained_on
         self.calibration = calibration
         self.refinement = refinement
         self._reports = [keras.metrics.Mean(name=name) for name in self._reported]
@@ -100,7 +99,19 @@ class LandmarkLocalizer(keras.Model):
         self.built = True  # it has no variables of its own
 
     @property
+    def training_data(self) -> TrainingData | None:
+        """Faces that it was trained on; set to what `trained_on` takes, or None."""
+        return self._training_data
+
+    @training_data.setter
+    def training_data(self, value: TrainingDataLike | None) -> None:
+        found = training_data.get(value)
+        checked("trained_on", None if found is None else str(found))
+        self._training_data = found
+
+    @property
     def trained_on(self) -> str | None:
+        """The same as one line."""
         return None if self.training_data is None else str(self.training_data)
 
     @property

@@ -64,6 +64,7 @@ def train(
     output_dir: PathLike,
     provenance: dict[str, Any] | None = None,
     unlabeled: UnlabeledCrops | None = None,
+    *,
     tensorboard: bool = False,
     scheduler: PathLike | None = None,
 ) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def label(
     output_dir: PathLike,
     provenance: dict[str, Any] | None = None,
     unlabeled: UnlabeledCrops | None = None,
+    *,
     scheduler: PathLike | None = None,
 ) -> None:
     """Has a run's teacher label the faces without labels; `train` then goes on from there.

@@ -474,6 +474,10 @@ def test_what_no_file_may_say_is_refused_before(bare):
         LandmarkLocalizer(bare.generator, crop_scale=True)
     with pytest.raises(ValueError, match="`trained_on`: expected characters"):
         LandmarkLocalizer(bare.generator, trained_on="two\nlines")
+    with pytest.raises(ValueError, match="`trained_on`: expected characters"):
+        bare.training_data = "two\nlines"
+    bare.training_data = "my photos"  # as the argument
+    assert bare.get_config()["trained_on"]["sets"][0]["name"] == "my photos"
     assert type(LandmarkLocalizer(bare.generator, beta=np.float32(2)).beta) is float
 
 
