@@ -33,6 +33,9 @@ from keras_lapkl.detection import detections, detectors, looks
 from keras_lapkl.schemes import IBUG68
 
 _FIRST_LOOKS = (1, 0.7, 0.5)  # parts of the photo's longer edge
+_SURE = 0.85
+"""Share of `Calibration.lost` up to which a face is taken. More than in `looks`, where what is
+above is only looked at again: here it is left out."""
 
 
 class FaceError(ImageError):
@@ -193,7 +196,7 @@ class ByModel:
         if calibration is None or calibration.lost is None:
             return True
         relative = confidence.relative_error(landmarks, calibration.error(scale))
-        return bool(relative <= looks.UNSURE * calibration.lost)
+        return bool(relative <= _SURE * calibration.lost)
 
     def _first_squares(self, photo):
         if self.box is not None:

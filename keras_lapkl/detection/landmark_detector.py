@@ -65,7 +65,7 @@ class LandmarkDetector:
 
     A face that the model is unsure of, by `Calibration.lost`, is looked at again with its gray
     levels stretched, without specks, sharpened, and at other rotations, shifts and sizes (`looks`),
-    and the surest is given. Faces that it is sure of, as of 98 % of upright ones, pay nothing.
+    and the surest is given. Faces that it is sure of, as of 95 % of upright ones, pay nothing.
 
     Attributes:
         seconds: a counter of the time spent so far in `detect`, `crop` and `net`.

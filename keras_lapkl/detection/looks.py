@@ -25,9 +25,9 @@ RINGS = (
 """The looks: first one change each; then a move and a rotation, for what is still lost."""
 KEPT = 2
 """From how many of the surest looks of a ring it goes on by the landmarks."""
-UNSURE = 0.85
+UNSURE = 0.78
 """Share of `Calibration.lost` up to which a face is left as it is. A face that is upside down may
-lie between, and 2 % of upright ones do."""
+lie between, as 2 to 6 % of upright ones do."""
 
 AGREED = 1.0
 """How far apart the landmarks of two passes may lie to agree, on average, in expected errors. Those

@@ -33,7 +33,7 @@ export const RINGS = [
   MOVES.flatMap((move) => ANGLES.map((angle) => [...move, angle])),
 ];
 export const KEPT = 2;
-export const UNSURE = 0.85;
+export const UNSURE = 0.78;
 export const AGREED = 1;
 export const MORE = 2;
 export const RESIZED = 3;
