@@ -78,7 +78,9 @@ class ResumableCheckpoint(keras.callbacks.Callback):
     """Saves the whole model, optimizer included, at the end of each epoch, in one rename.
 
     A kill or a power cut at any moment leaves a whole file. `keras_lapkl.load_model` gives the
-    model back as it was, and its `optimizer.iterations` tells how many steps it has seen.
+    model back as it was, and its `optimizer.iterations` tells how many steps it has seen. It must
+    not stand beside `SwapEMAWeights(swap_on_epoch=True)`, which has the averages in place of the
+    weights between epochs: a training that goes on from them is another one.
 
     Args:
         path: a `.keras` file.

@@ -186,6 +186,12 @@ def _kl(divergence, distribution, y_true, y_pred, target_scale, scale, beta):
 
 
 def _labels(y_true, y_pred):
+    if y_true.shape[1] is None:
+        raise ValueError(
+            "Expected labels that say how many points they have. Received: shape "
+            f"{tuple(y_true.shape)}. Give those of a data set their shape, by `tf.ensure_shape` or "
+            "by the `output_signature` of `from_generator`."
+        )
     if not heatmaps.are_logits(y_pred, y_true.shape[1]):
         raise ValueError(
             "Expected logits of shape (B, H, W, K) for landmarks of shape (B, K, 2|3). Received: "
@@ -199,10 +205,42 @@ def _mean_visible(values, visible):
     return ops.sum(values * visible, axis=1) / ops.maximum(ops.sum(visible, axis=1), 1.0)
 
 
-def _positive(name, value):
+def check_positive(name: str, value: float) -> float:
+    """An argument of that name, if it is a number above 0.
+
+    Raises:
+        ValueError: it is not.
+
+    Example:
+
+    >>> check_positive("beta", 2.0)
+    2.0
+    """
     if not value > 0:
         raise ValueError(f"`{name}` must be > 0. Received: {value!r}")
     return value
+
+
+def float32_only(dtype: Any) -> str:
+    """The type of a loss or metric: half floats would round labels to half a pixel.
+
+    Args:
+        dtype: as Keras takes it; None is float32, whatever the global type.
+
+    Raises:
+        ValueError: another type.
+
+    Example:
+
+    >>> float32_only(None)
+    'float32'
+    """
+    if dtype is not None and keras.dtype_policies.get(dtype).compute_dtype != "float32":
+        raise ValueError(
+            "Losses and metrics compute in float32, also under mixed precision: drop `dtype`. "
+            f"Received: {dtype!r}"
+        )
+    return "float32"
 
 
 class _FaceLoss(keras.losses.Loss):
@@ -245,8 +283,8 @@ class SoftArgmaxLoss(_FaceLoss):
         name: str | None = "softargmax",
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.beta = _positive("beta", beta)
+        super().__init__(name=name, reduction=reduction, dtype=float32_only(dtype))
+        self.beta = check_positive("beta", beta)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return softargmax_loss(y_true, y_pred, self.beta)
@@ -269,12 +307,13 @@ class _KLLoss(_FaceLoss):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name or self._function.__name__, reduction=reduction, dtype=dtype)
+        name = name or self._function.__name__
+        super().__init__(name=name, reduction=reduction, dtype=float32_only(dtype))
         if scale not in heatmaps.SCALES:
             raise ValueError(f"`scale` must be one of {heatmaps.SCALES}. Received: {scale!r}")
-        self.target_scale = _positive("target_scale", target_scale)
+        self.target_scale = check_positive("target_scale", target_scale)
         self.scale = scale
-        self.beta = _positive("beta", beta)
+        self.beta = check_positive("beta", beta)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         function = type(self)._function

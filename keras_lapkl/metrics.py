@@ -7,6 +7,7 @@ none visible does not count, and the mean over no face is NaN.
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
@@ -21,7 +22,7 @@ with extras.needed_by(__name__):
 
     from keras_lapkl import heatmaps
     from keras_lapkl.heatmaps import Distribution
-    from keras_lapkl.losses import split_visible
+    from keras_lapkl.losses import check_positive, float32_only, split_visible
 
 NORMALIZERS = ("interocular", "hull", "box")
 
@@ -111,13 +112,13 @@ class _FaceMetric(_FaceMean):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name or self._default_name, dtype=dtype)
+        super().__init__(name=name or self._default_name, dtype=float32_only(dtype))
         if isinstance(normalizer, str) and normalizer not in NORMALIZERS:
             raise ValueError(
                 f"`normalizer` must be one of {NORMALIZERS}, a function of (landmarks, visible), "
                 f"or a number of pixels. Received: {normalizer!r}"
             )
-        if isinstance(normalizer, int | float) and not 0 < normalizer < math.inf:
+        if isinstance(normalizer, numbers.Real) and not 0 < normalizer < math.inf:
             raise ValueError(f"`normalizer` must be > 0 pixels. Received: {normalizer}")
         self.normalizer = normalizer
         self.scheme = schemes.get(scheme)
@@ -126,7 +127,7 @@ class _FaceMetric(_FaceMean):
                 f"Scheme {self.scheme.name!r} has no `eye_corners`, which the inter-ocular "
                 "normalizer needs; use `normalizer='hull'`."
             )
-        self.beta = beta
+        self.beta = check_positive("beta", beta)
 
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None, distance: Tensor = None
@@ -316,14 +317,14 @@ class HeatmapSpread(_FaceMean):
         name: str | None = "spread",
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=float32_only(dtype))
         if distribution not in heatmaps.DISTRIBUTIONS:
             raise ValueError(
                 f"`distribution` must be one of {heatmaps.DISTRIBUTIONS}. Received: "
                 f"{distribution!r}"
             )
         self.distribution: Distribution = distribution
-        self.beta = beta
+        self.beta = check_positive("beta", beta)
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
         """Adds a batch: `y_pred` is logits, as the error metrics take them, or scales (B, K, 2)."""

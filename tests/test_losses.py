@@ -271,3 +271,29 @@ def test_perfect_landmarks_have_finite_gradients_on_jax():
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "KERAS_BACKEND": "jax"}
     )
+
+
+def test_labels_are_not_rounded_to_half_floats():
+    """Of a label at 100.13 by 0.13, by 0.27 of one at 100.27."""
+    logits = np.full((1, 128, 128, 1), -50.0, np.float32)
+    logits[0, 100, 100] = 50
+    label = np.array([[[100.13, 100.27]]])
+    keras.config.set_floatx("float16")
+    try:
+        loss = float(losses.SoftArgmaxLoss()(label, logits))
+    finally:
+        keras.config.set_floatx("float32")
+    assert loss == pytest.approx(np.hypot(0.13, 0.27), abs=1e-5)
+    for cls in (losses.SoftArgmaxLoss, losses.LaplaceKL, losses.GaussianKL):
+        for dtype in ("float16", "mixed_bfloat16"):
+            with pytest.raises(ValueError, match="compute in float32, also under mixed"):
+                cls(dtype=dtype)
+
+
+def test_labels_of_an_unknown_number_of_points():
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 2))])
+    def loss(labels):
+        return losses.laplace_kl(labels, tf.zeros((1, 8, 8, 3)))
+
+    with pytest.raises(ValueError, match=r"how many points they have.*ensure_shape"):
+        loss(np.zeros((1, 3, 2), np.float32))

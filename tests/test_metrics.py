@@ -303,3 +303,17 @@ def test_bad_shapes():
         metrics.NormalizedMeanError(normalizer=1)(np.zeros((2, 3, 2)), np.zeros((2, 3, 3)))
     with pytest.raises(ValueError, match="threshold"):
         metrics.FailureRate(threshold=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.NormalizedMeanError(np.float32(-3)), "`normalizer` must be > 0 pixels"),
+        (lambda: metrics.NormalizedMeanError(10, beta=-1.0), "`beta` must be > 0"),
+        (lambda: metrics.HeatmapSpread(beta=0), "`beta` must be > 0"),
+        (lambda: metrics.FailureRate(dtype="float16"), "compute in float32"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -23,6 +23,7 @@ from keras_lapkl.export.modes import MODES
 from keras_lapkl.export.report import layer_table, stage_table
 from keras_lapkl.export.verify import predict_by_file
 from keras_lapkl.models.localizer import LandmarkLocalizer
+from keras_lapkl.models.networks import dtype_policy
 from keras_lapkl.tflite import flatbuffer, inspection, runner
 from keras_lapkl.tflite.localizer import check_localizer
 from keras_lapkl.tflite.metadata import Metadata
@@ -126,6 +127,7 @@ def convert(
         target=target,
     )
     _check(model, mode, faces, representative_images)
+    model = _in_float32(model)
     if calibration_faces is not None:
         _check_images("calibration_faces", calibration_faces.central(), model)
     if model.refinement is not None and not decode:
@@ -331,6 +333,30 @@ def _check(model, mode, faces, representative_images):
     _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
     if representative_images is not None:
         _check_images("representative_images", representative_images, model)
+
+
+def _in_float32(model):
+    """The model; of one in mixed precision, which TFLite's converter does not take, a copy."""
+    if not _half_floats(model):
+        return model
+    config = model.localizer().get_config()
+    for each in (config, config["generator"]["config"]):
+        each.pop("dtype", None)
+    with dtype_policy("float32"):
+        copy = LandmarkLocalizer.from_config(config)
+    if half := _half_floats(copy):
+        raise ValueError(
+            f"Converting needs a model in float32. Received: layer {half[0].name!r} in "
+            f"{half[0].dtype_policy.name}. Build the generator under float32, and give it these "
+            "weights: `generator.set_weights(model.generator.get_weights())`."
+        )
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _half_floats(model):
+    layers = (model, *model.generator.layers)
+    return [each for each in layers if each.compute_dtype in ("float16", "bfloat16")]
 
 
 def _check_images(name, images, model):

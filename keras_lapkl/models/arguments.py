@@ -11,7 +11,7 @@ LARGEST = {"width": 4, "image_size": 4096, "num_landmarks": 10_000}
 
 
 def check_generator(num_landmarks, width, image_size, stride):
-    """ValueError where a generator's argument is out of its range.
+    """ValueError where a generator's argument is out of its range, or Keras puts channels first.
 
     Args:
         num_landmarks: K.
@@ -19,6 +19,14 @@ def check_generator(num_landmarks, width, image_size, stride):
         image_size: side of the square input in pixels.
         stride: what divides it.
     """
+    import keras  # not before: what checks a file needs none
+
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "The networks take images (B, H, W, 3): call "
+            'keras.config.set_image_data_format("channels_last") first. Received: '
+            f"{keras.config.image_data_format()}"
+        )
     most = LARGEST["num_landmarks"]
     if not 1 <= num_landmarks <= most:
         raise ValueError(f"`num_landmarks` must be from 1 to {most}. Received: {num_landmarks}")

@@ -191,13 +191,16 @@ class LandmarkLocalizer(keras.Model):
         return self.generator(to_unit_range(images), training=training)
 
     def compile(
-        self, optimizer: Any = "adam", loss: Any = None, jit_compile: Any = None, **kwargs: Any
+        self, optimizer: Any = "adam", loss: Any = None, *, jit_compile: Any = None, **kwargs: Any
     ) -> None:
         """As `keras.Model.compile`; checks that loss and metrics read heatmaps as this model does.
 
+        `loss` may be a name in `registries.LOSSES`, such as `"laplace_kl"`; it has the model's β.
         `jit_compile` is on where a GPU is seen and off elsewhere: on a CPU, TensorFlow's XLA makes
         a step of this network 11 times slower, and under a `tf.distribute` strategy it fails.
         """
+        if isinstance(loss, str):
+            loss = _loss_by_name(loss, self.beta)
         readers = keras.tree.flatten([loss, kwargs.get("metrics"), kwargs.get("weighted_metrics")])
         known = _readers()
         for reader in readers:
@@ -512,6 +515,15 @@ class LandmarkLocalizer(keras.Model):
             if config.get(name)
         }
         return cls(**{**config, **made})
+
+
+def _loss_by_name(name, beta):
+    if name not in LOSSES:
+        raise ValueError(
+            "Expected a loss that reads heatmaps, such as keras_lapkl.LaplaceKL(), or one of "
+            f"{sorted(LOSSES)}. Received: {name!r}"
+        )
+    return LOSSES[name](beta=beta)
 
 
 def _check_maps(generator):

@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import BatchNormalization, Conv2D
-from keras_lapkl.models.networks import network_config, with_frozen_layers
+from keras_lapkl.models.networks import network_config, network_from_config
 
 STRIDE = 16
 _LEVELS = (2, 3, 4, 6)
@@ -145,7 +145,7 @@ class MobileFPN(keras.Model):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return with_frozen_layers(cls, config)
+        return network_from_config(cls, config)
 
 
 class _Layers:

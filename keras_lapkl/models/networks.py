@@ -1,7 +1,8 @@
 """The networks by the names that a recipe and `--network` take, and what each must offer."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from keras_lapkl._support.registry import resolved
@@ -43,7 +44,8 @@ class Generator(Protocol):
 
 
 def network_config(network: Any, *arguments: str) -> dict[str, Any]:
-    """What a network's `get_config` gives: its arguments, and its frozen layers, if there are any.
+    """What a network's `get_config` gives: its arguments, its frozen layers, if there are any, and
+    its precision, if that is not float32.
 
     Args:
         network: a functional model that keeps each argument as an attribute of its name.
@@ -56,18 +58,36 @@ def network_config(network: Any, *arguments: str) -> dict[str, Any]:
     {'width': 0.125, 'name': 'mobile_fpn', 'trainable': True, 'frozen': ['stem']}
     """
     config = {name: getattr(network, name) for name in (*arguments, "name", "trainable")}
+    if network.dtype_policy.name != "float32":
+        config["dtype"] = network.dtype_policy.name
     frozen = [layer.name for layer in network.layers if not layer.trainable]
     return {**config, "frozen": frozen} if frozen and network.trainable else config
 
 
-def with_frozen_layers(builder: Callable[..., Any], config: dict[str, Any]) -> Any:
-    """What `from_config` gives: a network by its arguments, with the layers of `network_config`."""
-    arguments = {name: value for name, value in config.items() if name != "frozen"}
-    network = builder(**arguments)
+def network_from_config(builder: Callable[..., Any], config: dict[str, Any]) -> Any:
+    """What `from_config` gives: a network by its arguments, in the precision and with the frozen
+    layers of `network_config`.
+    """
+    arguments = {k: value for k, value in config.items() if k not in ("frozen", "dtype")}
+    with dtype_policy(config.get("dtype")):
+        network = builder(**arguments)
     for layer in network.layers:
         if layer.name in config.get("frozen", ()):
             layer.trainable = False
     return network
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str | None) -> Iterator[None]:
+    """Keras's global precision in a block, such as `"mixed_float16"`; None leaves it as it is."""
+    import keras  # not before: a recipe needs none
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name or before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import refuse_dtype
 from keras_lapkl.models.layers import GaussianNoise
-from keras_lapkl.models.networks import network_config, with_frozen_layers
+from keras_lapkl.models.networks import network_config, network_from_config
 
 LEAK = 0.2
 IMAGE_CHANNELS = 3
@@ -84,4 +84,4 @@ class PatchGAN(keras.Model):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return with_frozen_layers(cls, config)
+        return network_from_config(cls, config)

@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_lapkl.models.arguments import check_generator, refuse_dtype
 from keras_lapkl.models.layers import Conv2D, Dropout
-from keras_lapkl.models.networks import HEADS, network_config, with_frozen_layers
+from keras_lapkl.models.networks import HEADS, network_config, network_from_config
 
 POOLINGS = 4
 LEAK = 0.2
@@ -127,7 +127,7 @@ class RCN(keras.Model):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return with_frozen_layers(cls, config)
+        return network_from_config(cls, config)
 
 
 def _convolution(x, filters, kernel_size, name, dropout):

@@ -2,6 +2,7 @@ import pathlib
 import re
 import runpy
 
+import keras
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from keras_lapkl.export import (
     verify,
 )
 from keras_lapkl.models.localizer import to_unit_range
+from keras_lapkl.models.rcn import RCN
 from keras_lapkl.models.refinement import ShapeRefinement
 from keras_lapkl.tflite import flatbuffer, inspection
 
@@ -678,3 +680,27 @@ def test_bounds_are_told_beforehand(bounds, scale, count, doubts):
     assert f"{bounds['mean']} px" in said if bounds else "any distance" in said
     assert not bounds or f"grows by {100 * bounds['nme']:.0f} %" in said
     assert ("--nme_bound" in said) == bool(doubts) and all(doubt in said for doubt in doubts)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_in_mixed_precision(policy, tmp_path):
+    """The file computes in float32, which the parity is checked of."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = keras_lapkl.LandmarkLocalizer(RCN(3, 1 / 64, SIZE))
+        functional = keras.Sequential(
+            [keras.Input((SIZE, SIZE, 3)), keras.layers.Conv2D(3, 3, padding="same")]
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
+    report = conversion.convert(model, tmp_path / "m.tflite", "float32", faces=images)
+    assert report["parity"]["landmarks"]["max"] < 1e-3
+    assert model.generator.compute_dtype != "float32"
+    found = tflite.TFLiteLocalizer(tmp_path / "m.tflite").predict(images)["landmarks"]
+    np.testing.assert_allclose(found, model.predict(images, verbose=0)["landmarks"], atol=0.2)
+    with pytest.raises(ValueError, match=f"Converting needs a model in float32.*{policy}"):
+        conversion.convert(
+            keras_lapkl.LandmarkLocalizer(functional), tmp_path / "f.tflite", faces=images
+        )
+    assert not (tmp_path / "f.tflite").exists()

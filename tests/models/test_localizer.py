@@ -696,3 +696,47 @@ def test_other_processes_know_a_pickled_models_classes():
     model = small(trained_on="nothing", network=MobileFPN)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.map(operator.attrgetter("trained_on"), [model]) == ["nothing"]
+
+
+class TestCompile:
+    def test_a_loss_by_its_name_reads_as_the_model_does(self):
+        model = LandmarkLocalizer(two_layers(K, 1 / 64, SIZE, 0), beta=2.0)
+        model.compile(loss="gaussian_kl")
+        assert type(model.loss) is losses.GaussianKL and model.loss.beta == 2
+
+    def test_a_loss_that_reads_no_heatmaps(self, bare):
+        with pytest.raises(ValueError, match=r"reads heatmaps, such as .*'laplace_kl'.*'mse'"):
+            bare.compile(loss="mse")
+
+    def test_what_is_keras_third_argument_is_not_ours(self, bare):
+        with pytest.raises(TypeError, match="positional"):
+            bare.compile("adam", losses.LaplaceKL(), [0.5])
+
+
+@pytest.mark.parametrize("network", [RCN, MobileFPN])
+def test_mixed_precision_is_kept(network, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = LandmarkLocalizer(network(K, 1 / 64, SIZE), scheme=None)
+        model.save(tmp_path / "m.keras")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    again = load_model(tmp_path / "m.keras")
+    for one, other in zip(model.generator.layers, again.generator.layers, strict=True):
+        assert one.dtype_policy.name == other.dtype_policy.name
+    assert again.compute_dtype == "float16" and keras.config.dtype_policy().name == "float32"
+    images = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
+    for name, found in model.predict(images, verbose=0).items():
+        np.testing.assert_array_equal(found, again.predict(images, verbose=0)[name])
+
+
+def test_channels_first(monkeypatch):
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    with pytest.raises(ValueError, match=r"images \(B, H, W, 3\).*channels_last"):
+        RCN(K, 1 / 64, SIZE)
+
+
+def test_images_in_bfloat16(bare):
+    """NumPy does not count it among its floats."""
+    images = keras.ops.zeros((1, SIZE, SIZE, 3), "bfloat16")
+    assert np.isfinite(bare.predict(images, verbose=0)["landmarks"]).all()
