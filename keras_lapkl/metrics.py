@@ -118,7 +118,7 @@ class _FaceMetric(_FaceMean):
                 f"`normalizer` must be one of {NORMALIZERS}, a function of (landmarks, visible), "
                 f"or a number of pixels. Received: {normalizer!r}"
             )
-        if isinstance(normalizer, numbers.Real) and not 0 < normalizer < math.inf:
+        if isinstance(normalizer, numbers.Real) and not 0 < float(normalizer) < math.inf:
             raise ValueError(f"`normalizer` must be > 0 pixels. Received: {normalizer}")
         self.normalizer = normalizer
         self.scheme = schemes.get(scheme)
