@@ -110,6 +110,8 @@ def main(_):
         paths = {each: output / f"{each}.tflite" for each in MODES}
     check_outputs(paths.values(), [source], links=mode != "all")
     check_outputs((f"{each}.json" for each in paths.values()), [source], links=False)
+    if mode != "all":
+        origins.check_report(output)
     sweep(output if mode == "all" else output.parent, below=False)
     model = load_model(source)
     count = max(_NUM_PARITY.value, _NUM_CALIBRATION.value)

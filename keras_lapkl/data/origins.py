@@ -1,5 +1,6 @@
 """Which labeled data a model had: kept beside its file, for the steps that come after training."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,22 @@ def read(path: PathLike) -> Origin | None:
     found = found if isinstance(found, dict) else {}
     known = {part: each for part, each in loaded.items() if each is not None}
     return Origin(file, known, {part: str(found.get(part)) for part in known if part in found})
+
+
+def check_report(path: PathLike) -> None:
+    """Refuses, before the work, a file beside a .tflite file that `write` would replace.
+
+    Raises:
+        ValueError: there is a file of the report's name, and it is no report.
+    """
+    file = Path(f"{path}.json")
+    if not file.exists():
+        return
+    with contextlib.suppress(ValueError):
+        data = read_json(file)
+        if isinstance(data, dict) and {"digest", "loaded"} <= data.keys():
+            return
+    raise ValueError(f"{file} is there already, and would be replaced: move it away.")
 
 
 def write(path: PathLike, report: dict[str, Any]) -> None:

@@ -61,3 +61,15 @@ def test_damaged(loaded, tmp_path):
     write(tmp_path / "run.json", loaded)
     with pytest.raises(ValueError, match=r"run\.json is damaged"):
         origins.read(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"mine": 1}'])
+def test_a_report_takes_the_place_of_a_report_alone(tmp_path, content):
+    path = tmp_path / "a.tflite"
+    origins.check_report(path)
+    path.write_bytes(b"model")
+    origins.write(path, {"loaded": {}})
+    origins.check_report(path)
+    (tmp_path / "a.tflite.json").write_text(content)
+    with pytest.raises(ValueError, match=r"a\.tflite\.json is there already"):
+        origins.check_report(path)
