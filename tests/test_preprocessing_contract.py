@@ -111,29 +111,41 @@ def test_the_mean_of_two_passes(contract, leaning, stub, times):
     """Whether they agree or never do."""
     errors = tuple(times * each for each in leaning.calibration.errors)
     leaning.calibration = dataclasses.replace(leaning.calibration, errors=errors)
-    photo, config, size = stub.ramp(), leaning.calibration.to_config(), leaning.image_size
-    square, before = (95.0, 75.0, 30.0, 0.0), None
-    for i in range(4):
-        x, y, edge, angle = square
-        crop = contract["cut"](photo, x, y, 2 * edge, angle, size)
-        answer = leaning.predict((crop[:, ::-1] if i % 2 else crop)[None])
-        points, scale = answer["landmarks"][0], answer["scale"][0]
-        if i % 2:
-            points, scale = contract["mirrored_back"](points, scale, list(stub.SCHEME.flip), size)
-        place = x, y, 2 * edge, angle, size
-        error = contract["expected_errors"](scale, config) * 2 * edge / size
-        points = contract["to_photo"](points, *place)
-        if before is not None:
-            points, error, agree = contract["joined"](before, points, error)
-            if agree:
-                break
-        before, square = points, contract["square_of_points"](points)
-    assert i == (1 if times == 1 else 3)
-    (face,) = LandmarkDetector(leaning).localize(photo, (95.0, 75.0, 30.0), passes=2)
-    np.testing.assert_allclose(face.landmarks, points, atol=0.6)  # colors are whole numbers
-    np.testing.assert_allclose(face.scale, contract["scale_to_photo"](scale, *place[2:]), rtol=0.01)
+    runs = []
+
+    def run(crop):
+        runs.append(crop)
+        found = leaning.predict(crop[None])
+        return found["landmarks"][0], found["scale"][0]
+
+    about = {
+        "image_size": leaning.image_size,
+        "crop_scale": leaning.crop_scale,
+        "scheme": stub.SCHEME.to_config(),
+        "calibration": leaning.calibration.to_config(),
+    }
+    photo, square = stub.ramp(), (95.0, 75.0, 30.0, 0.0)
+    landmarks, error, lost = contract["find"](photo, square, run, about)
+    assert len(runs) == (2 if times == 1 else 4)
+    (face,) = LandmarkDetector(leaning).localize(photo, square, passes=2)
+    np.testing.assert_allclose(face.landmarks, landmarks, atol=0.6)  # colors are whole numbers
     np.testing.assert_allclose(face.error, error, rtol=0.02)
-    assert contract["is_lost"](points, error, config) == face.lost
+    assert lost == face.lost
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_radius(contract, coverage):
+    known = confidence.Calibration(
+        *((1.0, 2.0), (2.0, 5.0), (0.5, 0.6, 0.7, 0.8, 0.9)),
+        {0.5: (1.0, 1.1, 1.2, 1.3, 1.4), 0.9: (2.0, 2.1, 2.2, 2.3, 2.4)},
+        *("made", 99),
+        typical=1.5,
+        across=0.4,
+        within=-0.2,
+    )
+    scale = np.random.default_rng(0).uniform(0.5, 2.5, (5, 2))
+    found = contract["radius"](known.error(scale), known.to_config(), str(coverage))
+    np.testing.assert_allclose(found, known.radius(scale, coverage))
 
 
 @pytest.mark.parametrize("square", SQUARES)
