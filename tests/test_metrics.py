@@ -58,8 +58,16 @@ def test_threshold_by_default(error, failures, area):
     ("cls", "direction"), list(zip(ERROR_METRICS, ("down", "down", "up"), strict=True))
 )
 def test_which_way_is_better(cls, direction):
-    """Keras's callbacks read it under `mode="auto"`."""
-    assert cls()._direction == direction
+    """Keras's callbacks find it out under `mode="auto"`."""
+    model = LandmarkLocalizer(RCN(3, 1 / 64, 16, 0))
+    model.compile(loss="laplace_kl", metrics=[cls(normalizer=16, name="error")])
+    model.evaluate(np.zeros((1, 16, 16, 3)), np.full((1, 3, 2), 5.0), verbose=0)
+    stopping = keras.callbacks.EarlyStopping("val_error", mode="auto")
+    stopping.set_model(model)
+    stopping.on_train_begin()
+    for epoch, value in enumerate((5.0, 4.0, 6.0)):
+        stopping.on_epoch_end(epoch, {"val_error": value})
+    assert stopping.best == {"down": 4, "up": 6}[direction]
 
 
 @pytest.mark.parametrize("cls", ERROR_METRICS)
