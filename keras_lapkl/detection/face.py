@@ -19,7 +19,9 @@ class Face:
         landmarks: (K, 2) float64.
         scale: (K, 2) float64, the model's Laplace scale b of each coordinate, of the rotated crop
             brought to the photo as standard deviations are: b_x² ← cos² b_x² + sin² b_y².
-        square: (3,) float64, center x, center y and side of the crop that the model looked at.
+        square: (3,) float64, center x, center y and side of the crop that the model looked at. Its
+            side is the model's `crop_scale` times that of the squares that
+            `LandmarkDetector.localize` takes.
         angle: by which that crop was rotated, radians from the x axis to the y axis.
         error: (K,) float64, the expected distance of each landmark from the true point; None if the
             model is not calibrated.
