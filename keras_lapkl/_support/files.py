@@ -217,7 +217,7 @@ def check_outputs(
         _refuse_device(path)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        real = pathlib.Path(os.path.realpath(path))
+        real = pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
         folder = next(each for each in real.parents if each.exists())
         if folder not in checked:
             with naming(real), temporary_folder(folder):

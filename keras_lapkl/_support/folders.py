@@ -11,6 +11,7 @@ from typing import Any
 from keras_lapkl._support import locks, names
 from keras_lapkl._support.files import (
     make_folder,
+    naming,
     read_json,
     sweep,
     sync,
@@ -210,25 +211,40 @@ def announce(folder: PathLike, command: str, outputs: Iterable[tuple[str, str]])
 def replacing_announced(folder: PathLike, command: str) -> Iterator[Path]:
     """Yields a folder whose files take the place of all that a command announced, at the end.
 
-    Until then nothing is touched, and after an error, such as on a full disk, nothing at all. Then
-    `results.json` goes first and comes last: what it tells of is whole as long as it is there.
+    Until then nothing is touched, and after an error in the block, such as a full disk, nothing at
+    all. Then `results.json` goes, the others are replaced one by one, what is not new any more is
+    removed, and the new `results.json` comes last: what it tells of is whole as long as it is
+    there. Of what was announced the record keeps what is there in the end.
 
     Args:
         folder: as in `announce`, which was called.
         command: its name.
+
+    Raises:
+        ValueError: something in the folder was not announced.
     """
     folder = Path(folder)
-    with temporary_folder(folder) as made:
+    with naming(folder), temporary_folder(folder) as made:
         new = made / "new"
         new.mkdir()
         yield new
-        for path in new.iterdir():
-            sync(path)
-        for name in sorted(announced(folder, command), key=lambda name: name != "results.json"):
+        names = {path.name for path in new.iterdir()}
+        ours = announced(folder, command)
+        if names - ours:
+            raise ValueError(f"{command} has not announced {sorted(names - ours)}.")
+        for name in names:
+            sync(new / name)
+        locks.check_owned(folder / WRITTEN)
+        (folder / "results.json").unlink(missing_ok=True)
+        for name in sorted(names - {"results.json"}):
+            os.replace(new / name, folder / name)
+        for name in ours - names:
             (folder / name).unlink(missing_ok=True)
-        for path in sorted(new.iterdir(), key=lambda path: path.name == "results.json"):
-            os.replace(path, folder / path.name)
+        if "results.json" in names:
+            os.replace(new / "results.json", folder / "results.json")
         sync(folder)
+        record = folder / WRITTEN
+        write_json(record, {**read_json(record), command: sorted(names)})
 
 
 def announced(folder: PathLike, command: str) -> set[str]:

@@ -79,8 +79,6 @@ def main(_):
     provenance = run_provenance()
     # Not the steps that follow from the number of labels: one label more is other data.
     settings = {"model": _MODEL.value, "folds": _FOLDS.value, "steps": _STEPS.value}
-    if path is not None:  # another file may have its name
-        settings["digest"] = f"{of_file(path):016x}"
     same = duplicates.groups(crops.names)
     fold_of = np.zeros(len(crops), int) if model else _folds(crops, same)
     record = {
@@ -88,6 +86,8 @@ def main(_):
         # Another name may be another fold's: its models are not of these faces.
         "data": total(np.column_stack([crops.digests().values, fold_of.astype(np.uint64)])),
     }
+    if path is not None:  # another file may have its name
+        record["data"] += f"-{of_file(path):016x}"
     with owned(_folder(record)) as folder:
         claim(folder / _RECORD, record, _OTHER, _OUTPUTS)
         if model is None:
@@ -178,7 +178,8 @@ def _folder(record):
         path = folder / _RECORD
         if not path.exists() or compare(path, record, _OTHER).get("data") == record["data"]:
             return None
-        return f"{folder} holds an audit of other labels, pictures or names. It stays as it is."
+        by = " or by another file" if _MODEL.value else ""
+        return f"{folder} holds an audit of other labels, pictures or names{by}. It stays as it is."
 
     folder, reason = first_fitting(_OUTPUT_DIR.value, check)
     if reason is not None:

@@ -96,19 +96,18 @@ def main(_):
         model_scores.check_normalizer(_NORMALIZER.value, crops)
     print(f"Evaluate {_MODEL.value} on {crops.summary}.")
     with _output_dir("evaluate", outputs) as output_dir:
-        said = _score(model, crops, output_dir)
-    print(said)
+        _score(model, crops, output_dir)
     print(f"Results: {output_dir}")
 
 
 def _score(model, crops, output_dir):
-    """Writes the results; lines of text that tell of them."""
+    """Writes the results, and tells of them: also if they can't be written."""
     from keras_lapkl._support.files import write_json
     from keras_lapkl._support.folders import replacing_announced
     from keras_lapkl._support.names import names_below
     from keras_lapkl._support.provenance import run_provenance
     from keras_lapkl.data.prediction_files import write_predictions
-    from keras_lapkl.evaluation import model_report, model_scores, plots
+    from keras_lapkl.evaluation import model_scores, plots
 
     result, predicted = model_scores.evaluate_model(
         model, crops, _NORMALIZER.value, _FLIP_AVERAGE.value, _SCHEDULER.value
@@ -117,19 +116,27 @@ def _score(model, crops, output_dir):
     landmarks = model_scores.in_photos(predicted["landmarks"], crops)
     names = names_below(crops.names, crops.loaded.get("data_dir"))
     told = {"points": points, "model": _MODEL.value, "provenance": run_provenance()}
-    with replacing_announced(output_dir, "evaluate") as folder:
-        write_predictions(folder / "predictions.json", crops.scheme, names, landmarks)
-        write_json(folder / "results.json", {**result, **told})
-        with _optional_pictures():
-            plots.predictions(
-                crops.central()[:16],
-                predicted["landmarks"],
-                folder / "predictions.png",
-                labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
-                edges=crops.scheme.edges,
-            )
-            if "confidence" in result:
-                plots.confidence(result["confidence"], folder / "confidence.png")
+    try:
+        with replacing_announced(output_dir, "evaluate") as folder:
+            write_predictions(folder / "predictions.json", crops.scheme, names, landmarks)
+            write_json(folder / "results.json", {**result, **told})
+            with _optional_pictures():
+                plots.predictions(
+                    crops.central()[:16],
+                    predicted["landmarks"],
+                    folder / "predictions.png",
+                    labels=np.where(crops.known[..., None], crops.landmarks, np.nan),
+                    edges=crops.scheme.edges,
+                )
+                if "confidence" in result:
+                    plots.confidence(result["confidence"], folder / "confidence.png")
+    finally:
+        print(_report(result, points))
+
+
+def _report(result, points):
+    """Lines of text."""
+    from keras_lapkl.evaluation import model_report
 
     lines = [model_report.table([result]), model_report.conditions(result)]
     if "confidence" in result:
@@ -153,11 +160,13 @@ def _output_dir(task, outputs):
 
 @contextlib.contextmanager
 def _optional_pictures():
-    """Results without pictures are results too: a missing matplotlib is a warning."""
+    """Results without pictures are results too: what fails, as without matplotlib, is told."""
     try:
         yield
     except ImportError as error:
         print(error, file=sys.stderr)
+    except Exception as error:  # matplotlib raises all kinds, by its own settings too
+        print(f"Pictures are left out: {error}", file=sys.stderr)
 
 
 def _score_predictions():
@@ -185,19 +194,25 @@ def _score_predictions():
     outputs = ("results.json", "errors.csv", "ced.png")
     sources = [each.source for each in predictions.values()]
     check_outputs((pathlib.Path(_OUTPUT_DIR.value, name) for name in outputs), sources, links=False)
+    data_dir = flags.FLAGS.data_dir
     results, errors = comparison.compare(
-        annotations, predictions, flags.FLAGS.data_dir, _NORMALIZER.value, _BY_SUBSET.value
+        annotations, predictions, data_dir, _NORMALIZER.value, _BY_SUBSET.value
     )
-    provenance = run_provenance()
     normalizer = results["normalizer"]
     curves = {title: errors[title, normalizer] for title in predictions}
     # Not "evaluate": the results of a model are not to be replaced by those of predictions.
     task = "evaluate --predictions"
-    with _output_dir(task, outputs) as output_dir, replacing_announced(output_dir, task) as folder:
-        comparison.write_errors(folder / "errors.csv", annotations, errors, flags.FLAGS.data_dir)
-        write_json(folder / "results.json", {**results, "provenance": provenance})
-        with _optional_pictures():
-            plots.ced(curves, folder / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
-    print(f"Truth: {annotations.summary}.")
-    print(comparison.report(results))
+    try:
+        with (
+            _output_dir(task, outputs) as output_dir,
+            replacing_announced(output_dir, task) as folder,
+        ):
+            comparison.write_errors(folder / "errors.csv", annotations, errors, data_dir)
+            told = {**results, "provenance": run_provenance()}
+            write_json(folder / "results.json", told)
+            with _optional_pictures():
+                plots.ced(curves, folder / "ced.png", scoring.NORMALIZER_MEANINGS[normalizer])
+    finally:
+        print(f"Truth: {annotations.summary}.")
+        print(comparison.report(results))
     print(f"Results, errors of each face and their distribution: {output_dir}")

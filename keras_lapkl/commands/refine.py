@@ -48,7 +48,6 @@ def main(_):
     check_outputs([output], [path])
     quiet_tensorflow()
     from keras_lapkl.data.cropping import default_margin
-    from keras_lapkl.evaluation import model_report
     from keras_lapkl.training import refining
     from keras_lapkl.training.augmentation import Augmentation
 
@@ -68,22 +67,33 @@ def main(_):
     validation = data_flags.load_for(model, path, "validation_split", "validation")
     print(f"Refine {_MODEL.value} on {train.summary}; compare on {validation.summary}.", flush=True)
     found = refining.refine(model, train, validation, augmentation, _SEED.value)
-    change, low, high = found.change
-    if change < 0:
-        sweep(output.parent, below=False)
-        with replacing(output) as temporary:
-            model.save(temporary)
-    print(
+    falls = found.change[0] < 0
+    try:
+        if falls:
+            sweep(output.parent, below=False)
+            with replacing(output) as temporary:
+                model.save(temporary)
+    finally:
+        print(_report(found))
+    if not falls:
+        raise ValueError(f"The error does not fall, so {output} is not written.")
+    print(f"Refined: {output}")
+
+
+def _report(found):
+    """Lines of text on a `Refined`."""
+    from keras_lapkl.evaluation import model_report
+
+    lines = [
         model_report.table(
             [{**found.before, "data": "as it was"}, {**found.after, "data": "refined"}]
         )
-    )
+    ]
     for title, result in (("As it was", found.before), ("Refined", found.after)):
-        if lines := model_report.part_lines(result):
-            print(f"{title}:\n{lines}")
-    print(
+        if parts := model_report.part_lines(result):
+            lines.append(f"{title}:\n{parts}")
+    change, low, high = found.change
+    lines.append(
         f"The error changes by {change:+.1f} % ({low:+.1f} to {high:+.1f}, paired 95 % interval)."
     )
-    if change >= 0:
-        raise ValueError(f"The error does not fall, so {output} is not written.")
-    print(f"Refined: {output}")
+    return "\n".join(lines)

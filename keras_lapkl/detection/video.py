@@ -9,6 +9,7 @@ import re
 import struct
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,8 @@ _RATES = (25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
 _STILL = 10
 """Equal frames in a row of which it is asked whether they were converted, which costs a frame; of
 those behind them each tenth."""
+_RETRIEVING = threading.Lock()
+"""What FFmpeg says of a frame must not be taken for what it says of another thread's."""
 _REFUSED = re.compile(
     rb"\[swscaler[^]]*\] *([^\n]*(?:cannot|unsupported|invalid|fail)[^\n]*)", re.I
 )
@@ -109,7 +112,8 @@ def read_pictures(
             if frame % every:
                 account.passed_over += 1
                 continue
-            there, picture = video.retrieve()
+            with _RETRIEVING:
+                there, picture = video.retrieve()
             alike = alike + 1 if there and _is_like(picture, former) else 0
             if alike and (alike <= _STILL or alike % 10 == 0):
                 refused = _refused(video)
@@ -265,7 +269,7 @@ def _refused(video):
     It says so on stderr alone: OpenCV gives the former frame in place of it, and without a former
     one whatever was in memory.
     """
-    with console.held_stderr(shown=True) as written:  # other threads may write too
+    with _RETRIEVING, console.held_stderr(shown=True) as written:  # other threads may write, too
         video.retrieve()
         found = _REFUSED.search(written())
         return found[1].decode(errors="replace").strip() if found else ""

@@ -339,7 +339,8 @@ def _in_float32(model):
     """The model; of one in mixed precision, which TFLite's converter does not take, a copy."""
     if not _half_floats(model):
         return model
-    config = model.localizer().get_config()
+    model = model.localizer()  # without a discriminator or teacher
+    config = model.get_config()
     for each in (config, config["generator"]["config"]):
         each.pop("dtype", None)
     with dtype_policy("float32"):
@@ -355,8 +356,13 @@ def _in_float32(model):
 
 
 def _half_floats(model):
-    layers = (model, *model.generator.layers)
-    return [each for each in layers if each.compute_dtype in ("float16", "bfloat16")]
+    waiting, found = [model, model.generator], []
+    while waiting:
+        layer = waiting.pop()
+        waiting += getattr(layer, "layers", [])
+        if layer.compute_dtype in ("float16", "bfloat16"):
+            found.append(layer)
+    return found
 
 
 def _check_images(name, images, model):

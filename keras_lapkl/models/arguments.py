@@ -40,8 +40,17 @@ def check_generator(num_landmarks, width, image_size, stride):
         )
 
 
-def refuse_dtype(kwargs):
-    """ValueError for a `dtype`, which the layers within would not have."""
+PRECISIONS = ("float32", "float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+"""Keras's policies for all layers alike, which a file keeps by their name."""
+
+
+def check_precision(kwargs):
+    """ValueError for a `dtype`, which the layers within would not have, or a policy of parts."""
+    import keras
+
+    policy = keras.config.dtype_policy()
+    if policy.name not in PRECISIONS:
+        raise ValueError(f"Expected a global precision of {PRECISIONS}. Received: {policy.name!r}")
     if "dtype" in kwargs:
         raise ValueError(
             "A network has the global precision: call keras.config.set_dtype_policy first, and "

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_lapkl.models.arguments import check_generator, refuse_dtype
+from keras_lapkl.models.arguments import check_generator, check_precision
 from keras_lapkl.models.layers import BatchNormalization, Conv2D
 from keras_lapkl.models.networks import network_config, network_from_config
 
@@ -67,7 +67,7 @@ class MobileFPN(keras.Model):
         **kwargs: Any,
     ) -> None:
         check_generator(num_landmarks, width, image_size, STRIDE)
-        refuse_dtype(kwargs)
+        check_precision(kwargs)
 
         # === Functional Model ===
         channels = max(1, round(64 * width))

@@ -44,8 +44,8 @@ class Generator(Protocol):
 
 
 def network_config(network: Any, *arguments: str) -> dict[str, Any]:
-    """What a network's `get_config` gives: its arguments, its frozen layers, if there are any, and
-    its precision, if that is not float32.
+    """What a network's `get_config` gives: its arguments, its precision, and its frozen layers, if
+    there are any.
 
     Args:
         network: a functional model that keeps each argument as an attribute of its name.
@@ -55,21 +55,20 @@ def network_config(network: Any, *arguments: str) -> dict[str, Any]:
 
     >>> model.get_layer("stem").trainable = False
     >>> network_config(model, "width")
-    {'width': 0.125, 'name': 'mobile_fpn', 'trainable': True, 'frozen': ['stem']}
+    {'width': 0.125, 'name': 'fpn', 'trainable': True, 'dtype': 'float32', 'frozen': ['stem']}
     """
     config = {name: getattr(network, name) for name in (*arguments, "name", "trainable")}
-    if network.dtype_policy.name != "float32":
-        config["dtype"] = network.dtype_policy.name
+    config["dtype"] = network.dtype_policy.name
     frozen = [layer.name for layer in network.layers if not layer.trainable]
     return {**config, "frozen": frozen} if frozen and network.trainable else config
 
 
 def network_from_config(builder: Callable[..., Any], config: dict[str, Any]) -> Any:
     """What `from_config` gives: a network by its arguments, in the precision and with the frozen
-    layers of `network_config`.
+    layers of `network_config`; in float32 where it tells none.
     """
     arguments = {k: value for k, value in config.items() if k not in ("frozen", "dtype")}
-    with dtype_policy(config.get("dtype")):
+    with dtype_policy(config.get("dtype", "float32")):
         network = builder(**arguments)
     for layer in network.layers:
         if layer.name in config.get("frozen", ()):
@@ -78,12 +77,12 @@ def network_from_config(builder: Callable[..., Any], config: dict[str, Any]) -> 
 
 
 @contextlib.contextmanager
-def dtype_policy(name: str | None) -> Iterator[None]:
-    """Keras's global precision in a block, such as `"mixed_float16"`; None leaves it as it is."""
+def dtype_policy(name: str) -> Iterator[None]:
+    """Keras's global precision in a block, such as `"mixed_float16"`."""
     import keras  # not before: a recipe needs none
 
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name or before)
+    keras.config.set_dtype_policy(name)
     try:
         yield
     finally:

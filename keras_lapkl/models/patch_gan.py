@@ -5,7 +5,7 @@ from typing import Any, Self
 import keras
 from keras import layers
 
-from keras_lapkl.models.arguments import refuse_dtype
+from keras_lapkl.models.arguments import check_precision
 from keras_lapkl.models.layers import GaussianNoise
 from keras_lapkl.models.networks import network_config, network_from_config
 
@@ -47,7 +47,7 @@ class PatchGAN(keras.Model):
                 raise ValueError(f"`{name}` must be at least 1. Received: {value}")
         if not noise >= 0:
             raise ValueError(f"`noise` must be ≥ 0. Received: {noise}")
-        refuse_dtype(kwargs)
+        check_precision(kwargs)
 
         # === Functional Model ===
         # Under tf.distribute the moments are those of the whole batch; JAX's always are.

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import layers
 
-from keras_lapkl.models.arguments import check_generator, refuse_dtype
+from keras_lapkl.models.arguments import check_generator, check_precision
 from keras_lapkl.models.layers import Conv2D, Dropout
 from keras_lapkl.models.networks import HEADS, network_config, network_from_config
 
@@ -65,7 +65,7 @@ class RCN(keras.Model):
         **kwargs: Any,
     ) -> None:
         check_generator(num_landmarks, width, image_size, 2**POOLINGS)
-        refuse_dtype(kwargs)
+        check_precision(kwargs)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
         if head not in HEADS:

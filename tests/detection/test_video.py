@@ -1,5 +1,6 @@
 import base64
 import collections
+import concurrent.futures
 import csv
 import io
 import json
@@ -351,6 +352,16 @@ class TestUnconverted:
         (tmp_path / "a.mpg").write_bytes(b"".join(parts))
         account = read(tmp_path / "a.mpg")[2]
         assert (account.used, account.broken) == (used, 3 * len(before) + 15 - used)
+
+    def test_not_by_what_is_said_of_another_thread(self, tmp_path):
+        for name, parts in (("good", (RED,) * 4), ("bad", (RED,) + (INTERLACED,) * 9)):
+            content = b"".join(map(base64.b85decode, parts))
+            (tmp_path / f"{name}.mpg").write_bytes(content)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            names = ["good", "bad", "bad"] * 30
+            accounts = list(pool.map(lambda name: read(tmp_path / f"{name}.mpg")[2], names))
+        assert all(each.broken == 0 for each in accounts[::3])
+        assert all(each.broken == 27 for each in accounts[1::3])
 
     def test_pictures_alike_in_some_rows_are_not_asked_of(self, tmp_path, monkeypatch):
         asked = []

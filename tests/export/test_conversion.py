@@ -20,7 +20,11 @@ from keras_lapkl.export import (
     rounding,
     verify,
 )
+from keras_lapkl.models.adversarial import AdversarialLocalizer
 from keras_lapkl.models.localizer import to_unit_range
+from keras_lapkl.models.mean_teacher import MeanTeacherLocalizer
+from keras_lapkl.models.networks import dtype_policy
+from keras_lapkl.models.patch_gan import PatchGAN
 from keras_lapkl.models.rcn import RCN
 from keras_lapkl.models.refinement import ShapeRefinement
 from keras_lapkl.tflite import flatbuffer, inspection
@@ -699,8 +703,25 @@ def test_a_model_in_mixed_precision(policy, tmp_path):
     assert model.generator.compute_dtype != "float32"
     found = tflite.TFLiteLocalizer(tmp_path / "m.tflite").predict(images)["landmarks"]
     np.testing.assert_allclose(found, model.predict(images, verbose=0)["landmarks"], atol=0.2)
-    with pytest.raises(ValueError, match=f"Converting needs a model in float32.*{policy}"):
-        conversion.convert(
-            keras_lapkl.LandmarkLocalizer(functional), tmp_path / "f.tflite", faces=images
-        )
+    inputs = keras.Input((SIZE, SIZE, 3))
+    around = keras.Model(inputs, functional(inputs))
+    for network in (functional, around):
+        with pytest.raises(ValueError, match=f"Converting needs a model in float32.*{policy}"):
+            conversion.convert(
+                keras_lapkl.LandmarkLocalizer(network), tmp_path / "f.tflite", faces=images
+            )
     assert not (tmp_path / "f.tflite").exists()
+
+
+@pytest.mark.parametrize("more", ["discriminator", "teacher"])
+def test_a_model_of_more_networks_in_mixed_precision(more, tmp_path):
+    with dtype_policy("mixed_float16"):
+        network = RCN(3, 1 / 64, SIZE)
+        model = (
+            MeanTeacherLocalizer(network)
+            if more == "teacher"
+            else AdversarialLocalizer(network, PatchGAN(3, 4))
+        )
+    images = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
+    report = conversion.convert(model, tmp_path / "m.tflite", "float32", faces=images)
+    assert report["parity"]["landmarks"]["max"] < 1e-3

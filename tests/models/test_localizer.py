@@ -13,6 +13,7 @@ from keras_lapkl.loading import load_model
 from keras_lapkl.models import layers
 from keras_lapkl.models.localizer import LandmarkLocalizer
 from keras_lapkl.models.mobile_fpn import MobileFPN
+from keras_lapkl.models.networks import dtype_policy
 from keras_lapkl.models.rcn import RCN
 from keras_lapkl.registries import LOSSES
 
@@ -714,20 +715,32 @@ class TestCompile:
 
 
 @pytest.mark.parametrize("network", [RCN, MobileFPN])
-def test_mixed_precision_is_kept(network, tmp_path):
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
+@pytest.mark.parametrize(
+    ("made_in", "loaded_in"), [("mixed_float16", "float32"), ("float32", "mixed_bfloat16")]
+)
+def test_the_precision_is_kept(network, made_in, loaded_in, tmp_path):
+    with dtype_policy(made_in):
         model = LandmarkLocalizer(network(K, 1 / 64, SIZE), scheme=None)
         model.save(tmp_path / "m.keras")
-    finally:
-        keras.config.set_dtype_policy("float32")
-    again = load_model(tmp_path / "m.keras")
+    with dtype_policy(loaded_in):
+        again = load_model(tmp_path / "m.keras")
+        assert keras.config.dtype_policy().name == loaded_in
     for one, other in zip(model.generator.layers, again.generator.layers, strict=True):
         assert one.dtype_policy.name == other.dtype_policy.name
-    assert again.compute_dtype == "float16" and keras.config.dtype_policy().name == "float32"
     images = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
     for name, found in model.predict(images, verbose=0).items():
         np.testing.assert_array_equal(found, again.predict(images, verbose=0)[name])
+
+
+def test_a_precision_that_no_file_keeps():
+    policy = keras.dtype_policies.DTypePolicyMap(default_policy="mixed_float16")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        with pytest.raises(ValueError, match="Expected a global precision of"):
+            RCN(K, 1 / 64, SIZE)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def test_channels_first(monkeypatch):

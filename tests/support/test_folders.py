@@ -399,6 +399,19 @@ class TestAnnounce:
         _replace(tmp_path, "evaluate", "b", "results.json")
         left = {each.name: each.read_text() for each in tmp_path.glob("[!w.]*")}
         assert left == {"b": "new", "results.json": "new", "mine": "old"}
+        # What is not there any more may be another's one day.
+        assert folders.announced(tmp_path, "evaluate") == {"b", "results.json"}
+        (tmp_path / "a.png").write_text("another's")
+        with pytest.raises(ValueError, match=r"a\.png is there already"):
+            announce(tmp_path, "evaluate", [("a.png", "a.png")])
+
+    def test_what_was_not_announced_is_not_put_in_place(self, tmp_path):
+        announce(tmp_path, "evaluate", [("b", "b"), ("results.json", "results.json")])
+        (tmp_path / "results.json").write_text("old")
+        (tmp_path / "mine").write_text("old")
+        with pytest.raises(ValueError, match=r"evaluate has not announced \['mine'\]"):
+            _replace(tmp_path, "evaluate", "b", "mine")
+        assert (tmp_path / "mine").read_text() == (tmp_path / "results.json").read_text() == "old"
 
     def test_after_an_error_all_is_as_it_was(self, tmp_path):
         announce(tmp_path, "evaluate", [("b", "b"), ("results.json", "results.json")])

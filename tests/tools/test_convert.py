@@ -66,6 +66,11 @@ def test_one_refused_mode_does_not_stop_the_others(run_tool, model, tmp_path):
     assert "Traceback" not in done.stderr
     report = json.loads((tmp_path / "float16.tflite.json").read_text())
     assert report["path"] == str(tmp_path / "float16.tflite")
+    # What was refused is not ours: another's file of its name stays.
+    (tmp_path / "int8.tflite").write_text("mine")
+    done = run_tool(SCRIPT, *flags, *faces, check=False)
+    assert done.returncode == 1 and "int8.tflite is there already" in done.stderr
+    assert (tmp_path / "int8.tflite").read_text() == "mine"
 
 
 def test_all_modes_replace_nothing_of_others(run_tool, model, tmp_path):

@@ -137,6 +137,14 @@ def test_nothing_of_a_run_before_stays(run_tool, moved, tmp_path):
     assert "other/results.json is there already" in run(other, f"--model={moved}", check=False)
 
 
+def test_results_are_kept_though_no_picture_can_be_drawn(run_tool, tmp_path):
+    flags = ("--model=fpn-sixteenth-300w", "--dataset=synthetic", "--num_synthetic=4")
+    env = {**os.environ, "MPLBACKEND": "nonsense"}
+    done = run_tool("tools/evaluate.py", *flags, f"--output_dir={tmp_path}", env=env)
+    assert "Pictures are left out: " in done.stderr and "NME %" in done.stdout
+    assert json.loads((tmp_path / "results.json").read_text())["faces"] == 4
+
+
 def test_results_are_kept_though_nobody_reads_what_is_printed(model, tmp_path):
     """As by `| head -1`, or where the session that began it is gone."""
     words = ("evaluate", f"--model={model}", "--dataset=synthetic", "--num_synthetic=4")
