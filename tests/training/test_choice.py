@@ -82,7 +82,7 @@ def test_a_recipe_for_so_few_is_told_of(choose):
 @pytest.mark.parametrize(
     ("count", "line"),
     [
-        (1001, "1,001 labels: with so many they lowered the error by no method that was measured."),
+        (1001, "1,001 labels: with so many no method that was measured lowered LaplaceKL's error."),
         (
             50,
             "With so few labels (50) that lowered no error, but "
