@@ -82,10 +82,18 @@ def test_models_of_any_size_are_refused(run_tool, labeled, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, labeled, tmp_path):
-    out = tmp_path / "out"
-    own = ("--folds=2", "--steps=2", "--image_size=32", "--scheme=ibug68", "--inject")
-    done = run_tool(SCRIPT, *flags(labeled, out, *own))
+OWN = ("--folds=2", "--steps=2", "--image_size=32", "--scheme=ibug68")
+
+
+@pytest.fixture(scope="module")
+def audited(run_tool, labeled, tmp_path_factory):
+    """The folder of an audit by models of its own, and what it printed."""
+    out = tmp_path_factory.mktemp("audited") / "out"
+    return out, run_tool(SCRIPT, *flags(labeled, out, *OWN, "--inject"))
+
+
+def test_by_models_of_its_own_that_are_kept(run_tool, labeled, audited):
+    out, done = audited
     assert "2 models of 2 steps each, about 1 minutes" in done.stdout
     assert "The first 3 have" in done.stdout and "of 3 injected faults" in done.stdout
     injected = json.loads((out / "results.json").read_text())["injected"]
@@ -93,7 +101,7 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
     trained = [out / f"fold{i}" / "model.keras" for i in range(2)]
     written = [path.stat().st_mtime_ns for path in trained]
     table = (out / "audit.csv").read_bytes()
-    run_tool(SCRIPT, *flags(labeled, out, *own))
+    run_tool(SCRIPT, *flags(labeled, out, *OWN, "--inject"))
     assert written == [path.stat().st_mtime_ns for path in trained]
     assert table == (out / "audit.csv").read_bytes()
     draws = run_tool(
@@ -107,17 +115,21 @@ def test_by_models_of_its_own_that_are_kept_and_only_for_these_labels(run_tool, 
         *(("all", "6"), ("shifted", "2"), ("swapped", "2"), ("mirrored", "2"))
     ]
     assert "In the first 3 of 40, 2 draws." in draws.stdout
-    # other labels, here the ones without faults, are not judged by models of these
-    done = run_tool(SCRIPT, *flags(labeled, out, *own[:-1]))
+
+
+def test_models_of_its_own_are_for_these_labels_alone(run_tool, labeled, audited, tmp_path):
+    """Not for others, here without faults, nor for what stands in another fold by its name."""
+    shutil.copytree(audited[0], out := tmp_path / "out")
+    table = (out / "audit.csv").read_bytes()
+    done = run_tool(SCRIPT, *flags(labeled, out, *OWN))
     assert f"{out} holds an audit of other labels, pictures or names" in done.stdout
     assert table == (out / "audit.csv").read_bytes()
     assert (tmp_path / "out-2" / "audit.csv").read_bytes() != table
-    # nor is what stands in another fold by its new name
     shutil.copytree(labeled, renamed := tmp_path / "renamed")
     (renamed / "5.png").rename(renamed / "z5.png")
     table = (renamed / "train.csv").read_text().replace("\n5.png,", "\nz5.png,")
     (renamed / "train.csv").write_text(table)
-    run_tool(SCRIPT, *flags(renamed, out, *own[:-1]))
+    run_tool(SCRIPT, *flags(renamed, out, *OWN))
     assert "z5.png" in (tmp_path / "out-3" / "audit.csv").read_text()
     done = run_tool(SCRIPT, *flags(labeled, out, "--folds=3"), check=False)
     assert done.returncode == 1 and "holds an audit with other settings" in done.stderr
