@@ -132,12 +132,6 @@ def main(_):
     # model.
     with _whole(output) if mode == "all" else contextlib.nullcontext(output.parent) as folder:
         for each, path in paths.items():
-            bounds = MODES[each].bounds_for(model.image_size)
-            applies = MODES[each].integers or (len(paths) == 1 and "mean" in bounds)
-            if applies and _MEAN_BOUND.value is not None:
-                bounds["mean"] = _MEAN_BOUND.value
-            if _NME_BOUND.value is not None:
-                bounds["nme"] = _NME_BOUND.value / 100
             made = folder / path.name
             try:
                 report = conversion.convert(
@@ -148,7 +142,7 @@ def main(_):
                     faces=validation,
                     calibration_faces=calibration,
                     representative_images=training.central() if MODES[each].calibrated else None,  # pyright: ignore[reportOptionalMemberAccess]
-                    bounds=bounds,
+                    bounds=_bounds(each, model.image_size, len(paths) == 1),
                     layers=_LAYERS.value,
                 )
             except ConversionError as error:
@@ -174,6 +168,17 @@ def main(_):
     for failure in refused:
         print(f"\n{failure}", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _bounds(mode, image_size, is_only):
+    """The mode's own, but for those that are given; --mean_bound is of integers among others."""
+    bounds = MODES[mode].bounds_for(image_size)
+    applies = MODES[mode].integers or (is_only and "mean" in bounds)
+    if applies and _MEAN_BOUND.value is not None:
+        bounds["mean"] = _MEAN_BOUND.value
+    if _NME_BOUND.value is not None:
+        bounds["nme"] = _NME_BOUND.value / 100
+    return bounds
 
 
 @contextlib.contextmanager

@@ -44,8 +44,7 @@ class Generator(Protocol):
 
 
 def network_config(network: Any, *arguments: str) -> dict[str, Any]:
-    """What a network's `get_config` gives: its arguments, its precision, and its frozen layers, if
-    there are any.
+    """What a network's `get_config` gives: its arguments, its precision, and any frozen layers.
 
     Args:
         network: a functional model that keeps each argument as an attribute of its name.
@@ -64,9 +63,7 @@ def network_config(network: Any, *arguments: str) -> dict[str, Any]:
 
 
 def network_from_config(builder: Callable[..., Any], config: dict[str, Any]) -> Any:
-    """What `from_config` gives: a network by its arguments, in the precision and with the frozen
-    layers of `network_config`; in float32 where it tells none.
-    """
+    """The network of a `network_config`; in float32 where that tells no precision."""
     arguments = {k: value for k, value in config.items() if k not in ("frozen", "dtype")}
     with dtype_policy(config.get("dtype", "float32")):
         network = builder(**arguments)
