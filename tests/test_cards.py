@@ -278,6 +278,7 @@ def network(file):
         config = json.loads(archive.read("config.json"))["config"]
     generator = config["generator"]
     settings = {key: value for key, value in generator["config"].items() if key != "name"}
+    settings.setdefault("dtype", "float32")  # what a file that names none builds
     same = ("scheme", "crop_scale", "beta")
     return generator["class_name"], settings, {key: config[key] for key in same}
 
