@@ -257,11 +257,16 @@ def as_photo(photo: ArrayLike) -> NDArray[np.uint8]:
     """A photo as an array; ValueError unless it is (H, W, 3) uint8.
 
     Args:
-        photo: (H, W, 3) uint8 RGB.
+        photo: (H, W, 3) uint8 RGB; a picture of Pillow is one if its mode is RGB.
 
     Raises:
-        ValueError: another shape or type.
+        ValueError: another shape or type, or another mode, as HSV, whose array looks the same.
     """
+    mode = getattr(photo, "mode", "RGB")
+    if mode != "RGB":
+        raise ValueError(
+            f"Expected a photo in RGB. Received: a picture of mode {mode}. Call its convert('RGB')."
+        )
     photo = np.asarray(photo)
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
         raise ValueError(

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support import console, extras
 from keras_lapkl._support.threads import Pool
@@ -54,10 +54,11 @@ class _Detector:
                 f"`min_size` must be at least {self._smallest}. Received: {self.min_size}"
             )
 
-    def __call__(self, photo: NDArray[np.uint8]) -> list[Detection]:
+    def __call__(self, photo: ArrayLike) -> list[Detection]:
+        photo = as_photo(photo)
         found = [
             each
-            for each in self._look(as_photo(photo))
+            for each in self._look(photo)
             if each.score >= self.min_confidence
             and (each.box[2:] - each.box[:2]).max() >= self.min_size
             and not beside(each.box[None], photo)[0]

@@ -243,6 +243,14 @@ class TestOnPaintedFaces:
         with pytest.raises(ValueError, match="of uint8 in RGB order"):
             kind()(photo)
 
+    def test_pictures_of_pillow(self, kind, crowd):
+        picture = pytest.importorskip("PIL.Image").fromarray(crowd[0])
+        found, again = kind(min_size=50)(crowd[0]), kind(min_size=50)(picture)
+        assert str(again) == str(found) != "[]"
+        for mode in ("HSV", "YCbCr", "RGBA", "L"):
+            with pytest.raises(ValueError, match=rf"of mode {mode}\. Call its convert\('RGB'\)"):
+                kind()(picture.convert(mode))
+
     def test_pickles_with_a_loaded_network(self, kind, crowd):
         detect = kind(min_size=50)
         detect(crowd[0])
