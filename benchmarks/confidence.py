@@ -78,7 +78,7 @@ def _score(model, crops):
     from keras_lapkl.evaluation import model_scores
 
     predicted = model.predict(crops.central(), verbose=0)
-    errors = model_scores.distances(predicted["landmarks"], crops)
+    errors = model_scores.landmark_errors(predicted["landmarks"], crops)
     inside = confidence.within(model.calibration, errors, predicted["scale"], 0.9)
     return {
         "nme": model_scores.score(**predicted, crops=crops)["nme"],

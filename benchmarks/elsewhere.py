@@ -80,7 +80,7 @@ def _measured(model, crops):
     from keras_lapkl.evaluation import model_scores
 
     predicted = model.predict(crops.central(), verbose=0)
-    errors = model_scores.distances(predicted["landmarks"], crops)
+    errors = model_scores.landmark_errors(predicted["landmarks"], crops)
     own = _shares(model.calibration, errors, predicted["scale"])
     rng, refitted = np.random.default_rng(0), []
     for _ in range(DRAWS):

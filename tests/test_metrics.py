@@ -95,7 +95,7 @@ def test_equal_to_scoring(normalizer, rng):
     visible = rng.random((50, 68)) > 0.02
     found = (truth + rng.normal(0, 4, truth.shape)).astype(np.float32)
     labels = np.concatenate([truth, visible[..., None]], -1).astype(np.float32)
-    size = scoring.distances(normalizer, truth, visible, schemes.IBUG68)
+    size = scoring.normalizing_distances(normalizer, truth, visible, schemes.IBUG68)
     errors = scoring.face_errors(found, truth, visible, size)
     expected = {k: np.nanmean(v) for k, v in scoring.statistics(errors).items()}
     common = {"normalizer": normalizer}

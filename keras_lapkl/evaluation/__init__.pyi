@@ -24,10 +24,10 @@ from .model_scores import (
     calibrate as calibrate,
     check_confidence as check_confidence,
     default_normalizer as default_normalizer,
-    distances as distances,
     evaluate_model as evaluate_model,
     face_errors as face_errors,
     in_photos as in_photos,
+    landmark_errors as landmark_errors,
     predict_flip_averaged as predict_flip_averaged,
     score as score,
 )

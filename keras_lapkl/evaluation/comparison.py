@@ -94,7 +94,7 @@ def compare(
     truth = annotations.landmarks.astype(np.float64)
     visible = annotations.known
     sizes = {
-        name: scoring.distances(name, truth, visible, scheme, boxes)
+        name: scoring.normalizing_distances(name, truth, visible, scheme, boxes)
         for name in scoring.normalizers(scheme, boxes)
     }
     if not sizes:

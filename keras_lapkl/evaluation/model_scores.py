@@ -153,7 +153,7 @@ def _predict(model, images):
     return model.predict(images, verbose=0)
 
 
-def distances(landmarks: NDArray[Any], crops: Crops) -> NDArray[np.float64]:
+def landmark_errors(landmarks: NDArray[Any], crops: Crops) -> NDArray[np.float64]:
     """Of landmarks (N, K, 2) from the true ones, (N, K) crop pixels; NaN where hidden.
 
     Args:
@@ -219,7 +219,7 @@ def calibrate(
     >>> model.calibration = calibrate(model.predict(validation.central()), validation)
     """
     landmarks = predicted["landmarks"]
-    errors = distances(landmarks, crops)
+    errors = landmark_errors(landmarks, crops)
     scale = predicted["scale"]
     return confidence.fit(errors, scale, _line(crops), landmarks=landmarks, start=start)
 
@@ -274,7 +274,7 @@ def check_confidence(
     >>> sorted(check_confidence(model.calibration, predicted, test)["coverage"])
     ['0.5', '0.8', '0.9', '0.95']
     """
-    errors = distances(predicted["landmarks"], crops)
+    errors = landmark_errors(predicted["landmarks"], crops)
     scale = predicted["scale"]
     expected = calibration.error(scale)
     known, scored = np.isfinite(errors), np.isfinite(errors).any(1)
@@ -439,7 +439,7 @@ def face_errors(landmarks: NDArray[Any], crops: Crops, normalizer: str) -> NDArr
 def _distances(crops, normalizer):
     """The normalizing distance of each face, (N,) crop pixels."""
     boxes = None if crops.boxes is None else crops.cropped_boxes()
-    return scoring.distances(
+    return scoring.normalizing_distances(
         normalizer, crops.landmarks, crops.known, crops.scheme, boxes, crops.image_size
     )
 

@@ -94,7 +94,7 @@ def check_scorable(scorable: NDArray[Any], name: str, normalizer: str) -> None:
         )
 
 
-def distances(
+def normalizing_distances(
     normalizer: str,
     landmarks: NDArray[Any],
     visible: NDArray[Any],
@@ -122,7 +122,7 @@ def distances(
 
     >>> square = np.array([[[0.0, 0], [3, 0], [3, 4], [0, 4]]])
     >>> scheme = Scheme.from_config({"name": "square", "num_landmarks": 4})
-    >>> distances("hull_diagonal", square, np.ones((1, 4), bool), scheme)
+    >>> normalizing_distances("hull_diagonal", square, np.ones((1, 4), bool), scheme)
     array([5.])
     """
     check_normalizer(normalizer, scheme, boxes, crop_side)

@@ -104,7 +104,7 @@ def assess(
         predicted: `landmarks` and `scale`, each (N, K, 2), crop pixels.
         crops: the N `Crops`.
     """
-    errors = model_scores.distances(predicted["landmarks"], crops)
+    errors = model_scores.landmark_errors(predicted["landmarks"], crops)
     scale = predicted["scale"]
     fold = np.random.default_rng(_SEED).permutation(len(crops)) % _FOLDS
     inside: dict[float, list[Any]] = {asked: [] for asked in confidence.COVERAGES}

@@ -32,7 +32,8 @@ ALWAYS = ("box", "box_diagonal", "crop")
     ],
 )
 def test_distances_by_hand(name, pixels):
-    assert scoring.distances(name, POINTS, ALL, FACE, BOX, 80) == pytest.approx([pixels])
+    found = scoring.normalizing_distances(name, POINTS, ALL, FACE, BOX, 80)
+    assert found == pytest.approx([pixels])
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,14 @@ def test_distances_with_hidden_points(hidden, defined):
     found = {
         name
         for name in scoring.NORMALIZERS
-        if np.isfinite(scoring.distances(name, points, visible, FACE, BOX, 80)).all()
+        if np.isfinite(scoring.normalizing_distances(name, points, visible, FACE, BOX, 80)).all()
     }
     assert found == set(defined)
 
 
 @pytest.mark.parametrize("box", [[3, 3, 3, 9], [5, 0, 1, 9], [np.nan] * 4])
 def test_boxes_that_are_none(box):
-    assert np.isnan(scoring.distances("box", POINTS, ALL, FACE, np.array([box]))).all()
+    assert np.isnan(scoring.normalizing_distances("box", POINTS, ALL, FACE, np.array([box]))).all()
 
 
 def test_normalizers_that_a_scheme_allows():
@@ -72,7 +73,7 @@ def test_normalizers_that_a_scheme_allows():
     assert scoring.normalizers(points[1], crop_side=80) == ("crop",)
     for name in ("box", "crop"):
         with pytest.raises(ValueError, match=rf"hull_diagonal'\).*without face boxes.*'{name}'"):
-            scoring.distances(name, POINTS, ALL, FACE)
+            scoring.normalizing_distances(name, POINTS, ALL, FACE)
 
 
 def test_pupils_of_the_known_schemes():
@@ -82,7 +83,7 @@ def test_pupils_of_the_known_schemes():
     points[:, 36:42], points[:, 42:48] = points[:, 36:37], points[:, 45:46]
     visible = np.ones((3, 68), bool)
     pupils, corners = (
-        scoring.distances(name, points, visible, schemes.IBUG68)
+        scoring.normalizing_distances(name, points, visible, schemes.IBUG68)
         for name in ("interpupil", "interocular")
     )
     np.testing.assert_allclose(pupils, corners)
