@@ -33,9 +33,31 @@ def matches(source: Source) -> bool:
 
 def read(source: Source) -> Labels:
     left_out = collections.Counter()
-    tasks = enumerate(source.json)
+    tasks = _newest(source.json, left_out)
     objects = gather(tasks, lambda each: _of_task(source.path, each, left_out), left_out)
-    return Labels(objects, names_of(objects), (source.folder, source.folder / "images"), left_out)
+    folders = source.folder, source.folder / "images"
+    notes = ()
+    if any(isinstance(task, dict) and not _is_task(task) and _is_small(task) for _, task in tasks):
+        notes = (
+            "JSON-MIN does not tell which pictures were rotated in Label Studio, and their points "
+            "would be elsewhere: if there are such, export as JSON",
+        )
+    return Labels(objects, names_of(objects), folders, left_out, notes)
+
+
+def _newest(records, left_out):
+    """(index, task): JSON-MIN has a record for each annotation of a task."""
+    found = {}
+    for index, task in enumerate(records):
+        small = isinstance(task, dict) and not _is_task(task) and task.get("id") is not None
+        key = str(task["id"]) if small else index
+        if key not in found:
+            found[key] = index, task
+            continue
+        left_out["further annotations of a picture"] += 1
+        if str(task.get("created_at", "")) > str(found[key][1].get("created_at", "")):
+            found[key] = index, task
+    return list(found.values())
 
 
 def _of_task(path, numbered, left_out):

@@ -7,7 +7,8 @@ left out. Frames come with their pictures where these are in the file itself, or
 Those in the file were mostly written by OpenCV from RGB, which swaps red and blue: `channel_order`
 is then "BGR". Before format 1.4, which has it, they always were (github.com/talmolab/sleap-io, pull
 request 250). A frame's `video` is a place in the list of videos, or the number in the name of its
-dataset (pull requests 266 and 274 there).
+dataset (pull requests 266 and 274 there). From format 2.3 on, the points of a video may start from
+the corner of a crop, and its pictures are whole.
 """
 
 import collections
@@ -27,7 +28,7 @@ _MAX_TABLE = 1 << 30
 _MAX_RATIO = 20
 _SMALL_TABLE, _SMALL_PICTURES = 1 << 26, 1 << 28  # bytes that a file of any size may have
 _USER = 0
-_MOVED, _MARKED = 1.1, 1.4
+_MOVED, _MARKED, _UNKNOWN = 1.1, 1.4, 3.0
 _DATASET = re.compile(r"/?video(\d+)/video")
 _ENCODED = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
 
@@ -62,11 +63,19 @@ def _labels(source, file):
     data = _json(path, metadata.attrs["json"])
     names = _skeletons(path, data)
     form = float(metadata.attrs.get("format_id", 1.0))
+    if not form < _UNKNOWN:
+        raise KeypointError(
+            f"{path}: expected SLEAP's format below {_UNKNOWN:g}, which may mean other things by "
+            f"the same names. Received: {form:g}. Save it as CSV or COCO, or by an older SLEAP."
+        )
     shift = EDGE if form < _MOVED else 0.0
     frames, instances, points = (_table(path, file, k) for k in ("frames", "instances", "points"))
     videos = [_json(path, each) for each in _table(path, file, "videos_json")]
     ids = {int(each) for each in frames["video"]}
-    pictures = _Pictures(path, file, videos, ids, "BGR" if form < _MARKED else "RGB")
+    places = _places(videos, ids)
+    by_place = {video: videos[place] for video, place in places.items()}
+    pictures = _Pictures(path, file, by_place, "BGR" if form < _MARKED else "RGB")
+    corners = _corners(path, file)
     by_id = {int(frame["frame_id"]): frame for frame in frames}
     objects, left_out = [], collections.Counter()
     for instance in instances:
@@ -89,10 +98,11 @@ def _labels(source, file):
             left_out["instances in frames of a video, which has to be saved with its pictures"] += 1
             continue
         category, nodes = names[skeleton]
+        x, y = corners.get(places[int(frame["video"])], (0.0, 0.0))
         labeled = {
             name: (
-                number(where, f"x of {name}", point["x"]) - shift,
-                number(where, f"y of {name}", point["y"]) - shift,
+                number(where, f"x of {name}", point["x"]) + x - shift,
+                number(where, f"y of {name}", point["y"]) + y - shift,
                 SEEN,
             )
             for name, point in zip(nodes, points[first:end], strict=True)
@@ -138,9 +148,9 @@ def _node(node):
 class _Pictures:
     """The pictures of frames: files that the project names, or those in the .slp itself."""
 
-    def __init__(self, path, file, videos, ids, order):
+    def __init__(self, path, file, videos, order):
         self.path, self.file, self.order = path, file, order
-        self.videos = _by_id(videos, ids)
+        self.videos = videos
         self.embedded = {}
         self.places = {}
         self.rows = {}
@@ -248,13 +258,31 @@ def _dataset_number(about):
     return found and found.group(1)
 
 
-def _by_id(videos, ids):
-    """{what frames call it: a video}."""
-    numbers = [_dataset_number(each) for each in videos]
-    by_number = {int(n): about for n, about in zip(numbers, videos, strict=True) if n is not None}
+def _places(videos, ids):
+    """{what frames call a video: its place in the list}."""
+    numbers = map(_dataset_number, videos)
+    by_number = {int(n): place for place, n in enumerate(numbers) if n is not None}
     if ids != set(range(len(videos))) and ids <= by_number.keys():
         return by_number
-    return dict(enumerate(videos))
+    return {place: place for place in range(len(videos))}
+
+
+def _corners(path, file):
+    """{place of a video: x and y in its pictures of the crop that its points start from}."""
+    if "video_crops" not in file:
+        return {}
+    dataset = _member(path, file, "video_crops")
+    if dataset.shape != () or dataset.dtype.itemsize > _SMALL_TABLE:
+        raise KeypointError(f"{path}: expected one text of JSON as video_crops")
+    corners = {}
+    for each in _parsed(path, dataset[()]):
+        crop = each["crop"]
+        if len(crop) != 4:
+            raise KeypointError(f"{path}: expected crops x1, y1, x2, y2. Received: {crop}")
+        corners[int(each["video"])] = tuple(
+            number(f"{path}, video_crops", "a crop", side) for side in crop[:2]
+        )
+    return corners
 
 
 def _member(path, group, name):
@@ -292,10 +320,14 @@ def _table(path, group, name):
 
 
 def _json(path, text):
-    try:
-        data = json.loads(text.decode() if isinstance(text, bytes) else str(text))
-    except (ValueError, RecursionError) as error:
-        raise KeypointError(f"{path}: expected JSON in SLEAP's metadata: {error}") from error
+    data = _parsed(path, text)
     if not isinstance(data, dict):
         raise KeypointError(f"{path}: expected a JSON object. Received: {shortened(data)}")
     return data
+
+
+def _parsed(path, text):
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else str(text))
+    except (ValueError, RecursionError) as error:
+        raise KeypointError(f"{path}: expected JSON in SLEAP's metadata: {error}") from error

@@ -238,6 +238,37 @@ class TestSleap:
             file["videos_json"] = [json.dumps(video).encode()]
         assert [each.picture for each in read(path).objects] == ["4.png", "7.png"]
 
+    @pytest.mark.parametrize("video", [0, 15])
+    def test_points_of_a_cropped_video(self, tmp_path, video):
+        """They start from the crop's corner; the pictures in the file are whole."""
+        path = exports.sleap(tmp_path, 2.3, video=video)
+        before = [each.points for each in read(path).objects]
+        with h5py.File(path, "r+") as file:
+            file["video_crops"] = np.bytes_(
+                b'[{"video":7,"crop":[1,1,9,9]},{"video":0,"crop":[100,-50,250,180],"fill":0}]'
+            )
+        found = [each.points for each in read(path).objects]
+        assert found == [
+            {name: (x + 100, y - 50, seen) for name, (x, y, seen) in points.items()}
+            for points in before
+        ]
+        assert any(found)
+
+    @pytest.mark.parametrize(
+        "crops",
+        [b"{", b"[1]", b'[{"video": 0}]', b'[{"video": 0, "crop": [1, 2]}]', b'[{"crop": 1}]'],
+    )
+    def test_crops_that_are_none(self, tmp_path, crops):
+        path = exports.sleap(tmp_path, 2.3)
+        with h5py.File(path, "r+") as file:
+            file["video_crops"] = np.bytes_(crops)
+        with pytest.raises(KeypointError, match="SLEAP|crops"):
+            read(path)
+
+    @pytest.mark.parametrize("format_id", [3.0, 4.5, float("nan")])
+    def test_formats_that_may_mean_something_else(self, tmp_path, format_id):
+        refused(exports.sleap(tmp_path, format_id), "format below 3.*Save it as CSV or COCO")
+
     def test_frames_of_a_video(self, tmp_path):
         path = exports.sleap(tmp_path)
         with h5py.File(path, "r+") as file:
@@ -367,6 +398,25 @@ class TestLabelStudio:
         assert dict(found.objects[0].points) == {"nose": (99.5, 49.5, 2), "tail": (-0.5, 99.5, 2)}
         assert found.objects[0].size == (200, 100)
         assert found.left_out["pictures without points"] == 1
+
+    def test_small_export_of_several_annotators(self, tmp_path):
+        """A record for each annotation; the newest is taken, wherever it stands."""
+        sizes = {"original_width": 200, "original_height": 100}
+        tasks = [
+            {
+                "id": task,
+                "image": f"{task}.png",
+                "kp": [{**sizes, "x": x, "y": 50, "keypointlabels": ["nose"]}],
+                "annotation_id": x,
+                "created_at": f"2024-01-{day:02}T00:00:00Z",
+            }
+            for task, x, day in [(1, 10, 1), (1, 20, 3), (2, 40, 9), (1, 30, 2)]
+        ]
+        found = read(self.write(tmp_path, tasks))
+        assert [each.points["nose"][0] for each in found.objects] == [39.5, 79.5]
+        assert found.left_out["further annotations of a picture"] == 2
+        assert any("rotated in Label Studio" in note for note in found.notes)
+        assert read(self.write(tmp_path, exports.label_studio_data())).notes == ()
 
     def test_time_stamps_name_no_picture(self, tmp_path):
         point = {"original_width": 9, "original_height": 9, "x": 50, "y": 50}
