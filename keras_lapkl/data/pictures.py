@@ -18,6 +18,9 @@ from keras_lapkl.data.images import read_image
 
 _LONGEST = 4096
 """Characters of a path."""
+_NUMBER = re.compile(r"0*(\d+)")
+_MAX_DIGITS = 6
+"""Of the number of a picture, as cameras and tools count them; longer ones are dates and times."""
 _FOREIGN = {
     r"[A-Za-z][A-Za-z0-9+.-]+://": "a URL",
     r"[^/]*\\|[A-Za-z]:\\": "a path with backslashes, as Windows has them",
@@ -34,8 +37,10 @@ def find_pictures(
     A name is first taken as it is. If there is no such file, backslashes are separators, `%20` is a
     space, and of a URL, of an absolute path, and of folders that no other name is found in, the
     last parts are looked for, the longest first. At last, names may differ in upper and lower case;
-    in a folder that another name is found in, their suffix alone. A warning tells of that. No name
-    leads out of the folders by `..` or as an absolute path; links in them are followed.
+    in a folder that another name is found in, their suffix alone. A warning tells of that. Pictures
+    of several folders are not looked for in one if only numbers tell them apart: each folder may
+    count its own. No name leads out of the folders by `..` or as an absolute path; links in
+    them are followed.
 
     Args:
         names: as the labels have them.
@@ -43,7 +48,7 @@ def find_pictures(
 
     Returns:
         dict from each name to its folder and its path below that; None where there is no such file,
-        or that of two names is the same.
+        or that of two names is or may be the same.
 
     Example:
 
@@ -67,17 +72,33 @@ def find_pictures(
     files = collections.Counter(
         os.path.normpath(Path(*place)) for place in (*found.values(), *guessed.values()) if place
     )
-    for name, place in guessed.items():
-        if place is not None and files[os.path.normpath(Path(*place))] == 1:
-            found[name] = place
-    taken = [(name, os.path.join(*place)) for name in guessed if (place := found[name])]
+    taken = {
+        name: place
+        for name, place in guessed.items()
+        if place is not None and files[os.path.normpath(Path(*place))] == 1
+    }
+    for names_there in _numbered_alike(taken):
+        there = Path(*taken[names_there[0]]).parent
+        logging.warning(
+            "%d pictures of several folders, such as %r and %r, would all be in %s by their "
+            "numbers alone, and are not taken. Put those of each folder into a folder of its name.",
+            len(names_there),
+            names_there[0],
+            names_there[-1],
+            there,
+        )
+        for name in names_there:
+            del taken[name]
+    found |= taken
     if taken:
+        name, place = next(iter(taken.items()))
         logging.warning(
             "%d of %d pictures are not where the labels say, and were found by a similar name: %r "
             "is %s",
             len(taken),
             len(names),
-            *taken[0],
+            name,
+            os.path.join(*place),
         )
     return found
 
@@ -151,6 +172,21 @@ def _first_file(tails: Iterable[str], folders) -> tuple[Path, str] | None:
             except ValueError:  # outside, or with a null character
                 pass
     return None
+
+
+def _numbered_alike(taken) -> list[list[str]]:
+    """Names of several folders that would be in one, and differ by numbers alone; of each one.
+
+    Each camera counts from 0: what has that number there may be a picture of another one.
+    """
+    series = collections.defaultdict(lambda: collections.defaultdict(list))
+    for name, place in taken.items():
+        folder, _, last = urllib.parse.unquote(name.replace("\\", "/")).rpartition("/")
+        counted = all(len(number) <= _MAX_DIGITS for number in _NUMBER.findall(last))
+        form = _NUMBER.sub("#", last) if counted else last
+        series[Path(*place).parent, form.casefold()][folder.casefold()].append(name)
+    several = [folders.values() for folders in series.values() if len(folders) > 1]
+    return [[name for names in folders for name in names] for folders in several]
 
 
 class _Spellings:

@@ -97,6 +97,35 @@ def test_one_file_is_not_the_picture_of_two_names(folder):
     assert None not in found.values()
 
 
+def test_pictures_of_two_cameras_are_not_those_of_one(tmp_path, caplog):
+    for i in range(4):
+        (tmp_path / f"{i:04}.png").touch()
+    names = ["/lab/camA/0000.png", "/lab/camA/0002.png", "/lab/camB/0001.png"]
+    assert set(pictures.find_pictures(names, [tmp_path]).values()) == {None}
+    assert "3 pictures of several folders, such as '/lab/camA/0000.png' and" in caplog.text
+    assert "into a folder of its name" in caplog.text
+    found = pictures.find_pictures(names[:2], [tmp_path])
+    assert found == {name: (tmp_path, name[-8:]) for name in names[:2]}
+    (tmp_path / "camB").mkdir()
+    (tmp_path / "camB/0001.png").touch()
+    found = pictures.find_pictures(names, [tmp_path])
+    assert [each and each[1] for each in found.values()] == [
+        "0000.png",
+        "0002.png",
+        "camB/0001.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    "names", [("p/ann.png", "q/bob.png"), ("p/20240101_120000.png", "q/20240101_120059.png")]
+)
+def test_pictures_of_two_folders_whose_names_tell_them_apart(tmp_path, names):
+    for name in names:
+        (tmp_path / name[2:]).touch()
+    found = pictures.find_pictures(names, [tmp_path])
+    assert found == {name: (tmp_path, name[2:]) for name in names}
+
+
 def test_a_missing_picture_is_not_looked_for_above_the_folder_of_the_others(folder):
     found = pictures.find_pictures(["x/1.png", "x/a b.png"], [folder])
     assert found["x/a b.png"] is None

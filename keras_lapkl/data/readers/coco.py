@@ -45,10 +45,11 @@ def read_coco(
 
     Args:
         path: the file.
-        images: folder that the pictures' names start from, or one whose folder `images` or
-            `<stem of the file>` or `<what follows the last _ of it>` they do (`train2017` for
-            `person_keypoints_train2017.json`); None for the file's own. Names may not leave it by
-            `..` or as absolute paths; links in it are followed.
+        images: folder that the pictures' names start from, or one whose folder
+            `<stem of the file>` or `<what follows the last _ of it>` (`train2017` for
+            `person_keypoints_train2017.json`) or `images` they do, the first first; None for the
+            file's own. Names may not leave it by `..` or as absolute paths; links in it are
+            followed.
         scheme, crop_from, missing_ok: as in `read_csv`. The category's names and skeleton make a
             scheme of its name.
         category: name of the category; None if there is but one with keypoints, or one of the
@@ -73,7 +74,7 @@ def read_coco(
     scheme = None if scheme is None else schemes.get(scheme)
     annotations = _coco_annotations(path, content["annotations"])
     chosen = _coco_category(path, content["categories"], annotations, category, scheme)
-    pictures = _coco_pictures(path, content["images"])
+    pictures = _coco_pictures(path, content["images"], annotations)
     found = [
         _coco_object(path, pictures, each)
         for each in annotations
@@ -120,9 +121,8 @@ def read_coco_names(
     names = chosen.get("keypoints")
     points = {"names": names} if names else {"num_landmarks": scheme.num_landmarks}
     order, _ = fitting_scheme(path, scheme, None, {"name": chosen["name"], **points}, bool(names))
-    pictures = {
-        number: name for number, (name, _) in _coco_pictures(path, content["images"]).items()
-    }
+    named = _coco_pictures(path, content["images"], annotations)
+    pictures = {number: name for number, (name, _) in named.items()}
     found = find_pictures(pictures.values(), _folders(path, images))
     places = {name: name if place is None else str(Path(*place)) for name, place in found.items()}
     return CocoNames(
@@ -134,7 +134,7 @@ def read_coco_names(
 
 def _folders(path, images):
     base = Path(images or path.parent)
-    return [base, base / "images", base / path.stem, base / path.stem.rpartition("_")[2]]
+    return [base, base / path.stem, base / path.stem.rpartition("_")[2], base / "images"]
 
 
 def _coco_content(path):
@@ -233,9 +233,14 @@ def _coco_category(path, categories, annotations, wanted, scheme) -> dict[str, A
     return of_name[0]
 
 
-def _coco_pictures(path, images):
-    """{id: (file name, width and height)}."""
-    pictures = {}
+def _coco_pictures(path, images, annotations):
+    """{id: (file name, width and height)}.
+
+    Some tools have folders in `path` alone: it is the name where several pictures with objects have
+    the same one.
+    """
+    with_objects = {coco_id(each["image_id"]) for each in annotations}
+    pictures, paths = {}, {}
     for each in images:
         right = isinstance(each, dict) and isinstance(each.get("file_name"), str)
         number = coco_id(each.get("id")) if right else None
@@ -247,6 +252,19 @@ def _coco_pictures(path, images):
             raise KeypointError(f"{path}: expected image id {each['id']} once, not twice.")
         width, height = (_coco_side(path, each, key) for key in ("width", "height"))
         pictures[number] = each["file_name"], (width, height) if width and height else (0, 0)
+        paths[number] = each.get("path")
+    used = {number: pictures[number][0] for number in pictures.keys() & with_objects}
+    counts = collections.Counter(used.values())
+    repeated = {number: paths[number] or name for number, name in used.items() if counts[name] > 1}
+    if len(set(map(str, repeated.values()))) < len(repeated):
+        name = next(used[number] for number in repeated)
+        ids = sorted(number for number, each in used.items() if each == name)
+        raise KeypointError(
+            f"{path}: expected a picture of its own for each image id. Received: {name!r} of ids "
+            f"{joined(ids)}. Where these are of several folders, write the folders before the names"
+        )
+    for number, name in repeated.items():
+        pictures[number] = str(name), pictures[number][1]
     return pictures
 
 

@@ -217,6 +217,38 @@ class TestCOCO:
         found = read_coco(path, tmp_path / "root", category="dog")
         assert found.paths[0] == tmp_path / "root" / folder / "a.png"
 
+    def test_folder_of_the_file_before_images(self, coco_file, tmp_path):
+        """`images` may hold those of another split, which count from 1 too."""
+        path = coco_file(name="val.json")
+        for folder in ("images", "val"):
+            (tmp_path / "root" / folder).mkdir(parents=True)
+            for name in ("a.png", "b.png"):
+                (tmp_path / "root" / folder / name).touch()
+        found = read_coco(path, tmp_path / "root", category="dog")
+        assert found.paths[0] == tmp_path / "root/val/a.png"
+
+    def test_one_name_of_two_pictures(self, coco_file, tmp_path):
+        """coco-annotator has the folders in `path` alone."""
+        images = coco()["images"]
+        images[1]["file_name"] = "a.png"
+        path = coco_file(coco(images=images))
+        message = "a picture of its own for each image id. Received: 'a.png' of ids 7, b. Where"
+        with pytest.raises(KeypointError, match=message):
+            read_coco(path, category="dog")
+        for image, folder in zip(images, "xy", strict=True):
+            image["path"] = f"/datasets/dogs/{folder}/a.png"
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "a.png").touch()
+        found = read_coco(coco_file(coco(images=images)), category="dog")
+        assert found.paths == (tmp_path / "x/a.png", tmp_path / "y/a.png")
+        scheme = schemes.Scheme("dog", ("right_ear", "left_ear", "nose"))
+        assert read_coco_names(path, None, scheme).pictures["b"] == str(tmp_path / "y/a.png")
+
+    def test_one_name_of_a_picture_without_objects(self, coco_file, tmp_path):
+        images = [*coco()["images"], {"id": "c", "file_name": "a.png"}]
+        path = coco_file(coco(images=images))
+        assert read_coco(path, category="dog").paths == (tmp_path / "a.png", tmp_path / "b.png")
+
     def test_missing_picture(self, coco_file, tmp_path):
         path = coco_file()
         (tmp_path / "b.png").unlink()
