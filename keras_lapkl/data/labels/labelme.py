@@ -7,6 +7,7 @@ X-AnyLabeling writes.
 
 import collections
 
+from keras_lapkl.data.images import IMAGE_SUFFIXES
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels import loose
 from keras_lapkl.data.labels.found import (
@@ -93,8 +94,26 @@ def _objects(source, folder, left_out):
             edges = (min(xs), min(ys), max(xs), max(ys))
             boxes.append(loose.Box(edges, shape["label"], group))
     # Its path starts from its own file's folder.
-    picture = source.path.parent.relative_to(folder) / data["imagePath"].replace("\\", "/")
+    image_path = data["imagePath"].replace("\\", "/")
+    _check_own(source.path, image_path)
+    picture = source.path.parent.relative_to(folder) / image_path
     return loose.objects(where, picture.as_posix(), points, boxes, size, left_out)
+
+
+def _check_own(path, image_path):
+    """Refuses the name of another picture, which stays when files are renamed by other programs."""
+    named = path.parent / image_path
+    if named.stem == path.stem:
+        return
+    own = (path.with_suffix(cased) for s in IMAGE_SUFFIXES for cased in (s, s.upper()))
+    other = next(
+        (each for each in (*own, path.with_name(f"{named.stem}.json")) if each.exists()), None
+    )
+    if other is not None:
+        raise KeypointError(
+            f"{path}: expected the picture of its own name as imagePath. Received: {image_path!r}, "
+            f"while {other.name} is there. If files were renamed, correct imagePath"
+        )
 
 
 def _position(where, value):

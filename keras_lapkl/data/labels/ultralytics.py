@@ -1,22 +1,28 @@
 """Ultralytics' pose labels: data.yaml, and a .txt file for each picture with fractions of it.
 
 0 and 1 are the picture's edges: half a pixel is subtracted. A point of visibility 0, or without
-one at (0, 0) or below 0, is not labeled.
+one at (0, 0) or below 0, is not labeled. `path`, `train`, `val` and `test` say which labels are
+meant: in folders of pictures, or of the pictures in a list (docs.ultralytics.com/datasets/pose).
 """
 
 import collections
+import itertools
+import os
 from pathlib import Path
 from typing import Any
 
 from keras_lapkl._support import extras, reading
+from keras_lapkl.data.annotations import path_below
 from keras_lapkl.data.images import IMAGE_SUFFIXES
 from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels.found import HIDDEN, SEEN, Labeled, Labels, Source, gather
 
 _SHAPE = "kpt_shape"
+_SPLITS = ("train", "val", "test")
 _MAX_YAML = 1 << 18
 _MOST_POINTS = 10_000
 _OUTSIDE = 0.01  # what rounding may add
+_SUFFIXES = [each for suffix in IMAGE_SUFFIXES for each in (suffix, suffix.upper())]
 
 
 def matches(source: Source) -> bool:
@@ -36,19 +42,21 @@ def read(source: Source) -> Labels:
     classes = {number: str(name) for number, name in classes.items()}
     names = {name: _point_names(path, data, key, shape[0]) for key, name in classes.items()}
     left_out = collections.Counter()
-    files = [
+    there = [
         file
         for file in sorted(path.parent.rglob("*.txt"))
         if "labels" in file.relative_to(path.parent).parts[:-1]
     ]
-    if not files:
+    if not there:
         raise KeypointError(
             f"{path}: expected .txt files of labels in folders `labels` below {path.parent}. "
             "Received: none"
         )
+    files = _of_splits(path, data, there)
+    left_out[f"files of labels that are of no split of {path.name}"] = len(there) - len(files)
 
     def objects_of(file):
-        picture = _picture(path.parent, file)
+        picture = _picture(path.parent, file, source.images)
         return [
             _object(f"{file}, line {line}", picture, text.split(), shape, classes, names)
             for line, text in enumerate(_text(file).splitlines(), 1)
@@ -68,6 +76,59 @@ def _shape(path, data) -> tuple[int, int]:
             f"{path}: expected {_SHAPE}: [points, 2 or 3]. Received: {shortened(shape)}"
         )
     return shape[0], shape[1]
+
+
+def _of_splits(path, data, files):
+    """The files of labels that a split has; all where none of the splits is here."""
+    root = _below(path.parent, "", data.get("path")) or path.parent.absolute()
+    folders, listed = [], set()
+    for entry in itertools.chain.from_iterable(_entries(data.get(split)) for split in _SPLITS):
+        # In the archives of Roboflow all begin with `../`, and none lies there.
+        names = entry, entry.removeprefix("../")
+        place = next(filter(None, (_below(path.parent, root, name) for name in names)), None)
+        if place is None:
+            continue
+        if place.is_dir():
+            folders += [place, _with_last(place, "images", "labels")]
+        else:
+            lines = _text(place).replace("\\", "/").splitlines()
+            listed.update(_key(Path(line), "images") for line in lines)
+    if not folders and not listed:
+        return files
+    return [
+        file
+        for file in files
+        if _key(file, "labels") in listed or any(map(file.absolute().is_relative_to, folders))
+    ]
+
+
+def _below(home, root, name) -> Path | None:
+    """What is there of a name, absolute; None if nothing, or if it lies outside of a folder."""
+    try:
+        place = Path(os.path.abspath(path_below(home, os.path.join(root, name))))
+    except (ValueError, TypeError):
+        return None
+    return place if place.exists() else None
+
+
+def _entries(value):
+    return [
+        each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)
+    ]
+
+
+def _with_last(path, part, other):
+    """A path whose last folder of a name has another name; as it is where there is none."""
+    parts = list(path.parts)
+    if part in parts:
+        parts[len(parts) - 1 - parts[::-1].index(part)] = other
+    return Path(*parts)
+
+
+def _key(path, part):
+    """What a picture and its labels have in common: the names below the last folder of a name."""
+    parts = path.with_suffix("").parts
+    return parts[len(parts) - parts[::-1].index(part) :] if part in parts else parts
 
 
 def _yaml(source) -> Path | None:
@@ -126,18 +187,22 @@ def _point_names(path, data, key, count):
     return tuple(map(str, names))
 
 
-def _picture(folder, file):
-    """The picture of a file of labels: its name in the folder `images` beside `labels`."""
-    parts = list(file.relative_to(folder).parts)
-    last = len(parts) - 1 - parts[::-1].index("labels")
-    below = Path(*parts[:last], "images", *parts[last + 1 :]).with_suffix("")
-    # A name may have dots: `with_suffix` would cut them too.
-    found = (f"{below}{suffix}" for suffix in _suffixes())
-    return next((name for name in found if (folder / name).is_file()), f"{below}{_suffixes()[0]}")
+def _picture(folder, file, images):
+    """The picture of a file of labels: its name in the folder `images` beside `labels`.
 
-
-def _suffixes():
-    return [each for suffix in IMAGE_SUFFIXES for each in (suffix, suffix.upper())]
+    Or, with its suffix, in `images`, by as many of its folders as are there; without one if it is
+    missing, or if several are meant.
+    """
+    below = _with_last(file.relative_to(folder).with_suffix(""), "labels", "images")
+    places = [folder / below]
+    if images is not None:
+        places += [Path(images, *below.parts[start:]) for start in range(len(below.parts))]
+    for place in places:
+        # A name may have dots: `with_suffix` would cut them too.
+        found = [s for s in _SUFFIXES if Path(f"{place}{s}").is_file()]
+        if found and (place == places[0] or len({s.lower() for s in found}) == 1):
+            return f"{below}{found[0]}"
+    return str(below)
 
 
 def _object(where, picture, cells, shape, classes, names):

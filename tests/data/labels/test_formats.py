@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import struct
 import sys
 import tracemalloc
@@ -19,8 +20,8 @@ from keras_lapkl.data.keypoints import KeypointError
 from keras_lapkl.data.labels.formats import known, recognize
 
 
-def read(path, category=None):
-    tool, source = known(path, category)
+def read(path, category=None, images=None):
+    tool, source = known(path, category, images)
     return tool.read(source)
 
 
@@ -262,7 +263,7 @@ class TestSleap:
         path = exports.sleap(tmp_path, 2.3)
         with h5py.File(path, "r+") as file:
             file["video_crops"] = np.bytes_(crops)
-        with pytest.raises(KeypointError, match="SLEAP|crops"):
+        with pytest.raises(KeypointError, match=r"SLEAP|crops"):
             read(path)
 
     @pytest.mark.parametrize("format_id", [3.0, 4.5, float("nan")])
@@ -524,6 +525,19 @@ class TestLabelme:
         assert (found.objects[0].box is not None) == given
         assert found.left_out["boxes without points of their own"] == (not given)
 
+    @pytest.mark.parametrize("there", ["b.JPG", "b.webp", "a.json"])
+    def test_the_name_of_another_picture(self, tmp_path, there):
+        exports.labelme(tmp_path)
+        (tmp_path / "b.png").unlink()
+        stale = tmp_path / "b.json"
+        stale.write_text(stale.read_text().replace('"b.png"', '"a.png"'))
+        if there != "a.json":
+            (tmp_path / "a.json").rename(tmp_path / "c.json")  # alone, its name is its own matter
+            (tmp_path / there).touch()
+        found = read(tmp_path)
+        assert [each.picture for each in found.objects] == ["a.png"]
+        assert_left_out(found, rf"b.json: expected the picture of its own name.*'a.png'.*{there}")
+
     def test_one_file_at_a_time_is_in_memory(self, tmp_path):
         data = "x" * 2_000_000  # labelme puts the picture there
         for i in range(12):
@@ -775,6 +789,54 @@ class TestUltralytics:
         monkeypatch.setitem(sys.modules, "yaml", None)
         with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_lapkl\[labels\]'"):
             read(path)
+
+    @pytest.mark.parametrize(
+        "splits",
+        [
+            "path: one\ntrain: images/train\nval: images/none",
+            "train: one/images/train",
+            "train: ../one/images\nval: [images/none, one/images/none]",
+            "path: ../elsewhere\ntrain: one/list.txt",
+            "path: /elsewhere\nval: one",
+        ],
+    )
+    def test_labels_of_other_data_beside(self, tmp_path, splits):
+        exports.ultralytics(tmp_path / "one")
+        exports.ultralytics(tmp_path / "two")
+        (tmp_path / "one/list.txt").write_text("./images/train/a.png\nimages\\train\\b.png\n")
+        exports.write_pictures(tmp_path / "two/images/other")
+        (tmp_path / "two/labels/train").rename(tmp_path / "two/labels/other")
+        text = exports.YAML.replace(
+            "path: ../somewhere\ntrain: images/train\nval: images/train", ""
+        )
+        path = tmp_path / "one.yaml"
+        path.write_text(text)
+        assert len(read(path).objects) == 4
+        path.write_text(f"{text}\n{splits}\n")
+        found = read(path)
+        assert sorted(each.picture for each in found.objects) == [
+            "one/images/train/a.png",
+            "one/images/train/b.png",
+        ]
+        assert found.left_out["files of labels that are of no split of one.yaml"] == 2
+
+    def test_pictures_elsewhere(self, tmp_path):
+        """Of any format, by the longest name that is there; of two formats none."""
+        path = exports.ultralytics(tmp_path / "labels")
+        shutil.move(tmp_path / "labels/images/train", tmp_path / "photos")
+        (tmp_path / "photos/b.png").rename(tmp_path / "photos/b.WEBP")
+
+        def pictures():
+            found = read(path, images=tmp_path / "photos")
+            return [each.picture for each in found.objects]
+
+        assert pictures() == ["images/train/a.png", "images/train/b.WEBP"]
+        (tmp_path / "photos/train").mkdir()
+        (tmp_path / "photos/train/b.jpg").touch()
+        assert pictures() == ["images/train/a.png", "images/train/b.jpg"]
+        (tmp_path / "photos/a.jpg").touch()
+        assert pictures() == ["images/train/a", "images/train/b.jpg"]
+        assert [each.picture for each in read(path).objects] == ["images/train/a", "images/train/b"]
 
     def test_no_labels(self, tmp_path):
         (tmp_path / "data.yaml").write_text(exports.YAML)
