@@ -82,8 +82,13 @@ def recognize(
 def known(
     path: PathLike, category: str | None = None, images: Path | None = None
 ) -> tuple[Format, Source]:
-    """As `recognize`, or a KeypointError that lists the formats that are read."""
+    """As `recognize`, or a KeypointError that lists the formats that are read.
+
+    A .csv file of no format is taken as that of `--dataset=csv`: reading it tells what is wrong.
+    """
     found = recognize(path, category, images)
+    if found is None and (source := Source(Path(path), category, images)).path.suffix == ".csv":
+        return FORMATS[-1], source
     if found is None:
         listed = "; ".join(f"{each.name} ({each.files})" for each in FORMATS)
         raise KeypointError(f"{path}: expected labels of one of these: {listed}. Received: others")

@@ -59,6 +59,11 @@ def read(source: Source) -> Labels:
 
 def _labels(source, file):
     path = source.path
+    if "metadata" not in file:
+        raise KeypointError(
+            f"{path}: expected SLEAP's labels (.slp). Received: HDF5 of another program. Of "
+            "DeepLabCut's labels, give CollectedData_*.csv, which it writes beside its .h5"
+        )
     metadata = _member(path, file, "metadata")
     data = _json(path, metadata.attrs["json"])
     names = _skeletons(path, data)

@@ -70,6 +70,27 @@ class TestRecognition:
         with pytest.raises(FileNotFoundError):
             recognize(tmp_path / "gone.csv")
 
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"path,a_x,a_y,score\nx.png,1,2,3\n", "line 1: .*'score'"),
+            (b"path,a_x,a_y,a_x\nx.png,1,2,3\n", "'a_x' twice"),
+            ("path,naïf_x,naïf_y\nx.png,1,2\n".encode("latin1"), "Save it as UTF-8"),
+            ("path,a_x,a_y\nx.png,1,2\n".encode("utf-16"), "Save it as UTF-8"),
+        ],
+    )
+    def test_of_a_csv_that_is_almost_ours(self, tmp_path, content, message):
+        path = tmp_path / "x.csv"
+        path.write_bytes(content)
+        assert recognize(path) is None
+        refused(path, message)
+
+    def test_of_a_table_of_deeplabcut_in_hdf5(self, tmp_path):
+        path = tmp_path / "CollectedData_me.h5"
+        with h5py.File(path, "w") as file:
+            file["df_with_missing/table"] = np.zeros(3)
+        refused(path, r"give CollectedData_\*\.csv")
+
     @pytest.mark.parametrize("text", ["<a", "{", "[1", "<a>&b;</a>", "[" * 100_000])
     def test_of_broken_text(self, tmp_path, text):
         path = tmp_path / "x"
@@ -555,11 +576,17 @@ class TestLabelme:
         exports.labelme(tmp_path)
         self.write(tmp_path, [3])
         (tmp_path / "other.json").write_text("{}")
-        (tmp_path / "0.json").write_text("{")
         found = read(tmp_path)
         assert len(found.objects) == 2
-        assert found.left_out["JSON files that are not labelme's"] == 2
+        assert found.left_out["JSON files that are not labelme's"] == 1
         assert_left_out(found, r"x\.json: expected shapes with label")
+
+    def test_one_half_written_file_of_a_folder(self, tmp_path):
+        exports.labelme(tmp_path)
+        (tmp_path / "0.json").write_text("{")
+        found = read(tmp_path)
+        assert found.left_out["JSON files that are not labelme's"] == 0
+        assert_left_out(found, r"0\.json is not valid JSON")
 
     @pytest.mark.parametrize(
         ("corners", "box"),
