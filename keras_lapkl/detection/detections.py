@@ -56,7 +56,7 @@ class Detection:
         ) -> None: ...
 
     def __post_init__(self):
-        box = np.asarray(self.box, np.float64)
+        box = np.array(self.box, np.float64)  # a copy: who gave it may go on writing there
         if box.shape != (4,) or not are_boxes(box[None]):
             raise ValueError(
                 "Expected a box x0, y0, x1, y1 with x0 < x1 and y0 < y1. Received: "
@@ -68,7 +68,7 @@ class Detection:
             if not math.isfinite(self.score):
                 raise ValueError(f"Expected a finite score, or None. Received: {self.score}")
         if self.points is not None:
-            points = np.asarray(self.points, np.float64)
+            points = np.array(self.points, np.float64)
             if points.shape != (5, 2) or not (np.abs(points) <= FARTHEST).all():
                 raise ValueError(
                     "Expected five points (5, 2), or None. Received: "
@@ -304,6 +304,11 @@ def as_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
 def are_boxes(boxes: NDArray[Any]) -> bool:
     """Whether all of (n, 4) are boxes x0, y0, x1, y1 as a picture may have them."""
     return bool((np.abs(boxes) <= FARTHEST).all() and (boxes[:, :2] < boxes[:, 2:]).all())
+
+
+def left_to_right(box: NDArray[Any]) -> tuple[float, ...]:
+    """What to sort boxes (4,) by: their centers from left to right, then all else."""
+    return (*(box[:2] + box[2:]), *box)
 
 
 def beside(boxes: NDArray[Any], photo: NDArray[Any]) -> NDArray[np.bool_]:

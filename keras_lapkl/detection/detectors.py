@@ -22,7 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support import console, extras
 from keras_lapkl._support.threads import Pool
-from keras_lapkl.detection.detections import OVERLAP, Detection, as_photo, beside, distinct
+from keras_lapkl.detection.detections import (
+    OVERLAP,
+    Detection,
+    as_photo,
+    beside,
+    distinct,
+    left_to_right,
+)
 from keras_lapkl.registries import DETECTORS
 
 _WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -63,7 +70,7 @@ class _Detector:
             and (each.box[2:] - each.box[:2]).max() >= self.min_size
             and not beside(each.box[None], photo)[0]
         ]
-        return sorted(found, key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box))
+        return sorted(found, key=lambda each: left_to_right(each.box))
 
     def __reduce__(self):
         # A loaded network can't be pickled; the copy loads its own.

@@ -107,7 +107,7 @@ class ScaleFilter:
         Returns:
             (K, 2) float64.
         """
-        landmarks = np.asarray(landmarks, np.float64)
+        landmarks = np.array(landmarks, np.float64)  # copies, in and out: callers may write there
         scale = np.maximum(scale, _LEAST_SCALE)
         noise = (self.gate * self.flicker * scale) ** 2
         if self._last is None:
@@ -115,7 +115,7 @@ class ScaleFilter:
             self._mean, self._motion_mean = np.zeros_like(landmarks), np.zeros(4)
             self._rest = None
             self._last, self._time = landmarks, time
-            return landmarks
+            return landmarks.copy()
         dt = max(time - self._time, SHORTEST)
         alpha = -math.expm1(-dt / self.memory)
         last, self._time = self._last, time
@@ -142,7 +142,7 @@ class ScaleFilter:
         self._measure_flicker(rest, scale, dt)
         self._rest = (1 - gain) * rest
         self._last = moved + gain * rest
-        return self._last
+        return self._last.copy()
 
     def _measure_flicker(self, rest, scale, dt):
         if self._rest is not None:
@@ -234,18 +234,18 @@ class OneEuroFilter:
         self, landmarks: ArrayLike, scale: NDArray[Any], time: float
     ) -> NDArray[np.float64]:
         """The filtered landmarks of the next frame; arguments as those of `ScaleFilter`."""
-        landmarks = np.asarray(landmarks, np.float64)
+        landmarks = np.array(landmarks, np.float64)
         if self._last is None:
             self._speed = np.zeros_like(landmarks)
             self._last, self._time = landmarks, time
-            return landmarks
+            return landmarks.copy()
         dt = max(time - self._time, SHORTEST)
         self._time = time
         change = landmarks - self._last
         self._speed += _low_pass(self.derivative_cutoff, dt) * (change / dt - self._speed)
         cutoff = self.min_cutoff + self.beta * np.abs(self._speed)
         self._last = self._last + _low_pass(cutoff, dt) * change
-        return self._last
+        return self._last.copy()
 
 
 def _low_pass(cutoff, dt):

@@ -58,7 +58,7 @@ class LandmarkDetector:
             not agree, there are up to two more (`looks.MORE`); if these do not either, the face's
             errors are no less than how far they are apart.
         max_side: photos with a longer side are shrunk to it for the detector, never for the
-            landmarks; None for never.
+            landmarks; None for never. The detector's `min_size` counts pixels of what it sees.
         any_angle: whether the detector also looks at copies of the photo, turned by 90, 180 and 270
             degrees: True at those of each photo, False at none, None where it finds no face, or one
             that the model is unsure of.
@@ -109,7 +109,7 @@ class LandmarkDetector:
         self.detector = detector
         self.passes = passes
         self.max_side = max_side
-        self.any_angle = any_angle
+        self.any_angle = _checked_choice(any_angle)
         self.seconds = collections.Counter()
         self.left_out: collections.Counter[str] = collections.Counter()
         self._counting = Lock()
@@ -160,7 +160,7 @@ class LandmarkDetector:
                 copies if `any_angle` says so. Without it, which is quick, a face that the model is
                 lost on is cut out in other ways alone, and one that it is `unsure` of may be
                 another one that it sees in a face upside down.
-            any_angle: as the constructor's, where that is None.
+            any_angle: as the constructor's, which None stands for.
 
         Returns:
             list of `Face`: in the order of the boxes, or from left to right. Of a model that is
@@ -168,9 +168,11 @@ class LandmarkDetector:
 
         Raises:
             ValueError: another shape, type or box, a box entirely beside the photo or in fractions
-                of it, neither boxes nor a detector, or boxes for a model of whole pictures.
+                of it, neither boxes nor a detector, boxes for a model of whole pictures, or another
+                `any_angle`.
         """
         photo = detections.as_photo(photo)
+        any_angle = self.any_angle if any_angle is None else _checked_choice(any_angle)
         scheme = self._scheme
         if scheme.crop_from == "image":
             if boxes is not None:
@@ -213,16 +215,13 @@ class LandmarkDetector:
         """Whether to detect in turned copies of a photo as well."""
         if not is_face(self._scheme):
             return False
-        any_angle = any_angle if self.any_angle is None else self.any_angle
         return not faces or any(self.unsure(faces)) if any_angle is None else any_angle
 
     def _surest(self, faces):
         """Of those whose boxes overlap the surest face, from left to right."""
         boxes = np.array([face.box for face in faces]).reshape(-1, 4)
         kept = detections.distinct(boxes, np.array([self._sureness(face) for face in faces]))
-        return sorted(
-            (faces[i] for i in kept), key=lambda each: (*(each.box[:2] + each.box[2:]), *each.box)
-        )
+        return sorted((faces[i] for i in kept), key=lambda face: detections.left_to_right(face.box))
 
     def _once(self, faces):
         """Of those whose landmarks are of one face the surest, in their order.
@@ -262,7 +261,7 @@ class LandmarkDetector:
         ]
 
     def find(self, photo: ArrayLike) -> list[Detection]:
-        """What the face detector finds in a photo: a list of `detectors.Detection`.
+        """What the face detector finds in a photo: `detectors.Detection`s from left to right.
 
         Raises:
             ValueError: there is no detector, it gave a box entirely beside the photo, or the photo
@@ -281,7 +280,7 @@ class LandmarkDetector:
                 ratios = np.array(photo.shape[1::-1]) / (width, height)
                 found = [_enlarged(each, ratios) for each in self.detector(small)]  # pyright: ignore[reportArgumentType]  OpenCV does not tell its types
         detections.check_beside(found, photo)
-        return found
+        return sorted(found, key=lambda each: detections.left_to_right(each.box))
 
     def _turned(self, photo, quarters):
         """As `find`, in a copy turned by quarters to the left; in pixels of the photo."""
@@ -446,6 +445,12 @@ class LandmarkDetector:
         seconds = time.perf_counter() - start
         with self._counting:
             self.seconds[part] += seconds  # pyright: ignore[reportArgumentType]  a counter of floats
+
+
+def _checked_choice(any_angle):
+    if any_angle not in (None, True, False):
+        raise ValueError(f"`any_angle` must be True, False or None. Received: {any_angle!r}")
+    return any_angle
 
 
 def _by_name(name, scheme):

@@ -1,6 +1,7 @@
 """Faces in video: followed from frame to frame by their landmarks, which are filtered over time."""
 
 import collections
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_lapkl._support.threads import Lock
 from keras_lapkl.data.cropping import face_square
-from keras_lapkl.detection.detections import are_same
+from keras_lapkl.detection.detections import are_same, as_photo
 from keras_lapkl.detection.face import Face
 from keras_lapkl.detection.filters import (
     SHORTEST,
@@ -85,9 +86,9 @@ class LandmarkTracker:
     one, the one that was expected nearest goes on, unless it was lost; the other one may have gone
     behind it. A frame of another size, or an earlier time, starts anew.
 
-    A tracker is of one video. Threads that share one take turns, frame by frame, in the order in
-    which they come: give each video its own; they may share the detector. A copy by pickle goes on
-    from where the tracker was.
+    A tracker is of one video, and takes its frames in their order, from one thread: give each video
+    its own; they may share the detector. A frame that is refused changes nothing. A copy by pickle
+    goes on from where the tracker was.
 
     Args:
         detector: finds the faces, and follows them by its `localize`, with its `passes` if the
@@ -168,8 +169,9 @@ class LandmarkTracker:
         """
         if not math.isfinite(time):
             raise ValueError(f"`time` must be finite, in seconds. Received: {time}")
+        frame = as_photo(frame)
         with self._turn:
-            return self._next(np.asarray(frame), time)
+            return copy.deepcopy(self._next(frame, time))  # the next frame goes on from these
 
     def _next(self, frame, time):
         if frame.shape != self._shape or time < self._time:
@@ -177,7 +179,7 @@ class LandmarkTracker:
         self._shape, self._time = frame.shape, time
 
         gone = self._follow(frame, time)
-        self._lost = [each for each in self._lost if time - each.time <= _REMEMBERED] + gone
+        self._lost = [each for each in self._lost + gone if time - each.time <= _REMEMBERED]
         last = max((each.time for each in gone), default=-math.inf)
         self._search_until = max(self._search_until, last + _REMEMBERED)
         self._since_search += 1
@@ -238,7 +240,7 @@ class LandmarkTracker:
         Returns how many it leaves out, and whether to look around for want of a face to be sure of.
         """
         # A face that is lost beside others may lie on its side.
-        any_angle = True if at_any_angle else None
+        any_angle = True if at_any_angle and self.detector.any_angle is None else None
         faces = self.detector(frame, look_around=look_around, any_angle=any_angle)
         left, in_doubt, new = 0, False, []
         for face, unsure in zip(faces, self.detector.unsure(faces), strict=True):
@@ -323,7 +325,7 @@ class LandmarkTracker:
         values = {field.name: getattr(face, field.name) for field in dataclasses.fields(Face)}
         if track.smooth is not None:
             values["landmarks"] = track.smooth(face.landmarks, face.scale, time)
-        track.face = TrackedFace(**values, id=track.number, raw=face.landmarks)
+        track.face = TrackedFace(**values, id=track.number, raw=face.landmarks.copy())
         square = face_square(track.face.landmarks, self._scheme)
         track.move(square, time)
         if not face.lost:

@@ -27,6 +27,16 @@ def jitter(found):
     return np.sqrt((np.diff(found, axis=0) ** 2).mean((0, 2)))
 
 
+@pytest.mark.parametrize("make", [ScaleFilter, OneEuroFilter])
+def test_who_writes_into_what_it_gives_or_was_given_changes_nothing(make):
+    clean, spoiled = make(), make()
+    for i in range(5):
+        landmarks, scale = corners() + i, np.ones((4, 2))
+        found = spoiled(landmarks, scale, i / RATE)
+        np.testing.assert_array_equal(found, clean(corners() + i, scale, i / RATE))
+        landmarks[:], found[:] = 7, 7
+
+
 def test_innovation_gain_by_hand():
     gain, variance = filters.innovation_gain(
         np.array([1.0, 1.0, 3.0]), np.array([2.0, 12.0, 3.0]), np.array([3.0, 3.0, 1.0])

@@ -151,9 +151,17 @@ def test_two_faces_beside_each_other_are_two(stub):
 
     SIZE = stub.SIZE
     boxes = [np.add(stub.BOX, (-20, 0, 40, 0)), np.add(stub.BOX, (30, 0, 90, 0))]  # loose ones
-    faces = LandmarkDetector(Two(stub.POINTS), stub.detector(*boxes[::-1]))(stub.ramp())
-    centers = [face.landmarks[:, 0].mean() for face in faces]
-    np.testing.assert_allclose(centers, [155, 95], atol=1)  # in the order of the detector
+    for detected in (boxes, boxes[::-1]):
+        faces = LandmarkDetector(Two(stub.POINTS), stub.detector(*detected))(stub.ramp())
+        centers = [face.landmarks[:, 0].mean() for face in faces]
+        np.testing.assert_allclose(centers, [95, 155], atol=1)
+
+
+def test_boxes_are_copied(localizer, stub):
+    boxes = np.array([stub.BOX], np.float64)
+    (face,) = LandmarkDetector(localizer)(stub.ramp(), boxes)
+    boxes += 50
+    np.testing.assert_array_equal(face.box, stub.BOX)
 
 
 @pytest.mark.parametrize(
@@ -324,20 +332,25 @@ def test_only_what_is_lost_is_cut_in_other_ways(localizer, stub, share, calls):
     assert one.calls == calls and again.lost is (share > 1)
 
 
-def test_angles_by_the_call_where_the_constructor_leaves_them_open(localizer, stub):
+def test_angles_by_the_call_or_else_by_the_constructor(localizer, stub):
     """A quick look has no turned copies, whatever is asked for."""
     for own, asked, look_around, looks_on in (
         (None, None, True, False),
         (None, True, True, True),
-        (False, True, True, False),
+        (False, None, True, False),
+        (False, True, True, True),
         (True, None, True, True),
-        (True, False, True, True),
+        (True, False, True, False),
         (True, True, False, False),
     ):
         detector = stub.detector(stub.BOX)
         detect = LandmarkDetector(localizer, detector, any_angle=own)
         detect(stub.ramp(), look_around=look_around, any_angle=asked)
         assert len(detector.shapes) == (4 if looks_on else 1)
+    with pytest.raises(ValueError, match=r"must be True, False or None\. Received: 'no'"):
+        detect(stub.ramp(), any_angle="no")
+    with pytest.raises(ValueError, match="any_angle"):
+        LandmarkDetector(localizer, detector, any_angle="no")
 
 
 def test_boxes_are_looked_around_unless_that_is_not_wanted(localizer, stub):

@@ -45,6 +45,7 @@ class World:
             scheme=scheme, image_size=80, crop_scale=3.0, calibration=None
         )
         self.passes = 2
+        self.any_angle = None
         self.faces = dict(faces)
         self.scale = dict.fromkeys(faces, 1.0)
         self.spoil = {}
@@ -730,6 +731,51 @@ def test_no_face_begins_where_the_model_is_lost(world):
     tracker = LandmarkTracker(made)
     assert tracker(FRAME, 0) == []
     assert tracker.left_out == {"too unsure or too small to follow": 1}
+
+
+def test_a_face_given_up_before_a_pause_is_another_one_after_it(world):
+    """Wherever it is; one that is in its place goes on."""
+    made = world(a=(100.0, 100.0), b=(220.0, 100.0))
+    tracker = LandmarkTracker(made)
+    assert ids(tracker(FRAME, 0)) == ids(tracker(FRAME, 1 / RATE)) == [0, 1]
+    made.faces["a"] = (100.0, 150.0)
+    assert ids(tracker(FRAME, 3600)) == [1, 2]
+
+
+def test_who_writes_into_the_results_changes_no_later_one(world):
+    clean, spoiled = (LandmarkTracker(world(a=(100.0, 100.0))) for _ in range(2))
+    for i in range(8):
+        for tracker in (clean, spoiled):
+            tracker.detector.faces["a"] = (100.0 + i, 100.0)
+        (expected,), (face,) = clean(FRAME, i / RATE), spoiled(FRAME, i / RATE)
+        for field in dataclasses.fields(face):
+            np.testing.assert_array_equal(getattr(face, field.name), getattr(expected, field.name))
+        assert not np.shares_memory(face.landmarks, face.raw)
+        for field in dataclasses.fields(face):
+            if isinstance(getattr(face, field.name), np.ndarray):
+                getattr(face, field.name)[...] = 7
+
+
+@pytest.mark.parametrize(
+    "frame", [None, FRAME[..., 0], FRAME[:, :0], FRAME / 255, FRAME[..., :2]], ids=str
+)
+def test_a_frame_that_is_none_changes_nothing(world, frame):
+    tracker = LandmarkTracker(world(a=(100.0, 100.0)))
+    tracker(FRAME, 0)
+    with pytest.raises(ValueError, match="Expected a photo"):
+        tracker(frame, 1 / RATE)
+    assert ids(tracker(FRAME, 2 / RATE)) == [0]
+
+
+@pytest.mark.parametrize(("own", "asked"), [(None, True), (False, None), (True, None)])
+def test_the_choice_of_the_detector_holds_for_searches(world, own, asked):
+    made = world(a=(100.0, 100.0))
+    made.any_angle = own
+    tracker = LandmarkTracker(made)
+    tracker(FRAME, 0)
+    made.scale["a"] = 3.0
+    tracker(FRAME, 1 / RATE)
+    assert made.asked_angle == [None, asked]
 
 
 def test_another_size_or_an_earlier_time_starts_anew(world):
