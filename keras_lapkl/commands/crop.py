@@ -53,7 +53,13 @@ _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence", None, "Confidence of a detected face; default the detector's own."
 )
 _MIN_SIZE = flags.DEFINE_float("min_size", 40, "Longer edge of a detected face, photo pixels.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 80, "Side of the crops.", lower_bound=1)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size",
+    80,
+    "Side of the crops.",
+    1,
+    4096,  # the largest that a network takes
+)
 _MARGIN = flags.DEFINE_integer(
     "margin", None, "Spare pixels on each side, for augmentation; default a fifth of --image_size."
 )
