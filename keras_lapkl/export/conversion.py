@@ -147,13 +147,14 @@ def convert(
     )
     if MODES[mode].integers:
         logging.info("%s", _expectation(mode, bounds, float(expected["scale"].mean()), len(images)))
-    asked = _Asked(
-        *(model, mode, outputs, input_dtype, output_dtype, flip_average, target),
-        *(bounds, faces, images, expected),
-    )
     int8 = None
     if MODES[mode].calibrated:
         int8 = Int8Converter(model, representative_images, tuple(outputs), flip_average)
+    asked = _Asked(
+        *(model, model.generator if int8 is None else int8.generator, mode, outputs),
+        *(input_dtype, output_dtype, flip_average, target, bounds, faces, images, expected),
+    )
+    if int8 is not None:
         searched = images[:_SEARCHED], expected["landmarks"][:_SEARCHED]
         candidates = int8.candidates(*searched, output_dtype == "int8")
     else:
@@ -193,6 +194,7 @@ class _Asked(NamedTuple):
     """What a file is to be, and what it is compared with."""
 
     model: Any
+    generator: Any  # whose layers the file is made of
     mode: str
     outputs: dict[str, tuple[int, ...]]
     input_dtype: str
@@ -239,7 +241,7 @@ def _write(asked, float_layers, converted, path):
     verify.check_signature(
         path, asked.input_dtype, model.image_size, asked.outputs, asked.output_dtype
     )
-    verify.check_operators(path, mode, int8_layers(model.generator, float_layers), whole)
+    verify.check_operators(path, mode, int8_layers(asked.generator, float_layers), whole)
     check = None if asked.target is None else verify.check_target(path, asked.target)
     logging.info("Comparing with Keras on %d images.", len(asked.images))
     received = predict_by_file(path, asked.images, model.beta)

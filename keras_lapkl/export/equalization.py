@@ -13,11 +13,14 @@ rewritings mend both:
   the maps are moved to one height and cut off `DEPTH` below their lowest maximum.
 """
 
+import collections
 import itertools
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from keras_lapkl.models.layers import Conv2D
 
 DEPTH = 24.0
 """β·logits kept below the lowest maximum seen: 80 columns of e^-24 weigh 3e-9. Half of it would do;
@@ -30,8 +33,12 @@ _COMMUTING = (
     layers.Dropout,
     layers.LeakyReLU,
     layers.MaxPooling2D,
-    layers.ReLU,
     layers.UpSampling2D,
+)
+_COMMUTING_ACTIVATIONS = (
+    keras.activations.leaky_relu,
+    keras.activations.linear,
+    keras.activations.relu,
 )
 _BATCH = 16
 _DEAD = 1e-6
@@ -42,29 +49,69 @@ def equalized(generator, images):
     """A copy of a generator in which each channel has the range 1, and the function is the same.
 
     Args:
-        generator: functional Keras model, images (B, H, W, 3) → logits (B, H, W, K). Channels that
-            anything reads but convolutions, through layers that commute with a positive factor,
-            keep their ranges. Of one with `folded`, such as `MobileFPN`, that is copied.
+        generator: functional or sequential Keras model, images (B, H, W, 3) → logits (B, H, W, K).
+            Channels that anything reads but convolutions, through layers that commute with a
+            positive factor, keep their ranges. Of one with `folded`, such as `MobileFPN`, that is
+            copied.
         images: (N, H, W, 3) float32, as the model takes them.
 
     Returns:
         A new Keras model; the given one is not touched.
     """
-    if hasattr(generator, "folded"):
-        copy = generator.folded()
-    else:
-        copy = type(generator).from_config(generator.get_config())
-        copy.set_weights(generator.get_weights())
+    copy = generator.folded() if hasattr(generator, "folded") else _flat_copy(generator)
     groups = _channel_groups(copy)
     factors = _factors(copy, groups, images)
     for layer in copy.layers:
-        if isinstance(layer, CONVOLUTIONS):
-            kernel, bias = layer.get_weights()
+        if _is_scalable(layer):
+            kernel, *bias = layer.get_weights()
             read, written = (factors[groups[id(t)]] for t in (layer.input, layer.output))
             depthwise = isinstance(layer, layers.DepthwiseConv2D)
             kernel = kernel * read[:, None] / (written[:, None] if depthwise else written)
-            layer.set_weights([kernel, bias / written])
+            layer.set_weights([kernel, *(each / written for each in bias)])
     return copy
+
+
+def _flat_copy(generator):
+    """The same of single layers, each called once: models in it are taken apart."""
+    if hasattr(generator, "axis_logits"):
+        copy = type(generator).from_config(generator.get_config())
+        copy.set_weights(generator.get_weights())
+        return copy
+    names = collections.Counter()
+
+    def copied(operation):
+        if (inner := _functional(operation)) is not None:
+            return lambda inputs, *_, **__: inner._run_through_graph(inputs, copied)
+        if not isinstance(operation, keras.Layer):
+            return operation  # without weights
+        names[operation.name] += 1
+        count = names[operation.name]
+        name = operation.name if count == 1 else f"{operation.name}_{count}"
+        try:
+            layer = type(operation).from_config({**operation.get_config(), "name": name})
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise ValueError(
+                "int8 needs layers that can be copied by `get_config` and `from_config`. Received: "
+                f"layer {operation.name!r}, {type(operation).__name__}: {error}"
+            ) from error
+
+        def call(*args, **kwargs):
+            found = layer(*args, **kwargs)
+            layer.set_weights(operation.get_weights())
+            return found
+
+        return call
+
+    model = _functional(generator)
+    image = keras.Input(model.inputs[0].shape[1:])
+    return keras.Model(image, model._run_through_graph(image, copied))
+
+
+def _functional(operation):
+    """The functional model of a model that is one or is sequential, else None."""
+    if isinstance(operation, keras.Sequential):
+        return operation._functional
+    return operation if hasattr(operation, "_run_through_graph") else None
 
 
 def map_floors(readout, images, beta=1.0):
@@ -109,9 +156,28 @@ def cut_maps(generator, floors):
     maps = makers[0].input._keras_history.operation
     if not isinstance(maps, CONVOLUTIONS):
         return False
+    if not maps.use_bias:
+        return False
     kernel, bias = maps.get_weights()
     maps.set_weights([kernel, bias - np.maximum(np.min(floors, axis=0), 0)])
     return True
+
+
+def _is_scalable(layer):
+    """Whether a factor on each channel that a layer reads or writes is one of its kernel.
+
+    A class that somebody has derived from these may do more.
+    """
+    if type(layer) is layers.DepthwiseConv2D:
+        return layer.depth_multiplier == 1
+    return type(layer) in (layers.Conv2D, Conv2D) and layer.groups == 1
+
+
+def _commutes(layer):
+    """Whether a layer that scales no channels gives c·y where it is given c·x, c > 0."""
+    if isinstance(layer, layers.ReLU):
+        return layer.max_value is None and layer.threshold == 0
+    return isinstance(layer, _COMMUTING)
 
 
 def _batches(images):
@@ -134,36 +200,47 @@ def _channel_groups(model):
                 leaders[other] = least
 
     groups = {}
-    for layer in model.layers:
-        (node,) = layer._inbound_nodes
+    for node in _nodes(model):
+        layer = node.operation
         read = [groups[id(tensor)] for tensor in node.input_tensors]
-        fixed = [0] * layer.output.shape[-1]
-        if isinstance(layer, CONVOLUTIONS):
-            written = [*range(len(leaders), len(leaders) + len(fixed))]
-            leaders += written
-        elif isinstance(layer, layers.Concatenate):
-            written = [*itertools.chain(*read)]
-        elif isinstance(layer, _COMMUTING):
+        written = [[0] * _channels(tensor) for tensor in node.outputs]
+        if _is_scalable(layer):
+            if layer.activation in _COMMUTING_ACTIVATIONS:
+                written = [[*range(len(leaders), len(leaders) + len(written[0]))]]
+                leaders += written[0]
+        elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
+            written = [[*itertools.chain(*read)]]
+        elif _commutes(layer) and len({*map(len, read)}) == 1:
             join(*read)
-            written = read[0]
+            written = [read[0]]
         else:
             for channels in read:
                 join(channels, [0] * len(channels))
-            written = fixed
-        groups[id(layer.output)] = written
+        groups.update((id(t), channels) for t, channels in zip(node.outputs, written, strict=True))
     for output in model.outputs:
-        join(groups[id(output)], [0] * output.shape[-1])
-    return {tensor: np.array([*map(leader, channels)]) for tensor, channels in groups.items()}
+        join(groups[id(output)], [0] * len(groups[id(output)]))
+    return {tensor: np.array([*map(leader, channels)], int) for tensor, channels in groups.items()}
+
+
+def _nodes(model):
+    """The calls of a functional model, each after those whose results it reads."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def _channels(tensor):
+    return tensor.shape[-1] or 0 if tensor.shape else 0
 
 
 def _factors(model, groups, images):
     """What the channels of each group are divided by: the largest magnitude of any on images."""
-    seen = [layer for layer in model.layers if is_stored(layer)]
+    seen = [layer for layer in model.layers if is_stored(layer)] or model.layers[:1]
     probe = keras.Model(model.input, [layer.output for layer in seen])
-    peaks = np.zeros(1 + max(channels.max() for channels in groups.values()), np.float32)
+    count = 1 + max(channels.max(initial=0) for channels in groups.values())
+    peaks = np.zeros(count, np.float32)
     for batch in _batches(images):
         for layer, value in zip(seen, probe(batch, training=False), strict=True):
-            largest = ops.convert_to_numpy(ops.max(ops.abs(value), axis=(0, 1, 2)))
+            largest = ops.convert_to_numpy(ops.max(ops.abs(value), axis=(*range(value.ndim - 1),)))
             np.maximum.at(peaks, groups[id(layer.output)], largest)
     factors = np.where(peaks > _DEAD * peaks.max(), peaks, 1)
     factors[0] = 1

@@ -40,14 +40,19 @@ class StageError(NamedTuple):
 
 
 class Int8Converter:
-    """Converts one model to int8: called, gives the bytes of a file."""
+    """Converts one model to int8: called, gives the bytes of a file.
+
+    Attributes:
+        generator: the equalized copy that the file is made of.
+        stage_errors: of each stage alone, once `candidates` has come to them.
+    """
 
     def __init__(self, model, images, outputs, flip_average):
         self._model, self._outputs, self._flip_average = model, outputs, flip_average
         self._images = ops.convert_to_numpy(to_unit_range(images))
-        self._generator = equalization.equalized(model.generator, self._images)
-        floors = equalization.map_floors(readout_model(self._generator), self._images, model.beta)
-        self._floors = None if equalization.cut_maps(self._generator, floors) else floors
+        self.generator = equalization.equalized(model.generator, self._images)
+        floors = equalization.map_floors(readout_model(self.generator), self._images, model.beta)
+        self._floors = None if equalization.cut_maps(self.generator, floors) else floors
         self.stage_errors: list[StageError] = []
 
     @functools.cached_property
@@ -73,15 +78,15 @@ class Int8Converter:
         make = self.whole if whole else self
         nearest = make()
         yield (), nearest
-        weights = self._generator.get_weights()
-        rounding.learn_rounding(self._generator, self._images, self._model.beta)
+        weights = self.generator.get_weights()
+        rounding.learn_rounding(self.generator, self._images, self._model.beta)
         self.__dict__.pop("_calibrated", None)
         learned = make()
         yield (), learned
         if whole:
             return
         if self._error(learned, images, expected) > self._error(nearest, images, expected):
-            self._generator.set_weights(weights)
+            self.generator.set_weights(weights)
             self.__dict__.pop("_calibrated", None)
         logging.info("Measuring on %d images the error of each stage alone in int8.", len(images))
         stages = self._stages()
@@ -103,7 +108,7 @@ class Int8Converter:
     def _stages(self):
         """{beginning of their names: layers} of what the file computes, in order."""
         stages = {}
-        for layer in self._generator.layers:
+        for layer in self.generator.layers:
             stages.setdefault(layer.name.split("_")[0], []).append(layer)
         return {
             name: layers
@@ -169,7 +174,7 @@ class Int8Converter:
         """The generator in int8, but for layers whose names begin with some."""
         import tensorflow as tf
 
-        body = int8_layers(self._generator, float_layers)
+        body = int8_layers(self.generator, float_layers)
         calibrated = self._calibrated
         with console.held_stderr(), warnings.catch_warnings(action="ignore"):
             calibrated.options = tf.lite.experimental.QuantizationDebugOptions(
@@ -179,7 +184,7 @@ class Int8Converter:
 
     def _converter(self, square=False):
         return graph_converter(
-            self._generator, self._model, self._outputs, self._flip_average, self._floors, square
+            self.generator, self._model, self._outputs, self._flip_average, self._floors, square
         )
 
 

@@ -84,7 +84,7 @@ def fits_int8(operator, of_int8):
         return fits_float(operator)
     if operator.name in CONVOLUTIONS:
         return (*operator.inputs[:2], *operator.outputs) == ("int8",) * 3
-    return (operator.inputs[0], *operator.outputs) == ("int8", "int8")
+    return {*operator.inputs, *operator.outputs} <= {"int8", "int32"}  # of shapes and biases
 
 
 def fits_int8_only(operator, of_int8=True):

@@ -103,31 +103,31 @@ class _Kernel:
         self.steps.assign(ops.clip(self.steps.value, self.low, self.high))
 
     def write(self):
-        _, bias = self.layer.get_weights()
+        _, *bias = self.layer.get_weights()
         steps = np.rint(ops.convert_to_numpy(self.steps.value))
-        self.layer.set_weights([steps * self.step, bias])
+        self.layer.set_weights([steps * self.step, *bias])
 
 
 def _int8_like(network, kernels, limits, images):
     """What a network answers with rounded kernels and activations."""
     import tensorflow as tf
 
-    values = {}
-    for layer in network.layers:
-        # Others are of copies for other targets, which share layers.
-        node = layer._inbound_nodes[0]
-        read = [values[id(tensor)] for tensor in node.input_tensors]
-        if not read:
-            value = images
-        elif layer.name in kernels:
-            weights = [kernels[layer.name].rounded(), layer.bias.value]
-            value, _ = layer.stateless_call(weights, [], *read)
-        else:
-            value = layer(read if len(read) > 1 else read[0])
-        if layer.name in limits:
-            value = tf.quantization.fake_quant_with_min_max_vars(value, *limits[layer.name])
-        values[id(layer.output)] = value
-    return [values[id(output)] for output in network.outputs]
+    def rounded(operation):
+        def call(*args, **kwargs):
+            if operation.name in kernels:
+                bias = [operation.bias.value] if operation.use_bias else []
+                weights = [kernels[operation.name].rounded(), *bias]
+                value, _ = operation.stateless_call(weights, [], *args, **kwargs)
+            else:
+                value = operation(*args, **kwargs)
+            if operation.name in limits:
+                return tf.quantization.fake_quant_with_min_max_vars(value, *limits[operation.name])
+            return value
+
+        return call
+
+    found = network._run_through_graph(images, rounded)
+    return found if isinstance(found, list) else [found]
 
 
 def _limits(network, images):

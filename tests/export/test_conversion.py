@@ -34,6 +34,69 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 SIZE = 32
+
+
+def _shared(layers):
+    image = layers.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    twice = layers.Conv2D(4, 3, padding="same", activation="relu")
+    x = twice(x) + 2 * twice(twice(x))
+    return _model(image, layers.Conv2D(2, 3, padding="same")(x))
+
+
+def _attention(layers):
+    image = layers.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    weights = layers.ReLU()(layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(weights)])
+    x = layers.Add()([x, layers.Conv2D(1, 1)(x)])
+    return _model(image, layers.Conv2D(2, 3, padding="same")(x))
+
+
+def _model(*ends):
+    import keras
+
+    return keras.Model(*ends)
+
+
+def _sequential(*middle):
+    def build(layers):
+        import keras
+
+        ends = keras.Input((SIZE, SIZE, 3)), layers.Conv2D(2, 3, padding="same")
+        return keras.Sequential([ends[0], *(each(layers) for each in middle), ends[1]])
+
+    return build
+
+
+def _conv(**settings):
+    return lambda layers: layers.Conv2D(4, 3, padding="same", **settings)
+
+
+OWN = {
+    "ReLU6": _sequential(
+        _conv(), lambda layers: layers.ReLU(6.0), _conv(), lambda layers: layers.ReLU(6.0)
+    ),
+    "swish": _sequential(_conv(activation="swish"), _conv(activation="swish")),
+    "relu": _sequential(_conv(activation="relu"), _conv(activation="leaky_relu")),
+    "groups": _sequential(
+        _conv(activation="relu"),
+        _conv(groups=2, activation="relu"),
+        lambda layers: layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2),
+    ),
+    "sequential without bias": _sequential(
+        _conv(use_bias=False),
+        lambda layers: layers.BatchNormalization(),
+        lambda layers: layers.ReLU(),
+    ),
+    "nested": _sequential(_sequential(_conv(activation="relu"))),
+    "transposed": _sequential(
+        lambda layers: layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"),
+        lambda layers: layers.Conv2DTranspose(4, 4, strides=2, padding="same"),
+    ),
+    "shared": _shared,
+    "attention": _attention,
+}
 BODY = {"CONCATENATION", "CONV_2D", "LEAKY_RELU", "MAX_POOL_2D", "RESIZE_BILINEAR"}
 
 
@@ -156,7 +219,7 @@ def test_learned_rounding_is_kept_where_it_helps(better, localizer, images, harm
         generator.set_weights([w + 1 for w in generator.get_weights()])
 
     def weight(self, float_layers=()):
-        return float(self._generator.get_weights()[0].flat[0])
+        return float(self.generator.get_weights()[0].flat[0])
 
     monkeypatch.setattr(rounding, "learn_rounding", learn)
     monkeypatch.setattr(int8.Int8Converter, "__call__", weight)
@@ -656,6 +719,58 @@ class TestQuantize:
             for n in ("free", "kept", "last")
         ]
         assert same == [False, False, True]
+
+    @pytest.mark.parametrize("kind", OWN)
+    def test_own_networks_are_the_same_function(self, kind, images):
+        import keras
+
+        keras.utils.set_random_seed(3)
+        generator = OWN[kind](keras.layers)
+        images = np.asarray(to_unit_range(images))
+        for layer in generator._flatten_layers():  # as after a training: no two channels alike
+            if isinstance(layer, keras.layers.Conv2D):
+                layer.set_weights([3 * each + 0.1 for each in layer.get_weights()])
+        equal = equalization.equalized(generator, images)
+        expected = np.asarray(generator(images))
+        assert np.ptp(expected) > 0
+        np.testing.assert_allclose(
+            np.asarray(equal(images)), expected, atol=1e-5 * np.abs(expected).max()
+        )
+
+    @pytest.mark.parametrize("kind", ["sequential without bias", "nested", "transposed"])
+    def test_own_networks_in_int8(self, kind, images, tmp_path):
+        import keras
+
+        keras.utils.set_random_seed(3)
+        model = keras_lapkl.LandmarkLocalizer(OWN[kind](keras.layers))
+        bounds = {"mean": 5.0}  # of weights that nobody trained
+        report = conversion.convert(
+            *(model, tmp_path / "own.tflite", "int8"),
+            faces=images,
+            representative_images=images,
+            bounds=bounds,
+        )
+        assert report["float_layers"] == [] and report["parity"]["landmarks"]["mean"] < 1
+
+    def test_layers_that_can_not_be_copied_are_named(self, images):
+        import keras
+
+        class Strange(keras.layers.Layer):
+            def __init__(self, factor, **kwargs):
+                super().__init__(**kwargs)
+                self.factor = factor
+
+            def call(self, inputs):
+                return self.factor * inputs
+
+            def get_config(self):
+                return {"name": self.name}
+
+        generator = keras.Sequential([keras.Input((SIZE, SIZE, 3)), Strange(2.0, name="odd")])
+        with pytest.raises(
+            ValueError, match=r"int8 needs layers that can be copied.*'odd', Strange"
+        ):
+            equalization.equalized(generator, np.asarray(to_unit_range(images)))
 
     def test_map_floors(self):
         def readout(images):
