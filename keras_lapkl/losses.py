@@ -111,6 +111,7 @@ def softargmax_loss(y_true: Tensor, y_pred: Tensor, beta: float = 1.0) -> Tensor
     >>> softargmax_loss(np.array([[[5.0, 6.0]]]), np.zeros((1, 5, 5, 1)))   # from (2, 2)
     [5.0]
     """
+    y_pred = _with_maps(y_true, y_pred)
     landmarks, visible = _labels(y_true, y_pred)
     location, _ = heatmaps.decode_logits(y_pred, beta)
     squared = ops.sum(ops.square(location - landmarks), axis=-1)
@@ -179,10 +180,17 @@ def gaussian_kl(
 
 
 def _kl(divergence, distribution, y_true, y_pred, target_scale, scale, beta):
+    y_pred = _with_maps(y_true, y_pred)
     landmarks, visible = _labels(y_true, y_pred)
     location, spread = heatmaps.decode_logits(y_pred, beta, distribution, scale)
     delta = (location - landmarks) * visible[..., None]
     return _mean_visible(ops.sum(divergence(delta, spread, target_scale), axis=-1), visible)
+
+
+def _with_maps(y_true, y_pred):
+    """Logits with their axis of maps, which Keras takes from functions where there is but one."""
+    is_squeezed = y_true.shape[1] == 1 and len(y_pred.shape) == 3 and y_pred.shape[-1] != 1
+    return y_pred[..., None] if is_squeezed else y_pred
 
 
 def _labels(y_true, y_pred):
@@ -243,19 +251,31 @@ def float32_only(dtype: Any) -> str:
     return "float32"
 
 
+def check_face_weights(sample_weight: Tensor) -> Tensor:
+    """Weights of faces as float32; Keras would broadcast those of points where B and K are equal.
+
+    Args:
+        sample_weight: (B,) or (B, 1).
+
+    Raises:
+        ValueError: another shape.
+    """
+    sample_weight = ops.convert_to_tensor(sample_weight, "float32")
+    shape = tuple(sample_weight.shape)
+    if any(side not in (1, None) for side in shape[1:]):
+        raise ValueError(
+            "Expected `sample_weight` of shape (B,), one for each face. Received: "
+            f"{shape}. To leave points out, give labels (B, K, 3) with visibility 0."
+        )
+    return sample_weight
+
+
 class _FaceLoss(keras.losses.Loss):
     """A loss of one number a face; what all three share."""
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
         if sample_weight is not None:
-            sample_weight = ops.convert_to_tensor(sample_weight, "float32")
-            shape = tuple(sample_weight.shape)
-            # Keras would broadcast weights (B, K), where B and K are equal, without a word.
-            if any(side not in (1, None) for side in shape[1:]):
-                raise ValueError(
-                    "Expected `sample_weight` of shape (B,), one for each face. Received: "
-                    f"{shape}. To leave points out, give labels (B, K, 3) with visibility 0."
-                )
+            sample_weight = check_face_weights(sample_weight)
         return super().__call__(y_true, y_pred, sample_weight)
 
 

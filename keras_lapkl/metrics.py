@@ -22,7 +22,12 @@ with extras.needed_by(__name__):
 
     from keras_lapkl import heatmaps
     from keras_lapkl.heatmaps import Distribution
-    from keras_lapkl.losses import check_positive, float32_only, split_visible
+    from keras_lapkl.losses import (
+        check_face_weights,
+        check_positive,
+        float32_only,
+        split_visible,
+    )
 
 NORMALIZERS = ("interocular", "hull", "box")
 
@@ -360,7 +365,9 @@ def _location(y_pred, num_landmarks, beta):
 
 def _face_weight(usable, sample_weight):
     weight = ops.cast(usable, "float32")
-    return weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
+    if sample_weight is None:
+        return weight
+    return weight * ops.reshape(check_face_weights(sample_weight), (-1,))
 
 
 METRICS = (NormalizedMeanError, FailureRate, AreaUnderCED, HeatmapSpread)

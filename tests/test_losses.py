@@ -297,3 +297,19 @@ def test_labels_of_an_unknown_number_of_points():
 
     with pytest.raises(ValueError, match=r"how many points they have.*ensure_shape"):
         loss(np.zeros((1, 3, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    "function", [losses.laplace_kl, losses.gaussian_kl, losses.softargmax_loss]
+)
+def test_one_landmark_by_a_function(function, rng):
+    """Keras takes the last axis from what it gives to functions, if that is 1."""
+    y_true = rng.uniform(0, 7, (4, 1, 2)).astype(np.float32)
+    logits = rng.normal(size=(4, 8, 8, 1)).astype(np.float32)
+    expected = np.asarray(function(y_true, logits))
+    np.testing.assert_array_equal(function(y_true, logits[..., 0]), expected)
+    joined = np.concatenate([logits.max(1), logits.max(2)], axis=1)
+    assert np.shape(function(y_true, joined)) == (4,)
+    model = keras.Sequential([keras.Input((8, 8, 1))])
+    model.compile(loss=function)
+    assert model.evaluate(logits, y_true, verbose=0) == pytest.approx(expected.mean(), rel=1e-5)

@@ -262,6 +262,17 @@ def test_spread_counts_no_face_with_nothing_visible():
     assert float(metrics.HeatmapSpread()(truth, np.full((2, 2, 2), 3.0))) == pytest.approx(3)
 
 
+@pytest.mark.parametrize("cls", metrics.METRICS)
+def test_sample_weights_of_other_shapes(cls, faces):
+    weights = np.array([1, 0, 2, 0, 1], np.float32)
+    flat, column = cls(), cls()
+    flat.update_state(*faces, sample_weight=weights)
+    column.update_state(*faces, sample_weight=weights[:, None])
+    assert float(flat.result()) == float(column.result())
+    with pytest.raises(ValueError, match=r"`sample_weight` of shape \(B,\), one for each face"):
+        cls().update_state(*faces, sample_weight=np.ones((5, 5), np.float32))
+
+
 def test_spread_by_sample_weight():
     scale = np.array([[[2.0, 2.0]], [[4.0, 4.0]]])
     spread = metrics.HeatmapSpread()(np.ones((2, 1, 2)), scale, sample_weight=np.array([1.0, 0.0]))

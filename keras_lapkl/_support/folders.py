@@ -20,6 +20,7 @@ from keras_lapkl._support.files import (
 )
 from keras_lapkl._support.stores import AnyPath, StorePath
 from keras_lapkl._support.types import PathLike
+from keras_lapkl._support.workers import refuse_in_import
 
 WRITTEN = "written.json"
 """What each command has written into a folder: all that it may replace there."""
@@ -82,7 +83,9 @@ def owned(folder: PathLike | StorePath, wait: bool = False, resume: bool = False
 
     Raises:
         OSError: another process holds it; the message says which, since when, and what to do.
+        RuntimeError: this process only imports the script that has started it, to get work.
     """
+    refuse_in_import()
     if isinstance(folder, StorePath):
         with locks.owned_in_store(folder, resume):
             sweep(tempfile.gettempdir(), below=False)

@@ -17,6 +17,21 @@ _DEATHS = 3  # of processes that had begun an item: one may be killed for what i
 _MAX_DEATHS = 15
 
 
+def refuse_in_import() -> None:
+    """Refuses work in a process of `map_in_order` that has not come to its own.
+
+    Such a process imports the script of its parent, and would do again all that stands there.
+
+    Raises:
+        RuntimeError: it is one; the message says what to do in the script.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "Expected a script that can be imported: the processes that it starts import it. Put "
+            "what it does under `if __name__ == '__main__':`."
+        )
+
+
 def map_in_order(function, batches, workers, died):
     """Yields `function(item)` of the items of all batches, in order.
 
@@ -74,7 +89,8 @@ def map_in_order(function, batches, workers, died):
                     if deaths == _MAX_DEATHS:
                         raise ChildProcessError(
                             f"{deaths} worker processes died in a row, the last on {item}. "
-                            "Is there memory enough? Try fewer workers."
+                            "What they said stands above, if anything. Is there memory enough? Try "
+                            "fewer workers."
                         ) from error
                     deaths_on[number] += worker.has_begun
                     if deaths_on[number] == _DEATHS:

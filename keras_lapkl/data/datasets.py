@@ -315,7 +315,8 @@ def load_unlabeled(
             among a larger one's.
         labeled_as_unlabeled: take the labeled faces.
         locate: what finds the five points of the faces in photos, such as `ByModel`.
-        cache_dir: folder for the crops of photos, which need one.
+        cache_dir: folder for the crops of photos, which need one. They are made by several
+            processes: a script that calls this needs `if __name__ == "__main__":`.
         memory_mb: megabytes of decoded faces to hold; what does not fit is read when needed.
 
     Returns:

@@ -134,6 +134,8 @@ def convert(
         logging.info("The refinement is left out: it comes after the logits.")
         model = model.localizer()
         model.refinement = None
+    if bounds is not None and not bounds.keys() <= {"mean", "max", "nme"}:
+        raise ValueError(f"`bounds` are by 'mean', 'max' and 'nme'. Received: {dict(bounds)}")
     if bounds is None:
         bounds = MODES[mode].bounds_for(model.image_size)  # pyright: ignore[reportArgumentType]
     if calibration_faces is None and isinstance(faces, Crops):
@@ -331,6 +333,12 @@ def _check(model, mode, faces, representative_images):
         raise ValueError(
             "`representative_images` goes with mode 'int8', and only with it. Received: mode "
             f"{mode!r} {'without' if representative_images is None else 'with'} them."
+        )
+    height, width, channels = model.generator.input_shape[1:]
+    if height != width or channels != 3:
+        raise ValueError(
+            "Converting needs a generator of square RGB images. Received: one of shape "
+            f"{(height, width, channels)}"
         )
     _check_images("faces", faces.central() if isinstance(faces, Crops) else faces, model)
     if representative_images is not None:

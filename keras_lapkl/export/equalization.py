@@ -103,6 +103,10 @@ def _flat_copy(generator):
         return call
 
     model = _functional(generator)
+    if model is None:
+        raise ValueError(
+            f"int8 needs a functional or sequential generator. Received: {type(generator).__name__}"
+        )
     image = keras.Input(model.inputs[0].shape[1:])
     return keras.Model(image, model._run_through_graph(image, copied))
 

@@ -60,9 +60,9 @@ def check(path: PathLike) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line of bounded length."""
+    """What an error says, in one line of bounded length: its begin, and its end with the cause."""
     said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= 300 else f"{said[:297]}..."
+    return said if len(said) <= 300 else f"{said[:147]} ... {said[-148:]}"
 
 
 def _members(stream, size):
@@ -120,13 +120,18 @@ def _check_classes(config):
         if not all(isinstance(text, (str, type(None))) for text in (name, module, registered)):
             raise ValueError("config.json names a class by something else than text")
         if name in ("Lambda", "__lambda__") or "code" in each:
-            raise ValueError("it holds code of its own, which is never run")
+            raise _UnknownClassError(
+                "holds code of its own, as that of a Lambda layer, which is never run. Build the "
+                "model with a layer class instead, and register that by "
+                "`@keras.saving.register_keras_serializable()`."
+            )
         known = module in (None, "keras", "builtins") or module.startswith("keras.")
         if not known and not keras.saving.get_registered_object(registered):
             raise _UnknownClassError(
                 f"is made of {ascii(module)[:60]}'s {ascii(name)[:60]}, which is not registered "
-                "with Keras. If you trust the file, import the module with that class before it is "
-                "loaded; for lapkl, name it in the entry-point group keras_lapkl."
+                "with Keras. If you trust the file, decorate that class by "
+                "`@keras.saving.register_keras_serializable()`, and import its module before the "
+                "file is loaded; for lapkl, name it in the entry-point group keras_lapkl."
             )
 
 

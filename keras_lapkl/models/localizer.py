@@ -275,6 +275,10 @@ class LandmarkLocalizer(keras.Model):
     def _check_arrays(self, images, landmarks):
         if hasattr(images, "__array__"):
             self._check_images(np.asarray(images))
+        else:  # those of a method that takes unlabeled ones too, in tuples or dicts
+            for each in keras.tree.flatten(images):
+                if hasattr(each, "__array__") and np.ndim(each) == 4:
+                    check_pixels(np.asarray(each))
         if hasattr(landmarks, "__array__"):
             check_labels(np.asarray(landmarks))
 

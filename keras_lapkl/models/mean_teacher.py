@@ -51,8 +51,9 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
             (t + 1)/(t + 10), so that the teacher soon forgets the random weights.
         consistency_weight: w ≥ 0.
         consistency_start: steps with w = 0 at first, while the teacher knows nothing.
-        scheme, crop_scale, beta, trained_on, calibration: as in `LandmarkLocalizer`. Where the
-            scheme has no mirror map, no face is mirrored.
+        scheme, crop_scale, beta, trained_on, calibration: as in `LandmarkLocalizer`. Without the
+            scheme's mirror map the teacher sees no mirror images, and nothing is learned from faces
+            that are moved so.
 
     Raises:
         ValueError: an argument out of its range.
@@ -178,6 +179,8 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         height, width = batch.moved.shape[1:3]
         limit = ops.convert_to_tensor([width - 0.5, height - 0.5], "float32")
         inside = ops.all(ops.logical_and(target >= -0.5, target <= limit), axis=-1)
+        if flip is None:  # which names the mirrored points have is not known
+            inside = ops.logical_and(inside, ops.logical_not(_are_mirrored(batch.motion))[:, None])
         return target, ops.maximum(scale, 1.0), ops.cast(inside, "float32")
 
     def _teacher_finds(self, faces):
@@ -246,6 +249,10 @@ def move_landmarks(landmarks: Tensor, motion: Tensor, flip: Any = None) -> Tenso
 
 
 def _mirrored_where(values, motion, flip):
+    mirrored = _are_mirrored(motion)[:, None, None]
+    return ops.where(mirrored, ops.take(values, list(flip), axis=1), values)
+
+
+def _are_mirrored(motion):
     motion = ops.convert_to_tensor(motion)
-    area = motion[:, 0, 0] * motion[:, 1, 1] - motion[:, 0, 1] * motion[:, 1, 0]
-    return ops.where(area[:, None, None] < 0, ops.take(values, list(flip), axis=1), values)
+    return motion[:, 0, 0] * motion[:, 1, 1] - motion[:, 0, 1] * motion[:, 1, 0] < 0

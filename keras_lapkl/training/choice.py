@@ -181,6 +181,12 @@ def _of_idle(recipe, scheme, flag_values) -> Sequence[Note]:
             "the run does not take the --unlabeled_method that they are of",
             _of_other_methods(recipe, flag_values),
         ),
+        (
+            "faces are not augmented",
+            ["augment_strength"]
+            if not recipe.augment and flag_values["augment_strength"].present
+            else [],
+        ),
         (f"--loss={recipe.loss} has no scale", ["target_scale"] if scaled else []),
         (
             f"the points of scheme {scheme.name!r} are not those of eyes and mouth",

@@ -300,6 +300,22 @@ class TestRefined:
 
 
 class TestFailures:
+    @pytest.mark.parametrize("mode", ["float32", "dynamic"])
+    def test_bounds_of_other_names(self, mode, localizer, images, tmp_path):
+        with pytest.raises(ValueError, match=r"by 'mean', 'max' and 'nme'\. Received: {'mean_px'"):
+            tflite.convert(
+                localizer, tmp_path / "m.tflite", mode, faces=images[:2], bounds={"mean_px": 0.1}
+            )
+
+    @pytest.mark.parametrize("shape", [(32, 48, 3), (32, 32, 1)])
+    def test_networks_of_other_images(self, shape, images, tmp_path):
+        import keras
+
+        layers = [keras.Input(shape), keras.layers.Conv2D(2, 3, padding="same")]
+        model = keras_lapkl.LandmarkLocalizer(keras.Sequential(layers))
+        with pytest.raises(ValueError, match=r"square RGB images\. Received: "):
+            tflite.convert(model, tmp_path / "m.tflite", faces=images[:2])
+
     def test_parity_out_of_bounds_leaves_nothing(self, localizer, images, tmp_path):
         with pytest.raises(tflite.ConversionError, match=r"at most 1e-12 px\. Received: "):
             tflite.convert(

@@ -154,7 +154,7 @@ def test_no_code_is_run(configured, tmp_path, monkeypatch):
         refused(configured(generator=generator), message)
     with pytest.raises(ValueError) as caught:  # the file may be sound
         load_model(configured(generator=other))
-    assert "import the module" in str(caught.value) and "damaged" not in str(caught.value)
+    assert "import its module" in str(caught.value) and "damaged" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
 

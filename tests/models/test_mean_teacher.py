@@ -75,6 +75,24 @@ def test_targets_are_the_teachers_moved(batch):
     assert visible.tolist() == [[1, 1, 1]] * 4
 
 
+def test_without_a_mirror_map_mirrored_faces_teach_nothing(batch):
+    """Which of their points is which is not known."""
+    *_, visible = small(scheme=None).targets(small(scheme=None).unpack(batch))
+    assert np.asarray(visible).tolist() == [[1, 1, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]]
+
+
+def test_arrays_of_a_wrong_range_are_refused(batch):
+    (images, (plain, moved, motion)), landmarks = batch
+    model = small()
+    for x in (
+        (255 * images, (plain, moved, motion)),
+        (images, (255 * plain, moved, motion)),
+        {"labeled": images, "unlabeled": 255 * plain},
+    ):
+        with pytest.raises(ValueError, match="Divide by 255"):
+            model.fit(x, landmarks)
+
+
 def test_what_leaves_the_image_teaches_nothing(batch):
     model = small()
     (_, (_, _, motion)), _ = batch
@@ -134,6 +152,7 @@ def test_a_step_by_hand(batch, network):
     found, scale = (np.asarray(each) for each in heatmaps.decode(model.teacher(plain)))
     target = np.einsum("bij,bkj->bki", motion[..., :2], found) + motion[:, None, :, 2]
     inside = ((target >= -0.5) & (target <= SIZE - 0.5)).all(-1).astype(np.float32)
+    inside[np.linalg.det(motion[..., :2]) < 0] = 0  # mirrored
     with tf.GradientTape() as tape:
         logits = model.generator(np.concatenate([images, moved]), training=True)
         supervised = tf.reduce_mean(losses.laplace_kl(landmarks, logits[:4]))

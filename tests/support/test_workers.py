@@ -191,3 +191,22 @@ def _runs(pid):
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_script_that_can_not_be_imported_is_told_so(tmp_path):
+    """It would do its work again in each of its processes, and wait for itself."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from keras_lapkl._support import folders, workers\n"
+        "with folders.owned(sys.argv[1], wait=True):\n"
+        "    print(*workers.map_in_order(abs, [[-1]], 1, repr))\n"
+    )
+    command = [sys.executable, str(script), str(tmp_path / "folder")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "under `if __name__ == '__main__':`" in done.stderr
+    guarded = script.read_text().splitlines()
+    guarded = [*guarded[:2], "if __name__ == '__main__':", *("  " + line for line in guarded[2:])]
+    script.write_text("\n".join(guarded))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "1\n", done.stderr

@@ -113,6 +113,13 @@ def test_flags_that_are_not_used_are_named(choose):
     ]
 
 
+def test_a_strength_of_no_augmentation_is_not_used(choose):
+    words = ["--noaugment", "--augment_strength=2"]
+    told = said(choose(words, 5000), logging.WARNING)
+    assert told == "Not used, for faces are not augmented: --augment_strength."
+    assert not said(choose(words[1:], 5000), logging.WARNING)
+
+
 def crops_of(names, scheme=SPOTS):
     n = len(names)
     return Crops(
