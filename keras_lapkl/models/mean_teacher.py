@@ -168,7 +168,7 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         found, scale = self._teacher_finds(faces)
         if flip is not None:
             (found, mirrored), (scale, other) = ops.split(found, 2), ops.split(scale, 2)
-            last = batch.plain.shape[2] - 1
+            last = ops.cast(ops.shape(batch.plain)[2] - 1, "float32")
             mirrored = ops.take(mirrored, list(flip), axis=1)
             mirrored = ops.stack([last - mirrored[..., 0], mirrored[..., 1]], axis=-1)
             found = (found + mirrored) / 2
@@ -176,8 +176,8 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
         target = move_landmarks(found, batch.motion, flip)
         if flip is not None:
             scale = _mirrored_where(scale, batch.motion, flip)
-        height, width = batch.moved.shape[1:3]
-        limit = ops.convert_to_tensor([width - 0.5, height - 0.5], "float32")
+        height, width = ops.shape(batch.moved)[1:3]  # which data sets need not tell
+        limit = ops.cast(ops.stack([width, height]), "float32") - 0.5
         inside = ops.all(ops.logical_and(target >= -0.5, target <= limit), axis=-1)
         if flip is None:  # which names the mirrored points have is not known
             inside = ops.logical_and(inside, ops.logical_not(_are_mirrored(batch.motion))[:, None])

@@ -81,6 +81,17 @@ def test_without_a_mirror_map_mirrored_faces_teach_nothing(batch):
     assert np.asarray(visible).tolist() == [[1, 1, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]]
 
 
+def test_batches_that_do_not_tell_their_size(batch):
+    layers = [keras.Input((None, None, 3)), keras.layers.Conv2D(K, 3, padding="same")]
+    model = small(lambda: keras.Sequential(layers))
+    shapes = tf.nest.map_structure(lambda x: tf.TensorSpec([None] * x.ndim, tf.float32), batch)
+    expected = [np.asarray(each) for each in model.targets(model.unpack(batch))]
+    sized = keras.tree.map_structure(lambda x: x.astype(np.float32), batch)
+    found = tf.function(lambda data: model.targets(model.unpack(data)), [shapes])(sized)
+    for received, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(received, wanted, atol=1e-4)
+
+
 def test_arrays_of_a_wrong_range_are_refused(batch):
     (images, (plain, moved, motion)), landmarks = batch
     model = small()
