@@ -73,7 +73,8 @@ def convert(
     compared to Keras's; otherwise nothing is left behind, and a file that was there stays.
 
     Args:
-        model: a `LandmarkLocalizer`.
+        model: a `LandmarkLocalizer` of square RGB images; for `"int8"` with a functional or
+            sequential generator, which may hold such models.
         path: the file to write.
         mode: one of `MODES`.
         faces: `Crops`, or images (N, S, S, 3), uint8 or float in [0, 1]: what to compare on, best
@@ -82,7 +83,7 @@ def convert(
             scales on, some hundred; None takes `faces` where these are `Crops`.
         representative_images: images from the training set, for int8's step sizes; some hundred.
         bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
-            by `"nme"`; None takes the mode's own, which grow with the image, and an empty dict
+            by `"nme"`, and nothing else; None takes the mode's own, which grow with the image, and an empty dict
             allows any.
         input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
             `"int8"` from -128 to 127.
