@@ -18,9 +18,11 @@ from keras_lapkl.data.images import read_image
 
 _LONGEST = 4096
 """Characters of a path."""
-_NUMBER = re.compile(r"0*(\d+)")
-_MAX_DIGITS = 6
-"""Of the number of a picture, as cameras and tools count them; longer ones are dates and times."""
+_NUMBER = re.compile(r"(?<!\d)\d{1,6}(?=\D*$)")
+"""The last one of a name, as cameras and tools count; longer ones are dates, times and ids."""
+_SPLIT = re.compile(r"(train|val|valid|validation|test)(ing)?\d*", re.IGNORECASE)
+"""Names of folders of one collection that somebody has split."""
+_NEARLY_ALL = 0.9
 _FOREIGN = {
     r"[A-Za-z][A-Za-z0-9+.-]+://": "a URL",
     r"[^/]*\\|[A-Za-z]:\\": "a path with backslashes, as Windows has them",
@@ -38,9 +40,9 @@ def find_pictures(
     space, and of a URL, of an absolute path, and of folders that no other name is found in, the
     last parts are looked for, the longest first. At last, names may differ in upper and lower case;
     in a folder that another name is found in, their suffix alone. A warning tells of that. Pictures
-    of several folders are not looked for in one if only numbers tell them apart: each folder may
-    count its own. No name leads out of the folders by `..` or as an absolute path; links in
-    them are followed.
+    of several folders are not looked for in one if only numbers tell them apart, for each folder
+    may count its own; those of `train`, `val` and `test` are. No name leads out of the folders by
+    `..` or as an absolute path; links in them are followed.
 
     Args:
         names: as the labels have them.
@@ -77,17 +79,15 @@ def find_pictures(
         for name, place in guessed.items()
         if place is not None and files[os.path.normpath(Path(*place))] == 1
     }
-    for names_there in _numbered_alike(taken):
-        there = Path(*taken[names_there[0]]).parent
+    for refused, there in _numbered_alike(taken):
         logging.warning(
-            "%d pictures of several folders, such as %r and %r, would all be in %s by their "
-            "numbers alone, and are not taken. Put those of each folder into a folder of its name.",
-            len(names_there),
-            names_there[0],
-            names_there[-1],
+            "%d pictures of other folders, such as %r, would be in %s by their numbers alone, and "
+            "are not taken. Put those of each folder into a folder of its name.",
+            len(refused),
+            refused[0],
             there,
         )
-        for name in names_there:
+        for name in refused:
             del taken[name]
     found |= taken
     if taken:
@@ -174,19 +174,32 @@ def _first_file(tails: Iterable[str], folders) -> tuple[Path, str] | None:
     return None
 
 
-def _numbered_alike(taken) -> list[list[str]]:
-    """Names of several folders that would be in one, and differ by numbers alone; of each one.
+def _numbered_alike(taken) -> Iterator[tuple[list[str], Path]]:
+    """Names of several folders that would be in one, and differ by numbers alone; and that folder.
 
-    Each camera counts from 0: what has that number there may be a picture of another one.
+    Each camera counts from 0: what has that number there may be a picture of another one. Where
+    nearly all are of one folder, those are right, and the others are not.
     """
     series = collections.defaultdict(lambda: collections.defaultdict(list))
-    for name, place in taken.items():
-        folder, _, last = urllib.parse.unquote(name.replace("\\", "/")).rpartition("/")
-        counted = all(len(number) <= _MAX_DIGITS for number in _NUMBER.findall(last))
-        form = _NUMBER.sub("#", last) if counted else last
-        series[Path(*place).parent, form.casefold()][folder.casefold()].append(name)
-    several = [folders.values() for folders in series.values() if len(folders) > 1]
-    return [[name for names in folders for name in names] for folders in several]
+    for name, (home, below) in taken.items():
+        place = Path(home, below)
+        form = _NUMBER.sub("#", place.stem.casefold())
+        series[place.parent, form][_folder_of(name)].append(name)
+    for (there, _), folders in series.items():
+        most, *others = sorted(folders.values(), key=len, reverse=True)
+        refused = [name for names in others for name in names]
+        if len(most) < _NEARLY_ALL * (len(most) + len(refused)):
+            refused = most + refused
+        if refused:
+            yield refused, there
+
+
+def _folder_of(name):
+    """The last folder of a name, empty for that of a split."""
+    before, _, query = name.partition("?")
+    path = urllib.parse.unquote(urllib.parse.parse_qs(query).get("d", [before])[0])
+    folder = path.replace("\\", "/").rpartition("/")[0].rpartition("/")[2].casefold()
+    return "" if _SPLIT.fullmatch(folder) else folder
 
 
 class _Spellings:

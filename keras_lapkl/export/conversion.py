@@ -83,8 +83,8 @@ def convert(
             scales on, some hundred; None takes `faces` where these are `Crops`.
         representative_images: images from the training set, for int8's step sizes; some hundred.
         bounds: pixels by `"mean"` or `"max"`, the distance from Keras that is allowed, and a share
-            by `"nme"`, and nothing else; None takes the mode's own, which grow with the image, and an empty dict
-            allows any.
+            by `"nme"`, and nothing else; None takes the mode's own, which grow with the image, and
+            an empty dict allows any.
         input_dtype: of the image: `"float32"` in [0, 1]; or bytes, `"uint8"` from 0 to 255 or
             `"int8"` from -128 to 127.
         output_dtype: `"int8"` makes int8 to the end, for targets that have no floats: with mode

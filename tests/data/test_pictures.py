@@ -1,3 +1,4 @@
+import re
 import unicodedata
 
 import pytest
@@ -102,7 +103,7 @@ def test_pictures_of_two_cameras_are_not_those_of_one(tmp_path, caplog):
         (tmp_path / f"{i:04}.png").touch()
     names = ["/lab/camA/0000.png", "/lab/camA/0002.png", "/lab/camB/0001.png"]
     assert set(pictures.find_pictures(names, [tmp_path]).values()) == {None}
-    assert "3 pictures of several folders, such as '/lab/camA/0000.png' and" in caplog.text
+    assert "3 pictures of other folders, such as '/lab/camA/0000.png', would" in caplog.text
     assert "into a folder of its name" in caplog.text
     found = pictures.find_pictures(names[:2], [tmp_path])
     assert found == {name: (tmp_path, name[-8:]) for name in names[:2]}
@@ -117,13 +118,31 @@ def test_pictures_of_two_cameras_are_not_those_of_one(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "names", [("p/ann.png", "q/bob.png"), ("p/20240101_120000.png", "q/20240101_120059.png")]
+    "names",
+    [
+        ("p/ann.png", "q/bob.png"),
+        ("p/20240101120000.png", "q/20240101120059.png"),
+        ("p/000000000009.jpg", "q/000000000139.jpg"),
+        ("p/ab12cd34-IMG_0001.jpg", "q/ff01ab77-IMG_0002.jpg"),
+        ("p/p_1.png", "q/q_2.png"),
+        ("train2017/1.png", "val/2.png"),
+        ("/home/ann/p/1.png", "C:\\bob\\p\\2.png"),
+    ],
 )
 def test_pictures_of_two_folders_whose_names_tell_them_apart(tmp_path, names):
-    for name in names:
-        (tmp_path / name[2:]).touch()
+    ends = [re.split(r"[/\\]", name)[-1] for name in names]
+    for end in ends:
+        (tmp_path / end).touch()
     found = pictures.find_pictures(names, [tmp_path])
-    assert found == {name: (tmp_path, name[2:]) for name in names}
+    assert found == {name: (tmp_path, end) for name, end in zip(names, ends, strict=True)}
+
+
+def test_of_two_folders_the_one_of_nearly_all(tmp_path):
+    for i in range(20):
+        (tmp_path / f"{i}.png").touch()
+    names = [f"/pics/{i}.png" for i in range(19)] + ["/old/19.png?t=a/b"]
+    found = pictures.find_pictures(names, [tmp_path])
+    assert [place is None for place in found.values()] == 19 * [False] + [True]
 
 
 def test_a_missing_picture_is_not_looked_for_above_the_folder_of_the_others(folder):

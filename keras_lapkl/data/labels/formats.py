@@ -87,8 +87,8 @@ def known(
     A .csv file of no format is taken as that of `--dataset=csv`: reading it tells what is wrong.
     """
     found = recognize(path, category, images)
-    if found is None and (source := Source(Path(path), category, images)).path.suffix == ".csv":
-        return FORMATS[-1], source
+    if found is None and (path := Path(path)).suffix.lower() == ".csv" and not path.is_dir():
+        return FORMATS[-1], Source(path, category, images)
     if found is None:
         listed = "; ".join(f"{each.name} ({each.files})" for each in FORMATS)
         raise KeypointError(f"{path}: expected labels of one of these: {listed}. Received: others")

@@ -49,14 +49,15 @@ def _newest(records, left_out):
     """(index, task): JSON-MIN has a record for each annotation of a task."""
     found = {}
     for index, task in enumerate(records):
-        small = isinstance(task, dict) and not _is_task(task) and task.get("id") is not None
-        key = str(task["id"]) if small else index
-        if key not in found:
-            found[key] = index, task
-            continue
-        left_out["further annotations of a picture"] += 1
-        if str(task.get("created_at", "")) > str(found[key][1].get("created_at", "")):
-            found[key] = index, task
+        small = isinstance(task, dict) and not _is_task(task) and _is_small(task)
+        key = index
+        if small and task.get("id") is not None:
+            key = str(task["id"]), *sorted(_texts(task).items())
+        if key in found:
+            left_out["further annotations of a picture"] += 1
+            if str(task.get("created_at") or "") < str(found[key][1].get("created_at") or ""):
+                continue
+        found[key] = index, task
     return list(found.values())
 
 
@@ -140,11 +141,7 @@ def _small(where, task, _):
 
 def _picture(where, data):
     """The value that names a picture: that of the key `image`, or else the only text."""
-    texts = [
-        value
-        for key, value in data.items()
-        if isinstance(value, str) and value and key not in _OF_THE_EXPORT
-    ]
+    texts = list(_texts(data).values())
     named = data.get("image", data.get("img"))
     if isinstance(named, str) and named:
         return named
@@ -154,6 +151,15 @@ def _picture(where, data):
             f"{where}: expected the path of one picture in its data. Received: {shortened(texts)}"
         )
     return paths[0]
+
+
+def _texts(data):
+    """What there is of text but for what JSON-MIN adds."""
+    return {
+        key: value
+        for key, value in data.items()
+        if isinstance(value, str) and value and key not in _OF_THE_EXPORT
+    }
 
 
 def _objects(where, picture, regions, left_out):

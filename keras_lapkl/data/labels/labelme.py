@@ -6,6 +6,10 @@ X-AnyLabeling writes.
 """
 
 import collections
+import os
+import unicodedata
+import urllib.parse
+from pathlib import Path
 
 from keras_lapkl.data.images import IMAGE_SUFFIXES
 from keras_lapkl.data.keypoints import KeypointError, shortened
@@ -105,19 +109,26 @@ def _objects(source, folder, left_out):
 
 
 def _check_own(path, image_path):
-    """Refuses the name of another picture, which stays when files are renamed by other programs."""
-    named = path.parent / image_path
-    if named.stem == path.stem:
+    """Refuses the name of another picture, which stays when files are renamed by other programs.
+
+    A picture of this file's own name must be there. It may be a mask; not so if it is of the same
+    format, or if the named one has labels of its own.
+    """
+    named = Path(image_path)
+    if len(named.parts) != 1 or _plain(named.stem) == _plain(path.stem):
         return
-    own = (path.with_suffix(cased) for s in IMAGE_SUFFIXES for cased in (s, s.upper()))
-    other = next(
-        (each for each in (*own, path.with_name(f"{named.stem}.json")) if each.exists()), None
-    )
-    if other is not None:
+    cased = [form for suffix in IMAGE_SUFFIXES for form in (suffix, suffix.upper())]
+    own = [each for each in map(path.with_suffix, cased) if os.path.exists(each)]
+    same = [each for each in own if each.suffix.lower() == named.suffix.lower()]
+    if same or (own and os.path.exists(path.with_name(f"{named.stem}.json"))):
         raise KeypointError(
             f"{path}: expected the picture of its own name as imagePath. Received: {image_path!r}, "
-            f"while {other.name} is there. If files were renamed, correct imagePath"
+            f"while {(same or own)[0].name} is there. If files were renamed, correct imagePath"
         )
+
+
+def _plain(stem):
+    return unicodedata.normalize("NFC", urllib.parse.unquote(stem)).casefold()
 
 
 def _position(where, value):

@@ -277,14 +277,17 @@ def _corners(path, file):
     if "video_crops" not in file:
         return {}
     dataset = _member(path, file, "video_crops")
-    if dataset.shape != () or dataset.dtype.itemsize > _SMALL_TABLE:
+    if getattr(dataset, "shape", None) != () or dataset.dtype.itemsize > _SMALL_TABLE:
         raise KeypointError(f"{path}: expected one text of JSON as video_crops")
-    corners = {}
-    for each in _parsed(path, dataset[()]):
-        crop = each["crop"]
-        if len(crop) != 4:
-            raise KeypointError(f"{path}: expected crops x1, y1, x2, y2. Received: {crop}")
-        corners[int(each["video"])] = tuple(
+    crops, corners = _parsed(path, dataset[()]), {}
+    for each in crops if isinstance(crops, list) else [crops]:
+        crop = each.get("crop") if isinstance(each, dict) else None
+        if not isinstance(crop, list) or len(crop) != 4 or type(each.get("video")) is not int:
+            raise KeypointError(
+                f"{path}: expected video_crops of a video's number and a crop x1, y1, x2, y2. "
+                f"Received: {shortened(each)}"
+            )
+        corners[each["video"]] = tuple(
             number(f"{path}, video_crops", "a crop", side) for side in crop[:2]
         )
     return corners

@@ -6,6 +6,7 @@ meant: in folders of pictures, or of the pictures in a list (docs.ultralytics.co
 """
 
 import collections
+import contextlib
 import itertools
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ from keras_lapkl.data.keypoints import KeypointError, shortened
 from keras_lapkl.data.labels.found import HIDDEN, SEEN, Labeled, Labels, Source, gather
 
 _SHAPE = "kpt_shape"
-_SPLITS = ("train", "val", "test")
+_SPLITS = ("train", "val", "validation", "test")
 _MAX_YAML = 1 << 18
 _MOST_POINTS = 10_000
 _OUTSIDE = 0.01  # what rounding may add
@@ -79,36 +80,44 @@ def _shape(path, data) -> tuple[int, int]:
 
 
 def _of_splits(path, data, files):
-    """The files of labels that a split has; all where none of the splits is here."""
-    root = _below(path.parent, "", data.get("path")) or path.parent.absolute()
-    folders, listed = [], set()
+    """The files of labels that a split has; all where none of the splits is here.
+
+    A split is a folder of pictures or a list of them. The pictures may lie elsewhere, and the
+    folder's path be another machine's: then the last two names of that of its labels count.
+    """
+    home = Path(os.path.abspath(path.parent))
+    below = {file: Path(os.path.abspath(file)).relative_to(home) for file in files}
+    root = home
+    with contextlib.suppress(ValueError, TypeError):
+        below_home = path_below(home, data.get("path"))
+        root = below_home if os.path.isdir(below_home) else home
+    folders, ends, listed = [], [], set()
     for entry in itertools.chain.from_iterable(_entries(data.get(split)) for split in _SPLITS):
         # In the archives of Roboflow all begin with `../`, and none lies there.
-        names = entry, entry.removeprefix("../")
-        place = next(filter(None, (_below(path.parent, root, name) for name in names)), None)
-        if place is None:
+        names = entry.replace("\\", "/"), entry.replace("\\", "/").removeprefix("../")
+        places = [Path(os.path.normpath(root / name)) for name in names]
+        lists = [each for each in places if each.suffix == ".txt" and os.path.isfile(each)]
+        if lists:
+            lines = _text(lists[0]).replace("\\", "/").split("\n")
+            listed.update(_key(Path(line.strip()), "images") for line in lines if line.strip())
             continue
-        if place.is_dir():
-            folders += [place, _with_last(place, "images", "labels")]
-        else:
-            lines = _text(place).replace("\\", "/").splitlines()
-            listed.update(_key(Path(line), "images") for line in lines)
-    if not folders and not listed:
-        return files
-    return [
+        here = [form for each in places for form in (each, _with_last(each, "images", "labels"))]
+        here = [each.relative_to(home) for each in here if each.is_relative_to(home)]
+        folders += [each for each in here if os.path.isdir(home / each)]
+        if not any(os.path.isdir(home / each) for each in here):
+            ends.append(_with_last(Path(names[0]), "images", "labels").parts[-2:])
+    kept = [
         file
-        for file in files
-        if _key(file, "labels") in listed or any(map(file.absolute().is_relative_to, folders))
+        for file, place in below.items()
+        if _key(place, "labels") in listed
+        or any(map(place.is_relative_to, folders))
+        or any(_has_part(place.parts, end) for end in ends)
     ]
+    return kept if folders or listed else kept or files
 
 
-def _below(home, root, name) -> Path | None:
-    """What is there of a name, absolute; None if nothing, or if it lies outside of a folder."""
-    try:
-        place = Path(os.path.abspath(path_below(home, os.path.join(root, name))))
-    except (ValueError, TypeError):
-        return None
-    return place if place.exists() else None
+def _has_part(parts, part):
+    return any(parts[i : i + len(part)] == part for i in range(len(parts) - len(part)))
 
 
 def _entries(value):
@@ -190,19 +199,16 @@ def _point_names(path, data, key, count):
 def _picture(folder, file, images):
     """The picture of a file of labels: its name in the folder `images` beside `labels`.
 
-    Or, with its suffix, in `images`, by as many of its folders as are there; without one if it is
-    missing, or if several are meant.
+    If it is not there, it has the suffix that it has in `images`, by as many of its folders as are
+    there.
     """
     below = _with_last(file.relative_to(folder).with_suffix(""), "labels", "images")
     places = [folder / below]
     if images is not None:
         places += [Path(images, *below.parts[start:]) for start in range(len(below.parts))]
-    for place in places:
-        # A name may have dots: `with_suffix` would cut them too.
-        found = [s for s in _SUFFIXES if Path(f"{place}{s}").is_file()]
-        if found and (place == places[0] or len({s.lower() for s in found}) == 1):
-            return f"{below}{found[0]}"
-    return str(below)
+    # A name may have dots: `with_suffix` would cut them too.
+    found = (s for place in places for s in _SUFFIXES if os.path.isfile(f"{place}{s}"))
+    return f"{below}{next(found, _SUFFIXES[0])}"
 
 
 def _object(where, picture, cells, shape, classes, names):

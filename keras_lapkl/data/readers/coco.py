@@ -1,6 +1,7 @@
 """Keypoints of anything, from a COCO file."""
 
 import collections
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -74,11 +75,25 @@ def read_coco(
     scheme = None if scheme is None else schemes.get(scheme)
     annotations = _coco_annotations(path, content["annotations"])
     chosen = _coco_category(path, content["categories"], annotations, category, scheme)
-    pictures = _coco_pictures(path, content["images"], annotations)
+    pictures = _coco_pictures(path, content["images"])
+    annotations_of = [
+        each for each in annotations if coco_id(each["category_id"]) == coco_id(chosen["id"])
+    ]
+    found = [_coco_object(path, pictures, each) for each in annotations_of]
+    names = _coco_names(
+        path,
+        content["images"],
+        {
+            coco_id(annotation["image_id"])
+            for annotation, each in zip(annotations_of, found, strict=True)
+            if not isinstance(each, str)
+        },
+    )
     found = [
-        _coco_object(path, pictures, each)
-        for each in annotations
-        if coco_id(each["category_id"]) == coco_id(chosen["id"])
+        each
+        if isinstance(each, str)
+        else dataclasses.replace(each, picture=names[coco_id(annotation["image_id"])])
+        for annotation, each in zip(annotations_of, found, strict=True)
     ]
     left_out = collections.Counter(each for each in found if isinstance(each, str))
     categories = {coco_id(each["id"]) for each in content["categories"]}
@@ -121,8 +136,13 @@ def read_coco_names(
     names = chosen.get("keypoints")
     points = {"names": names} if names else {"num_landmarks": scheme.num_landmarks}
     order, _ = fitting_scheme(path, scheme, None, {"name": chosen["name"], **points}, bool(names))
-    named = _coco_pictures(path, content["images"], annotations)
-    pictures = {number: name for number, (name, _) in named.items()}
+    _coco_pictures(path, content["images"])
+    used = {
+        coco_id(each["image_id"])
+        for each in annotations
+        if coco_id(each["category_id"]) == coco_id(chosen["id"])
+    }
+    pictures = _coco_names(path, content["images"], used)
     found = find_pictures(pictures.values(), _folders(path, images))
     places = {name: name if place is None else str(Path(*place)) for name, place in found.items()}
     return CocoNames(
@@ -233,14 +253,9 @@ def _coco_category(path, categories, annotations, wanted, scheme) -> dict[str, A
     return of_name[0]
 
 
-def _coco_pictures(path, images, annotations):
-    """{id: (file name, width and height)}.
-
-    Some tools have folders in `path` alone: it is the name where several pictures with objects have
-    the same one.
-    """
-    with_objects = {coco_id(each["image_id"]) for each in annotations}
-    pictures, paths = {}, {}
+def _coco_pictures(path, images):
+    """{id: (file name, width and height)}."""
+    pictures = {}
     for each in images:
         right = isinstance(each, dict) and isinstance(each.get("file_name"), str)
         number = coco_id(each.get("id")) if right else None
@@ -252,20 +267,32 @@ def _coco_pictures(path, images, annotations):
             raise KeypointError(f"{path}: expected image id {each['id']} once, not twice.")
         width, height = (_coco_side(path, each, key) for key in ("width", "height"))
         pictures[number] = each["file_name"], (width, height) if width and height else (0, 0)
-        paths[number] = each.get("path")
-    used = {number: pictures[number][0] for number in pictures.keys() & with_objects}
-    counts = collections.Counter(used.values())
-    repeated = {number: paths[number] or name for number, name in used.items() if counts[name] > 1}
-    if len(set(map(str, repeated.values()))) < len(repeated):
-        name = next(used[number] for number in repeated)
-        ids = sorted(number for number, each in used.items() if each == name)
-        raise KeypointError(
-            f"{path}: expected a picture of its own for each image id. Received: {name!r} of ids "
-            f"{joined(ids)}. Where these are of several folders, write the folders before the names"
-        )
-    for number, name in repeated.items():
-        pictures[number] = str(name), pictures[number][1]
     return pictures
+
+
+def _coco_names(path, images, used):
+    """{id: name of its picture}.
+
+    Some tools have folders in `path` alone: where several pictures that are used have one name
+    without a folder, it is the name.
+    """
+    by_name, names = collections.defaultdict(list), {}
+    for each in images:
+        names[coco_id(each["id"])] = each["file_name"]
+        if coco_id(each["id"]) in used:
+            by_name[each["file_name"]].append(each)
+    for name, several in by_name.items():
+        if len(several) == 1 or "/" in name or "\\" in name:
+            continue
+        longer = [str(each.get("path") or "").replace("\\", "/") for each in several]
+        if not all(each.endswith(f"/{name}") for each in longer):
+            raise KeypointError(
+                f"{path}: expected a picture of its own for each image id. Received: {name!r} of "
+                f"ids {joined(each['id'] for each in several)}. Where these are of several "
+                "folders, write the folders before the names"
+            )
+        names.update((coco_id(each["id"]), one) for each, one in zip(several, longer, strict=True))
+    return names
 
 
 def _coco_side(path, image, key):

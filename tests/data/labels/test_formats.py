@@ -7,6 +7,7 @@ import shutil
 import struct
 import sys
 import tracemalloc
+import unicodedata
 import zlib
 
 import cv2
@@ -278,14 +279,23 @@ class TestSleap:
 
     @pytest.mark.parametrize(
         "crops",
-        [b"{", b"[1]", b'[{"video": 0}]', b'[{"video": 0, "crop": [1, 2]}]', b'[{"crop": 1}]'],
+        [
+            b"{",
+            b"[1]",
+            b'[{"video": 0}]',
+            b"{}",
+            b'[{"video": 1e999, "crop": [1, 2, 3, 4]}]',
+            b'[{"video": 0, "crop": [1, 2]}]',
+            b'[{"crop": 1}]',
+        ],
     )
     def test_crops_that_are_none(self, tmp_path, crops):
         path = exports.sleap(tmp_path, 2.3)
         with h5py.File(path, "r+") as file:
             file["video_crops"] = np.bytes_(crops)
-        with pytest.raises(KeypointError, match=r"SLEAP|crops"):
+        with pytest.raises(KeypointError) as error:
             read(path)
+        assert re.search("JSON|video_crops", str(error.value).replace(str(path), ""))
 
     @pytest.mark.parametrize("format_id", [3.0, 4.5, float("nan")])
     def test_formats_that_may_mean_something_else(self, tmp_path, format_id):
@@ -421,6 +431,15 @@ class TestLabelStudio:
         assert found.objects[0].size == (200, 100)
         assert found.left_out["pictures without points"] == 1
 
+    def test_small_exports_that_are_put_together(self, tmp_path):
+        """Of two servers, which both count from 1; and a later answer without points."""
+        sizes = {"original_width": 200, "original_height": 100}
+        point = {**sizes, "x": 10, "y": 50, "keypointlabels": ["nose"]}
+        tasks = [{"id": 1, "image": name, "kp": [point]} for name in ("a.png", "b.png")]
+        tasks.append({"id": 1, "image": "a.png", "good": "yes", "created_at": "2024-01-01"})
+        found = read(self.write(tmp_path, tasks))
+        assert [each.picture for each in found.objects] == ["a.png", "b.png"]
+
     def test_small_export_of_several_annotators(self, tmp_path):
         """A record for each annotation; the newest is taken, wherever it stands."""
         sizes = {"original_width": 200, "original_height": 100}
@@ -546,18 +565,34 @@ class TestLabelme:
         assert (found.objects[0].box is not None) == given
         assert found.left_out["boxes without points of their own"] == (not given)
 
-    @pytest.mark.parametrize("there", ["b.JPG", "b.webp", "a.json"])
+    @pytest.mark.parametrize("there", ["b.PNG", "b.webp"])
     def test_the_name_of_another_picture(self, tmp_path, there):
         exports.labelme(tmp_path)
-        (tmp_path / "b.png").unlink()
+        (tmp_path / "b.png").rename(tmp_path / there)
         stale = tmp_path / "b.json"
         stale.write_text(stale.read_text().replace('"b.png"', '"a.png"'))
-        if there != "a.json":
-            (tmp_path / "a.json").rename(tmp_path / "c.json")  # alone, its name is its own matter
-            (tmp_path / there).touch()
         found = read(tmp_path)
         assert [each.picture for each in found.objects] == ["a.png"]
         assert_left_out(found, rf"b.json: expected the picture of its own name.*'a.png'.*{there}")
+
+    @pytest.mark.parametrize(
+        ("file", "named", "others"),
+        [
+            ("a.json", "a_rgb.jpg", ["a_rgb.jpg", "a.png"]),  # a mask
+            ("a_2.json", "a.png", ["a.png", "a.json"]),  # a second annotator
+            ("0.json", "../img/1.jpg", ["0.jpg", "1.json"]),
+            ("img_1.json", "IMG_1.JPG", ["img_1.jpg"]),
+            ("a b.json", "a%20b.jpg", ["a b.jpg"]),
+            (unicodedata.normalize("NFD", "é.json"), "é.jpg", ["é.jpg"]),
+            ("a.json", "b" * 300 + ".jpg", ["a.png"]),
+        ],
+    )
+    def test_names_that_are_its_own_matter(self, tmp_path, file, named, others):
+        for each in others:
+            (tmp_path / unicodedata.normalize("NFD", each)).write_text("{}")
+        path = self.write(tmp_path, [self.point("nose", 1.5, 2.5)], imagePath=named)
+        path = path.rename(tmp_path / file)
+        assert [each.picture for each in read(path).objects] == [named]
 
     def test_one_file_at_a_time_is_in_memory(self, tmp_path):
         data = "x" * 2_000_000  # labelme puts the picture there
@@ -848,7 +883,7 @@ class TestUltralytics:
         assert found.left_out["files of labels that are of no split of one.yaml"] == 2
 
     def test_pictures_elsewhere(self, tmp_path):
-        """Of any format, by the longest name that is there; of two formats none."""
+        """Of any format, by the longest name that is there; else the usual one."""
         path = exports.ultralytics(tmp_path / "labels")
         shutil.move(tmp_path / "labels/images/train", tmp_path / "photos")
         (tmp_path / "photos/b.png").rename(tmp_path / "photos/b.WEBP")
@@ -861,9 +896,37 @@ class TestUltralytics:
         (tmp_path / "photos/train").mkdir()
         (tmp_path / "photos/train/b.jpg").touch()
         assert pictures() == ["images/train/a.png", "images/train/b.jpg"]
-        (tmp_path / "photos/a.jpg").touch()
-        assert pictures() == ["images/train/a", "images/train/b.jpg"]
-        assert [each.picture for each in read(path).objects] == ["images/train/a", "images/train/b"]
+        assert [each.picture for each in read(path).objects] == [
+            "images/train/a.jpg",
+            "images/train/b.jpg",
+        ]
+
+    @pytest.mark.parametrize(
+        "splits",
+        [
+            "train: /home/ann/one/images/train",
+            "path: C:\\data\\one\ntrain: images\\train\nvalidation: images/" + "x" * 300,
+            "path: 3\ntrain: [3, images/train]\ntest: data.yaml",
+            "train: list.txt",
+        ],
+    )
+    def test_splits_of_another_machine(self, tmp_path, splits, monkeypatch):
+        """And labels by a relative path, without pictures, lists with blank lines."""
+        path = exports.ultralytics(tmp_path / "one")
+        shutil.rmtree(path.parent / "images")
+        shutil.copytree(path.parent / "labels/train", path.parent / "labels/other")
+        (path.parent / "list.txt").write_text("\n ./images/train/a.png\r\n\nimages/train/b.png")
+        text = exports.YAML.replace(
+            "path: ../somewhere\ntrain: images/train\nval: images/train", ""
+        )
+        path.write_text(f"{text}\n{splits}\n")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        found = read(pathlib.Path("../one/data.yaml"))
+        assert sorted(each.picture for each in found.objects) == [
+            "images/train/a.jpg",
+            "images/train/b.jpg",
+        ]
 
     def test_no_labels(self, tmp_path):
         (tmp_path / "data.yaml").write_text(exports.YAML)

@@ -245,9 +245,28 @@ class TestCOCO:
         assert read_coco_names(path, None, scheme).pictures["b"] == str(tmp_path / "y/a.png")
 
     def test_one_name_of_a_picture_without_objects(self, coco_file, tmp_path):
+        """Or with those of another category, or without labeled points."""
         images = [*coco()["images"], {"id": "c", "file_name": "a.png"}]
-        path = coco_file(coco(images=images))
+        others = [
+            annotation(30, [5, 6, 2, 7, 8, 2], image_id="c", category_id=2),
+            annotation(31, [0, 0, 0, 0, 0, 0, 0, 0, 0], image_id="c"),
+        ]
+        path = coco_file(coco(images=images, annotations=coco()["annotations"] + others))
         assert read_coco(path, category="dog").paths == (tmp_path / "a.png", tmp_path / "b.png")
+
+    def test_a_record_of_the_picture_for_each_object(self, coco_file, tmp_path):
+        (tmp_path / "cam").mkdir()
+        (tmp_path / "cam/a.png").touch()
+        for record in ({"file_name": "cam/a.png"}, {"file_name": "a.png", "path": "/d/cam/a.png"}):
+            images = [{**each, **record} for each in coco()["images"]]
+            found = read_coco(coco_file(coco(images=images)), category="dog")
+            assert found.paths == (tmp_path / "cam/a.png",) * 2
+
+    def test_paths_that_are_none(self, coco_file):
+        for wrong in (["a.png"], "/d/b.png", None):
+            images = [{**each, "file_name": "a.png", "path": wrong} for each in coco()["images"]]
+            with pytest.raises(KeypointError, match="'a.png' of ids 7, b"):
+                read_coco(coco_file(coco(images=images)), category="dog")
 
     def test_missing_picture(self, coco_file, tmp_path):
         path = coco_file()
