@@ -262,7 +262,8 @@ def as_photo(photo: ArrayLike) -> NDArray[np.uint8]:
     Raises:
         ValueError: another shape or type, or another mode, as HSV, whose array looks the same.
     """
-    mode = getattr(photo, "mode", "RGB")
+    # Of arrays, those that are mapped from a file have a `mode` too.
+    mode = "RGB" if isinstance(photo, np.ndarray) else getattr(photo, "mode", "RGB")
     if mode != "RGB":
         raise ValueError(
             f"Expected a photo in RGB. Received: a picture of mode {mode}. Call its convert('RGB')."

@@ -87,7 +87,7 @@ class LandmarkTracker:
     behind it. A frame of another size, or an earlier time, starts anew.
 
     A tracker is of one video, and takes its frames in their order, from one thread: give each video
-    its own; they may share the detector. A frame that is refused changes nothing. A copy by pickle
+    its own; they may share the detector. What is no picture changes nothing. A copy by pickle
     goes on from where the tracker was.
 
     Args:

@@ -13,7 +13,6 @@ rewritings mend both:
   the maps are moved to one height and cut off `DEPTH` below their lowest maximum.
 """
 
-import collections
 import itertools
 
 import keras
@@ -75,29 +74,22 @@ def _flat_copy(generator):
     """The same of single layers, each called once: models in it are taken apart."""
     if hasattr(generator, "axis_logits"):
         copy = type(generator).from_config(generator.get_config())
-        copy.set_weights(generator.get_weights())
+        _take_weights(copy, generator)
         return copy
-    names = collections.Counter()
+    taken = set()
 
     def copied(operation):
-        if (inner := _functional(operation)) is not None:
-            return lambda inputs, *_, **__: inner._run_through_graph(inputs, copied)
-        if not isinstance(operation, keras.Layer):
-            return operation  # without weights
-        names[operation.name] += 1
-        count = names[operation.name]
-        name = operation.name if count == 1 else f"{operation.name}_{count}"
-        try:
-            layer = type(operation).from_config({**operation.get_config(), "name": name})
-        except (NotImplementedError, TypeError, ValueError) as error:
-            raise ValueError(
-                "int8 needs layers that can be copied by `get_config` and `from_config`. Received: "
-                f"layer {operation.name!r}, {type(operation).__name__}: {error}"
-            ) from error
+        inner = _functional(operation)
+        copy = None if inner is not None else _copy(operation, taken)
 
         def call(*args, **kwargs):
-            found = layer(*args, **kwargs)
-            layer.set_weights(operation.get_weights())
+            if inner is not None and not kwargs.get("training"):
+                return inner._run_through_graph(args[0], copied)
+            made = _copy(operation, taken) if copy is None else copy
+            found = made(*args, **kwargs)
+            if isinstance(made, keras.Layer):
+                made.trainable = True  # rounding learns its weights, frozen or not
+                _take_weights(made, operation)
             return found
 
         return call
@@ -105,17 +97,45 @@ def _flat_copy(generator):
     model = _functional(generator)
     if model is None:
         raise ValueError(
-            f"int8 needs a functional or sequential generator. Received: {type(generator).__name__}"
+            "int8 needs a functional or sequential generator, without a `call` of its own. "
+            f"Received: {type(generator).__name__}"
         )
     image = keras.Input(model.inputs[0].shape[1:])
-    return keras.Model(image, model._run_through_graph(image, copied))
+    found = model._run_through_graph(image, copied)
+    return keras.Model(image, *keras.tree.flatten(found))
+
+
+def _copy(operation, taken):
+    """A layer or operation of the same settings, by a name that is not taken."""
+    name, count = operation.name, 1
+    while name in taken:
+        count += 1
+        name = f"{operation.name}_copy{count}"
+    taken.add(name)
+    try:
+        return type(operation).from_config({**operation.get_config(), "name": name})
+    except (NotImplementedError, TypeError, ValueError) as error:
+        if not isinstance(operation, keras.Layer):
+            return operation  # which has no weights
+        raise ValueError(
+            "int8 needs layers that can be copied by `get_config` and `from_config`. Received: "
+            f"layer {operation.name!r}, {type(operation).__name__}: {error}"
+        ) from error
+
+
+def _take_weights(layer, other):
+    layer.set_weights(other.get_weights())
+    for each in layer._flatten_layers():
+        if hasattr(each, "finalize_state"):  # what Normalization makes of its weights
+            each.finalize_state()
 
 
 def _functional(operation):
-    """The functional model of a model that is one or is sequential, else None."""
-    if isinstance(operation, keras.Sequential):
+    """The functional model of one that is called as it is built, or is sequential; else None."""
+    if type(operation) is keras.Sequential:
         return operation._functional
-    return operation if hasattr(operation, "_run_through_graph") else None
+    as_built = getattr(type(operation).call, "__qualname__", "") == "Functional.call"
+    return operation if as_built else None
 
 
 def map_floors(readout, images, beta=1.0):
@@ -148,17 +168,17 @@ def cut_maps(generator, floors):
         Whether it did: only where one convolution with a ReLU makes all maps, and nothing but
         pooling, upsampling and sums comes after.
     """
-    waiting, makers = [generator.output], []
+    waiting, makers = [*generator.outputs], []
     while waiting:
         layer = waiting.pop()._keras_history.operation
         if isinstance(layer, layers.Add | layers.MaxPooling2D | layers.UpSampling2D):
             waiting += layer._inbound_nodes[0].input_tensors
         else:
             makers.append(layer)
-    if len(set(makers)) > 1 or not isinstance(makers[0], layers.ReLU):
+    if len(set(makers)) > 1 or not isinstance(makers[0], layers.ReLU) or not _commutes(makers[0]):
         return False
     maps = makers[0].input._keras_history.operation
-    if not isinstance(maps, CONVOLUTIONS):
+    if not is_convolution(maps) or maps.activation not in _COMMUTING_ACTIVATIONS:
         return False
     if not maps.use_bias:
         return False
@@ -167,14 +187,16 @@ def cut_maps(generator, floors):
     return True
 
 
-def _is_scalable(layer):
-    """Whether a factor on each channel that a layer reads or writes is one of its kernel.
+def is_convolution(layer):
+    """Whether it is one with a kernel and maybe a bias; a class derived from these may do more."""
+    return type(layer) in (layers.Conv2D, layers.DepthwiseConv2D, Conv2D)
 
-    A class that somebody has derived from these may do more.
-    """
-    if type(layer) is layers.DepthwiseConv2D:
-        return layer.depth_multiplier == 1
-    return type(layer) in (layers.Conv2D, Conv2D) and layer.groups == 1
+
+def _is_scalable(layer):
+    """Whether a factor on each channel that a layer reads or writes is one of its kernel."""
+    if not is_convolution(layer):
+        return False
+    return getattr(layer, "depth_multiplier", 1) == getattr(layer, "groups", 1) == 1
 
 
 def _commutes(layer):
@@ -243,7 +265,8 @@ def _factors(model, groups, images):
     count = 1 + max(channels.max(initial=0) for channels in groups.values())
     peaks = np.zeros(count, np.float32)
     for batch in _batches(images):
-        for layer, value in zip(seen, probe(batch, training=False), strict=True):
+        found = probe(batch, training=False)
+        for layer, value in zip(seen, keras.tree.flatten(found), strict=True):
             largest = ops.convert_to_numpy(ops.max(ops.abs(value), axis=(*range(value.ndim - 1),)))
             np.maximum.at(peaks, groups[id(layer.output)], largest)
     factors = np.where(peaks > _DEAD * peaks.max(), peaks, 1)

@@ -13,7 +13,7 @@ from absl import logging
 from keras import layers, ops
 
 from keras_lapkl.export import ranges
-from keras_lapkl.export.equalization import CONVOLUTIONS, is_stored
+from keras_lapkl.export.equalization import is_convolution, is_stored
 from keras_lapkl.export.graph import decoded, readout_network
 
 STEPS = 400
@@ -46,9 +46,7 @@ def learn_rounding(generator, images, beta, steps=STEPS):
         )
     ]
     limits = _limits(network, images[: len(images) // 2])
-    kernels = {
-        layer.name: _Kernel(layer) for layer in network.layers if isinstance(layer, CONVOLUTIONS)
-    }
+    kernels = {layer.name: _Kernel(layer) for layer in network.layers if is_convolution(layer)}
     variables = [kernel.steps for kernel in kernels.values()]
     rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)
     optimizer = keras.optimizers.Adam(rate)

@@ -78,6 +78,7 @@ class AdversarialLocalizer(LandmarkLocalizer):
 
     _parts = (*LandmarkLocalizer._parts, "discriminator")
     _reported = REPORTS
+    _takes_unlabeled = True
 
     def __init__(
         self,

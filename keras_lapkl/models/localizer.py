@@ -72,6 +72,7 @@ class LandmarkLocalizer(keras.Model):
     _parts: ClassVar[tuple[str, ...]] = ("generator", "refinement")
     """What of the configuration are Keras objects."""
     _reported: ClassVar[tuple[str, ...]] = ()
+    _takes_unlabeled: ClassVar[bool] = False  # images beside the labeled ones, in tuples or dicts
     """Names of the means of training batches, which an evaluation leaves empty."""
 
     def __init__(
@@ -275,7 +276,7 @@ class LandmarkLocalizer(keras.Model):
     def _check_arrays(self, images, landmarks):
         if hasattr(images, "__array__"):
             self._check_images(np.asarray(images))
-        else:  # those of a method that takes unlabeled ones too, in tuples or dicts
+        elif self._takes_unlabeled:
             for each in keras.tree.flatten(images):
                 if hasattr(each, "__array__") and np.ndim(each) == 4:
                     check_pixels(np.asarray(each))

@@ -70,6 +70,7 @@ class MeanTeacherLocalizer(LandmarkLocalizer):
 
     _parts = (*LandmarkLocalizer._parts, "teacher")
     _reported = REPORTS
+    _takes_unlabeled = True
 
     def __init__(
         self,

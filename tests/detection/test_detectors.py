@@ -243,6 +243,11 @@ class TestOnPaintedFaces:
         with pytest.raises(ValueError, match="of uint8 in RGB order"):
             kind()(photo)
 
+    def test_a_frame_of_a_mapped_file(self, kind, crowd, tmp_path):
+        np.save(tmp_path / "video.npy", crowd[0][None])
+        frame = np.load(tmp_path / "video.npy", mmap_mode="r")[0]
+        assert str(kind(min_size=50)(frame)) == str(kind(min_size=50)(crowd[0]))
+
     def test_pictures_of_pillow(self, kind, crowd):
         picture = pytest.importorskip("PIL.Image").fromarray(crowd[0])
         found, again = kind(min_size=50)(crowd[0]), kind(min_size=50)(picture)

@@ -53,6 +53,45 @@ def _attention(layers):
     return _model(image, layers.Conv2D(2, 3, padding="same")(x))
 
 
+def _adapted(layers):
+    layer = layers.Normalization()
+    layer.adapt(np.random.default_rng(0).uniform(0.2, 0.5, (4, SIZE, SIZE, 3)).astype(np.float32))
+    return layer
+
+
+def _frozen(layers):
+    frozen = _sequential(_conv(activation="relu"))(layers)
+    frozen.trainable = False
+    return frozen
+
+
+def _of_its_own(layers):
+    import keras
+
+    class Halved(keras.Model):
+        def call(self, inputs):
+            return super().call(0.5 * inputs)
+
+    image, x = layers.Input((SIZE, SIZE, 3)), layers.Input((SIZE, SIZE, 3))
+    halved = Halved(x, layers.Conv2D(4, 3, padding="same", activation="relu")(x))
+    return _model(image, layers.Conv2D(2, 3, padding="same")(halved(image)))
+
+
+def _trained_inside(layers):
+    image = layers.Input((SIZE, SIZE, 3))
+    inner = _sequential(_conv(), lambda layers: layers.BatchNormalization(momentum=0.5))(layers)
+    return _model(image, layers.Conv2D(2, 3, padding="same")(inner(image, training=True)))
+
+
+def _listed(layers):
+    """Both ends in lists, and names that Keras gives again."""
+    image = layers.Input((SIZE, SIZE, 3))
+    twice = layers.Conv2D(3, 3, padding="same", activation="relu", name="conv2d")
+    x = twice(twice(image))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv2d_copy2")(x)
+    return _model([image], [layers.Conv2D(2, 3, padding="same")(x)])
+
+
 def _model(*ends):
     import keras
 
@@ -94,6 +133,18 @@ OWN = {
         lambda layers: layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"),
         lambda layers: layers.Conv2DTranspose(4, 4, strides=2, padding="same"),
     ),
+    "separable": _sequential(
+        lambda layers: layers.SeparableConv2D(4, 3, padding="same", activation="relu")
+    ),
+    "normalized": _sequential(
+        lambda layers: layers.Normalization(mean=0.4, variance=0.1),
+        _conv(activation="relu"),
+    ),
+    "adapted": _sequential(lambda layers: _adapted(layers), _conv(activation="relu")),
+    "frozen": _sequential(lambda layers: _frozen(layers)),
+    "of its own": lambda layers: _of_its_own(layers),
+    "trained inside": lambda layers: _trained_inside(layers),
+    "listed": lambda layers: _listed(layers),
     "shared": _shared,
     "attention": _attention,
 }
@@ -749,11 +800,17 @@ class TestQuantize:
         equal = equalization.equalized(generator, images)
         expected = np.asarray(generator(images))
         assert np.ptp(expected) > 0
+        if kind in ("relu", "nested", "listed"):
+            before, after = (
+                {tuple(map(float, np.abs(layer.get_weights()[0]).ravel()[:9]))}
+                for layer in (generator.layers[-1], equal.layers[-1])
+            )
+            assert before != after
         np.testing.assert_allclose(
             np.asarray(equal(images)), expected, atol=1e-5 * np.abs(expected).max()
         )
 
-    @pytest.mark.parametrize("kind", ["sequential without bias", "nested", "transposed"])
+    @pytest.mark.parametrize("kind", ["sequential without bias", "nested", "transposed", "frozen"])
     def test_own_networks_in_int8(self, kind, images, tmp_path):
         import keras
 
@@ -767,6 +824,25 @@ class TestQuantize:
             bounds=bounds,
         )
         assert report["float_layers"] == [] and report["parity"]["landmarks"]["mean"] < 1
+        generator = equalization.equalized(model.generator, np.asarray(to_unit_range(images)))
+        rounding.learn_rounding(generator, np.asarray(to_unit_range(images[:4])), 1.0, steps=1)
+
+    @pytest.mark.parametrize("made", ["relu", "relu6", "swish"])
+    def test_maps_are_cut_where_nothing_else_changes(self, made, images):
+        import keras
+
+        layers = keras.layers
+        activation = "swish" if made == "swish" else None
+        last = [
+            keras.Input((SIZE, SIZE, 3)),
+            layers.Conv2D(2, 3, padding="same", activation=activation),
+            layers.ReLU(6.0 if made == "relu6" else None),
+        ]
+        generator = keras.Model([last[0]], [last[2](last[1](last[0]))])
+        before = generator.get_weights()
+        assert equalization.cut_maps(generator, [np.array([3.0, 3.0])]) == (made == "relu")
+        moved = generator.get_weights()[1] - before[1]
+        np.testing.assert_array_equal(moved, -3 if made == "relu" else 0)
 
     def test_layers_that_can_not_be_copied_are_named(self, images):
         import keras

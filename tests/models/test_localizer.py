@@ -406,6 +406,19 @@ class TestRefused:
             with pytest.raises(ValueError, match=message):
                 call(x, y)
 
+    @pytest.mark.slow
+    def test_further_inputs_of_a_subclass_are_its_own_matter(self, data):
+        class WithDepth(LandmarkLocalizer):
+            def train_step(self, data):
+                (x, y) = data
+                return super().train_step((x["image"], y))
+
+        images, landmarks = data
+        model = WithDepth(two_layers(K, 1 / 16, SIZE, 0.0))
+        model.compile("sgd", losses.LaplaceKL())
+        depth = np.full((len(images), SIZE, SIZE, 1), 5.0, np.float32)
+        model.fit({"image": images, "depth": depth}, landmarks, verbose=0)
+
     def test_labels_of_other_k(self, data):
         with pytest.raises(ValueError, match="Received"):
             small().fit(data[0], data[1][:, :2], verbose=0)

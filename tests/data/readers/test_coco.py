@@ -265,7 +265,7 @@ class TestCOCO:
     def test_paths_that_are_none(self, coco_file):
         for wrong in (["a.png"], "/d/b.png", None):
             images = [{**each, "file_name": "a.png", "path": wrong} for each in coco()["images"]]
-            with pytest.raises(KeypointError, match="'a.png' of ids 7, b"):
+            with pytest.raises(KeypointError, match=r"'a\.png' of ids 7, b"):
                 read_coco(coco_file(coco(images=images)), category="dog")
 
     def test_missing_picture(self, coco_file, tmp_path):
