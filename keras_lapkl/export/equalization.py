@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_lapkl.models.archives import one_line
 from keras_lapkl.models.layers import Conv2D
 
 DEPTH = 24.0
@@ -94,14 +95,8 @@ def _flat_copy(generator):
 
         return call
 
-    model = _functional(generator)
-    if model is None:
-        raise ValueError(
-            "int8 needs a functional or sequential generator, without a `call` of its own. "
-            f"Received: {type(generator).__name__}"
-        )
-    image = keras.Input(model.inputs[0].shape[1:])
-    found = model._run_through_graph(image, copied)
+    image = keras.Input(generator.input_shape[1:])
+    found = copied(generator)(image)
     return keras.Model(image, *keras.tree.flatten(found))
 
 
@@ -119,7 +114,7 @@ def _copy(operation, taken):
             return operation  # which has no weights
         raise ValueError(
             "int8 needs layers that can be copied by `get_config` and `from_config`. Received: "
-            f"layer {operation.name!r}, {type(operation).__name__}: {error}"
+            f"layer {operation.name!r}, {type(operation).__name__}: {one_line(error)}"
         ) from error
 
 

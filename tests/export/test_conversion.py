@@ -65,7 +65,7 @@ def _frozen(layers):
     return frozen
 
 
-def _of_its_own(layers):
+def _of_its_own(layers, whole=False):
     import keras
 
     class Halved(keras.Model):
@@ -73,8 +73,10 @@ def _of_its_own(layers):
             return super().call(0.5 * inputs)
 
     image, x = layers.Input((SIZE, SIZE, 3)), layers.Input((SIZE, SIZE, 3))
-    halved = Halved(x, layers.Conv2D(4, 3, padding="same", activation="relu")(x))
-    return _model(image, layers.Conv2D(2, 3, padding="same")(halved(image)))
+    inner = Halved(x, layers.Conv2D(4, 3, padding="same", activation="relu")(x))
+    if whole:
+        return inner
+    return _model(image, layers.Conv2D(2, 3, padding="same")(inner(image)))
 
 
 def _trained_inside(layers):
@@ -143,6 +145,7 @@ OWN = {
     "adapted": _sequential(lambda layers: _adapted(layers), _conv(activation="relu")),
     "frozen": _sequential(lambda layers: _frozen(layers)),
     "of its own": lambda layers: _of_its_own(layers),
+    "of its own as a whole": lambda layers: _of_its_own(layers, whole=True),
     "trained inside": lambda layers: _trained_inside(layers),
     "listed": lambda layers: _listed(layers),
     "shared": _shared,
