@@ -134,6 +134,7 @@ class Stand:
         self.again = again
         self.localizer = detector.localizer
         self.passes = detector.passes
+        self.any_angle = detector.any_angle
         self.squares = crop_squares(clip.landmarks, clip.scheme, 1)
         self.frame = 0
         self.calls = 0
