@@ -80,24 +80,22 @@ def _flat_copy(generator):
     taken = set()
 
     def copied(operation):
-        inner = _functional(operation)
-        copy = None if inner is not None else _copy(operation, taken)
-
         def call(*args, **kwargs):
+            inner = _functional(operation)
             if inner is not None and not kwargs.get("training"):
                 return inner._run_through_graph(args[0], copied)
-            made = _copy(operation, taken) if copy is None else copy
-            found = made(*args, **kwargs)
-            if isinstance(made, keras.Layer):
-                made.trainable = True  # rounding learns its weights, frozen or not
-                _take_weights(made, operation)
+            layer = _copy(operation, taken)
+            found = layer(*args, **kwargs)
+            if isinstance(layer, keras.Layer):
+                layer.trainable = True  # rounding learns its weights, frozen or not
+                _take_weights(layer, operation)
             return found
 
         return call
 
     image = keras.Input(generator.input_shape[1:])
-    found = copied(generator)(image)
-    return keras.Model(image, *keras.tree.flatten(found))
+    (logits,) = keras.tree.flatten(copied(generator)(image))
+    return keras.Model(image, logits)
 
 
 def _copy(operation, taken):
