@@ -98,8 +98,8 @@ def _of_splits(path, data, files):
         places = [Path(os.path.normpath(root / name)) for name in names]
         lists = [each for each in places if each.suffix == ".txt" and os.path.isfile(each)]
         if lists:
-            lines = _text(lists[0]).replace("\\", "/").split("\n")
-            listed.update(_key(Path(line.strip()), "images") for line in lines if line.strip())
+            lines = map(str.strip, _text(lists[0]).replace("\\", "/").split("\n"))
+            listed.update(_key(Path(line), "images") for line in lines if Path(line).name)
             continue
         here = [form for each in places for form in (each, _with_last(each, "images", "labels"))]
         here = [each.relative_to(home) for each in here if each.is_relative_to(home)]

@@ -76,30 +76,20 @@ def read_coco(
     annotations = _coco_annotations(path, content["annotations"])
     chosen = _coco_category(path, content["categories"], annotations, category, scheme)
     pictures = _coco_pictures(path, content["images"])
-    annotations_of = [
-        each for each in annotations if coco_id(each["category_id"]) == coco_id(chosen["id"])
-    ]
-    found = [_coco_object(path, pictures, each) for each in annotations_of]
-    names = _coco_names(
-        path,
-        content["images"],
-        {
-            coco_id(annotation["image_id"])
-            for annotation, each in zip(annotations_of, found, strict=True)
-            if not isinstance(each, str)
-        },
-    )
-    found = [
-        each
-        if isinstance(each, str)
-        else dataclasses.replace(each, picture=names[coco_id(annotation["image_id"])])
-        for annotation, each in zip(annotations_of, found, strict=True)
-    ]
+    own = [each for each in annotations if coco_id(each["category_id"]) == coco_id(chosen["id"])]
+    found = [_coco_object(path, pictures, each) for each in own]
     left_out = collections.Counter(each for each in found if isinstance(each, str))
     categories = {coco_id(each["id"]) for each in content["categories"]}
     strange = sum(coco_id(each["category_id"]) not in categories for each in annotations)
     left_out["of a category that the file has not"] += strange
-    objects = [each for each in found if not isinstance(each, str)]
+    numbers = [coco_id(each["image_id"]) for each in own]
+    numbered = [
+        (number, each)
+        for number, each in zip(numbers, found, strict=True)
+        if not isinstance(each, str)
+    ]
+    names = _coco_names(path, content["images"], {number for number, _ in numbered})
+    objects = [dataclasses.replace(each, picture=names[number]) for number, each in numbered]
     if not objects:
         raise KeypointError(
             f"{path}: expected objects of category {chosen['name']!r} with labeled keypoints. "

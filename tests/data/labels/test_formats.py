@@ -915,7 +915,7 @@ class TestUltralytics:
         path = exports.ultralytics(tmp_path / "one")
         shutil.rmtree(path.parent / "images")
         shutil.copytree(path.parent / "labels/train", path.parent / "labels/other")
-        (path.parent / "list.txt").write_text("\n ./images/train/a.png\r\n\nimages/train/b.png")
+        (path.parent / "list.txt").write_text("\n ./images/train/a.png\r\n./\n\nimages/train/b.png")
         text = exports.YAML.replace(
             "path: ../somewhere\ntrain: images/train\nval: images/train", ""
         )
