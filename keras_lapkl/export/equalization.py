@@ -87,7 +87,6 @@ def _flat_copy(generator):
             layer = _copy(operation, taken)
             found = layer(*args, **kwargs)
             if isinstance(layer, keras.Layer):
-                layer.trainable = True  # rounding learns its weights, frozen or not
                 _take_weights(layer, operation)
             return found
 
@@ -119,6 +118,7 @@ def _copy(operation, taken):
 def _take_weights(layer, other):
     layer.set_weights(other.get_weights())
     for each in layer._flatten_layers():
+        each.trainable = True  # rounding learns its weights, frozen or not
         if hasattr(each, "finalize_state"):  # what Normalization makes of its weights
             each.finalize_state()
 

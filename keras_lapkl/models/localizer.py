@@ -72,8 +72,9 @@ class LandmarkLocalizer(keras.Model):
     _parts: ClassVar[tuple[str, ...]] = ("generator", "refinement")
     """What of the configuration are Keras objects."""
     _reported: ClassVar[tuple[str, ...]] = ()
-    _takes_unlabeled: ClassVar[bool] = False  # images beside the labeled ones, in tuples or dicts
     """Names of the means of training batches, which an evaluation leaves empty."""
+    _takes_unlabeled: ClassVar[bool] = False
+    """Whether `fit` takes images beside the labeled ones, in tuples or dicts."""
 
     def __init__(
         self,

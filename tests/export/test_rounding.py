@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import keras_lapkl
-from keras_lapkl.export import graph, int8, rounding, verify
+from keras_lapkl.export import equalization, graph, int8, rounding, verify
 from keras_lapkl.models.localizer import to_unit_range
 from keras_lapkl.tflite import runner
 
@@ -55,6 +55,18 @@ def test_weights_are_whole_steps_near_to_what_they_were(generator, images):
         assert np.abs(now - kernel).max() <= 1.51 * step.max()
         largest = np.abs(now).max((0, 1, 3) if depthwise else (0, 1, 2), keepdims=True)
         np.testing.assert_allclose(largest, 127 * step, rtol=1e-5)
+
+
+def test_frozen_axes_learn_too(images):
+    generator = keras_lapkl.RCN(5, 1 / 16, SIZE, head="marginal")
+    for layer in generator.layers:
+        layer.trainable = False
+    images = np.asarray(to_unit_range(images[:8]))
+    equal = equalization.equalized(generator, images)
+    assert hasattr(equal, "axis_logits")
+    before = equal.get_weights()
+    rounding.learn_rounding(equal, images, 1.0, steps=2)
+    assert any((a != b).any() for a, b in zip(before, equal.get_weights(), strict=True))
 
 
 def test_an_rcn_learns_too(localizer, images):
